@@ -22,7 +22,7 @@ from learner.known_vectors import KnownVectors
 from model.config import StrataConfig
 from model.head import OUT, PROJ, out_weight, proj_weight
 from model.qtensor import QTensor, from_blob
-from model.quantized import INT8, QuantizedEncoder, QuantizedHead, RandomFeatures
+from model.quantized import QuantizedEncoder, QuantizedHead, RandomFeatures
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
@@ -96,9 +96,17 @@ class ServedEncoder:
         self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
         self.known = KnownVectors(self._encoder.encoding(digests, tokenizer.max_tokens), config.d_model)
 
-    def z_many(self, texts: Sequence[str], precision: str = INT8) -> Tensor:
-        """Returns z_BD, unit vectors. They do not depend on which texts are encoded together."""
-        known = self.known.of(texts) if precision == INT8 else {}
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that the weights have, the most accurate first."""
+        return self._encoder.precisions
+
+    def z_many(self, texts: Sequence[str], precision: str | None = None) -> Tensor:
+        """Returns z_BD, unit vectors, by default in the most accurate precision.
+
+        They do not depend on which texts are encoded together.
+        """
+        known = self.known.of(texts) if precision in (None, self.precisions[0]) else {}
         unknown = [place for place in range(len(texts)) if place not in known]
         z_BD = torch.empty(len(texts), self.config.d_model)
         if known:

@@ -10,6 +10,7 @@
     norm_biases            rewrites an encoder so that its activations are easier to quantize
     calibration, gptq      second moments of the activations; SmoothQuant's scales, and GPTQ
     nested, quantize       INT8 weights with INT4 weights inside; float weights to stored ones
+    grid                   the values that a weight may have, and how training moves them
     qtensor, weights       a stored weight and its bytes; an encoder as stored weights, and back
     forward, quantized     runs the stored weights, natively or in torch; the model as served
     fakequant              training against the rounding of the served kernels

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from model.grid import grid_of
 from model.linears import ScaledLinear, full_precision
 from model.plan import plan_of
 from model.ragged import RaggedBatch
@@ -119,7 +120,7 @@ def grams(strata: Strata, tokenizer: TextTokenizer) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def smooth(strata: Strata, grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sets the `in_scale` of every layer in `grams`, and returns the Gram matrices of the scaled inputs.
+    """Sets the `in_scale` of layers in `grams` without a grid, and returns the Gram matrices of the scaled inputs.
 
     A few outlier inputs set the range in which their whole row is quantized. Weights are quantized row by row too, so
     the outliers are shared between inputs and weights: SmoothQuant (Xiao et al., arXiv 2211.10438), equation 4 with
@@ -128,7 +129,7 @@ def smooth(strata: Strata, grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
     scaled = dict(grams)
     for name, gram_KK in grams.items():
         layer = strata.get_submodule(name)
-        if isinstance(layer, ScaledLinear):
+        if isinstance(layer, ScaledLinear) and grid_of(layer) is None:
             in_scale_K = _smoothing_scale(layer.weight, gram_KK)
             layer.in_scale.copy_(in_scale_K)
             scaled[name] = gram_KK * in_scale_K * in_scale_K[:, None]

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from kernels.linear_i4.reference import GROUP
 from model.config import LayerSpec, Span, StrataConfig
 from model.plan import BlockPlan, MatrixPlan, plan_of
-from model.qtensor import FP32, N8G64, W8C
+from model.qtensor import FP32, N8G64, W4G64, W8C
 
 BF16 = "bf16"
-W4G64 = "w4g64"
 
 PER_ROW = 6
 """Bytes of a row's scale (float16) and of the sum of its integers (int32)."""

@@ -5,13 +5,15 @@
 The Gram matrix of the inputs (their second moments) determines the compensation: GPTQ, Frantar et al., arXiv
 2210.17323, equation 3, with the Cholesky factor of the inverse. Here both planes of a nested weight are rounded in the
 same pass, each with its own errors: q8 to the nearest integer, and hi to the nearest integer for which lo = q8 - m * hi
-is still a nibble.
+is still a nibble. A weight that is INT4 alone has the second of them without that condition.
 
 Rejected: rounding the planes one after the other. INT8 first leaves INT4 the same choices and costs a second pass; INT4
 first makes INT8 follow it.
 
-Shape suffixes: N outputs, K inputs, S = 2N rows (q8 above, q4 below), B inputs of a block.
+Shape suffixes: N outputs, K inputs, S rows that are rounded (N, or 2N: q8 above, q4 below), B inputs of a block.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,27 +37,45 @@ def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Ten
     `w_NK` is the weight in units of its scale, `m_NK` holds the multiplier of each input, and `gram_KK` is the mean of
     x x^T over inputs x.
     """
+    num_rows = len(w_NK)
+
+    def both_planes(w_S: Tensor, m_N: Tensor) -> Tensor:
+        q8_N, hi_N = _round(w_S[:num_rows], w_S[num_rows:], m_N)
+        return torch.cat((q8_N, hi_N * m_N))
+
+    q8_NK, q4_NK = torch.split(_compensated(torch.cat((w_NK, w_NK)), m_NK, gram_KK, both_planes), num_rows)
+    return q8_NK.to(torch.int8), (q4_NK / m_NK).to(torch.int8)
+
+
+def gptq_round_int4(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> Tensor:
+    """Returns hi_NK int8, nibbles, of a weight that has this plane alone. The arguments are those of `gptq_round`."""
+
+    def int4(w_N: Tensor, m_N: Tensor) -> Tensor:
+        return torch.round(w_N / m_N).clamp_(_MIN_NIBBLE, _MAX_NIBBLE) * m_N
+
+    return (_compensated(w_NK, m_NK, gram_KK, int4) / m_NK).to(torch.int8)
+
+
+def _compensated(
+    w_SK: Tensor, m_NK: Tensor, gram_KK: Tensor, round_input: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Returns the rounded values of `w_SK`: each input is rounded by `round_input`, then its error is compensated."""
     order_K = gram_KK.diagonal().argsort(descending=True, stable=True)
     compensation_KK = _compensation(gram_KK[order_K][:, order_K])
-    w_KN = w_NK[:, order_K].t()
+    w_KS = w_SK[:, order_K].t().contiguous()
     m_KN = m_NK[:, order_K].t().float()
-    num_in, num_rows = w_KN.shape
-    w_KS = torch.cat((w_KN, w_KN), dim=1)
-    q8_KN = torch.empty(num_in, num_rows)
-    hi_KN = torch.empty(num_in, num_rows)
-    for first in range(0, num_in, _BLOCK):
+    rounded_KS = torch.empty_like(w_KS)
+    for first in range(0, len(w_KS), _BLOCK):
         block_BS = w_KS[first : first + _BLOCK]
         end = first + len(block_BS)
         error_BS = torch.empty_like(block_BS)
         for index, w_S in enumerate(block_BS):
             k = first + index
-            m_N = m_KN[k]
-            q8_KN[k], hi_KN[k] = _round(w_S[:num_rows], w_S[num_rows:], m_N)
-            torch.sub(w_S, torch.cat((q8_KN[k], hi_KN[k] * m_N)), out=error_BS[index])
+            rounded_KS[k] = round_input(w_S, m_KN[k])
+            torch.sub(w_S, rounded_KS[k], out=error_BS[index])
             block_BS[index + 1 :].addr_(compensation_KK[k, k + 1 : end], error_BS[index], alpha=-1)
         w_KS[end:].addmm_(compensation_KK[first:end, end:].t(), error_BS, alpha=-1)
-    inverse_K = order_K.argsort()
-    return q8_KN[inverse_K].t().to(torch.int8), hi_KN[inverse_K].t().to(torch.int8)
+    return rounded_KS[order_K.argsort()].t()
 
 
 def _round(w8_N: Tensor, w4_N: Tensor, m_N: Tensor) -> tuple[Tensor, Tensor]:

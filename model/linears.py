@@ -35,8 +35,14 @@ class ScaledLinear(nn.Linear):
         self.register_buffer("in_scale", torch.ones(in_features))
 
 
+_OF_BANK = ("weight", "in_scale", "grid")
+
+
 class TiedLinear(nn.Linear):
-    """The matrix of another layer, `bank`, with a bias of its own. The bank owns the weight, and its `in_scale`."""
+    """The matrix of another layer, `bank`, with a bias of its own.
+
+    The bank owns the weight, its `in_scale`, and its grid (`model.grid`) if it has one.
+    """
 
     def __init__(self, bank: nn.Linear) -> None:
         nn.Module.__init__(self)
@@ -46,7 +52,7 @@ class TiedLinear(nn.Linear):
         self.bias = nn.Parameter(torch.zeros(bank.out_features))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["bank"], name) if name in ("weight", "in_scale") else super().__getattr__(name)
+        return getattr(self.__dict__["bank"], name) if name in _OF_BANK else super().__getattr__(name)
 
 
 class TiedScaledLinear(TiedLinear, ScaledLinear):

@@ -22,6 +22,9 @@ from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, high_plane, pack_
 MAX_Q8 = 119
 """The largest magnitude of a nested INT8 weight."""
 
+_ROWS = 64
+"""Rows whose multipliers are sought at once: their errors stay in the cache."""
+
 _MIN_NIBBLE = -8
 _MAX_NIBBLE = 7
 
@@ -31,16 +34,18 @@ def split(q8_NK: Tensor, importance_K: Tensor | None = None) -> tuple[Tensor, Te
 
     `importance_K` (positive) weighs the error at each input; without it all inputs weigh the same.
     """
-    num_rows, num_in = q8_NK.shape
     if importance_K is None:
-        importance_K = torch.ones(num_in)
-    index_NK = q8_NK.int() + MAX_Q8
-    m_NG = _multipliers(q8_NK, index_NK, importance_K)
-    offset_NK = (m_NG - 1).repeat_interleave(GROUP, dim=1) * len(_ERRORS_QM)
-    hi_NK = _HIGH_MQ.index_select(0, (offset_NK + index_NK).flatten()).view(num_rows, num_in)
-    hi_NJ = pack_nibbles(hi_NK)
-    m_NG = m_NG.to(torch.uint8)
-    return hi_NJ, pack_nibbles(q8_NK - high_plane(hi_NJ, m_NG)), m_NG
+        importance_K = torch.ones(q8_NK.shape[1])
+    m_NG = _multipliers(q8_NK, importance_K)
+    return *planes(q8_NK, m_NG), m_NG
+
+
+def planes(q8_NK: Tensor, m_NG: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns hi_NJ and lo_NJ, uint8, under given multipliers: every q8 lies from -8 * (m + 1) to 7 * (m + 1)."""
+    offset_NK = (m_NG.int() - 1).repeat_interleave(GROUP, dim=1) * len(_ERRORS_QM)
+    index_NK = offset_NK + q8_NK.int() + MAX_Q8
+    hi_NJ = pack_nibbles(_HIGH_MQ.index_select(0, index_NK.flatten()).view(q8_NK.shape))
+    return hi_NJ, pack_nibbles(q8_NK - high_plane(hi_NJ, m_NG))
 
 
 def join(hi_NJ: Tensor, lo_NJ: Tensor, m_NG: Tensor) -> Tensor:
@@ -51,17 +56,36 @@ def join(hi_NJ: Tensor, lo_NJ: Tensor, m_NG: Tensor) -> Tensor:
     return high_plane(hi_NJ, m_NG) + unpack_nibbles(lo_NJ)
 
 
-def _multipliers(q8_NK: Tensor, index_NK: Tensor, importance_K: Tensor) -> Tensor:
-    """Returns m_NG int64: the multiplier with the smallest error among those for which every lo is a nibble."""
+def mse_multipliers(w_NK: Tensor, importance_K: Tensor | None = None) -> Tensor:
+    """Returns m_NG uint8 for INT4 that ships alone: of all multipliers, that with the smallest squared error.
+
+    `w_NK` is in units of the scale, up to 7 * 16. m = 16 clips none of these values; a smaller m clips the largest ones
+    and rounds the others finer. `importance_K` weighs the error at each input, as in `split`.
+    """
+    num_rows, num_in = w_NK.shape
+    m_NG = torch.empty(num_rows, num_in // GROUP, dtype=torch.uint8)
+    weights_GK = torch.ones(1, GROUP) if importance_K is None else importance_K.view(-1, GROUP)
+    for start in range(0, num_rows, _ROWS):
+        w_NGK = w_NK[start : start + _ROWS].reshape(-1, num_in // GROUP, GROUP)
+        errors: list[Tensor] = []
+        for m in range(1, MAX_MULTIPLIER + 1):
+            rounded_NGK = torch.round(w_NGK / m).clamp_(_MIN_NIBBLE, _MAX_NIBBLE).mul_(m)
+            errors.append(((rounded_NGK - w_NGK).square_() * weights_GK).sum(dim=2))
+        m_NG[start : start + _ROWS] = torch.stack(errors).argmin(dim=0) + 1
+    return m_NG
+
+
+def _multipliers(q8_NK: Tensor, importance_K: Tensor) -> Tensor:
+    """Returns m_NG uint8: the multiplier with the smallest error among those for which every lo is a nibble."""
     groups = (-1, GROUP)
     importance_NK = importance_K.expand(q8_NK.shape).reshape(groups)
-    index_P = index_NK.view(groups)
+    index_P = (q8_NK.int() + MAX_Q8).view(groups)
     errors_PM = functional.embedding_bag(index_P, _ERRORS_QM, mode="sum", per_sample_weights=importance_NK)
     min_P, max_P = q8_NK.reshape(groups).int().aminmax(dim=1)
     m_M = torch.arange(1, MAX_MULTIPLIER + 1)
     too_small_PM = (min_P[:, None] < _MIN_NIBBLE * (m_M + 1)) | (max_P[:, None] > _MAX_NIBBLE * (m_M + 1))
     best_P = errors_PM.masked_fill(too_small_PM, torch.inf).argmin(dim=1)
-    return (best_P + 1).view(len(q8_NK), -1)
+    return (best_P + 1).view(len(q8_NK), -1).to(torch.uint8)
 
 
 def _tables() -> tuple[Tensor, Tensor]:

@@ -21,11 +21,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
+from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, high_plane
 from model.errors import BadBlob, NonFinite, WrongShape
 from model.nested import MAX_Q8, join
 
 N8G64 = "n8g64"
+W4G64 = "w4g64"
 W8C = "w8c"
 FP32 = "fp32"
 
@@ -43,10 +44,14 @@ DTYPES: dict[str, torch.dtype] = {
 
 PART_DTYPES: dict[str, dict[str, str]] = {
     N8G64: {"hi": "U8", "lo": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
+    W4G64: {"hi": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
     W8C: {"q": "I8", "scale": "F16", "ksum": "I32", "bias": "F32"},
     FP32: {"value": "F32"},
 }
 """Scheme -> the names of its parts and their dtypes."""
+
+GROUPED = (N8G64, W4G64)
+"""The schemes with an INT4 weight: a plane of nibbles, and a multiplier for every group of inputs."""
 
 OPTIONAL = {"bias", "in_scale"}
 """The parts that may be absent."""
@@ -91,8 +96,8 @@ class QTensor:
 
     `n8g64` has the planes hi and lo U8 [N, K / 2] and the multipliers m U8 [N, K / 64] of q8 (`model.nested`), scale
     F16 [N] and ksum I32 [N] (the sum of q8 over K). It has bias F32 [N] if the layer has a bias, and in_scale F32 [K]
-    if inputs are multiplied by that before they are rounded. `w8c` has q I8 [N, K] in place of the planes. `fp32` has
-    value F32 of any shape.
+    if inputs are multiplied by that before they are rounded. `w4g64` is the same without lo: INT4 that ships alone, and
+    ksum is the sum of m * hi. `w8c` has q I8 [N, K] in place of the planes. `fp32` has value F32 of any shape.
     """
 
     name: str
@@ -101,7 +106,7 @@ class QTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        if self.scheme == N8G64:
+        if self.scheme in GROUPED:
             num_rows, num_bytes = self.parts["hi"].shape
             return num_rows, 2 * num_bytes
         return tuple(self.parts["q" if self.scheme == W8C else "value"].shape)
@@ -122,9 +127,11 @@ class QTensor:
 
     @property
     def q_NK(self) -> Tensor:
-        """The INT8 integers of a quantized weight; the planes of `n8g64` are joined at every call."""
+        """The integers of a quantized weight, int8. Those of nibbles are made of them at every call."""
         if self.scheme == N8G64:
             return join(self.parts["hi"], self.parts["lo"], self.parts["m"])
+        if self.scheme == W4G64:
+            return high_plane(self.parts["hi"], self.parts["m"])
         return self.parts["q"]
 
     def dequantize(self) -> Tensor:
@@ -183,16 +190,17 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
     shapes = {name: shape for name, (_, shape) in expected.items()}
     if entry.scheme == W8C and not _fit_by_row(shapes, "q"):
         raise WrongShape(f"{entry.name}: {shapes}; expected q [N, K] and the other parts [N]")
-    if entry.scheme == N8G64 and not _fit_n8g64(shapes):
+    if entry.scheme in GROUPED and not _fit_by_group(shapes):
+        planes = "hi and lo" if entry.scheme == N8G64 else "hi"
         raise WrongShape(
-            f"{entry.name}: {shapes}; expected hi and lo [N, K / 2], m [N, K / {GROUP}], in_scale [K], the other"
+            f"{entry.name}: {shapes}; expected {planes} [N, K / 2], m [N, K / {GROUP}], in_scale [K], the other"
             " parts [N]"
         )
 
 
-def _fit_n8g64(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the parts of an `n8g64` weight have the shapes of one and the same weight."""
-    if len(shapes["hi"]) != 2 or shapes["lo"] != shapes["hi"]:
+def _fit_by_group(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether the parts of a weight of nibbles have the shapes of one and the same weight."""
+    if len(shapes["hi"]) != 2 or shapes.get("lo", shapes["hi"]) != shapes["hi"]:
         return False
     num_in = 2 * shapes["hi"][1]
     if num_in % GROUP:
@@ -201,7 +209,8 @@ def _fit_n8g64(shapes: Mapping[str, tuple[int, ...]]) -> bool:
         return False
     by_row = dict(shapes)
     in_scale = by_row.pop("in_scale", (num_in,))
-    return in_scale == (num_in,) and _fit_by_row(by_row, "hi", "lo", "m")
+    planes = [name for name in ("hi", "lo") if name in shapes]
+    return in_scale == (num_in,) and _fit_by_row(by_row, *planes, "m")
 
 
 def _fit_by_row(shapes: Mapping[str, tuple[int, ...]], *matrices: str) -> bool:
@@ -213,7 +222,7 @@ def _fit_by_row(shapes: Mapping[str, tuple[int, ...]], *matrices: str) -> bool:
 
 def _check_integers(tensor: QTensor) -> None:
     parts = tensor.parts
-    if tensor.scheme == N8G64:
+    if tensor.scheme in GROUPED:
         lowest, highest = parts["m"].aminmax()
         if lowest < 1 or highest > MAX_MULTIPLIER:
             raise BadBlob(f"{tensor.name}: m from {lowest} to {highest}; expected 1 to {MAX_MULTIPLIER}")

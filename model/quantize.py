@@ -1,9 +1,12 @@
 """Quantizes a float weight to its stored form.
 
     matrix of a block --quantize_n8g64--> INT8 with INT4 inside      embedding, head --quantize_w8c--> INT8
-    norm --plain--> float32
+    either of them, where it ships alone --quantize_w4g64--> INT4    norm --plain--> float32
 
-Both quantizers are symmetric, with a float16 scale for each row, which is rounded up so that no value is clamped.
+All quantizers are symmetric, with a float16 scale for each row. It is rounded up, so that INT8 clamps no value; INT4
+clamps those whose clamping makes the others better.
+
+Rejected: INT4 alone as INT8's upper plane, without the lower one (its multipliers must leave nibbles to the other).
 
 Shape suffixes: N outputs (rows), K inputs.
 """
@@ -13,9 +16,10 @@ from torch import Tensor
 
 from kernels.linear_i4.reference import GROUP, high_plane, pack_nibbles
 from model.errors import WrongShape
-from model.gptq import gptq_round
-from model.nested import MAX_Q8, split
-from model.qtensor import FP32, N8G64, W8C, QTensor, check_finite
+from model.gptq import gptq_round, gptq_round_int4
+from model.grid import MAX_Q4, Grid, round_to
+from model.nested import MAX_Q8, mse_multipliers, planes, split
+from model.qtensor import FP32, N8G64, W4G64, W8C, QTensor, check_finite
 
 MAX_W8C = 127
 
@@ -60,6 +64,55 @@ def quantize_n8g64(
     if in_scale_K is not None:
         parts["in_scale"] = in_scale_K.clone()
     return _quantized(name, N8G64, q_NK, scale_N, parts, bias_N)
+
+
+def quantize_w4g64(
+    name: str,
+    w_NK: Tensor,
+    bias_N: Tensor | None = None,
+    *,
+    gram_KK: Tensor | None = None,
+    in_scale_K: Tensor | None = None,
+) -> QTensor:
+    """Quantizes to INT4 with a scale for each row and a multiplier for each group. K is a multiple of 64.
+
+    The multipliers have the smallest squared error, so it is never larger than with the range of the largest value.
+    `gram_KK` and `in_scale_K` are those of `quantize_n8g64`. Raises like `quantize_w8c`.
+    """
+    _check_shape(name, w_NK, bias_N, group=GROUP)
+    scaled_NK = w_NK.detach().float() if in_scale_K is None else w_NK.detach() / in_scale_K
+    scale_N = _round_up_to_float16(scaled_NK.abs().amax(dim=1) / MAX_Q4)
+    check_finite(name, {"scale": scale_N})
+    scaled_NK = scaled_NK / scale_N.float()[:, None]
+    m_NG = mse_multipliers(scaled_NK, None if gram_KK is None else gram_KK.diagonal())
+    if gram_KK is None:
+        return quantize_on(name, Grid(W4G64, scale_N, m_NG), w_NK, bias_N, in_scale_K=in_scale_K)
+    hi_NJ = pack_nibbles(gptq_round_int4(scaled_NK, m_NG.repeat_interleave(GROUP, dim=1), gram_KK))
+    parts = {"hi": hi_NJ, "m": m_NG}
+    if in_scale_K is not None:
+        parts["in_scale"] = in_scale_K.clone()
+    return _quantized(name, W4G64, high_plane(hi_NJ, m_NG), scale_N, parts, bias_N)
+
+
+def quantize_on(
+    name: str, grid: Grid, w_NK: Tensor, bias_N: Tensor | None = None, *, in_scale_K: Tensor | None = None
+) -> QTensor:
+    """Rounds to the nearest values of `grid`, as training does (`model.fakequant`). Raises like `quantize_w8c`.
+
+    `in_scale_K` is that of `quantize_n8g64`.
+    """
+    _check_shape(name, w_NK, bias_N, group=GROUP)
+    w_NK = w_NK.detach().float()
+    check_finite(name, {"weight": w_NK})
+    q_NK = round_to(grid, w_NK if in_scale_K is None else w_NK / in_scale_K)
+    parts = {"m": grid.m_NG.clone()}
+    if grid.scheme == N8G64:
+        parts["hi"], parts["lo"] = planes(q_NK, grid.m_NG)
+    else:
+        parts["hi"] = pack_nibbles(q_NK // grid.m_NG.view(torch.int8).repeat_interleave(GROUP, dim=1))
+    if in_scale_K is not None:
+        parts["in_scale"] = in_scale_K.clone()
+    return _quantized(name, grid.scheme, q_NK, grid.scale_N, parts, bias_N)
 
 
 def plain(name: str, value: Tensor) -> QTensor:

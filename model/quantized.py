@@ -10,7 +10,9 @@ An answer depends on the text and the weights alone, to the last bit: neither th
 number of threads (up to four) changes it.
 
 INT4 is the upper plane of the blocks' INT8 weights; embeddings and head are the same in both precisions. The precision
-is chosen for each batch.
+is chosen for each batch, among those that the stored weights have: INT4 alone where their lower planes were left out.
+
+Rejected: INT4 alone under both names (the bits are the same, but the matrices would be packed twice).
 
 Shape suffixes: T tokens of all texts, B texts, D width, R random features, C classes.
 """
@@ -26,7 +28,7 @@ from model.config import StrataConfig
 from model.errors import WrongShape
 from model.forward import Forward, forward_of
 from model.head import OUT, PROJ
-from model.qtensor import W8C, QTensor
+from model.qtensor import N8G64, W4G64, W8C, QTensor
 from model.ragged import RaggedBatch
 from model.weights import check_encoder, check_weight, encoder_key
 
@@ -40,28 +42,34 @@ class QuantizedEncoder:
     def __init__(self, config: StrataConfig, forwards: Mapping[str, Forward]) -> None:
         self.config = config
         self._forwards = forwards
+        self.precisions = tuple(forwards)
+        """Those in which texts can be encoded, the most accurate first."""
 
     @classmethod
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
         """Packs the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
         check_encoder(config, tensors)
-        return cls(config, {precision: forward_of(config, tensors, precision) for precision in PRECISIONS})
+        precisions = precisions_of({name: tensor.scheme for name, tensor in tensors.items()})
+        return cls(config, {precision: forward_of(config, tensors, precision) for precision in precisions})
 
-    def encode(self, batch: RaggedBatch, precision: str = INT8) -> Tensor:
-        """Returns z_BD of unit length, in the caller's order.
+    def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
+        """Returns z_BD of unit length, in the caller's order. Default: the most accurate precision.
 
-        Raises BadTokens, and ValueError for another precision.
+        Raises BadTokens, and ValueError for a precision that the weights do not have.
         """
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+        if precision is None:
+            return self._best.encode(batch)
+        if precision not in self._forwards:
+            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(self.precisions)}")
         return self._forwards[precision].encode(batch)
 
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
-        """Names how texts of at most `max_tokens` become vectors in INT8: equal names give equal vectors, bit for bit.
+        """Names how texts of at most `max_tokens` become vectors in the most accurate precision.
 
+        Equal names give equal vectors, bit for bit.
         `digests` are those of the stored weights, by name. "" where another process may compute otherwise.
         """
-        arithmetic = self._forwards[INT8].arithmetic
+        arithmetic = self._best.arithmetic
         name = f"{encoder_key(digests)} {max_tokens} {arithmetic}"
         return hashlib.sha256(name.encode()).hexdigest()[:32] if arithmetic else ""
 
@@ -70,13 +78,30 @@ class QuantizedEncoder:
         return self.config.without_labels == other.config.without_labels
 
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
-        """Returns x_TD at the input of block `layer` in INT8, in the layout's order, for `Strata.forward_from`.
+        """Returns x_TD at the input of block `layer`, in the layout's order, for `Strata.forward_from`.
 
-        Raises BadTokens, or WrongShape for a layer outside [0, n_layers].
+        It is computed in the most accurate precision. Raises BadTokens, or WrongShape for a layer outside
+        [0, n_layers].
         """
         if not 0 <= layer <= self.config.n_layers:
             raise WrongShape(f"layer is {layer}; expected 0 to {self.config.n_layers}")
-        return self._forwards[INT8].tokens(batch, layer)
+        return self._best.tokens(batch, layer)
+
+    @property
+    def _best(self) -> Forward:
+        return self._forwards[self.precisions[0]]
+
+
+def precisions_of(schemes: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the precisions of stored weights, the most accurate first, from the scheme of each, by name.
+
+    INT4 alone is what is left where no lower plane is stored.
+
+    >>> precisions_of({"layers.0.up": "n8g64", "embed.word": "w4g64"}), precisions_of({"layers.0.up": "w4g64"})
+    (('int8', 'int4'), ('int4',))
+    """
+    found = {scheme for name, scheme in schemes.items() if name.startswith("layers.")}
+    return (INT4,) if W4G64 in found and N8G64 not in found else PRECISIONS
 
 
 class RandomFeatures:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
+from model.grid import attach_grids, grid_of
 from model.linears import ScaledLinear
 from model.plan import layer_of, plan_of
-from model.qtensor import FP32, N8G64, W8C, QTensor
-from model.quantize import plain, quantize_n8g64, quantize_w8c
+from model.qtensor import FP32, N8G64, W4G64, W8C, QTensor
+from model.quantize import plain, quantize_n8g64, quantize_on, quantize_w8c
 from model.strata import Strata
 
 HEAD = "head."
@@ -51,7 +52,8 @@ def encoder_tensors(
 ) -> dict[str, QTensor]:
     """Returns the stored form of all weights, or only of blocks `first_layer` and up. Raises NonFinite.
 
-    A matrix whose Gram matrix is in `grams` (`model.calibration`), by name, is rounded by GPTQ for such inputs.
+    A matrix that has a grid (`model.grid`) is rounded to it. Another, whose Gram matrix is in `grams`
+    (`model.calibration`), by name, is rounded by GPTQ for such inputs.
     """
     tensors: dict[str, QTensor] = {}
     for name, (scheme, _) in encoder_names(strata.config).items():
@@ -68,11 +70,12 @@ def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
 
 
 def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: tuple[int, ...]) -> QTensor:
-    """Returns the weight `name`; raises MissingWeight or WrongShape."""
+    """Returns the weight `name`; raises MissingWeight or WrongShape. INT4 alone may stand for any quantized scheme."""
     if name not in tensors:
         raise MissingWeight(f"{name} is missing; expected {scheme} {list(shape)}")
     tensor = tensors[name]
-    if (tensor.scheme, tensor.shape) != (scheme, shape):
+    may_stand = tensor.scheme == scheme or (tensor.scheme == W4G64 and scheme != FP32)
+    if not may_stand or tensor.shape != shape:
         raise WrongShape(f"{name} is {tensor.scheme} {list(tensor.shape)}; expected {scheme} {list(shape)}")
     return tensor
 
@@ -80,6 +83,7 @@ def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: 
 def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
     """Returns the encoder in full precision with the dequantized values, in evaluation mode; it can be trained further.
 
+    What is INT4 alone keeps its grid, so it is stored as such again.
     Raises MissingWeight or WrongShape.
     """
     check_encoder(config, tensors)
@@ -91,6 +95,7 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
         module_state = _module_state(tensors[name], strata.get_submodule(path))
         state |= {f"{path}.{key}": value for key, value in module_state.items()}
     strata.load_state_dict(state, assign=True)
+    attach_grids(strata, {name: tensor for name, tensor in tensors.items() if tensor.scheme == W4G64})
     return strata.eval()
 
 
@@ -122,7 +127,10 @@ def _stored(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -
         return plain(name, torch.stack((module.weight, module.bias)))
     assert isinstance(module, nn.Linear | nn.Embedding), f"{name} is a {type(module).__name__}"
     bias_N = module.bias if isinstance(module, nn.Linear) else None
+    in_scale_K = module.in_scale if isinstance(module, ScaledLinear) else None
+    grid = grid_of(module)
+    if grid is not None:
+        return quantize_on(name, grid, module.weight, bias_N, in_scale_K=in_scale_K)
     if scheme == N8G64:
-        in_scale_K = module.in_scale if isinstance(module, ScaledLinear) else None
         return quantize_n8g64(name, module.weight, bias_N, gram_KK=gram_KK, in_scale_K=in_scale_K)
     return quantize_w8c(name, module.weight, bias_N)

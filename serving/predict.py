@@ -27,7 +27,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from model.quantized import INT8, RandomFeatures
+from model.quantized import RandomFeatures
 from model.ragged import RaggedBatch
 from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts, Verdicts, name_hash
@@ -78,7 +78,7 @@ def predict_many(
             version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
             scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
         names.update(zip(rows, _names(rankings), strict=True))
-        if precisions[first.number] == INT8 and not live.is_lean:
+        if precisions[first.number] == first.model.encoder.precisions[0] and not live.is_lean:
             vectors |= zip(rows, z_BD, strict=True)
     for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions).items():
         names[row] = tuple(sorted(names[row] + others))

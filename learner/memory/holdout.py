@@ -1,6 +1,6 @@
 """The holdout set: labelled samples that are never learnt, balanced by class, on which accuracy is measured.
 
-    all samples  --INT8--> z --head--> accuracy, beside the parent's
+    all samples  --best--> z --head--> accuracy, beside the parent's
     a subset     --every precision--> z --head--> accuracy of each
 
 The unit vectors of the samples are cached per encoder and precision, so that two versions can be compared without
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from learner.export import ServedEncoder
 from learner.memory.replay import Labelled, Replay
-from model.quantized import INT8, QuantizedHead
+from model.quantized import QuantizedHead
 
 SUBSET_SIZE = 256
 """Largest number of samples on which all precisions are measured. INT4 takes about 1 ms for each."""
@@ -60,8 +60,8 @@ class Holdout:
         return self.samples.subset(SUBSET_SIZE)
 
     def unencoded(self, encoder: ServedEncoder, precision: str) -> list[str]:
-        """Returns the texts whose vectors under `encoder` are not cached; for INT8 of all samples, else of `subset`."""
-        samples = self.samples.samples() if precision == INT8 else self.subset
+        """Returns the texts whose vectors under `encoder` are not cached; of `subset`, or all for the best."""
+        samples = self.samples.samples() if precision == encoder.precisions[0] else self.subset
         return self._missing(encoder, precision, samples)
 
     def add_vectors(self, encoder: ServedEncoder, precision: str, texts: Sequence[str], z_ND: Tensor) -> None:
@@ -75,10 +75,13 @@ class Holdout:
         head: QuantizedHead,
         classes: Sequence[str],
         *,
-        precision: str = INT8,
+        precision: str | None = None,
         samples: Sequence[Labelled] | None = None,
     ) -> float:
-        """Returns the share of `samples` (default: all) that the head names rightly, in [0, 1]; 0 for no samples."""
+        """Returns the share of `samples` (default: all) that the head names rightly, in [0, 1]; 0 for no samples.
+
+        Default: in the encoder's most accurate precision.
+        """
         z_ND, rows_N = self.vectors(encoder, classes, precision=precision, samples=samples)
         return float(correct(z_ND, rows_N, head, len(classes)).float().mean()) if len(z_ND) else 0.0
 
@@ -87,11 +90,12 @@ class Holdout:
         encoder: ServedEncoder,
         classes: Sequence[str],
         *,
-        precision: str = INT8,
+        precision: str | None = None,
         samples: Sequence[Labelled] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns z_ND of `samples` (default: all), and the row of each label in `classes`, -1 where it has none."""
         samples = self.samples.samples() if samples is None else samples
+        precision = encoder.precisions[0] if precision is None else precision
         self._encode(encoder, precision, self._missing(encoder, precision, samples))
         cached = self._vectors.get((encoder.key, precision), {})
         rows = {label: row for row, label in enumerate(classes)}
@@ -100,7 +104,7 @@ class Holdout:
         return z_ND, torch.tensor([rows.get(sample.label, -1) for sample in samples], dtype=torch.int64)
 
     def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns the random features phi_NR of all samples in INT8, and the rows of their labels as `vectors` does.
+        """Returns the random features phi_NR of all samples, and the rows of their labels as `vectors` does.
 
         Those of at most MAX_FEATURES samples are cached, 8 KB each at R = 2048. The caller does not change them.
         """

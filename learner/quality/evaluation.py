@@ -19,6 +19,7 @@ from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout, correct
 from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare
 from learner.quality.temperature import DEFAULT
+from model.grid import is_of_grid
 from model.quantized import QuantizedHead
 from wire.records import CohortEvaluation, Evaluation
 
@@ -180,7 +181,8 @@ def top_update(new: ScoredVersion, parent: ScoredVersion) -> float:
     """Returns the norm of the change of the trained blocks, over their norm in the parent."""
     if new.top is parent.top:  # the encoder is the parent's
         return 0.0
-    return relative_norm((value, parent.top[name]) for name, value in new.top.items())
+    weights = {name: value for name, value in new.top.items() if not is_of_grid(name)}
+    return relative_norm((value, parent.top[name]) for name, value in weights.items())
 
 
 def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from learner.export import ENCODE_BATCH, ServedEncoder
 from model.head import features, projection
-from model.quantized import PRECISIONS, QuantizedHead
+from model.quantized import QuantizedHead
 from model.strata import Strata, encode_many
 
 PROBE_TEXTS = (
@@ -37,7 +37,7 @@ class Parity:
         self._proj_RD = projection(served.config, seed=seed)
         self.texts: list[str] = []
         self._full_z_ND = torch.empty(0, served.config.d_model)
-        self._served_z_ND = {precision: self._full_z_ND for precision in PRECISIONS}
+        self._served_z_ND = {precision: self._full_z_ND for precision in served.precisions}
         self.add(PROBE_TEXTS)
 
     @torch.no_grad()
@@ -77,5 +77,5 @@ class Parity:
 
     def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:
         """Returns the probes: the first `num_texts` texts with their logits in the best precision."""
-        logits_NC = head.logits(self._served_z_ND[PRECISIONS[0]][:num_texts], num_labels)
+        logits_NC = head.logits(self._served_z_ND[self.served.precisions[0]][:num_texts], num_labels)
         return list(zip(self.texts, logits_NC, strict=False))

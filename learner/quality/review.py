@@ -17,7 +17,6 @@ from learner.knowledge import Knowledge
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.parity import Parity
 from learner.quality.temperature import fit_temperature
-from model.quantized import PRECISIONS
 from wire.records import PrecisionEvaluation, Probe
 
 MAX_LOGITS: Final = 1 << 22
@@ -78,7 +77,7 @@ class Review:
             parity.add(sample.text for sample in samples[:: max(len(samples) // NEW_PARITY_TEXTS, 1)])
             yield
         precisions: list[PrecisionEvaluation] = []
-        for name in PRECISIONS:
+        for name in version.served.precisions:
             precisions.append(_evaluate(name, known, parity, version))
             yield
         self.encoder = version.served.key

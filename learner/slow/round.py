@@ -39,7 +39,6 @@ from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.schedule import RoundPlan, StepPlan
 from learner.slow.trainer import Trainer, with_own_top
 from learner.slow.worker import INLINE, Units
-from model.quantized import PRECISIONS
 from model.ragged import RaggedLayout
 from model.strata import Strata
 
@@ -190,7 +189,7 @@ class SlowRound:
         self.phase = Phase.MEASURE
         holdout = self._holdout
         for served in (self._served, following.head.served):
-            for precision in PRECISIONS:
+            for precision in served.precisions:
                 while texts := holdout.unencoded(served, precision)[: self._config.rebuild_batch]:
                     z_ND = yield following.unit(partial(served.z_many, texts, precision))
                     holdout.add_vectors(served, precision, texts, z_ND)

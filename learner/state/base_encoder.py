@@ -23,6 +23,7 @@ from learner.state.origin import Origin, OriginDiff, compare
 from learner.state.rounded import rounded_encoder
 from learner.state.snapshot import Snapshot
 from model.errors import WrongConfig
+from model.grid import attach_grids
 from model.head import PROJ
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -115,6 +116,7 @@ class BaseEncoder:
         if is_same:
             load_top(strata, snapshot.top)
         top = export_encoder(strata, first_layer=self._first_kept)
+        attach_grids(strata, {name: stored.tensor for name, stored in top.items()})  # an older checkpoint has none
         is_like = all(stored.entry == like.tensors[name].entry for name, stored in top.items())
         return strata, like if is_like else like.with_top(top)
 

@@ -20,6 +20,7 @@ import kernels
 import model
 from learner.export import StoredTensor, export_tensor
 from model.calibration import grams, smooth
+from model.grid import attach_grids
 from model.plan import names_from
 from model.qtensor import QTensor
 from model.strata import Strata
@@ -39,7 +40,8 @@ def rounded_encoder(
 ) -> dict[str, StoredTensor]:
     """Rounds all weights of `strata`, and sets its `in_scale`s; returns the tensors by name. Raises NonFinite.
 
-    The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training.
+    The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training: to
+    the grids that they get here, with the multipliers of the smallest error. What has a grid is rounded to that.
     `cache_dir` is the folder of the cache; without one, nothing is cached. `weights_digest` is that of all weights of
     `strata`, the last of `lower_digests`.
     """
@@ -53,6 +55,7 @@ def rounded_encoder(
     for name, tensor in tensors.items():
         if tensor.in_scale is not None:
             strata.get_submodule(name).get_buffer("in_scale").copy_(tensor.in_scale)
+    attach_grids(strata, {name: tensors[name] for name in names_from(tensors, first_layer)})
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
@@ -83,11 +86,12 @@ def _read(path: Path, key: bytes, strata: Strata) -> dict[str, QTensor] | None:
     body = data[2 * _DIGEST_BYTES :]
     if data[: 2 * _DIGEST_BYTES] != key + sha256(body).digest():
         return None
+    schemes: dict[str, str] = {}
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for full_name, part in load(body).items():
-        name, part_name = full_name.split(":")
+        name, schemes[name], part_name = full_name.split(":")
         parts.setdefault(name, {})[part_name] = part
-    return {name: QTensor(name, scheme, parts[name]) for name, (scheme, _) in encoder_names(strata.config).items()}
+    return {name: QTensor(name, schemes[name], parts[name]) for name in encoder_names(strata.config)}
 
 
 def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:
@@ -95,7 +99,7 @@ def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:
     parts: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         for part_name, part in tensor.parts.items():
-            parts[f"{name}:{part_name}"] = part.contiguous()
+            parts[f"{name}:{tensor.scheme}:{part_name}"] = part.contiguous()
     body = save(parts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

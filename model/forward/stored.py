@@ -20,7 +20,7 @@ def embedding(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Embedding
     reader = tensors.get("layers.0.qkv")
     position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
     return EmbeddingWeights(
-        word.parts["q"],
+        word.q_NK,
         word.parts["scale"].float(),
         position_PD.contiguous(),
         norm(tensors["embed.norm"], config, reader=reader),

@@ -26,7 +26,7 @@ from model.config import StrataConfig
 from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, WrongConfig, WrongShape
 from model.head import PROJ
 from model.qtensor import QTensor, from_blob
-from model.quantized import PRECISIONS, QuantizedEncoder, QuantizedHead, QuantizedModel, RandomFeatures
+from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel, RandomFeatures, precisions_of
 from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS, TextTokenizer
 from model.weights import encoder_key
@@ -147,8 +147,9 @@ class Loader:
     def _checked_config(self, manifest: WeightManifest) -> StrataConfig:
         config = StrataConfig.from_json(manifest.config)
         names = [precision.name for precision in manifest.precisions]
-        if not names or not set(names) <= set(PRECISIONS):
-            raise VersionRefused("wrong_precision", f"measured in {names}; expected some of {', '.join(PRECISIONS)}")
+        expected = precisions_of({entry.name: entry.scheme for entry in manifest.tensors})
+        if not names or not set(names) <= set(expected):
+            raise VersionRefused("wrong_precision", f"measured in {names}; expected some of {', '.join(expected)}")
         spec = config.spec_hash(self._tokenizer.digest)
         if spec != manifest.model_spec:
             raise VersionRefused("wrong_spec", f"made for model and tokenizer {manifest.model_spec}; ours are {spec}")
@@ -217,8 +218,7 @@ class Loader:
             raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {rounding:.4g} is rounding")
 
     def _latency_of(self, manifest: WeightManifest, encoder: QuantizedEncoder) -> LatencyTable:
-        """Returns the times of its precisions, where there is a choice: a version's of the same shape, or measured
-        ones."""
+        """Returns the times of its precisions, if it has a choice: measured, or a version's of the same shape."""
         names = allowed(manifest.precisions, self._precision, is_brown_out=True)
         if self._precision.mode not in (AUTO, *names):
             log.warning("precision_not_allowed", version=manifest.version, mode=self._precision.mode, used=names[0])

@@ -10,7 +10,7 @@ from model.errors import NonFinite
 from model.gptq import gptq_round
 from model.nested import MAX_Q8, split
 from model.qtensor import QTensor
-from model.quantize import quantize_n8g64
+from model.quantize import quantize_n8g64, quantize_w4g64
 from tests.model.test_qtensor import int4_weight
 
 
@@ -50,6 +50,19 @@ def test_both_precisions_err_less_on_such_inputs() -> None:
     for dequantize, share in ((QTensor.dequantize, 0.5), (int4_weight, 0.7)):
         errors = [(new_MK @ (dequantize(tensor) - w_NK).t()).norm() for tensor in (compensated, nearest)]
         assert errors[0] < share * errors[1]
+
+
+def test_int4_alone_errs_less_on_such_inputs() -> None:
+    """And less than inside an INT8 weight, which it need not fit."""
+    w_NK = matrix(48, 256)
+    x_MK = inputs(500, 256)
+    gram_KK = x_MK.t() @ x_MK / 500
+    new_MK = inputs(200, 256)
+    weights_NK = [quantize_w4g64("w", w_NK, gram_KK=gram_KK).dequantize(), quantize_w4g64("w", w_NK).dequantize()]
+    weights_NK.append(int4_weight(quantize_n8g64("w", w_NK, gram_KK=gram_KK)))
+    compensated, nearest, nested = ((new_MK @ (each_NK - w_NK).t()).norm() for each_NK in weights_NK)
+    assert compensated < 0.7 * nearest
+    assert compensated < nested
 
 
 def test_uncorrelated_inputs_are_rounded_to_the_nearest() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernels.linear_i4.reference import high_plane
 from model.errors import BadBlob, ModelError, NonFinite, WrongShape
 from model.qtensor import MAX_BLOB_BYTES, PartSpec, QTensor, from_blob
-from model.quantize import plain, quantize_n8g64, quantize_w8c
+from model.quantize import plain, quantize_n8g64, quantize_w4g64, quantize_w8c
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ ENTRY = entry_of(STORED, BLOB)
 NESTED = quantize_n8g64(
     "layers.0.up", matrix(3, 128), torch.tensor([1.0, 2.0, 3.0]), in_scale_K=torch.full((128,), 0.5)
 )
+INT4 = quantize_w4g64("layers.0.up", matrix(3, 128), torch.tensor([1.0, 2.0, 3.0]), in_scale_K=torch.full((128,), 0.5))
 
 
 def are_equal(one: QTensor, other: QTensor) -> bool:
@@ -59,18 +60,24 @@ def test_blob_round_trip(num_out: int, num_in: int, with_bias: bool) -> None:
     for stored in (
         quantize_w8c("w", matrix(num_out, num_in), bias_N),
         quantize_n8g64("w", matrix(num_out, 64 * num_in), bias_N),
+        quantize_w4g64("w", matrix(num_out, 64 * num_in), bias_N),
     ):
         blob = stored.to_blob()
         assert are_equal(from_blob(entry_of(stored, blob), bytearray(blob)), stored)
 
 
 def test_shapes_are_those_of_the_weight() -> None:
-    assert (STORED.shape, NESTED.shape) == ((3, 5), (3, 128))
+    assert (STORED.shape, NESTED.shape, INT4.shape) == ((3, 5), (3, 128), (3, 128))
 
 
 def test_a_nested_weight_takes_little_more_than_a_byte() -> None:
     stored = quantize_n8g64("w", matrix(384, 1536))
     assert len(stored.to_blob()) < 1.03 * 384 * 1536
+
+
+def test_int4_alone_takes_little_more_than_half_a_byte() -> None:
+    stored = quantize_w4g64("w", matrix(384, 1536))
+    assert len(stored.to_blob()) < 0.53 * 384 * 1536
 
 
 def test_plain_round_trip() -> None:
@@ -97,7 +104,7 @@ def test_truncation_is_refused(length: int) -> None:
 @given(st.integers(0, len(BLOB) - 1), st.integers(1, 255))
 @settings(max_examples=300)
 def test_a_changed_byte_never_makes_another_shape(position: int, change: int) -> None:
-    for stored in (STORED, NESTED):
+    for stored in (STORED, NESTED, INT4):
         changed = bytearray(stored.to_blob())
         changed[position] ^= change
         try:
@@ -145,7 +152,7 @@ def test_wrong_content_is_named(blob: bytes, error: type[ModelError], message: s
 @pytest.mark.parametrize(
     ("entry", "error", "message"),
     [
-        (replace(ENTRY, scheme="w2"), WrongShape, "scheme 'w2'; expected one of n8g64, w8c, fp32"),
+        (replace(ENTRY, scheme="w2"), WrongShape, "scheme 'w2'; expected one of n8g64, w4g64, w8c, fp32"),
         (replace(ENTRY, scheme="fp32"), WrongShape, "expected {'value': 'F32'}"),
         (replace(ENTRY, parts=ENTRY.parts[:2]), WrongShape, "parts {'bias': 'F32', 'ksum': 'I32'}"),
         (replace(ENTRY, parts=(*ENTRY.parts, ENTRY.parts[0])), WrongShape, "bias and in_scale may be absent"),
@@ -199,6 +206,20 @@ def test_wrong_planes_are_named(changes: dict[str, Tensor], error: type[ModelErr
     blob = damaged(NESTED, **changes)
     with pytest.raises(error, match=message):
         from_blob(replace(entry_of(NESTED, blob), num_bytes=len(blob)), blob)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"m": torch.full((3, 2), 17, dtype=torch.uint8)}, BadBlob, "m from 17 to 17; expected 1 to 16"),
+        ({"hi": torch.zeros(3, 64, dtype=torch.uint8)}, BadBlob, "ksum is not the sum of q"),
+        ({"lo": torch.zeros(3, 64, dtype=torch.uint8)}, WrongShape, "the bytes hold"),
+    ],
+)
+def test_wrong_nibbles_are_named(changes: dict[str, Tensor], error: type[ModelError], message: str) -> None:
+    blob = damaged(INT4, **changes)
+    with pytest.raises(error, match=message):
+        from_blob(replace(entry_of(INT4, blob), num_bytes=len(blob)), blob)
 
 
 @pytest.mark.parametrize(

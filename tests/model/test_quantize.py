@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.errors import NonFinite, WrongShape
+from model.grid import MAX_Q4
 from model.nested import MAX_Q8
 from model.qtensor import QTensor
-from model.quantize import plain, quantize_n8g64, quantize_w8c
+from model.quantize import plain, quantize_n8g64, quantize_w4g64, quantize_w8c
 from tests.model.test_qtensor import int4_weight, matrix
 
 Quantize = Callable[..., QTensor]
@@ -38,6 +39,33 @@ def test_int4_is_within_the_lower_nibble(num_out: int, size: float, seed: int) -
     stored = quantize_n8g64("w", matrix(num_out, 128, seed=seed) * size)
     error_NK = (int4_weight(stored) - stored.dequantize()).abs()
     assert (error_NK <= 8.001 * stored.parts["scale"].float()[:, None]).all()
+
+
+@given(st.integers(1, 6), st.integers(1, 3), st.floats(1e-7, 1e5), st.integers(0, 1 << 30))
+@settings(max_examples=60)
+def test_the_mse_start_of_int4_is_never_worse_than_the_largest_value(
+    num_out: int, num_groups: int, size: float, seed: int
+) -> None:
+    """Neither with one range for each row nor with one for each group, and both are among the choices."""
+    w_NK = matrix(num_out, 64 * num_groups, seed=seed) * size
+    stored = quantize_w4g64("w", w_NK)
+    scaled_NGK = (w_NK / stored.parts["scale"].float()[:, None]).view(num_out, -1, 64)
+    largest_NG1 = scaled_NGK.abs().amax(dim=2, keepdim=True)
+    error_NG = (stored.q_NK.float().view(num_out, -1, 64) - scaled_NGK).square().sum(dim=2)
+    for m_NG1 in (torch.full_like(largest_NG1, 16.0), torch.ceil(largest_NG1 / 7).clamp(max=16)):
+        rounded_NGK = torch.round(scaled_NGK / m_NG1).clamp(-8, 7) * m_NG1
+        assert (error_NG <= (rounded_NGK - scaled_NGK).square().sum(dim=2) * (1 + 1e-5)).all()
+    assert scaled_NGK.abs().max() <= MAX_Q4
+
+
+def test_important_inputs_are_nearer_in_int4() -> None:
+    w_NK = matrix(8, 64)
+    gram_KK = torch.eye(64)
+    gram_KK[:8] *= 100.0
+    errors = []
+    for stored in (quantize_w4g64("w", w_NK), quantize_w4g64("w", w_NK, gram_KK=gram_KK)):
+        errors.append((stored.dequantize() - w_NK)[:, :8].square().sum())
+    assert errors[1] < errors[0]
 
 
 @given(st.lists(st.integers(-6, 6), min_size=64, max_size=64), st.integers(0, 1 << 30))
@@ -70,16 +98,19 @@ def test_stored_parts_do_not_follow_the_trained_tensor() -> None:
     value = torch.ones(2, 64)
     bias = torch.ones(2)
     norm = plain("n", value)
-    layers = [quantize("w", value, bias) for quantize in (quantize_w8c, quantize_n8g64)]
+    layers = [quantize("w", value, bias) for quantize in (quantize_w8c, quantize_n8g64, quantize_w4g64)]
     value.zero_()
     bias.zero_()
     assert norm.parts["value"].min() == 1
     assert all(layer.parts["bias"].min() == 1 for layer in layers)
 
 
-@SCHEMES
+REFUSING = pytest.mark.parametrize("quantize", [quantize_w8c, quantize_n8g64, quantize_w4g64])
+
+
+@REFUSING
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e9])
-def test_weights_that_cannot_be_stored(quantize: Quantize, largest: int, value: float) -> None:
+def test_weights_that_cannot_be_stored(quantize: Quantize, value: float) -> None:
     w_NK = torch.zeros(1, 64)
     w_NK[0, 1] = value
     with pytest.raises(NonFinite, match=r"layers\.0\.out\.scale has a value that is not finite"):
@@ -91,9 +122,9 @@ def test_plain_refuses_nan() -> None:
         plain("embed.norm", torch.tensor([torch.nan]))
 
 
-@SCHEMES
+@REFUSING
 @pytest.mark.parametrize(("w_NK", "bias_N"), [(torch.zeros(4), None), (torch.zeros(2, 64), torch.zeros(3))])
-def test_quantize_refuses_shapes(quantize: Quantize, largest: int, w_NK: Tensor, bias_N: Tensor | None) -> None:
+def test_quantize_refuses_shapes(quantize: Quantize, w_NK: Tensor, bias_N: Tensor | None) -> None:
     with pytest.raises(WrongShape, match=r"expected \[N, K\].* and \[N\]"):
         quantize("w", w_NK, bias_N)
 

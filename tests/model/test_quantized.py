@@ -13,13 +13,17 @@ from hypothesis import given, settings
 
 from kernels.linear_i4.reference import high_plane
 from model.errors import BadTokens, MissingWeight, WrongShape
+from model.forward import forward_of
 from model.head import logits, out_weight, proj_weight, projection
+from model.qtensor import N8G64, QTensor, from_blob
+from model.quantize import quantize_w4g64
 from model.quantized import INT4, INT8, PRECISIONS, QuantizedEncoder, QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from tests.model.small_encoder import SMALL, TOKEN_IDS, model_logits, small_strata
+from tests.model.test_qtensor import entry_of
 from tests.required import missing
 
 STRATA = small_strata()
@@ -99,6 +103,36 @@ def test_int4_is_the_upper_plane() -> None:
     lowest_cosine = (z_BD * STRATA(BATCH)).sum(dim=1).min()
     assert lowest_cosine > 0.9
     assert lowest_cosine < 0.999
+
+
+def alone(tensor: QTensor) -> QTensor:
+    """Returns the INT4 weight inside a nested one, as it ships alone."""
+    parts = {name: part for name, part in tensor.parts.items() if name != "lo"}
+    ksum_N = high_plane(parts["hi"], parts["m"]).sum(dim=1, dtype=torch.int32)
+    stored = replace(tensor, scheme="w4g64", parts={**parts, "ksum": ksum_N})
+    blob = stored.to_blob()
+    return from_blob(entry_of(stored, blob), blob)
+
+
+def test_int4_alone_has_the_bits_of_int4_inside_int8() -> None:
+    int4 = {name: alone(tensor) if tensor.scheme == N8G64 else tensor for name, tensor in TENSORS.items()}
+    encoder = QuantizedEncoder.from_tensors(SMALL, int4)
+    assert encoder.precisions == (INT4,)
+    assert torch.equal(encoder.encode(BATCH), ENCODER.encode(BATCH, INT4))
+    assert torch.equal(encoder.encode(BATCH), encoder.encode(BATCH, INT4))
+    with pytest.raises(ValueError, match="precision is 'int8'; expected one of int4"):
+        encoder.encode(BATCH, INT8)
+
+
+@pytest.mark.parametrize("forward", ["native", "library"])
+def test_token_embeddings_may_be_int4(forward: str) -> None:
+    """They are those of an INT8 table with the same values."""
+    word = quantize_w4g64("embed.word", STRATA.embed.word.weight)
+    as_int8 = replace(word, scheme="w8c", parts={"q": word.q_NK, "scale": word.parts["scale"]})
+    encoders = [forward_of(SMALL, TENSORS | {word.name: each}, INT8, force=forward) for each in (word, as_int8)]
+    int4_BD, int8_BD = (encoder.encode(BATCH) for encoder in encoders)
+    assert torch.equal(int4_BD, int8_BD)
+    assert not torch.equal(int4_BD, ENCODER.encode(BATCH))
 
 
 def test_int8_unless_asked_otherwise() -> None:

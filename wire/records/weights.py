@@ -36,8 +36,8 @@ class TensorPart(Record, frozen=True, kw_only=True):
 class TensorEntry(Record, frozen=True, kw_only=True):
     """One named weight: a blob of safetensors bytes under its SHA-256, and the arrays that it must hold.
 
-    `scheme` says how the parts form the tensor (`n8g64`: INT8 whose high plane is INT4 in groups of 64; `w8c`: INT8 per
-    output channel; `fp32`).
+    `scheme` says how the parts form the tensor (`n8g64`: INT8 whose high plane is INT4 in groups of 64; `w4g64`: the
+    INT4 alone; `w8c`: INT8 per output channel; `fp32`).
     """
 
     name: str

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -8,7 +9,11 @@ from learner.config import SlowStrategy
 from learner.export import export_encoder
 from learner.slow.strategies.in_rounds import draws_per_step
 from learner.slow.trainer import Trainer, load_top, top_state, with_own_top
+from model.grid import attach_grids, grid_of
+from model.qtensor import QTensor
+from model.quantize import quantize_n8g64, quantize_w4g64
 from model.strata import Strata
+from model.weights import encoder_tensors
 from tests.learner.small_learner import labelled, small_config, small_served, small_strata
 from tests.learner.streams import TOPICS
 
@@ -95,6 +100,36 @@ def test_the_top_can_be_put_back() -> None:
     trainer(shadow).step(*small_served().prefix([sample.text for sample in SAMPLES], 1), ROWS, SIZES)
     load_top(other, top_state(shadow, 1))
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in shadow.state_dict().items())
+
+
+@pytest.mark.parametrize("quantize", [quantize_n8g64, quantize_w4g64], ids=["n8g64", "w4g64"])
+def test_scales_are_trained_and_put_back(quantize: Callable[..., QTensor]) -> None:
+    """Multipliers stay, and what is published is what was trained: integers on the grid."""
+    published = small_strata()
+    names = [f"layers.1.{part}" for part in ("qkv", "out", "up", "down")]
+    attach_grids(published, {name: quantize(name, published.get_parameter(f"{name}.weight")) for name in names})
+    shadow = with_own_top(published, 1)
+    it = trainer(shadow)
+    for _ in range(3):
+        it.step(*small_served().prefix([sample.text for sample in SAMPLES], 1), ROWS, SIZES)
+    before, after = (export_encoder(each, first_layer=1) for each in (published, shadow))
+    for name in names:
+        old, new = (each[name].tensor.parts for each in (before, after))
+        assert torch.equal(old["m"], new["m"])
+        assert not torch.equal(old["hi"], new["hi"])
+        assert shadow.get_submodule(name).get_parameter("grid.shift_N").abs().max() > 0
+    restored = small_strata()
+    load_top(restored, top_state(shadow, 1))
+    assert {name: each.entry for name, each in export_encoder(restored, first_layer=1).items()} == {
+        name: each.entry for name, each in after.items()
+    }
+
+
+def test_a_top_without_grids_leaves_none() -> None:
+    strata = small_strata()
+    attach_grids(strata, encoder_tensors(strata, first_layer=1))
+    load_top(strata, top_state(small_strata(), 1))
+    assert all(grid_of(module) is None for module in strata.modules())
 
 
 def test_outputs_of_the_parent_hold_what_is_replayed_where_it_was() -> None:

@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.export import StoredTensor
+from learner.export import StoredTensor, export_encoder
 from learner.slow.trainer import lower_digests
 from learner.state import rounded
 from learner.state.rounded import FILE, rounded_encoder
 from model.errors import NonFinite
+from model.grid import grid_of
 from model.strata import Strata
 from tests.learner.small_learner import small_strata, tokenizer
 
@@ -49,6 +50,17 @@ def test_the_second_start_reads_the_same_bits(tmp_path: Path, num_made: list[int
         assert torch.equal(mine, theirs), name
     in_scales = [value for name, value in second.state_dict().items() if name.endswith("in_scale")]
     assert any((in_scale != 1).any() for in_scale in in_scales)
+
+
+def test_what_is_trained_is_on_a_grid_and_the_rest_is_not(tmp_path: Path) -> None:
+    """Also where the tensors come from the cache."""
+    for _ in range(2):
+        strata = small_strata()
+        stored = rounded_tensors(tmp_path, strata=strata)
+        names = {name for name, module in strata.named_modules() if grid_of(module) is not None}
+        assert names == {f"layers.1.{part}" for part in ("qkv", "out", "up", "down")}
+        top = export_encoder(strata, first_layer=1)
+        assert all(stored[name].entry == each.entry for name, each in top.items())
 
 
 def test_other_weights_or_settings_are_rounded_anew(tmp_path: Path, num_made: list[int]) -> None:

@@ -1,0 +1,135 @@
+"""The grid of a matrix: the values that its stored weight may have, and how training moves them.
+
+    QTensor --Grid.of--> Grid: a float16 scale for each row, a multiplier for each group of 64 inputs
+    w_NK --round_to--> q_NK int8, within what the planes can hold        `model.quantize.quantize_on` stores these
+
+    n8g64: q = clip(round(w / scale))        w4g64: q = m * clip(round(w / (scale * m)))
+
+Multipliers stay as they were first chosen, by the smallest squared error. Scales are learnt by LSQ (Esser et al., arXiv
+1902.08153): `lsq_gradient` is its equation 3, times the factor of its section 2.2. What is learnt is the logarithm
+of a scale relative to its start, so that one learning rate fits all rows, and weight decay pulls towards the start.
+
+A matrix without a grid is rounded anew with every change, to the range of its largest value. With a grid, a step of
+training moves few integers, so a version differs in few bytes from the one before it.
+
+Rejected: learnt multipliers (integers from 1 to 16 move by 6 % or more, and every nibble of a group with them).
+
+Shape suffixes: N outputs, K inputs, G = K / 64 groups.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
+from model.nested import MAX_Q8
+from model.qtensor import GROUPED, N8G64, W4G64, QTensor
+
+MAX_Q4 = 7 * MAX_MULTIPLIER
+"""The largest value of an INT4 weight in units of its scale; the smallest is -128."""
+
+_BITS = {N8G64: 8, W4G64: 4}
+
+_MIN_NIBBLE = -8
+_MAX_NIBBLE = 7
+
+
+class Grid(nn.Module):
+    """The scales and multipliers of a matrix of `Strata`, as its submodule `grid`: `n8g64`, or `w4g64`."""
+
+    bits: Tensor
+    start_N: Tensor
+    m_NG: Tensor
+
+    def __init__(self, scheme: str, scale_N: Tensor, m_NG: Tensor) -> None:
+        super().__init__()
+        self.scheme = scheme
+        self.register_buffer("bits", torch.tensor(_BITS[scheme]))  # so that a state dict says the scheme
+        self.register_buffer("start_N", scale_N.float())
+        self.register_buffer("m_NG", m_NG.clone())
+        self.shift_N = nn.Parameter(torch.zeros(len(scale_N)))
+        """The binary logarithm of how many times larger a scale is than at its start."""
+
+    @classmethod
+    def of(cls, tensor: QTensor) -> "Grid":
+        """Returns the grid of a stored weight, which begins where that is."""
+        return cls(tensor.scheme, tensor.parts["scale"], tensor.parts["m"])
+
+    @property
+    def scale_N(self) -> Tensor:
+        """The scales as they are stored, float16."""
+        return (self.start_N * self.shift_N.detach().exp2()).to(torch.float16)
+
+    @property
+    def largest(self) -> int:
+        """The largest value in units of the scale."""
+        return MAX_Q8 if self.scheme == N8G64 else MAX_Q4
+
+
+def attach_grids(strata: nn.Module, tensors: Mapping[str, QTensor]) -> None:
+    """Gives each module without a grid that `tensors` has nibbles of, by its name, the grid of these."""
+    for name, tensor in tensors.items():
+        if tensor.scheme in GROUPED and grid_of(strata.get_submodule(name)) is None:
+            strata.get_submodule(name).grid = Grid.of(tensor)
+
+
+def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives each module whose weight is in a state dict the grid of that, or none; `load_state_dict` comes after it."""
+    for name in state:
+        path = name.removesuffix(".weight")
+        module = strata.get_submodule(path) if path != name else None
+        if not isinstance(module, nn.Linear | nn.Embedding):
+            continue
+        prefix = f"{path}.grid."
+        if f"{prefix}bits" in state:
+            scheme = next(scheme for scheme, bits in _BITS.items() if bits == int(state[f"{prefix}bits"]))
+            module.grid = Grid(scheme, state[f"{prefix}start_N"], state[f"{prefix}m_NG"])
+        elif grid_of(module) is not None:
+            del module.grid
+
+
+def is_of_grid(name: str) -> bool:
+    """Whether a name in a state dict is that of a part of a grid.
+
+    >>> is_of_grid("layers.3.up.grid.m_NG"), is_of_grid("layers.3.up.weight")
+    (True, False)
+    """
+    return ".grid." in name
+
+
+def grid_of(layer: nn.Module) -> Grid | None:
+    """Returns the grid of a layer, or of the layer whose matrix it shares; None where it has none."""
+    grid = getattr(layer, "grid", None)
+    assert grid is None or isinstance(grid, Grid)
+    return grid
+
+
+def round_to(grid: Grid, w_NK: Tensor) -> Tensor:
+    """Returns q_NK int8: the nearest values of the grid, in units of its scale."""
+    v_NGK, step_NG1, low_NG1, high_NG1 = _in_steps(grid, w_NK.detach())
+    return torch.round_(v_NGK.clamp_(low_NG1, high_NG1)).mul_(step_NG1).flatten(1).to(torch.int8)
+
+
+def lsq_gradient(grid: Grid, w_NK: Tensor, q_NK: Tensor, grad_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the gradients of the weight and of `grid.shift_N`, where `grad_NK` is that of the rounded weight.
+
+    Within the range, d(scale * q) / d(scale) = q - w / scale, and rounding has the gradient 1; beyond it, q and 0.
+    """
+    v_NGK, _, low_NG1, high_NG1 = _in_steps(grid, w_NK.detach())
+    is_inside_NK = ((v_NGK >= low_NG1) & (v_NGK <= high_NG1)).flatten(1)
+    scale_N = grid.scale_N.float()
+    by_scale_NK = torch.where(is_inside_NK, q_NK - w_NK.detach() / scale_N[:, None], q_NK.float())
+    factor = math.log(2) / math.sqrt(w_NK.shape[1] * grid.largest)
+    return grad_NK * is_inside_NK, (grad_NK * by_scale_NK).sum(dim=1) * scale_N * factor
+
+
+def _in_steps(grid: Grid, w_NK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns w_NGK in steps of the grid, the step in units of the scale, and the range in steps."""
+    v_NGK = (w_NK / grid.scale_N.float()[:, None]).reshape(*grid.m_NG.shape, GROUP)
+    m_NG1 = grid.m_NG.float().unsqueeze(2)
+    if grid.scheme == N8G64:  # both planes must be nibbles
+        low_NG1 = ((m_NG1 + 1) * _MIN_NIBBLE).clamp_(min=-MAX_Q8)
+        return v_NGK, torch.ones_like(m_NG1), low_NG1, ((m_NG1 + 1) * _MAX_NIBBLE).clamp_(max=MAX_Q8)
+    return v_NGK.div_(m_NG1), m_NG1, torch.full_like(m_NG1, _MIN_NIBBLE), torch.full_like(m_NG1, _MAX_NIBBLE)
