@@ -152,6 +152,9 @@ class LearnerConfig:
     are at least twice as many such texts as samples in memory. A few labels then go further: see docs/benchmarks.md."""
     pseudo_label_texts: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
     """Number of texts of such a round; they are the newest that wait for a label."""
+    trial_labels: Annotated[int, Ge(0), Le(100_000_000)] = 1_000
+    """Most labels for which an encoder that a round has made is tried beside the one in use, where the holdout is too
+    small to tell. An encoder that is not better then is dropped. 0: there is no trial."""
     rebuild_batch: Annotated[int, Ge(1), Le(65_536)] = 64
     """Number of texts that are encoded in one unit of work while the fast head is rebuilt."""
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from learner import unlearning
 from learner.config import LearnerConfig
-from learner.fast.concept_changes import ConceptChanges, trials
+from learner.fast.concept_changes import ConceptChanges, observations
 from learner.fast.fast_head import RELEARN_BATCH, FastHead
 from learner.labels.classes import Classes
 from learner.labels.drift import DriftWatch
@@ -36,9 +36,8 @@ from learner.labels.sample import Sample
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, with_names
 from learner.progress import LearnerProgress
-from learner.quality.comparison import Anchor
+from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
 from learner.quality.evaluation import MeasuredCandidate
-from learner.quality.gate import may_adopt
 from learner.quality.temperature import DEFAULT
 from learner.slow.round import Phase, SlowRound
 from learner.slow.schedule import RoundPlan, Schedule
@@ -60,7 +59,8 @@ Learnable: TypeAlias = Sample | ConceptChange
 class Knowledge:
     """Belongs to the learner's thread. `progress` and `counts`, of what becomes of the samples, are the learner's.
 
-    `fresh` holds what was learnt since the last round began. `temperature` is that of the last candidate.
+    `fresh` holds what was learnt since the last round began. `temperature` is that of the last candidate, and `trial`
+    of the encoder in use.
     """
 
     config: LearnerConfig
@@ -77,6 +77,7 @@ class Knowledge:
     lineage: Lineage
     temperature: float = DEFAULT
     anchor: Anchor | None = None
+    trial: EncoderTrial = NO_TRIAL
     round: SlowRound | None = None
 
     def learn_many(self, samples: Sequence[Learnable], drift: DriftWatch) -> None:
@@ -126,15 +127,15 @@ class Knowledge:
         own = (self.fast_head, self.strata, self.replay, self.holdout)
         self.round = SlowRound(plan, means_CD, *own, config=self.config)
 
-    def step(self, offsets: Mapping[str, int], executor: Executor) -> bool:
-        """Begins the next unit when the last one has ended. True when the round ended and its encoder was adopted."""
+    def step(self, offsets: Mapping[str, int], executor: Executor, *, may_wait: bool) -> bool:
+        """Begins the next unit, as `SlowRound.step` does. True when the round ended and its encoder was adopted."""
         assert self.round is not None, "no round is under way"
         if not self.round.is_ready:
             return False
         if self.round.phase is Phase.READ:
             self.lineage = set_memory_offsets(self.lineage, offsets)
         try:
-            return self.round.step(executor) is Phase.DONE and self._end(self.round)
+            return self.round.step(executor, may_wait=may_wait) is Phase.DONE and self._end(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
@@ -143,6 +144,7 @@ class Knowledge:
 
     def adopt(self, done: SlowRound) -> None:
         """Goes on with the encoder that a round has made, and with the samples as learnt again under it."""
+        self.trial = done.tried
         self.fast_head = done.next_fast_head
         self.strata = done.strata
         self.lineage = end_round(self.lineage, is_adopted=True)
@@ -230,7 +232,7 @@ class Knowledge:
         z_BD, phi_BR = self.fast_head.encode(labelled)
         nearest = self.fast_head.nearest(z_BD)
         drift.add_texts(nearest.distances_B)
-        self.concept_changes.add(trials([sample_of.get(each.event) for each in labelled], nearest))
+        self.concept_changes.add(observations([sample_of.get(each.event) for each in labelled], nearest))
         self.fast_head.learn_encoded(z_BD, phi_BR, labelled)
         self.replay.add(labelled)
         self.fresh.add(labelled)
@@ -243,11 +245,10 @@ class Knowledge:
         return Labelled(sample.text, sample.label, sample.subject, rounds, event, sample.answer_time_ms)
 
     def _end(self, done: SlowRound) -> bool:
-        """Adopts the round's encoder where the holdout samples say so (`learner.quality.gate.may_adopt`)."""
-        is_complete = self.fast_head.ridge.num_samples <= len(self.replay)
-        is_adopted = may_adopt(done.lost, done.won, is_complete=is_complete)
+        """Adopts the round's encoder, or drops it."""
+        is_adopted = done.is_adoptable(is_complete=self.fast_head.ridge.num_samples <= len(self.replay))
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
-        log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=done.lost, won=done.won)
+        log.info("round_done", round=done.plan.number, adopted=is_adopted, held=done.held, trial=done.tried.paired)
         if is_adopted:
             self.progress.break_off()
             self.adopt(done)

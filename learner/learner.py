@@ -116,12 +116,12 @@ class Learner:
         """
         for change in self.knowledge.concept_changes.found(self.offsets):
             self.restart_class(change)
-        if not self.has_work:
+        if self.knowledge.round is None:
             if kind := self.schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
                 self.begin(kind)
             return False
         try:
-            is_adopted = self.knowledge.step(self.offsets, self.executor)
+            is_adopted = self.knowledge.step(self.offsets, self.executor, may_wait=not is_idle)
         except DataError as error:  # raised by a strategy that is not ours
             self.knowledge.drop()
             self.schedule.stop(error)
@@ -233,18 +233,18 @@ class Learner:
     def labels_to_round(self) -> float:
         """The fewest labels after which a slow round may be due: a poll ends there, and the round begins there."""
         num_labels = self.schedule.labels_to_round(len(self.replay), is_urgent=self.drift.is_urgent)
-        return math.inf if self.has_work else num_labels
+        return math.inf if self.knowledge.round is not None else num_labels
 
     @property
     def has_work(self) -> bool:
-        """Whether a slow round is under way."""
-        return self.knowledge.round is not None
+        """Whether a slow round has something to do now."""
+        return self.knowledge.round is not None and self.knowledge.round.has_work
 
     @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
-        is_urgent = self.drift.is_urgent
-        return not self.has_work and self.schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
+        is_rested = self.schedule.is_rested(len(self.replay), self.join, is_urgent=self.drift.is_urgent)
+        return self.knowledge.round is None and is_rested
 
     def _note_difference(self, difference: OriginDiff) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

@@ -12,7 +12,7 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "lifelong": ("wire",),
     "model": ("kernels",),
     "serving": ("kernels", "wire", "model"),
-    "learner": ("kernels", "wire", "model"),
+    "learner": ("kernels", "wire", "model", "rollout"),
     "rollout": ("wire",),
     "evals": ("kernels", "wire", "model", "learner", "rollout"),
     "services": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals"),

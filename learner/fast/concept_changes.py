@@ -59,7 +59,7 @@ APPROVED: Final = "approved"
 OTHERS: Final = "others"
 
 
-class Trial(NamedTuple):
+class Observation(NamedTuple):
     """A label about an event of `time_ms`, and the classes that the means of all labels and of the newest ones name."""
 
     label: str
@@ -104,19 +104,19 @@ class ConceptChanges:
         self._wrong_since_ms = dict(state.wrong_since_ms)
         self._changed_ms = dict(state.changed_ms)
 
-    def add(self, trials: Iterable[Trial]) -> None:
+    def add(self, observations: Iterable[Observation]) -> None:
         """Counts labels that are about to be learnt."""
-        for trial in trials:
-            is_right = trial.by_all == trial.label
-            is_newest_right = trial.by_newest == trial.label
-            for label in {trial.label, trial.by_all}:
+        for observation in observations:
+            is_right = observation.by_all == observation.label
+            is_newest_right = observation.by_newest == observation.label
+            for label in {observation.label, observation.by_all}:
                 if is_right:
                     self._wrong_since_ms.pop(label, None)
                 else:
-                    self._wrong_since_ms.setdefault(label, trial.time_ms)
+                    self._wrong_since_ms.setdefault(label, observation.time_ms)
             factor = FACTORS[is_right, is_newest_right]
-            for label in {trial.label, trial.by_all, trial.by_newest}:
-                self._bet(label, trial, log(factor))
+            for label in {observation.label, observation.by_all, observation.by_newest}:
+                self._bet(label, observation, log(factor))
 
     def found(self, offsets: Mapping[str, int]) -> list[ConceptChange]:
         """Returns the changes for which there is enough evidence, as found behind the records below `offsets`."""
@@ -148,15 +148,15 @@ class ConceptChanges:
             evidence=evidence, wrong_since_ms=dict(self._wrong_since_ms), changed_ms=dict(self._changed_ms)
         )
 
-    def _bet(self, label: str, trial: Trial, gain: float) -> None:
-        since_ms = self._wrong_since_ms.get(label, trial.time_ms)
+    def _bet(self, label: str, observation: Observation, gain: float) -> None:
+        since_ms = self._wrong_since_ms.get(label, observation.time_ms)
         evidence = self._evidence.setdefault(label, Evidence(since_ms, {}))
-        source = APPROVED if trial.is_approved else f"by {trial.source}"
+        source = APPROVED if observation.is_approved else f"by {observation.source}"
         if source not in evidence.by_source and len(evidence.by_source) >= MAX_SOURCES:
             source = OTHERS
-        most = log(EVIDENCE) if trial.is_approved else self._part
+        most = log(EVIDENCE) if observation.is_approved else self._part
         evidence.by_source[source] = min(evidence.by_source.get(source, 0.0) + gain, most)
-        evidence.num_labels += label == trial.label != trial.by_all
+        evidence.num_labels += label == observation.label != observation.by_all
         if sum(evidence.by_source.values()) <= 0:
             del self._evidence[label]
 
@@ -165,8 +165,8 @@ def _copy(evidence: Evidence) -> Evidence:
     return msgspec.structs.replace(evidence, by_source=dict(evidence.by_source))
 
 
-def trials(samples: Iterable[Sample | None], nearest: Nearest) -> Iterator[Trial]:
-    """Yields the trials of samples as they were named; None, a text that nobody labelled, is no trial."""
+def observations(samples: Iterable[Sample | None], nearest: Nearest) -> Iterator[Observation]:
+    """Yields the observations of samples as they were named; None, a text that nobody labelled, is no observation."""
     for sample, by_all, by_newest in zip(samples, nearest.by_all, nearest.by_newest, strict=True):
         if sample is not None:
-            yield Trial(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)
+            yield Observation(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)

@@ -26,7 +26,7 @@ Shapes: N samples.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import torch
@@ -62,6 +62,38 @@ class Paired(NamedTuple):
         """How much lower the accuracy of the newer version is."""
         return (self.lost - self.won) / max(self.num, 1)
 
+    @property
+    def ties(self) -> int:
+        """Samples that both versions, or neither, had right."""
+        return self.num - self.lost - self.won
+
+    def __add__(self, other: "Paired") -> "Paired":  # type: ignore[override]
+        return Paired(*map(sum, zip(self, other, strict=True)))
+
+
+class EncoderTrial(NamedTuple):
+    """How the encoder in use did beside the one before, whose key is `before`, on labels that neither had learnt."""
+
+    before: str
+    paired: Paired
+
+
+NO_TRIAL: Final = EncoderTrial("", Paired())
+
+
+def pair(before_N: Tensor, after_N: Tensor) -> Paired:
+    """Counts which samples were right (bool) before and after.
+
+    >>> pair(torch.tensor([True, True, False]), torch.tensor([True, False, True]))
+    Paired(num=3, right=2, lost=1, won=1)
+    """
+    return Paired(*_outcomes(before_N, after_N).sum(dim=1).tolist())
+
+
+def _outcomes(before_N: Tensor, after_N: Tensor) -> Tensor:
+    """Returns whether each sample counts as one, was right, is lost, is won, bool [4, N]."""
+    return torch.stack((torch.ones_like(before_N), before_N, before_N & ~after_N, after_N & ~before_N))
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -80,11 +112,11 @@ def compare(before_N: Tensor, after_N: Tensor, rows_N: Tensor, num_classes: int)
     >>> compare(before, after, torch.tensor([0, 1, 1]), 2).classes
     (Paired(num=1, right=1, lost=0, won=0), Paired(num=2, right=1, lost=1, won=1))
     """
-    outcomes_4N = torch.stack((torch.ones_like(before_N), before_N, before_N & ~after_N, after_N & ~before_N))
+    outcomes_4N = _outcomes(before_N, after_N)
     known_N = rows_N >= 0
     cohorts_N = rows_N * NUM_COHORTS // max(num_classes, 1)
     return Comparison(
-        overall=Paired(*outcomes_4N.sum(dim=1).tolist()),
+        overall=pair(before_N, after_N),
         classes=_count_groups(outcomes_4N[:, known_N], rows_N[known_N], num_classes),
         cohorts=_count_groups(outcomes_4N[:, known_N], cohorts_N[known_N], NUM_COHORTS),
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout, correct
-from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare
+from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare, pair
 from learner.quality.temperature import DEFAULT
 from model.grid import is_of_grid
 from model.quantized import QuantizedHead
@@ -133,11 +133,9 @@ def on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor
     return HeadOnHoldout(solve, fast_head.served, z_ND, rows_N)
 
 
-def lost_and_won(old: HeadOnHoldout, new: HeadOnHoldout) -> tuple[int, int]:
-    """Returns how many holdout samples are lost and won when the fast head `new` takes the place of `old`."""
-    before_N = old.find_right()
-    after_N = new.find_right()
-    return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
+def compare_heads(old: HeadOnHoldout, new: HeadOnHoldout) -> Paired:
+    """Compares the fast head `new` with `old` on the holdout samples."""
+    return pair(old.find_right(), new.find_right())
 
 
 def _compare_with_parent(

@@ -6,6 +6,7 @@
                                    --ring of the last events--> candidate, reference --> changed names
     another encoder:
     holdout samples --reference, while its encoder was in use; candidate--> who named them rightly
+    labels of the trial --last head under the encoder of the reference, head under the new one--> who named them rightly
 
 On events of classes that the reference knows, the accuracies of two versions cannot differ by more than the share of
 events that they name differently. That share needs no label, so that what only adds classes is known to be harmless at
@@ -14,8 +15,9 @@ the moment that they come. `rollout.publication_rule` decides by both. Events ar
 next one, the ring begins anew.
 
 A version with another encoder than the reference is compared with it by what is known of both without encoding a text
-twice: which holdout samples each names rightly. Nothing is said where these are less than half of the holdout: so
-little would not speak for the rest.
+twice: which holdout samples each names rightly. Nothing is said of these where they are less than half of the holdout:
+so little would not speak for the rest. And by the trial of its encoder (`learner.slow.trial`), if that was beside the
+encoder of the reference.
 
 Shapes: N events in the ring, B new events, R features, C classes.
 
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor
 
 from learner.fast.row_log import Rows
-from learner.quality.comparison import Anchor, best_rows
+from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired, best_rows
 from learner.quality.evaluation import ScoredVersion
 from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
 
@@ -49,12 +51,13 @@ NO_SAMPLES: Final = Anchor()
 class Reference(NamedTuple):
     """The version that candidates are compared with, by its number.
 
-    `version` is None where it has another encoder than the one in use. Then `held` says which holdout samples it named
-    rightly.
+    `version` is None where it has another encoder than the one in use. Then `encoder` is the key of that, and `held`
+    says which holdout samples it named rightly.
     """
 
     number: int
     version: ScoredVersion | None
+    encoder: str = ""
     held: Anchor = NO_SAMPLES
 
 
@@ -120,16 +123,18 @@ class RecentEvents:
         self._phi_NR.zero_()
         self._labels = [""] * self._max_events
 
-    def name_changes(self, version: ScoredVersion, held: Anchor = NO_SAMPLES) -> NameChanges:
+    def name_changes(
+        self, version: ScoredVersion, held: Anchor = NO_SAMPLES, trial: EncoderTrial = NO_TRIAL
+    ) -> NameChanges:
         """Returns what `version` names differently from the reference; nothing where there is none to compare with.
 
-        `held` says which holdout samples `version` names rightly.
+        `held` says which holdout samples `version` names rightly, and `trial` how its encoder did.
         """
         reference = self._reference
         if reference is None:
             return NameChanges()
         if reference.version is None:
-            return _held_changes(reference, held)
+            return _encoder_changes(reference, held, trial)
         referred = self._referred
         num = len(self)
         if referred is None or version.served.key != self._encoder or not num or not version.classes:
@@ -178,16 +183,22 @@ class RecentEvents:
         return min(self._num_added, self._max_events)
 
 
-def _held_changes(reference: Reference, held: Anchor) -> NameChanges:
-    """Returns how a version does on the holdout beside a reference under another encoder."""
-    paired = reference.held.beside(held)
-    if 2 * paired.num < len(held.right) + len(held.wrong) or not paired.num:
+def _encoder_changes(reference: Reference, held: Anchor, trial: EncoderTrial) -> NameChanges:
+    """Returns how a version does beside a reference under another encoder: on the holdout, and while it was tried."""
+    on_holdout = reference.held.beside(held)
+    if 2 * on_holdout.num < len(held.right) + len(held.wrong):
+        on_holdout = Paired()
+    tried = trial.paired if trial.before == reference.encoder else Paired()
+    if not on_holdout.num and not tried.num:
         return NameChanges()
     return NameChanges(
         reference=reference.number,
-        held_wins=paired.won,
-        held_ties=paired.num - paired.won - paired.lost,
-        held_losses=paired.lost,
+        held_wins=on_holdout.won,
+        held_ties=on_holdout.ties,
+        held_losses=on_holdout.lost,
+        trial_wins=tried.won,
+        trial_ties=tried.ties,
+        trial_losses=tried.lost,
     )
 
 

@@ -106,7 +106,7 @@ class CandidateMaker:
             precisions=precisions,
             probes=probes,
             solution=msgspec.structs.replace(self.solver.solution, temperature=known.temperature),
-            name_changes=self.recent.name_changes(version, measured.record),
+            name_changes=self.recent.name_changes(version, measured.record, known.trial),
         )
 
     def review(self, known: Knowledge, now_s: float) -> None:
@@ -122,10 +122,9 @@ class CandidateMaker:
         None where its encoder is not `served` (by default that of `known`), or the head is missing or damaged.
         """
         served = served or known.fast_head.served
-        entries = {entry.name: entry for entry in manifest.tensors}
-        entry = entries.pop(OUT)
-        if entries != {name: tensor.entry for name, tensor in served.tensors.items()}:
+        if not has_encoder(manifest, served):
             return None
+        (entry,) = (entry for entry in manifest.tensors if entry.name == OUT)
         try:
             out = StoredTensor(entry, from_blob(entry, blobs.get(entry.digest, entry.num_bytes)))
             head = served.head(out)
@@ -155,6 +154,12 @@ class CandidateMaker:
         self.parent = None
         self.recent.forget()
         self._review.forget()
+
+
+def has_encoder(manifest: WeightManifest, served: ServedEncoder) -> bool:
+    """Whether the version has this encoder: all tensors but those of its head are the same."""
+    entries = {entry.name: entry for entry in manifest.tensors if entry.name != OUT}
+    return entries == {name: tensor.entry for name, tensor in served.tensors.items()}
 
 
 def _top_of(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tensor]:

@@ -138,7 +138,7 @@ def _repeat(learner: Learner, recorded: Round, reader: _Reader) -> None:
         while done.phase is not Phase.READ:
             done.step()
         reader.read(recorded.memory_offsets)
-        while done.step() is not Phase.DONE:
+        while done.step(may_wait=False) is not Phase.DONE:  # it was adopted
             pass
     except (NonFinite, DataError) as error:
         raise NotRebuilt(f"round {recorded.number}: {error}") from error

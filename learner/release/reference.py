@@ -9,7 +9,8 @@ is not made stable at once.
 A reference with another encoder than the one in use cannot name a text without encoding it anew. But the first version
 with a new encoder is compared with its parent, whose encoder is mostly the reference's, and so each holdout sample is
 known under that one, too. Then the reference is asked for what it names rightly, and that is kept, by the hashes of the
-samples, until the plan has another reference. Samples that come later are not known of it.
+samples, until the plan has another reference. Samples that come later are not known of it. That its encoder is the one
+before stays known of every reference that has it: the trial of the new encoder was beside that.
 
 Rejected: keeping it in the checkpoint. After a restart the parent is made again, and asked by; what is lost is the
 comparison of later versions with the same encoder, which labels decide on.
@@ -18,9 +19,10 @@ comparison of later versions with the same encoder, which labels decide on.
 import msgspec
 import structlog
 
+from learner.export import ServedEncoder
 from learner.knowledge import Knowledge
 from learner.quality.name_changes import NO_SAMPLES, Reference
-from learner.release.candidate import CandidateMaker
+from learner.release.candidate import CandidateMaker, has_encoder
 from wire.errors import StoreUnavailable, WireError
 from wire.store import Store
 
@@ -36,6 +38,7 @@ class ReferenceFinder:
         self._wanted = (0, "")
         self._found: Reference | None = None
         self._held = NO_SAMPLES
+        self._before: ServedEncoder | None = None
 
     def find(self, known: Knowledge) -> Reference | None:
         """Returns the reference of the plan in force: as a version if it has the encoder of `known`, else by the
@@ -43,6 +46,7 @@ class ReferenceFinder:
         try:
             plan = self._store.plans.read()
             wanted = (plan.reference if plan else 0, known.fast_head.served.key)
+            self._note_encoder_before(known)
             if wanted != self._wanted:
                 self._wanted = wanted
                 self._found = None
@@ -66,6 +70,7 @@ class ReferenceFinder:
         self._wanted = (0, "")
         self._found = None
         self._held = NO_SAMPLES
+        self._before = None
 
     def _load(self, number: int, known: Knowledge) -> Reference | None:
         if not number:
@@ -73,10 +78,18 @@ class ReferenceFinder:
         manifest = self._store.versions.manifest(number)
         found = self._maker.stored(manifest, known, self._store.blobs)
         if found is not None:
+            self._before = None
             return Reference(number, found.version)
+        encoder = self._before.key if self._before is not None and has_encoder(manifest, self._before) else ""
+        parent = self._maker.parent
+        if encoder and parent is not None and parent.version.served is self._before:
+            named = self._maker.stored(manifest, known, self._store.blobs, served=self._before)
+            if named is not None:
+                self._held = msgspec.structs.replace(named.measured.record, version=number)
+        held = self._held if self._held.version == number else NO_SAMPLES
+        return Reference(number, None, encoder, held) if encoder or held is not NO_SAMPLES else None
+
+    def _note_encoder_before(self, known: Knowledge) -> None:
         parent = self._maker.parent
         if parent is not None and parent.version.served.key != known.fast_head.served.key:
-            before = self._maker.stored(manifest, known, self._store.blobs, served=parent.version.served)
-            if before is not None:
-                self._held = msgspec.structs.replace(before.measured.record, version=number)
-        return Reference(number, None, self._held) if self._held.version == number else None
+            self._before = parent.version.served

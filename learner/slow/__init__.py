@@ -5,6 +5,8 @@
     round           the phases of a round: pseudo-labels, training, storing, rebuilding the fast head, measuring
     next_head       the fast head that is rebuilt: from the memory, from what it knows beyond, from what comes meanwhile
     pseudo_labels   labels for texts that nobody labelled
+    trial           the encoder that a round has made beside the one in use, on new labels
+    training        the inputs of the gradient steps
     trainer, adamw  the gradient steps; strategies/ how new and replayed samples share them
     avalanche/      the gradient steps by a strategy or plugin of Avalanche
 

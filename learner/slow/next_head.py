@@ -4,6 +4,8 @@
     sums beyond the memory --carry_over------^
 
 All sums are exact, so the order in which samples reach the head changes nothing.
+
+Rejected: learning what comes meanwhile in the learner's thread (each label would be encoded by both encoders there).
 """
 
 from collections import Counter
@@ -50,8 +52,13 @@ class NextHead:
         """Whether the old head knows something that the memory does not hold and that is not carried over yet."""
         self._carry_over = CarryOver(old.copy(), head) if self.has_rest else None
 
-    def unit(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Returns a unit that does to the head what waits now, does `work`, and returns what that returns."""
+    def unit(
+        self, work: Callable[[], T], *, before: Callable[[Sequence[Labelled]], None] = lambda _: None
+    ) -> Callable[[], T]:
+        """Returns a unit that does to the head what waits now, does `work`, and returns what that returns.
+
+        `before` is called with the samples that wait, before they are learnt.
+        """
         self.admit()
         unlearnt = [sample for sample in self._unlearnt if not _remove(sample, self._waiting)]
         from_head = [sample for sample in unlearnt if not _remove(sample, self._todo)]
@@ -61,6 +68,7 @@ class NextHead:
         self._unlearnt = []
 
         def run() -> T:
+            before(waiting)
             self.head.learn_many(waiting)
             self.head.unlearn_many(from_head)
             if self._carry_over is not None:
@@ -118,6 +126,11 @@ class NextHead:
     def has_memory(self) -> bool:
         """Whether samples of the memory are not learnt yet."""
         return bool(self._todo)
+
+    @property
+    def num_waiting(self) -> int:
+        """Samples that wait to be learnt."""
+        return len(self._waiting)
 
     @property
     def is_full(self) -> bool:

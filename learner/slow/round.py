@@ -1,13 +1,15 @@
 """A slow round: training beside the published encoder, one small unit of work at a time.
 
     plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE the encoder --> READ the memory
-                      --> REBUILD the fast head --> (CARRY_OVER) --> MEASURE --> COMPARE --> CATCH_UP --> DONE
+                      --> REBUILD the fast head --> (CARRY_OVER) --> MEASURE --> COMPARE --> (TRIAL) --> CATCH_UP
+                      --> DONE
 
 A round starts after a number of labels. When labels stay away, one more goes over the memory twice (a rehearsal:
 CLINC150 gains 0.9 points). Where most texts have no label, two more train on pseudo-labels. All batches are drawn at
 the start, and what is dropped by a seed. So what a round learns is a function of its plan, the class means that it
 starts from, and the encoder: a checkpoint holds these, and a restart repeats it. Meanwhile the published encoder
-serves, and the fast head learns under it; labels that come while the next one is rebuilt are learnt under both.
+serves, and the fast head learns under it; labels that come while the next one is rebuilt are learnt under both. A
+trial of both by these labels (`learner.slow.trial`) ends when the rollout would make the next one stable at once.
 
 Units run beside the learner's thread (`learner.slow.worker`). A unit touches nothing but its round and what it was
 given: the memory is read in the learner's thread, and labels that come meanwhile wait for the next unit. So what a
@@ -17,33 +19,29 @@ Rejected: the state of the optimizer in the checkpoint (two numbers for each tra
 (each begins from what the one before has made).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future, wait
 from enum import Enum
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from learner.config import LearnerConfig, is_import_path
+from learner.config import LearnerConfig
 from learner.export import export_encoder
-from learner.failpoints import failpoint
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay
-from learner.quality.evaluation import lost_and_won, on_holdout
+from learner.quality.comparison import EncoderTrial, Paired
+from learner.quality.evaluation import compare_heads, on_holdout
+from learner.quality.gate import may_adopt
 from learner.slow.next_head import NextHead, do_nothing
 from learner.slow.pseudo_labels import PseudoLabels
-from learner.slow.schedule import RoundPlan, StepPlan
-from learner.slow.trainer import Trainer, with_own_top
+from learner.slow.schedule import RoundPlan
+from learner.slow.training import Training
+from learner.slow.trial import Trial
 from learner.slow.worker import INLINE, Units
-from model.ragged import RaggedLayout
 from model.strata import Strata
-
-if TYPE_CHECKING:
-    from learner.slow.avalanche.trainer import AvalancheTrainer
 
 
 class Phase(Enum):
@@ -57,6 +55,7 @@ class Phase(Enum):
     CARRY_OVER = "carry_over"
     MEASURE = "measure"
     COMPARE = "compare"
+    TRIAL = "trial"
     CATCH_UP = "catch_up"
     DONE = "done"
 
@@ -64,7 +63,7 @@ class Phase(Enum):
 class SlowRound:
     """One round. `step` begins a unit; at DONE, `strata` and `next_fast_head` are what the round has made.
 
-    `lost` and `won` count the holdout samples that only the current or only the next fast head names rightly. The round
+    `held` compares the next fast head with the current one on the holdout, `trial` on the labels since. The round
     belongs to the learner's thread. While a unit is under way, `plan`, `means_CD`, `phase`, `progress` and the encoder
     of `next_fast_head` may be read; whatever else is called waits for the unit.
     """
@@ -82,34 +81,32 @@ class SlowRound:
     ) -> None:
         self.plan = plan
         self.means_CD = means_CD
-        self.losses = list[float]()
         self._pseudo_labels = PseudoLabels(plan.unlabelled, means_CD, unit=config.rebuild_batch)
         self.phase = Phase.TRAIN if self._pseudo_labels.is_done else Phase.PSEUDO_LABEL
         self._fast_head = fast_head
         self._served = fast_head.served
         self._replay = replay
         self._holdout = holdout
-        rng = np.random.default_rng([config.seed, plan.number])
-        self._token_dropout = partial(token_dropout, share=config.slow_token_dropout, rng=rng)
-        self._first_layer = strata.config.n_layers - config.trainable_layers
-        self.strata = with_own_top(strata, self._first_layer)
+        self._training = Training(plan, means_CD, self._pseudo_labels, self._served, strata, config=config)
         self._next: NextHead | None = None
-        self.lost = 0
-        self.won = 0
-        self._rows = {label: row for row, label in enumerate(plan.labels)}
-        self._parent = strata
+        self.held = Paired()
+        self.trial: Trial | None = None
+        self._has_trial = config.trial_labels > 0
         self._config = config
         self._units = self._all_units()
         self._under_way = Future[Any]()
         self._under_way.set_result(None)
 
-    def step(self, executor: Executor = INLINE) -> Phase:
+    def step(self, executor: Executor = INLINE, *, may_wait: bool = True) -> Phase:
         """Begins the next unit of work, unless one is under way. Returns the phase.
+
+        Unless it `may_wait` for labels, which perhaps never come, the round ends without a trial.
 
         Raises what the last unit has raised: NonFinite when training has led nowhere, and DataError when a strategy
         fails. Drop the round in either case.
         """
-        if self.is_ready:
+        self._has_trial &= may_wait
+        if self.is_ready and not self._waits_for_labels:
             result = self._under_way.result()
             try:
                 self._under_way = executor.submit(self._units.send(result))
@@ -122,9 +119,38 @@ class SlowRound:
         """Whether no unit is under way."""
         return self._under_way.done()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has something to do, or a unit is under way."""
+        return not (self.is_ready and self._waits_for_labels)
+
+    def is_adoptable(self, *, is_complete: bool) -> bool:
+        """Whether the next encoder is good enough, by its trial, or else by the holdout.
+
+        `is_complete`: whether the memory holds all that the current fast head has learnt.
+        """
+        if self.trial is not None and (self.trial.is_won or self.trial.is_lost):
+            return self.trial.is_won
+        return may_adopt(self.held.lost, self.held.won, is_complete=is_complete)
+
+    @property
+    def tried(self) -> EncoderTrial:
+        """How the next encoder did in its trial, if it had one."""
+        return EncoderTrial(self._served.key, self.trial.paired if self.trial else Paired())
+
     def wait(self) -> None:
         """Waits for the unit under way, if there is one. What it raises, the next `step` raises."""
         wait([self._under_way])
+
+    @property
+    def strata(self) -> Strata:
+        """The encoder in training."""
+        return self._training.strata
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each gradient step so far."""
+        return self._training.losses
 
     @property
     def next_fast_head(self) -> FastHead:
@@ -157,7 +183,18 @@ class SlowRound:
             return self._pseudo_labels.progress
         if self.phase is Phase.TRAIN:
             return len(self.losses) / max(len(self.plan.steps), 1)
+        if self.phase is Phase.TRIAL and self.trial is not None:
+            return self.trial.progress
         return self._next.progress if self._next else 1.0
+
+    @property
+    def _waits_for_labels(self) -> bool:
+        return self._is_on_trial and self.trial is not None and not self.trial.is_due
+
+    @property
+    def _is_on_trial(self) -> bool:
+        """Whether a trial is under way that needs labels; only of use while no unit is under way."""
+        return self.phase is Phase.TRIAL and self._has_trial and not (self.trial and self.trial.is_over)
 
     def _all_units(self) -> Units:
         """Yields every unit. What stands between two of them runs in the learner's thread, while no unit does."""
@@ -165,7 +202,7 @@ class SlowRound:
             yield partial(self._pseudo_labels.step, self._served)
         self.phase = Phase.TRAIN
         for step in self.plan.steps:
-            yield partial(self._train, step)
+            yield partial(self._training.step, step)
         self.phase = Phase.STORE
         stored = yield self._store
         self.phase = Phase.READ
@@ -173,6 +210,7 @@ class SlowRound:
         self._next = NextHead(self._fast_head, stored, self._replay.samples(), unit=self._config.rebuild_batch)
         yield from self._rebuild(self._next)
         yield from self._measure(self._next)
+        yield from self._try(self._next)
         self.phase = Phase.CATCH_UP
         yield from self._next.catch_up()
 
@@ -197,59 +235,18 @@ class SlowRound:
         following.admit()
         old = on_holdout(self._fast_head, holdout, self._fast_head.solver())
         new = on_holdout(following.head, holdout, following.head.solve)
-        self.lost, self.won = yield following.unit(partial(lost_and_won, old, new))
+        self.held = yield following.unit(partial(compare_heads, old, new))
 
-    def _train(self, step: StepPlan) -> None:
-        x_TD, layout, rows_B = self._inputs(step.samples, drop_tokens=self._token_dropout)
-        sizes = [len(part) for part in (step.fresh, *step.draws)]
-        self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
-        failpoint("after-slow-step")
+    def _try(self, following: NextHead) -> Units:
+        """Compares both heads on new labels, if the holdout alone says too little."""
+        if not self._has_trial:
+            return
+        self.phase = Phase.TRIAL
+        self.trial = Trial(self._fast_head, following, held=self.held, max_labels=self._config.trial_labels)
+        while self._is_on_trial:
+            yield self.trial.unit()
 
     def _store(self) -> FastHead:
         """Returns an empty fast head under the encoder that was trained, as it will be served."""
-        top = export_encoder(self.strata, first_layer=self._first_layer)
+        top = export_encoder(self.strata, first_layer=self._training.first_layer)
         return FastHead(self._served.with_top(top), penalty=self._config.ridge, num_recent=self._config.recent_labels)
-
-    @cached_property
-    def _trainer(self) -> "Trainer | AvalancheTrainer":
-        """The trainer, made for the first step. Raises DataError where a strategy that is not ours cannot be made."""
-        config = self._config
-        if not is_import_path(config.slow_strategy):
-            num_steps = len(self.plan.steps)
-            return Trainer(self.strata, self.means_CD, parent=self._parent, num_steps=num_steps, config=config)
-        from learner.slow.avalanche.trainer import AvalancheTrainer
-
-        return AvalancheTrainer(
-            self.strata,
-            self.means_CD,
-            plan=self.plan,
-            inputs=self._inputs,
-            max_tokens=self._served.tokenizer.max_tokens,
-            config=config,
-        )
-
-    def _inputs(
-        self, samples: Sequence[Labelled], *, drop_tokens: Callable[[list[int]], list[int]] = list
-    ) -> tuple[Tensor, RaggedLayout, Tensor]:
-        """Returns the activations below the trained blocks, their layout, and the row of each sample's class."""
-        texts = [sample.text for sample in samples]
-        x_TD, layout = self._served.prefix(texts, self._first_layer, drop_tokens=drop_tokens)
-        return x_TD, layout, torch.tensor([self._row_of(sample) for sample in samples])
-
-    def _row_of(self, sample: Labelled) -> int:
-        return self._rows[sample.label] if sample.label else self._pseudo_labels.rows[sample.text]
-
-
-def token_dropout(ids: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:
-    """Returns the ids without about a `share` of those between the first and the last, each as likely to go.
-
-    Token dropout (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods", section 2.3): every step
-    drops other tokens, so no class hangs on a single word. It drops tokens and not words, since not every language puts
-    spaces between words.
-
-    >>> token_dropout([101, 5, 6, 102], 1.0, np.random.default_rng(0))
-    [101, 102]
-    """
-    stays_N = rng.random(len(ids)) >= share
-    stays_N[[0, -1]] = True
-    return [token for token, stays in zip(ids, stays_N.tolist(), strict=True) if stays]

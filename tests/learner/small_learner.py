@@ -44,6 +44,7 @@ SMALL = LearnerConfig(
     slow_every_labels=60,
     slow_labels_per_step=20,
     slow_batch=8,
+    trial_labels=0,
     rebuild_batch=20,
     min_holdout=5,
     holdout_share=0.1,

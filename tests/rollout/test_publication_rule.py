@@ -94,10 +94,44 @@ def test_a_version_with_another_encoder_is_promoted_by_the_holdout(
     assert ruling.numbers.changed == ruling.numbers.forgotten == 1.0, "without texts rule A holds for none"
 
 
+def tried(wins: int, ties: int, losses: int) -> NameChanges:
+    return NameChanges(reference=7, trial_wins=wins, trial_ties=ties, trial_losses=losses)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "reason"),
+    [
+        pytest.param(tried(30, 300, 5), "B", "its encoder was better than the one before, 30 won", id="better"),
+        pytest.param(tried(8, 700, 6), "C", "not worse than the one before by the margin", id="as good"),
+        pytest.param(tried(6, 900, 8), "", "too close to call: 6 won, 900 tied, 8 lost", id="it has lost more"),
+        pytest.param(tried(3, 200, 2), "", "too close to call", id="few labels"),
+        pytest.param(tried(2, 700, 20), "", "its encoder was worse than the one before", id="worse beyond doubt"),
+        pytest.param(
+            msgspec.structs.replace(tried(30, 300, 5), held_losses=20),
+            "",
+            "worse than the reference on the holdout",
+            id="better in its trial, and worse on the holdout",
+        ),
+        pytest.param(
+            msgspec.structs.replace(tried(3, 200, 2), held_wins=60, held_ties=930, held_losses=10),
+            "B",
+            "on the holdout",
+            id="the holdout decides",
+        ),
+    ],
+)
+def test_a_version_with_another_encoder_is_promoted_by_the_trial_of_that(
+    changes: NameChanges, rule: str, reason: str
+) -> None:
+    ruling = decide(changes)
+    assert ruling.rule == rule and reason in ruling.reason, ruling
+
+
 @pytest.mark.parametrize(
     ("changes", "moves"),
     [
         pytest.param(held(60, 930, 10), True, id="another encoder"),
+        pytest.param(tried(60, 930, 10), True, id="another encoder that was tried"),
         pytest.param(ALIKE, False, id="names as before"),
         pytest.param(msgspec.structs.replace(ALIKE, wins=60, ties=900, losses=10), False, id="a better line"),
         pytest.param(msgspec.structs.replace(ALIKE, wins=60, ties=960, losses=10), True, id="better on many labels"),

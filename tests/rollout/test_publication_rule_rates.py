@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from rollout.paired_rule import DOUBT, MARGIN
+from rollout.paired_rule import DOUBT, MARGIN, THRESHOLD
 from rollout.publication_rule import HELD_THRESHOLD, decide
 from rollout.statistics.betting import log_e
 from rollout.statistics.paired import payoffs
@@ -148,3 +148,52 @@ def test_an_encoder_that_is_as_good_or_better_is_promoted(
 @pytest.mark.parametrize(("difference", "discordance"), [(-0.05, 0.1), (-0.1, 0.2)])
 def test_an_encoder_that_is_much_worse_is_objected_to(difference: float, discordance: float) -> None:
     assert asked(difference, discordance=discordance, samples=600)["objected"] >= 0.9
+
+
+TRIAL_LABELS = 1_000
+LABELS_OF_UNIT = 64
+"""A trial is asked after so many labels, and ends at the first verdict."""
+
+
+def tried(difference: float, *, discordance: float, trials: int = 1) -> dict[str, float]:
+    """Returns the share of runs in which any trial promotes its encoder, and in which the first one is objected to.
+
+    Each encoder differs from the one in use on the share `discordance` of the labels.
+    """
+    rng = np.random.default_rng(1)
+    shares = ((discordance + difference) / 2, 1 - discordance, (discordance - difference) / 2)
+    units = TRIAL_LABELS // LABELS_OF_UNIT + 1
+    counts = rng.multinomial(LABELS_OF_UNIT, shares, size=(HELD_RUNS, trials, units)).cumsum(axis=2)
+    is_worse = log_e(counts[..., ::-1], payoffs(0.0)) >= DOUBT
+    is_better = log_e(counts, payoffs(0.0)) >= THRESHOLD
+    is_not_worse = (log_e(counts, payoffs(-MARGIN)) >= THRESHOLD) & (counts[..., 0] >= counts[..., 2])
+    is_promoted = (is_better | is_not_worse) & ~is_worse
+    comes_first = is_promoted.argmax(axis=2) < np.where(is_worse.any(axis=2), is_worse.argmax(axis=2), units)
+    promoted = is_promoted.any(axis=2) & comes_first
+    return {"promoted": float(promoted.any(axis=1).mean()), "objected": float(is_worse[:, 0].any(axis=1).mean())}
+
+
+@pytest.mark.parametrize("discordance", [0.05, 0.1, 0.2])
+def test_an_encoder_that_is_worse_by_the_margin_hardly_ever_passes_its_trial(discordance: float) -> None:
+    for difference, most in {-MARGIN: 0.01, -0.05: 0.001, -0.1: 0.0}.items():
+        if -difference <= discordance:
+            assert tried(difference, discordance=discordance)["promoted"] <= most, difference
+
+
+@pytest.mark.parametrize(
+    ("difference", "discordance", "least"),
+    [
+        pytest.param(0.0, 0.005, 0.75, id="as good"),
+        pytest.param(0.018, 0.05, 0.6, id="1.8 points better"),
+        pytest.param(0.05, 0.1, 0.99, id="5 points better"),
+    ],
+)
+def test_an_encoder_that_is_as_good_or_better_passes_its_trial(
+    difference: float, discordance: float, least: float
+) -> None:
+    assert tried(difference, discordance=discordance)["promoted"] >= least
+
+
+@pytest.mark.parametrize(("difference", "discordance"), [(-0.05, 0.1), (-0.1, 0.2)])
+def test_an_encoder_that_is_much_worse_loses_its_trial(difference: float, discordance: float) -> None:
+    assert tried(difference, discordance=discordance)["objected"] >= 0.99

@@ -99,6 +99,9 @@ SAMPLES: dict[str, Record] = {
             held_wins=6,
             held_ties=40,
             held_losses=4,
+            trial_wins=7,
+            trial_ties=50,
+            trial_losses=2,
         ),
         solution=HeadSolution(
             base={"answers.v1/0": 36, "feedback.v1/1": 5},

@@ -28,11 +28,13 @@ class NameChanges(Record, frozen=True, kw_only=True):
     the reference lacks, those of most texts first, at most MAX_NEW_CLASSES. `labels` counts all labels of the time in
     which theirs were counted.
 
-    A version with another encoder than the reference is compared with it on the holdout alone: `held_wins`, `held_ties`
-    and `held_losses` count the holdout samples that only the version names rightly, both alike, and only the reference,
-    each text once. Then every other field but `reference` is 0. Samples of classes that the reference lacks are left
-    out: it names none of them, and the holdout has as many of each class, so with them a version that adds classes
-    would be better whatever it forgets. With the same encoder these fields are 0.
+    A version with another encoder than the reference is compared with it on the holdout: `held_wins`, `held_ties` and
+    `held_losses` count the holdout samples that only the version names rightly, both alike, and only the reference,
+    each text once. Samples of classes that the reference lacks are left out: it names none of them, and the holdout has
+    as many of each class, so with them a version that adds classes would be better whatever it forgets. `trial_wins`,
+    `trial_ties` and `trial_losses` compare the encoder of the version with that of the reference on new labels, each
+    before the head of either had learnt it. Then every other field but `reference` is 0. With the same encoder these
+    fields are 0.
     """
 
     reference: int = 0
@@ -49,3 +51,6 @@ class NameChanges(Record, frozen=True, kw_only=True):
     held_wins: int = 0
     held_ties: int = 0
     held_losses: int = 0
+    trial_wins: int = 0
+    trial_ties: int = 0
+    trial_losses: int = 0

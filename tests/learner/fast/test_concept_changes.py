@@ -6,15 +6,15 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from learner.fast.concept_changes import ConceptChanges, ConceptChangesState, Trial
+from learner.fast.concept_changes import ConceptChanges, ConceptChangesState, Observation
 
 SOURCES = ("one", "two", "three", "four")
 
 
-def swapped(number: int, *, source: str, is_approved: bool = False) -> Trial:
+def swapped(number: int, *, source: str, is_approved: bool = False) -> Observation:
     """A text that was of `a` is of `b`, or the other way round, and the newest labels know."""
     label, by_all = ("b", "a") if number % 2 else ("a", "b")
-    return Trial(label, by_all, label, 1_000 + number, source, is_approved)
+    return Observation(label, by_all, label, 1_000 + number, source, is_approved)
 
 
 def found(it: ConceptChanges) -> dict[str, int]:
@@ -30,7 +30,7 @@ def trials_until_found(it: ConceptChanges, sources: tuple[str, ...], *, is_appro
     return 0
 
 
-def stable(num: int, *, seed: int, won: float) -> Iterator[Trial]:
+def stable(num: int, *, seed: int, won: float) -> Iterator[Observation]:
     """Labels of 20 stable classes: on 12 of 100 exactly one is right, and that is the newest in a share `won`."""
     rng = random.Random(seed)
     for number in range(num):
@@ -38,7 +38,7 @@ def stable(num: int, *, seed: int, won: float) -> Iterator[Trial]:
         by_all = by_newest = label
         if rng.random() < 0.12:
             by_all, by_newest = (other, label) if rng.random() < won else (label, other)
-        yield Trial(label, by_all, by_newest, number, rng.choice(SOURCES))
+        yield Observation(label, by_all, by_newest, number, rng.choice(SOURCES))
 
 
 def test_a_change_is_found_for_both_classes_when_sources_agree() -> None:
@@ -68,8 +68,8 @@ def test_an_approved_label_counts_in_full() -> None:
 
 def test_a_change_is_dated_to_the_first_label_that_was_named_wrongly() -> None:
     it = ConceptChanges(1)
-    it.add([Trial("b", "b", "b", 100)])
-    it.add([Trial("b", "a", "a", time_ms) for time_ms in (200, 300)])
+    it.add([Observation("b", "b", "b", 100)])
+    it.add([Observation("b", "a", "a", time_ms) for time_ms in (200, 300)])
     trials_until_found(it, ("one",))
     assert found(it) == {"a": 200, "b": 200}
 
@@ -102,14 +102,14 @@ def test_a_change_that_is_followed_ends_the_evidence_and_outdates_earlier_labels
 def test_a_class_without_labels_of_its_own_does_not_change() -> None:
     """A new class is near it, and comes when the old one is not labelled any more."""
     it = ConceptChanges(1)
-    it.add(Trial("new", "old", "new", number) for number in range(50))
+    it.add(Observation("new", "old", "new", number) for number in range(50))
     assert found(it) == {"new": 0}
 
 
 def test_a_win_of_long_ago_dates_no_change() -> None:
     it = ConceptChanges(1)
-    it.add([Trial("b", "a", "b", 100)])
-    it.add(Trial(label, label, label, 200) for label in "ab" * 20)
+    it.add([Observation("b", "a", "b", 100)])
+    it.add(Observation(label, label, label, 200) for label in "ab" * 20)
     trials_until_found(it, ("one",))
     assert found(it) == {"a": 1_000, "b": 1_000}
 

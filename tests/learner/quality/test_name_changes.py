@@ -5,9 +5,9 @@ import torch
 
 from learner.export import export_head
 from learner.fast.row_log import Rows
-from learner.quality.comparison import Anchor
+from learner.quality.comparison import Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
-from learner.quality.name_changes import MAX_BYTES, RecentEvents, Reference
+from learner.quality.name_changes import MAX_BYTES, NO_SAMPLES, RecentEvents, Reference
 from tests.learner.small_learner import CONFIG, small_served
 from wire.records import NameChanges, NewClass
 
@@ -146,7 +146,23 @@ def test_a_version_with_another_encoder_is_compared_on_the_holdout_alone(
 ) -> None:
     ring = recent()
     ring.add(events(0, 1, labels="a b"), SERVED.key, OLD)
-    ring.refer_to(Reference(7, None, Anchor(version=7, right=[1, 2, 3], wrong=[5, 9])))
+    ring.refer_to(Reference(7, None, "E", Anchor(version=7, right=[1, 2, 3], wrong=[5, 9])))
     assert ring.name_changes(WITH_C, Anchor(right=right, wrong=wrong)) == found
     ring.add(events(2, labels="c"), SERVED.key, WITH_C)  # does not count: the reference cannot name it
     assert ring.name_changes(WITH_C, Anchor(right=right, wrong=wrong)) == found
+
+
+@pytest.mark.parametrize(
+    ("before", "trial"),
+    [
+        pytest.param("E", NameChanges(reference=7, trial_wins=5, trial_ties=20, trial_losses=1), id="of the reference"),
+        pytest.param("F", NameChanges(), id="beside another encoder"),
+    ],
+)
+def test_the_trial_of_an_encoder_counts_if_it_was_beside_that_of_the_reference(before: str, trial: NameChanges) -> None:
+    ring = recent()
+    ring.refer_to(Reference(7, None, "E"))
+    tried = EncoderTrial(before, Paired(num=26, right=18, lost=1, won=5))
+    assert ring.name_changes(WITH_C, NO_SAMPLES, tried) == trial
+    ring.refer_to(Reference(8, WITH_C))
+    assert not ring.name_changes(WITH_C, NO_SAMPLES, tried).trial_wins, "the encoder is the same"

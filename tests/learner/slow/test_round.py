@@ -2,18 +2,17 @@ from collections import Counter
 from dataclasses import replace
 from typing import get_args
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from learner.config import LearnerConfig, SlowStrategy
+from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled, Replay, hash_key
-from learner.slow.round import Phase, SlowRound, token_dropout
+from learner.slow.round import Phase, SlowRound
 from learner.slow.schedule import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from learner.slow.trainer import top_state
+from learner.slow.trial import UNIT
 from tests.learner.slow.held import HeldExecutor
 from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, labelled, small_served, small_strata
@@ -127,22 +126,34 @@ def test_what_is_learnt_and_taken_out_while_a_unit_is_under_way_waits_for_none()
     assert slow_round.next_fast_head.ridge.num_samples == 91
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.floats(0, 1), st.integers(0, 99))
-def test_the_first_and_the_last_token_stay_and_the_others_keep_their_order(
-    ids: list[int], share: float, seed: int
-) -> None:
-    left = token_dropout(ids, share, np.random.default_rng(seed))
-    rest = iter(ids)
-    assert all(token in rest for token in left)
-    assert (left[0], left[-1]) == (ids[0], ids[-1])
+def on_trial(memory: Replay[Labelled] | None = None) -> tuple[FastHead, SlowRound]:
+    """Returns the fast head in use, and a round that has trained and waits for labels."""
+    base = fast_head()
+    plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
+    own = (base, small_strata(), memory or replay(), holdout())
+    slow_round = SlowRound(plan, base.means(plan.labels), *own, config=replace(SMALL, trial_labels=UNIT))
+    while slow_round.has_work:
+        slow_round.step()
+    return base, slow_round
 
 
-def test_about_the_share_goes_and_others_go_the_next_time() -> None:
-    ids = list(range(1_002))
-    rng = np.random.default_rng(0)
-    first = token_dropout(ids, 0.2, rng)
-    second = token_dropout(ids, 0.2, rng)
-    for left in (first, second):
-        assert abs(len(left) - 800) < 50
-    assert first != second
-    assert token_dropout(ids, 0.0, rng) == ids
+def test_a_round_on_trial_waits_for_labels_and_knows_them_at_the_end() -> None:
+    base, slow_round = on_trial()
+    assert slow_round.step() is Phase.TRIAL and slow_round.tried.paired.num == 0
+    samples = labelled(200, 200 + UNIT + 1)
+    for first, end in ((0, UNIT - 1), (UNIT - 1, UNIT), (UNIT, UNIT + 1)):
+        assert slow_round.has_work == (first == UNIT)
+        base.learn_many(samples[first:end])
+        slow_round.learn_meanwhile(samples[first:end])
+    while slow_round.has_work and slow_round.phase is not Phase.DONE:
+        slow_round.step()
+    assert slow_round.phase is Phase.DONE
+    assert slow_round.tried.paired.num >= UNIT and slow_round.tried.before == base.served.key
+    assert slow_round.next_fast_head.ridge.num_by_class == base.ridge.num_by_class
+
+
+def test_a_trial_that_is_skipped_leaves_the_decision_to_the_holdout() -> None:
+    _, slow_round = on_trial()
+    while slow_round.step(may_wait=False) is not Phase.DONE:
+        pass
+    assert slow_round.is_adoptable(is_complete=True) == (slow_round.held.lost - slow_round.held.won < 2)

@@ -22,7 +22,9 @@ def sample() -> WeightManifest:
 
 
 MANIFEST = sample()
-NO_HOLDOUT = msgspec.structs.replace(MANIFEST.name_changes, held_wins=0, held_ties=0, held_losses=0)
+NO_TRIAL = msgspec.structs.replace(MANIFEST.name_changes, trial_wins=0, trial_ties=0, trial_losses=0)
+BEFORE_TRIAL = msgspec.structs.replace(MANIFEST, name_changes=NO_TRIAL)
+NO_HOLDOUT = msgspec.structs.replace(NO_TRIAL, held_wins=0, held_ties=0, held_losses=0)
 BEFORE_HELD = msgspec.structs.replace(MANIFEST, name_changes=NO_HOLDOUT)
 NO_CONCEPTS = msgspec.structs.replace(MANIFEST.lineage, concept_changes=())
 BEFORE_CONCEPTS = msgspec.structs.replace(BEFORE_HELD, lineage=NO_CONCEPTS)
@@ -51,6 +53,11 @@ def test_the_manifest_from_before_concept_changes_is_read() -> None:
 def test_the_manifest_from_before_the_comparison_on_the_holdout_is_read() -> None:
     old = (GOLDEN / "weight_manifest.v2.before_held.json").read_bytes()
     assert msgspec.json.decode(old, type=WeightManifest) == BEFORE_HELD
+
+
+def test_the_manifest_from_before_the_trial_of_encoders_is_read() -> None:
+    old = (GOLDEN / "weight_manifest.v2.before_trial.json").read_bytes()
+    assert msgspec.json.decode(old, type=WeightManifest) == BEFORE_TRIAL
 
 
 def test_the_manifest_counts_its_bytes() -> None:

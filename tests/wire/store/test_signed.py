@@ -109,7 +109,15 @@ def test_the_manifest_of_this_format_is_still_read_and_still_written() -> None:
         epoch=4,
         created_ms=1_764_000_000_000,
     )
-    for written in (".before_gate", ".before_lineage", ".before_changes", ".before_concepts", ".before_held", ""):
+    for written in (
+        ".before_gate",
+        ".before_lineage",
+        ".before_changes",
+        ".before_concepts",
+        ".before_held",
+        ".before_trial",
+        "",
+    ):
         name = f"manifest_v2{written}"
         body = (GOLDEN / f"{name}.json").read_bytes()
         assert decode_manifest(body, 3) == manifest
