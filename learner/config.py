@@ -98,8 +98,8 @@ class LearnerConfig:
     samples, fewer encoders that are better are shown to be."""
     holdout_samples: Annotated[int, Ge(1), Le(1_000_000)] = 2_000
     """Number of holdout samples that are kept, the same of every class."""
-    replay_samples: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
-    """Number of samples in the replay memory."""
+    replay_samples: Annotated[int, Ge(0), Le(10_000_000)] = 20_000
+    """Number of samples in the replay memory. 0: no slow round is ever due."""
     replay_policy: ReplayPolicy = "class-balanced"
     """What has an equal share of the memory: every sample seen (`reservoir`), every class, or every
     experience, which lasts from one slow round to the next."""

@@ -24,7 +24,7 @@ from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
 from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
-from learner.memory.holdout import Holdout
+from learner.memory.policies import num_trainable
 from learner.memory.replay import Labelled, Replay
 from learner.slow.schedule import Schedule
 from learner.slow.worker import INLINE
@@ -117,7 +117,7 @@ class Learner:
         for change in self.knowledge.concept_changes.found(self.offsets):
             self.restart_class(change)
         if self.knowledge.round is None:
-            if kind := self.schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
+            if kind := self.schedule.due(self._num_memory, self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
                 self.begin(kind)
             return False
         try:
@@ -171,7 +171,7 @@ class Learner:
         self.counts["set_aside"] += self.progress.go_back(known.progress)
         self.counts["learnt"] = self.progress.num_labels
         known.count_in(self.progress, self.counts)
-        known.holdout = self.holdout
+        known.holdout = self.knowledge.holdout
         known.break_lineage("labels were set aside")
         self.knowledge = known
         self.version = version
@@ -225,14 +225,9 @@ class Learner:
         return self.knowledge.replay
 
     @property
-    def holdout(self) -> Holdout:
-        """The samples that are never learnt."""
-        return self.knowledge.holdout
-
-    @property
     def labels_to_round(self) -> float:
         """The fewest labels after which a slow round may be due: a poll ends there, and the round begins there."""
-        num_labels = self.schedule.labels_to_round(len(self.replay), is_urgent=self.drift.is_urgent)
+        num_labels = self.schedule.labels_to_round(self._num_memory, is_urgent=self.drift.is_urgent)
         return math.inf if self.knowledge.round is not None else num_labels
 
     @property
@@ -243,8 +238,13 @@ class Learner:
     @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
-        is_rested = self.schedule.is_rested(len(self.replay), self.join, is_urgent=self.drift.is_urgent)
+        is_rested = self.schedule.is_rested(self._num_memory, self.join, is_urgent=self.drift.is_urgent)
         return self.knowledge.round is None and is_rested
+
+    @property
+    def _num_memory(self) -> int:
+        ridge = self.fast_head.ridge
+        return num_trainable(len(self.replay), ridge.num_samples, len(ridge.classes))
 
     def _note_difference(self, difference: OriginDiff) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

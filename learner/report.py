@@ -57,7 +57,7 @@ class Reporter:
                 evaluation=candidate.measured.evaluation if candidate else Evaluation(),
                 refusals=publisher.refusals,
                 replay_samples=len(learner.replay),
-                holdout_samples=len(learner.holdout),
+                holdout_samples=len(learner.knowledge.holdout),
                 round_phase=slow.phase.value if slow else "",
                 round_progress=slow.progress if slow else 0.0,
                 is_rested=learner.is_rested,

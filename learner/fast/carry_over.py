@@ -9,20 +9,31 @@ which is no drift where the pairs say nothing:
 
     T = I + (O^T O + penalty I)^-1 O^T (N - O)        class sums' = class sums T        gram' = T^T gram T
 
+The memory may hold far fewer samples than there are features. So it is also spliced: the beginning of one text and the
+end of another make a text that nobody labelled and that is not learnt, but has features under both encoders.
+
 Semantic drift compensation (Yu et al. 2020, arXiv:2004.00440) moves class means in this way, and DPCR (He et al. 2025,
 arXiv:2503.05423) the sums of a ridge head; theirs is regressed on the current task, without the identity. The mapped
 sums are rounded to the grid once, and are exact from then on. Where the memory holds every sample there is no rest.
 
 Measured on CLINC150's validation texts, domain by domain, 500 samples in memory, after 14 rounds: 94.9 % with the map,
 95.3 % with every sample learnt again, 93.9 % with the rest as it is (T = I), 92.2 % without the rest. Penalties
-from 0.1 to 10 times the mean diagonal of O^T O differ by 0.2 points.
+from 0.1 to 10 times the mean diagonal of O^T O differ by 0.2 points. From the encoder as it comes to one that ten
+rounds and a rehearsal had trained, with 1,500 samples in memory: 95.4 %, with 6,000 spliced texts 95.6 %, with 6,000
+texts of the memory that lose a fifth of their tokens 95.5 %, with 3,000 other texts of the stream 95.6 %; fitted on all
+texts of the stream 95.9 %, with every sample learnt again 96.1 %.
+
+Rejected: exact means of the classes beside a mapped Gram matrix (94.0 %: the two have to belong together), weighing the
+memory three times as much as the rest (95.0 %), and the means and the scatter of the memory in place of the mapped ones
+(93.8 to 95.1 %).
 
 Shapes: B samples, R features, D entries of z, C classes.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +43,12 @@ from learner.memory.replay import Labelled
 
 PENALTY: Final = 0.1
 """The penalty of the regression, as a share of the mean diagonal of O^T O."""
+
+PAIRS_PER_FEATURE: Final = 2
+"""Texts that the map is regressed on, for each feature: where the memory has fewer, spliced ones make up for them."""
+
+UNIT_TEXTS: Final = 64
+"""Spliced texts that one unit of work encodes, under both encoders."""
 
 UNIT_COLUMNS: Final = 256
 """Columns of a matrix that one unit of work computes: 4 billion operations at R = 2,048."""
@@ -72,6 +89,7 @@ class CarryOver:
         self._new = new
         self._drift = DriftMap(rest.served.config.head_features)
         self._z_drift = DriftMap(rest.served.config.d_model)
+        self._texts: list[str] = []
         self._units = self._carry()
 
     def relearn(self, samples: Sequence[Labelled]) -> None:
@@ -83,6 +101,7 @@ class CarryOver:
         self._new.learn_encoded(new_BD, new_BR, samples)
         self._z_drift.add(old_BD, new_BD)
         self._drift.add(old_BR, new_BR)
+        self._texts += [sample.text for sample in samples]
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Takes out all that is left of a class, which is `samples`, and gives its row to another."""
@@ -98,6 +117,12 @@ class CarryOver:
         return next(self._units, True)
 
     def _carry(self) -> Generator[bool, None, None]:
+        for texts in _spliced_units(self._texts, self._rest.served.config.head_features):
+            old_BD = self._rest.served.z_many(texts)
+            new_BD = self._new.served.z_many(texts)
+            self._z_drift.add(old_BD, new_BD)
+            self._drift.add(self._rest.served.features(old_BD), self._new.served.features(new_BD))
+            yield False
         map_RR = yield from self._drift.solve()
         z_map_DD = yield from self._z_drift.solve()
         rest = self._rest.ridge.sums
@@ -114,3 +139,35 @@ class CarryOver:
 
 def _units(num_columns: int) -> list[slice]:
     return [slice(first, first + UNIT_COLUMNS) for first in range(0, num_columns, UNIT_COLUMNS)]
+
+
+def num_spliced(num_memory: int, num_features: int) -> int:
+    """Returns how many spliced texts a memory of so many samples is made up for with; none for an empty one.
+
+    >>> num_spliced(1_500, 2_048), num_spliced(20_000, 2_048), num_spliced(0, 2_048)
+    (2596, 0, 0)
+    """
+    return max(PAIRS_PER_FEATURE * num_features - num_memory, 0) if num_memory else 0
+
+
+def splice(first: str, second: str, rng: np.random.Generator) -> str:
+    """Returns the beginning of one text and the end of another, each at least a word, cut between words at random.
+
+    >>> splice("where is it", "no idea", np.random.default_rng(0))
+    'where is it idea'
+    """
+    beginning = first.split()
+    end = second.split()
+    num_kept = int(rng.integers(1, len(beginning) + 1)) if beginning else 0
+    num_left_out = int(rng.integers(0, len(end))) if end else 0
+    return " ".join(beginning[:num_kept] + end[num_left_out:])
+
+
+def _spliced_units(texts: Sequence[str], num_features: int) -> Iterator[list[str]]:
+    """Yields the spliced texts of a memory, so many as one unit encodes. The same memory gives the same ones."""
+    rng = np.random.default_rng(len(texts))
+    num_left = num_spliced(len(texts), num_features)
+    while num_left > 0:
+        places = rng.integers(len(texts), size=(min(num_left, UNIT_TEXTS), 2)).tolist()
+        num_left -= len(places)
+        yield [splice(texts[first], texts[second], rng) for first, second in places]

@@ -129,10 +129,10 @@ class Schedule:
 
     def labels_to_round(self, num_memory: int, *, is_urgent: bool) -> float:
         """Returns the fewest labels after which a round on labels may be due, at least 1; inf where none ever is."""
-        if not self._may_train:
-            return math.inf
         due = self._num_due("labels", num_memory, is_urgent=is_urgent)
-        return max(math.ceil(due) - self._num_since("labels"), 1)
+        num_left = math.ceil(due) - self._num_since("labels")
+        is_possible = self._may_train and (num_memory > 0 or num_left > 0)
+        return max(num_left, 1) if is_possible else math.inf
 
     def begin(self, kind: RoundKind, fresh: Sequence[Labelled], replay: Replay[Labelled], join: Join) -> RoundPlan:
         """Moves the marks; returns the plan of a round that begins now."""

@@ -30,16 +30,16 @@ def correction(number: int) -> Feedback:
 
 
 def in_holdout(learner: Learner) -> set[str]:
-    return {sample.text for sample in learner.holdout.samples.samples()}
+    return {sample.text for sample in learner.knowledge.holdout.samples.samples()}
 
 
 def number_of(*, is_in_holdout: bool) -> int:
     """Returns an event that is learnt, or one that belongs to the holdout."""
     it = small_learner(trainable_layers=0)
     for number in range(20, NUM_EVENTS):
-        before = len(it.holdout)
+        before = len(it.knowledge.holdout)
         it.learn_many(labelled_events([number]), {})
-        if (len(it.holdout) > before) == is_in_holdout:
+        if (len(it.knowledge.holdout) > before) == is_in_holdout:
             return number
     raise AssertionError("no such event")
 
@@ -55,7 +55,7 @@ def assert_same(one: Learner, other: Learner) -> None:
     assert_same_sums(one.fast_head, other.fast_head)
     for name in ("replay", "fresh"):
         assert getattr(one.knowledge, name).samples() == getattr(other.knowledge, name).samples()
-    assert one.holdout.samples.samples() == other.holdout.samples.samples()
+    assert one.knowledge.holdout.samples.samples() == other.knowledge.holdout.samples.samples()
 
 
 @pytest.mark.parametrize("is_in_holdout", [False, True], ids=["learnt", "holdout"])

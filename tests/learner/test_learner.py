@@ -1,4 +1,5 @@
 import msgspec
+import pytest
 import torch
 
 from learner.learner import Learner
@@ -42,11 +43,19 @@ def test_every_matched_label_is_learnt_or_in_the_holdout() -> None:
     it = fed(small_learner(trainable_layers=0), 0, 100)
     assert it.join.counts["matched"] == 100
     assert it.counts["learnt"] + it.counts["holdout"] == 100
-    assert it.counts["holdout"] == len(it.holdout)
-    assert len(it.holdout) > 3
-    assert len(it.holdout) < 25
+    assert it.counts["holdout"] == len(it.knowledge.holdout)
+    assert len(it.knowledge.holdout) > 3
+    assert len(it.knowledge.holdout) < 25
     assert_knows_each_sample_and_each_name(it)
     assert it.prequential.accuracy == 0.2 and it.offsets == {"feedback.v1/0": 100}
+
+
+@pytest.mark.parametrize(("replay_samples", "num_rounds"), [(0, 0), (24, 0), (25, 1), (1_000, 1)])
+def test_a_memory_that_holds_few_samples_of_a_class_is_not_trained_on(replay_samples: int, num_rounds: int) -> None:
+    it = fed(small_learner(replay_samples=replay_samples, rehearse_after_s=1.0, slow_rate=1e-5), 0, 80)
+    it.tick()
+    assert it.counts["rounds"] == num_rounds
+    assert it.is_rested == (not num_rounds)
 
 
 def test_a_class_beyond_the_capacity_is_refused_and_counted() -> None:

@@ -54,7 +54,7 @@ def test_swapped_classes_are_as_if_their_texts_had_never_had_other_names() -> No
     assert_changed(it)
     assert it.knowledge.lineage.gap == ""
     since_ms = {change.label: change.since_ms for change in it.knowledge.lineage.concept_changes}
-    events = [sample for sample in it.replay.samples() + it.holdout.samples.samples() if sample.event]
+    events = [sample for sample in it.replay.samples() + it.knowledge.holdout.samples.samples() if sample.event]
     assert all(sample.time_ms >= since_ms.get(sample.label, 0) for sample in events)
     assert {sample.time_ms < 1_000 + CHANGE for sample in events if sample.label == "invoice"} == {True, False}
     again = it.fast_head.successor(it.fast_head.served)

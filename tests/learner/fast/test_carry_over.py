@@ -1,9 +1,12 @@
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.export import export_encoder
-from learner.fast.carry_over import CarryOver, DriftMap
+from learner.fast import carry_over as carrying
+from learner.fast.carry_over import CarryOver, DriftMap, num_spliced, splice
 from learner.fast.fast_head import Z_GRID, FastHead
 from learner.fast.ridge import GRID
 from learner.memory.replay import Labelled
@@ -67,6 +70,25 @@ def test_carried_sums_are_nearer_to_those_of_every_sample_than_unmapped_ones_and
     error = (carried(old, next_head(old), MEMORY).ridge.sums.class_CR - wanted).norm()
     assert error < 0.7 * (unmapped - wanted).norm()
     assert error < 0.1 * (memory_alone - wanted).norm()
+
+
+def test_spliced_texts_bring_the_carried_sums_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = fast_head()
+    memory = SAMPLES[:12]
+    wanted = relearnt(next_head(old), SAMPLES).ridge.sums.class_CR
+    with_spliced = (carried(old, next_head(old), memory).ridge.sums.class_CR - wanted).norm()
+    monkeypatch.setattr(carrying, "PAIRS_PER_FEATURE", 0)
+    without = (carried(old, next_head(old), memory).ridge.sums.class_CR - wanted).norm()
+    assert with_spliced < 0.9 * without
+
+
+def test_a_spliced_text_begins_as_one_and_ends_as_the_other() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        words = splice("a b c", "d e", rng).split()
+        assert words[0] == "a" and words[-1] == "e" and words == sorted(words)
+    assert splice("", "", rng) == "" and splice("one", "", rng) == "one"
+    assert num_spliced(2 * 96, 96) == 0
 
 
 def test_samples_of_the_memory_are_exact_and_can_be_taken_out_again() -> None:

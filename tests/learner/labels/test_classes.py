@@ -156,7 +156,7 @@ def test_nothing_of_an_evicted_class_is_held() -> None:
         assert number < 200
     gone = {f"class {number}" for number in range(8)} - set(learner.fast_head.ridge.classes)
     assert len(gone) == 1 and learner.knowledge.lineage.gap
-    for memory in (learner.replay, learner.knowledge.fresh, learner.holdout.samples):
+    for memory in (learner.replay, learner.knowledge.fresh, learner.knowledge.holdout.samples):
         assert not gone & {sample.label for sample in memory.samples()}
         assert not gone & memory.export().groups.keys()
 

@@ -42,7 +42,7 @@ def test_what_is_not_believed_is_not_learnt_nor_measured_on() -> None:
     assert (learner.join.counts["refused_missing"], learner.join.counts["refused_forged"]) == (60, 60)
     assert torch.equal(learner.fast_head.export()["gram"], honest.fast_head.export()["gram"])
     assert learner.prequential.accuracy == honest.prequential.accuracy
-    assert learner.holdout.samples.samples() == honest.holdout.samples.samples()
+    assert learner.knowledge.holdout.samples.samples() == honest.knowledge.holdout.samples.samples()
 
 
 def test_what_is_not_believed_is_handed_over_once() -> None:

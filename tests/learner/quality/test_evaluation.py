@@ -44,7 +44,7 @@ def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(
     learner: Learner, maker: CandidateMaker
 ) -> None:
     evaluation = published(maker, learner).measured.evaluation
-    assert evaluation.num_labels == len(learner.holdout)
+    assert evaluation.num_labels == len(learner.knowledge.holdout)
     assert evaluation.num_labels > 20
     assert (evaluation.parent_accuracy, evaluation.anchor, evaluation.cohorts) == (0.0, 0, ())
     anchor = learner.knowledge.anchor

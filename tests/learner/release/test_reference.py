@@ -98,7 +98,7 @@ def named_rightly(rig: PublishRig, version: int, served: ServedEncoder) -> set[L
     assert candidate is not None and candidate.tensors["head.out"].entry == entry
     head = candidate.version.head
     found = set[Labelled]()
-    for sample in rig.learner.holdout.samples.samples():
+    for sample in rig.learner.knowledge.holdout.samples.samples():
         scores = head.logits(served.z_many([sample.text], "int8"), len(manifest.labels))
         if manifest.labels[int(scores.argmax())] == sample.label:
             found.add(sample)
@@ -129,8 +129,8 @@ def test_a_version_with_a_new_encoder_is_compared_on_the_holdout_samples_of_the_
     version = rig.publish()
     after = rig.learner.fast_head.served
     assert before.key != after.key
-    samples = {each for each in rig.learner.holdout.samples.samples() if each.label != "complaint"}
-    assert 20 < len(samples) < len(rig.learner.holdout)
+    samples = {each for each in rig.learner.knowledge.holdout.samples.samples() if each.label != "complaint"}
+    assert 20 < len(samples) < len(rig.learner.knowledge.holdout)
     right_before = named_rightly(rig, 1, before)
     right_after = named_rightly(rig, version, after)
     changes = rig.store.versions.manifest(version).name_changes

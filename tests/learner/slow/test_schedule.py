@@ -107,6 +107,14 @@ def test_a_round_is_not_due_before_as_many_labels_as_are_said() -> None:
     )
 
 
+def test_without_samples_to_train_on_no_poll_ends_for_a_round() -> None:
+    it, progress = schedule(num_labels=EVERY - 20)
+    assert it.labels_to_round(0, is_urgent=False) == 20
+    progress.num_labels = 3 * EVERY
+    assert it.labels_to_round(0, is_urgent=False) == math.inf
+    assert it.due(0, waiting(0), is_urgent=False, is_idle=True) is None
+
+
 def test_after_a_drift_fewer_labels_are_enough() -> None:
     it, progress = schedule(num_labels=EVERY + 10, round_at=EVERY)
     few = small_config().drift_min_labels

@@ -54,7 +54,7 @@ def test_what_is_restored_is_what_was_known() -> None:
         assert torch.equal(known.fast_head.export()[name], sums), name
     for memory in ("replay", "fresh"):
         assert getattr(known, memory).export() == getattr(learner.knowledge, memory).export()
-    assert known.holdout.samples.export() == learner.holdout.samples.export()
+    assert known.holdout.samples.export() == learner.knowledge.holdout.samples.export()
     assert known.classes.export() == learner.knowledge.classes.export()
 
 
@@ -68,7 +68,7 @@ def test_what_was_learnt_after_the_snapshot_is_learnt_again() -> None:
     known, _ = restore_knowledge(VersionState(snapshot, learner.unwritten), config, base, like=base.served)
     assert all(torch.equal(known.fast_head.export()[name], sums) for name, sums in learner.fast_head.export().items())
     assert known.replay.export() == learner.replay.export()
-    assert known.holdout.samples.export() == learner.holdout.samples.export()
+    assert known.holdout.samples.export() == learner.knowledge.holdout.samples.export()
     assert known.progress == learner.progress and known.progress is not learner.progress
     assert (known.counts["learnt"], known.counts["holdout"]) == (learner.counts["learnt"], learner.counts["holdout"])
 
