@@ -8,6 +8,8 @@ avalanche-...   the same blocks and head, trained by Avalanche
 
 ridge           its fast head alone, on the encoder as it comes; ncm, lda, klda: other heads in closed form
 frozen-...      a linear head by gradient on the encoder as it comes, under a strategy of ours or of Avalanche
+
+Rejected: the holdout of `lifelong` beside its memory (its samples are stored, too, so the buffer bounds both together).
 """
 
 from collections.abc import Callable, Iterator
@@ -33,9 +35,14 @@ from evals.continual.runner import Method, RunChoice, all_at_once
 from evals.continual.top_blocks import OnTokens, TopBlocks
 from evals.continual.whole_learner import WholeLearner
 from evals.streams.benchmark import Benchmark, Texts
+from learner.config import LearnerConfig
 from learner.fast.head import Head
 from learner.fast.ridge import RidgeHead
+from learner.memory.policies import num_trainable
 from learner.slow.avalanche.library import find
+
+HOLDOUT_PART = 0.2
+"""The part of a buffer that may be the holdout."""
 
 LIFELONG = "lifelong"
 FROZEN = "frozen-"
@@ -90,13 +97,33 @@ def _texts_of(benchmark: Benchmark[Texts]) -> Iterator[str]:
 
 
 def _whole(benchmark: Benchmark[Texts], choice: RunChoice) -> WholeLearner:
-    config = replace(choice.learner, seed=choice.seed, replay_samples=choice.buffer)
+    config = replace(choice.learner, seed=choice.seed)
+    config = within(choice.buffer, config, num_classes=len(benchmark.classes), num_items=benchmark.num_items)
     return WholeLearner(config, choice.encoder, benchmark.classes, unlabelled=benchmark.unlabelled)
+
+
+def within(buffer: int, config: LearnerConfig, *, num_classes: int, num_items: int) -> LearnerConfig:
+    """Returns the settings with which replay memory and holdout together have at most `buffer` of the samples.
+
+    The holdout says whether an encoder is adopted. So there is none where too little is left for the encoder to be
+    trained on, and the encoder is frozen then.
+    """
+    num_holdout = min(config.holdout_samples, int(HOLDOUT_PART * buffer))
+    if not num_trainable(buffer - num_holdout, num_items, num_classes):
+        return replace(config, replay_samples=buffer, holdout_share=0.0, trainable_layers=0)
+    return replace(
+        config,
+        replay_samples=buffer - num_holdout,
+        holdout_samples=num_holdout,
+        holdout_share=min(config.holdout_share, num_holdout / num_items),
+        min_holdout=min(config.min_holdout, num_holdout),
+    )
 
 
 def _whole_with_all(benchmark: Benchmark[Texts], choice: RunChoice) -> WholeLearner:
     """Makes the learner with a memory of all texts and of the names of the classes, whatever the buffer is."""
-    return _whole(benchmark, replace(choice, buffer=benchmark.num_items + len(benchmark.classes)))
+    num_samples = benchmark.num_items + len(benchmark.classes)
+    return _whole(benchmark, replace(choice, buffer=num_samples + choice.learner.holdout_samples))
 
 
 def _head(make: Callable[[int, int], Head]) -> Method[Texts]:

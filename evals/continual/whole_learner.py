@@ -12,6 +12,7 @@ from torch import Tensor
 from evals.continual.contender import Contender, EncoderUse, Traits, Usage
 from evals.streams.benchmark import Part, Texts
 from learner.config import LearnerConfig
+from learner.fast.carry_over import num_spliced
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.stopwatch import Stopwatch
@@ -76,10 +77,14 @@ class WholeLearner(Contender[Texts]):
 
     @property
     def usage(self) -> Usage:
-        """Counts the learner's own work; what is measured on the holdout is left out."""
+        """Counts the samples of replay memory and holdout, and the learner's work but for measuring on the holdout."""
         replay = self._learner.replay
+        holdout = self._learner.knowledge.holdout.samples
         return Usage(
-            samples=len(replay), num_bytes=replay.num_bytes, gradients=self._gradients, forwards=self._forwards
+            samples=len(replay) + len(holdout),
+            num_bytes=replay.num_bytes + holdout.num_bytes,
+            gradients=self._gradients,
+            forwards=self._forwards,
         )
 
     @property
@@ -100,8 +105,11 @@ class WholeLearner(Contender[Texts]):
         if begun is not None and begun.plan.number != self._last_round:
             self._last_round = begun.plan.number
             self._gradients += sum(len(step.samples) for step in begun.plan.steps)
-            is_carried = learner.fast_head.ridge.num_samples > len(learner.replay)  # then both encoders are asked
-            self._forwards += len(begun.plan.unlabelled) + len(learner.replay) * (2 if is_carried else 1)
+            num_memory = len(learner.replay)
+            num_encoded = num_memory
+            if learner.fast_head.ridge.num_samples > num_memory:  # then both encoders are asked
+                num_encoded = 2 * (num_memory + num_spliced(num_memory, learner.fast_head.served.config.head_features))
+            self._forwards += len(begun.plan.unlabelled) + num_encoded
 
     def _publish(self) -> None:
         self._live = self._maker.make(self._learner.knowledge, Stopwatch())

@@ -24,7 +24,7 @@ class LearnOptions:
     split: Annotated[
         str, typer.Option("--split", metavar="test|val", help="What is tested: the test or the validation items")
     ] = "test"
-    buffer: Annotated[int | None, typer.Option("--buffer", min=1, help="Samples that may be kept")] = None
+    buffer: Annotated[int | None, typer.Option("--buffer", min=0, help="Samples that may be kept")] = None
     passes: Annotated[
         float | None,
         typer.Option("--passes", min=1.0, help="Gradients for each sample [default: those of lifelong, else an epoch]"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from evals.continual.runner import Run, RunChoice
-from evals.continual.texts import STRATEGIES, by_path
+from evals.continual.texts import STRATEGIES, by_path, within
 from evals.streams.benchmark import Benchmark, Part, Texts
 from evals.streams.stage import Stage
 from tests.learner.small_learner import save_encoder, small_config
@@ -55,4 +55,21 @@ def test_heads_encode_every_text_once(encoder: str) -> None:
 
 def test_the_memory_of_the_learner_is_the_buffer_and_that_of_the_ceiling_everything(encoder: str) -> None:
     assert measured("lifelong", encoder).usage.samples == 30
+    assert 35 <= measured("lifelong", encoder, buffer=40).usage.samples <= 40
     assert measured("lifelong-joint", encoder).usage.samples > 80
+
+
+@pytest.mark.parametrize("name", ["lifelong", "er", "er-ace", "der++"])
+def test_without_a_memory_nothing_is_stored(name: str, encoder: str) -> None:
+    usage = measured(name, encoder, buffer=0).usage
+    assert (usage.samples, usage.num_bytes) == (0, 0)
+
+
+def test_holdout_and_memory_share_the_buffer_and_one_that_is_too_small_freezes_the_encoder() -> None:
+    config = small_config(min_holdout=50)
+    small = within(30, config, num_classes=5, num_items=100)
+    assert (small.replay_samples, small.holdout_share, small.trainable_layers) == (30, 0.0, 0)
+    larger = within(40, config, num_classes=5, num_items=100)
+    assert (larger.replay_samples, larger.holdout_samples, larger.trainable_layers) == (32, 8, 1)
+    assert larger.holdout_share == 0.08 and larger.min_holdout == 8
+    assert within(10_000, config, num_classes=5, num_items=100).holdout_share == config.holdout_share

@@ -50,4 +50,4 @@ def test_gradients_and_encodings_are_those_of_the_rounds(tmp_path: Path) -> None
     assert 80 < usage.forwards < 160
     learner.idle()
     assert learner.usage.gradients == usage.gradients + 50 * 8
-    assert learner.usage.forwards == usage.forwards + usage.samples
+    assert learner.usage.forwards == usage.forwards + len(learner._learner.replay)
