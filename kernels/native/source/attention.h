@@ -48,8 +48,8 @@ INLINE void score_keys(int vectors, Keys k, const uint32_t (*queries)[QUERIES], 
     }
 }
 
-static void score_keys_1(Keys k, const uint32_t (*queries)[QUERIES], HeadScratch *s) { score_keys(1, k, queries, s); }
-static void score_keys_2(Keys k, const uint32_t (*queries)[QUERIES], HeadScratch *s) { score_keys(2, k, queries, s); }
+static void score_keys_1(const Keys *k, const uint32_t (*queries)[QUERIES], HeadScratch *s) { score_keys(1, *k, queries, s); }
+static void score_keys_2(const Keys *k, const uint32_t (*queries)[QUERIES], HeadScratch *s) { score_keys(2, *k, queries, s); }
 
 INLINE Shorts pair_of(HeadScratch *s, int key, int lane)
 {
@@ -133,24 +133,24 @@ INLINE void weights_times_values(int vectors, int queries, int i, Keys k, Matrix
     }
 }
 
-static void weights_times_values_1(int queries, int i, Keys k, Matrix out, HeadScratch *s)
+static void weights_times_values_1(int queries, int i, const Keys *k, Matrix out, HeadScratch *s)
 {
-    weights_times_values(1, queries, i, k, out, s);
+    weights_times_values(1, queries, i, *k, out, s);
 }
 
-static void weights_times_values_2(int queries, int i, Keys k, Matrix out, HeadScratch *s)
+static void weights_times_values_2(int queries, int i, const Keys *k, Matrix out, HeadScratch *s)
 {
-    weights_times_values(2, queries, i, k, out, s);
+    weights_times_values(2, queries, i, *k, out, s);
 }
 
 /* Rows of `out` <- the means of the values, by the scores of at most QUERIES queries. */
-INLINE void mix_values(int masked, int queries, Keys k, Matrix out, HeadScratch *s)
+INLINE void mix_values(int masked, int queries, const Keys *k, Matrix out, HeadScratch *s)
 {
     for (int lane = 0; lane < queries; lane += LANES)
-        store16(s->inverse_sums + lane, softmax_rows(masked, k.count, lane, s));
-    for (int i = 0; i < k.width; i += 2 * LANES) {
-        void (*multiply)(int, int, Keys, Matrix, HeadScratch *) =
-            k.width - i > LANES ? weights_times_values_2 : weights_times_values_1;
+        store16(s->inverse_sums + lane, softmax_rows(masked, k->count, lane, s));
+    for (int i = 0; i < k->width; i += 2 * LANES) {
+        void (*multiply)(int, int, const Keys *, Matrix, HeadScratch *) =
+            k->width - i > LANES ? weights_times_values_2 : weights_times_values_1;
         multiply(queries, i, k, out, s);
     }
 }
@@ -168,9 +168,9 @@ INLINE void attend_queries(Head h, int first, Matrix out, HeadScratch *s)
 {
     Keys all = {s->keys, s->values, h.num_tokens, h.width};
     int queries = pack_tile(h, first, s->queries, s);
-    if (queries > LANES) score_keys_2(all, s->queries, s);
-    else score_keys_1(all, s->queries, s);
-    mix_values(0, queries, all, out, s);
+    if (queries > LANES) score_keys_2(&all, s->queries, s);
+    else score_keys_1(&all, s->queries, s);
+    mix_values(0, queries, &all, out, s);
 }
 
 #endif

@@ -24,7 +24,7 @@
 typedef struct {
     float *x, *mixed, *qkv, *inner;
     RowScratch rows;
-    uint8_t *step_rows; /* of the quantized rows that the step just computed: `mixed`, then `inner` */
+    uint8_t *step_rows; /* of the quantized rows that are wider than a token: `mixed`, `inner` */
     float *low;         /* what the first matrix of a low-rank addition gives */
     uint8_t *low_rows;  /* of that, quantized */
     HeadScratch *head;
@@ -50,7 +50,8 @@ static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
         qkv = max_int(qkv, round_up(qkv_width(&b->heads), PANEL));
         mixed = max_int(mixed, mixed_width(&b->heads)), inner = max_int(inner, b->inner);
         extend(&heads, &b->heads), rank = (int)max_int(rank, b->rank);
-        step_bytes = max_int(step_bytes, row_scratch_bytes(span, mixed_width(&b->heads)));
+        if (mixed_width(&b->heads) > e->width)
+            step_bytes = max_int(step_bytes, row_scratch_bytes(span, mixed_width(&b->heads)));
         step_bytes = max_int(step_bytes, row_scratch_bytes(inner_rows, b->inner));
     }
     Scratch s = {.x = reserve(a, 4 * largest.tokens * e->width)};
@@ -217,9 +218,10 @@ static void run_attention(const Encoder *e, const Block *b, const int32_t *offse
         if (e->rotations.cosine) rotate(sequence, offsets[i + 1] - offsets[i], &b->heads, &e->rotations);
         attend(sequence, offsets[i + 1] - offsets[i], &b->heads, s->mixed + (int64_t)row * out_width, s->head);
     }
-    RowScratch mixed = row_scratch(s->step_rows, tokens, out_width);
-    quantize_into(&mixed, 0, tokens, s->mixed, out_width, b->out.weight->bits);
-    QuantizedRows rows = quantized(&mixed, 0, tokens, out_width);
+    RowScratch wide = row_scratch(s->step_rows, tokens, out_width), *mixed = out_width > width ? &wide : &s->rows;
+    int row = out_width > width ? 0 : first; /* the rows from `first` on have been read, and are still in the cache */
+    quantize_into(mixed, row, tokens, s->mixed, out_width, b->out.weight->bits);
+    QuantizedRows rows = quantized(mixed, row, tokens, out_width);
     linear_of_block(ADD, rows, &b->out, dense(s->x + (int64_t)first * width, width), s);
 }
 

@@ -258,11 +258,11 @@ static void attend_span(Head h, const Span *span, int group, Matrix out, HeadScr
         int num_ranges = list_keys(t, s), queries = t.last - t.first + 1;
         Keys near = gather(num_ranges, h.width, s);
         for (int g = 0; g < group; g++) {
-            if (queries > LANES) score_keys_2(near, s->group_queries + g * quads, s);
-            else score_keys_1(near, s->group_queries + g * quads, s);
+            if (queries > LANES) score_keys_2(&near, s->group_queries + g * quads, s);
+            else score_keys_1(&near, s->group_queries + g * quads, s);
             hide_keys(t, num_ranges, s);
             s->score_rate = s->scales[g].rate;
-            mix_values(1, queries, near, (Matrix){element(out, first, g * h.width), out.stride, out.pitch}, s);
+            mix_values(1, queries, &near, (Matrix){element(out, first, g * h.width), out.stride, out.pitch}, s);
         }
     }
 }
@@ -277,13 +277,14 @@ static void attend(Matrix qkv, int num_tokens, const HeadShape *shape, float *ou
         Head h = {qkv, (int64_t)kv * group * width, keys, values, num_tokens, width};
         const Span *span = span_of(shape, kv * group);
         pack_keys(h, s);
-        pack_values(h, s);
         if (!is_dense(span, num_tokens)) {
+            pack_values(h, s);
             attend_span(h, span, group, dense(out + h.q, mixed_width(shape)), s);
             continue;
         }
         for (int g = 0; g < group; g++, h.q += width) {
             scan_queries(h, s);
+            if (!g) pack_values(h, s); /* last, as they are read last */
             for (int first = 0; first < num_tokens; first += QUERIES)
                 attend_queries(h, first, dense(out + (int64_t)first * mixed_width(shape) + h.q, mixed_width(shape)), s);
         }
