@@ -11,8 +11,8 @@ exchanges one reference, and a running batch keeps the old encoder alive.
 This package has no reference of its own. Its definition is those of its operations, one after the other, which
 `model.forward.library` puts together for the real weights (LIFELONG_KERNELS=reference);
 tests/model/forward/test_native.py compares the two layer by layer. A second copy of that chain here would be a second
-definition. Callers use `why_not` and `Encoder`, and make its weights from the records of `weights`,
-which `checks` checks.
+definition. Callers use `why_not` and `Encoder`, and make its weights from the records of `weights`
+and `embedding`, which `checks` checks.
 
 Rejected: one native call for each operation. At one short text the calls take as long as the products.
 
@@ -30,15 +30,8 @@ from kernels import native
 from kernels.attention_i8.native import why_not_head
 from kernels.attention_i8.reference import MAX_SEQUENCE_TOKENS
 from kernels.attention_i8.spans import LANES
-from kernels.encoder.weights import (
-    BlockShape,
-    BlockWeights,
-    EmbeddingWeights,
-    MatrixWeights,
-    NormWeights,
-    RotaryWeights,
-    contiguous,
-)
+from kernels.encoder.embedding import EmbeddingWeights, RotaryWeights
+from kernels.encoder.weights import BlockShape, BlockWeights, MatrixWeights, NormWeights, contiguous
 from kernels.native import address, binding
 
 __all__ = [

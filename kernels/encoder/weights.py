@@ -1,4 +1,4 @@
-"""The records from which `Encoder` is made, and how they become the records that the kernels read.
+"""The records of which the blocks of an `Encoder` are made, and how they become the records that the kernels read.
 
     BlockWeights --contiguous--> BlockWeights in one allocation --checked, addresses--> binding.NativeBlock
 
@@ -8,12 +8,11 @@ that comes next. A matrix that several blocks share is held once.
 Rejected: the bias outside of every packed matrix (a short text would wait for one more piece of memory for each), and a
 low-rank addition merged into a copy of its matrix (each block would hold that copy).
 
-Shape suffixes: V vocabulary, E width of a word, P positions, D width, C half the width of a head, N outputs, K inputs,
-R rank.
+Shape suffixes: D width, N outputs, K inputs, R rank.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -102,67 +101,6 @@ class MatrixWeights:
         """Returns the addresses."""
         a, b = map(address, self.lora) if self.lora else (None, None)
         return binding.NativeLinear(address(self.packed), a, b, None if self.bias_N is None else address(self.bias_N))
-
-
-@dataclass(frozen=True, slots=True)
-class RotaryWeights:
-    """The cosines and sines by which queries and keys are rotated: float32, C half the width of a head.
-
-    See `kernels.attention.rotary`.
-    """
-
-    cos_PC: Tensor
-    sin_PC: Tensor
-
-    def native(self, head_widths: Iterable[int]) -> binding.Rotations:
-        """Returns the addresses. Raises ValueError for a dtype or shape that does not fit heads of these widths."""
-        for width in head_widths:
-            check("cos_PC", self.cos_PC, torch.float32, (len(self.cos_PC), width // 2))
-            check("sin_PC", self.sin_PC, torch.float32, (len(self.cos_PC), width // 2))
-        return binding.Rotations(address(self.cos_PC), address(self.sin_PC))
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingWeights:
-    """int8 word_VE with a float32 scale_V for each row; float32 position_PD, which includes the segment's embedding.
-
-    `expand` is a packed matrix [D, E] that widens the words; without one E is D. With `rotary`, position_PD has the
-    one row that all positions have.
-    """
-
-    word_VE: Tensor
-    scale_V: Tensor
-    position_PD: Tensor
-    norm: NormWeights
-    expand: Tensor | None = None
-    rotary: RotaryWeights | None = None
-
-    @property
-    def width(self) -> int:
-        return self.position_PD.shape[1]
-
-    @property
-    def num_positions(self) -> int:
-        return len(self.rotary.cos_PC if self.rotary else self.position_PD)
-
-    def native(self) -> binding.NativeEmbedding:
-        """Returns the addresses. Raises like `NormWeights.native`."""
-        num_words, word_width = self.word_VE.shape
-        check("word_VE", self.word_VE, torch.int8, (num_words, word_width if self.expand is not None else self.width))
-        check("scale_V", self.scale_V, torch.float32, (num_words,))
-        num_rows = 1 if self.rotary else len(self.position_PD)
-        check("position_PD", self.position_PD, torch.float32, (num_rows, self.width))
-        if self.expand is not None:
-            check_packed("expand", self.expand, (self.width, word_width))
-        tables = (self.word_VE, self.scale_V, self.position_PD)
-        return binding.NativeEmbedding(
-            num_words,
-            *map(address, tables),
-            None if self.expand is None else address(self.expand),
-            word_width,
-            0 if self.rotary else self.width,
-            self.norm.native("norm", self.width),
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class Norm(Structure):
 class NativeEmbedding(Structure):
     _fields_ = [
         ("num_words", c_int64),
-        *((name, c_void_p) for name in ("word", "word_scale", "position", "expand")),
+        *((name, c_void_p) for name in ("word", "multipliers", "word_scale", "position", "expand")),
         *((name, c_int32) for name in ("word_width", "position_stride")),
         ("norm", Norm),
     ]

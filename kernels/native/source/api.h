@@ -18,12 +18,13 @@ typedef struct {
     float eps;
 } Norm;
 
-/* word [num_words, word_width] is int8 with one scale a row; `expand` [width, word_width] widens it, or is NULL.
+/* word [num_words, word_width] is int8 with one scale a row. With `multipliers` [num_words, word_width / 64] it is signed
+ * nibbles (even columns in the low one), which are multiplied by those. `expand` [width, word_width] widens it, or is NULL.
  * position [positions, width] already includes the segment's row; its rows lie `position_stride` floats apart, or 0 if
  * all positions have the same. */
 typedef struct {
     int64_t num_words;
-    const int8_t *word;
+    const uint8_t *word, *multipliers;
     const float *word_scale, *position;
     const Weight *expand;
     int32_t word_width, position_stride;

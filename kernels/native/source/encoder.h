@@ -67,27 +67,35 @@ static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
     return s;
 }
 
+INLINE int64_t word_bytes(const Embedding *e) { return e->multipliers ? e->word_width / 2 : e->word_width; }
+
+/* The integers of 16 columns of a word, from column i on. */
+INLINE Lanes word_integers(const Embedding *e, int64_t id, int i)
+{
+    if (!e->multipliers) {
+        int8_t bytes __attribute__((vector_size(16)));
+        memcpy(&bytes, e->word + id * e->word_width + i, sizeof bytes);
+        return __builtin_convertvector(bytes, Lanes);
+    }
+    const ByteLanes twice = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
+    const IntLanes above = {28, 24, 28, 24, 28, 24, 28, 24, 28, 24, 28, 24, 28, 24, 28, 24}; /* even: the low nibble */
+    ByteLanes nibbles = {0};
+    memcpy(&nibbles, e->word + (id * e->word_width + i) / 2, LANES / 2);
+    IntLanes integers = __builtin_convertvector(__builtin_shuffle(nibbles, twice), IntLanes) << above >> 28;
+    return __builtin_convertvector(integers * e->multipliers[(id * e->word_width + i) / GROUP], Lanes);
+}
+
 /* x <- the row of a word, times its scale */
 INLINE void word_row(const Embedding *e, int64_t id, float *x)
 {
-    const int8_t *word = e->word + id * e->word_width;
-    Lanes scale = all16(e->word_scale[id]);
-    for (int i = 0; i < e->word_width; i += LANES) {
-        int8_t bytes __attribute__((vector_size(16)));
-        memcpy(&bytes, word + i, sizeof bytes);
-        store16(x + i, __builtin_convertvector(bytes, Lanes) * scale);
-    }
+    for (int i = 0; i < e->word_width; i += LANES) store16(x + i, word_integers(e, id, i) * e->word_scale[id]);
 }
 
 INLINE void embed_row(const Embedding *e, int width, int64_t id, const float *position, float *x)
 {
-    const int8_t *word = e->word + id * width;
     Lanes scale = all16(e->word_scale[id]);
-    for (int i = 0; i < width; i += LANES) {
-        int8_t bytes __attribute__((vector_size(16)));
-        memcpy(&bytes, word + i, sizeof bytes);
-        store16(x + i, fma16(__builtin_convertvector(bytes, Lanes), scale, load16(position + i)));
-    }
+    for (int i = 0; i < width; i += LANES)
+        store16(x + i, fma16(word_integers(e, id, i), scale, load16(position + i)));
 }
 
 INLINE const float *position_row(const Embedding *e, int position)
@@ -100,10 +108,11 @@ INLINE const float *position_row(const Embedding *e, int position)
 static void embed_rows(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x)
 {
     int end = offsets[sequences];
+    int64_t row_bytes = word_bytes(e);
     for (int i = 0; i < sequences; i++)
         for (int t = offsets[i]; t < offsets[i + 1]; t++, x += width) {
-            const int8_t *upcoming = e->word + ids[t + PREFETCH_TOKENS < end ? t + PREFETCH_TOKENS : end - 1] * width;
-            for (int line = 0; line < width; line += 64) __builtin_prefetch(upcoming + line);
+            const uint8_t *upcoming = e->word + ids[t + PREFETCH_TOKENS < end ? t + PREFETCH_TOKENS : end - 1] * row_bytes;
+            for (int line = 0; line < row_bytes; line += 64) __builtin_prefetch(upcoming + line);
             embed_row(e, width, ids[t], position_row(e, t - offsets[i]), x);
         }
 }
