@@ -67,7 +67,7 @@ def run(
     store_config: StoreConfig,
     signing_key: bytes,
     encoder: str,
-    max_tokens: int,
+    max_tokens: int | None,
     stop: threading.Event,
 ) -> int:
     """Learns until `stop` is set; returns the exit code. `max_tokens` is where texts are cut, here and in the replicas.

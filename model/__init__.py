@@ -3,7 +3,8 @@
     config, layer_spec     the shape of a model as one frozen record; what may be special about a layer
     plan, errors           the tensors and blocks that follow from a config; every error of this package
     cost                   parameters, bytes and operations of a config, counted
-    source, bert           finds an encoder's files, and reads them into `Strata`
+    source, published      finds an encoder's files; what they say: shape, pooling, prefix
+    bert                   reads a BERT, RoBERTa or XLM-R into `Strata`
     tokenizer, ragged      texts to token ids; batches of sequences without padding
     strata, head           the encoder and the head in full precision
     linears, attend        the linear layers of the encoder, tied or in pairs; the attention of a layer

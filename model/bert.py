@@ -1,24 +1,21 @@
-"""BERT-shaped sentence encoders, MiniLM among them, read from their safetensors file into `Strata`.
+"""BERT-shaped sentence encoders (BERT, RoBERTa, XLM-R), MiniLM among them, read from safetensors into `Strata`.
 
 The file's names map one to one, except that query, key and value become one matrix. The pooler and unused tensors are
-ignored. config.json gives the shape; a model that the blocks do not implement (another activation, relative positions)
-is refused.
+ignored. `model.published` says which encoders can be read, and what their folders say.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from model.config import StrataConfig
-from model.errors import BadBlob, MissingWeight, WrongConfig, WrongShape
+from model.errors import BadBlob, MissingWeight, WrongShape
 from model.norm_biases import fold_norm_biases
-from model.source import POSITIONS, encoder_folder
+from model.published import read_published
+from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
@@ -39,20 +36,11 @@ BLOCK = {
 }
 """Our name -> the name in the file, below `encoder.layer.<i>.`"""
 
-FIELDS = {
-    "vocab": "vocab_size",
-    "d_model": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "d_ff": "intermediate_size",
-    "max_pos": POSITIONS,
-    "type_vocab": "type_vocab_size",
-    "norm_eps": "layer_norm_eps",
-}
-"""Our config field -> the field in config.json."""
+FIRST = "embeddings.word_embeddings.weight"
+"""What stands before this name stands before all: nothing, `bert.`, `roberta.`, or the name of a module around it."""
 
-COMPUTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-"""The only values that these fields of config.json may have; a field may be absent."""
+OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""The names of norms in files that were converted from TensorFlow."""
 
 
 def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata, TextTokenizer]:
@@ -63,31 +51,19 @@ def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata
     WrongShape or BadBlob.
     """
     folder = encoder_folder(encoder)
-    strata = Strata(read_config((folder / "config.json").read_text()))
+    strata = Strata(read_published(folder).config)
     strata.load_state_dict(state_of(read_tensors(folder / "model.safetensors"), strata))
     return fold_norm_biases(strata).eval(), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
 
 
-def read_config(text: str) -> StrataConfig:
-    """Returns the shape that a BERT config.json describes. Raises WrongConfig."""
-    try:
-        fields: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise WrongConfig(f"config.json is not JSON: {error}") from error
-    wrong = {key: fields[key] for key, value in COMPUTED.items() if fields.get(key, value) != value}
-    missing = [name for name in FIELDS.values() if name not in fields]
-    if wrong or missing:
-        raise WrongConfig(f"config.json has {wrong} and lacks {missing}; expected {COMPUTED} and every size")
-    return StrataConfig(**{ours: fields[theirs] for ours, theirs in FIELDS.items()})
-
-
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Returns all tensors of a safetensors file, without the prefix `bert.` of their names. Raises BadBlob."""
+    """Returns all tensors of a safetensors file by the names that BertModel has for them. Raises BadBlob."""
     try:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         raise BadBlob(f"{path.name}: {error}") from error
-    return {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
+    prefix = next((name.removesuffix(FIRST) for name in sorted(tensors) if name.endswith(FIRST)), "")
+    return {_new_name(name.removeprefix(prefix)): tensor for name, tensor in tensors.items()}
 
 
 def state_of(tensors: Mapping[str, Tensor], strata: Strata) -> dict[str, Tensor]:
@@ -105,6 +81,13 @@ def state_of(tensors: Mapping[str, Tensor], strata: Strata) -> dict[str, Tensor]
         if state[name].shape != parameter.shape:
             raise WrongShape(f"{name}: {tuple(state[name].shape)} in the file; expected {tuple(parameter.shape)}")
     return state
+
+
+def _new_name(name: str) -> str:
+    for old, new in OLD_NAMES.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def _file_names(name: str) -> list[str]:

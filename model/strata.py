@@ -1,13 +1,17 @@
 """The encoder in full precision, which is imported, trained, and the baseline of comparisons.
 
-    ids_T --embed--> x_TD --block 0..L-1--> x_TD --mean over each text, unit length--> z_BD
+    ids_T --embed--> x_TD --block 0..L-1--> x_TD --pooling, unit length--> z_BD
 
 A block is post-norm: x = norm1(x + out(attention(qkv(x)))), then x = norm2(x + down(gelu(up(x)))), after Devlin et al.,
-BERT (arXiv 1810.04805); the pooling is Sentence-BERT's (arXiv 1908.10084). Module paths are the weight names of a
-manifest, except for `embed.segment`, which is `embed.type` there (a module has a method of that name).
+BERT (arXiv 1810.04805); the pooling is Sentence-BERT's (arXiv 1908.10084): the mean over a text's tokens, or the first
+of them. Heads read directions, so vectors have unit length; `vectors` has them as the encoder was published. Module
+paths are the weight names of a manifest, except for `embed.segment`, which is `embed.type` there (a module has a method
+of that name).
 
 `forward_from(k, x_TD, layout)` starts in the middle, from activations at the input of block k that another encoder may
 have computed: the learner trains the top blocks over a quantized bottom.
+
+Rejected: vectors of other lengths for the heads (all of them learn directions, and their penalties assume unit length).
 
 Shape suffixes: T tokens of all texts, B texts, D width.
 """
@@ -51,13 +55,14 @@ class Embedding(nn.Module):
         self.position = nn.Embedding(config.max_pos, width) if embedding.position else None
         self.segment = nn.Embedding(config.type_vocab, width)
         self.norm = nn.LayerNorm(width, config.norm_eps)
+        self.first_position = config.first_position
 
     def forward(self, batch: RaggedBatch) -> Tensor:
         x_TD = self.word(batch.ids_T)
         if self.expand is not None:
             x_TD = self.expand(x_TD)
         if self.position is not None:
-            x_TD = x_TD + self.position(batch.positions_T)
+            x_TD = x_TD + self.position(batch.positions_T + self.first_position)
         return cast(Tensor, self.norm(x_TD + self.segment.weight[0]))
 
 
@@ -108,12 +113,19 @@ class Strata(nn.Module):
         """Returns z_BD of unit length for the texts of `batch`. Raises BadTokens."""
         return self.forward_from(0, self.encode_prefix(batch, 0), batch.layout)
 
+    def vectors(self, batch: RaggedBatch) -> Tensor:
+        """Returns z_BD as the encoder was published: of unit length only if its config says so. Raises BadTokens."""
+        if self.config.normalize:
+            return self.forward(batch)
+        z_BD = batch.layout.pooled(self.encode_prefix(batch, self.config.n_layers), self.config.pooling)
+        return batch.layout.restore(z_BD)
+
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
         """Returns x_TD at the input of block `layer`: 0 gives the embeddings, n_layers the last block's output.
 
         Raises BadTokens, or WrongShape for a layer outside [0, n_layers].
         """
-        batch.check(self.config.vocab, self.config.max_pos)
+        batch.check(self.config.vocab, self.config.max_sequence)
         x_TD = self.embed(batch)
         for block in self._blocks(0, layer):
             x_TD = block(x_TD, batch.layout, full_precision)
@@ -126,7 +138,8 @@ class Strata(nn.Module):
         if x_TD.shape != (layout.num_tokens, self.config.d_model):
             expected = (layout.num_tokens, self.config.d_model)
             raise WrongShape(f"x_TD is {tuple(x_TD.shape)}; expected {expected}")
-        return encode_through(self._blocks(layer, self.config.n_layers), x_TD, layout, linear)
+        blocks = self._blocks(layer, self.config.n_layers)
+        return encode_through(blocks, x_TD, layout, linear, pooling=self.config.pooling)
 
     def _blocks(self, first: int, end: int) -> list[nn.Module]:
         if first < 0 or end < first or end > self.config.n_layers:
@@ -134,11 +147,13 @@ class Strata(nn.Module):
         return list(self.layers)[first:end]
 
 
-def encode_through(blocks: Iterable[nn.Module], x_TD: Tensor, layout: RaggedLayout, linear: Linear) -> Tensor:
+def encode_through(
+    blocks: Iterable[nn.Module], x_TD: Tensor, layout: RaggedLayout, linear: Linear, *, pooling: str
+) -> Tensor:
     """Returns z_BD of unit length from the activations at the input of the first of the last `blocks`."""
     for block in blocks:
         x_TD = block(x_TD, layout, linear)
-    return layout.restore(functional.normalize(layout.means(x_TD), dim=1))
+    return layout.restore(functional.normalize(layout.pooled(x_TD, pooling), dim=1))
 
 
 def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[int]], *, batch_size: int) -> Tensor:

@@ -8,25 +8,32 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from model.errors import BadTokens, EncoderNotFound, WrongConfig
-from model.source import encoder_folder, max_positions
+from model.published import read_published
+from model.source import encoder_folder
 
 # The library's own threads would have to be woken, and on a busy machine waited for, to save microseconds.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 MAX_TOKENS = 256
-"""The default length limit of a sequence, in tokens; MiniLM-L6 was trained on 128 and reads 512."""
+"""The length limit of a tokenizer that is made without one, in tokens."""
+
+MIN_SPECIAL = 2
+"""The tokens around a text."""
 
 
 class TextTokenizer:
     """Encodes texts. A text becomes at least an opening and a closing token, so even an empty text has an answer.
 
-    `digest` is the hex SHA-256 of tokenizer.json, a part of the model spec. Texts are truncated to `max_tokens`. A
-    tokenizer may be shared between threads. Raises BadTokens if `max_tokens` leaves no token of a text.
+    `prefix` is put before each text. `digest` is the hex SHA-256 of tokenizer.json and the prefix, a part of the model
+    spec. Texts are truncated to `max_tokens`, prefix included. A tokenizer may be shared between threads. Raises
+    EncoderNotFound for what is no tokenizer, WrongConfig for one that puts no tokens around a text, and BadTokens if
+    `max_tokens` leaves no token of a text.
     """
 
-    def __init__(self, tokenizer_json: bytes, *, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, tokenizer_json: bytes, *, max_tokens: int = MAX_TOKENS, prefix: str = "") -> None:
         self.max_tokens = max_tokens
-        self.digest = hashlib.sha256(tokenizer_json).hexdigest()
+        self.prefix = prefix
+        self.digest = hashlib.sha256(tokenizer_json + prefix.encode()).hexdigest()
         try:
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
         except ValueError as error:
@@ -34,27 +41,55 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()  # `_truncate` does it
         self._num_special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        if self._num_special < MIN_SPECIAL:
+            raise WrongConfig(
+                f"tokenizer.json puts {self._num_special} tokens around a text; expected an opening and a closing one. "
+                "Save the tokenizer again with its post-processor"
+            )
         self._check(max_tokens)
 
     @classmethod
     def from_encoder(cls, encoder: str, *, max_tokens: int | None = None) -> "TextTokenizer":
         """Reads the tokenizer of 'minilm-l6', of a local folder, or of a cached Hugging Face id.
 
-        Raises EncoderNotFound.
+        Raises EncoderNotFound or WrongConfig.
         """
         return cls.from_folder(encoder_folder(encoder), max_tokens=max_tokens)
 
     @classmethod
     def from_folder(cls, folder: Path, *, max_tokens: int | None = None) -> "TextTokenizer":
-        """Reads the tokenizer in `folder`. The default `max_tokens` is MAX_TOKENS, or fewer if positions are fewer.
+        """Reads the tokenizer in `folder`, and its prefix. The default `max_tokens` is that of the publisher.
 
-        Raises WrongConfig for more tokens than the encoder has positions.
+        Raises EncoderNotFound, or WrongConfig for more tokens than the encoder has positions, and for a tokenizer that
+        does not fit it.
         """
-        positions = max_positions(folder)
-        if max_tokens is not None and max_tokens > positions:
-            raise WrongConfig(f"max_tokens is {max_tokens}, but the encoder in {folder} has {positions} positions")
-        limit = min(MAX_TOKENS, positions) if max_tokens is None else max_tokens
-        return cls((folder / "tokenizer.json").read_bytes(), max_tokens=limit)
+        published = read_published(folder)
+        config = published.config
+        if max_tokens is not None and max_tokens > config.max_sequence:
+            raise WrongConfig(
+                f"max_tokens is {max_tokens}, but the encoder in {folder} has {config.max_sequence} positions"
+            )
+        limit = published.max_tokens if max_tokens is None else max_tokens
+        tokenizer = cls((folder / "tokenizer.json").read_bytes(), max_tokens=limit, prefix=config.prefix)
+        num_tokens = tokenizer.vocab_size
+        if num_tokens > config.vocab:
+            raise WrongConfig(f"{folder}: tokenizer.json has {num_tokens} tokens, but the encoder {config.vocab}")
+        if published.is_lower_case and tokenizer.encode_many(["A"]) != tokenizer.encode_many(["a"]):
+            raise WrongConfig(
+                f"{folder}: sentence_bert_config.json has do_lower_case, but tokenizer.json does not lower texts. Add "
+                "the normalizer Lowercase to it"
+            )
+        return tokenizer
+
+    @property
+    def kind(self) -> str:
+        """The name of its algorithm, for example `WordPiece`."""
+        return type(self._tokenizer.model).__name__
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, those around texts included."""
+        return self._tokenizer.get_vocab_size()
 
     def encode_many(self, texts: Sequence[str], *, max_tokens: int | None = None) -> list[list[int]]:
         """Returns the token ids of each text, truncated to `max_tokens` (by default the tokenizer's own limit).
@@ -63,7 +98,7 @@ class TextTokenizer:
         """
         limit = self.max_tokens if max_tokens is None else max_tokens
         self._check(limit)
-        encodings = self._tokenizer.encode_batch_fast([_unicode(text) for text in texts])
+        encodings = self._tokenizer.encode_batch_fast([self.prefix + _unicode(text) for text in texts])
         return [_truncate(encoding.ids, limit) for encoding in encodings]
 
     def _check(self, max_tokens: int) -> None:

@@ -38,6 +38,7 @@ def program() -> "typer.Typer":
         bench,
         config,
         doctor,
+        encoder,
         forget,
         ledger,
         model,
@@ -65,6 +66,7 @@ def program() -> "typer.Typer":
         app.command()(command)
     app.command("import")(ask.import_)
     app.add_typer(versions.app, name="versions")
+    app.add_typer(encoder.app, name="encoder")
     app.add_typer(model.app, name="model")
     app.add_typer(rollout.app, name="rollout")
     app.add_typer(quarantine.app, name="quarantine")

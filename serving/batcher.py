@@ -25,7 +25,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from serving.errors import QueueClosed, QueueFull
-from wire.records import MAX_TEXT_CHARS, Answer, Event
+from wire.records import Answer, Event
 
 Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
 """Tokenizes texts."""
@@ -79,14 +79,14 @@ class Item:
 
 
 def items_of(
-    events: Sequence[Event], dones: Sequence[Done], encode: Encode, is_wanted: Callable[[], bool] = always
+    events: Sequence[Event], dones: Sequence[Done], encode: Encode, is_wanted: Callable[[], bool], max_chars: int
 ) -> list[Item]:
     """Returns an item for each event, with the callback that receives its outcome.
 
-    From here on a text has at most the length that an answer carries back: the model reads what the learner will read,
-    and no longer text waits anywhere.
+    From here on a text has at most `max_chars`, the length that an answer carries back: the model reads what the
+    learner will read, and no longer text waits anywhere.
     """
-    events = [_truncated(event) for event in events]
+    events = [_truncated(event, max_chars) for event in events]
     token_ids = encode([event.text for event in events])
     return [
         Item(event=event, token_ids=tokens, done=done, is_wanted=is_wanted)
@@ -94,10 +94,10 @@ def items_of(
     ]
 
 
-def _truncated(event: Event) -> Event:
-    if len(event.text) <= MAX_TEXT_CHARS:
+def _truncated(event: Event, max_chars: int) -> Event:
+    if len(event.text) <= max_chars:
         return event
-    return msgspec.structs.replace(event, text=event.text[:MAX_TEXT_CHARS])
+    return msgspec.structs.replace(event, text=event.text[:max_chars])
 
 
 class Tokenized(Protocol):

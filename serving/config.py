@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 from wire.backoff import Backoff
-from wire.config import SECTION, BusConfig, StoreConfig, require
+from wire.config import SECTION, BusConfig, OrNone, StoreConfig, require
 from wire.logs import LogConfig, LogLevel, secrets_in
 from wire.records import MAX_EVENT_BYTES
 
@@ -80,9 +80,9 @@ class ServingConfig:
     group: str = "serving"
     """Consumer group of the replicas."""
 
-    max_tokens: Annotated[int, Ge(3), Le(65_536)] = 256
+    max_tokens: OrNone[Annotated[int, Ge(3), Le(65_536)]] = None
     """Tokens of a text that the model reads, in the learner and in replicas: each version answers with the length it
-    was trained with. At most the positions of the encoder."""
+    was trained with. At most the positions of the encoder. Without it: what the encoder was published for."""
     max_batch_tokens: Annotated[int, Ge(1), Le(1 << 20)] = 1_024
     """Tokens of a batch: a larger batch does not answer faster, and the next event waits for it."""
     max_batch_items: Annotated[int, Ge(1), Le(65_536)] = 64

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from model.tokenizer import TextTokenizer
-from serving.batcher import BatchQueue, Encode, Item
+from serving.batcher import BatchQueue, Done, Encode, Item, always, items_of
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.kafka.outbox import Outbox
+from wire.records import Event, text_chars
 
 
 def encoding(tokenizer: TextTokenizer, max_tokens: Callable[[], int]) -> Encode:
@@ -21,13 +22,23 @@ def encoding(tokenizer: TextTokenizer, max_tokens: Callable[[], int]) -> Encode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """An event becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`, and leaves by `outbox`."""
+    """An event becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`, and leaves by `outbox`.
+
+    `max_tokens` returns how many tokens of a text are read now.
+    """
 
     encode: Encode
+    max_tokens: Callable[[], int]
     queue: BatchQueue[Item]
     engine: Engine
     outbox: Outbox
     counts: Counts
+
+    def items(
+        self, events: Sequence[Event], dones: Sequence[Done], is_wanted: Callable[[], bool] = always
+    ) -> list[Item]:
+        """Returns an item for each event, with the callback that receives its outcome."""
+        return items_of(events, dones, self.encode, is_wanted, text_chars(self.max_tokens()))
 
     @property
     def is_ready(self) -> bool:

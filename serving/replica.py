@@ -208,10 +208,11 @@ def _assembled(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receip
 
     def max_tokens() -> int:
         live = engine.live
-        return live.max_tokens if live else config.max_tokens
+        return live.max_tokens if live else tokenizer.max_tokens
 
     return Pipeline(
         encode=encoding(tokenizer, max_tokens),
+        max_tokens=max_tokens,
         queue=queue,
         engine=engine,
         outbox=Outbox(

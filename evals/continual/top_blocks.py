@@ -38,6 +38,7 @@ class TopBlocks(nn.Module):
         first_layer = config.n_layers - num_blocks
         self.top = copy.deepcopy(encoder.strata.layers[first_layer:])
         self.head = head
+        self.pooling = config.pooling
         tensors = {name: stored.tensor for name, stored in encoder.served.tensors.items()}
         bottom = QuantizedEncoder.from_tensors(config, tensors)
 
@@ -51,7 +52,8 @@ class TopBlocks(nn.Module):
         """Returns logits_BC."""
         batch = RaggedBatch.of(_unpadded(ids_BL))
         x_TD = self._encode_prefix(batch)
-        logits_BC: Tensor = self.head(encode_through(self.top, x_TD, batch.layout, fake_layer))
+        z_BD = encode_through(self.top, x_TD, batch.layout, fake_layer, pooling=self.pooling)
+        logits_BC: Tensor = self.head(z_BD)
         return logits_BC
 
 

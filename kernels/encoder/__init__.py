@@ -1,6 +1,6 @@
 """A whole encoder in one native call: ragged token ids in, one vector for each sequence out.
 
-    ids -> embed -> blocks -> mean of each sequence -> length 1
+    ids -> embed -> blocks -> mean of each sequence, or its first row -> length 1
     a block: qkv -> attention -> out + residual -> norm -> up, gelu -> down + residual -> norm
 
 Between two products a row gets its epilogue, is normalised and is quantized for the next product while it lies in the
@@ -65,8 +65,18 @@ def why_not(*, width: int, positions: int, blocks: Iterable[BlockShape]) -> list
 class Encoder:
     """An encoder with packed weights. It is immutable, and any number of threads may call it at once."""
 
-    def __init__(self, embedding: EmbeddingWeights, blocks: Sequence[BlockWeights]) -> None:
-        """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty."""
+    def __init__(
+        self,
+        embedding: EmbeddingWeights,
+        blocks: Sequence[BlockWeights],
+        *,
+        pools_first: bool = False,
+        unit: bool = True,
+    ) -> None:
+        """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty.
+
+        The vector of a sequence is the mean of its rows or, with `pools_first`, the first; `unit` makes its length 1.
+        """
         self._num_words = len(embedding.word_VE)
         self._width = embedding.width
         self._num_positions = embedding.num_positions
@@ -78,7 +88,13 @@ class Encoder:
         rotations = rotary.native(block.shape.head_width for block in blocks) if rotary else binding.Rotations()
         self._owned = (embedding, blocks)  # keeps alive the tensors whose addresses the records hold
         self._record = binding.NativeEncoder(
-            self._width, len(records), embedding.native(), rotations, (binding.NativeBlock * len(records))(*records)
+            self._width,
+            len(records),
+            pools_first,
+            unit,
+            embedding.native(),
+            rotations,
+            (binding.NativeBlock * len(records))(*records),
         )
 
     def encode(
@@ -90,7 +106,7 @@ class Encoder:
         threads: int = 1,
         isa: str | None = None,
     ) -> Tensor:
-        """Returns z_BD float32, unit vectors. Sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
+        """Returns z_BD float32. Sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
 
         Its vector is row rows[i], or row i without `rows`. Raises ValueError for offsets that do not rise from 0 to T,
         a sequence longer than there are positions, an id outside the vocabulary, `rows` that are no permutation, or

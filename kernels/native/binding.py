@@ -62,7 +62,7 @@ class NativeBlock(Structure):
 
 class NativeEncoder(Structure):
     _fields_ = [
-        *((name, c_int32) for name in ("width", "layers")),
+        *((name, c_int32) for name in ("width", "layers", "pools_first", "unit")),
         ("embedding", NativeEmbedding),
         ("rotations", Rotations),
         ("blocks", POINTER(NativeBlock)),

@@ -80,13 +80,14 @@ def load_top(strata: Strata, state: Mapping[str, Tensor]) -> None:
 def lower_digests(strata: Strata) -> list[str]:
     """Returns the digests of the weights below each block, and last that of all weights.
 
-    The first `first_layer` blocks are frozen, so entry `first_layer` identifies what training leaves unchanged.
+    The first `first_layer` blocks are frozen, so entry `first_layer` identifies what training leaves unchanged. Weights
+    that are pooled otherwise are another encoder.
 
     >>> from model.config import StrataConfig
     >>> len(lower_digests(Strata(StrataConfig(vocab=9, d_model=4, n_layers=2, n_heads=1, d_ff=4))))
     3
     """
-    digest = sha256()
+    digest = sha256(b"" if strata.config.pooling == "mean" else strata.config.pooling.encode())
     digests = list[str]()
     state = sorted(strata.state_dict().items(), key=lambda item: layer_of(item[0]))
     for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):

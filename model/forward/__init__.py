@@ -31,7 +31,7 @@ class Forward(Protocol):
     def arithmetic(self) -> str: ...
 
     def encode(self, batch: RaggedBatch) -> Tensor:
-        """Returns z_BD of unit length, in the caller's order. Raises BadTokens."""
+        """Returns z_BD in the caller's order, of unit length if the config says so. Raises BadTokens."""
 
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         """Returns x_TD after the first `layers` blocks, in the layout's order. Raises BadTokens."""

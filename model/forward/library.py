@@ -70,15 +70,17 @@ class LibraryForward:
 
     @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:
-        batch.check(self._config.vocab, self._config.max_pos)
-        means: list[Tensor] = []
+        batch.check(self._config.vocab, self._config.max_sequence)
+        pooled: list[Tensor] = []
         for piece in batch.pieces(MAX_PIECE_TOKENS):
-            means.append(piece.layout.means(self._run(piece, len(self._blocks))))
-        return batch.layout.restore(functional.normalize(torch.cat(means), dim=1))
+            x_TD = self._run(piece, len(self._blocks))
+            pooled.append(piece.layout.pooled(x_TD, self._config.pooling))
+        z_BD = torch.cat(pooled)
+        return batch.layout.restore(functional.normalize(z_BD, dim=1) if self._config.normalize else z_BD)
 
     @torch.no_grad()
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
-        batch.check(self._config.vocab, self._config.max_pos)
+        batch.check(self._config.vocab, self._config.max_sequence)
         return torch.cat([self._run(piece, layers) for piece in batch.pieces(MAX_PIECE_TOKENS)])
 
     def _run(self, batch: RaggedBatch, layers: int) -> Tensor:

@@ -20,7 +20,7 @@ from model.ragged import RaggedBatch
 
 def why_not(config: StrataConfig) -> list[str]:
     """Returns the reasons against the native encoder for models of this shape on this machine."""
-    return encoder.why_not(width=config.d_model, positions=config.max_pos, blocks=[_shape(config)])
+    return encoder.why_not(width=config.d_model, positions=config.max_sequence, blocks=[_shape(config)])
 
 
 class NativeForward:
@@ -32,7 +32,7 @@ class NativeForward:
         self._pack = _int8 if precision == "int8" else _int4
         blocks = [self._block(config, tensors, index) for index in range(config.n_layers)]
         embedding = stored.embedding(config, tensors)
-        self._encoder = encoder.Encoder(embedding, blocks)
+        self._encoder = encoder.Encoder(embedding, blocks, pools_first=config.pooling == "cls", unit=config.normalize)
 
     def encode(self, batch: RaggedBatch) -> Tensor:
         return _run(self._encoder.encode, batch, rows=batch.layout.order)

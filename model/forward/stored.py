@@ -15,10 +15,15 @@ def norm(tensor: QTensor, config: StrataConfig, *, reader: QTensor | None = None
 
 
 def embedding(config: StrataConfig, tensors: Mapping[str, QTensor]) -> EmbeddingWeights:
-    """Returns the embedding. Texts have one segment, so its row is added to every position once, here."""
+    """Returns the embedding, with the positions that texts use.
+
+    Texts have one segment, so its row is added to every position once, here.
+    """
     word = tensors["embed.word"]
     reader = tensors.get("layers.0.qkv")
-    position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
+    position_PD = (
+        tensors["embed.position"].dequantize()[config.first_position :] + tensors["embed.type"].dequantize()[0]
+    )
     return EmbeddingWeights(
         word.q_NK,
         word.parts["scale"].float(),

@@ -12,6 +12,7 @@ def codes() -> dict[type[Exception], int]:
     from rollout.plans import NotPossible
     from services.commands.ask import NoAnswer
     from services.commands.forget import NotErasedYet
+    from services.encoders.vectors import BadVectors
     from services.history import BadHistory
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
@@ -28,6 +29,7 @@ def codes() -> dict[type[Exception], int]:
         NotFound: USAGE,
         DataError: USAGE,
         BadHistory: USAGE,
+        BadVectors: USAGE,
         BadSettings: CONFIGURATION,
         UnsafePolicy: CONFIGURATION,
         BadSignature: CONFIGURATION,

@@ -22,11 +22,11 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the shape of an encoder, and count its parameters, bytes and operations."""
-    from model.bert import read_config
+    from model.published import read_published
     from model.source import encoder_folder
     from services.members.show import described, lines
 
-    config = read_config((encoder_folder(encoder) / "config.json").read_text())
+    config = read_published(encoder_folder(encoder)).config
     lengths = tokens or [16, 128, config.max_sequence]
     if as_json:
         print(json.dumps(described(config, lengths), indent=2))

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from model.config import StrataConfig
-from model.cost import BF16, W4G64, flops, num_bytes, parameters
+from model.cost import BF16, flops, num_bytes, parameters
 from model.plan import BlockPlan, plan_of
-from model.qtensor import FP32
+from model.qtensor import FP32, W4G64
 
 SCHEMES = (FP32, BF16, W4G64)
 """Besides the stored schemes, what all matrices would take in these."""

@@ -19,7 +19,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-from serving.batcher import ItemFailure, Outcome, QueueState, Unanswered, items_of
+from serving.batcher import ItemFailure, Outcome, QueueState, Unanswered
 from serving.errors import QueueClosed
 from serving.http.schemas import Entry, Problem, Reply, Unpublished
 from serving.pipeline import Pipeline
@@ -84,9 +84,9 @@ class RequestBridge:
         waiter = _Waiter(len(events), asyncio.get_running_loop())
         dones = [partial(self._done, waiter, index) for index in range(len(events))]
         if sum(len(event.text) for event in events) <= INLINE_CHARS:
-            items = items_of(events, dones, self.pipeline.encode, waiter.is_waiting)
+            items = self.pipeline.items(events, dones, waiter.is_waiting)
         else:
-            items = await asyncio.to_thread(items_of, events, dones, self.pipeline.encode, waiter.is_waiting)
+            items = await asyncio.to_thread(self.pipeline.items, events, dones, waiter.is_waiting)
         try:
             num_accepted = self.pipeline.queue.submit_many(items)
             refusal = QUEUE_FULL

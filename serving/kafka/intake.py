@@ -25,7 +25,7 @@ from functools import partial
 
 import structlog
 
-from serving.batcher import Item, ItemFailure, Outcome, Unanswered, items_of
+from serving.batcher import Item, ItemFailure, Outcome, Unanswered
 from serving.errors import QueueClosed, Unhealthy
 from serving.kafka.dedupe import Admission, DedupeWindow, conflicting_id
 from serving.pipeline import Pipeline
@@ -183,7 +183,7 @@ class Intake:
             if self._admit_one(received, subscription):
                 new.append(received)
         dones = [partial(self._done, key_of(received.record), received.position) for received in new]
-        self._backlog += items_of([received.record for received in new], dones, self._pipeline.encode)
+        self._backlog += self._pipeline.items([received.record for received in new], dones)
 
     def _admit_one(self, received: Received[Event], subscription: Subscription[Event]) -> bool:
         """Returns whether the event is new; refuses a conflicting one, and finishes one that is answered already."""

@@ -88,7 +88,7 @@ class ActiveVersions:
     def max_tokens(self) -> int:
         """The length at which texts are cut: that of the stable version (or its stand-in), if all have positions."""
         first = self.versions[self.stand_in or self.plan.stable]
-        num_positions = (self.versions[number].model.encoder.config.max_pos for number in self.plan.versions)
+        num_positions = (self.versions[number].model.encoder.config.max_sequence for number in self.plan.versions)
         return min(first.max_tokens, *num_positions)
 
     def alone(self, arm: Arm) -> "ActiveVersions":

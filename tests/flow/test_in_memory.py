@@ -20,7 +20,7 @@ from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
-from serving.batcher import Outcome, items_of
+from serving.batcher import Outcome
 from serving.pipeline import encoding
 from tests.learner.publish_rig import PublishRig
 from tests.learner.streams import label_of, text_of
@@ -94,7 +94,7 @@ class Service:
     def answer(self, events: Sequence[Event]) -> list[Answer]:
         """Returns the answers of the replica, in the order of the events."""
         outcomes = SimpleQueue[Outcome]()
-        items = items_of([carried(event) for event in events], [outcomes.put] * len(events), self.pipeline.encode)
+        items = self.pipeline.items([carried(event) for event in events], [outcomes.put] * len(events))
         assert self.pipeline.queue.submit_many(items) == len(items)
         answers: dict[str, Answer] = {}
         for _ in items:

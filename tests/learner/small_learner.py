@@ -16,13 +16,15 @@ from learner.export import ServedEncoder, export_encoder, export_projection
 from learner.learner import Learner
 from learner.memory.replay import Labelled
 from learner.slow.worker import INLINE
-from model.bert import BLOCK, COMPUTED, EMBEDDING, FIELDS
+from model.bert import BLOCK, EMBEDDING
 from model.config import StrataConfig
 from model.norm_biases import fold_norm_biases
+from model.published import FIELDS
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from tests.learner.streams import label_of, text_of
+from tests.model.published_encoder import write_modules
 from wire.config import TrustConfig
 from wire.receipts import Receipts
 from wire.subjects import subject_digest
@@ -92,7 +94,8 @@ def labelled(first: int, last: int) -> list[Labelled]:
 def save_encoder(folder: Path) -> str:
     """Writes the small encoder to a folder that `load_encoder` reads; returns its name."""
     shape = {theirs: getattr(CONFIG, ours) for ours, theirs in FIELDS.items()}
-    (folder / "config.json").write_text(json.dumps(COMPUTED | shape))
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"} | shape))
+    write_modules(folder)
     shutil.copy(encoder_folder("minilm-l6") / "tokenizer.json", folder)
     tensors: dict[str, torch.Tensor] = {}
     for name, value in small_strata().state_dict().items():

@@ -1,23 +1,25 @@
-"""The imported encoder against the output of the libraries with which it was published."""
+"""Imported encoders against the output of the libraries with which they are published, and against their definition."""
 
-import json
 import warnings
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from model.bert import load_encoder, read_config, read_tensors, state_of
+from model.bert import load_encoder, read_tensors, state_of
 from model.config import MINILM_L6
-from model.errors import BadBlob, MissingWeight, WrongConfig, WrongShape
+from model.errors import BadBlob, MissingWeight, WrongShape
 from model.ragged import RaggedBatch
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
+from tests.model.published_encoder import KINDS, TEXTS, reference, write_encoder, write_json
 from tests.model.small_encoder import SMALL, small_strata
 
-TEXTS = [
+PUBLISHED_TEXTS = [
     "what is the weather in boston",
     "",
     "transfer fifty dollars to my savings account please",
@@ -26,19 +28,6 @@ TEXTS = [
     "Gr\u00fc\u00dfe aus K\u00f6ln \u65e5\u672c \U0001f600",
 ]
 
-BERT_CONFIG = {
-    "model_type": "bert",
-    "hidden_act": "gelu",
-    "vocab_size": 60,
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 128,
-    "max_position_embeddings": 80,
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-}
-
 
 def test_equals_the_published_output(minilm: tuple[Strata, TextTokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -46,9 +35,9 @@ def test_equals_the_published_output(minilm: tuple[Strata, TextTokenizer], monke
         warnings.simplefilter("ignore")  # theirs, at import
         sentence_transformers = pytest.importorskip("sentence_transformers")
         published = sentence_transformers.SentenceTransformer(str(encoder_folder("minilm-l6")), device="cpu")
-        theirs_BD = torch.from_numpy(published.encode(TEXTS))
+        theirs_BD = torch.from_numpy(published.encode(PUBLISHED_TEXTS))
     strata, tokenizer = minilm
-    ours_BD = strata(RaggedBatch.of(tokenizer.encode_many(TEXTS, max_tokens=published.max_seq_length)))
+    ours_BD = strata(RaggedBatch.of(tokenizer.encode_many(PUBLISHED_TEXTS, max_tokens=published.max_seq_length)))
     assert (ours_BD - theirs_BD).abs().max() < 1e-4
     assert torch.nn.functional.cosine_similarity(ours_BD, theirs_BD).min() > 0.99999
 
@@ -58,29 +47,56 @@ def test_config_is_minilms(minilm: tuple[Strata, TextTokenizer]) -> None:
     assert not minilm[0].training
 
 
-def test_reads_a_config() -> None:
-    found = read_config(json.dumps(BERT_CONFIG))
-    assert (found.vocab, found.d_model, found.n_layers, found.n_heads, found.d_ff) == (60, 64, 2, 4, 128)
+def vectors_of(folder: Path) -> Tensor:
+    """Returns the vectors of TEXTS as they were published, in full precision."""
+    strata, tokenizer = load_encoder(str(folder))
+    return strata.vectors(RaggedBatch.of(tokenizer.encode_many(TEXTS)))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"hidden_act": "relu"}, r"\{'hidden_act': 'relu'\}"),
-        ({"model_type": "t5"}, r"\{'model_type': 't5'\}"),
-        ({"position_embedding_type": "relative_key"}, "relative_key"),
-        ({"num_attention_heads": 5}, "d_model is 64; expected a multiple of n_heads = 5"),
-    ],
-)
-def test_refuses_other_models(change: dict[str, object], message: str) -> None:
-    with pytest.raises(WrongConfig, match=message):
-        read_config(json.dumps(BERT_CONFIG | change))
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("modules", [(), ("Normalize",)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_the_reference(tmp_path: Path, kind: str, modules: tuple[str, ...], pooling: str) -> None:
+    write_encoder(tmp_path, kind, pooling=pooling, modules=modules)
+    rows = [reference(tmp_path, text) for text in TEXTS]
+    expected_BD = torch.stack([row_SD[0] if pooling == "cls" else row_SD.mean(dim=0) for row_SD in rows])
+    if modules:
+        expected_BD = functional.normalize(expected_BD, dim=1)
+    torch.testing.assert_close(vectors_of(tmp_path), expected_BD, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("text", ["", "{", json.dumps({"model_type": "bert"})])
-def test_refuses_what_is_no_config(text: str) -> None:
-    with pytest.raises(WrongConfig):
-        read_config(text)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prefix_is_put_before_each_text(tmp_path: Path, kind: str) -> None:
+    write_encoder(tmp_path, kind)
+    prompts = {"prompts": {"query": "where: "}, "default_prompt_name": "query"}
+    write_json(tmp_path / "config_sentence_transformers.json", prompts)
+    expected_BD = torch.stack([reference(tmp_path, f"where: {text}").mean(dim=0) for text in TEXTS])
+    found_BD = vectors_of(tmp_path)
+    torch.testing.assert_close(found_BD, functional.normalize(expected_BD, dim=1), rtol=0, atol=1e-4)
+
+
+def renamed(name: str) -> str:
+    """Returns the name of a tensor in a file of RobertaForMaskedLM that was converted from TensorFlow."""
+    for new, old in (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")):
+        name = name.replace(new, old)
+    return f"roberta.{name}"
+
+
+def test_names_of_other_exports(tmp_path: Path) -> None:
+    path = write_encoder(tmp_path) / "model.safetensors"
+    expected_BD = vectors_of(tmp_path)
+    tensors = safetensors.torch.load_file(path)
+    others = {renamed(name): tensor for name, tensor in tensors.items()} | {"lm_head.bias": torch.zeros(1)}
+    safetensors.torch.save_file(others, path)
+    assert torch.equal(vectors_of(tmp_path), expected_BD)
+
+
+def test_half_precision_is_read(tmp_path: Path) -> None:
+    path = write_encoder(tmp_path) / "model.safetensors"
+    expected_BD = vectors_of(tmp_path)
+    tensors = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({name: tensor.half() for name, tensor in tensors.items()}, path)
+    torch.testing.assert_close(vectors_of(tmp_path), expected_BD, rtol=0, atol=5e-3)
 
 
 def test_missing_tensor_is_named() -> None:
@@ -94,10 +110,8 @@ def test_wrong_shape_is_named(minilm: tuple[Strata, TextTokenizer]) -> None:
         state_of(tensors, Strata(SMALL))
 
 
-def test_prefix_of_other_exports(tmp_path: Path) -> None:
+def test_refuses_what_is_no_safetensors_file(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    safetensors.torch.save_file({"bert.embeddings.x": torch.zeros(1)}, path)
-    assert list(read_tensors(path)) == ["embeddings.x"]
     path.write_bytes(b"not safetensors")
     with pytest.raises(BadBlob, match=r"model\.safetensors"):
         read_tensors(path)

@@ -35,12 +35,14 @@ def test_join_undoes_split(lengths: list[int]) -> None:
 
 
 @given(LENGTHS)
-def test_restored_means_are_in_the_callers_order(lengths: list[int]) -> None:
+def test_pooled_rows_are_restored_to_the_callers_order(lengths: list[int]) -> None:
     layout = RaggedLayout.of(lengths)
     x_TD = torch.arange(3.0 * layout.num_tokens).view(-1, 3)
-    means = layout.restore(layout.means(x_TD))
+    means = layout.restore(layout.pooled(x_TD, "mean"))
     expected = torch.stack([part.mean(dim=0) for part in layout.split(x_TD)])
     assert torch.allclose(means, expected)
+    first = layout.restore(layout.pooled(x_TD, "cls"))
+    assert torch.equal(first, torch.stack([part[0] for part in layout.split(x_TD)]))
 
 
 @given(TOKEN_IDS, st.integers(1, 200))

@@ -2,10 +2,12 @@
 
 import copy
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
+from torch.nn import functional
 
 from model.config import LayerSpec, Span, StrataConfig
 from model.errors import BadTokens, WrongShape
@@ -57,6 +59,28 @@ def test_gradients_reach_the_block_that_was_entered() -> None:
     strata.forward_from(1, prefix, BATCH.layout).sum().backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in strata.layers[1].parameters())
     assert all(parameter.grad is None for parameter in strata.layers[0].parameters())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_vectors_that_are_not_normalised_have_the_same_direction(pooling: Literal["mean", "cls"]) -> None:
+    strata = small_strata()
+    strata.config = replace(SMALL, pooling=pooling, normalize=False)
+    vectors_BD = strata.vectors(BATCH)
+    last_BLD = BATCH.layout.split(strata.encode_prefix(BATCH, SMALL.n_layers))
+    expected_BD = torch.stack([x_LD[0] if pooling == "cls" else x_LD.mean(dim=0) for x_LD in last_BLD])
+    torch.testing.assert_close(vectors_BD, expected_BD)
+    torch.testing.assert_close(functional.normalize(vectors_BD, dim=1), strata(BATCH))
+
+
+def test_positions_begin_at_the_first_that_texts_use() -> None:
+    strata = Strata(replace(SMALL, first_position=2)).eval()
+    strata.load_state_dict(STRATA.state_dict())
+    assert strata.embed.position is not None
+    positions_PD = strata.embed.position.weight.detach()
+    positions_PD[2:] = positions_PD[:-2].clone()
+    assert torch.equal(strata(BATCH), STRATA(BATCH))
+    with pytest.raises(BadTokens, match="a sequence has 79 tokens; expected at most 78"):
+        strata(RaggedBatch.of([[1] * 79]))
 
 
 def test_encode_many_goes_in_batches() -> None:

@@ -1,17 +1,18 @@
 """Texts to token ids."""
 
 import hashlib
-import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from model.errors import BadTokens, EncoderNotFound, WrongConfig
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
+from tests.model.published_encoder import KINDS, tokenizer_of, write_encoder, write_json
 
 CLS = 101
 SEP = 102
@@ -63,13 +64,44 @@ def test_more_tokens_than_the_encoder_has_positions_are_refused_with_both_number
         TextTokenizer.from_encoder("minilm-l6", max_tokens=513)
 
 
-def test_by_default_a_short_encoder_limits_its_tokenizer(tmp_path: Path) -> None:
-    shutil.copy(encoder_folder("minilm-l6") / "tokenizer.json", tmp_path)
-    (tmp_path / "config.json").write_text('{"max_position_embeddings": 32}')
-    assert TextTokenizer.from_folder(tmp_path).max_tokens == 32
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(WrongConfig, match="does not say max_position_embeddings"):
+@pytest.mark.parametrize("kind", KINDS)
+def test_by_default_the_encoder_limits_its_tokenizer(tmp_path: Path, kind: str) -> None:
+    tokenizer = TextTokenizer.from_folder(write_encoder(tmp_path, kind))
+    assert tokenizer.max_tokens == 48
+    (ids,) = tokenizer.encode_many(["where " * 60])
+    (whole,) = tokenizer.encode_many(["where " * 60], max_tokens=1_000)
+    assert ids == [*whole[:47], whole[-1]]
+    with pytest.raises(WrongConfig, match=r"max_tokens is 49, but the encoder in .* has 48 positions"):
+        TextTokenizer.from_folder(tmp_path, max_tokens=49)
+
+
+def test_the_prefix_is_a_part_of_texts_and_of_the_digest(tmp_path: Path) -> None:
+    plain = TextTokenizer.from_folder(write_encoder(tmp_path))
+    prompts = {"prompts": {"query": "where: "}, "default_prompt_name": "query"}
+    write_json(tmp_path / "config_sentence_transformers.json", prompts)
+    prefixed = TextTokenizer.from_folder(tmp_path)
+    assert prefixed.encode_many(["is it"]) == plain.encode_many(["where: is it"])
+    assert prefixed.digest != plain.digest
+
+
+def test_a_tokenizer_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    write_encoder(tmp_path, vocab_size=9)
+    with pytest.raises(WrongConfig, match=r"tokenizer\.json has \d+ tokens, but the encoder 9"):
         TextTokenizer.from_folder(tmp_path)
+
+
+def test_a_tokenizer_that_frames_no_text_is_refused() -> None:
+    bare = tokenizer_of("bert")
+    bare.post_processor = processors.Sequence([])
+    with pytest.raises(WrongConfig, match="puts 0 tokens around a text; expected an opening and a closing one"):
+        TextTokenizer(bare.to_str().encode())
+
+
+def test_lower_case_that_the_tokenizer_does_not_make_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "sentence_bert_config.json", {"do_lower_case": True})
+    assert TextTokenizer.from_folder(write_encoder(tmp_path, "bert")).max_tokens == 48
+    with pytest.raises(WrongConfig, match=r"do_lower_case, but tokenizer\.json does not lower texts"):
+        TextTokenizer.from_folder(write_encoder(tmp_path, "roberta"))
 
 
 def test_half_a_surrogate_pair(tokenizer: TextTokenizer) -> None:

@@ -24,6 +24,7 @@ GROUPS = {
         "unpin",
     ),
     "versions": ("show", "diff"),
+    "encoder": ("check",),
     "model": ("show",),
     "quarantine": ("list", "release"),
     "config": ("show", "check", "schema"),

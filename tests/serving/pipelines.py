@@ -53,6 +53,7 @@ def pipeline_of(
     bounds = OutboxBounds(max_items=max_answers, max_bytes=64 << 20, backoff=Backoff(first_s=0.05, longest_s=2.0))
     return Pipeline(
         encode=encode,
+        max_tokens=lambda: 64,
         queue=queue,
         engine=engine_of(queue, counts, predict),
         outbox=Outbox(open_publisher, counts, bounds, name="r1"),

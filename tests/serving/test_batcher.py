@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.batcher import Batch, BatchQueue, QueueState, items_of, num_fitting
+from serving.batcher import Batch, BatchQueue, QueueState, always, items_of, num_fitting
 from serving.errors import QueueClosed, QueueFull
 from serving.pipeline import encoding
 from tests.serving.versions import tokenizer
-from wire.records import MAX_TEXT_CHARS, Event
+from wire.records import Event
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,8 @@ def test_many_producers_lose_nothing() -> None:
 def test_nothing_longer_waits_than_an_answer_carries_back() -> None:
     """B12: texts of 1 MiB waited in full, and were truncated only for their tokens."""
     events = [Event(id="long", text="word " * 200_000), Event(id="short", text="hello")]
-    long, short = items_of(events, [lambda _: None] * 2, encoding(tokenizer(), lambda: 16))
-    assert long.event.text == events[0].text[:MAX_TEXT_CHARS]
+    long, short = items_of(events, [lambda _: None] * 2, encoding(tokenizer(), lambda: 16), always, 100)
+    assert long.event.text == events[0].text[:100]
     assert short.event is events[1]
     assert [item.num_tokens for item in (long, short)] == [16, 3]
-    assert long.num_bytes < 2 * MAX_TEXT_CHARS
+    assert long.num_bytes < 1_000

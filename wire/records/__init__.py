@@ -53,6 +53,7 @@ from wire.records.topics import (
     Quarantined,
     TextVector,
     TopicRecord,
+    text_chars,
     topic_name,
 )
 from wire.records.weights import (
@@ -124,5 +125,6 @@ __all__ = [
     "VersionHealth",
     "WeightManifest",
     "key_name",
+    "text_chars",
     "topic_name",
 ]

@@ -11,8 +11,20 @@ from wire.records.record import ArmName, Record
 MAX_EVENT_BYTES = 1 << 20
 """Largest payload of an event, in bytes; a larger one becomes a dead letter (Kafka) or a 413 (HTTP)."""
 
-MAX_TEXT_CHARS = 16_384
-"""Longest text that an `Answer` carries back, in characters. The model reads at most 512 tokens of it."""
+MAX_TEXT_CHARS = 131_072
+"""Longest text that a record carries, in characters: that of 8,192 tokens, the most that an encoder reads."""
+
+_MIN_TEXT_CHARS = 16_384
+_CHARS_PER_TOKEN = 16
+
+
+def text_chars(max_tokens: int) -> int:
+    """Returns how much of a text an `Answer` carries back, in characters, where the model reads `max_tokens` of it.
+
+    >>> text_chars(256), text_chars(2_048), text_chars(8_192)
+    (16384, 32768, 131072)
+    """
+    return min(max(_MIN_TEXT_CHARS, _CHARS_PER_TOKEN * max_tokens), MAX_TEXT_CHARS)
 
 
 class Event(Record, frozen=True, kw_only=True):

@@ -67,8 +67,9 @@ typedef struct {
     Norm norm1, norm2;
 } Block;
 
+/* A sequence's vector is the mean of its rows or, with `pools_first`, the first of them; `unit` scales it to length 1. */
 typedef struct {
-    int32_t width, layers;
+    int32_t width, layers, pools_first, unit;
     Embedding embedding;
     Rotations rotations;
     const Block *blocks;
@@ -96,7 +97,7 @@ typedef struct {
                      const HeadShape *heads, float *out);
     void (*embed)(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x);
     void (*mean_rows)(const float *x, int width, const int32_t *offsets, int sequences, float *out);
-    /* out [sequences, width]: unit vectors, that of sequence i in row rows[i]. If `rows` is NULL, out [tokens, width] is
+    /* out [sequences, width]: vectors, that of sequence i in row rows[i]. If `rows` is NULL, out [tokens, width] is
      * every token's row after `layers` blocks. Returns NO_SUCH_WORD for an id outside the vocabulary. */
     int (*encode)(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, const int32_t *rows,
                   int sequences, int threads, float *out);

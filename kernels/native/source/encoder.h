@@ -1,7 +1,7 @@
-/* A whole encoder: ragged token ids in, unit vectors out.
+/* A whole encoder: ragged token ids in, vectors out.
  *
  *     ids -> embed -> [qkv -> attend -> out + residual -> norm -> up, gelu -> down + residual -> norm] x layers
- *         -> mean -> unit length
+ *         -> mean, or the first row -> unit length
  *
  * A piece is a run of whole sequences of about 400 tokens together. It goes through all layers at once, and threads
  * take pieces from one atomic counter without waiting for each other. Intermediate results between two matrices are

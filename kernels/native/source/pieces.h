@@ -64,8 +64,9 @@ static void *work(void *argument)
         }
         for (int i = 0; i < end - first; i++) {
             float *z = job->out + (int64_t)job->rows[first + i] * width;
-            mean_rows(scratch.x + (int64_t)(offsets[i] - offsets[0]) * width, offsets[i + 1] - offsets[i], width, z);
-            unit_row(z, width);
+            int pooled = job->encoder->pools_first ? 1 : offsets[i + 1] - offsets[i];
+            mean_rows(scratch.x + (int64_t)(offsets[i] - offsets[0]) * width, pooled, width, z);
+            if (job->encoder->unit) unit_row(z, width);
         }
     }
     free(arena.memory);

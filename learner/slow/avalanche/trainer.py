@@ -52,16 +52,18 @@ Inputs: TypeAlias = Callable[[Sequence[Labelled]], tuple[Tensor, RaggedLayout, T
 class TopClassifier(nn.Module):
     """The trained blocks and the auxiliary head, from padded activations x_BLD to logits_BC."""
 
-    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor) -> None:
+    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor, *, pooling: str) -> None:
         super().__init__()
         self.blocks = blocks
+        self.pooling = pooling
         self.head_CD = nn.Parameter(means_CD.clone())
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         lengths = (x_BLD != 0).any(dim=2).sum(dim=1).tolist()
         layout = RaggedLayout.of(lengths)
         x_TD = layout.join([x_LD[:length] for x_LD, length in zip(x_BLD, lengths, strict=True)])
-        return cosine_logits(encode_through(self.blocks, x_TD, layout, fake_layer), self.head_CD)
+        z_BD = encode_through(self.blocks, x_TD, layout, fake_layer, pooling=self.pooling)
+        return cosine_logits(z_BD, self.head_CD)
 
 
 class AvalancheTrainer:
@@ -88,7 +90,7 @@ class AvalancheTrainer:
         self._num_done = 0
         strata.requires_grad_(False)  # also the matrices below that the top uses
         top = strata.layers[strata.config.n_layers - config.trainable_layers :].requires_grad_()
-        net = TopClassifier(top, means_CD)
+        net = TopClassifier(top, means_CD, pooling=strata.config.pooling)
         decay = config.slow_weight_decay
         optimizer = torch_adamw(top.parameters(), [net.head_CD], rate=config.slow_rate, decay=decay)
         optimizer.register_step_pre_hook(partial(_bound, max_norm=config.max_gradient_norm))

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from learner.config import SlowStrategy
 from learner.export import export_encoder
 from learner.slow.strategies.in_rounds import draws_per_step
-from learner.slow.trainer import Trainer, load_top, top_state, with_own_top
+from learner.slow.trainer import Trainer, load_top, lower_digests, top_state, with_own_top
 from model.grid import attach_grids, grid_of
 from model.qtensor import QTensor
 from model.quantize import quantize_n8g64, quantize_w4g64
@@ -130,6 +131,13 @@ def test_a_top_without_grids_leaves_none() -> None:
     attach_grids(strata, encoder_tensors(strata, first_layer=1))
     load_top(strata, top_state(small_strata(), 1))
     assert all(grid_of(module) is None for module in strata.modules())
+
+
+def test_weights_that_are_pooled_otherwise_are_another_encoder() -> None:
+    strata = small_strata()
+    digests = lower_digests(strata)
+    strata.config = replace(strata.config, pooling="cls")
+    assert not set(digests) & set(lower_digests(strata))
 
 
 def test_outputs_of_the_parent_hold_what_is_replayed_where_it_was() -> None:

@@ -1,11 +1,14 @@
 """The native forward against torch's: every instruction set, both precisions, every layer."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional
 
 from kernels import dispatch, native
+from model.config import StrataConfig
 from model.forward import forward_of
 from model.forward.library import LibraryForward
 from model.forward.native import NativeForward, why_not
@@ -36,6 +39,28 @@ def test_agrees_with_torch(isa: str, precision: str) -> None:
     for layer in range(SMALL.n_layers + 1):
         tokens = ours._encoder.tokens(BATCH.ids_T, BATCH.offsets, layers=layer, isa=isa)
         assert (tokens - theirs.tokens(BATCH, layer)).abs().max() < (0.2 if layer else 1e-5)
+
+
+POOLED = [
+    replace(SMALL, pooling="cls"),
+    replace(SMALL, normalize=False),
+    replace(SMALL, pooling="cls", normalize=False, first_position=2),
+]
+
+
+@pytest.mark.parametrize("isa", native.ISAS)
+@pytest.mark.parametrize("config", POOLED)
+def test_pools_and_scales_as_torch(isa: str, config: StrataConfig) -> None:
+    """A row of `tokens` after the last block is pooled, so that only pooling and scaling are compared."""
+    forward = NativeForward(config, TENSORS, "int8")
+    run = partial(forward._encoder.encode, BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order)
+    x_TD = forward._encoder.tokens(BATCH.ids_T, BATCH.offsets, layers=SMALL.n_layers, isa=skip_unless_able(isa))
+    pooled_BD = BATCH.layout.restore(BATCH.layout.pooled(x_TD, config.pooling))
+    expected_BD = functional.normalize(pooled_BD, dim=1) if config.normalize else pooled_BD
+    torch.testing.assert_close(run(isa=isa), expected_BD)
+    theirs_BD = LibraryForward(config, TENSORS, "int8").encode(BATCH)
+    assert torch.cosine_similarity(run(isa=isa), theirs_BD).min() > 0.999
+    torch.testing.assert_close(theirs_BD.norm(dim=1), run(isa=isa).norm(dim=1), rtol=0.01, atol=0)
 
 
 def test_agrees_with_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:

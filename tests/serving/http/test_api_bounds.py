@@ -12,7 +12,7 @@ from serving.http.api import make_app
 from tests.serving.http.served_api import API_KEY, Response, ServedApi, error_of
 from tests.serving.versions import live_of
 from tests.waiting import eventually
-from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS
+from wire.records import MAX_EVENT_BYTES, text_chars
 from wire.token_bucket import TokenBuckets
 
 PREDICT: dict[str, Any] = {
@@ -152,11 +152,11 @@ def test_no_more_of_a_text_waits_than_is_used(idle: ServedApi) -> None:
     idle.client.post("/v1/predict", json={"text": "\U0001f600" * 200_000})
     batch = idle.pipeline.queue.take()
     assert batch is not None
-    assert len(batch.items[0].event.text) == MAX_TEXT_CHARS
+    assert len(batch.items[0].event.text) == text_chars(64)
 
 
 def test_a_long_text_is_answered_by_its_beginning(served: ServedApi) -> None:
     text = "word " * 50_000
-    beginning = served.client.post("/v1/predict", json={"text": text[:MAX_TEXT_CHARS]})
+    beginning = served.client.post("/v1/predict", json={"text": text[: text_chars(64)]})
     whole = served.client.post("/v1/predict", json={"text": text})
     assert whole.json()["answers"][0]["scores"] == beginning.json()["answers"][0]["scores"]

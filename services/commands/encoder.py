@@ -1,0 +1,109 @@
+"""`lifelong encoder check`: is an encoder computed as it was published, and how accurate and fast is it here?"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.exits import CONFIGURATION
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from services.encoders.check import EncoderCheck
+
+app = typer.Typer(no_args_is_help=True, help="Encoders that are not MiniLM.")
+
+EncoderArgument = Annotated[
+    str | None, typer.Argument(metavar="ENCODER", help="A folder, a cached id, or minilm-l6 [default: the setting]")
+]
+VectorsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--vectors",
+        metavar="FILE",
+        help='Published vectors, a line of {"text": .., "vector": [..]} each [default: vectors.jsonl in the folder]',
+        exists=True,
+        dir_okay=False,
+    ),
+]
+
+
+@app.callback()
+def encoder() -> None:
+    """Keep `check` a command of its own: typer would run a group of one command by the name of the group."""
+
+
+@app.command()
+@reads_settings
+def check(
+    context: CliContext, encoder: EncoderArgument = None, vectors: VectorsOption = None, as_json: JsonOption = False
+) -> None:
+    """Read an encoder, compare it with published vectors, round it, time it. Exits with 78 where it is not right."""
+    import torch
+    from rich.console import Console
+
+    from services.encoders import check as encoder_check
+
+    settings = context.process()
+    torch.set_num_threads(settings.serving.threads)
+    with Console(stderr=True).status("") as status:
+        found = encoder_check.check(encoder or settings.encoder, vectors=vectors, say=status.update)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found) | {"is_right": found.is_right}, indent=2))
+    else:
+        _print(found)
+    if not found.is_right:
+        sys.stdout.flush()
+        raise typer.Exit(CONFIGURATION)
+
+
+def _print(found: "EncoderCheck") -> None:
+    from rich.console import Console
+
+    shape = found.shape
+    prompts = f" (prompts: {', '.join(found.prompts)})" if found.prompts else ""
+    normalised = "normalised" if found.normalize else "not normalised"
+    rows = {
+        "folder": found.folder,
+        "shape": f"{found.kind}: {shape['layers']} layers of {shape['width']}, {shape['heads']} heads, "
+        f"{shape['inner']} inside, {shape['parameters'] / 1e6:.1f} M parameters",
+        "tokenizer": f"{found.tokenizer} of {shape['vocabulary']} tokens; texts of at most {found.max_tokens} tokens, "
+        f"{shape['positions']} positions",
+        "vectors": f"pooling {found.pooling}, {normalised}, prefix {found.prefix!r}{prompts}",
+        "published": _published(found),
+        "kernels": f"torch's: {'; '.join(found.not_native)}" if found.not_native else "native",
+    }
+    for name, text in rows.items():
+        print(f"{name:<10} {text}")
+    Console().print(_table(found))
+
+
+def _published(found: "EncoderCheck") -> str:
+    agreement = found.published
+    if agreement is None:
+        return "no vectors to compare with; see --vectors"
+    verdict = "right" if agreement.is_right else "WRONG"
+    return (
+        f"{verdict}: of {agreement.texts} vectors, the lowest cosine is {agreement.lowest_cosine:.6f}, "
+        f"and lengths differ by up to {agreement.length_error:.2%}"
+    )
+
+
+def _table(found: "EncoderCheck") -> "Table":
+    from rich.table import Table
+
+    threads = f"{found.threads} thread" + ("s" if found.threads > 1 else "")
+    title = f"ms of a batch of texts x tokens, with {threads}; cosines to full precision"
+    shown = Table("precision", title=title, title_justify="left")
+    for column in ("MB", "lowest cosine", "mean cosine", *found.precisions[0].ms):
+        shown.add_column(column, justify="right")
+    for each in found.precisions:
+        cosines = (f"{each.agreement.lowest_cosine:.4f}", f"{each.agreement.mean_cosine:.4f}")
+        times = (f"{ms:.2f}" for ms in each.ms.values())
+        shown.add_row(each.name, f"{each.num_bytes / 1e6:.1f}", *cosines, *times)
+    return shown

@@ -1,0 +1,4 @@
+"""`lifelong encoder check`: is an encoder computed as it was published, and what do INT8 and INT4 cost and give here?
+
+vectors (what another library computed, in a file) -> check (load, compare, round, time)
+"""
