@@ -13,6 +13,7 @@
     nested, quantize       INT8 weights with INT4 weights inside; float weights to stored ones
     grid                   the values that a weight may have, and how training moves them
     qtensor, weights       a stored weight and its bytes; an encoder as stored weights, and back
+    vectors                norms, biases and input scales, apart from the matrices of their layer
     forward, quantized     runs the stored weights, natively or in torch; the model as served
     fakequant              training against the rounding of the served kernels
 

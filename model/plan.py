@@ -54,6 +54,11 @@ class MatrixPlan:
     scheme: str
 
     @property
+    def part(self) -> str:
+        """Its name within the layer: `qkv`, `out`, `up` or `down`."""
+        return self.path.rsplit(".", 1)[-1]
+
+    @property
     def is_first(self) -> bool:
         """Whether no layer below uses this weight."""
         return self.name == self.path
@@ -93,6 +98,11 @@ class BlockPlan:
     @property
     def matrices(self) -> tuple[MatrixPlan, ...]:
         return (self.qkv, self.out, self.up, self.down)
+
+    @property
+    def vectors(self) -> str:
+        """The name of the tensor with the norms, biases and input scales of the layer (`model.vectors`)."""
+        return f"layers.{self.index}.vectors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

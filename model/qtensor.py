@@ -29,6 +29,7 @@ N8G64 = "n8g64"
 W4G64 = "w4g64"
 W8C = "w8c"
 FP32 = "fp32"
+VECTORS = "vectors"
 
 MAX_BLOB_BYTES = 1 << 30
 """The largest blob of a single weight, in bytes."""
@@ -47,13 +48,18 @@ PART_DTYPES: dict[str, dict[str, str]] = {
     W4G64: {"hi": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
     W8C: {"q": "I8", "scale": "F16", "ksum": "I32", "bias": "F32"},
     FP32: {"value": "F32"},
+    VECTORS: {
+        **{f"{part}.bias": "F32" for part in ("qkv", "out", "up", "down")},
+        **{f"{part}.in_scale": "F32" for part in ("qkv", "up")},
+        **{norm: "F32" for norm in ("norm1", "norm2")},
+    },
 }
 """Scheme -> the names of its parts and their dtypes."""
 
 GROUPED = (N8G64, W4G64)
 """The schemes with an INT4 weight: a plane of nibbles, and a multiplier for every group of inputs."""
 
-OPTIONAL = {"bias", "in_scale"}
+OPTIONAL = {"bias", "in_scale", "qkv.in_scale", "up.in_scale"}
 """The parts that may be absent."""
 
 
@@ -98,6 +104,9 @@ class QTensor:
     F16 [N] and ksum I32 [N] (the sum of q8 over K). It has bias F32 [N] if the layer has a bias, and in_scale F32 [K]
     if inputs are multiplied by that before they are rounded. `w4g64` is the same without lo: INT4 that ships alone, and
     ksum is the sum of m * hi. `w8c` has q I8 [N, K] in place of the planes. `fp32` has value F32 of any shape.
+    `vectors` has what a layer has besides its matrices, in F32: norm1 and norm2 [2, D], gain over bias, a bias for each
+    matrix, and in_scale for those it owns whose inputs are scaled. In manifests of format 3 the parts bias and in_scale
+    of a matrix of the encoder are among those vectors.
     """
 
     name: str
@@ -109,6 +118,8 @@ class QTensor:
         if self.scheme in GROUPED:
             num_rows, num_bytes = self.parts["hi"].shape
             return num_rows, 2 * num_bytes
+        if self.scheme == VECTORS:
+            return (sum(part.numel() for part in self.parts.values()),)
         return tuple(self.parts["q" if self.scheme == W8C else "value"].shape)
 
     @property
@@ -161,7 +172,7 @@ def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
     _check_parts(entry, parts)
     check_finite(entry.name, parts)
     tensor = QTensor(entry.name, entry.scheme, parts)
-    if entry.scheme != FP32:
+    if entry.scheme not in (FP32, VECTORS):
         _check_integers(tensor)
     return tensor
 
@@ -238,6 +249,6 @@ def check_finite(name: str, parts: Mapping[str, Tensor]) -> None:
     for part_name, part in parts.items():
         if part.is_floating_point() and not torch.isfinite(part).all():
             raise NonFinite(f"{name}.{part_name} has a value that is not finite")
-    for part_name in ("scale", "in_scale"):
-        if part_name in parts and not (parts[part_name] > 0).all():
+    for part_name, part in parts.items():
+        if part_name.endswith("scale") and not (part > 0).all():
             raise NonFinite(f"{name}.{part_name} has a value that is not positive")

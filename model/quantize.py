@@ -24,14 +24,15 @@ from model.qtensor import FP32, N8G64, W4G64, W8C, QTensor, check_finite
 MAX_W8C = 127
 
 
-def quantize_w8c(name: str, w_NK: Tensor, bias_N: Tensor | None = None) -> QTensor:
-    """Quantizes to INT8 with a scale for each row: |w - scale * q| <= scale / 2.
+def quantize_w8c(name: str, w_NK: Tensor, bias_N: Tensor | None = None, *, in_scale_K: Tensor | None = None) -> QTensor:
+    """Quantizes to INT8 with a scale for each row: |w - scale * q| <= scale / 2, or that of w / in_scale_K if given.
 
     Raises WrongShape for another shape, NonFinite for a NaN, an infinity, or a row beyond float16 scales.
     """
     _check_shape(name, w_NK, bias_N)
-    q_NK, scale_N = round_rows(w_NK, MAX_W8C)
-    return _quantized(name, W8C, q_NK, scale_N, {"q": q_NK}, bias_N)
+    q_NK, scale_N = round_rows(w_NK if in_scale_K is None else w_NK / in_scale_K, MAX_W8C)
+    parts = {"q": q_NK} if in_scale_K is None else {"q": q_NK, "in_scale": in_scale_K.clone()}
+    return _quantized(name, W8C, q_NK, scale_N, parts, bias_N)
 
 
 def quantize_n8g64(

@@ -2,8 +2,9 @@
 
     Strata --encoder_tensors--> {name: QTensor} --to_strata--> Strata
 
-Matrices and embeddings are INT8 with a scale for each row; norms are float32 [2, D], gain over bias. Names are the
-module paths of `Strata`, so a version that trained the top block replaces six tensors and shares the others by digest.
+Matrices and embeddings are INT8 with a scale for each row; a matrix that several layers use is stored once. What a
+layer has besides is float32, in one tensor (`model.vectors`). Names are the module paths of `Strata`, so a version that
+trained the top block replaces five tensors and shares the others by digest.
 """
 
 import hashlib
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
 from model.grid import attach_grids, grid_of
-from model.linears import ScaledLinear
-from model.plan import layer_of, plan_of
+from model.linears import ScaledLinear, linear_at
+from model.plan import BlockPlan, layer_of, plan_of
 from model.qtensor import FP32, N8G64, W4G64, W8C, QTensor
 from model.quantize import plain, quantize_n8g64, quantize_on, quantize_w8c
 from model.strata import Strata
+from model.vectors import check_vectors, lora_of, matrix_of, norm_of, part_with, vectors_tensor
 
 HEAD = "head."
 
@@ -29,21 +31,21 @@ MODULE_PATHS = {"embed.type": "embed.segment"}
 
 
 def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Returns every weight of the encoder: name -> scheme and shape."""
+    """Returns every weight of the encoder, but for the vectors of its layers: name -> scheme and shape."""
     plan = plan_of(config)
     width = config.d_model
     names: dict[str, tuple[str, tuple[int, ...]]] = {
-        plan.embedding.word: (W8C, (config.vocab, width)),
-        "embed.position": (W8C, (config.max_pos, width)),
+        plan.embedding.word: (W8C, (config.vocab, config.embed_dim or width)),
         plan.embedding.segment: (W8C, (config.type_vocab, width)),
         plan.embedding.norm: (FP32, (2, width)),
     }
-    for block in plan.blocks:
-        qkv, out, up, down = (
-            (matrix.name, (matrix.scheme, (matrix.rows, matrix.columns))) for matrix in block.matrices
-        )
-        norm1, norm2 = ((name, (FP32, (2, width))) for name in (block.norm1, block.norm2))
-        names |= dict((qkv, out, norm1, up, down, norm2))
+    if plan.embedding.position:
+        names[plan.embedding.position] = (W8C, (config.max_pos, width))
+    expand = plan.embedding.expand
+    for matrix in (*plan.banks, *([expand] if expand else ())):
+        names[matrix.name] = (matrix.scheme, (matrix.rows, matrix.columns))
+    for matrix in plan.matrices:
+        names |= {name: (W8C, shape) for name, shape in matrix.lora.items()}
     return names
 
 
@@ -56,10 +58,32 @@ def encoder_tensors(
     (`model.calibration`), by name, is rounded by GPTQ for such inputs.
     """
     tensors: dict[str, QTensor] = {}
-    for name, (scheme, _) in encoder_names(strata.config).items():
-        if first_layer is None or layer_of(name) >= first_layer:
-            module = strata.get_submodule(MODULE_PATHS.get(name, name))
-            tensors[name] = _stored(name, scheme, module, grams.get(name))
+    if first_layer is None:
+        for name, (scheme, _) in encoder_names(strata.config).items():
+            if layer_of(name) < 0:
+                tensors[name] = _stored(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)), None)
+    for block in plan_of(strata.config).blocks[first_layer or 0 :]:
+        tensors |= _block_tensors(strata, block, grams)
+    return tensors
+
+
+def _block_tensors(strata: Strata, block: BlockPlan, grams: Mapping[str, Tensor]) -> dict[str, QTensor]:
+    """Returns what belongs to a layer: its vectors, its pairs, and the matrices that no layer below uses."""
+    tensors: dict[str, QTensor] = {}
+    vectors: dict[str, Tensor] = {}
+    for norm in (block.norm1, block.norm2):
+        vectors[norm.rsplit(".", 1)[-1]] = _norm_value(strata.get_submodule(norm))
+    for matrix in block.matrices:
+        layer = linear_at(strata, matrix.path)
+        if matrix.is_first:
+            stored = _stored(matrix.name, matrix.scheme, layer, grams.get(matrix.name))
+            tensors[matrix.name], own = part_with(matrix, stored)
+            vectors |= own
+        else:
+            vectors[f"{matrix.part}.bias"] = layer.bias
+        for name in matrix.lora:
+            tensors[name], _ = part_with(matrix, _stored(name, W8C, linear_at(strata, name), None))
+    tensors[block.vectors] = vectors_tensor(block, vectors)
     return tensors
 
 
@@ -67,6 +91,8 @@ def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
     """Raises MissingWeight or WrongShape unless `tensors` has every weight of the encoder in the config's shape."""
     for name, (scheme, shape) in encoder_names(config).items():
         check_weight(tensors, name, scheme, shape)
+    for block in plan_of(config).blocks:
+        check_vectors(tensors, block, config.d_model)
 
 
 def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: tuple[int, ...]) -> QTensor:
@@ -89,11 +115,23 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
     check_encoder(config, tensors)
     with torch.device("meta"):
         strata = Strata(config)
+    plan = plan_of(config)
     state: dict[str, Tensor] = {}
     for name in encoder_names(config):
-        path = MODULE_PATHS.get(name, name)
-        module_state = _module_state(tensors[name], strata.get_submodule(path))
-        state |= {f"{path}.{key}": value for key, value in module_state.items()}
+        if layer_of(name) < 0:
+            path = MODULE_PATHS.get(name, name)
+            module_state = _module_state(tensors[name], strata.get_submodule(path))
+            state |= {f"{path}.{key}": value for key, value in module_state.items()}
+    for matrix in plan.matrices:
+        module_state = _module_state(matrix_of(tensors, matrix), strata.get_submodule(matrix.path))
+        keys = module_state if matrix.is_first else ("bias",)
+        state |= {f"{matrix.path}.{key}": module_state[key] for key in keys}
+        for name, stored in zip(matrix.lora, lora_of(tensors, matrix) or (), strict=True):
+            state[f"{name}.weight"] = stored.dequantize()
+    for block in plan.blocks:
+        for norm in (block.norm1, block.norm2):
+            gain_D, bias_D = norm_of(tensors, norm).unbind(0)
+            state |= {f"{norm}.weight": gain_D.clone(), f"{norm}.bias": bias_D.clone()}
     strata.load_state_dict(state, assign=True)
     attach_grids(strata, {name: tensor for name, tensor in tensors.items() if tensor.scheme == W4G64})
     return strata.eval()
@@ -122,9 +160,14 @@ def _module_state(tensor: QTensor, module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
+def _norm_value(module: nn.Module) -> Tensor:
+    assert isinstance(module, nn.LayerNorm), f"a norm is a {type(module).__name__}"
+    return torch.stack((module.weight, module.bias))
+
+
 def _stored(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -> QTensor:
     if isinstance(module, nn.LayerNorm):
-        return plain(name, torch.stack((module.weight, module.bias)))
+        return plain(name, _norm_value(module))
     assert isinstance(module, nn.Linear | nn.Embedding), f"{name} is a {type(module).__name__}"
     bias_N = module.bias if isinstance(module, nn.Linear) else None
     in_scale_K = module.in_scale if isinstance(module, ScaledLinear) else None
@@ -133,4 +176,4 @@ def _stored(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -
         return quantize_on(name, grid, module.weight, bias_N, in_scale_K=in_scale_K)
     if scheme == N8G64:
         return quantize_n8g64(name, module.weight, bias_N, gram_KK=gram_KK, in_scale_K=in_scale_K)
-    return quantize_w8c(name, module.weight, bias_N)
+    return quantize_w8c(name, module.weight, bias_N, in_scale_K=in_scale_K)

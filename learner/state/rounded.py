@@ -21,11 +21,12 @@ import model
 from learner.export import StoredTensor, export_tensor
 from model.calibration import grams, smooth
 from model.grid import attach_grids
-from model.plan import names_from
+from model.plan import names_from, plan_of
 from model.qtensor import QTensor
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from model.weights import encoder_names, encoder_tensors
+from model.vectors import in_scale_of
+from model.weights import encoder_tensors
 from wire.files import atomic_write
 
 FILE = "encoder.cache"
@@ -47,14 +48,15 @@ def rounded_encoder(
     """
     path = cache_dir / FILE if cache_dir else None
     key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
-    tensors = _read(path, key, strata) if path else None
+    tensors = _read(path, key) if path else None
     if tensors is None:
         tensors = _round_encoder(strata, tokenizer, first_layer)
         if path:
             _write(path, key, tensors)
-    for name, tensor in tensors.items():
-        if tensor.in_scale is not None:
-            strata.get_submodule(name).get_buffer("in_scale").copy_(tensor.in_scale)
+    for matrix in plan_of(strata.config).banks:
+        in_scale_K = in_scale_of(tensors, matrix)
+        if in_scale_K is not None:
+            strata.get_buffer(f"{matrix.name}.in_scale").copy_(in_scale_K)
     attach_grids(strata, {name: tensors[name] for name in names_from(tensors, first_layer)})
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
@@ -77,7 +79,7 @@ def _key(strata: Strata, weights_digest: str, tokenizer: TextTokenizer, first_la
     return digest.digest()
 
 
-def _read(path: Path, key: bytes, strata: Strata) -> dict[str, QTensor] | None:
+def _read(path: Path, key: bytes) -> dict[str, QTensor] | None:
     """Returns the tensors that are cached under `key`; None where there are none, or a byte is not what was written."""
     try:
         data = path.read_bytes()
@@ -91,7 +93,7 @@ def _read(path: Path, key: bytes, strata: Strata) -> dict[str, QTensor] | None:
     for full_name, part in load(body).items():
         name, schemes[name], part_name = full_name.split(":")
         parts.setdefault(name, {})[part_name] = part
-    return {name: QTensor(name, schemes[name], parts[name]) for name in encoder_names(strata.config)}
+    return {name: QTensor(name, schemes[name], parts[name]) for name in parts}
 
 
 def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:

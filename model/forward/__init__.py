@@ -42,7 +42,7 @@ PackForward: TypeAlias = Callable[[StrataConfig, Mapping[str, QTensor], str], Fo
 IMPLS: tuple[Impl[PackForward], ...] = (
     Impl("native", native.why_not, native.NativeForward),
     Impl("library", lambda _: [], library.LibraryForward),
-    Impl("reference", lambda _: [], partial(library.LibraryForward, attend=attention_i8)),
+    Impl("reference", lambda _: [], partial(library.LibraryForward, attention=attention_i8)),
 )
 
 

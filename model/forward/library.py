@@ -6,7 +6,7 @@ native forward.
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -17,15 +17,17 @@ from torch.nn import functional
 
 from kernels import linear_i4, linear_i8
 from kernels.allocator import keep_freed_memory
-from kernels.attention import EqualLengths, attention
-from kernels.encoder import EmbeddingWeights, NormWeights
+from kernels.attention import attention
+from kernels.encoder import NormWeights
+from model.attend import Attention, attend
 from model.config import StrataConfig
 from model.forward import stored
-from model.qtensor import QTensor
+from model.plan import MatrixPlan, plan_of
+from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
+from model.vectors import lora_of, matrix_of
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
-Attend: TypeAlias = Callable[..., Tensor]
 
 MAX_PIECE_TOKENS = 1024
 """A larger batch runs through the blocks in pieces of at most so many tokens, so that a call needs less than 20 MB."""
@@ -35,7 +37,7 @@ MAX_PIECE_TOKENS = 1024
 class LibraryBlock:
     """The packed weights of one block, as functions of their input."""
 
-    attend: Callable[[Tensor, Sequence[EqualLengths]], Tensor]
+    attend: Callable[[Tensor, RaggedLayout], Tensor]
     qkv: Linear
     out: Linear
     norm1: NormWeights
@@ -45,8 +47,8 @@ class LibraryBlock:
 
     def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         """Computes what `strata.Block` computes. The memory of `x_TD` may be overwritten."""
-        mixed_TD = self.attend(self.qkv(x_TD), layout.groups)
-        x_TD = _normalised(self.out(mixed_TD).add_(x_TD), self.norm1)
+        mixed_TX = self.attend(self.qkv(x_TD), layout)
+        x_TD = _normalised(self.out(mixed_TX).add_(x_TD), self.norm1)
         inner_TF = self.up(x_TD)
         torch.ops.aten.gelu_(inner_TF)
         return _normalised(self.down(inner_TF).add_(x_TD), self.norm2)
@@ -56,16 +58,22 @@ class LibraryForward:
     """A `Forward` in torch's operations."""
 
     def __init__(
-        self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str, *, attend: Attend = attention
+        self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str, *, attention: Attention = attention
     ) -> None:
         keep_freed_memory()
         self.arithmetic = ""  # torch's libraries choose
         self._config = config
         self._embedding = stored.embedding(config, tensors)
-        pack = _int8 if precision == "int8" else _int4
-        attend_heads = partial(attend, num_heads=config.n_heads)
+        plan = plan_of(config)
+        self._expand = _int8(tensors[plan.embedding.expand.name]) if plan.embedding.expand else None
         self._blocks = [
-            _block(config, tensors, f"layers.{index}", pack, attend_heads) for index in range(config.n_layers)
+            LibraryBlock(
+                partial(attend, plan=block, attention=attention),
+                norm1=stored.norm(tensors, block.norm1, config),
+                norm2=stored.norm(tensors, block.norm2, config),
+                **{matrix.part: _matrix(tensors, matrix, precision) for matrix in block.matrices},
+            )
+            for block in plan.blocks
         ]
 
     @torch.no_grad()
@@ -84,17 +92,21 @@ class LibraryForward:
         return torch.cat([self._run(piece, layers) for piece in batch.pieces(MAX_PIECE_TOKENS)])
 
     def _run(self, batch: RaggedBatch, layers: int) -> Tensor:
-        x_TD = _embedded(batch, self._embedding)
+        x_TD = self._embedded(batch)
         for block in self._blocks[:layers]:
             x_TD = block(x_TD, batch.layout)
         return x_TD
 
-
-def _embedded(batch: RaggedBatch, weights: EmbeddingWeights) -> Tensor:
-    word_TD = weights.word_VE.index_select(0, batch.ids_T).float()
-    scale_T1 = weights.scale_V.index_select(0, batch.ids_T).unsqueeze(1)
-    position_TD = weights.position_PD.index_select(0, batch.positions_T)
-    return _normalised(torch.addcmul(position_TD, word_TD, scale_T1), weights.norm)
+    def _embedded(self, batch: RaggedBatch) -> Tensor:
+        weights = self._embedding
+        word_TE = weights.word_VE.index_select(0, batch.ids_T).float()
+        scale_T1 = weights.scale_V.index_select(0, batch.ids_T).unsqueeze(1)
+        position_TD = weights.position_PD  # one row with rotations
+        if not weights.rotary:
+            position_TD = position_TD.index_select(0, batch.positions_T)
+        if self._expand:
+            return _normalised(self._expand(word_TE * scale_T1).add_(position_TD), weights.norm)
+        return _normalised(torch.addcmul(position_TD, word_TE, scale_T1), weights.norm)
 
 
 def _normalised(x_TD: Tensor, norm: NormWeights) -> Tensor:
@@ -118,15 +130,13 @@ def _scaled(linear: Linear, in_scale_K: Tensor | None) -> Linear:
     return lambda x_MK: linear(x_MK * in_scale_K)
 
 
-def _block(
-    config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack: Callable[[QTensor], Linear], attend: Attend
-) -> LibraryBlock:
-    return LibraryBlock(
-        attend,
-        qkv=pack(tensors[f"{path}.qkv"]),
-        out=pack(tensors[f"{path}.out"]),
-        norm1=stored.norm(tensors[f"{path}.norm1"], config),
-        up=pack(tensors[f"{path}.up"]),
-        down=pack(tensors[f"{path}.down"]),
-        norm2=stored.norm(tensors[f"{path}.norm2"], config),
-    )
+def _matrix(tensors: Mapping[str, QTensor], matrix: MatrixPlan, precision: str) -> Linear:
+    """Returns y of x, as the layer uses its matrix; one without INT4 weights inside is INT8 in both precisions."""
+    stored_matrix = matrix_of(tensors, matrix)
+    is_int8 = precision == "int8" or stored_matrix.scheme == W8C
+    bank = _int8(stored_matrix) if is_int8 else _int4(stored_matrix)
+    lora = lora_of(tensors, matrix)
+    if lora is None:
+        return bank
+    first, second = map(_int8, lora)
+    return lambda x_MK: bank(x_MK).add_(second(first(x_MK)))

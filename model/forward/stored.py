@@ -2,31 +2,50 @@
 
 from collections.abc import Mapping
 
-from kernels.encoder import EmbeddingWeights, NormWeights
+from torch import Tensor
+
+from kernels.attention.rotary import rotations
+from kernels.encoder import EmbeddingWeights, NormWeights, RotaryWeights
 from model.config import StrataConfig
+from model.plan import MatrixPlan, plan_of
 from model.qtensor import QTensor
+from model.vectors import in_scale_of, norm_of
 
 
-def norm(tensor: QTensor, config: StrataConfig, *, reader: QTensor | None = None) -> NormWeights:
-    """Returns the norm, which is stored as gain over bias. `reader` is the matrix that reads its output."""
-    gain_D, bias_D = tensor.parts["value"].unbind(0)
-    in_scale_D = None if reader is None else reader.in_scale
-    return NormWeights(gain_D.contiguous(), bias_D.contiguous(), config.norm_eps, in_scale_D)
+def norm(
+    tensors: Mapping[str, QTensor], name: str, config: StrataConfig, *, reader: MatrixPlan | None = None
+) -> NormWeights:
+    """Returns a norm of a layer. `reader` is the matrix that reads its output."""
+    return _norm(norm_of(tensors, name), tensors, config, reader)
 
 
-def embedding(config: StrataConfig, tensors: Mapping[str, QTensor]) -> EmbeddingWeights:
-    """Returns the embedding, with the positions that texts use.
+def embedding(
+    config: StrataConfig, tensors: Mapping[str, QTensor], *, expand: Tensor | None = None
+) -> EmbeddingWeights:
+    """Returns the embedding, with the packed matrix `expand` of narrow words.
 
-    Texts have one segment, so its row is added to every position once, here.
+    Texts have one segment, so its row is added to every position once, here; with rotations it is the only row.
     """
-    word = tensors["embed.word"]
-    reader = tensors.get("layers.0.qkv")
-    position_PD = (
-        tensors["embed.position"].dequantize()[config.first_position :] + tensors["embed.type"].dequantize()[0]
-    )
+    plan = plan_of(config)
+    word = tensors[plan.embedding.word]
+    position_PD = tensors[plan.embedding.segment].dequantize()[:1]
+    if plan.embedding.position:
+        position_PD = tensors[plan.embedding.position].dequantize()[config.first_position :] + position_PD
+    rope_base = plan.blocks[0].rope_base
+    rotary = rope_base and RotaryWeights(*rotations(config.max_sequence, config.width_of_head, rope_base))
     return EmbeddingWeights(
         word.q_NK,
         word.parts["scale"].float(),
         position_PD.contiguous(),
-        norm(tensors["embed.norm"], config, reader=reader),
+        _norm(tensors[plan.embedding.norm].parts["value"], tensors, config, plan.blocks[0].qkv),
+        expand,
+        rotary or None,
     )
+
+
+def _norm(
+    value_2D: Tensor, tensors: Mapping[str, QTensor], config: StrataConfig, reader: MatrixPlan | None
+) -> NormWeights:
+    gain_D, bias_D = value_2D.unbind(0)
+    in_scale_D = in_scale_of(tensors, reader) if reader else None
+    return NormWeights(gain_D.contiguous(), bias_D.contiguous(), config.norm_eps, in_scale_D)

@@ -29,6 +29,7 @@ from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel, RandomFeatures, precisions_of
 from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS, TextTokenizer
+from model.vectors import from_format_2
 from model.weights import encoder_key
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
@@ -109,6 +110,8 @@ class Loader:
             config = self._checked_config(manifest)
             self._manifests[number] = manifest
             tensors = self._all_tensors(manifest)
+            if manifest.format_version == 2:
+                tensors = from_format_2(config, tensors)
             with computing():
                 shared = self._shared_by(manifest, config, tensors)
                 head = QuantizedHead.from_tensors(config, tensors, shared.features)

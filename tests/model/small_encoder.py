@@ -1,5 +1,6 @@
 """A small encoder with random weights, for tests that do not need a trained one."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -7,9 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.config import LayerSpec, Span, StrataConfig
+from model.plan import plan_of
+from model.qtensor import FP32, QTensor
 from model.quantized import INT8, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata
+from model.vectors import matrix_of, norm_of
 
 SMALL = StrataConfig(
     vocab=60, d_model=64, n_layers=2, n_heads=4, d_ff=128, max_pos=80, head_features=48, label_capacity=8
@@ -33,7 +37,7 @@ FAMILY = {
     "pruned": replace(SMALL, layers=(LayerSpec(heads=3), LayerSpec(heads=2, d_ff=64))),
     "wide heads": replace(SMALL, n_heads=3, head_width=32),
     "spans": replace(SMALL, spans=(LOCAL, TOPK), layers=(LayerSpec(spans=((1, 0), (3, 1))), LayerSpec())),
-    "rope": replace(SMALL, positions="rope"),
+    "rope": replace(SMALL, positions="rope", n_heads=2),
     "narrow": replace(SMALL, embed_dim=32),
     "all": replace(
         SMALL,
@@ -63,6 +67,18 @@ def small_strata(config: StrataConfig = SMALL, *, seed: int = 0) -> Strata:
     for scale in strata.buffers():
         scale.copy_(torch.exp2(torch.randint(-1, 2, scale.shape, generator=generator)))
     return strata
+
+
+def format_2(config: StrataConfig, tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
+    """Returns the tensors of a model without shared matrices as manifests of format 2 have them."""
+    old = dict(tensors)
+    for block in plan_of(config).blocks:
+        for matrix in block.matrices:
+            old[matrix.name] = matrix_of(tensors, matrix)
+        for norm in (block.norm1, block.norm2):
+            old[norm] = QTensor(norm, FP32, {"value": norm_of(tensors, norm)})
+        del old[block.vectors]
+    return old
 
 
 def model_logits(model: QuantizedModel, batch: RaggedBatch, precision: str = INT8) -> Tensor:

@@ -1,48 +1,69 @@
 """An encoder as stored weights, and back."""
 
 from dataclasses import replace
-from math import prod
 
 import pytest
 import torch
 
+from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
+from model.plan import plan_of
 from model.ragged import RaggedBatch
 from model.weights import check_encoder, encoder_key, encoder_names, encoder_tensors, to_strata
-from tests.model.small_encoder import SMALL, small_strata
+from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 STRATA = small_strata()
 TENSORS = encoder_tensors(STRATA)
+BATCH = RaggedBatch.of([[1, 2, 3, 4], [5], [6, 7, 8]])
+
+family = pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)
 
 
 def test_names_are_the_contract() -> None:
-    block = ("qkv", "out", "norm1", "up", "down", "norm2")
-    embed = ("embed.word", "embed.position", "embed.type", "embed.norm")
-    blocks = [f"layers.0.{part}" for part in block] + [f"layers.1.{part}" for part in block]
+    embed = ("embed.word", "embed.type", "embed.norm", "embed.position")
+    parts = ("qkv", "out", "up", "down", "vectors")
+    blocks = [f"layers.{index}.{part}" for index in (0, 1) for part in parts]
     assert list(TENSORS) == [*embed, *blocks]
     assert all(tensor.name == name for name, tensor in TENSORS.items())
 
 
-def test_every_parameter_is_stored() -> None:
-    biases = [tensor.bias for tensor in TENSORS.values() if tensor.bias is not None]
-    stored = sum(prod(tensor.shape) for tensor in TENSORS.values()) + sum(bias.numel() for bias in biases)
-    assert stored == sum(parameter.numel() for parameter in STRATA.parameters())
+def test_names_of_shared_matrices_and_pairs() -> None:
+    tensors = encoder_tensors(small_strata(FAMILY["tied"]), first_layer=1)
+    pairs = [f"layers.1.{part}.lora_{letter}" for part in ("qkv", "out", "up", "down") for letter in "ab"]
+    assert list(tensors) == [*pairs, "layers.1.vectors"]
+    assert tensors["layers.1.qkv.lora_a"].shape == (4, 64)
+    assert "qkv.in_scale" not in tensors["layers.1.vectors"].parts
+
+
+@family
+def test_every_parameter_is_stored(config: StrataConfig) -> None:
+    strata = small_strata(config)
+    tensors = encoder_tensors(strata).values()
+    values = [part for tensor in tensors for name, part in tensor.parts.items() if name in ("q", "value")]
+    vectors = [part for tensor in tensors if tensor.scheme == "vectors" for part in tensor.parts.values()]
+    num_nibbles = sum(tensor.parts["hi"].numel() for tensor in tensors if tensor.scheme == "n8g64")
+    stored = sum(part.numel() for part in (*values, *vectors)) + 2 * num_nibbles
+    assert stored == sum(value.numel() for value in strata.state_dict().values())
 
 
 def test_blocks_are_nested_and_the_rest_is_not() -> None:
-    schemes = {name: tensor.scheme for name, tensor in TENSORS.items() if tensor.scheme != "fp32"}
+    schemes = {name: tensor.scheme for name, tensor in TENSORS.items() if tensor.scheme not in ("fp32", "vectors")}
     assert schemes == {name: "n8g64" if name.startswith("layers.") else "w8c" for name in schemes}
 
 
-def test_round_trip_is_stable() -> None:
+@family
+def test_round_trip_is_stable(config: StrataConfig) -> None:
     """Served weights can be trained further, and an unchanged weight keeps its bytes."""
-    again = encoder_tensors(to_strata(SMALL, TENSORS))
-    assert all(again[name].to_blob() == tensor.to_blob() for name, tensor in TENSORS.items())
+    tensors = encoder_tensors(small_strata(config))
+    again = encoder_tensors(to_strata(config, tensors))
+    assert again.keys() == tensors.keys()
+    assert all(again[name].to_blob() == tensor.to_blob() for name, tensor in tensors.items())
 
 
-def test_restored_encoder_is_near_the_original() -> None:
-    batch = RaggedBatch.of([[1, 2, 3, 4], [5], [6, 7, 8]])
-    cosine_B = (to_strata(SMALL, TENSORS)(batch) * STRATA(batch)).sum(dim=1)
+@family
+def test_restored_encoder_is_near_the_original(config: StrataConfig) -> None:
+    strata = small_strata(config)
+    cosine_B = (to_strata(config, encoder_tensors(strata))(BATCH) * strata(BATCH)).sum(dim=1)
     assert cosine_B.min() > 0.999
 
 
@@ -51,7 +72,7 @@ def test_restored_encoder_owns_its_parameters() -> None:
     with torch.no_grad():
         for parameter in strata.parameters():
             parameter.zero_()
-    assert TENSORS["layers.0.norm1"].parts["value"].abs().max() > 0
+    assert TENSORS["layers.0.vectors"].parts["norm1"].abs().max() > 0
     assert not strata.training and all(parameter.requires_grad for parameter in strata.parameters())
 
 
@@ -80,3 +101,18 @@ def test_encoder_key_is_the_encoders_alone() -> None:
     reordered = dict(reversed(digests.items())) | {"head.out": "x"}
     assert encoder_key(digests) == encoder_key(reordered)
     assert encoder_key(digests) != encoder_key(digests | {"layers.0.up": "changed"})
+
+
+@family
+def test_a_version_that_trained_the_top_ships_the_top_alone(config: StrataConfig) -> None:
+    """Whatever the layers share: the other tensors keep their bytes."""
+    strata = small_strata(config)
+    before = encoder_tensors(strata)
+    last = len(plan_of(config).blocks) - 1
+    with torch.no_grad():
+        for parameter in strata.layers[last].parameters():
+            parameter.mul_(1.5)
+    after = encoder_tensors(strata)
+    changed = {name for name, tensor in after.items() if tensor.to_blob() != before[name].to_blob()}
+    assert changed <= encoder_tensors(strata, first_layer=last).keys()
+    assert f"layers.{last}.vectors" in changed

@@ -109,6 +109,7 @@ SAMPLES: dict[str, Record] = {
             temperature=0.046875,
             arithmetic="torch 2.9 AVX2",
         ),
+        format_version=2,
     ),
     "erasure.v1": Erasure(
         digest="c" * 32,

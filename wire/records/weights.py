@@ -37,7 +37,7 @@ class TensorEntry(Record, frozen=True, kw_only=True):
     """One named weight: a blob of safetensors bytes under its SHA-256, and the arrays that it must hold.
 
     `scheme` says how the parts form the tensor (`n8g64`: INT8 whose high plane is INT4 in groups of 64; `w4g64`: the
-    INT4 alone; `w8c`: INT8 per output channel; `fp32`).
+    INT4 alone; `w8c`: INT8 per output channel; `fp32`; `vectors`: what a layer has besides its matrices).
     """
 
     name: str
@@ -165,10 +165,11 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     the version. `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they
     must be truncated in serving (0: not recorded, as by older programs, which truncated at 256). `name_changes` tells
     what the version names differently from the reference of the rollout, and `solution` how its head was computed.
+    In format 2, matrices hold their biases and input scales, and every norm is a tensor (`model.vectors`).
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
-    FORMAT_VERSION: ClassVar[int] = 2
+    FORMAT_VERSIONS: ClassVar[tuple[int, ...]] = (2, 3)
 
     version: int
     parent: int
@@ -188,7 +189,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     name_changes: NameChanges = msgspec.field(default=NameChanges(), name="changes")
     solution: HeadSolution = HeadSolution()
     format: str = "lifelong-weights"
-    format_version: int = 2
+    format_version: int = 3
 
     @property
     def num_bytes(self) -> int:

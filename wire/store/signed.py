@@ -83,10 +83,11 @@ def decode_manifest(body: bytes, version: int) -> WeightManifest:
     """Returns the manifest in `body`. Raises UnknownFormat for another format, BadSignature for another version."""
     name = f"manifest of version {version}"
     head = decode(body, _Format, name)
-    known = (WeightManifest.FORMAT, WeightManifest.FORMAT_VERSION)
-    if (head.format, head.format_version) != known:
+    versions = WeightManifest.FORMAT_VERSIONS
+    if head.format != WeightManifest.FORMAT or head.format_version not in versions:
         raise UnknownFormat(
-            f"{name} is {head.format!r} {head.format_version}; this program reads {known[0]} {known[1]}"
+            f"{name} is {head.format!r} {head.format_version}; this program reads {WeightManifest.FORMAT} "
+            f"{' and '.join(map(str, versions))}"
         )
     manifest = decode(body, WeightManifest, name)
     if manifest.version != version:

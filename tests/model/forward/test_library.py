@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from model.config import StrataConfig
+from model.fakequant import fake_layer
 from model.forward.library import LibraryForward
 from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
-from tests.model.small_encoder import SMALL, small_strata
+from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -19,3 +21,17 @@ def test_pieces_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, precis
     assert len(batch.pieces(20)) == 3
     assert torch.equal(forward.encode(batch), whole)
     assert torch.equal(forward.tokens(batch, 1), prefix)
+
+
+@pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)
+def test_the_family_is_what_training_against_its_rounding_computes(config: StrataConfig) -> None:
+    """Full-precision blocks with fake rounding give the bits of the packed blocks; INT4 is near them."""
+    strata = small_strata(config)
+    tensors = encoder_tensors(strata)
+    forward = LibraryForward(config, tensors, "int8")
+    batch = RaggedBatch.of([[4, 5, 6, 7], [3], list(range(40))])
+    for layer in (0, config.n_layers - 1):
+        over_served = strata.forward_from(layer, forward.tokens(batch, layer), batch.layout, linear=fake_layer)
+        assert torch.equal(over_served, forward.encode(batch))
+    assert (forward.encode(batch) * strata(batch)).sum(dim=1).min() > 0.995
+    assert (LibraryForward(config, tensors, "int4").encode(batch) * strata(batch)).sum(dim=1).min() > 0.8

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from kernels import dispatch, native
 from model.config import StrataConfig
+from kernels.attention_i8 import attention as attention_i8
 from model.forward import forward_of
 from model.forward.library import LibraryForward
 from model.forward.native import NativeForward, why_not
@@ -16,7 +17,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from tests.model.small_encoder import SMALL, small_strata
+from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 TENSORS = encoder_tensors(small_strata())
 BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(range(17))])
@@ -84,6 +85,29 @@ def test_agrees_on_minilm(isa: str, minilm: tuple[Strata, TextTokenizer]) -> Non
     theirs = LibraryForward(strata.config, tensors, "int8")
     found = ours._encoder.encode(batch.ids_T, batch.offsets, rows=batch.layout.order, isa=skip_unless_able(isa))
     assert (found * theirs.encode(batch)).sum(dim=1).min() > 0.99
+
+
+NATIVE = [name for name in FAMILY if not why_not(FAMILY[name])]
+
+
+@pytest.mark.parametrize("isa", native.ISAS)
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("name", NATIVE)
+def test_the_family_agrees_with_the_definitions(name: str, precision: str, isa: str) -> None:
+    """Attention is in 8-bit integers on both sides, so that only roundings of float32 sums go to other neighbours."""
+    config = FAMILY[name]
+    tensors = encoder_tensors(small_strata(config))
+    theirs = LibraryForward(config, tensors, precision, attention=attention_i8)
+    ours = NativeForward(config, tensors, precision)
+    found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order, isa=skip_unless_able(isa))
+    assert (found * theirs.encode(BATCH)).sum(dim=1).min() > 0.999
+
+
+def test_what_it_does_not_run_is_said() -> None:
+    assert set(FAMILY) - set(NATIVE) == {"spans", "all"}
+    assert why_not(FAMILY["spans"]) == ["some heads see some of the keys"]
+    narrow = replace(FAMILY["rope"], n_heads=4)
+    assert why_not(narrow) == ["heads that are rotated are 16 wide; expected a multiple of 32"]
 
 
 def test_a_shape_that_it_cannot_run_goes_to_torch() -> None:

@@ -58,9 +58,9 @@ def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, k
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"format": "other"}, "'other' 2"),
+        ({"format": "other"}, "'other' 3"),
         ({"format_version": 1}, "'lifelong-weights' 1"),
-        ({"format": "lifelong-weights\0"}, "this program reads lifelong-weights 2"),
+        ({"format": "lifelong-weights\0"}, "this program reads lifelong-weights 2 and 3"),
     ],
 )
 def test_an_unknown_format_is_refused_by_name(store: Store, change: dict[str, Any], named: str) -> None:
@@ -83,7 +83,7 @@ def test_a_giant_manifest_is_not_fetched(store: Store, raw: Any, key: Key) -> No
         store.versions.manifest(1)
 
 
-def test_the_manifest_of_this_format_is_still_read_and_still_written() -> None:
+def test_the_manifests_of_both_formats_are_still_read_and_still_written() -> None:
     manifest = WeightManifest(
         version=3,
         parent=2,
@@ -108,6 +108,7 @@ def test_the_manifest_of_this_format_is_still_read_and_still_written() -> None:
         evaluation=Evaluation(num_labels=40, accuracy=0.9),
         epoch=4,
         created_ms=1_764_000_000_000,
+        format_version=2,
     )
     for written in (
         ".before_gate",
@@ -123,3 +124,8 @@ def test_the_manifest_of_this_format_is_still_read_and_still_written() -> None:
         assert decode_manifest(body, 3) == manifest
         assert sign(body, b"golden") == (GOLDEN / f"{name}.hmac").read_text()
     assert encode(manifest) == body
+    newest = msgspec.structs.replace(manifest, format_version=3)
+    body = (GOLDEN / "manifest_v3.json").read_bytes()
+    assert decode_manifest(body, 3) == newest
+    assert sign(body, b"golden") == (GOLDEN / "manifest_v3.hmac").read_text()
+    assert encode(newest) == body
