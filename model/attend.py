@@ -6,23 +6,18 @@ from typing import TypeAlias
 from torch import Tensor
 
 from kernels import attention as kernels_attention
-from kernels.attention import rotary, spans
+from kernels.attention import rotary
 from model.plan import BlockPlan
 from model.ragged import RaggedLayout
 
 Attention: TypeAlias = Callable[..., Tensor]
-"""Computes out_TX from qkv_TW, the groups of a layout, `num_heads` and `num_kv_heads`; heads see all keys."""
-
-
-def is_dense(plan: BlockPlan) -> bool:
-    """Whether every head sees all keys."""
-    return all(span.kind == "full" for _, span in plan.spans)
+"""Computes out_TX from qkv_TW, the groups of a layout, `num_heads`, `num_kv_heads` and `spans`."""
 
 
 def attend(
     qkv_TW: Tensor, layout: RaggedLayout, plan: BlockPlan, attention: Attention = kernels_attention.attention
 ) -> Tensor:
-    """Returns out_TX, X = heads * head_width. Heads that see some keys are computed in float32 in any case."""
+    """Returns out_TX, X = heads * head_width."""
     if plan.rope_base is not None:
         qkv_TW = rotary.rotate(
             qkv_TW,
@@ -31,6 +26,5 @@ def attend(
             head_width=plan.head_width,
             base=plan.rope_base,
         )
-    if is_dense(plan):
-        return attention(qkv_TW, layout.groups, num_heads=plan.heads, num_kv_heads=plan.kv_heads)
-    return spans.attention(qkv_TW, layout.groups, plan.spans, num_kv_heads=plan.kv_heads)
+    spans = plan.masked_spans
+    return attention(qkv_TW, layout.groups, num_heads=plan.heads, num_kv_heads=plan.kv_heads, spans=spans)

@@ -100,6 +100,11 @@ class BlockPlan:
         return (self.qkv, self.out, self.up, self.down)
 
     @property
+    def masked_spans(self) -> tuple[HeadSpan, ...]:
+        """The spans of all heads, or () where every head sees all keys."""
+        return self.spans if any(span.kind != "full" for _, span in self.spans) else ()
+
+    @property
     def vectors(self) -> str:
         """The name of the tensor with the norms, biases and input scales of the layer (`model.vectors`)."""
         return f"layers.{self.index}.vectors"

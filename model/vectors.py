@@ -6,7 +6,8 @@
 So a matrix that several layers use is stored once, and a version that trained biases and norms alone ships no matrix.
 `in_scale` belongs to the integers: it is in the vectors of the lowest layer that uses them.
 
-In manifests of format 2 every matrix had its bias and its in_scale, and every norm was a tensor: `from_format_2`.
+In manifests of format 2 every matrix had its bias and its in_scale, every norm was a tensor, and no matrix was shared.
+`from_format` reads them.
 
 Rejected: a tensor for each vector (their headers would be as large as they are).
 """
@@ -79,12 +80,11 @@ def check_vectors(tensors: Mapping[str, QTensor], block: BlockPlan, width: int) 
         raise WrongShape(f"{block.vectors} is {tensor.scheme} {found}; expected {VECTORS} {allowed}")
 
 
-def from_format_2(config: StrataConfig, tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
-    """Returns the tensors of a manifest of format 2 as those of format 3.
-
-    Formats before 3 have no shared matrices. Raises MissingWeight.
-    """
+def from_format(version: int, config: StrataConfig, tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
+    """Returns the tensors of a manifest of this format as those of format 3. Raises MissingWeight."""
     split = dict(tensors)
+    if version > 2:
+        return split
     for block in plan_of(config).blocks:
         vectors: dict[str, Tensor] = {}
         for matrix in block.matrices:

@@ -15,6 +15,8 @@ from torch import Tensor
 from kernels import gpu as on_gpu
 from kernels.attention import library
 from kernels.attention.library import EqualLengths, group_equal
+from kernels.attention.spans import KeySpan
+from kernels.attention.spans import attention as masked_attention
 from kernels.dispatch import Impl, choose
 
 __all__ = ["IMPLS", "EqualLengths", "attention", "group_equal"]
@@ -50,12 +52,18 @@ IMPLS: tuple[Impl[Attention], ...] = (
 
 
 def attention(
-    qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int, num_kv_heads: int | None = None
+    qkv_TW: Tensor,
+    groups: Sequence[EqualLengths],
+    *,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    spans: Sequence[tuple[int, KeySpan]] = (),
 ) -> Tensor:
     """Returns out_TX float32 for rows of q, k and v side by side, grouped by `group_equal`.
 
     q is num_heads x width of a head; k and v are num_kv_heads x that, by default as many (see `library.repeat_kv`).
-    Every sequence attends to its own tokens only. Raises ValueError if width or groups do not fit the rows.
+    `spans` are those of all heads in order; without any, every head sees all keys. Every sequence attends to its own
+    tokens only. Raises ValueError if width or groups do not fit the rows.
     """
     num_kv_heads = num_kv_heads or num_heads
     multiple = num_heads + 2 * num_kv_heads
@@ -64,6 +72,8 @@ def attention(
     num_rows = sum(group.num_rows for group in groups)
     if num_rows != qkv_TW.shape[0] or num_rows == 0:
         raise ValueError(f"groups cover {num_rows} rows; expected {qkv_TW.shape[0]}, at least 1")
+    if spans:
+        return masked_attention(qkv_TW, groups, spans, num_kv_heads=num_kv_heads)
     qkv_TW = library.repeat_kv(qkv_TW, num_heads, num_kv_heads)
     if not qkv_TW.is_cuda:  # the only candidate: skips the choice
         return library.attention(qkv_TW, groups, num_heads)

@@ -8,12 +8,11 @@ from torch import Tensor
 
 from kernels import encoder, native
 from kernels.allocator import keep_freed_memory
-from kernels.attention_i8.native import LANES
+from kernels.attention_i8.spans import LANES, why_not_spans
 from kernels.linear_i4 import native as linear_i4
 from kernels.linear_i4.reference import Int4Weight as WeightI4
 from kernels.linear_i8 import native as linear_i8
 from kernels.linear_i8.reference import Int8Weight as WeightI8
-from model.attend import is_dense
 from model.config import StrataConfig
 from model.errors import BadTokens
 from model.forward import stored
@@ -26,10 +25,11 @@ from model.vectors import lora_of, matrix_of
 def why_not(config: StrataConfig) -> list[str]:
     """Returns the reasons against the native encoder for models of this shape on this machine."""
     blocks = plan_of(config).blocks
+    for block in blocks:
+        if reasons := why_not_spans(block.masked_spans, num_heads=block.heads, num_kv_heads=block.kv_heads):
+            return reasons
     shapes = [_shape(block) for block in blocks]
     reasons = encoder.why_not(width=config.d_model, positions=config.max_sequence, blocks=shapes)
-    if not all(map(is_dense, blocks)):
-        reasons.append("some heads see some of the keys")
     if config.positions == "rope" and config.width_of_head % (2 * LANES):
         reasons.append(f"heads that are rotated are {config.width_of_head} wide; expected a multiple of {2 * LANES}")
     return reasons
@@ -67,7 +67,7 @@ class NativeForward:
 
 
 def _shape(block: BlockPlan) -> encoder.BlockShape:
-    return encoder.BlockShape(block.heads, block.kv_heads, block.head_width, inner=block.inner)
+    return encoder.BlockShape(block.heads, block.kv_heads, block.head_width, block.inner, block.masked_spans)
 
 
 def _matrix(tensors: Mapping[str, QTensor], matrix: MatrixPlan, packed: Tensor) -> encoder.MatrixWeights:

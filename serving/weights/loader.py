@@ -29,7 +29,7 @@ from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel, RandomFeatures, precisions_of
 from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS, TextTokenizer
-from model.vectors import from_format_2
+from model.vectors import from_format
 from model.weights import encoder_key
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
@@ -63,8 +63,7 @@ log = structlog.get_logger("swap")
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What versions with the same encoder and projection share. `z_D` has embeddings of probes, by text,
-    precision and number of tokens."""
+    """What versions with the same encoder and projection share. Embeddings are by text, precision and length."""
 
     encoder: QuantizedEncoder
     features: RandomFeatures
@@ -109,9 +108,7 @@ class Loader:
             manifest = self._store.versions.manifest(number)
             config = self._checked_config(manifest)
             self._manifests[number] = manifest
-            tensors = self._all_tensors(manifest)
-            if manifest.format_version == 2:
-                tensors = from_format_2(config, tensors)
+            tensors = from_format(manifest.format_version, config, self._all_tensors(manifest))
             with computing():
                 shared = self._shared_by(manifest, config, tensors)
                 head = QuantizedHead.from_tensors(config, tensors, shared.features)

@@ -27,7 +27,7 @@ TOKEN_IDS = st.lists(
 
 TIED = LayerSpec(attention=0, ffn=0, lora_rank=4)
 LOCAL = Span(kind="local", window=5, sinks=1)
-TOPK = Span(kind="topk", topk=1, block=8, window=2)
+TOPK = Span(kind="topk", topk=1, block=16, window=2)
 
 FAMILY = {
     "plain": SMALL,
@@ -42,6 +42,7 @@ FAMILY = {
     "all": replace(
         SMALL,
         n_layers=3,
+        head_width=32,
         embed_dim=16,
         positions="rope",
         spans=(LOCAL, TOPK),

@@ -1,8 +1,8 @@
-"""The attention of a layer: by the kernel where its heads see all keys, and otherwise in float32."""
+"""The attention of a layer: by a kernel, of rotated queries and keys."""
 
 import torch
 
-from model.attend import attend, is_dense
+from model.attend import attend
 from model.plan import plan_of
 from model.ragged import RaggedLayout
 from tests.model.small_encoder import FAMILY
@@ -10,18 +10,17 @@ from tests.model.small_encoder import FAMILY
 LAYOUT = RaggedLayout.of([3, 9])
 
 
-def test_only_heads_that_see_all_keys_go_to_the_kernel() -> None:
-    asked: list[tuple[int, int]] = []
+def test_the_kernel_gets_what_the_plan_says() -> None:
+    asked: list[tuple[int, int, int]] = []
 
-    def kernel(qkv_TW: torch.Tensor, _: object, *, num_heads: int, num_kv_heads: int) -> torch.Tensor:
-        asked.append((num_heads, num_kv_heads))
-        return qkv_TW
+    def kernel(x_TW: torch.Tensor, _: object, num_heads: int, num_kv_heads: int, spans: tuple[object]) -> torch.Tensor:
+        asked.append((num_heads, num_kv_heads, len(spans)))
+        return x_TW
 
     for name in ("plain", "rope", "pruned", "groups", "spans"):
         block = plan_of(FAMILY[name]).blocks[0]
-        assert is_dense(block) == (name != "spans")
         attend(torch.ones(12, block.qkv.rows), LAYOUT, block, kernel)
-    assert asked == [(4, 4), (4, 4), (3, 3), (4, 2)]
+    assert asked == [(4, 4, 0), (2, 2, 0), (3, 3, 0), (4, 2, 0), (4, 4, 2)]
 
 
 def test_rows_are_as_wide_as_the_heads() -> None:
@@ -35,7 +34,7 @@ def test_positions_are_rotated_before_the_kernel_sees_them() -> None:
     qkv_TW = torch.randn(12, block.qkv.rows, generator=torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
 
-    def kernel(rotated_TW: torch.Tensor, _: object, *, num_heads: int, num_kv_heads: int) -> torch.Tensor:
+    def kernel(rotated_TW: torch.Tensor, _: object, **shape: object) -> torch.Tensor:
         seen.append(rotated_TW)
         return rotated_TW
 

@@ -7,7 +7,7 @@ import torch
 
 from model.errors import MissingWeight, NonFinite, WrongShape
 from model.plan import plan_of
-from model.vectors import check_vectors, from_format_2, in_scale_of, lora_of, matrix_of, vectors_tensor
+from model.vectors import check_vectors, from_format, in_scale_of, lora_of, matrix_of, vectors_tensor
 from model.weights import encoder_tensors
 from tests.model.small_encoder import FAMILY, SMALL, format_2, small_strata
 
@@ -43,10 +43,11 @@ def test_the_first_of_a_pair_reads_scaled_inputs() -> None:
 
 
 def test_format_2_has_the_same_weights() -> None:
-    converted = from_format_2(SMALL, format_2(SMALL, TENSORS))
+    converted = from_format(2, SMALL, format_2(SMALL, TENSORS))
     assert {name: tensor.to_blob() for name, tensor in converted.items()} == {
         name: tensor.to_blob() for name, tensor in TENSORS.items()
     }
+    assert from_format(3, SMALL, TENSORS) == TENSORS
 
 
 @pytest.mark.parametrize("name", ["layers.0.out", "layers.1.norm2"])
@@ -54,7 +55,7 @@ def test_what_format_2_lacks_is_named(name: str) -> None:
     tensors = format_2(SMALL, TENSORS)
     del tensors[name]
     with pytest.raises(MissingWeight, match=f"{name} is missing"):
-        from_format_2(SMALL, tensors)
+        from_format(2, SMALL, tensors)
 
 
 @pytest.mark.parametrize(

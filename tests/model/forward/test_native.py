@@ -10,6 +10,7 @@ from torch.nn import functional
 from kernels import dispatch, native
 from model.config import StrataConfig
 from kernels.attention_i8 import attention as attention_i8
+from model.config import LayerSpec
 from model.forward import forward_of
 from model.forward.library import LibraryForward
 from model.forward.native import NativeForward, why_not
@@ -17,7 +18,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from tests.model.small_encoder import FAMILY, SMALL, small_strata
+from tests.model.small_encoder import FAMILY, SMALL, TOPK, small_strata
 
 TENSORS = encoder_tensors(small_strata())
 BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(range(17))])
@@ -104,10 +105,11 @@ def test_the_family_agrees_with_the_definitions(name: str, precision: str, isa: 
 
 
 def test_what_it_does_not_run_is_said() -> None:
-    assert set(FAMILY) - set(NATIVE) == {"spans", "all"}
-    assert why_not(FAMILY["spans"]) == ["some heads see some of the keys"]
+    assert set(NATIVE) == set(FAMILY)
     narrow = replace(FAMILY["rope"], n_heads=4)
     assert why_not(narrow) == ["heads that are rotated are 16 wide; expected a multiple of 32"]
+    small_blocks = replace(SMALL, spans=(replace(TOPK, block=8),), layers=(LayerSpec(spans=((4, 0),)),) * 2)
+    assert why_not(small_blocks) == ["a block has 8 keys; expected a multiple of 16"]
 
 
 def test_a_shape_that_it_cannot_run_goes_to_torch() -> None:
