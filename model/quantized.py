@@ -82,6 +82,11 @@ class QuantizedEncoder:
         name = f"{encoder_key(digests)} {max_tokens} {arithmetic} {shape}"
         return hashlib.sha256(name.encode()).hexdigest()[:32] if arithmetic else ""
 
+    @property
+    def implementation(self) -> str:
+        """The implementation that encodes: `native`, `library` or `reference`."""
+        return self._best.name
+
     def has_shape_of(self, other: "QuantizedEncoder") -> bool:
         """Whether both are of the same shape; how many labels their configs leave room for does not count."""
         return self.config.without_labels == other.config.without_labels

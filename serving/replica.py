@@ -148,6 +148,7 @@ class Replica:
             stand_in=live.stand_in if live else 0,
             arms=live.plan.arms if live else (),
             num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
+            forwards={str(number): version.model.encoder.implementation for number, version in versions.items()},
             queue_items=len(self._queue),
             open_events=self._window.num_open,
             swaps=stalls.num,

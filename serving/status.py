@@ -11,7 +11,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     `open_events` are events from Kafka that have no acknowledged answer yet. `swap_stalls_ms` are the last pauses
     between two batches with a swap of weights, `swap_pauses_ms` those before them, without one. `refused` counts
     versions that were not taken, by reason. `stand_in` is the version that answers in place of the plan's stable one,
-    which this replica cannot load (0: the stable one answers).
+    which this replica cannot load (0: the stable one answers). `forwards` has the implementation of the encoder of each
+    version: `native`, or what takes its place for shapes and machines that it cannot run.
     """
 
     replica: str
@@ -21,6 +22,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     stand_in: int
     arms: tuple[Arm, ...]
     num_labels: dict[str, int]
+    forwards: dict[str, str]
     queue_items: int
     open_events: int
     swaps: int

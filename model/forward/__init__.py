@@ -24,8 +24,12 @@ from model.ragged import RaggedBatch
 class Forward(Protocol):
     """An encoder with the weights of one precision, ready to run.
 
-    `arithmetic` names what decides how results are rounded; "" where that is not known.
+    `name` is that of the implementation. `arithmetic` names what decides how results are rounded; "" where that is not
+    known.
     """
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def arithmetic(self) -> str: ...

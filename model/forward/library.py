@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from kernels import linear_i4, linear_i8
 from kernels.allocator import keep_freed_memory
-from kernels.attention import attention
+from kernels.attention import attention as float_attention
 from kernels.encoder import NormWeights
 from model.attend import Attention, attend
 from model.config import StrataConfig
@@ -58,9 +58,15 @@ class LibraryForward:
     """A `Forward` in torch's operations."""
 
     def __init__(
-        self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str, *, attention: Attention = attention
+        self,
+        config: StrataConfig,
+        tensors: Mapping[str, QTensor],
+        precision: str,
+        *,
+        attention: Attention = float_attention,
     ) -> None:
         keep_freed_memory()
+        self.name = "library" if attention is float_attention else "reference"
         self.arithmetic = ""  # torch's libraries choose
         self._config = config
         self._embedding = stored.embedding(config, tensors)

@@ -40,6 +40,7 @@ class NativeForward:
 
     def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
         keep_freed_memory()
+        self.name = "native"
         self.arithmetic = native.identity()
         plan = plan_of(config)
         packed = {bank.name: _packed(matrix_of(tensors, bank), precision) for bank in plan.banks}

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from kernels.linear_i4.reference import high_plane
 from model.errors import BadTokens, MissingWeight, WrongShape
 from model.forward import forward_of
+from model.forward.native import why_not
 from model.head import logits, out_weight, proj_weight, projection
 from model.qtensor import N8G64, QTensor, from_blob
 from model.quantize import quantize_w4g64
@@ -177,6 +178,11 @@ def test_threads_share_an_encoder() -> None:
     with ThreadPoolExecutor(4) as pool:
         encoded = list(pool.map(ENCODER.encode, batches))
     assert all(torch.equal(one, other) for one, other in zip(encoded, expected, strict=True))
+
+
+def test_it_says_which_implementation_encodes() -> None:
+    expected = "library" if why_not(SMALL) else "native"
+    assert ENCODER.implementation == expected
 
 
 @pytest.mark.parametrize("token_ids", [[[SMALL.vocab]], [[-1]], [[0] * (SMALL.max_pos + 1)]])

@@ -63,6 +63,7 @@ def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], coun
 class BrokenForward:
     """The forward of an encoder that fails."""
 
+    name = "broken"
     arithmetic = ""
 
     def encode(self, batch: RaggedBatch) -> Tensor:

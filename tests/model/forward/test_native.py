@@ -127,6 +127,7 @@ def test_a_family_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, family: str,
     try:
         forward = forward_of(SMALL, TENSORS, "int8")
         assert isinstance(forward, kind)
+        assert forward.name == family
         assert torch.isfinite(forward.encode(BATCH)).all()
     finally:
         dispatch.forced.cache_clear()

@@ -85,6 +85,7 @@ class ServedApi:
             stand_in=0,
             arms=(),
             num_labels={},
+            forwards={},
             queue_items=len(self.pipeline.queue),
             open_events=0,
             swaps=0,

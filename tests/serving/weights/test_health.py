@@ -25,6 +25,7 @@ class Clock:
 class TimedForward:
     """A forward that takes as long as it is told."""
 
+    name = "timed"
     arithmetic = ""
 
     def __init__(self, clock: Clock, took_s: float) -> None:
