@@ -5,6 +5,8 @@
 Matrices and embeddings are INT8 with a scale for each row; a matrix that several layers use is stored once. What a
 layer has besides is float32, in one tensor (`model.vectors`). Names are the module paths of `Strata`, so a version that
 trained the top block replaces five tensors and shares the others by digest.
+
+Rejected: one tensor for a whole layer (its matrices could not be shared, and each change would ship all of them).
 """
 
 import hashlib

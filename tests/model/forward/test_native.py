@@ -8,9 +8,8 @@ import torch
 from torch.nn import functional
 
 from kernels import dispatch, native
-from model.config import StrataConfig
 from kernels.attention_i8 import attention as attention_i8
-from model.config import LayerSpec
+from model.config import LayerSpec, StrataConfig
 from model.forward import forward_of
 from model.forward.library import LibraryForward
 from model.forward.native import NativeForward, why_not
