@@ -16,6 +16,7 @@
     vectors                norms, biases and input scales, apart from the matrices of their layer
     forward, quantized     runs the stored weights, natively or in torch; the model as served
     fakequant              training against the rounding of the served kernels
+    convert/, member       other members of the family, made of an encoder by arithmetic; one of them as a folder
 
     files --bert--> Strata --calibration, quantize--> QTensors --quantized--> logits
 

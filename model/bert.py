@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model.errors import BadBlob, MissingWeight, WrongShape
+from model.member import read_member, read_strata
 from model.norm_biases import fold_norm_biases
 from model.published import read_published
 from model.source import encoder_folder
@@ -46,11 +47,13 @@ OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm
 def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata, TextTokenizer]:
     """Returns the encoder in full precision, in evaluation mode, and its tokenizer.
 
-    The biases of its norms are folded (`model.norm_biases`). `encoder` is 'minilm-l6', a folder, or a cached Hugging
-    Face id; its tokenizer truncates texts to `max_tokens`. Raises EncoderNotFound, WrongConfig, MissingWeight,
-    WrongShape or BadBlob.
+    The biases of its norms are folded (`model.norm_biases`), if it is not a member of the family that was made of such
+    an encoder. `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id; its tokenizer truncates texts to
+    `max_tokens`. Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape or BadBlob.
     """
     folder = encoder_folder(encoder)
+    if (member := read_member(folder)) is not None:
+        return read_strata(folder, member), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
     strata = Strata(read_published(folder).config)
     strata.load_state_dict(state_of(read_tensors(folder / "model.safetensors"), strata))
     return fold_norm_biases(strata).eval(), TextTokenizer.from_folder(folder, max_tokens=max_tokens)

@@ -22,6 +22,7 @@ import msgspec
 
 from model.config import StrataConfig
 from model.errors import WrongConfig
+from model.member import FAMILY, read_member
 
 FIELDS = {
     "vocab": "vocab_size",
@@ -110,7 +111,14 @@ class _Limits(msgspec.Struct):
 
 
 def read_published(folder: Path) -> PublishedEncoder:
-    """Reads the files of an encoder. Raises WrongConfig, which names the file, what is wrong, and the fix."""
+    """Reads the files of an encoder. Raises WrongConfig, which names the file, what is wrong, and the fix.
+
+    The folder of a member of the family (`model.member`) says all of it in one file.
+    """
+    if (member := read_member(folder)) is not None:
+        return PublishedEncoder(
+            kind=FAMILY, config=member.config, max_tokens=member.max_tokens, is_lower_case=False, prompts={}
+        )
     kind, shape = _shape(folder / "config.json")
     pooling_folder, is_normalized = _modules(folder / "modules.json")
     prompts, prefix = _prompts(folder / "config_sentence_transformers.json")

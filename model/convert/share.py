@@ -1,0 +1,86 @@
+"""Depth tying: layers use the same matrices, and each adds a matrix of low rank of its own.
+
+    W_i = bank + B_i A_i        bank: the mean of the tied layers, or one of them        B_i A_i: SVD of what is left
+
+After "Relaxed Recursive Transformers" (Bae et al., arXiv 2410.20672, section 2.4). Biases and norms stay each layer's
+own, and so does the number of operations: what shrinks is what is stored and shipped. Attention and the feed-forward
+part are tied by themselves, as ALBERT (arXiv 1909.11942, table 4) loses little by sharing attention and more by
+sharing the rest.
+
+The mean of layers that were trained apart is a poor start (their inner units are in no common order); one of them, with
+the additions, is a better one. The mean is for layers that were tied before, and drifted apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from model.convert.lowrank import truncated_svd
+from model.convert.rebuild import State, rebuilt, state_of, with_layers
+from model.errors import WrongConfig
+from model.plan import MatrixPlan, plan_of
+from model.strata import Strata
+
+Start: TypeAlias = Literal["mean", "pick"]
+
+
+def ties_of(pattern: str, num_layers: int) -> tuple[int, ...]:
+    """Returns the layer whose matrices each layer uses: layers with equal letters share them. Raises WrongConfig.
+
+    >>> ties_of("aabbcc", 6)
+    (0, 0, 2, 2, 4, 4)
+    """
+    if len(pattern) != num_layers:
+        raise WrongConfig(f"ties are {pattern!r}; expected {num_layers} letters, one for each layer")
+    return tuple(pattern.index(letter) for letter in pattern)
+
+
+@torch.no_grad()
+def share(
+    strata: Strata, attention: Sequence[int], ffn: Sequence[int], *, rank: int = 0, start: Start = "pick"
+) -> Strata:
+    """Returns an encoder in which layer i uses the attention of layer attention[i], and the rest of ffn[i].
+
+    Its layers add matrices of rank `rank`; at d_model the encoder computes the same as before. Raises WrongConfig.
+    """
+    old = strata.config
+    untied = [old.layer(index) for index in range(old.n_layers)]
+    if any((spec.attention, spec.ffn) != (index, index) for index, spec in enumerate(untied)):
+        raise WrongConfig("the layers share matrices already; expected each to have its own")
+    is_tied = [max(attention.count(a), ffn.count(f)) > 1 for a, f in zip(attention, ffn, strict=True)]
+    specs = [
+        replace(spec, attention=attention[index], ffn=ffn[index], lora_rank=rank if is_tied[index] else 0)
+        for index, spec in enumerate(untied)
+    ]
+    config = with_layers(old, specs)
+    state = state_of(strata)
+    for part in ("qkv", "out", "up", "down"):
+        matrices = plan_of(config).matrices
+        _tie(state, [matrix for matrix in matrices if matrix.path.endswith(part)], start)
+    return rebuilt(config, state)
+
+
+def _tie(state: State, uses: Sequence[MatrixPlan], start: Start) -> None:
+    """Replaces the weights of one part of all layers by banks, and adds the pairs of low rank."""
+    for bank in dict.fromkeys(matrix.name for matrix in uses):
+        tied = [matrix for matrix in uses if matrix.name == bank]
+        weights = [state.pop(f"{matrix.path}.weight") for matrix in tied]
+        shared_NK = _bank(weights, start)
+        for matrix, w_NK in zip(tied, weights, strict=True):
+            if not matrix.is_first:
+                state.pop(f"{matrix.path}.in_scale", None)
+            if matrix.lora_rank:
+                low = truncated_svd(w_NK - shared_NK, matrix.lora_rank)
+                state |= {f"{matrix.path}.lora_a.weight": low.a_RK, f"{matrix.path}.lora_b.weight": low.b_NR}
+        state[f"{bank}.weight"] = shared_NK
+
+
+def _bank(weights: Sequence[Tensor], start: Start) -> Tensor:
+    """Returns the mean of the weights, or the one that is nearest to it: the smallest residuals that one can leave."""
+    mean_NK = torch.stack(list(weights)).mean(dim=0)
+    if len(weights) == 1 or start == "mean":
+        return mean_NK
+    return min(weights, key=lambda w_NK: float((w_NK - mean_NK).square().sum()))

@@ -1,0 +1,159 @@
+"""A member of the family as a folder, which every program reads as an encoder.
+
+    config.json          {"family": "strata", "config": .., "max_tokens": .., "history": [..], "schemes": {..}}
+    tokenizer.json       that of the encoder it was made of
+    model.safetensors    its parameters and the scales of its inputs, float32, by name; or its stored weights, by part
+
+The folder appears as a whole or not at all: it is written under another name and renamed. `history` says how it was
+made, step by step, from the published encoder on.
+
+Rejected: the format of published encoders. It has no place for shared matrices, and a program that knows nothing of
+them would read other weights than were written; `model.convert.dense` makes an encoder that has that format.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.config import StrataConfig
+from model.convert.rebuild import rebuilt, state_of
+from model.errors import BadBlob, WrongConfig, WrongShape
+from model.qtensor import PartSpec, QTensor, from_blob
+from model.strata import Strata
+from model.weights import to_strata
+
+FAMILY = "strata"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """What config.json says. Each step of `history` has a name, and the options it was made with."""
+
+    config: StrataConfig
+    max_tokens: int
+    """Texts are truncated to so many tokens unless a setting says otherwise."""
+    history: tuple[Mapping[str, Any], ...] = ()
+    schemes: Mapping[str, str] = field(default_factory=dict)
+    """The scheme of each stored weight, where the folder holds those in the place of parameters."""
+
+
+def read_member(folder: Path) -> Member | None:
+    """Returns what the folder says; None where it is not of this format. Raises WrongConfig."""
+    try:
+        fields = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return None  # whoever reads published encoders says what is wrong
+    if not isinstance(fields, dict) or fields.get("family") != FAMILY:
+        return None
+    try:
+        config = StrataConfig.from_json(json.dumps(fields["config"]))
+        member = Member(
+            config=config,
+            max_tokens=int(fields["max_tokens"]),
+            history=tuple(fields["history"]),
+            schemes=dict(fields["schemes"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WrongConfig(f"{folder / CONFIG} is no member of the family: {error!r}") from error
+    if not 0 < member.max_tokens <= config.max_sequence:
+        raise WrongConfig(f"{folder / CONFIG}: max_tokens is {member.max_tokens}; expected 1 to {config.max_sequence}")
+    return member
+
+
+def read_strata(folder: Path, member: Member) -> Strata:
+    """Returns the encoder in full precision, in evaluation mode. Raises BadBlob, MissingWeight or WrongShape.
+
+    Of stored weights it has the values that they stand for.
+    """
+    if member.schemes:
+        return to_strata(member.config, read_stored(folder, member))
+    try:
+        return rebuilt(member.config, _tensors(folder))
+    except RuntimeError as error:  # of load_state_dict: it names what is missing, unknown, or of another shape
+        raise WrongShape(f"{folder / WEIGHTS}: {error}") from error
+
+
+def read_stored(folder: Path, member: Member) -> dict[str, QTensor]:
+    """Returns the stored weights by name, verified as those that a replica gets. Raises BadBlob or WrongShape."""
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in member.schemes}
+    for full_name, part in _tensors(folder).items():
+        name, _, part_name = full_name.partition(":")
+        if name not in parts:
+            raise WrongShape(f"{folder / WEIGHTS} has {full_name!r}, which {CONFIG} gives no scheme")
+        parts[name][part_name] = part
+    return {name: _verified(QTensor(name, scheme, parts[name])) for name, scheme in member.schemes.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """What a manifest says of a stored weight."""
+
+    name: str
+    scheme: str
+    num_bytes: int
+    parts: tuple[PartSpec, ...]
+
+
+def _verified(tensor: QTensor) -> QTensor:
+    """Returns the weight as it is read from its bytes, with the same checks. Raises BadBlob or WrongShape."""
+    blob = tensor.to_blob()
+    try:
+        specs = tensor.specs
+    except KeyError as error:
+        raise WrongShape(f"{tensor.name}: no scheme {tensor.scheme!r} with a part {error}") from error
+    return from_blob(_Description(tensor.name, tensor.scheme, len(blob), specs), blob)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / WEIGHTS)
+    except safetensors.SafetensorError as error:
+        raise BadBlob(f"{folder / WEIGHTS}: {error}") from error
+
+
+def write_member(folder: Path, member: Member, weights: Strata | Mapping[str, QTensor], tokenizer_json: bytes) -> None:
+    """Writes the folder, with parameters or stored weights; their schemes take the place of those of `member`.
+
+    Raises OSError, and FileExistsError where something has its name.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; choose another name, or move it away")
+    fields: dict[str, Any] = {
+        "family": FAMILY,
+        "config": json.loads(member.config.canonical_json()),
+        "max_tokens": member.max_tokens,
+        "history": list(member.history),
+        "schemes": {},
+    }
+    if isinstance(weights, Strata):
+        tensors = state_of(weights)
+    else:
+        fields["schemes"] = {name: tensor.scheme for name, tensor in weights.items()}
+        tensors = _parts(weights)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
+    draft.mkdir(parents=True)
+    try:
+        (draft / CONFIG).write_text(json.dumps(fields, indent=2) + "\n")
+        (draft / TOKENIZER).write_bytes(tokenizer_json)
+        save_file({name: value.contiguous() for name, value in tensors.items()}, draft / WEIGHTS)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _parts(tensors: Mapping[str, QTensor]) -> dict[str, Tensor]:
+    parts: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        parts |= {f"{name}:{part_name}": part for part_name, part in tensor.parts.items()}
+    return parts

@@ -1,0 +1,71 @@
+"""What heads look at, and the spans that are enough for them."""
+
+import math
+
+import pytest
+import torch
+
+from model.config import Span
+from model.convert.entropy import allocate, measure
+from model.convert.grouping import pool_kv_heads
+from model.errors import WrongConfig
+from tests.model.convert.members import DENSE, TOKEN_IDS, changed, dense_strata, largest_difference
+
+NEAR = Span(kind="local", window=1)
+WIDE = Span(kind="local", window=3, sinks=1)
+EVERYTHING = Span(kind="local", window=DENSE.max_pos)
+
+
+def test_attention_to_all_keys_alike_has_the_highest_entropy() -> None:
+    name = "layers.0.qkv.weight"
+    strata = dense_strata()
+    uniform = changed(strata, **{name: torch.zeros_like(strata.get_parameter(name))})
+    uniform = changed(uniform, **{"layers.0.qkv.bias": torch.zeros_like(strata.get_parameter("layers.0.qkv.bias"))})
+    lengths = torch.tensor([len(ids) for ids in TOKEN_IDS])
+    expected = float((lengths * lengths.log()).sum() / lengths.sum())
+    use = measure(uniform, TOKEN_IDS, [NEAR])[0]
+    torch.testing.assert_close(use.entropy_H, torch.full((4,), expected))
+    assert math.isclose(float(use.num_keys_H[0]), math.exp(expected), rel_tol=1e-5)
+    six_tokens = measure(uniform, TOKEN_IDS[2:3], [NEAR])[0]
+    torch.testing.assert_close(six_tokens.seen_NH[0], torch.full((4,), (2 + 4 * 3 + 2) / 36))
+
+
+def test_wider_spans_leave_more_of_the_attention() -> None:
+    for use in measure(dense_strata(), TOKEN_IDS, [NEAR, WIDE, EVERYTHING]):
+        assert (use.seen_NH[0] < use.seen_NH[1]).all()
+        torch.testing.assert_close(use.seen_NH[2], torch.ones(4))
+
+
+def test_each_head_gets_the_cheapest_span_that_is_enough() -> None:
+    strata = dense_strata()
+    spans = [WIDE, NEAR]
+    use = measure(strata, TOKEN_IDS, spans)
+    enough = float(torch.cat([each.seen_NH[1] for each in use]).median())
+    given = allocate(strata, use, spans, enough=enough)
+    for index, each in enumerate(use):
+        places = [place for count, place in given.config.layer(index).spans for _ in range(count)]
+        for head, place in enumerate(places):
+            wide, near = (bool(seen >= enough) for seen in each.seen_NH[:, head])
+            assert place == (2 if near else 1 if wide else 0)
+
+
+def test_spans_that_leave_everything_change_nothing() -> None:
+    strata = dense_strata()
+    use = measure(strata, TOKEN_IDS, [EVERYTHING])
+    given = allocate(strata, use, [EVERYTHING], enough=1 - 1e-5)
+    assert {given.config.layer(index).spans for index in range(4)} == {((4, 1),)}
+    assert largest_difference(strata, given) < 1e-5
+
+
+def test_heads_that_share_their_keys_get_one_span() -> None:
+    grouped = pool_kv_heads(dense_strata(), 2)
+    use = measure(grouped, TOKEN_IDS, [NEAR])
+    given = allocate(grouped, use, [NEAR], enough=float(use[0].seen_NH.median()))
+    assert all(count % 2 == 0 for count, _ in given.config.layer(0).spans)
+
+
+def test_spans_are_given_once() -> None:
+    strata = dense_strata()
+    use = measure(strata, TOKEN_IDS, [NEAR])
+    with pytest.raises(WrongConfig, match="spans already"):
+        allocate(allocate(strata, use, [NEAR], enough=0.5), use, [NEAR], enough=0.5)

@@ -1,0 +1,59 @@
+"""Depth tying."""
+
+import pytest
+import torch
+
+from model.convert.share import Start, share, ties_of
+from model.cost import parameters
+from model.errors import WrongConfig
+from tests.model.convert.members import DENSE, dense_strata, largest_difference, num_stored
+
+OWN = (0, 1, 2, 3)
+PAIRS = (0, 0, 2, 2)
+
+
+def test_layers_that_share_nothing_compute_the_same() -> None:
+    strata = dense_strata()
+    assert largest_difference(strata, share(strata, OWN, OWN, rank=8)) == 0
+
+
+@pytest.mark.parametrize("start", ["mean", "pick"])
+@pytest.mark.parametrize("ties", [PAIRS, (0, 0, 0, 0), (0, 1, 0, 1)])
+def test_at_full_rank_the_tied_encoder_computes_the_same(start: Start, ties: tuple[int, ...]) -> None:
+    strata = dense_strata()
+    assert largest_difference(strata, share(strata, ties, ties, rank=DENSE.d_model, start=start)) < 1e-5
+
+
+def test_a_higher_rank_is_nearer() -> None:
+    strata = dense_strata()
+    differences = [largest_difference(strata, share(strata, OWN, PAIRS, rank=rank)) for rank in (2, 16, 48)]
+    assert differences == sorted(differences, reverse=True)
+    assert differences[-1] < differences[0] / 2
+
+
+def test_attention_alone_can_be_tied() -> None:
+    shared = share(dense_strata(), PAIRS, OWN, rank=4)
+    before = parameters(DENSE)
+    after = parameters(shared.config)
+    assert after.attention == before.attention / 2
+    assert after.feed_forward == before.feed_forward
+    assert after.total == num_stored(shared)
+
+
+def test_a_step_of_training_moves_a_bank_once_for_all_its_layers() -> None:
+    shared = share(dense_strata(), PAIRS, PAIRS)
+    bank = shared.get_parameter("layers.0.up.weight")
+    names = [name for name, parameter in shared.named_parameters() if parameter is bank]
+    assert names == ["layers.0.up.weight"]
+    assert torch.equal(shared.get_submodule("layers.1.up").weight, bank)  # type: ignore[arg-type]
+
+
+def test_layers_that_share_already_are_refused() -> None:
+    with pytest.raises(WrongConfig, match="share matrices already"):
+        share(share(dense_strata(), PAIRS, PAIRS), PAIRS, PAIRS)
+
+
+def test_ties_need_a_letter_for_each_layer() -> None:
+    assert ties_of("abab", 4) == (0, 1, 0, 1)
+    with pytest.raises(WrongConfig, match="expected 4 letters"):
+        ties_of("aabbcc", 4)
