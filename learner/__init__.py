@@ -6,6 +6,7 @@
     memory/                replay memory, holdout, erasures
     fast/                  random features and the ridge head: learns at once
     slow/                  rounds of training of the encoder's top blocks
+    distill/               training of an encoder to compute what another one does, without labels
     quality/               how good a candidate is, and the gate
     release/               candidate -> version in the store
     state/                 snapshots and checkpoints

@@ -6,7 +6,7 @@ Rejected: that class. It imports torch's compiler only to switch it off for itse
 processor whenever a learner starts, and labels wait as long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -32,6 +32,12 @@ class ParameterGroup:
         self._means = [torch.zeros_like(each) for each in self.parameters]
         self._squares = [torch.zeros_like(each) for each in self.parameters]
         self._num_steps = [torch.tensor(0.0) for _ in self.parameters]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the state of the steps so far, by name; the tensors themselves, which the next step changes."""
+        named = {"means": self._means, "squares": self._squares, "steps": self._num_steps}
+        pairs = [(f"{name}.{place}", value) for name, values in named.items() for place, value in enumerate(values)]
+        return dict(pairs)
 
     def step(self) -> None:
         """Takes one step. Every parameter must have a gradient."""
@@ -68,6 +74,9 @@ class AdamW:
         """Takes one step of every group, then lowers the rates."""
         for group in self._groups:
             group.step()
+        self._lower_rates()
+
+    def _lower_rates(self) -> None:
         self._num_done += 1
         if self._num_done > self._num_steps:
             return
@@ -75,6 +84,22 @@ class AdamW:
         after = 1.0 - self._num_done / self._num_steps
         for group in self._groups:
             group.rate *= after / before
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns what `restore` needs, by name."""
+        state: dict[str, Tensor] = {}
+        for place, group in enumerate(self._groups):
+            state |= {f"{place}.{name}": value for name, value in group.tensors().items()}
+        return state
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], num_done: int) -> None:
+        """Goes on from what `tensors` returned after `num_done` steps. Raises KeyError for other parameters'."""
+        assert not self._num_done, "only an optimizer that has taken no step"
+        for name, value in self.tensors().items():
+            value.copy_(tensors[name])
+        for _ in range(num_done):
+            self._lower_rates()
 
     def zero_grad(self) -> None:
         """Sets every gradient to None."""
