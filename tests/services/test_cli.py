@@ -26,6 +26,7 @@ GROUPS = {
     "versions": ("show", "diff"),
     "encoder": ("check",),
     "model": ("show",),
+    "model": ("show", "convert", "share", "prune", "distill", "quantize", "export"),
     "quarantine": ("list", "release"),
     "config": ("show", "check", "schema"),
     "bench": ("learn",),

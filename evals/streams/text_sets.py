@@ -1,0 +1,77 @@
+"""Labelled texts for tasks side by side: CLINC150, SNIPS, TREC-6, SST-2, the carried set, or a folder of lines.
+
+    text_set(name) -> TextSet: training and test items --cut--> fewer of them, drawn by a seed
+
+What is a file of lines with tabs in it (text, label, perhaps more) is read here; the other sets are streams
+(`evals/streams/data.py`), whose stages are joined.
+"""
+
+import gzip
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from evals.streams.data import load
+from evals.streams.stream import StreamItem
+from learner.errors import DataError
+
+TABLES = ("snips", "trec6", "sst2")
+"""The sets that are train.tsv.gz and test.tsv.gz in a folder of their name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSet:
+    """A task: training items, and test items of the same classes."""
+
+    name: str
+    train: Sequence[StreamItem]
+    test: Sequence[StreamItem]
+
+    @property
+    def labels(self) -> list[str]:
+        return sorted({item.label for item in self.train})
+
+    def cut(self, *, train: int, test: int, seed: int) -> "TextSet":
+        """Returns at most so many items of each. Training items are drawn class by class, so that none is left out."""
+        rng = random.Random(seed)
+        return replace(self, train=_balanced(self.train, train, rng), test=_drawn(self.test, test, rng))
+
+
+def text_set(name: str, data: Path | None) -> TextSet:
+    """Loads a set by its name, or from a folder with train.jsonl and test.jsonl. Raises DataError."""
+    if name in TABLES:
+        if data is None:
+            raise DataError(f"{name}: LIFELONG_DATA names no folder of data sets; it would have a folder {name}")
+        return TextSet(name, _table(data / name / "train.tsv.gz"), _table(data / name / "test.tsv.gz"))
+    stages = load(name, data).stages
+    train = tuple(chain.from_iterable(stage.train for stage in stages))
+    return TextSet(name, train, tuple(chain.from_iterable(stage.test for stage in stages)))
+
+
+def _table(path: Path) -> tuple[StreamItem, ...]:
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}") from error
+    rows = [line.split("\t") for line in lines if line.strip()]
+    wrong = next((place for place, cells in enumerate(rows, 1) if len(cells) < 2 or not cells[0].strip()), None)
+    if wrong is not None or not rows:
+        raise DataError(f"{path}:{wrong or 1}: expected a text, a tab, and a class")
+    return tuple(StreamItem(cells[0], cells[1]) for cells in rows)
+
+
+def _balanced(items: Sequence[StreamItem], count: int, rng: random.Random) -> list[StreamItem]:
+    """Returns `count` items in random order: the first of every class, the second of every class, and so on."""
+    by_rank: list[tuple[int, float, StreamItem]] = []
+    ranks: dict[str, int] = {}
+    for item in _drawn(items, len(items), rng):
+        ranks[item.label] = ranks.get(item.label, -1) + 1
+        by_rank.append((ranks[item.label], rng.random(), item))
+    chosen = sorted(by_rank, key=lambda entry: entry[:2])[:count]
+    return [item for _, _, item in sorted(chosen, key=lambda entry: entry[1])]
+
+
+def _drawn(items: Sequence[StreamItem], count: int, rng: random.Random) -> list[StreamItem]:
+    return rng.sample(list(items), min(count, len(items)))

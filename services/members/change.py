@@ -1,0 +1,119 @@
+"""The commands that change an encoder by arithmetic: convert, share, prune, export.
+
+Each checks its options, opens the encoder, changes it, and writes the result (`services.members.source`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.config import Span
+from model.convert.dense import to_dense
+from model.convert.embedding import factorise_embedding
+from model.convert.entropy import allocate, measure
+from model.convert.grouping import pool_kv_heads
+from model.convert.heads import prune, select
+from model.convert.importance import head_importance
+from model.convert.share import Start, share, ties_of
+from model.errors import WrongConfig
+from services.members.source import Made, Say, open_source, require_free, write
+from services.members.texts import labelled, unlabelled
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertOptions:
+    """What `convert` changes. 0 and () change nothing."""
+
+    kv_heads: int = 0
+    embed_dim: int = 0
+    spans: tuple[Span, ...] = ()
+    enough: float = 0.95
+    """A head gets a span that leaves at least this share of its attention."""
+    texts: tuple[str, ...] = ()
+    """Data sets whose texts tokens are counted in, and attention is measured on."""
+    max_texts: int = 2_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShareOptions:
+    """Which layers share matrices: a letter for each layer, and equal letters share."""
+
+    attention: str
+    ffn: str
+    rank: int = 16
+    start: Start = "pick"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneOptions:
+    """How many heads go, and the tasks whose importance decides which."""
+
+    share: float = 0.4
+    tasks: tuple[str, ...] = field(default_factory=tuple)
+    max_texts: int = 1_000
+    seed: int = 0
+
+
+def convert(encoder: str, out: Path, options: ConvertOptions, *, data: Path | None, say: Say) -> Made:
+    """Narrows the embedding, groups keys and values, and gives heads spans. Raises WrongConfig or DataError."""
+    require_free(out)
+    source = open_source(encoder)
+    token_ids: list[list[int]] = []
+    if options.texts or options.spans:
+        say("reading the texts")
+        token_ids = unlabelled(options.texts, data, source.tokenizer)[: options.max_texts]
+    strata = source.strata
+    if options.spans:
+        say(f"measuring the attention of {len(token_ids)} texts")
+        strata = allocate(strata, measure(strata, token_ids, options.spans), options.spans, enough=options.enough)
+    if options.embed_dim:
+        say("factorising the embedding")
+        counts_V = _counts(token_ids, strata.config.vocab) if token_ids else None
+        strata = factorise_embedding(strata, options.embed_dim, counts_V=counts_V)
+    if options.kv_heads:
+        strata = pool_kv_heads(strata, options.kv_heads)
+    return write(source, strata, out, "convert", asdict(options))
+
+
+def tie(encoder: str, out: Path, options: ShareOptions, *, say: Say) -> Made:
+    """Ties layers to banks. Raises WrongConfig."""
+    require_free(out)
+    source = open_source(encoder)
+    num_layers = source.strata.config.n_layers
+    say("tying the layers")
+    strata = share(
+        source.strata,
+        ties_of(options.attention, num_layers),
+        ties_of(options.ffn, num_layers),
+        rank=options.rank,
+        start=options.start,
+    )
+    return write(source, strata, out, "share", asdict(options))
+
+
+def remove_heads(encoder: str, out: Path, options: PruneOptions, *, data: Path | None, say: Say) -> Made:
+    """Removes the heads that matter least to the tasks. Raises WrongConfig or DataError."""
+    require_free(out)
+    if not 0 < options.share < 1:
+        raise WrongConfig(f"share is {options.share}; expected a number between 0 and 1")
+    source = open_source(encoder)
+    tasks = labelled(options.tasks, data, source.tokenizer, max_texts=options.max_texts, seed=options.seed)
+    say(f"measuring the heads on {sum(len(task.token_ids) for task in tasks)} texts")
+    kept = select(source.strata, head_importance(source.strata, tasks), options.share)
+    kept_heads = {str(layer): list(heads) for layer, heads in kept.items()}
+    return write(source, prune(source.strata, kept), out, "prune", asdict(options) | {"kept": kept_heads})
+
+
+def export(encoder: str, out: Path, *, say: Say) -> Made:
+    """Writes the plain encoder that computes the same. Raises WrongConfig where there is none."""
+    require_free(out)
+    source = open_source(encoder)
+    say("expanding what is shared")
+    return write(source, to_dense(source.strata), out, "export", {})
+
+
+def _counts(token_ids: Sequence[list[int]], vocab: int) -> Tensor:
+    return torch.bincount(torch.cat(list(map(torch.tensor, token_ids))), minlength=vocab)

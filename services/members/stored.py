@@ -1,0 +1,61 @@
+"""`lifelong model quantize`: rounds an encoder to the weights that replicas run, and measures what it costs.
+
+    Strata --calibrate, GPTQ--> stored weights --INT8, INT4--> cosine with the source
+
+What the folder holds is what a version would ship, so it is read faster than it was made, and to the same bits.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from model.calibration import TEXTS, grams, smooth
+from model.member import Member, write_member
+from model.quantized import PRECISIONS, QuantizedEncoder
+from model.strata import encode_many
+from model.weights import encoder_tensors
+from services.members.source import BATCH, Made, Say, compared, cosine, open_source, require_free, step_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """What was made, and the mean cosine of its vectors with the source's in each precision."""
+
+    made: Made
+    cosines: dict[str, float]
+
+    def lines(self) -> list[str]:
+        cosines = ", ".join(f"{precision} {value:.4f}" for precision, value in self.cosines.items())
+        return [*self.made.lines(), f"as served: {cosines}"]
+
+    def fields(self) -> dict[str, Any]:
+        return self.made.fields() | {"cosines": self.cosines}
+
+
+def quantize(encoder: str, out: Path, *, say: Say) -> Stored:
+    """Writes the stored weights. Raises WrongConfig, and NonFinite for weights beyond their format."""
+    require_free(out)
+    source = open_source(encoder)
+    strata = open_source(encoder).strata
+    say("calibrating")
+    scaled = smooth(strata, grams(strata, source.tokenizer))
+    say("rounding the weights")
+    tensors = encoder_tensors(strata, grams=scaled)
+    served = QuantizedEncoder.from_tensors(strata.config, tensors)
+    token_ids = source.tokenizer.encode_many(TEXTS)
+    expected_BD = encode_many(source.strata, token_ids, batch_size=BATCH)
+    cosines: dict[str, float] = {}
+    for precision in PRECISIONS:
+        say(f"measuring {precision}")
+        encode = partial(served.encode, precision=precision)
+        found_BD = encode_many(encode, token_ids, batch_size=BATCH)
+        cosines[precision] = cosine(expected_BD, found_BD)
+    member = Member(
+        config=strata.config,
+        max_tokens=source.tokenizer.max_tokens,
+        history=(*source.history, step_of("quantize", {"cosines": cosines})),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_member(out, member, tensors, source.tokenizer_json)
+    return Stored(made=replace(compared(source, strata, out), cosine=cosines[PRECISIONS[0]]), cosines=cosines)

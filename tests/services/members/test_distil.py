@@ -1,0 +1,81 @@
+"""The distillation as a command, which goes on after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from learner.distill.distiller import DistillOptions, Losses
+from learner.errors import StateRefused
+from model.bert import load_encoder
+from services.members.change import ShareOptions, tie
+from services.members.distil import TeacherOptions, distil, progress
+from services.versions import ROOT
+from tests.services.members.small import write_lines, write_small
+
+OPTIONS = DistillOptions(steps=8, batch=2, rate=3e-3)
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from learner.distill.distiller import DistillOptions
+from services.members.distil import TeacherOptions, distil
+
+def say(line):
+    if line.startswith("step 5 "):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+lesson = TeacherOptions(teacher=sys.argv[2], texts=(sys.argv[4],), every_s=0)
+options = DistillOptions(steps=8, batch=2, rate=3e-3)
+distil(sys.argv[1], Path(sys.argv[3]), lesson, options, data=None, say=say)
+"""
+
+
+def silent(_: str) -> None:
+    """Shows nothing."""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> tuple[str, str, str]:
+    """A student, its teacher, and the texts."""
+    teacher = write_small(tmp_path / "teacher")
+    tie(teacher, tmp_path / "student", ShareOptions(attention="aabb", ffn="aabb", rank=4), say=silent)
+    return str(tmp_path / "student"), teacher, write_lines(tmp_path / "lines")
+
+
+def lesson(teacher: str, texts: str) -> TeacherOptions:
+    return TeacherOptions(teacher=teacher, texts=(texts,), every_s=0)
+
+
+def test_a_killed_distillation_goes_on_and_ends_with_the_same_bits(paths: tuple[str, str, str], tmp_path: Path) -> None:
+    student, teacher, texts = paths
+    whole = distil(student, tmp_path / "whole", lesson(teacher, texts), OPTIONS, data=None, say=silent)
+    words = [sys.executable, "-c", KILLED, student, teacher, str(tmp_path / "again"), texts]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "again").exists()
+    said: list[str] = []
+    made = distil(student, tmp_path / "again", lesson(teacher, texts), OPTIONS, data=None, say=said.append)
+    assert said[0] == "going on after step 4"
+    assert made.cosine == whole.cosine
+    once = load_encoder(whole.path)[0].state_dict()
+    for name, value in load_encoder(made.path)[0].state_dict().items():
+        assert torch.equal(value, once[name]), name
+    assert not (tmp_path / "again.checkpoint").exists()
+
+
+def test_the_checkpoint_of_other_options_is_refused(paths: tuple[str, str, str], tmp_path: Path) -> None:
+    student, teacher, texts = paths
+    words = [sys.executable, "-c", KILLED, student, teacher, str(tmp_path / "again"), texts]
+    subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    other = DistillOptions(steps=9, batch=2)
+    with pytest.raises(StateRefused, match="other options"):
+        distil(student, tmp_path / "again", lesson(teacher, texts), other, data=None, say=silent)
+
+
+def test_a_step_says_how_near_the_student_is() -> None:
+    assert progress(1, 2, Losses(0.1, 0.2)) == "step 1 of 2: cosine 0.9000, layers 0.200"
