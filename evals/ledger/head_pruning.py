@@ -1,18 +1,98 @@
-"""Measures row E13: attention heads removed by importance."""
+"""Measures row E13: attention heads removed by importance.
 
-from evals.ledger.experiment import Bar, Experiment, not_here
+MiniLM --importance over tasks--> heads that stay --prune--> smaller encoder --closed-form heads--> accuracy by task
+
+The heads on top are made anew, as the learner makes them after a change of the encoder; no weight is trained. Training
+texts say which heads matter and make the heads on top, test texts say what it costs.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
+from evals.ledger.tasks import labelled, served_by, task_accuracy, tasks_of, token_ids_of
 from evals.results.row import Goal
+from evals.streams.text_sets import TextSet
+from model.bert import load_encoder
+from model.convert.heads import mask_heads, prune, select
+from model.convert.importance import head_importance
+from model.cost import parameters
+from model.strata import Strata, encode_many
+from model.tokenizer import TextTokenizer
+
+SHARE = 0.4
+
+BATCH = 32
+
+
+def measure(run: SeedRun) -> Iterator[Figure]:
+    """Yields the loss, and how far soft mask and physical removal differ. Raises Skip."""
+    strata, tokenizer = load_encoder("minilm-l6")
+    strata.requires_grad_(False)
+    sets = tasks_of(run, ("clinc150", "sst2", "trec6"), train=6_000, test=4_500)
+    samples = [labelled(each, tokenizer, run.size(40, 600)) for each in sets]
+    run.say(f"importance of the heads, over {sum(len(each.token_ids) for each in samples)} texts")
+    kept = select(strata, head_importance(strata, samples), SHARE)
+    pruned = prune(strata, kept)
+    yield Figure(bar="mask_equals_prune", value=_difference(mask_heads(strata, kept), pruned, tokenizer, sets))
+    if run.is_quick:
+        return
+    num_kept = sum(len(heads) for heads in kept.values())
+    saved = 1 - parameters(pruned.config).total / parameters(strata.config).total
+    losses = _losses(run, strata, pruned, tokenizer, sets)
+    by_task = ", ".join(f"{each.name} {loss:+.2f}" for each, loss in zip(sets, losses, strict=True))
+    of_all = sum(map(len, kept.values())) / (strata.config.n_layers * strata.config.n_heads)
+    note = f"{num_kept} heads stay ({of_all:.0%}), {saved:.1%} of the parameters go; lost: {by_task}"
+    yield Figure(bar="loss", value=round(sum(losses) / len(losses), 2), note=note)
+    yield Figure(bar="loss_worst", value=round(max(losses), 2), note="the task that loses most")
+
+
+def _difference(one: Strata, other: Strata, tokenizer: TextTokenizer, sets: Sequence[TextSet]) -> float:
+    """Returns the largest difference of a value of the vectors, over some test texts of every task."""
+    largest = 0.0
+    for task in sets:
+        token_ids = token_ids_of(tokenizer, task.test[:64])
+        with torch.no_grad():
+            differences = [encode_many(each, token_ids, batch_size=BATCH) for each in (one, other)]
+        largest = max(largest, float((differences[0] - differences[1]).abs().max()))
+    return largest
+
+
+def _losses(
+    run: SeedRun, strata: Strata, pruned: Strata, tokenizer: TextTokenizer, sets: Sequence[TextSet]
+) -> list[float]:
+    """Returns the points of accuracy that each task loses, served in INT8."""
+    before = served_by(strata, tokenizer)
+    after = served_by(pruned, tokenizer)
+    losses: list[float] = []
+    for task in sets:
+        run.say(f"accuracy of {task.name} with all heads, and with those that stay")
+        losses.append(task_accuracy(before, task) - task_accuracy(after, task))
+    return losses
+
 
 EXPERIMENT = Experiment(
     id="E13",
     title="head pruning",
     claim="The article calls 40 % of the heads safe to remove.",
-    how="MiniLM, its 72 heads ranked by importance over tasks.",
+    how=(
+        "MiniLM's 72 heads are ranked by the gradient of their gates (Michel et al., arXiv 1905.10650) on 600 "
+        "training texts of each of CLINC150, SST-2 and TREC-6, and the lowest 40 % are removed for good. "
+        "Nothing is trained; the closed-form heads on top are made anew of up to 6,000 training texts. "
+        "The loss is the mean of three tasks."
+    ),
     bars=(
         Bar(
             name="loss",
             unit="points of accuracy, 40 % of the heads removed",
             goal=Goal("<=", 1),
+            baseline="all heads",
+        ),
+        Bar(
+            name="loss_worst",
+            unit="points of accuracy of the task that loses most",
+            goal=None,
             baseline="all heads",
         ),
         Bar(
@@ -23,5 +103,5 @@ EXPERIMENT = Experiment(
             baseline="the soft mask",
         ),
     ),
-    measure=not_here,
+    measure=measure,
 )

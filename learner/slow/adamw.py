@@ -36,8 +36,10 @@ class ParameterGroup:
     def tensors(self) -> dict[str, Tensor]:
         """Returns the state of the steps so far, by name; the tensors themselves, which the next step changes."""
         named = {"means": self._means, "squares": self._squares, "steps": self._num_steps}
-        pairs = [(f"{name}.{place}", value) for name, values in named.items() for place, value in enumerate(values)]
-        return dict(pairs)
+        state: dict[str, Tensor] = {}
+        for name, values in named.items():
+            state |= {f"{name}.{place}": value for place, value in enumerate(values)}
+        return state
 
     def step(self) -> None:
         """Takes one step. Every parameter must have a gradient."""

@@ -7,6 +7,7 @@ Other programs read such an encoder, and it is the definition that tests compare
 """
 
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -23,7 +24,8 @@ def to_dense(strata: Strata) -> Strata:
     """Returns the encoder whose layers are all alike and share nothing. Raises WrongConfig where spans limit a head."""
     config = strata.config
     plan = plan_of(config)
-    if any(span.kind != "full" for block in plan.blocks for _, span in block.spans):
+    spans = chain.from_iterable(block.spans for block in plan.blocks)
+    if any(span.kind != "full" for _, span in spans):
         raise WrongConfig("some heads see a part of the keys; a plain encoder has no such heads")
     heads = max(config.n_heads, *(block.heads for block in plan.blocks))
     inner = max(config.d_ff, *(block.inner for block in plan.blocks))

@@ -15,6 +15,7 @@ Shape suffixes: B texts of a group, S tokens of each, H heads, J kv heads, D wid
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ def allocate(strata: Strata, use: Sequence[HeadUse], spans: Sequence[Span], *, e
         group = block.heads // block.kv_heads
         fits_NJ = (of_layer.seen_NH >= enough).reshape(len(spans), block.kv_heads, group).all(dim=2)
         places = [_first(cheapest_first, fits_NJ[:, head]) for head in range(block.kv_heads)]
-        runs = runs_of([place for place in places for _ in range(group)])
+        runs = runs_of(list(chain.from_iterable(repeat(place, group) for place in places)))
         specs.append(replace(strata.config.layer(block.index), spans=runs))
     config = with_layers(replace(strata.config, spans=table), specs)
     return rebuilt(config, state_of(strata))

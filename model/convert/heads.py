@@ -6,6 +6,8 @@ Heads are removed by whole units: a head of keys and values goes when all of its
 a layer fills whole groups of inputs of `linear_i4`. Layers that share attention matrices lose the same heads, and the
 importance of a shared head is the sum over its uses. What an encoder computes after it is what it computed with the
 outputs of these heads set to 0 ("Are Sixteen Heads Really Better than One?", Michel et al., arXiv 1905.10650).
+
+Rejected: a mask that stays in the model (it stores and computes what it hides).
 """
 
 import math
@@ -56,9 +58,7 @@ def select(strata: Strata, importance: Sequence[Tensor], share: float) -> Kept:
         num_removed += len(unit.heads) * len(uses[unit.bank])
     if num_removed < to_remove:
         raise WrongConfig(f"{share:.0%} of the heads cannot be removed; at most {num_removed} can")
-    return {
-        block.index: [head for head in range(block.heads) if head not in removed[block.qkv.name]] for block in blocks
-    }
+    return {block.index: sorted({*range(block.heads)} - removed[block.qkv.name]) for block in blocks}
 
 
 @torch.no_grad()
@@ -84,7 +84,7 @@ def prune(strata: Strata, kept: Kept) -> Strata:
 
 
 @torch.no_grad()
-def silence(strata: Strata, kept: Kept) -> Strata:
+def mask_heads(strata: Strata, kept: Kept) -> Strata:
     """Returns an encoder of the same shape that computes what `prune` leaves: the other heads' outputs count for 0."""
     blocks = plan_of(strata.config).blocks
 
@@ -115,7 +115,7 @@ def _units(block: BlockPlan, importance_H: Tensor) -> list[Unit]:
     chunks = [order[start : start + step] for start in range(spare, len(order), step)]
     units: list[Unit] = []
     for chunk in [order[:spare], *chunks] if spare else chunks:
-        heads = tuple(head for index in sorted(chunk) for head in range(index * group, (index + 1) * group))
+        heads = tuple(chain.from_iterable(range(index * group, (index + 1) * group) for index in sorted(chunk)))
         units.append(Unit(float(importance_H[list(heads)].mean()), block.qkv.name, heads))
     return units
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.members.flags import ConvertFlags, DistillFlags, PruneFlags
 
 if TYPE_CHECKING:
     from services.members.source import Made, Say
@@ -17,16 +18,6 @@ app = typer.Typer(help="Make a smaller encoder of another one, and count what it
 
 EncoderArgument = Annotated[str, typer.Argument(metavar="ENCODER", help="minilm-l6, a folder, or a cached id")]
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder that is written; there must be none")]
-TextsOption = Annotated[
-    list[str] | None,
-    typer.Option("--texts", metavar="NAME|PATH", help="Data set, folder of lines, or .txt; may be repeated"),
-]
-TaskOption = Annotated[
-    list[str] | None,
-    typer.Option("--task", metavar="NAME|PATH", help="Data set, or folder of lines with labels; may be repeated"),
-]
-LimitOption = Annotated[int, typer.Option("--max-texts", min=1, help="Texts that are looked at")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Draws the texts")]
 
 
 @app.command()
@@ -39,10 +30,11 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the shape of an encoder, and count its parameters, bytes and operations."""
-    from model.bert import shape_of
+    from model.published import read_published
+    from model.source import encoder_folder
     from services.members.show import described, lines
 
-    config = shape_of(encoder)
+    config = read_published(encoder_folder(encoder)).config
     lengths = tokens or [16, 128, config.max_sequence]
     if as_json:
         print(json.dumps(described(config, lengths), indent=2))
@@ -54,20 +46,7 @@ def show(
 @app.command()
 @reads_settings
 def convert(
-    context: CliContext,
-    encoder: EncoderArgument,
-    out: OutArgument,
-    *,
-    kv_heads: Annotated[int, typer.Option("--kv-heads", min=0, help="Heads of keys and values in each layer")] = 0,
-    embed_dim: Annotated[int, typer.Option("--embed-dim", min=0, help="Width of the token embedding")] = 0,
-    span: Annotated[
-        list[str] | None,
-        typer.Option("--span", metavar="KIND,NAME=N..", help="As local,window=64,sinks=4 or topk,topk=8"),
-    ] = None,
-    enough: Annotated[float, typer.Option("--enough", min=0, max=1, help="Attention that a span must leave")] = 0.95,
-    texts: TextsOption = None,
-    max_texts: LimitOption = 2_000,
-    as_json: JsonOption = False,
+    context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: ConvertFlags, as_json: JsonOption = False
 ) -> None:
     """Narrow the embedding, group the heads of keys and values, and give heads spans, as far as options say so."""
     from services.members.change import ConvertOptions
@@ -75,12 +54,12 @@ def convert(
     from services.members.spans import span_of
 
     options = ConvertOptions(
-        kv_heads=kv_heads,
-        embed_dim=embed_dim,
-        spans=tuple(map(span_of, span or ())),
-        enough=enough,
-        texts=tuple(texts or ()),
-        max_texts=max_texts,
+        kv_heads=flags.kv_heads,
+        embed_dim=flags.embed_dim,
+        spans=tuple(map(span_of, flags.span)),
+        enough=flags.enough,
+        texts=tuple(flags.texts),
+        max_texts=flags.max_texts,
     )
     data = context.load().settings.data
     _report(lambda say: run(encoder, out, options, data=data, say=say), as_json)
@@ -109,20 +88,12 @@ def share(
 @app.command()
 @reads_settings
 def prune(
-    context: CliContext,
-    encoder: EncoderArgument,
-    out: OutArgument,
-    *,
-    share: Annotated[float, typer.Option("--share", min=0, max=1, help="Share of all heads that go")] = 0.4,
-    task: TaskOption = None,
-    max_texts: LimitOption = 1_000,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: PruneFlags, as_json: JsonOption = False
 ) -> None:
     """Remove the attention heads that matter least to the tasks."""
     from services.members.change import PruneOptions, remove_heads
 
-    options = PruneOptions(share=share, tasks=tuple(task or ()), max_texts=max_texts, seed=seed)
+    options = PruneOptions(share=flags.share, tasks=tuple(flags.task), max_texts=flags.max_texts, seed=flags.seed)
     data = context.load().settings.data
     _report(lambda say: remove_heads(encoder, out, options, data=data, say=say), as_json)
 
@@ -130,27 +101,16 @@ def prune(
 @app.command()
 @reads_settings
 def distill(
-    context: CliContext,
-    encoder: EncoderArgument,
-    out: OutArgument,
-    *,
-    teacher: Annotated[str, typer.Option("--teacher", metavar="ENCODER", help="Encoder to learn from")] = "minilm-l6",
-    texts: TextsOption = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of training")] = 3_000,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Texts of a step")] = 32,
-    rate: Annotated[float, typer.Option("--rate", min=0, help="Learning rate, which falls to 0")] = 5e-4,
-    rounded: Annotated[bool, typer.Option("--rounded", help="Train through the rounding of the kernels")] = False,
-    every: Annotated[float, typer.Option("--every", min=0, help="Seconds between two checkpoints")] = 60,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the processor")] = 1,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
+    context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: DistillFlags, as_json: JsonOption = False
 ) -> None:
     """Let an encoder learn from another one, on texts without labels. Goes on from OUT.checkpoint after a kill."""
     from learner.distill.distiller import DistillOptions
     from services.members.distil import TeacherOptions, distil
 
-    lesson = TeacherOptions(teacher=teacher, texts=tuple(texts or ()), every_s=every, threads=threads)
-    options = DistillOptions(steps=steps, batch=batch, rate=rate, rounded=rounded, seed=seed)
+    lesson = TeacherOptions(teacher=flags.teacher, texts=tuple(flags.texts), every_s=flags.every, threads=flags.threads)
+    options = DistillOptions(
+        steps=flags.steps, batch=flags.batch, rate=flags.rate, rounded=flags.rounded, seed=flags.seed
+    )
     data = context.load().settings.data
     _report(lambda say: distil(encoder, out, lesson, options, data=data, say=say), as_json)
 

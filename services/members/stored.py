@@ -12,7 +12,7 @@ from typing import Any
 
 from model.calibration import TEXTS, grams, smooth
 from model.member import Member, write_member
-from model.quantized import PRECISIONS, QuantizedEncoder
+from model.quantized import QuantizedEncoder
 from model.strata import encode_many
 from model.weights import encoder_tensors
 from services.members.source import BATCH, Made, Say, compared, cosine, open_source, require_free, step_of
@@ -46,7 +46,7 @@ def quantize(encoder: str, out: Path, *, say: Say) -> Stored:
     token_ids = source.tokenizer.encode_many(TEXTS)
     expected_BD = encode_many(source.strata, token_ids, batch_size=BATCH)
     cosines: dict[str, float] = {}
-    for precision in PRECISIONS:
+    for precision in served.precisions:
         say(f"measuring {precision}")
         encode = partial(served.encode, precision=precision)
         found_BD = encode_many(encode, token_ids, batch_size=BATCH)
@@ -58,4 +58,4 @@ def quantize(encoder: str, out: Path, *, say: Say) -> Stored:
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_member(out, member, tensors, source.tokenizer_json)
-    return Stored(made=replace(compared(source, strata, out), cosine=cosines[PRECISIONS[0]]), cosines=cosines)
+    return Stored(made=replace(compared(source, strata, out), cosine=cosines[served.precisions[0]]), cosines=cosines)

@@ -25,7 +25,6 @@ GROUPS = {
     ),
     "versions": ("show", "diff"),
     "encoder": ("check",),
-    "model": ("show",),
     "model": ("show", "convert", "share", "prune", "distill", "quantize", "export"),
     "quarantine": ("list", "release"),
     "config": ("show", "check", "schema"),

@@ -1,6 +1,7 @@
 """What heads look at, and the spans that are enough for them."""
 
 import math
+from itertools import chain, repeat
 
 import pytest
 import torch
@@ -43,7 +44,8 @@ def test_each_head_gets_the_cheapest_span_that_is_enough() -> None:
     enough = float(torch.cat([each.seen_NH[1] for each in use]).median())
     given = allocate(strata, use, spans, enough=enough)
     for index, each in enumerate(use):
-        places = [place for count, place in given.config.layer(index).spans for _ in range(count)]
+        runs = given.config.layer(index).spans
+        places = list(chain.from_iterable(repeat(place, count) for count, place in runs))
         for head, place in enumerate(places):
             wide, near = (bool(seen >= enough) for seen in each.seen_NH[:, head])
             assert place == (2 if near else 1 if wide else 0)

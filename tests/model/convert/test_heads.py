@@ -7,7 +7,7 @@ import torch
 
 from model.config import LayerSpec, Span
 from model.convert.grouping import pool_kv_heads
-from model.convert.heads import prune, select, silence
+from model.convert.heads import mask_heads, prune, select
 from model.convert.share import share
 from model.errors import WrongConfig
 from tests.model.convert.members import DENSE, dense_strata, largest_difference, num_stored
@@ -16,14 +16,14 @@ IMPORTANCE = [torch.tensor(row) for row in ([0.9, 0.1, 0.2, 0.8], [1.0, 1.1, 1.2
     torch.tensor([2.0, 3.0, 0.1, 0.1])
 ]
 WIDE = dataclasses.replace(DENSE, head_width=32)
-"""As in MiniLM, two heads fill a group of 64 inputs."""
+"""Its heads are as wide as those of MiniLM: two of them fill a group of 64 inputs."""
 
 
 def test_a_removed_head_counts_for_as_much_as_a_silent_one() -> None:
     strata = dense_strata()
     kept = {0: [0, 3], 1: [0, 1, 2, 3], 2: [1], 3: [0, 2, 3]}
     pruned = prune(strata, kept)
-    assert largest_difference(silence(strata, kept), pruned) < 1e-5
+    assert largest_difference(mask_heads(strata, kept), pruned) < 1e-5
     assert largest_difference(strata, pruned) > 1e-3
     assert [layer.heads for layer in map(pruned.config.layer, range(4))] == [2, 4, 1, 3]
     assert num_stored(pruned) < num_stored(strata)
@@ -52,7 +52,7 @@ def test_a_head_of_keys_goes_with_its_whole_group() -> None:
     assert all(heads in ([0, 1], [2, 3], [0, 1, 2, 3]) for heads in kept.values())
     pruned = prune(grouped, kept)
     assert [layer.kv_heads for layer in map(pruned.config.layer, range(4))] == [len(kept[i]) // 2 for i in range(4)]
-    assert largest_difference(silence(grouped, kept), pruned) < 1e-5
+    assert largest_difference(mask_heads(grouped, kept), pruned) < 1e-5
 
 
 def test_half_a_group_is_refused() -> None:
@@ -65,7 +65,7 @@ def test_layers_that_share_attention_lose_the_same_heads() -> None:
     kept = select(shared, IMPORTANCE, 0.4)
     assert kept[0] == kept[3]
     assert kept[1] == kept[2]
-    assert largest_difference(silence(shared, kept), prune(shared, kept)) < 1e-5
+    assert largest_difference(mask_heads(shared, kept), prune(shared, kept)) < 1e-5
 
 
 def test_spans_follow_their_heads() -> None:
@@ -76,4 +76,4 @@ def test_spans_follow_their_heads() -> None:
     kept = {0: [1, 0, 2], 1: everything, 2: everything, 3: everything}
     pruned = prune(strata, kept)
     assert pruned.config.layer(0).spans == ((1, 1), (1, 0), (1, 1))
-    assert largest_difference(silence(strata, kept), pruned) < 1e-5
+    assert largest_difference(mask_heads(strata, kept), pruned) < 1e-5

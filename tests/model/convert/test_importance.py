@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from model.convert.heads import silence
+from model.convert.heads import mask_heads
 from model.convert.importance import SCALE, LabelledTexts, class_means, head_importance
 from model.convert.share import share
 from model.strata import Strata, encode_many
@@ -42,7 +42,7 @@ def test_importance_is_the_mean_change_of_the_losses_when_a_gate_moves() -> None
 
 def test_a_silent_head_has_no_importance() -> None:
     kept = {0: ALL, 1: [0, 1, 3], 2: ALL, 3: ALL}
-    importance = head_importance(silence(dense_strata(), kept), [TASK])
+    importance = head_importance(mask_heads(dense_strata(), kept), [TASK])
     assert importance[1][2] == 0
     assert all((importance[1][head] > 0) for head in kept[1])
 

@@ -34,8 +34,8 @@ def test_each_command_starts_from_what_another_has_made(tmp_path: Path) -> None:
         ("share", narrow, tied, "--attention", "aabb", "--ffn", "aabb", "--rank", "4"),
         ("distill", tied, small, "--teacher", source, "--texts", lines, "--steps", "4", "--batch", "2"),
         ("prune", small, fewer, "--share", "0.3", "--task", lines),
-        ("quantize", fewer, stored),
         ("export", fewer, plain),
+        ("quantize", plain, stored),
     ):
         done = lifelong("model", *words, "--json")
         assert done.returncode == 0, done.stderr
@@ -43,7 +43,7 @@ def test_each_command_starts_from_what_another_has_made(tmp_path: Path) -> None:
         assert made["path"] == words[2]
         assert -1 <= made["cosine"] <= 1.001
     history = json.loads((Path(stored) / "config.json").read_text())["history"]
-    assert [step["step"] for step in history] == ["convert", "share", "distill", "prune", "quantize"]
+    assert [step["step"] for step in history] == ["convert", "share", "distill", "prune", "export", "quantize"]
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ WORDS = (
 )
 
 CONFIG: StrataConfig = dataclasses.replace(DENSE, d_model=128)
-"""As in MiniLM, two heads fill a group of 64 inputs."""
+"""Its heads are as wide as those of MiniLM: two of them fill a group of 64 inputs."""
 
 LINES = [
     '{"text": "please play the song", "label": "music", "stage": "a"}',

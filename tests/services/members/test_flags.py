@@ -1,0 +1,12 @@
+"""The flags of the longer commands have the defaults of what they set."""
+
+from learner.distill.distiller import DistillOptions
+from services.members.change import ConvertOptions, PruneOptions
+from services.members.flags import ConvertFlags, DistillFlags, PruneFlags
+
+
+def test_defaults_are_those_of_the_options() -> None:
+    assert ConvertFlags().enough == ConvertOptions().enough
+    assert ConvertFlags().max_texts == ConvertOptions().max_texts
+    assert PruneFlags().share == PruneOptions().share
+    assert DistillFlags().rate == DistillOptions(steps=1).rate
