@@ -11,7 +11,7 @@
     norm_biases            rewrites an encoder so that its activations are easier to quantize
     calibration, gptq      second moments of the activations; SmoothQuant's scales, and GPTQ
     nested, quantize       INT8 weights with INT4 weights inside; float weights to stored ones
-    grid                   the values that a weight may have, and how training moves them
+    grid, int4             the values that a weight may have, and how training moves them; an encoder in INT4 alone
     qtensor, weights       a stored weight and its bytes; an encoder as stored weights, and back
     vectors                norms, biases and input scales, apart from the matrices of their layer
     forward, quantized     runs the stored weights, natively or in torch; the model as served

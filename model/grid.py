@@ -46,7 +46,7 @@ class Grid(nn.Module):
     def __init__(self, scheme: str, scale_N: Tensor, m_NG: Tensor) -> None:
         super().__init__()
         self.scheme = scheme
-        self.register_buffer("bits", torch.tensor(_BITS[scheme]))  # so that a state dict says the scheme
+        self.register_buffer("bits", torch.tensor([_BITS[scheme]]))  # so that a state dict says the scheme
         self.register_buffer("start_N", scale_N.float())
         self.register_buffer("m_NG", m_NG.clone())
         self.shift_N = nn.Parameter(torch.zeros(len(scale_N)))

@@ -9,5 +9,7 @@
     sparse_attention.py     E1      sharing.py        E2      layered_tuning.py       E4      batching.py       E6
     quantization.py         E7      profiles.py       E11     adaptive_precision.py   E12     head_pruning.py   E13
 
+    torchao_int4.py   a peer of E7          deltas.py   how much a round of the learner changes (E7)
+
 register --> run --SeedRun--> an experiment --Figure--> rows and lines (evals/results) --> document
 """

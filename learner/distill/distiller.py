@@ -25,12 +25,17 @@ from torch.nn import functional
 from learner.slow.adamw import AdamW, ParameterGroup
 from model.errors import WrongConfig
 from model.fakequant import fake_layer
+from model.grid import is_of_grid
+from model.int4 import trainable
 from model.linears import Linear, full_precision
 from model.ragged import RaggedBatch
 from model.strata import Strata
 
 COSINE_WEIGHT = 10.0
 """What the difference of the vectors weighs, beside that of the layers."""
+
+SCALE_RATE = 5.0
+"""The learning rate of the scales of grids (`model.grid`), relative to that of the weights."""
 
 MAX_GRADIENT_NORM = 1.0
 """Gradients with a larger norm are clipped to this norm."""
@@ -85,11 +90,9 @@ class Distiller:
         self._teacher = teacher
         self._token_ids = token_ids
         self._options = options
-        self._parameters = dict(student.named_parameters())
-        self._optimizer = AdamW(
-            [ParameterGroup(list(self._parameters.values()), rate=options.rate, decay=options.decay)],
-            num_steps=options.steps,
-        )
+        parameters = trainable(student)
+        self._parameters = {name: parameters[name] for name in parameters if options.rounded or not is_of_grid(name)}
+        self._optimizer = AdamW(_groups(self._parameters, options), num_steps=options.steps)
         self._epoch = -1
         self._order: list[int] = []
 
@@ -138,6 +141,15 @@ class Distiller:
             self._order = torch.randperm(len(self._token_ids), generator=generator).tolist()
             self._epoch = epoch
         return [self._token_ids[index] for index in self._order[place * size : (place + 1) * size]]
+
+
+def _groups(parameters: Mapping[str, nn.Parameter], options: DistillOptions) -> list[ParameterGroup]:
+    scales = [value for name, value in parameters.items() if is_of_grid(name)]
+    others = [value for name, value in parameters.items() if not is_of_grid(name)]
+    groups = [ParameterGroup(others, rate=options.rate, decay=options.decay)]
+    if scales:
+        groups.append(ParameterGroup(scales, rate=SCALE_RATE * options.rate, decay=0.0))
+    return groups
 
 
 def _outputs(strata: Strata, batch: RaggedBatch, linear: Linear) -> LayerOutputs:

@@ -116,11 +116,17 @@ def distill(
 
 
 @app.command()
-def quantize(encoder: EncoderArgument, out: OutArgument, *, as_json: JsonOption = False) -> None:
+def quantize(
+    encoder: EncoderArgument,
+    out: OutArgument,
+    *,
+    int4: Annotated[bool, typer.Option("--int4", help="INT4 alone, without the INT8 around it")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Round an encoder to the weights that are served, and compare their vectors with the source's."""
     from services.members.stored import quantize as run
 
-    _report(lambda say: run(encoder, out, say=say), as_json)
+    _report(lambda say: run(encoder, out, is_int4=int4, say=say), as_json)
 
 
 @app.command()

@@ -15,6 +15,8 @@ from learner.distill.checkpoint import key_of, resume
 from learner.distill.checkpoint import write as write_checkpoint
 from learner.distill.distiller import Distiller, DistillOptions, Losses
 from model.calibration import grams, smooth
+from model.grid import attach_grids
+from model.weights import encoder_tensors
 from services.members.source import Made, Say, open_source, require_free, write
 from services.members.texts import unlabelled
 
@@ -34,7 +36,8 @@ def distil(
 ) -> Made:
     """Trains the encoder and writes the result. Raises WrongConfig, DataError, or StateRefused for another checkpoint.
 
-    The scales of the inputs are chosen anew first, for the weights as they are now.
+    The scales of the inputs are chosen anew first, for the weights as they are now, but those of what has a grid. Where
+    training passes the rounding, every matrix gets a grid, and the stored weights on it are what is written.
     """
     require_free(out)
     torch.set_num_threads(lesson.threads)
@@ -43,6 +46,8 @@ def distil(
     teacher = open_source(lesson.teacher).strata
     student = open_source(encoder).strata.requires_grad_(True)
     smooth(student, grams(student, source.tokenizer))
+    if options.rounded:
+        attach_grids(student, encoder_tensors(student))
     distiller = Distiller(student, teacher, token_ids, options)
     key = key_of(student, teacher, token_ids, options)
     path = out.with_name(f"{out.name}.checkpoint")

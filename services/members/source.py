@@ -5,7 +5,7 @@ minilm-l6, a folder, a cached id --open_source--> Source --a command--> Strata -
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from model.bert import load_encoder
 from model.calibration import TEXTS
 from model.cost import num_bytes, parameters
 from model.errors import WrongConfig
+from model.grid import Grid
 from model.member import TOKENIZER, Member, read_member, write_member
 from model.source import encoder_folder
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
+from model.weights import encoder_tensors, to_strata
 
 BATCH = 32
 
@@ -80,15 +82,23 @@ def require_free(out: Path) -> None:
 
 
 def write(source: Source, strata: Strata, out: Path, step: str, options: Mapping[str, Any]) -> Made:
-    """Writes the folder `out`, and says what it holds beside its source. `options` are those of the step."""
+    """Writes the folder `out`, and says what it holds beside its source. `options` are those of the step.
+
+    An encoder on grids (`model.grid`) is written as the weights that are stored on them.
+    """
     member = Member(
         config=strata.config,
         max_tokens=min(source.tokenizer.max_tokens, strata.config.max_sequence),
         history=(*source.history, step_of(step, options)),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_member(out, member, strata, source.tokenizer_json)
-    return compared(source, strata, out)
+    if not any(isinstance(module, Grid) for module in strata.modules()):
+        write_member(out, member, strata, source.tokenizer_json)
+        return compared(source, strata, out)
+    tensors = encoder_tensors(strata)
+    write_member(out, member, tensors, source.tokenizer_json)
+    stored_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
+    return replace(compared(source, to_strata(strata.config, tensors), out), bytes=stored_bytes)
 
 
 def step_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`lifelong model quantize`: rounds an encoder to the weights that replicas run, and measures what it costs.
 
-    Strata --calibrate, GPTQ--> stored weights --INT8, INT4--> cosine with the source
+    Strata --calibrate, GPTQ--> stored weights: INT8 with INT4 inside, or INT4 alone --> cosine with the source
 
 What the folder holds is what a version would ship, so it is read faster than it was made, and to the same bits.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.calibration import TEXTS, grams, smooth
+from model.int4 import to_int4
 from model.member import Member, write_member
 from model.quantized import QuantizedEncoder
 from model.strata import encode_many
@@ -33,15 +34,21 @@ class Stored:
         return self.made.fields() | {"cosines": self.cosines}
 
 
-def quantize(encoder: str, out: Path, *, say: Say) -> Stored:
-    """Writes the stored weights. Raises WrongConfig, and NonFinite for weights beyond their format."""
+def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Stored:
+    """Writes the stored weights: INT8 with INT4 inside, or INT4 alone.
+
+    Raises WrongConfig, and NonFinite for weights beyond their format.
+    """
     require_free(out)
     source = open_source(encoder)
     strata = open_source(encoder).strata
     say("calibrating")
-    scaled = smooth(strata, grams(strata, source.tokenizer))
+    gram_by_name = grams(strata, source.tokenizer)
     say("rounding the weights")
-    tensors = encoder_tensors(strata, grams=scaled)
+    if is_int4:
+        tensors = encoder_tensors(to_int4(strata, gram_by_name))
+    else:
+        tensors = encoder_tensors(strata, grams=smooth(strata, gram_by_name))
     served = QuantizedEncoder.from_tensors(strata.config, tensors)
     token_ids = source.tokenizer.encode_many(TEXTS)
     expected_BD = encode_many(source.strata, token_ids, batch_size=BATCH)
@@ -54,8 +61,10 @@ def quantize(encoder: str, out: Path, *, say: Say) -> Stored:
     member = Member(
         config=strata.config,
         max_tokens=source.tokenizer.max_tokens,
-        history=(*source.history, step_of("quantize", {"cosines": cosines})),
+        history=(*source.history, step_of("quantize", {"int4": is_int4, "cosines": cosines})),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_member(out, member, tensors, source.tokenizer_json)
-    return Stored(made=replace(compared(source, strata, out), cosine=cosines[served.precisions[0]]), cosines=cosines)
+    num_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
+    made = replace(compared(source, strata, out), bytes=num_bytes, cosine=cosines[served.precisions[0]])
+    return Stored(made=made, cosines=cosines)

@@ -8,6 +8,7 @@ import torch
 from learner.distill.distiller import Distiller, DistillOptions
 from model.convert.share import share
 from model.errors import WrongConfig
+from model.int4 import to_int4
 from model.strata import Strata
 from tests.model.convert.members import DENSE, TOKEN_IDS, dense_strata, largest_difference
 
@@ -30,6 +31,20 @@ def test_the_student_comes_nearer_to_the_teacher(rounded: bool) -> None:
     assert distiller.is_done
     assert losses[-1].layers < losses[0].layers / 1.5
     assert largest_difference(distiller.student, dense_strata()) < largest_difference(student(), dense_strata())
+
+
+def test_int4_comes_nearer_through_its_own_rounding() -> None:
+    """Scales are learnt faster than weights, and without the rounding they are not learnt."""
+    int4 = to_int4(dense_strata()).requires_grad_(True)
+    before = {name: value.clone() for name, value in int4.state_dict().items()}
+    distiller = distillation(int4, dense_strata(), dataclasses.replace(OPTIONS, steps=20, rate=1e-3, rounded=True))
+    losses = [distiller.step() for _ in range(20)]
+    assert losses[-1].layers < losses[0].layers
+    assert all(torch.equal(value, before[name]) for name, value in int4.state_dict().items() if "word" in name)
+    assert not torch.equal(int4.get_parameter("layers.0.up.grid.shift_N"), before["layers.0.up.grid.shift_N"])
+    plain = distillation(to_int4(dense_strata()).requires_grad_(True), dense_strata())
+    plain.step()
+    assert not plain.student.get_parameter("layers.0.up.grid.shift_N").any()
 
 
 def test_the_loss_of_the_teacher_itself_is_zero() -> None:

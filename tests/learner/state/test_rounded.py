@@ -9,7 +9,9 @@ from learner.state import rounded
 from learner.state.rounded import FILE, rounded_encoder
 from model.errors import NonFinite
 from model.grid import grid_of
+from model.int4 import to_int4
 from model.strata import Strata
+from model.weights import encoder_tensors
 from tests.learner.small_learner import small_strata, tokenizer
 
 
@@ -61,6 +63,15 @@ def test_what_is_trained_is_on_a_grid_and_the_rest_is_not(tmp_path: Path) -> Non
         assert names == {f"layers.1.{part}" for part in ("qkv", "out", "up", "down")}
         top = export_encoder(strata, first_layer=1)
         assert all(stored[name].entry == each.entry for name, each in top.items())
+
+
+def test_int4_stays_int4(tmp_path: Path) -> None:
+    for _ in range(2):
+        strata = to_int4(small_strata())
+        stored = rounded_tensors(tmp_path, strata=strata)
+        expected = encoder_tensors(to_int4(small_strata()))
+        assert all(each.tensor.to_blob() == expected[name].to_blob() for name, each in stored.items())
+        assert stored["layers.0.up"].tensor.scheme == stored["embed.word"].tensor.scheme == "w4g64"
 
 
 def test_other_weights_or_settings_are_rounded_anew(tmp_path: Path, num_made: list[int]) -> None:

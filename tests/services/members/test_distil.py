@@ -12,8 +12,11 @@ import torch
 from learner.distill.distiller import DistillOptions, Losses
 from learner.errors import StateRefused
 from model.bert import load_encoder
+from model.member import read_member, read_stored
+from model.qtensor import QTensor
 from services.members.change import ShareOptions, tie
 from services.members.distil import TeacherOptions, distil, progress
+from services.members.stored import quantize
 from services.versions import ROOT
 from tests.services.members.small import write_lines, write_small
 
@@ -75,6 +78,28 @@ def test_the_checkpoint_of_other_options_is_refused(paths: tuple[str, str, str],
     other = DistillOptions(steps=9, batch=2)
     with pytest.raises(StateRefused, match="other options"):
         distil(student, tmp_path / "again", lesson(teacher, texts), other, data=None, say=silent)
+
+
+def test_what_passes_the_rounding_is_written_as_it_is_stored(tmp_path: Path) -> None:
+    """INT4 stays INT4, its multipliers and its token embeddings stay as they are, and its scales move."""
+    teacher = write_small(tmp_path / "teacher")
+    quantize(teacher, tmp_path / "int4", is_int4=True, say=silent)
+    options = DistillOptions(steps=8, batch=2, rate=1e-2, rounded=True)
+    texts = write_lines(tmp_path / "lines")
+    made = distil(str(tmp_path / "int4"), tmp_path / "out", lesson(teacher, texts), options, data=None, say=silent)
+    before, after = (stored_in(tmp_path / name) for name in ("int4", "out"))
+    assert after["embed.word"].to_blob() == before["embed.word"].to_blob()
+    old, new = (tensors["layers.0.up"].parts for tensors in (before, after))
+    assert torch.equal(old["m"], new["m"])
+    assert not torch.equal(old["hi"], new["hi"])
+    assert not torch.equal(old["scale"], new["scale"])
+    assert made.bytes == sum(len(tensor.to_blob()) for tensor in after.values())
+
+
+def stored_in(folder: Path) -> dict[str, QTensor]:
+    member = read_member(folder)
+    assert member is not None
+    return read_stored(folder, member)
 
 
 def test_a_step_says_how_near_the_student_is() -> None:
