@@ -100,7 +100,7 @@ def test_the_family_agrees_with_the_definitions(name: str, precision: str, isa: 
     theirs = LibraryForward(config, tensors, precision, attention=attention_i8)
     ours = NativeForward(config, tensors, precision)
     found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order, isa=skip_unless_able(isa))
-    assert (found * theirs.encode(BATCH)).sum(dim=1).min() > 0.999
+    assert (found * theirs.encode(BATCH)).sum(dim=1).min() > 0.998
 
 
 def test_what_it_does_not_run_is_said() -> None:
