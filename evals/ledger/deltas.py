@@ -1,6 +1,6 @@
 """Counts the bytes of a delta: what a round of the learner changes in the tensors that it publishes.
 
-labelled texts --Trainer: steps on the top blocks--> tensors before and after --exclusive or, zlib--> bytes
+labelled texts --Training: steps on the top blocks--> tensors before and after --exclusive or, zlib--> bytes
 
 It is done twice: on the grids that the learner trains on, whose multipliers stay and whose scales move slowly, and with
 every matrix rounded anew to the range of its largest values. A delta is not how versions are sent today, which is by
@@ -12,14 +12,17 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder, StoredTensor, export_encoder
+from learner.export import StoredTensor, export_encoder
+from learner.fast.fast_head import FastHead
 from learner.learner import Learner
-from learner.slow.trainer import Trainer, with_own_top
+from learner.memory.replay import Labelled
+from learner.slow.pseudo_labels import PseudoLabels
+from learner.slow.schedule import RoundPlan, StepPlan
+from learner.slow.trainer import with_own_top
+from learner.slow.training import Training
 from model.grid import grid_of
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -44,28 +47,21 @@ def deltas_of_a_round(
     for module in plain.layers[first_layer:].modules():
         if grid_of(module) is not None:
             del module.grid
-    served = known.fast_head.served
-    on_grids, without = (_delta(each, served, items, config) for each in (known.strata, plain))
+    samples = [Labelled(item.text, item.label) for item in items]
+    known.fast_head.admit_all(sample.label for sample in samples)
+    known.fast_head.learn_many(samples)
+    starts = range(0, len(samples), config.slow_batch)
+    steps = [StepPlan(fresh=samples[start : start + config.slow_batch], draws=[]) for start in starts]
+    plan = RoundPlan(number=1, steps=steps)
+    on_grids, without = (_delta(each, known.fast_head, plan, config) for each in (known.strata, plain))
     return on_grids, without
 
 
-def _delta(strata: Strata, served: ServedEncoder, items: Sequence[StreamItem], config: LearnerConfig) -> int:
-    first_layer = strata.config.n_layers - config.trainable_layers
-    trained = with_own_top(strata, first_layer)
-    rows = {label: row for row, label in enumerate(sorted({item.label for item in items}))}
-    rows_N = torch.tensor([rows[item.label] for item in items])
-    starts = range(0, len(items), config.slow_batch)
-    means_CD = _class_means(served.z_many([item.text for item in items]), rows_N)
-    trainer = Trainer(trained, means_CD, parent=strata, num_steps=len(starts), config=config)
-    for start in starts:
-        texts = [item.text for item in items[start : start + config.slow_batch]]
-        x_TD, layout = served.prefix(texts, first_layer)
-        trainer.step(x_TD, layout, rows_N[start : start + len(texts)], [len(texts)])
-    before, after = (export_encoder(each, first_layer=first_layer) for each in (strata, trained))
+def _delta(strata: Strata, fast_head: FastHead, plan: RoundPlan, config: LearnerConfig) -> int:
+    means_CD = fast_head.means(plan.labels)
+    no_texts = PseudoLabels((), means_CD, unit=1)
+    training = Training(plan, means_CD, no_texts, fast_head.served, strata, config=config)
+    for step in plan.steps:
+        training.step(step)
+    before, after = (export_encoder(each, first_layer=training.first_layer) for each in (strata, training.strata))
     return delta_bytes(before, after)
-
-
-def _class_means(z_ND: Tensor, rows_N: Tensor) -> Tensor:
-    counts_C = torch.bincount(rows_N)
-    sums_CD = torch.zeros(len(counts_C), z_ND.shape[1]).index_add_(0, rows_N, z_ND)
-    return sums_CD / counts_C[:, None]

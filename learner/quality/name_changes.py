@@ -134,7 +134,7 @@ class RecentEvents:
         if reference is None:
             return NameChanges()
         if reference.version is None:
-            return _encoder_changes(reference, held, trial)
+            return _changes_beside(reference, held, trial)
         referred = self._referred
         num = len(self)
         if referred is None or version.served.key != self._encoder or not num or not version.classes:
@@ -183,7 +183,7 @@ class RecentEvents:
         return min(self._num_added, self._max_events)
 
 
-def _encoder_changes(reference: Reference, held: Anchor, trial: EncoderTrial) -> NameChanges:
+def _changes_beside(reference: Reference, held: Anchor, trial: EncoderTrial) -> NameChanges:
     """Returns how a version does beside a reference under another encoder: on the holdout, and while it was tried."""
     on_holdout = reference.held.beside(held)
     if 2 * on_holdout.num < len(held.right) + len(held.wrong):
@@ -191,11 +191,16 @@ def _encoder_changes(reference: Reference, held: Anchor, trial: EncoderTrial) ->
     tried = trial.paired if trial.before == reference.encoder else Paired()
     if not on_holdout.num and not tried.num:
         return NameChanges()
+    return encoder_changes(on_holdout, tried, reference=reference.number)
+
+
+def encoder_changes(held: Paired, tried: Paired, *, reference: int = 0) -> NameChanges:
+    """Returns what a manifest says of a version whose encoder was compared by these counts."""
     return NameChanges(
-        reference=reference.number,
-        held_wins=on_holdout.won,
-        held_ties=on_holdout.ties,
-        held_losses=on_holdout.lost,
+        reference=reference,
+        held_wins=held.won,
+        held_ties=held.ties,
+        held_losses=held.lost,
         trial_wins=tried.won,
         trial_ties=tried.ties,
         trial_losses=tried.lost,

@@ -189,12 +189,9 @@ class SlowRound:
 
     @property
     def _waits_for_labels(self) -> bool:
-        return self._is_on_trial and self.trial is not None and not self.trial.is_due
-
-    @property
-    def _is_on_trial(self) -> bool:
-        """Whether a trial is under way that needs labels; only of use while no unit is under way."""
-        return self.phase is Phase.TRIAL and self._has_trial and not (self.trial and self.trial.is_over)
+        """Whether a trial needs labels that have not come; only of use while no unit is under way."""
+        trial = self.trial
+        return self._has_trial and trial is not None and not trial.is_over and not trial.is_due
 
     def _all_units(self) -> Units:
         """Yields every unit. What stands between two of them runs in the learner's thread, while no unit does."""
@@ -243,7 +240,7 @@ class SlowRound:
             return
         self.phase = Phase.TRIAL
         self.trial = Trial(self._fast_head, following, held=self.held, max_labels=self._config.trial_labels)
-        while self._is_on_trial:
+        while self._has_trial and not self.trial.is_over:
             yield self.trial.unit()
 
     def _store(self) -> FastHead:

@@ -24,9 +24,9 @@ from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled
 from learner.quality.comparison import Paired, pair
+from learner.quality.name_changes import encoder_changes
 from learner.slow.next_head import NextHead
-from rollout.publication_rule import PublicationRuling, decide, objection
-from wire.records import NameChanges
+from rollout.publication_rule import decide, objection
 
 UNIT: Final = 64
 """Labels that wait for a unit, which solves both heads: that takes 0.2 s."""
@@ -58,12 +58,12 @@ class Trial:
         self._old = old
         self._following = following
         self._held = held
-        self._ruling = _rule(self.paired, held)
+        self._ruling = decide(encoder_changes(held, self.paired))
         self._max_labels = max_labels
         self._solved: tuple[Solved, Solved] | None = None
 
     def unit(self) -> Callable[[], None]:
-        """Returns a unit: both heads name what waits, the next one learns it too, and both are solved."""
+        """Returns a unit: both heads name what waits, the next one learns it too, and both are solved if it goes on."""
         return self._following.unit(self._solving(), before=self._count)
 
     @property
@@ -102,6 +102,8 @@ class Trial:
         classes = self._old.ridge.classes
 
         def solve() -> None:
+            if self.is_over:
+                return
             head = self._following.head
             old = Solved(self._old.served, classes, solve_old())
             self._solved = old, Solved(head.served, head.ridge.classes, head.solve())
@@ -113,17 +115,4 @@ class Trial:
         if self._solved is not None and samples:
             old, new = self._solved
             self.paired += pair(old.is_right(samples), new.is_right(samples))
-            self._ruling = _rule(self.paired, self._held)
-
-
-def _rule(trial: Paired, held: Paired) -> PublicationRuling:
-    """Returns what the rollout would say of a version with the next encoder."""
-    changes = NameChanges(
-        trial_wins=trial.won,
-        trial_ties=trial.ties,
-        trial_losses=trial.lost,
-        held_wins=held.won,
-        held_ties=held.ties,
-        held_losses=held.lost,
-    )
-    return decide(changes)
+            self._ruling = decide(encoder_changes(self._held, self.paired))

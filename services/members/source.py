@@ -5,7 +5,7 @@ minilm-l6, a folder, a cached id --open_source--> Source --a command--> Strata -
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from model.bert import load_encoder
 from model.calibration import TEXTS
+from model.config import StrataConfig
 from model.cost import num_bytes, parameters
 from model.errors import WrongConfig
 from model.grid import Grid
@@ -94,11 +95,13 @@ def write(source: Source, strata: Strata, out: Path, step: str, options: Mapping
     out.parent.mkdir(parents=True, exist_ok=True)
     if not any(isinstance(module, Grid) for module in strata.modules()):
         write_member(out, member, strata, source.tokenizer_json)
-        return compared(source, strata, out)
+        served_bytes = num_bytes(strata.config)
+        return compared(source, strata.config, out, num_bytes=served_bytes, cosine=mean_cosine(source, strata))
     tensors = encoder_tensors(strata)
     write_member(out, member, tensors, source.tokenizer_json)
     stored_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
-    return replace(compared(source, to_strata(strata.config, tensors), out), bytes=stored_bytes)
+    stored_cosine = mean_cosine(source, to_strata(strata.config, tensors))
+    return compared(source, strata.config, out, num_bytes=stored_bytes, cosine=stored_cosine)
 
 
 def step_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,17 +109,11 @@ def step_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"step": name, **options, "lifelong": importlib.metadata.version("lifelong")}
 
 
-def compared(source: Source, strata: Strata, out: Path) -> Made:
-    """Returns what `out`, which holds `strata`, is beside its source."""
+def compared(source: Source, config: StrataConfig, out: Path, *, num_bytes: int, cosine: float) -> Made:
+    """Returns what `out`, which holds an encoder of `config`, is beside its source."""
     before = parameters(source.strata.config).total
-    after = parameters(strata.config).total
-    return Made(
-        path=str(out),
-        parameters=after,
-        saved=1 - after / before,
-        bytes=num_bytes(strata.config),
-        cosine=mean_cosine(source, strata),
-    )
+    after = parameters(config).total
+    return Made(path=str(out), parameters=after, saved=1 - after / before, bytes=num_bytes, cosine=cosine)
 
 
 @torch.no_grad()

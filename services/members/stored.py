@@ -5,7 +5,8 @@
 What the folder holds is what a version would ship, so it is read faster than it was made, and to the same bits.
 """
 
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Sto
     """
     require_free(out)
     source = open_source(encoder)
-    strata = open_source(encoder).strata
+    strata = copy.deepcopy(source.strata)  # which calibration changes
     say("calibrating")
     gram_by_name = grams(strata, source.tokenizer)
     say("rounding the weights")
@@ -66,5 +67,5 @@ def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Sto
     out.parent.mkdir(parents=True, exist_ok=True)
     write_member(out, member, tensors, source.tokenizer_json)
     num_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
-    made = replace(compared(source, strata, out), bytes=num_bytes, cosine=cosines[served.precisions[0]])
+    made = compared(source, strata.config, out, num_bytes=num_bytes, cosine=cosines[served.precisions[0]])
     return Stored(made=made, cosines=cosines)
