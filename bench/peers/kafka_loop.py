@@ -81,7 +81,7 @@ class KafkaLoop:
         self._tokenizer = tokenizer
         self._encode = encode
         self._head_DC = head_DC
-        self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=2)
+        self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0)
 
     def run(self, group: str, num_events: int) -> float:
         """Answers the events of the topic; returns how many a second."""
@@ -92,7 +92,7 @@ class KafkaLoop:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_poll_records=MAX_BATCH,
-            fetch_max_wait_ms=10,
+            fetch_max_wait_ms=5,
             session_timeout_ms=6_000,
             heartbeat_interval_ms=500,
         )
