@@ -93,8 +93,8 @@ class BusConfig:
     """How long the broker may hold back a fetch that has less than `fetch_min_bytes`: the records of this time come
     together, which spares broker and replicas more than the wait costs."""
     fetch_min_bytes: Annotated[int, Ge(1), Le(1 << 20)] = 64 << 10
-    """Bytes for which a fetch does not wait any longer. 1: every record comes by itself, which at 200 events/s takes more of
-    the processors, and is no sooner."""
+    """Bytes for which a fetch does not wait any longer. 1: every record comes by itself, which at 200 events/s takes
+    more of the processors, and is no sooner."""
     patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 50
     """The same for readers that can wait a moment (learner, rollout): it spares the broker."""
     session_timeout_ms: Annotated[int, Ge(1_000), Le(60_000)] = 6_000
@@ -108,8 +108,8 @@ class BusConfig:
     max_in_flight_bytes: Annotated[int, Ge(16 << 20), Le(16 << 30)] = 64 << 20
     """Most unacknowledged bytes. The largest dead letter has 9 MiB."""
     linger_ms: Annotated[int, Ge(0), Le(10_000)] = 0
-    """How long a record may wait for others to be sent in the same batch. 0: what comes while the client sends is the next
-    batch, so that batches grow with the load by themselves."""
+    """How long a record may wait for others to be sent in the same batch. 0: what comes while the client sends is the
+    next batch, so that batches grow with the load by themselves."""
     delivery_timeout_ms: Annotated[int, Ge(100), Le(3_600_000)] = 30_000
     """A record that is not acknowledged for this long has failed."""
     request_timeout_ms: Annotated[int, Ge(100), Le(300_000)] = 10_000
