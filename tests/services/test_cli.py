@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lifelong import __version__
 from tests.services.command_line import lifelong
 
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
@@ -38,6 +39,11 @@ def test_help_names_every_command() -> None:
     assert done.returncode == 0
     assert all(f"  {command} " in done.stdout for command in (*COMMANDS, *GROUPS))
     assert "\x1b" not in done.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = lifelong("--version")
+    assert (done.returncode, done.stdout) == (0, f"lifelong {__version__}\n")
 
 
 @pytest.mark.parametrize("group", GROUPS)
