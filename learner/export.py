@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from learner.fast.head import rows_for
+from learner.known_activations import KnownActivations
 from learner.known_vectors import KnownVectors
 from model.config import StrataConfig
 from model.head import OUT, PROJ, out_weight, proj_weight
+from model.plan import layer_of
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedEncoder, QuantizedHead, RandomFeatures
 from model.ragged import RaggedBatch, RaggedLayout
@@ -83,7 +85,7 @@ def export_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float)
 class ServedEncoder:
     """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights.
 
-    The texts of `known` are not encoded again.
+    The texts of `known` are not encoded again, nor those of `activations` up to the blocks that are trained.
     """
 
     def __init__(self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, StoredTensor]) -> None:
@@ -94,6 +96,7 @@ class ServedEncoder:
         self.key = sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
         self._encoder = QuantizedEncoder.from_tensors(config, {name: each.tensor for name, each in tensors.items()})
         self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
+        self.activations = KnownActivations()
         self.known = KnownVectors(self._encoder.encoding(digests, tokenizer.max_tokens), config.d_model)
 
     @property
@@ -124,9 +127,24 @@ class ServedEncoder:
     def prefix(
         self, texts: Sequence[str], layer: int, *, drop_tokens: Callable[[list[int]], list[int]] = list
     ) -> tuple[Tensor, RaggedLayout]:
-        """Returns x_TD at the input of block `layer`, in the order of the layout; `drop_tokens` thins a text's ids."""
-        batch = RaggedBatch.of([drop_tokens(ids) for ids in self.tokenizer.encode_many(texts)])
-        return self._encoder.encode_prefix(batch, layer), batch.layout
+        """Returns x_TD at the input of block `layer`, in the order of the layout. Texts that it still has are not
+        encoded again. `drop_tokens` gets the places of a text's tokens, and returns those that stay."""
+        below = self._digest_below(layer)
+        known = self.activations.of(below, texts)
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            batch = RaggedBatch.of(self.tokenizer.encode_many(new))
+            pieces = batch.layout.split(self._encoder.encode_prefix(batch, layer))
+            for text, piece_TD in zip(new, pieces, strict=True):
+                known[text] = self.activations.add(below, text, piece_TD)
+        thinned = [known[text][drop_tokens(list(range(len(known[text]))))] for text in texts]
+        layout = RaggedLayout.of([len(piece_TD) for piece_TD in thinned])
+        return layout.join(thinned).float(), layout
+
+    def forget_texts(self) -> None:
+        """Forgets what is known of any text: somebody was erased."""
+        self.known.clear()
+        self.activations.clear()
 
     def head(self, out: StoredTensor) -> QuantizedHead:
         """Returns the head that maps these features to logits by the weights `out`; its config has their rows."""
@@ -135,4 +153,11 @@ class ServedEncoder:
 
     def with_top(self, top: Mapping[str, StoredTensor]) -> "ServedEncoder":
         """Returns a new encoder: this one with the tensors of `top` in place of its own."""
-        return ServedEncoder(self.config, self.tokenizer, self.tensors | dict(top))
+        new = ServedEncoder(self.config, self.tokenizer, self.tensors | dict(top))
+        new.activations = self.activations
+        return new
+
+    def _digest_below(self, layer: int) -> str:
+        """Returns a digest of the weights on which the input of block `layer` depends, and of what a text becomes."""
+        below = {name: tensor.entry.digest for name, tensor in sorted(self.tensors.items()) if layer_of(name) < layer}
+        return sha256(f"{below} {self.tokenizer.max_tokens} {layer}".encode()).hexdigest()

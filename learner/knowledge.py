@@ -171,7 +171,7 @@ class Knowledge:
             self.drop()
         self.break_lineage("a subject was erased")
         self.holdout.keep(self.encoder_keys)
-        self.fast_head.served.known.clear()
+        self.fast_head.served.forget_texts()
         self.forget_anchor()
         if is_complete:
             self.fast_head.unlearn_many(gone)

@@ -1,19 +1,130 @@
-"""Measures row E4: tuning by tiers, with kept activations below the trained blocks."""
+"""Measures row E4: tuning by tiers, over kept activations, beside tuning everything.
 
-from evals.ledger.experiment import Bar, Experiment, not_here
-from evals.results.row import Goal
+    tier     what it trains                                                   when
+    task     the top block, and the head                                      always
+    domain   the feed-forward part of the block below it, too                 in this row, as after a drift
+    base     everything else                                                  never
+
+All are tuned on the same batches with as many steps, each at a rate of its own, through the rounding with which they
+are served. Afterwards the learner's closed-form head learns all training texts on each encoder, in INT8, and names the
+test texts. The tiers read kept activations (`learner.known_activations`), so the frozen bottom is computed once for
+each text.
+
+Rejected: LoRA for the domain tier (its gradient passes through the same matrices, so a step is no faster).
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evals.continual.frozen import FrozenEncoder, frozen
+from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
+from evals.ledger.tasks import FineTuning, TuningRecipe, labelled, task_accuracy, tasks_of
+from evals.results.row import Goal, Peer
+from evals.streams.text_sets import TextSet
+from learner.config import LearnerConfig
+from learner.export import export_encoder
+from learner.slow.training import token_dropout
+from model.ragged import RaggedBatch, RaggedLayout
+from model.strata import Strata
+
+PASSES = 2
+FULL_RATE = 1e-4
+"""A third of the learner's, since all weights move. No other was tried."""
+
+DROPOUT = LearnerConfig().slow_token_dropout
+
+
+class Tuned(NamedTuple):
+    """What tuning came to."""
+
+    accuracy: float
+    """Percent of the test texts."""
+    steps_a_s: float
+    """Steps in a second of processor time, the median step of the last pass."""
+    share: float
+    """Percent of the parameters that were trained."""
+
+
+def measure(run: SeedRun) -> Iterator[Figure]:
+    """Yields the figures of both ways of tuning on one task. Raises Skip."""
+    torch.set_num_threads(1)
+    (task,) = tasks_of(run, ("clinc150",), train=3_000, test=4_500)
+    encoder = frozen(LearnerConfig(), "minilm-l6")
+    top = encoder.strata.config.n_layers - 1
+    rate = LearnerConfig().slow_rate
+    recipe = partial(TuningRecipe, num_passes=PASSES, seed=run.seed, is_rounded=True)
+    kept = tuple(f"layers.{top - 1}.{name}" for name in ("qkv", "out", "norm1"))
+    untrained = task_accuracy(encoder.served, task)
+    whole = _tuned(run, encoder, task, recipe(first_layer=None, rate=FULL_RATE))
+    alone = _tuned(run, encoder, task, recipe(first_layer=top, rate=rate))
+    both = _tuned(run, encoder, task, recipe(first_layer=top - 1, rate=rate, frozen=kept))
+    yield Figure(
+        bar="retained",
+        value=round(100 * both.accuracy / whole.accuracy, 2),
+        note=f"full {whole.accuracy:.2f} %, both tiers {both.accuracy:.2f} %, the task tier alone {alone.accuracy:.2f} %, "
+        f"untrained {untrained:.2f} %",
+    )
+    yield Figure(bar="trainable", value=round(both.share, 2), note=f"the task tier alone {alone.share:.1f} %")
+    yield Figure(
+        bar="step_speed",
+        value=round(both.steps_a_s, 2),
+        peers=(Peer("full tuning", round(whole.steps_a_s, 2)),),
+        note=f"the task tier alone {alone.steps_a_s:.1f} steps/s",
+    )
+    texts = [item.text for item in task.train[:64]]
+    rows_TD, _ = encoder.served.prefix(texts, top - 1)
+    yield Figure(bar="kept_bytes", value=round(rows_TD.half().nbytes / len(texts)))
+
+
+def _tuned(run: SeedRun, encoder: FrozenEncoder, task: TextSet, recipe: TuningRecipe) -> Tuned:
+    texts = labelled(task, encoder.served.tokenizer, len(task.train))
+    drop = partial(token_dropout, share=DROPOUT, rng=np.random.default_rng(recipe.seed))
+
+    def whole(strata: Strata, places: Sequence[int]) -> tuple[Tensor, RaggedLayout]:
+        batch = RaggedBatch.of([drop(texts.token_ids[place]) for place in places])
+        return strata.encode_prefix(batch, 0), batch.layout
+
+    def above(_: Strata, places: Sequence[int]) -> tuple[Tensor, RaggedLayout]:
+        chosen = [task.train[place].text for place in places]
+        return encoder.served.prefix(chosen, recipe.first_layer or 0, drop_tokens=drop)
+
+    tuning = FineTuning(encoder.strata, texts, recipe, inputs=whole if recipe.first_layer is None else above)
+    times_s: list[float] = []
+    for places in tuning.steps:
+        start_s = time.thread_time()
+        tuning.step(places)
+        times_s.append(time.thread_time() - start_s)
+    served = encoder.served.with_top(export_encoder(tuning.strata, first_layer=recipe.first_layer))
+    num_trained = sum(each.numel() for each in tuning.parameters)
+    share = 100 * num_trained / sum(each.numel() for each in encoder.strata.parameters())
+    found = Tuned(task_accuracy(served, task), 1 / median(times_s[-(len(times_s) // PASSES) :]), share)
+    run.say(f"from layer {recipe.first_layer} on: {found.accuracy:.2f} %, {found.steps_a_s:.2f} steps/s")
+    return found
+
 
 EXPERIMENT = Experiment(
     id="E4",
     title="instruction-layered tuning",
-    claim="The article claims tuning by layers instead of full tuning.",
-    how="x",
+    claim="The article tunes by layers instead of all weights.",
+    how=(
+        "MiniLM on CLINC150, 150 classes with 20 texts each, two passes, 32 texts a step: the top block and the "
+        "feed-forward part of the one below it on kept activations, beside all weights. The accuracy is that of the "
+        "learner's closed-form head, in INT8, on 4,500 test texts; a step is timed in the second pass."
+    ),
     bars=(
         Bar(
             name="retained",
             unit="% of the accuracy of full tuning",
             goal=Goal(">=", 99),
-            baseline="all weights tuned, equal steps; the frozen encoder beside it",
+            quick=Goal(">=", 90),
+            baseline="all weights tuned, as many steps",
         ),
         Bar(
             name="trainable",
@@ -24,10 +135,16 @@ EXPERIMENT = Experiment(
         ),
         Bar(
             name="step_speed",
-            unit="steps/s",
+            unit="steps/s of processor time, one thread",
             goal=Goal(">=", 3, of_peer=True),
-            baseline="a step of full tuning on the same batches, one thread",
+            baseline="a step of full tuning on the same batches",
+        ),
+        Bar(
+            name="kept_bytes",
+            unit="bytes of kept activations a text",
+            goal=None,
+            baseline="at most 32 MiB in all",
         ),
     ),
-    measure=not_here,
+    measure=measure,
 )

@@ -1,15 +1,16 @@
 """The tasks of the rows that compare encoders over several of them, and what is made of an encoder for each.
 
 tasks_of(run) -> TextSets, cut by the seed      Strata --served_by--> INT8 --task_accuracy--> % of the test texts
-Strata --fine_tuned: cosine classifier, cross-entropy, AdamW--> a copy that suits one task
+Strata --FineTuning: cosine classifier, cross-entropy, AdamW--> a copy that suits one task
 
-Shape suffixes: B texts, D width, C classes.
+Shape suffixes: T tokens, B texts, D width, C classes.
 """
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +30,18 @@ from learner.memory.replay import Labelled
 from learner.slow.adamw import AdamW, ParameterGroup
 from learner.slow.trainer import HEAD_RATE, cosine_logits
 from model.convert.importance import LabelledTexts, class_means
-from model.ragged import RaggedBatch
+from model.fakequant import fake_layer
+from model.linears import full_precision
+from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
 QUICK_TRAIN = 200
 QUICK_TEST = 100
+
+
+Inputs = Callable[[Strata, Sequence[int]], tuple[Tensor, RaggedLayout]]
+"""Returns the activations x_TD below the trained layers, and their layout, of the texts at some places."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,9 +51,29 @@ class TuningRecipe:
     first_layer: int | None
     num_passes: int
     seed: int
+    frozen: tuple[str, ...] = ()
+    """Modules of these layers that stay as they are."""
+    is_rounded: bool = False
+    """Whether it is trained through the rounding of the served kernels."""
     rate: float = 2e-4
     decay: float = 0.01
     batch: int = 32
+
+    def unfreeze(self, strata: Strata) -> list[nn.Parameter]:
+        """Returns the parameters that are trained; no other one has a gradient from now on."""
+        strata.requires_grad_(False)
+        chosen = strata if self.first_layer is None else strata.layers[self.first_layer :]
+        chosen.requires_grad_(True)
+        for name in self.frozen:
+            strata.get_submodule(name).requires_grad_(False)
+        return [each for each in chosen.parameters() if each.requires_grad]
+
+    def steps(self, num_texts: int) -> list[list[int]]:
+        """Returns the places of the texts of each step, in an order drawn for every pass."""
+        rng = random.Random(self.seed)
+        orders = (rng.sample(range(num_texts), num_texts) for _ in range(self.num_passes))
+        cut = ([order[at : at + self.batch] for at in range(0, num_texts, self.batch)] for order in orders)
+        return list(chain.from_iterable(cut))
 
 
 def tasks_of(run: SeedRun, names: Sequence[str], *, train: int, test: int) -> list[TextSet]:
@@ -70,31 +97,52 @@ def labelled(task: TextSet, tokenizer: TextTokenizer, num_texts: int) -> Labelle
     return LabelledTexts(token_ids_of(tokenizer, items), torch.tensor([rows[item.label] for item in items]))
 
 
-def fine_tuned(strata: Strata, texts: LabelledTexts, recipe: TuningRecipe) -> Strata:
-    """Returns a copy that is trained with a classifier on top, which starts from the class means and is dropped."""
-    tuned = copy.deepcopy(strata).requires_grad_(True)
-    trained = tuned if recipe.first_layer is None else tuned.layers[recipe.first_layer :]
-    parameters = list(trained.parameters())
-    head_CD = nn.Parameter(class_means(tuned, texts))
-    groups = (
-        ParameterGroup(parameters, rate=recipe.rate, decay=recipe.decay),
-        ParameterGroup([head_CD], rate=HEAD_RATE * recipe.rate, decay=0.0),
-    )
-    rng = random.Random(recipe.seed)
-    count = len(texts.token_ids)
-    steps: list[list[int]] = []
-    for _ in range(recipe.num_passes):
-        order = rng.sample(range(count), count)
-        steps += [order[at : at + recipe.batch] for at in range(0, count, recipe.batch)]
-    optimizer = AdamW(groups, num_steps=len(steps))
-    for places in steps:
-        z_BD = _vectors(tuned, RaggedBatch.of([texts.token_ids[place] for place in places]), recipe.first_layer)
-        loss = functional.cross_entropy(cosine_logits(z_BD, head_CD), texts.labels_B[places])
-        optimizer.zero_grad()
+class FineTuning:
+    """Trains `strata`, a copy, with a classifier on top, which starts from the class means and is dropped.
+
+    The steps are those of `steps`, each of which is to be taken once. `inputs` gives what the trained layers read.
+    """
+
+    def __init__(
+        self, strata: Strata, texts: LabelledTexts, recipe: TuningRecipe, *, inputs: Inputs | None = None
+    ) -> None:
+        self.strata = copy.deepcopy(strata)
+        self.parameters = recipe.unfreeze(self.strata)
+        self.steps = recipe.steps(len(texts.token_ids))
+        self._texts = texts
+        self._first_layer = recipe.first_layer or 0
+        self._trains_all = recipe.first_layer is None
+        self._linear = fake_layer if recipe.is_rounded else full_precision
+        self._inputs = inputs or self._encoded
+        self._head_CD = nn.Parameter(class_means(self.strata, texts))
+        groups = (
+            ParameterGroup(self.parameters, rate=recipe.rate, decay=recipe.decay),
+            ParameterGroup([self._head_CD], rate=HEAD_RATE * recipe.rate, decay=0.0),
+        )
+        self._optimizer = AdamW(groups, num_steps=len(self.steps))
+
+    def step(self, places: Sequence[int]) -> None:
+        """Takes one step on the texts at these places."""
+        x_TD, layout = self._inputs(self.strata, places)
+        z_BD = self.strata.forward_from(self._first_layer, x_TD, layout, linear=self._linear)
+        loss = functional.cross_entropy(cosine_logits(z_BD, self._head_CD), self._texts.labels_B[places])
+        self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_([*parameters, head_CD], 1.0)
-        optimizer.step()
-    return tuned.requires_grad_(False)
+        nn.utils.clip_grad_norm_([*self.parameters, self._head_CD], 1.0)
+        self._optimizer.step()
+
+    def _encoded(self, strata: Strata, places: Sequence[int]) -> tuple[Tensor, RaggedLayout]:
+        batch = RaggedBatch.of([self._texts.token_ids[place] for place in places])
+        with torch.set_grad_enabled(self._trains_all):  # a trained matrix may be one that a layer below uses too
+            return strata.encode_prefix(batch, self._first_layer), batch.layout
+
+
+def fine_tuned(strata: Strata, texts: LabelledTexts, recipe: TuningRecipe) -> Strata:
+    """Returns a copy after all steps."""
+    tuning = FineTuning(strata, texts, recipe)
+    for places in tuning.steps:
+        tuning.step(places)
+    return tuning.strata.requires_grad_(False)
 
 
 def served_by(strata: Strata, tokenizer: TextTokenizer) -> ServedEncoder:
@@ -112,12 +160,3 @@ def task_accuracy(served: ServedEncoder, task: TextSet) -> float:
     classes = head.ridge.classes
     right: int = sum(classes[row] == item.label for row, item in zip(rows_B.tolist(), task.test, strict=True))
     return 100.0 * right / len(task.test)
-
-
-def _vectors(strata: Strata, batch: RaggedBatch, first_layer: int | None) -> Tensor:
-    """Returns z_BD, whose gradients end below the first trained layer."""
-    if first_layer is None:
-        return strata.forward_from(0, strata.encode_prefix(batch, 0), batch.layout)
-    with torch.no_grad():
-        x_TD = strata.encode_prefix(batch, first_layer)
-    return strata.forward_from(first_layer, x_TD, batch.layout)
