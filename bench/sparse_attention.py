@@ -1,18 +1,15 @@
 """Times attention to some of the keys by itself: how often as fast as full attention, and how it grows with a text."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import linear_regression
 from typing import Any
 
 from bench.fixtures import Fixtures
 from bench.process import run_module
+from evals.ledger.span_speed import slope
 from evals.results.row import Goal, Peer, Row
 
 GOALS = {4096: Goal(">=", 10, of_peer=True), 8192: Goal(">=", 20, of_peer=True)}
 SLOPE = Goal("<=", 1.15)
-SLOPE_FROM = 2048
-"""The shortest text of the slope: a shorter one is a few tiles only."""
 
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
@@ -27,7 +24,5 @@ def rows_of(measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         ours, *peers = (Peer(name, round(1e3 * length / ms)) for name, ms in each["ms"].items())
         name = f"sparse_attention.{length}"
         yield Row.of(name=name, value=ours.value, unit="tokens/s", goal=GOALS.get(length), peers=tuple(peers))
-    long = [each for each in measured if each["length"] >= SLOPE_FROM]
-    lengths = [math.log(each["length"]) for each in long]
-    slope, _ = linear_regression(lengths, [math.log(each["ms"]["ours"]) for each in long])
-    yield Row.of(name="sparse_attention.slope", value=round(slope, 3), unit="log ms / log tokens", goal=SLOPE)
+    steepness = round(slope({each["length"]: each["ms"]["ours"] for each in measured}), 3)
+    yield Row.of(name="sparse_attention.slope", value=steepness, unit="log ms / log tokens", goal=SLOPE)

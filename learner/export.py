@@ -6,6 +6,8 @@ The blocks that are never trained are rounded for the inputs they see (`model.ca
 rounded as they were in training (fake quantization), so that what was trained is what is served.
 
 Everything that the learner measures after this (features, accuracy, parity, probes) is measured through these tensors.
+
+Rejected: measuring in full precision (a replica would answer otherwise than what was measured).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -137,9 +139,9 @@ class ServedEncoder:
             pieces = batch.layout.split(self._encoder.encode_prefix(batch, layer))
             for text, piece_TD in zip(new, pieces, strict=True):
                 known[text] = self.activations.add(below, text, piece_TD)
-        thinned = [known[text][drop_tokens(list(range(len(known[text]))))] for text in texts]
-        layout = RaggedLayout.of([len(piece_TD) for piece_TD in thinned])
-        return layout.join(thinned).float(), layout
+        kept_pieces = [known[text][drop_tokens(list(range(len(known[text]))))] for text in texts]
+        layout = RaggedLayout.of([len(piece_TD) for piece_TD in kept_pieces])
+        return layout.join(kept_pieces).float(), layout
 
     def forget_texts(self) -> None:
         """Forgets what is known of any text: somebody was erased."""

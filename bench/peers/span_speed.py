@@ -2,66 +2,21 @@
 
     python -m bench.peers.span_speed
 
-Prints, as JSON, milliseconds of processor time for each length, the shortest of several calls. Every head sees a
-window, sinks and routed blocks (`kernels.attention_i8.spans`): about 430 keys of any text. Both get queries, keys and
-values where they read them fastest: ours in panels, as the encoder stores them, torch's head by head.
+Prints, as JSON, milliseconds of processor time for each length (`evals.ledger.span_speed`).
 """
 
 import json
-import time
-from collections.abc import Callable
-from functools import partial
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
-from kernels.allocator import huge_page_tensor, keep_freed_memory
-from kernels.attention import group_equal
-from kernels.attention_i8.native import PANEL, attention
-from model.layer_spec import Span
-
-LENGTHS = (1024, 2048, 4096, 8192, 16384)
-MAX_FULL_LENGTH = 8192
-"""Longer texts are not given to the full attention, which would take 6 s for each."""
-
-NUM_HEADS = 12
-HEAD_WIDTH = 32
-SPAN = Span(kind="topk", window=64, sinks=4, block=64, topk=4)
-BUDGET_S = 1.0
+from evals.ledger import span_speed
+from kernels.allocator import keep_freed_memory
 
 
 def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
-    with torch.no_grad():
-        print(json.dumps([{"length": length, "ms": _times(length)} for length in LENGTHS]))
-
-
-def _times(length: int) -> dict[str, float]:
-    """Returns the milliseconds of ours and, below MAX_FULL_LENGTH, of torch's."""
-    q_HSD, k_HSD, v_HSD = torch.randn(3, NUM_HEADS, length, HEAD_WIDTH)
-    rows_TW = torch.stack((q_HSD, k_HSD, v_HSD)).permute(2, 0, 1, 3).reshape(length, -1)
-    panels = huge_page_tensor(4 * rows_TW.numel()).view(torch.float32).view(-1, length, PANEL)
-    panels.copy_(rows_TW.view(length, -1, PANEL).transpose(0, 1))
-    groups = group_equal([0, length])
-    ours = partial(attention, panels, groups, num_heads=NUM_HEADS, spans=[(NUM_HEADS, SPAN)])
-    times = {"ours": _best_ms(ours)}
-    if length <= MAX_FULL_LENGTH:
-        times["torch's fused attention"] = _best_ms(
-            partial(scaled_dot_product_attention, q_HSD[None], k_HSD[None], v_HSD[None])
-        )
-    return times
-
-
-def _best_ms(run: Callable[[], object]) -> float:
-    run()
-    best_s = float("inf")
-    end_s = time.monotonic() + BUDGET_S
-    while time.monotonic() < end_s:
-        start_s = time.process_time()
-        run()
-        best_s = min(best_s, time.process_time() - start_s)
-    return best_s * 1e3
+    print(json.dumps([{"length": length, "ms": span_speed.times_ms(length)} for length in span_speed.LENGTHS]))
 
 
 if __name__ == "__main__":

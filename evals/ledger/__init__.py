@@ -10,6 +10,7 @@
     quantization.py         E7      profiles.py       E11     adaptive_precision.py   E12     head_pruning.py   E13
 
     torchao_int4.py   a peer of E7          deltas.py   how much a round of the learner changes (E7)
+    recall.py       toy encoders that recall values by keys      span_speed.py   the time of attention, ours and torch's
 
 register --> run --SeedRun--> an experiment --Figure--> rows and lines (evals/results) --> document
 """
