@@ -42,11 +42,11 @@ CHOSEN = Span(kind="topk", window=64, sinks=4, block=32, topk=6)
 
 
 def measure(run: SeedRun) -> Iterator[Figure]:
-    """Yields what is counted, and what is measured post hoc; in full also what is recalled and timed."""
+    """Yields what is counted; in full also what is measured post hoc, recalled and timed."""
     torch.set_num_threads(1)
     yield Figure(bar="attention_flops", value=_share(SPARSE, LENGTH))
-    yield _post_hoc(run)
     if not run.is_quick:
+        yield _post_hoc(run)
         yield _recalled(run)
         yield from _timed()
 
@@ -92,7 +92,7 @@ def _post_hoc(run: SeedRun) -> Figure:
     layer = LayerSpec(spans=((config.n_heads, 0),))
     chosen = Strata(replace(config, spans=(CHOSEN,), layers=(layer,) * config.n_layers)).eval()
     chosen.load_state_dict(strata.state_dict())
-    texts = contracts(run.data)[run.seed :: 17][: run.size(2, 12)]
+    texts = contracts(run.data)[run.seed :: 17][:12]
     token_ids = [ids for ids in tokenizer.encode_many(texts) if len(ids) == POSITIONS]
     batches = [RaggedBatch.of([ids]) for ids in token_ids]
     cosines = [float((strata(batch) * chosen(batch)).sum()) for batch in batches]
@@ -155,7 +155,6 @@ EXPERIMENT = Experiment(
             name="posthoc_cosine",
             unit="mean cosine of MiniLM at 512 tokens, without training",
             goal=Goal(">=", 0.99),
-            quick=Goal(">=", 0.95),
             baseline="the same encoder with full attention",
         ),
         Bar(
