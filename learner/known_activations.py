@@ -24,7 +24,10 @@ MAX_BYTES: Final = 32 << 20
 
 
 class KnownActivations:
-    """Keeps activations by the digest of the weights that made them, and by text. Belongs to one thread at a time."""
+    """Keeps activations by the digest of the weights that made them, and by text.
+
+    Slow work adds them; the learner's thread clears them, and not while a unit is under way.
+    """
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes

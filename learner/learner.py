@@ -35,6 +35,7 @@ from learner.state.parts import drift_of
 from learner.state.persistence import empty_knowledge, restore_knowledge, snapshot_of
 from learner.state.snapshot import Snapshot
 from learner.stopwatch import Pace
+from learner.unlearning import set_aside
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from wire.receipts import Receipts
@@ -166,13 +167,11 @@ class Learner:
     def set_aside(self, state: VersionState, version: int) -> None:
         """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""
         known, difference = self.recall(state)
-        known.forget_anchor()
         self.drift.reset_distances()
         self.counts["set_aside"] += self.progress.go_back(known.progress)
         self.counts["learnt"] = self.progress.num_labels
         known.count_in(self.progress, self.counts)
-        known.holdout = self.knowledge.holdout
-        known.break_lineage("labels were set aside")
+        set_aside(self.knowledge, known)
         self.knowledge = known
         self.version = version
         self.erased.mark_rolled_back(len(state.snapshot.facts.erased.erasures))

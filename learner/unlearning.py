@@ -62,6 +62,18 @@ def correct(known: "Knowledge", correction: Sample) -> Sample | None:
     return correction.about(wrong[0].text, wrong[0].subject, wrong[0].time_ms) if wrong else None
 
 
+def set_aside(newer: "Knowledge", known: "Knowledge") -> None:
+    """Lets `known` take the place of `newer`, whose labels are set aside, but not its holdout.
+
+    The round of `newer` ends its unit first: what that keeps of texts, an erasure must find.
+    """
+    if newer.round is not None:
+        newer.round.wait()
+    known.holdout = newer.holdout
+    known.forget_anchor()
+    known.break_lineage("labels were set aside")
+
+
 def restart(known: "Knowledge", change: ConceptChange) -> None:
     """Takes out what was learnt of a class before it changed. The round under way is dropped: it trains on that.
 

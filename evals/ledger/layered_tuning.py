@@ -68,8 +68,8 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     yield Figure(
         bar="retained",
         value=round(100 * both.accuracy / whole.accuracy, 2),
-        note=f"full {whole.accuracy:.2f} %, both tiers {both.accuracy:.2f} %, the task tier alone {alone.accuracy:.2f} %, "
-        f"untrained {untrained:.2f} %",
+        note=f"full {whole.accuracy:.2f} %, both tiers {both.accuracy:.2f} %, "
+        f"the task tier alone {alone.accuracy:.2f} %, untrained {untrained:.2f} %",
     )
     yield Figure(bar="trainable", value=round(both.share, 2), note=f"the task tier alone {alone.share:.1f} %")
     yield Figure(

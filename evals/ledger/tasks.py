@@ -3,6 +3,8 @@
 tasks_of(run) -> TextSets, cut by the seed      Strata --served_by--> INT8 --task_accuracy--> % of the test texts
 Strata --FineTuning: cosine classifier, cross-entropy, AdamW--> a copy that suits one task
 
+Rejected: the trainer of the learner's rounds (it leaves the embedding alone, and some baselines tune all of it).
+
 Shape suffixes: T tokens, B texts, D width, C classes.
 """
 
@@ -10,7 +12,6 @@ import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -71,9 +72,11 @@ class TuningRecipe:
     def steps(self, num_texts: int) -> list[list[int]]:
         """Returns the places of the texts of each step, in an order drawn for every pass."""
         rng = random.Random(self.seed)
-        orders = (rng.sample(range(num_texts), num_texts) for _ in range(self.num_passes))
-        cut = ([order[at : at + self.batch] for at in range(0, num_texts, self.batch)] for order in orders)
-        return list(chain.from_iterable(cut))
+        steps: list[list[int]] = []
+        for _ in range(self.num_passes):
+            order = rng.sample(range(num_texts), num_texts)
+            steps += [order[at : at + self.batch] for at in range(0, num_texts, self.batch)]
+        return steps
 
 
 def tasks_of(run: SeedRun, names: Sequence[str], *, train: int, test: int) -> list[TextSet]:

@@ -4,7 +4,9 @@ import torch
 
 from learner.export import export_encoder
 from learner.known_activations import KnownActivations
-from tests.learner.small_learner import small_served, small_strata
+from learner.state.checkpoint import VersionState
+from tests.learner.small_learner import small_learner, small_served, small_strata
+from tests.learner.streams import stream
 
 TEXTS = ["where is my card", "a refund please", "where is my card", "close it"]
 
@@ -53,3 +55,15 @@ def test_another_top_has_the_same_activations_and_another_bottom_has_none() -> N
     assert len(served.activations) == 6
     new_top.forget_texts()
     assert len(served.activations) == 0
+
+
+def test_an_erasure_forgets_the_activations_of_a_round_also_of_one_that_was_set_aside() -> None:
+    it = small_learner()
+    before = VersionState(it.export(None))
+    it.learn_many(stream(0, 140), {})
+    while len(it.fast_head.served.activations) == 0:
+        it.tick()
+    it.set_aside(before, 1)
+    assert len(it.fast_head.served.activations) > 0
+    it.erase(keep_alive=lambda: None)
+    assert len(it.fast_head.served.activations) == 0

@@ -1,17 +1,19 @@
 """The tasks of the rows that compare encoders, and the head on top of each."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from evals.ledger.experiment import SeedRun
-from evals.ledger.tasks import TuningRecipe, fine_tuned, labelled, served_by, task_accuracy, tasks_of
+from evals.ledger.tasks import FineTuning, TuningRecipe, fine_tuned, labelled, served_by, task_accuracy, tasks_of
 from evals.results.row import Skip
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
 from model.bert import load_encoder
 from model.convert.importance import LabelledTexts, class_means
+from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from tests.model.convert.members import TOKEN_IDS, dense_strata
@@ -65,3 +67,23 @@ def test_tuning_moves_the_chosen_layers_and_no_others(first_layer: int | None) -
     assert margin(tuned) > margin(strata) + 0.01
     below = "layers.1.up.weight"
     assert torch.equal(tuned.get_parameter(below), strata.get_parameter(below)) == (first_layer == 2)
+
+
+def test_frozen_modules_stay_and_inputs_may_come_from_elsewhere() -> None:
+    strata = dense_strata(CONFIG)
+    recipe = TuningRecipe(first_layer=2, num_passes=2, seed=0, rate=1e-3, frozen=("layers.2.qkv",), is_rounded=True)
+    asked: list[int] = []
+
+    def inputs(tuned: Strata, places: Sequence[int]) -> tuple[torch.Tensor, RaggedLayout]:
+        asked.extend(places)
+        batch = RaggedBatch.of([TOKEN_IDS[place] for place in places])
+        return tuned.encode_prefix(batch, 2), batch.layout
+
+    tuning = FineTuning(strata, TEXTS, recipe, inputs=inputs)
+    for places in tuning.steps:
+        tuning.step(places)
+    assert sorted(asked) == sorted(2 * list(range(len(TOKEN_IDS))))
+    before = strata.state_dict()
+    moved = {name for name, value in tuning.strata.state_dict().items() if not value.equal(before[name])}
+    assert "layers.2.up.weight" in moved
+    assert not [name for name in moved if name.startswith(("embed.", "layers.0.", "layers.1.", "layers.2.qkv."))]
