@@ -14,7 +14,7 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "serving": ("kernels", "wire", "model"),
     "learner": ("kernels", "wire", "model", "rollout"),
     "rollout": ("wire",),
-    "evals": ("kernels", "wire", "model", "learner", "rollout"),
+    "evals": ("kernels", "wire", "model", "serving", "learner", "rollout"),
     "services": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals"),
 }
 

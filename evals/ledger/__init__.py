@@ -5,6 +5,7 @@
     run.py          runs them, seed after seed
     document.py     writes ledger.jsonl and ledger.md
     tasks.py        the tasks of the rows that compare encoders, and a copy of an encoder tuned for one
+    contracts.py    long texts              virtual_time.py   arrivals at the service's queue, answered in virtual time
 
     sparse_attention.py     E1      sharing.py        E2      layered_tuning.py       E4      batching.py       E6
     quantization.py         E7      profiles.py       E11     adaptive_precision.py   E12     head_pruning.py   E13

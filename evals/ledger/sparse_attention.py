@@ -9,18 +9,16 @@ The three toy encoders have the same weights until the texts become longer than 
 as many further steps of its own. Rejected: three trainings from the start (they would be the same until then).
 """
 
-import gzip
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
+from evals.ledger.contracts import contracts
 from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
 from evals.ledger.recall import FULL, LOCAL, SPARSE, Lesson, RecallNet, recall, train
 from evals.ledger.span_speed import LENGTHS, OURS, TORCH, slope, times_ms
-from evals.results.row import Goal, Peer, Skip
+from evals.results.row import Goal, Peer
 from model.bert import load_encoder
 from model.config import LayerSpec, Span, StrataConfig
 from model.cost import flops
@@ -92,7 +90,7 @@ def _post_hoc(run: SeedRun) -> Figure:
     layer = LayerSpec(spans=((config.n_heads, 0),))
     chosen = Strata(replace(config, spans=(CHOSEN,), layers=(layer,) * config.n_layers)).eval()
     chosen.load_state_dict(strata.state_dict())
-    texts = contracts(run.data)[run.seed :: 17][:12]
+    texts = [item.text for item in contracts(run.data)[run.seed :: 17][:12]]
     token_ids = [ids for ids in tokenizer.encode_many(texts) if len(ids) == POSITIONS]
     batches = [RaggedBatch.of([ids]) for ids in token_ids]
     cosines = [float((strata(batch) * chosen(batch)).sum()) for batch in batches]
@@ -102,15 +100,6 @@ def _post_hoc(run: SeedRun) -> Figure:
         value=sum(cosines) / len(cosines),
         note=f"{len(cosines)} texts, the lowest {min(cosines):.4f}, at {share:.0f} % of the operations of attention",
     )
-
-
-def contracts(data: Path | None) -> list[str]:
-    """Returns the contracts of CUAD. Raises Skip without them."""
-    path = (data or Path()) / "cuad" / "contracts.jsonl.gz"
-    if not path.exists():
-        raise Skip(f"{path} is missing")
-    with gzip.open(path, "rt") as lines:
-        return [json.loads(line)["text"] for line in lines]
 
 
 EXPERIMENT = Experiment(
