@@ -1,6 +1,7 @@
 """Defines what the encoders are timed on: token ids of real texts, in batches of one length or as they come.
 
     Workload("8x16") --batch--> 8 texts of 16 tokens        Workload("64_texts") --batch--> 64 texts of natural length
+    Workload("zipf") --batch--> 64 texts of 8 to 512 tokens
                      --sample--> what the accuracy at that length is measured on
 
 Texts of a given length are real ones laid end to end. The batches are the same in every process.
@@ -24,11 +25,12 @@ SAMPLES = {None: 256, 16: 64, 128: 8, 512: 2}
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A batch of `num_texts` texts of `length` tokens each; None: of their natural length."""
+    """A batch of `num_texts` texts of `length` tokens each; None: of their natural length, or of these `lengths`."""
 
     name: str
     num_texts: int
     length: int | None
+    lengths: tuple[int, ...] = ()
 
     def texts_per_s(self, ms: float) -> float:
         """Converts the milliseconds of the whole batch."""
@@ -43,6 +45,10 @@ class Workload:
         return self._texts(tokenizer, max(self.num_texts, SAMPLES.get(self.length, 1)))
 
     def _texts(self, tokenizer: TextTokenizer, number: int) -> list[list[int]]:
+        if self.lengths:
+            sources = tokenizer.encode_many(some_texts(NUM_SOURCES))
+            longest = fill_to_length(sources, len(self.lengths), max(self.lengths))
+            return [[*ids[: length - 1], ids[-1]] for ids, length in zip(longest, self.lengths, strict=True)]
         if self.length is None:
             return tokenizer.encode_many(some_texts(number))
         return fill_to_length(tokenizer.encode_many(some_texts(NUM_SOURCES)), number, self.length)
@@ -56,6 +62,17 @@ def fixed(num_texts: int, length: int) -> Workload:
     return Workload(f"{num_texts}x{length}", num_texts, length)
 
 
+def zipf(num_texts: int, shortest: int, longest: int) -> Workload:
+    """Returns texts whose lengths follow Zipf's law: one is as likely as its inverse. These are the quantiles.
+
+    >>> zipf(3, 10, 80).lengths
+    (14, 28, 57)
+    """
+    ratio = longest / shortest
+    lengths = [round(shortest * ratio ** ((place + 0.5) / num_texts)) for place in range(num_texts)]
+    return Workload("zipf", num_texts, None, tuple(lengths))
+
+
 NATURAL = natural(64)
 ONE_TOKEN = fixed(1, 1)
 ONE_SHORT = fixed(1, 16)
@@ -63,7 +80,8 @@ ONE_LONG = fixed(1, 512)
 SHORT = (fixed(8, 16), fixed(32, 16), fixed(64, 16))
 EIGHT_LONG = fixed(8, 128)
 WORKLOADS = (ONE_SHORT, NATURAL, *SHORT, EIGHT_LONG, ONE_LONG)
-BY_NAME = {workload.name: workload for workload in (*WORKLOADS, ONE_TOKEN)}
+ZIPF = zipf(64, 8, 512)
+BY_NAME = {workload.name: workload for workload in (*WORKLOADS, ONE_TOKEN, ZIPF)}
 
 
 def calibration_texts(number: int) -> list[str]:

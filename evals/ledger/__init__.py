@@ -6,6 +6,8 @@
     document.py     writes ledger.jsonl and ledger.md
     tasks.py        the tasks of the rows that compare encoders, and a copy of an encoder tuned for one
     contracts.py    long texts              virtual_time.py   arrivals at the service's queue, answered in virtual time
+    served_model.py     an encoder and a head as a replica runs them
+    lone_server.py      an encoder alone in a process (E6)        busy_engine.py    how busy an engine is (E6)
 
     sparse_attention.py     E1      sharing.py        E2      layered_tuning.py       E4      batching.py       E6
     quantization.py         E7      profiles.py       E11     adaptive_precision.py   E12     head_pruning.py   E13

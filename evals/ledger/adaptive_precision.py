@@ -20,17 +20,13 @@ import torch
 
 from evals.ledger.contracts import contracts
 from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
+from evals.ledger.served_model import served_model
 from evals.ledger.tasks import tasks_of
 from evals.ledger.virtual_time import Arrivals, Text, play, poisson
 from evals.results.row import Goal, Peer
 from evals.streams.stream import StreamItem
-from learner.config import LearnerConfig
-from learner.export import export_head
-from learner.fast.fast_head import FastHead
-from learner.learner import Learner
-from learner.memory.replay import Labelled
 from model.bert import load_encoder
-from model.quantized import INT4, INT8, PRECISIONS, QuantizedEncoder, QuantizedModel
+from model.quantized import INT4, INT8, PRECISIONS, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -107,7 +103,7 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     torch.set_num_threads(1)
     strata, tokenizer = load_encoder("minilm-l6", max_tokens=POSITIONS)
     train, test = _items(run)
-    model = _model(strata, tokenizer, train)
+    model = served_model(strata, tokenizer, train)
     texts = _texts(tokenizer, test)
     version = _version(strata, model, texts[::5])
     del texts[::5]  # by these the precisions were judged
@@ -144,18 +140,6 @@ def _items(run: SeedRun) -> tuple[list[StreamItem], list[StreamItem]]:
     random.Random(run.seed).shuffle(documents)
     half = len(documents) // 2
     return [*task.train, *documents[:half]], [*task.test, *documents[half:]]
-
-
-def _model(strata: Strata, tokenizer: TextTokenizer, train: Sequence[StreamItem]) -> QuantizedModel:
-    """Returns the model as a learner would publish it."""
-    config = LearnerConfig(trainable_layers=0)
-    served = Learner(config, strata, tokenizer).fast_head.served
-    head = FastHead(served, penalty=config.ridge)
-    head.admit_all(sorted({item.label for item in train}))
-    head.relearn([Labelled(item.text, item.label) for item in train])
-    tensors = {name: stored.tensor for name, stored in served.tensors.items()}
-    out = export_head(served.config, head.solve(), temperature=1.0)
-    return QuantizedModel(QuantizedEncoder.from_tensors(served.config, tensors), served.head(out), head.ridge.classes)
 
 
 def _texts(tokenizer: TextTokenizer, items: Sequence[StreamItem]) -> list[Text]:
