@@ -9,6 +9,7 @@
     importance    which heads matter, over several tasks: needs labelled texts
     entropy       how many keys heads look at, and the spans that are enough for them: needs texts
     dense         the plain encoder that computes the same: the way back
+    publish       a plain encoder as the files of a published one
 
     dense encoder --factorise, pool, share, prune--> smaller encoder --learner.distill--> as good as before
 

@@ -17,9 +17,11 @@ from model.convert.entropy import allocate, measure
 from model.convert.grouping import pool_kv_heads
 from model.convert.heads import prune, select
 from model.convert.importance import head_importance
+from model.convert.publish import write_published
 from model.convert.share import Start, share, ties_of
+from model.cost import num_bytes
 from model.errors import WrongConfig
-from services.members.source import Made, Say, open_source, require_free, write
+from services.members.source import Made, Say, compared, mean_cosine, open_source, require_free, write
 from services.members.texts import labelled, unlabelled
 
 
@@ -108,11 +110,13 @@ def remove_heads(encoder: str, out: Path, options: PruneOptions, *, data: Path |
 
 
 def export(encoder: str, out: Path, *, say: Say) -> Made:
-    """Writes the plain encoder that computes the same. Raises WrongConfig where there is none."""
+    """Writes the plain encoder that computes the same as a published one. Raises WrongConfig where there is none."""
     require_free(out)
     source = open_source(encoder)
     say("expanding what is shared")
-    return write(source, to_dense(source.strata), out, "export", {})
+    strata = to_dense(source.strata)
+    write_published(out, strata, source.tokenizer_json, max_tokens=source.tokenizer.max_tokens)
+    return compared(source, strata.config, out, num_bytes=num_bytes(strata.config), cosine=mean_cosine(source, strata))
 
 
 def _counts(token_ids: Sequence[list[int]], vocab: int) -> Tensor:
