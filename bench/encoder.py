@@ -32,7 +32,7 @@ from bench.peers.summary import summary
 from bench.peers.workloads import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKLOADS, Workload
 from bench.process import PeerFailed, run_module
 from evals.results.row import Gaps, Goal, Peer, Row
-from services.tune.table import num_cores
+from services.cores import num_cores
 
 FLOOR = Goal(">=", 75)
 DISTURBED = 1.1

@@ -29,8 +29,8 @@ from evals.load.score import per_second
 from evals.results.row import Gaps, Goal, NoResult, Peer, Row
 from evals.streams.stream import StreamItem
 from kernels.dispatch import VARIABLE
+from services.cores import num_cores
 from services.local.kafka import LocalBroker, start_broker
-from services.tune.table import num_cores
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig

@@ -21,6 +21,7 @@ from typing import Literal
 import psutil
 
 from services.collisions import collisions
+from services.cores import num_cores
 from services.server_checks import Check, check_broker, check_key, check_redis, check_topics
 from services.settings import Settings
 from services.tune import table as tune_table
@@ -76,7 +77,7 @@ def check_torch() -> Check:
         import torch
     except ImportError as error:
         return Check("torch", "fail", str(error), "Run `make demo`, which installs it")
-    cores = tune_table.num_cores()
+    cores = num_cores()
     threads = torch.get_num_threads()
     found = f"{torch.__version__}, {threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
     if threads > cores:

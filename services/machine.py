@@ -10,10 +10,11 @@ from pathlib import Path
 import psutil
 
 from evals.results.row import Skip
+from services.cores import num_cores
 from services.local.kafka import kafka_home
 from services.local.redis import NoRedis, find_binary, version_of
 from services.settings import load
-from services.tune.table import num_cores, processor
+from services.tune.table import processor
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")
 """The processor features that our kernels, or those of a library, use. The last three are ARM's."""

@@ -20,7 +20,7 @@ from bench.peers.runner import Runner
 from bench.peers.workloads import Workload
 from bench.process import PeerFailed
 from evals.results.row import Skip
-from services.tune.table import num_cores
+from services.cores import num_cores
 
 NO_TIME = "no time is left for peers in this call"
 

@@ -18,12 +18,13 @@ def tune(context: CliContext, as_json: JsonOption = False) -> None:
     import msgspec
     from rich.console import Console
 
+    from services.cores import num_cores
     from services.tune import table as tune_table
     from services.tune.layout import best, layouts
     from services.tune.measure import measure
 
     settings = context.process()
-    candidates = layouts(tune_table.num_cores(), max_replicas=settings.bus.partitions)
+    candidates = layouts(num_cores(), max_replicas=settings.bus.partitions)
     with Console(stderr=True).status("") as status:
         table = measure(candidates, encoder=settings.encoder, say=status.update)
     tune_table.write(table, settings.state_dir)

@@ -7,7 +7,6 @@ A table of another processor, another number of cores or another release of ours
 """
 
 import importlib.metadata
-import os
 import platform
 import re
 from collections.abc import Sequence
@@ -15,16 +14,12 @@ from pathlib import Path
 
 import msgspec
 
+from services.cores import num_cores
 from services.settings import Loaded
 from services.tune.layout import MeasuredLayout, best
 from wire.files import atomic_write
 
 FILE = "tune.json"
-
-
-def num_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -1,0 +1,36 @@
+"""How many cores this process may use: those that it may run on, and no more than its cgroup has time for.
+
+    sched_getaffinity, cpu.max of its cgroup and of those above (containers, systemd) -> whole cores, at least one
+
+Rejected: `os.cpu_count` and `os.process_cpu_count`, which do not know the limit of a container: programs that believe
+them start more threads than get time, and stand still for most of each period.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN = Path("/proc/self/cgroup")
+
+
+def num_cores(*, cgroups: Path = CGROUPS, own: Path = OWN) -> int:
+    """Returns the number of cores, with the share of a core in a limit rounded down."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([float(allowed), *_limits(cgroups, own)])))
+
+
+def _limits(cgroups: Path, own: Path) -> Iterator[float]:
+    """Yields the limit of each cgroup (version 2) that the process is in, in cores."""
+    if not own.exists():
+        return
+    path = next((line[3:] for line in own.read_text().splitlines() if line.startswith("0::")), None)
+    if path is None:
+        return
+    folder = cgroups / path.strip("/")
+    for each in (folder, *folder.parents):
+        if (each / "cpu.max").is_file():
+            quota_us, period_us = (each / "cpu.max").read_text().split()
+            if quota_us != "max":
+                yield int(quota_us) / int(period_us)
