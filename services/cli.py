@@ -47,6 +47,7 @@ def program() -> "typer.Typer":
         rollout,
         run,
         status,
+        topics,
         tune,
         version,
         versions,
@@ -68,6 +69,7 @@ def program() -> "typer.Typer":
         app.command()(command)
     app.command("import")(ask.import_)
     app.add_typer(versions.app, name="versions")
+    app.add_typer(topics.app, name="topics")
     app.add_typer(encoder.app, name="encoder")
     app.add_typer(model.app, name="model")
     app.add_typer(rollout.app, name="rollout")

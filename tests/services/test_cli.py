@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lifelong import __version__
 from tests.services.command_line import lifelong
 
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
@@ -25,6 +24,7 @@ GROUPS = {
         "unpin",
     ),
     "versions": ("show", "diff"),
+    "topics": ("create",),
     "encoder": ("check",),
     "model": ("show", "convert", "share", "prune", "distill", "quantize", "export"),
     "quarantine": ("list", "release"),
@@ -39,11 +39,6 @@ def test_help_names_every_command() -> None:
     assert done.returncode == 0
     assert all(f"  {command} " in done.stdout for command in (*COMMANDS, *GROUPS))
     assert "\x1b" not in done.stdout
-
-
-def test_the_version_is_that_of_the_package() -> None:
-    done = lifelong("--version")
-    assert (done.returncode, done.stdout) == (0, f"lifelong {__version__}\n")
 
 
 @pytest.mark.parametrize("group", GROUPS)
