@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.cluster import ended_processes, is_shared, running_ray, serve_state
 from serving.config import ReplicaConfig, ReplicaSettings
+from serving.ray_metrics import RayMetrics
 from serving.serve_watch import RayLost, await_start, wait_while_running
 from wire.config import flat, nested
 
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 
 APP = "lifelong"
 KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
+
+ADDRESSES = {
+    "bus.bootstrap_servers": "LIFELONG_BUS__BOOTSTRAP_SERVERS",
+    "bus.sasl_password": "LIFELONG_BUS__SASL_PASSWORD",
+    "store.url": "LIFELONG_STORE__URL",
+}
+"""Settings that `build` takes from the environment where the args have none: passwords do not belong into a file."""
 
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 3.0
@@ -58,9 +66,13 @@ class AppReplica:
         from serving.http.connection import bounds_of
         from serving.http.listener import Listener
         from serving.replica import Replica
+        from wire import metrics
         from wire.logs import configure
 
         configure(config.logs)
+        self._ray_metrics = None if listens else RayMetrics()
+        self._metrics = ExitStack()
+        self._metrics.enter_context(metrics.served(config.metrics))
         _bind_internal_server("127.0.0.1" if listens else ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
@@ -89,12 +101,15 @@ class AppReplica:
         self._replica.check()
         if self._listener is not None:
             self._listener.check(timeout_s=self._hang_timeout_s)
+        if self._ray_metrics is not None:
+            self._ray_metrics.update()
 
     def __del__(self) -> None:
         """Is called by Serve when the replica is stopped: answers the accepted events, and ends the threads."""
         if self._listener is not None:
             self._listener.close()
         self._replica.close()
+        self._metrics.close()
 
 
 def application(config: ReplicaConfig, *, listens: bool) -> "Application":
@@ -121,10 +136,11 @@ def build(args: Mapping[str, Any]) -> "Application":
     """Builds the application for `serve run serving.app:build store.url=... bus.bootstrap_servers=...`.
 
     It serves the `args` of a Serve config file as well. Names are those of the settings, dotted or nested; the signing
-    key comes from LIFELONG_SIGNING_KEY. HTTP is served by Serve's own proxy then. Raises ValueError, which names what
-    is wrong or missing.
+    key comes from LIFELONG_SIGNING_KEY, and addresses may come from the environment, too (ADDRESSES). HTTP is served by
+    Serve's own proxy then. Raises ValueError, which names what is wrong or missing.
     """
-    settings = ReplicaSettings(**nested(flat(args)))
+    found = {name: os.environ[variable] for name, variable in ADDRESSES.items() if variable in os.environ}
+    settings = ReplicaSettings(**nested(found | flat(args)))
     config = ReplicaConfig.of(settings, signing_key=os.environ.get(KEY_VARIABLE, "").encode())
     _require_addresses(config)
     return application(config, listens=False)

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 from wire.backoff import Backoff
-from wire.config import SECTION, BusConfig, OrNone, StoreConfig, require
+from wire.config import SECTION, BusConfig, MetricsConfig, OrNone, StoreConfig, require
 from wire.logs import LogConfig, LogLevel, secrets_in
 from wire.records import MAX_EVENT_BYTES
 
@@ -209,6 +209,7 @@ class ReplicaSettings(BaseModel):
 
     bus: BusConfig = BusConfig()
     store: StoreConfig = StoreConfig()
+    metrics: MetricsConfig = MetricsConfig()
     serving: ServingConfig = ServingConfig()
 
     @property
@@ -230,6 +231,7 @@ class ReplicaConfig:
     bus: BusConfig = field(repr=False)
     store: StoreConfig = field(repr=False)
     signing_key: bytes = field(repr=False)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     logs: LogConfig = field(default_factory=LogConfig)
 
     @classmethod
@@ -241,6 +243,7 @@ class ReplicaConfig:
             serving=settings.serving,
             bus=settings.bus,
             store=settings.store,
+            metrics=settings.metrics,
             signing_key=signing_key,
             logs=replace(settings.logs, secrets=(signing_key.decode(), *settings.logs.secrets)),
         )

@@ -193,8 +193,9 @@ class Engine:
         self._last_answered = items[-1]
         self._counts.add("batches")
         self._counts.add("answers", len(answers))
-        for precision, num in Counter(answer.precision for answer in answers).items():
+        for (arm, precision), num in Counter((answer.arm, answer.precision) for answer in answers).items():
             self._counts.add(f"answers_{precision}", num)
+            self._counts.add(f"answers_by_{arm}_{precision}", num)
         for version, num in Counter(answer.weights_version for answer in answers).items():
             live.health.answered(version, num)
         return list(answers)

@@ -161,6 +161,7 @@ class Replica:
     def _report(self) -> ReplicaReport:
         """Is called by the swap's thread."""
         status = self.status()
+        latency_counts, latency_sum_ms = self._engine.level.latencies()
         return ReplicaReport(
             replica=self.name,
             revision=status.revision,
@@ -178,6 +179,8 @@ class Replica:
             health=self._swap.health,
             profile=self._profile,
             promises=self._promises(status),
+            latency_counts=latency_counts,
+            latency_sum_ms=latency_sum_ms,
         )
 
     def _promises(self, status: ReplicaStatus) -> tuple[Promise, ...]:

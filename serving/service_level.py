@@ -9,6 +9,7 @@ what the learner measured for the version and the precision that answer.
 Rejected: histograms (a minute of batches is small, and an exact percentile needs no bounds that fit the machine).
 """
 
+import bisect
 import math
 import threading
 import time
@@ -21,7 +22,7 @@ from serving.batcher import Batch, Item
 from serving.config import ServiceLevelConfig
 from serving.weights.active import ActiveVersions
 from serving.weights.precision import Choice
-from wire.records import Promise
+from wire.records import LATENCY_BOUNDS_MS, Promise
 
 WINDOW_S: Final = 60.0
 MAX_BATCHES: Final = 1_024
@@ -43,6 +44,8 @@ class ServiceLevel:
         self._clock = clock
         self._lock = threading.Lock()
         self._batches: deque[_BatchTimes] = deque(maxlen=MAX_BATCHES)
+        self._latency_counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
+        self._latency_sum_ms = 0.0
 
     def add(self, batch: Batch[Item], *, began_s: float, ended_s: float) -> None:
         """Adds a batch that was answered between these times."""
@@ -50,6 +53,14 @@ class ServiceLevel:
         waits_s = tuple(ended_s - arrived_s for arrived_s in batch.arrived_s)
         with self._lock:
             self._batches.append(_BatchTimes(ended_s, ended_s - began_s, num_tokens, waits_s))
+            for wait_s in waits_s:
+                self._latency_counts[bisect.bisect_left(LATENCY_BOUNDS_MS, 1e3 * wait_s)] += 1
+            self._latency_sum_ms += 1e3 * sum(waits_s)
+
+    def latencies(self) -> tuple[tuple[int, ...], float]:
+        """Returns how many texts took how long since the start, by LATENCY_BOUNDS_MS, and the sum in milliseconds."""
+        with self._lock:
+            return tuple(self._latency_counts), self._latency_sum_ms
 
     def promises(self, level: ServiceLevelConfig, *, accuracy: float, model_bytes: int) -> tuple[Promise, ...]:
         """Returns each limit of `level` with what was measured; nothing was where no text came within the minute."""

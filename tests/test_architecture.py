@@ -19,10 +19,11 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
 }
 
 DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders that may import it
-    "ray": ("serving/app.py", "serving/cluster.py"),
+    "ray": ("serving/app.py", "serving/cluster.py", "serving/ray_metrics.py"),
     "kafka": ("wire/bus/",),
     "redis": ("wire/store/",),
     "avalanche": ("learner/slow/avalanche/",),
+    "prometheus_client": ("wire/metrics/",),
     "river": ("evals/continual/", "learner/labels/drift.py"),
 }
 

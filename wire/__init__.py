@@ -11,6 +11,7 @@ finished     which offsets may be committed                        events    whi
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
 config, errors, clock, logs   settings, exceptions, the clock and the logging of every process
+metrics/     what Prometheus is told
 files, threads, token_bucket, backoff   atomic writes, background threads, rate limits, pauses between attempts
 recent       which names occurred recently
 

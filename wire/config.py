@@ -1,4 +1,4 @@
-"""The settings of the Kafka and Redis clients, and of the trust in labels: addresses, timeouts and bounds.
+"""The settings of the Kafka and Redis clients, of metrics, and of the trust in labels: addresses and bounds.
 
 Each section is a frozen record whose fields have type, range, default and description in one place.
 
@@ -216,3 +216,15 @@ class StoreConfig:
     """How often a watcher reads the change counter; notifications only make it read sooner."""
     report_ttl_ms: Annotated[int, Ge(1_000), Le(3_600_000)] = 10_000
     """Expiry of a report: how long it is kept after it was last written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricsConfig:
+    """Where a process tells Prometheus what it counts."""
+
+    __pydantic_config__ = SECTION
+
+    host: str = "127.0.0.1"
+    """Address that /metrics listens on."""
+    port: Annotated[int, Ge(0), Le(65_535)] = 0
+    """Port of /metrics. Each process of a machine takes the first of 64 from here on that is free. 0: no metrics."""

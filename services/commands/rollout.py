@@ -140,6 +140,7 @@ def run(context: CliContext) -> None:
     from services.commands.run import stop_signal
     from services.keys import key_bytes
     from services.stack import open_store
+    from wire import metrics
     from wire.bus import Bus
     from wire.receipts import Receipts
 
@@ -160,7 +161,8 @@ def run(context: CliContext) -> None:
             )
             return Judge(bus, decider, niceness=settings.rollout.niceness)
 
-        Controller(store, open_judge, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
+        with metrics.served(settings.metrics):
+            Controller(store, open_judge, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
 
 
 @contextmanager

@@ -64,17 +64,19 @@ def learn(context: CliContext) -> None:
 
     settings = context.attached()
     from learner.process import run
+    from wire import metrics
 
     require_strategy(settings)
-    code = run(
-        settings.learner,
-        bus_config=settings.bus,
-        store_config=settings.store,
-        signing_key=key_bytes(settings),
-        encoder=settings.encoder,
-        max_tokens=settings.serving.max_tokens,
-        stop=stop_signal(),
-    )
+    with metrics.served(settings.metrics):
+        code = run(
+            settings.learner,
+            bus_config=settings.bus,
+            store_config=settings.store,
+            signing_key=key_bytes(settings),
+            encoder=settings.encoder,
+            max_tokens=settings.serving.max_tokens,
+            stop=stop_signal(),
+        )
     raise typer.Exit(code)
 
 

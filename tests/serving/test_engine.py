@@ -161,6 +161,8 @@ def test_a_full_queue_browns_out_and_an_empty_one_does_not(
         "answers": 6_000,
         "answers_int4": num_int4,
         "answers_int8": num_int8,
+        "answers_by_stable_int4": num_int4,
+        "answers_by_stable_int8": num_int8,
         "brown_outs": 1,
         "browning_out": 0,
     }

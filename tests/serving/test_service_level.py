@@ -5,7 +5,7 @@ import pytest
 from serving.batcher import Batch, Item
 from serving.config import ServiceLevelConfig
 from serving.service_level import MAX_BATCHES, WINDOW_S, ServiceLevel
-from wire.records import Event, Promise
+from wire.records import LATENCY_BOUNDS_MS, Event, Promise
 
 ALL = ServiceLevelConfig(p99_ms=150, answers_per_s=30, tokens_per_s=100, accuracy=0.88, model_mb=11.3)
 
@@ -52,3 +52,13 @@ def test_the_memory_is_bounded() -> None:
     for place in range(MAX_BATCHES + 1):
         level.add(batch(0.0), began_s=0.0, ended_s=0.5 if place else 0.9)
     assert promises(level)["p99_ms"].value == pytest.approx(500)
+
+
+def test_latencies_are_counted_since_the_start_also_those_beyond_the_last_bound() -> None:
+    level = ServiceLevel(clock=lambda: 1_000.0)
+    level.add(batch(9.997, 9.0), began_s=10.0, ended_s=10.0)
+    level.add(batch(0.0), began_s=10.0, ended_s=10.0)
+    counts, sum_ms = level.latencies()
+    assert [counts[LATENCY_BOUNDS_MS.index(bound_ms)] for bound_ms in (1, 2, 5, 1_000)] == [0, 0, 1, 1]
+    assert counts[-1] == 1
+    assert sum_ms == pytest.approx(11_003)

@@ -150,6 +150,8 @@ SAMPLES: dict[str, Record] = {
         health=(VersionHealth(version=12, answers=100, errors=1, timed=20, slow=2),),
         profile="base",
         promises=(Promise(name="p99_ms", limit=150.0, is_ceiling=True, value=12.5),),
+        latency_counts=(0, 0, 0, 80, 20, 0, 0, 0, 0, 0, 0, 0, 0),
+        latency_sum_ms=1_250.0,
     ),
     "learner_report.v1": LearnerReport(
         learner="l1",

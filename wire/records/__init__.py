@@ -33,6 +33,7 @@ from wire.records.plans import (
 )
 from wire.records.record import ArmName, Record, key_name
 from wire.records.reports import (
+    LATENCY_BOUNDS_MS,
     TOLERATED_SLOWDOWN,
     ControllerReport,
     Drift,
@@ -77,6 +78,7 @@ from wire.records.weights import (
 __all__ = [
     "ADDITIVE",
     "CANDIDATE",
+    "LATENCY_BOUNDS_MS",
     "MAX_EVENT_BYTES",
     "MAX_NEW_CLASSES",
     "MAX_TEXT_CHARS",

@@ -14,6 +14,10 @@ TOLERATED_SLOWDOWN: Final = 1.25
 """A forward is slow if it took longer than this multiple of the median of the stable version's."""
 
 
+LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+"""Upper ends of the classes in which a replica counts latencies; there is one more, for what took longer."""
+
+
 class VersionHealth(Record, frozen=True, kw_only=True):
     """How a version does on one replica, since it answers there.
 
@@ -58,7 +62,9 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     `damaged` are the digests of blobs that versions in force need and that are missing or corrupt: a process that has
     their bytes may write them again. `stand_in` is the version that answers in place of the plan's stable one where
     this replica cannot load that (0: it serves the stable version). `health` has the versions that answer. `profile`
-    is that of its settings ("": none), and `promises` are what it is held to.
+    is that of its settings ("": none), and `promises` are what it is held to. `latency_counts` counts answers by the
+    time from the queue to the answer, in the classes of LATENCY_BOUNDS_MS and beyond; `latency_sum_ms` is the sum of
+    these times.
     """
 
     replica: str
@@ -77,6 +83,8 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     health: tuple[VersionHealth, ...] = ()
     profile: str = ""
     promises: tuple[Promise, ...] = ()
+    latency_counts: tuple[int, ...] = ()
+    latency_sum_ms: float = 0.0
 
 
 class Drift(Record, frozen=True, kw_only=True):

@@ -3,15 +3,16 @@
     replica -> SET report:<replica> with an expiry, and its name in a sorted set -> replicas(): those not expired
     learner, controller -> SET learner, SET controller with an expiry -> learner(), controller()
 
-A report that cannot be read (written by a later program, or damaged) is skipped and counted, so that it does not hide
-the others. There is no script, so the Redis account of a replica needs no permission for scripts. Rejected: KEYS and
-SCAN (both visit every blob).
+A report that is written is also what this process tells Prometheus (`wire/metrics/`). One that cannot be read (written
+by a later program, or damaged) is skipped and counted, so that it does not hide the others. There is no script, so the
+Redis account of a replica needs no permission for scripts. Rejected: KEYS and SCAN (both visit every blob).
 """
 
 from typing import TypeVar
 
+from wire import metrics
 from wire.errors import UnknownFormat
-from wire.records import ControllerReport, LearnerReport, Record, ReplicaReport
+from wire.records import ControllerReport, LearnerReport, ReplicaReport
 from wire.store import keys, signed
 from wire.store.server import Server
 
@@ -33,6 +34,7 @@ class Reports:
 
         A failed write is not repeated: the next report is newer.
         """
+        metrics.take(report)
         names = self._server.key(keys.REPORTS)
         key = self._server.key(keys.REPORT, report.replica)
         ttl_ms = self._server.config.report_ttl_ms
@@ -69,7 +71,8 @@ class Reports:
         """Returns the controller's report; None where it has expired."""
         return self._decoded(self._server.ask("GET", self._server.key(keys.CONTROLLER)), ControllerReport)
 
-    def _set(self, name: str, report: Record) -> None:
+    def _set(self, name: str, report: LearnerReport | ControllerReport) -> None:
+        metrics.take(report)
         ttl_ms = self._server.config.report_ttl_ms
         self._server.ask_once([("SET", self._server.key(name), signed.encode(report), "PX", ttl_ms)])
 

@@ -1,6 +1,7 @@
 """Reports of earlier programs are read."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -13,6 +14,9 @@ from wire.records import (
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+
+BEFORE_LATENCY: dict[str, Any] = {"latency_counts": (), "latency_sum_ms": 0.0}
+BEFORE_PROMISES: dict[str, Any] = {"profile": "", "promises": (), **BEFORE_LATENCY}
 
 
 def test_the_controllers_report_from_before_it_said_what_it_waits_for_is_read() -> None:
@@ -30,7 +34,7 @@ def test_the_controllers_report_from_before_the_rates_of_labels_is_read() -> Non
 def test_the_report_from_before_stand_ins_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_stand_in.json").read_bytes(), type=ReplicaReport)
     assert old == msgspec.structs.replace(
-        SAMPLES["replica_report.v1"], damaged=(), stand_in=0, health=(), profile="", promises=()
+        SAMPLES["replica_report.v1"], damaged=(), stand_in=0, health=(), **BEFORE_PROMISES
     )
 
 
@@ -41,7 +45,12 @@ def test_the_report_from_before_the_durable_version_is_read() -> None:
 
 def test_the_report_from_before_promises_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_promises.json").read_bytes(), type=ReplicaReport)
-    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], profile="", promises=())
+    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], **BEFORE_PROMISES)
+
+
+def test_the_report_from_before_latencies_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_latency.json").read_bytes(), type=ReplicaReport)
+    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], **BEFORE_LATENCY)
 
 
 def test_a_promise_is_kept_below_a_ceiling_and_above_any_other_limit() -> None:

@@ -1,0 +1,58 @@
+"""A scrape over HTTP: what Prometheus's own parser reads of it, and which port it is on."""
+
+import socket
+from contextlib import closing
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.wire.metrics.test_samples import REPLICA_REPORT
+from tests.wire.stored_samples import SAMPLES
+from wire import metrics
+from wire.config import MetricsConfig
+from wire.metrics.catalogue import METRICS
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def scraped(port: int) -> dict[tuple[str, ...], float]:
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    found: dict[tuple[str, ...], float] = {}
+    for family in text_string_to_metric_families(text):
+        found |= {(sample.name, *sample.labels.values()): sample.value for sample in family.samples}
+    return found
+
+
+def test_the_last_report_is_told_with_its_histogram() -> None:
+    report = SAMPLES["replica_report.v1"]
+    metrics.take(REPLICA_REPORT)
+    with metrics.served(MetricsConfig(port=free_port())) as port:
+        before = scraped(port)
+        metrics.take(report)
+        found = scraped(port)
+    assert before["lifelong_answers_total", "stand-in", "int8"] == 5
+    assert ("lifelong_latency_seconds_count",) not in before
+    assert found["lifelong_latency_seconds_bucket", "0.01"] == 80
+    assert found["lifelong_latency_seconds_bucket", "+Inf"] == 100
+    assert found["lifelong_latency_seconds_sum",] == 1.25
+    ours = {name for name, *_ in found if name.startswith("lifelong_") and "latency" not in name}
+    assert ours <= METRICS.keys()
+    assert "process_resident_memory_bytes" in {name for name, *_ in found}
+
+
+def test_processes_of_one_machine_take_one_port_after_the_other() -> None:
+    config = MetricsConfig(port=free_port())
+    with metrics.served(config) as first, metrics.served(config) as second:
+        assert first == config.port
+        assert first < second < first + 64
+        assert scraped(second).keys() == scraped(first).keys()
+
+
+def test_without_a_port_nothing_listens() -> None:
+    with metrics.served(MetricsConfig()) as port:
+        assert port == 0

@@ -1,0 +1,125 @@
+"""Serves the metrics of one process at /metrics.
+
+    take(report) ... GET /metrics -> collect -> the text of Prometheus
+
+It is off unless `metrics.port` is set. Several processes of one machine have the same settings, so each listens on the
+first port from there on that is free. What is told is the last report that the process has made for the store, and when
+that was; so a scrape costs the loops of the process nothing.
+
+Rejected: Prometheus's own counters, incremented where something happens (the reports count the same already), and one
+process that serves the reports of all from the store (where the store is away, nobody would see anything). There is one
+exporter in a process, as there is one of Prometheus's registries: passing it on would pass through every constructor.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from wire.config import MetricsConfig
+from wire.metrics.catalogue import METRICS, Metric
+from wire.metrics.samples import AnyReport, MetricValue, samples_of
+from wire.records import LATENCY_BOUNDS_MS, ReplicaReport
+
+MAX_PORTS = 64
+"""How many ports are tried, from `metrics.port` on."""
+
+LATENCY = "lifelong_latency_seconds"
+
+log = structlog.get_logger("metrics")
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+
+class _Exporter(Collector):
+    """The last report of this process. Any thread may call `take` and `collect`."""
+
+    def __init__(self) -> None:
+        self._report: AnyReport | None = None
+
+    def take(self, report: AnyReport) -> None:
+        """Takes a report, which is told from now on."""
+        self._report = report
+
+    def samples(self) -> dict[Metric, list[MetricValue]]:
+        """Returns what the report says, by metric; without the histogram."""
+        found: dict[Metric, list[MetricValue]] = {}
+        for sample in samples_of(self._report) if self._report else ():
+            found.setdefault(METRICS[sample.name], []).append(sample)
+        return found
+
+    def collect(self) -> Iterator[Family]:
+        """Is called by Prometheus's client for each scrape."""
+        report = self._report
+        for metric, samples in self.samples().items():
+            family = _family(metric)
+            for sample in samples:
+                family.add_metric(sample.labels, sample.value)
+            yield family
+        if isinstance(report, ReplicaReport) and report.latency_counts:
+            yield _histogram(report)
+
+
+def _family(metric: Metric) -> Any:
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    return kind(metric.name, metric.help, labels=metric.labels)
+
+
+def _histogram(report: ReplicaReport) -> HistogramMetricFamily:
+    """Returns the latencies, as Prometheus counts them: each bucket has what is in those below it, too."""
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    bounds = [*(f"{1e-3 * bound_ms:g}" for bound_ms in LATENCY_BOUNDS_MS), "+Inf"]
+    for bound, count in zip(bounds, report.latency_counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return HistogramMetricFamily(
+        LATENCY, METRICS[LATENCY].help, buckets=buckets, sum_value=1e-3 * report.latency_sum_ms
+    )
+
+
+_exporter = _Exporter()
+
+
+def take(report: AnyReport) -> None:
+    """Takes the newest report of this process, which is told from now on. Any thread may call it."""
+    _exporter.take(report)
+
+
+def latest() -> dict[Metric, list[MetricValue]]:
+    """Returns what is told now, by metric; without the histogram."""
+    return _exporter.samples()
+
+
+@contextmanager
+def served(config: MetricsConfig) -> Iterator[int]:
+    """Serves /metrics while the block runs, and yields the port (0: none was wanted). Raises OSError: none is free."""
+    if not config.port:
+        yield 0
+        return
+    registry = CollectorRegistry()
+    registry.register(_exporter)
+    ProcessCollector(registry=registry)
+    server, thread = _listen(config, registry)
+    log.info("metrics", host=config.host, port=server.server_port)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _listen(config: MetricsConfig, registry: CollectorRegistry) -> Any:
+    for port in range(config.port, min(config.port + MAX_PORTS, 65_536)):
+        try:
+            return start_http_server(port, config.host, registry)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, f"metrics.port: none of the {MAX_PORTS} ports from {config.port} on is free")
