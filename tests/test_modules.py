@@ -76,7 +76,7 @@ DECIDES = (
 )
 """What makes a function logic: it decides something, or repeats it."""
 
-OF_THE_WHOLE = ("docs", "flow", "scripts", "lifelong")
+OF_THE_WHOLE = ("docker", "docs", "flow", "scripts", "lifelong")
 """Folders of tests that are about no single module."""
 
 

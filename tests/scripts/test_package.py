@@ -60,7 +60,7 @@ def test_the_source_distribution_has_what_builds_and_tests_it(wheel: Path) -> No
     (archive,) = wheel.parent.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         files = {name.partition("/")[2] for name in tar.getnames()}
-    wanted = {"LICENSE", "NOTICE", "Makefile", "tests/conftest.py", "scripts/hatch_build.py"}
+    wanted = {"LICENSE", "NOTICE", "Makefile", "docker/compose.yaml", "tests/conftest.py", "scripts/hatch_build.py"}
     assert wanted | {C_SOURCE} <= files
     assert not [name for name in files if name.endswith(".so")]
 

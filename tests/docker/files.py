@@ -1,0 +1,64 @@
+"""Reads the files of docker/ as an engine would: what it would start, with which environment."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from services.versions import ROOT
+
+DOCKER = ROOT / "docker"
+SECRETS = {"LIFELONG_SIGNING_KEY": "s" * 16, "REDIS_PASSWORD": "p" * 16}
+
+VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::\?([^}]*))?\}")
+
+
+class MissingSecret(ValueError):
+    """A variable that a file requires is not set."""
+
+
+def compose(environ: Mapping[str, str] = SECRETS) -> dict[str, Any]:
+    """Returns compose.yaml with its variables filled in. Raises MissingSecret with the name of one that is not set."""
+
+    def value(match: re.Match[str]) -> str:
+        if match.group() == "$$":
+            return "$"
+        name, why = match.groups()
+        if not environ.get(name):
+            raise MissingSecret(f"{name}: {why}")
+        return environ[name]
+
+    lines = (DOCKER / "compose.yaml").read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    found: dict[str, Any] = yaml.safe_load(VARIABLE.sub(value, text))
+    return found
+
+
+def services() -> dict[str, dict[str, Any]]:
+    """Returns the services of compose.yaml that run our image."""
+    return {name: each for name, each in compose()["services"].items() if each["image"].startswith("lifelong:")}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Returns the instructions of the Dockerfile, each with its arguments."""
+    lines = [line for line in (DOCKER / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    words = [line.split(maxsplit=1) for line in joined.splitlines() if line]
+    return [(word, rest.strip()) for word, rest in words]
+
+
+def image_environment() -> dict[str, str]:
+    """Returns our settings that the image has in its environment."""
+    words: list[str] = []
+    for instruction, arguments in instructions():
+        if instruction == "ENV":
+            words += shlex.split(arguments)
+    variables = dict(word.split("=", 1) for word in words)
+    return {name: value for name, value in variables.items() if name.startswith("LIFELONG_")}
+
+
+def manifests(name: str) -> list[dict[str, Any]]:
+    """Returns what is in a file of kubernetes/."""
+    return [*yaml.safe_load_all((DOCKER / "kubernetes" / name).read_text())]
