@@ -40,6 +40,6 @@ class RayMetrics:
         from ray.serve.metrics import Counter, Gauge
 
         if metric not in self._made:
-            kind = Counter if metric.kind == "counter" else Gauge
+            kind: Any = Counter if metric.kind == "counter" else Gauge  # their stubs know of one label only
             self._made[metric] = kind(metric.name, metric.help, metric.labels)
         return self._made[metric]

@@ -11,6 +11,7 @@ from tests.wire.stored_samples import SAMPLES
 from wire import metrics
 from wire.config import MetricsConfig
 from wire.metrics.catalogue import METRICS
+from wire.records import ReplicaReport
 
 
 def free_port() -> int:
@@ -30,6 +31,7 @@ def scraped(port: int) -> dict[tuple[str, ...], float]:
 
 def test_the_last_report_is_told_with_its_histogram() -> None:
     report = SAMPLES["replica_report.v1"]
+    assert isinstance(report, ReplicaReport)
     metrics.take(REPLICA_REPORT)
     with metrics.served(MetricsConfig(port=free_port())) as port:
         before = scraped(port)
