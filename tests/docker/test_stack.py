@@ -2,7 +2,8 @@
 
     compose.yaml, Dockerfile --addresses and folders of this test--> processes --> an event, a label, weights, metrics
 
-Names of other containers become addresses of this machine, and volumes folders; nothing else is changed.
+Names of other containers become addresses of this machine, which alone may connect, and volumes folders; nothing else
+is changed.
 """
 
 import os
@@ -51,6 +52,7 @@ class Stack:
             "localhost:9093": at["controller"],
             "kafka:9092": at["kafka"],
             "redis:6379": at["redis"],
+            "0.0.0.0": "127.0.0.1",
             "127.0.0.1:8000": at["http"],
             "127.0.0.1:9464": at["metrics"],
             "/var/lib/": f"{self._folder / name}/",
