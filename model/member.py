@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ class _Description:
 
     name: str
     scheme: str
+    digest: str
     num_bytes: int
     parts: tuple[PartSpec, ...]
 
@@ -112,7 +114,7 @@ def _verified(tensor: QTensor) -> QTensor:
         specs = tensor.specs
     except KeyError as error:
         raise WrongShape(f"{tensor.name}: no scheme {tensor.scheme!r} with a part {error}") from error
-    return from_blob(_Description(tensor.name, tensor.scheme, len(blob), specs), blob)
+    return from_blob(_Description(tensor.name, tensor.scheme, sha256(blob).hexdigest(), len(blob), specs), blob)
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:

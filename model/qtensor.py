@@ -82,6 +82,8 @@ class TensorDescription(Protocol):
     @property
     def scheme(self) -> str: ...
     @property
+    def digest(self) -> str: ...
+    @property
     def num_bytes(self) -> int: ...
     @property
     def parts(self) -> Sequence[PartDescription]: ...
@@ -107,11 +109,14 @@ class QTensor:
     `vectors` has what a layer has besides its matrices, in F32: norm1 and norm2 [2, D], gain over bias, a bias for each
     matrix, and in_scale for those it owns whose inputs are scaled. In manifests of format 3 the parts bias and in_scale
     of a matrix of the encoder are among those vectors.
+
+    `digest` is that of its bytes, if it was read from such: equal ones are packed once (`model.forward.native`).
     """
 
     name: str
     scheme: str
     parts: Mapping[str, Tensor]
+    digest: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -171,7 +176,7 @@ def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
         raise BadBlob(f"{entry.name}: not safetensors: {error}") from error
     _check_parts(entry, parts)
     check_finite(entry.name, parts)
-    tensor = QTensor(entry.name, entry.scheme, parts)
+    tensor = QTensor(entry.name, entry.scheme, parts, entry.digest)
     if entry.scheme not in (FP32, VECTORS):
         _check_integers(tensor)
     return tensor

@@ -13,7 +13,6 @@ Rejected: a tensor for each vector (their headers would be as large as they are)
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -30,7 +29,7 @@ def part_with(matrix: MatrixPlan, stored: QTensor) -> tuple[QTensor, dict[str, T
     """Returns the matrix without its vectors, and these by their names in the layer."""
     kept = {name: part for name, part in stored.parts.items() if name not in VECTOR_PARTS}
     vectors = {f"{matrix.part}.{name}": stored.parts[name] for name in VECTOR_PARTS if name in stored.parts}
-    return replace(stored, parts=kept), vectors
+    return QTensor(stored.name, stored.scheme, kept), vectors
 
 
 def vectors_tensor(block: BlockPlan, parts: Mapping[str, Tensor]) -> QTensor:
@@ -42,9 +41,9 @@ def vectors_tensor(block: BlockPlan, parts: Mapping[str, Tensor]) -> QTensor:
 
 def matrix_of(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> QTensor:
     """Returns a matrix as its layer uses it: the shared integers, their in_scale, and the bias of the layer."""
-    parts = dict(tensors[matrix.name].parts)
-    parts["bias"] = _vectors(tensors, matrix.path)[f"{matrix.part}.bias"]
-    return replace(tensors[matrix.name], parts=parts | _in_scale(tensors, matrix))
+    stored = tensors[matrix.name]
+    bias_N = _vectors(tensors, matrix.path)[f"{matrix.part}.bias"]
+    return QTensor(stored.name, stored.scheme, {**stored.parts, "bias": bias_N, **_in_scale(tensors, matrix)})
 
 
 def lora_of(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> tuple[QTensor, QTensor] | None:
@@ -52,7 +51,7 @@ def lora_of(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> tuple[QTensor
     if not matrix.lora:
         return None
     first, second = (tensors[name] for name in matrix.lora)
-    return replace(first, parts={**first.parts, **_in_scale(tensors, matrix)}), second
+    return QTensor(first.name, first.scheme, {**first.parts, **_in_scale(tensors, matrix)}), second
 
 
 def norm_of(tensors: Mapping[str, QTensor], name: str) -> Tensor:
@@ -110,6 +109,10 @@ def _in_scale(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> dict[str, T
     return {"in_scale": parts[name]} if name in parts else {}
 
 
+def vectors_of(name: str) -> str:
+    """Returns the name of the vectors of the layer to which `name` belongs."""
+    return f"layers.{layer_of(name)}.vectors"
+
+
 def _vectors(tensors: Mapping[str, QTensor], name: str) -> Mapping[str, Tensor]:
-    """Returns the vectors of the layer to which `name` belongs."""
-    return tensors[f"layers.{layer_of(name)}.vectors"].parts
+    return tensors[vectors_of(name)].parts

@@ -72,21 +72,23 @@ class Encoder:
         *,
         pools_first: bool = False,
         unit: bool = True,
+        placed: Sequence[Tensor] = (),
     ) -> None:
         """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty.
 
         The vector of a sequence is the mean of its rows or, with `pools_first`, the first; `unit` makes its length 1.
+        `placed` are packed matrices among those of `blocks` that another encoder has in its `blocks`: they are shared.
         """
         self._num_words = len(embedding.word_VE)
         self._width = embedding.width
         self._num_positions = embedding.num_positions
         for block in blocks:
             block.check_matrices(self._width)
-        blocks = contiguous(blocks)
-        records = [block.native(self._width) for block in blocks]
+        self.blocks = contiguous(blocks, placed)
+        records = [block.native(self._width) for block in self.blocks]
         rotary = embedding.rotary
-        rotations = rotary.native(block.shape.head_width for block in blocks) if rotary else binding.Rotations()
-        self._owned = (embedding, blocks)  # keeps alive the tensors whose addresses the records hold
+        rotations = rotary.native(block.shape.head_width for block in self.blocks) if rotary else binding.Rotations()
+        self._embedding = embedding  # as `blocks`, keeps alive the tensors whose addresses the records hold
         self._record = binding.NativeEncoder(
             self._width,
             len(records),

@@ -3,7 +3,7 @@
     BlockWeights --contiguous--> BlockWeights in one allocation --checked, addresses--> binding.NativeBlock
 
 All matrices are copied into one allocation, in the order in which they are read, so that a kernel prefetches the matrix
-that comes next. A matrix that several blocks share is held once.
+that comes next. A matrix that several blocks share is held once, and one that another encoder has placed stays there.
 
 Rejected: the bias outside of every packed matrix (a short text would wait for one more piece of memory for each), and a
 low-rank addition merged into a copy of its matrix (each block would hold that copy).
@@ -165,14 +165,19 @@ class BlockWeights:
         )
 
 
-def contiguous(blocks: Sequence[BlockWeights]) -> list[BlockWeights]:
-    """Returns the blocks with their matrices in one allocation, in order; a tensor that occurs twice is there once."""
+def contiguous(blocks: Sequence[BlockWeights], placed: Sequence[Tensor] = ()) -> list[BlockWeights]:
+    """Returns the blocks with their matrices in one allocation, in order; a tensor that occurs twice is there once.
+
+    Those of `placed` stay where they are.
+    """
+    views = {tensor.data_ptr(): tensor for tensor in placed}
     distinct: dict[int, Tensor] = {}
     for matrix in itertools.chain.from_iterable(block.matrices for block in blocks):
-        distinct |= {tensor.data_ptr(): tensor for tensor in matrix.tensors}
-    lengths = [len(tensor) for tensor in distinct.values()]
-    memory = torch.cat(list(distinct.values()), out=huge_page_tensor(sum(lengths)))
-    views = dict(zip(distinct, torch.split(memory, lengths), strict=True))
+        distinct |= {each.data_ptr(): each for each in matrix.tensors if each.data_ptr() not in views}
+    if distinct:
+        lengths = [len(tensor) for tensor in distinct.values()]
+        memory = torch.cat(list(distinct.values()), out=huge_page_tensor(sum(lengths)))
+        views |= zip(distinct, torch.split(memory, lengths), strict=True)
     copied: list[BlockWeights] = []
     for block in blocks:
         qkv, out, up, down = (matrix.placed(views) for matrix in block.matrices)

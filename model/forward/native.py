@@ -1,7 +1,16 @@
-"""The quantized encoder as one call into our own C."""
+"""The quantized encoder as one call into our own C.
 
-from collections.abc import Callable, Mapping
+Matrices are packed once for all encoders of a process: a version that trained the top blocks, or has another structure
+above them, uses the packed matrices of the blocks that it has in common with a version that is there already. They stay
+as long as an encoder uses one of those that were placed with them.
+
+Rejected: a cache that keeps packed matrices by itself (it would need a bound, and somebody who clears it).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
+from typing import Final, TypeAlias
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -19,7 +28,13 @@ from model.forward import stored
 from model.plan import BlockPlan, MatrixPlan, plan_of
 from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch
-from model.vectors import lora_of, matrix_of
+from model.vectors import lora_of, matrix_of, vectors_of
+
+PackedKey: TypeAlias = tuple[str, str, bool]
+"""The digests of a matrix and of the vectors that its bias is from ("": none), and whether it is packed as INT4."""
+
+_placed: Final = WeakValueDictionary[PackedKey, Tensor]()
+"""The packed matrices of all encoders in use."""
 
 
 def why_not(config: StrataConfig) -> list[str]:
@@ -43,13 +58,13 @@ class NativeForward:
         self.name = "native"
         self.arithmetic = native.identity()
         plan = plan_of(config)
-        packed = {bank.name: _packed(matrix_of(tensors, bank), precision) for bank in plan.banks}
+        packer = _Packer(tensors, precision)
         expand = plan.embedding.expand
         embedding = stored.embedding(config, tensors, expand=_int8(tensors[expand.name]) if expand else None)
         readers = [block.qkv for block in plan.blocks[1:]]
         blocks: list[encoder.BlockWeights] = []
         for block, reader in zip_longest(plan.blocks, readers):
-            matrices = {matrix.part: _matrix(tensors, matrix, packed[matrix.name]) for matrix in block.matrices}
+            matrices = {matrix.part: packer.weights_of(matrix) for matrix in block.matrices}
             blocks.append(
                 encoder.BlockWeights(
                     shape=_shape(block),
@@ -58,7 +73,14 @@ class NativeForward:
                     **matrices,
                 )
             )
-        self._encoder = encoder.Encoder(embedding, blocks, pools_first=config.pooling == "cls", unit=config.normalize)
+        self._encoder = encoder.Encoder(
+            embedding,
+            blocks,
+            pools_first=config.pooling == "cls",
+            unit=config.normalize,
+            placed=packer.found,
+        )
+        packer.share(blocks, self._encoder.blocks)
 
     def encode(self, batch: RaggedBatch) -> Tensor:
         return _run(self._encoder.encode, batch, rows=batch.layout.order)
@@ -67,18 +89,59 @@ class NativeForward:
         return _run(self._encoder.tokens, batch, layers=layers)
 
 
+class _Packer:
+    """Packs the matrices of one encoder, but for those that another one has placed, which are in `found`."""
+
+    def __init__(self, tensors: Mapping[str, QTensor], precision: str) -> None:
+        self.found: list[Tensor] = []
+        self._tensors = tensors
+        self._precision = precision
+        self._banks: dict[str, Tensor] = {}
+        self._keys: dict[int, PackedKey] = {}  # by address
+
+    def weights_of(self, matrix: MatrixPlan) -> encoder.MatrixWeights:
+        """Returns a matrix as its layer uses it: the weight that its bank packed with a bias, and what is the layer's.
+
+        The layers come from the lowest on.
+        """
+        whole = matrix_of(self._tensors, matrix)
+        if matrix.is_first:
+            vectors = self._tensors[vectors_of(matrix.path)]
+            self._banks[matrix.name] = self._packed(self._tensors[matrix.name], vectors.digest, whole)
+        lora = lora_of(self._tensors, matrix)
+        pair = None
+        if lora is not None:
+            a, b = (self._packed(self._tensors[each.name], "", each) for each in lora)
+            pair = (a, b)
+        return encoder.MatrixWeights(self._banks[matrix.name], None if matrix.is_first else whole.bias, pair)
+
+    def share(self, packed: Sequence[encoder.BlockWeights], placed: Sequence[encoder.BlockWeights]) -> None:
+        """Lets later encoders find what this one has placed."""
+        for before, after in zip(_tensors_of(packed), _tensors_of(placed), strict=True):
+            if before.data_ptr() in self._keys:
+                _placed[self._keys[before.data_ptr()]] = after
+
+    def _packed(self, stored: QTensor, vectors: str, whole: QTensor) -> Tensor:
+        """Returns `whole`, which is `stored` with a bias, packed; a matrix without INT4 weights is INT8 in both."""
+        is_int4 = self._precision == "int4" and stored.scheme != W8C
+        key = (stored.digest, vectors, is_int4)
+        found = _placed.get(key) if stored.digest else None
+        if found is not None:
+            self.found.append(found)
+            return found
+        packed = _int4(whole) if is_int4 else _int8(whole)
+        if stored.digest:
+            self._keys[packed.data_ptr()] = key
+        return packed
+
+
+def _tensors_of(blocks: Sequence[encoder.BlockWeights]) -> list[Tensor]:
+    """Returns all packed tensors, in the order in which the kernels read them."""
+    return [tensor for block in blocks for matrix in block.matrices for tensor in matrix.tensors]
+
+
 def _shape(block: BlockPlan) -> encoder.BlockShape:
     return encoder.BlockShape(block.heads, block.kv_heads, block.head_width, block.inner, block.masked_spans)
-
-
-def _matrix(tensors: Mapping[str, QTensor], matrix: MatrixPlan, packed: Tensor) -> encoder.MatrixWeights:
-    """Returns a matrix as its layer uses it: the weight that its bank packed with a bias, and what is the layer's."""
-    bias_N = None if matrix.is_first else matrix_of(tensors, matrix).bias
-    return encoder.MatrixWeights(packed, bias_N, _pair(lora_of(tensors, matrix)))
-
-
-def _pair(lora: tuple[QTensor, QTensor] | None) -> tuple[Tensor, Tensor] | None:
-    return None if lora is None else (_int8(lora[0]), _int8(lora[1]))
 
 
 def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> Tensor:
@@ -86,11 +149,6 @@ def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> T
         return run(batch.ids_T, batch.offsets, threads=torch.get_num_threads(), **options)
     except ValueError as error:  # the native encoder checks the tokens; a second check would cost more than the rest
         raise BadTokens(str(error)) from error
-
-
-def _packed(tensor: QTensor, precision: str) -> Tensor:
-    """Packs a matrix for a precision; one without INT4 weights inside is INT8 in both."""
-    return _int8(tensor) if precision == "int8" or tensor.scheme == W8C else _int4(tensor)
 
 
 def _int8(tensor: QTensor) -> Tensor:

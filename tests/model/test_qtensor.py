@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import pytest
 import safetensors.torch
@@ -22,12 +23,13 @@ class Entry:
 
     name: str
     scheme: str
+    digest: str
     num_bytes: int
     parts: tuple[PartSpec, ...]
 
 
 def entry_of(tensor: QTensor, blob: bytes) -> Entry:
-    return Entry(tensor.name, tensor.scheme, len(blob), tensor.specs)
+    return Entry(tensor.name, tensor.scheme, sha256(blob).hexdigest(), len(blob), tensor.specs)
 
 
 def matrix(num_out: int, num_in: int, *, seed: int = 0) -> Tensor:

@@ -1,5 +1,6 @@
 """The native forward against torch's: every instruction set, both precisions, every layer."""
 
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -13,11 +14,14 @@ from model.config import LayerSpec, StrataConfig
 from model.forward import forward_of
 from model.forward.library import LibraryForward
 from model.forward.native import NativeForward, why_not
+from model.plan import layer_of
+from model.qtensor import QTensor, from_blob
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from tests.model.small_encoder import FAMILY, SMALL, TOPK, small_strata
+from tests.model.test_qtensor import entry_of
 
 TENSORS = encoder_tensors(small_strata())
 BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(range(17))])
@@ -130,3 +134,49 @@ def test_a_family_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, family: str,
         assert torch.isfinite(forward.encode(BATCH)).all()
     finally:
         dispatch.forced.cache_clear()
+
+
+def read_back(config: StrataConfig, *, seed: int = 0) -> dict[str, QTensor]:
+    """The tensors of an encoder as they are read from bytes, with their digests."""
+    stored = encoder_tensors(small_strata(config, seed=seed))
+    blobs = {name: tensor.to_blob() for name, tensor in stored.items()}
+    return {name: from_blob(entry_of(tensor, blobs[name]), blobs[name]) for name, tensor in stored.items()}
+
+
+def addresses(forward: NativeForward) -> list[int]:
+    return [matrix.packed.data_ptr() for block in forward._encoder.blocks for matrix in block.matrices]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_encoders_with_equal_blocks_share_their_packed_memory(precision: str) -> None:
+    old = read_back(SMALL)
+    top = read_back(SMALL, seed=1)
+    new = {name: top[name] if layer_of(name) == SMALL.n_layers - 1 else tensor for name, tensor in old.items()}
+    first = NativeForward(SMALL, old, precision)
+    alone = NativeForward(SMALL, {name: replace(each, digest="") for name, each in new.items()}, precision)
+    alone_BD = alone.encode(BATCH)
+    second = NativeForward(SMALL, new, precision)
+    num_frozen = 4 * (SMALL.n_layers - 1)
+    assert addresses(first)[:num_frozen] == addresses(second)[:num_frozen]
+    assert not set(addresses(first)[num_frozen:]) & set(addresses(second)[num_frozen:])
+    assert torch.equal(second.encode(BATCH), alone_BD)
+    del first
+    assert torch.equal(second.encode(BATCH), alone_BD)
+    assert addresses(NativeForward(SMALL, new, precision)) == addresses(second)
+
+
+def test_packed_matrices_go_with_the_last_encoder_that_uses_them() -> None:
+    forward = NativeForward(SMALL, read_back(SMALL, seed=5), "int8")
+    held = weakref.ref(forward._encoder.blocks[0].qkv.packed)
+    assert held() is not None
+    del forward
+    assert held() is None
+
+
+def test_a_matrix_with_another_bias_is_packed_by_itself() -> None:
+    old = read_back(SMALL)
+    vectors = old["layers.0.vectors"]
+    parts = {name: part + 1 if name == "qkv.bias" else part for name, part in vectors.parts.items()}
+    new = {**old, "layers.0.vectors": replace(vectors, parts=parts, digest="another")}
+    first = NativeForward(SMALL, old, "int8")
+    assert not set(addresses(first)[:4]) & set(addresses(NativeForward(SMALL, new, "int8"))[:4])
