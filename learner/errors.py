@@ -28,5 +28,13 @@ class BaseRefused(LearnerError):
     """A base solution and the rows before it give different weights: labels were lost, or counted twice."""
 
 
+class OfferRefused(LearnerError):
+    """An encoder that was offered cannot be taken into use. `may_retry`: it may be possible later."""
+
+    def __init__(self, message: str, *, may_retry: bool = False) -> None:
+        super().__init__(message)
+        self.may_retry = may_retry
+
+
 class DataError(LearnerError):
     """A data set, a package or a strategy is missing or malformed, or a strategy fails. The message names it."""

@@ -85,7 +85,7 @@ def export_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float)
 
 
 class ServedEncoder:
-    """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights.
+    """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights and shape.
 
     The texts of `known` are not encoded again, nor those of `activations` up to the blocks that are trained.
     """
@@ -95,7 +95,8 @@ class ServedEncoder:
         self.tokenizer = tokenizer
         self.tensors = dict(tensors)
         digests = {name: tensor.entry.digest for name, tensor in sorted(tensors.items())}
-        self.key = sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
+        lines = [f"{name} {digest}\n" for name, digest in digests.items()]
+        self.key = sha256("".join([f"{config.without_labels.canonical_json()}\n", *lines]).encode()).hexdigest()
         self._encoder = QuantizedEncoder.from_tensors(config, {name: each.tensor for name, each in tensors.items()})
         self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
         self.activations = KnownActivations()

@@ -17,6 +17,7 @@ NAMES: Final = (
     "after-poll",
     "after-learn",
     "after-slow-step",
+    "after-take",
     "after-adopt",
     "after-evaluate",
     "after-requantize",

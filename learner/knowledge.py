@@ -7,17 +7,12 @@
 A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
 beside what is known now (`learner.state.persistence`), and its version made again, while the learner stays as it is.
 
-Every sum of the fast head is exact. So while the replay memory holds all that is in the sums, an erasure subtracts the
-samples of the subject, and the head becomes the one that never saw them, bit for bit. Where the memory has dropped
-samples, some may be the subject's: then the head is made anew from what the memory holds.
-
 Rejected: these as fields of the learner itself (an old version could only be made again by putting the learner, its
-offsets and all, back and forth), and subtracting what the memory holds of a subject where it has dropped samples (the
-others would stay in the sums).
+offsets and all, back and forth).
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,6 +22,7 @@ from torch import Tensor
 
 from learner import unlearning
 from learner.config import LearnerConfig
+from learner.errors import OfferRefused
 from learner.fast.concept_changes import ConceptChanges, observations
 from learner.fast.fast_head import RELEARN_BATCH, FastHead
 from learner.labels.classes import Classes
@@ -39,11 +35,12 @@ from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
 from learner.quality.evaluation import MeasuredCandidate
 from learner.quality.temperature import DEFAULT
-from learner.slow.round import Phase, SlowRound
+from learner.slow.making import NextEncoder, OfferedEncoder, Phase, TrainedEncoder
+from learner.slow.round import SlowRound
 from learner.slow.schedule import RoundPlan, Schedule
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
-from learner.state.parts import fresh_of
+from learner.state.parts import classes_of, fresh_of
 from model.errors import NonFinite
 from model.strata import Strata
 from wire.events import encoded_key
@@ -124,62 +121,54 @@ class Knowledge:
 
     def resume(self, plan: RoundPlan, means_CD: Tensor) -> None:
         """Begins the round of `plan` from these class means, for the first time or again."""
-        own = (self.fast_head, self.strata, self.replay, self.holdout)
-        self.round = SlowRound(plan, means_CD, *own, config=self.config)
+        self.consider(TrainedEncoder(plan, means_CD, self.fast_head.served, self.strata, config=self.config))
+
+    def consider(self, making: NextEncoder) -> None:
+        """Begins the round that decides on an encoder: on the next one in training, or on one that was offered."""
+        own = (self.fast_head, self.replay, self.holdout)
+        self.round = SlowRound(making, *own, anchor=self.anchor, config=self.config)
 
     def step(self, offsets: Mapping[str, int], executor: Executor, *, may_wait: bool) -> bool:
         """Begins the next unit, as `SlowRound.step` does. True when the round ended and its encoder was adopted."""
         assert self.round is not None, "no round is under way"
         if not self.round.is_ready:
             return False
-        if self.round.phase is Phase.READ:
+        if self.round.trained and self.round.phase is Phase.READ:
             self.lineage = set_memory_offsets(self.lineage, offsets)
         try:
             return self.round.step(executor, may_wait=may_wait) is Phase.DONE and self._end(self.round)
         except NonFinite as error:
-            log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
+            log.warning("round_dropped", round=self.round.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
-            self.drop()
-            return False
+            self.drop([str(error)])
+        except OfferRefused as error:
+            self.drop([] if error.may_retry else [str(error)])
+        return False
 
     def adopt(self, done: SlowRound) -> None:
         """Goes on with the encoder that a round has made, and with the samples as learnt again under it."""
         self.trial = done.tried
         self.fast_head = done.next_fast_head
-        self.strata = done.strata
-        self.lineage = end_round(self.lineage, is_adopted=True)
+        self.strata = done.making.strata
         self.round = None
-
-    def drop(self) -> None:
-        """Goes on with the encoder from before the round."""
-        self.lineage = end_round(self.lineage, is_adopted=False)
-        self.round = None
-
-    def erase(self, holds: Callable[[str], bool], *, keep_alive: Callable[[], None]) -> dict[str, int]:
-        """Takes every sample out whose subject `holds` names; returns how many there were, by memory.
-
-        A round under way is dropped, for its plan holds texts, and so is the anchor, for it holds hashes of them.
-        `keep_alive` is called now and then: making the head anew takes seconds. The gradient steps on the texts stay.
-        Rejected: training the blocks anew (minutes, and every version was made on top of them).
-        """
-        is_complete = self.fast_head.ridge.num_texts == len(self.replay)
-        gone = [sample for sample in self.replay.samples() if holds(sample.subject)]
-        memories = {"replay": self.replay, "holdout": self.holdout.samples, "fresh": self.fresh}
-        removed = {name: memory.erase(holds) for name, memory in memories.items()}
-        if self.round is not None:
-            self.round.wait()
-            self.drop()
-        self.break_lineage("a subject was erased")
-        self.holdout.keep(self.encoder_keys)
-        self.fast_head.served.forget_texts()
-        self.forget_anchor()
-        if is_complete:
-            self.fast_head.unlearn_many(gone)
+        if isinstance(done.making, OfferedEncoder):
+            done.making.settle((), done.held, done.tried.paired)
+            self._stand_on(done.making.base)
         else:
-            anew = self.fast_head.successor(self.fast_head.served)
-            anew.relearn(self.replay.samples(), after_unit=keep_alive)
-            self.fast_head = anew
-        return removed
+            self.lineage = end_round(self.lineage, is_adopted=True)
+
+    def drop(self, refusals: Sequence[str] = ()) -> None:
+        """Goes on with the encoder from before the round. An offer stays open where there are no `refusals`."""
+        dropped = self.round
+        self.round = None
+        if dropped is None or dropped.trained:
+            self.lineage = end_round(self.lineage, is_adopted=False)
+        elif isinstance(dropped.making, OfferedEncoder) and refusals:
+            dropped.making.settle(tuple(refusals), dropped.held, dropped.tried.paired)
+
+    def follow(self, fast_head: FastHead) -> None:
+        """Goes on with a head that was made anew under the same encoder."""
+        self.fast_head = fast_head
 
     def calibrate(self, temperature: float) -> None:
         """Takes the temperature that was fitted for a candidate."""
@@ -239,6 +228,16 @@ class Knowledge:
         if self.round is not None:
             self.round.learn_meanwhile(labelled)
 
+    def _stand_on(self, base: BaseEncoder) -> None:
+        """Goes on with an encoder that was offered. What the operator was ready to lose is measured no more."""
+        assert base.adopted is not None
+        self.base = base
+        self.config = base.config
+        self.classes = classes_of(base.config, self.classes.export())
+        if base.adopted.max_loss is not None:
+            self.forget_anchor()
+        self.break_lineage(f"encoder {base.adopted.name} was adopted")
+
     def _to_labelled(self, sample: Sample) -> Labelled:
         event = hash_of(encoded_key(sample.key))
         rounds = self.progress.num_rounds
@@ -247,11 +246,12 @@ class Knowledge:
     def _end(self, done: SlowRound) -> bool:
         """Adopts the round's encoder, or drops it."""
         is_adopted = done.is_adoptable(is_complete=self.fast_head.ridge.num_samples <= len(self.replay))
-        self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
-        log.info("round_done", round=done.plan.number, adopted=is_adopted, held=done.held, trial=done.tried.paired)
+        kind = "rounds" if done.trained else "offers"
+        self.counts[f"{kind}_adopted" if is_adopted else f"{kind}_dropped"] += 1
+        log.info("round_done", round=done.number, adopted=is_adopted, held=done.held, trial=done.tried.paired)
         if is_adopted:
             self.progress.break_off()
             self.adopt(done)
         else:
-            self.drop()
+            self.drop(done.refusals)
         return is_adopted

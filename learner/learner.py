@@ -28,14 +28,14 @@ from learner.memory.policies import num_trainable
 from learner.memory.replay import Labelled, Replay
 from learner.slow.schedule import Schedule
 from learner.slow.worker import INLINE
-from learner.state.base_encoder import BaseEncoder
+from learner.state.bases import Bases
 from learner.state.checkpoint import VersionState
 from learner.state.origin import OriginDiff
 from learner.state.parts import drift_of
 from learner.state.persistence import empty_knowledge, restore_knowledge, snapshot_of
 from learner.state.snapshot import Snapshot
 from learner.stopwatch import Pace
-from learner.unlearning import set_aside
+from learner.unlearning import erase, set_aside
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from wire.receipts import Receipts
@@ -45,8 +45,7 @@ from wire.records import Answer, ConceptChange, Feedback, Quarantined, RoundKind
 class Learner:
     """Belongs to one thread. `version` is the published version that it goes on from, 0 before there is one.
 
-    `read_first`: nothing is published below these offsets, since `version` already knows those records.
-    `executor` runs the units of slow rounds (`learner.slow.worker`), and `schedule` knows when they are due.
+    `read_first`: nothing is published below these offsets, which `version` knows. `executor` runs the units of rounds.
     """
 
     def __init__(
@@ -64,9 +63,8 @@ class Learner:
         self.executor = executor
         self._receipts = receipts
         self._subject_digest = subject_digest
-        self._base = BaseEncoder(config, strata, tokenizer, cache_dir=cache_dir)
-        self.spec_of = self._base.spec_of  # the `model_spec` of a version, by the rows of its head
-        self.knowledge = empty_knowledge(config, self._base)
+        self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
+        self.knowledge = empty_knowledge(self.bases.of_settings)
         self.progress = self.knowledge.progress
         self.counts = self.knowledge.counts
         self.schedule = Schedule(config, self.progress, self.counts)
@@ -162,7 +160,8 @@ class Learner:
 
     def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
         """Returns what was known then, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
-        return restore_knowledge(state, self._config, self._base, like=self.fast_head.served)
+        base = self.bases.of(state.snapshot.facts.adopted, self.knowledge.base)
+        return restore_knowledge(state, base, like=self.fast_head.served)
 
     def set_aside(self, state: VersionState, version: int) -> None:
         """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""
@@ -178,8 +177,8 @@ class Learner:
         self._note_difference(difference)
 
     def erase(self, *, keep_alive: Callable[[], None]) -> dict[str, int]:
-        """Takes out everything about erased subjects; returns how many samples, by where they were. See `Knowledge`."""
-        removed = self.knowledge.erase(self.erased.holds, keep_alive=keep_alive)
+        """Takes out everything about erased subjects; returns how many samples, by where they were."""
+        removed = erase(self.knowledge, self.erased.holds, keep_alive=keep_alive)
         removed["pending"] = self.join.erase(self.erased.holds)
         self.erased.is_due = False
         return removed

@@ -26,6 +26,7 @@ from learner.labels.late_labels import AnswerFinder
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
+from learner.release.adopter import Adopter
 from learner.release.eraser import Eraser
 from learner.release.publisher import WeightPublisher
 from learner.release.repair import Repairer
@@ -126,7 +127,9 @@ def lead(
 
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
               erasures            from wire.store, before anything is learnt
+              EncoderOffer        from wire.store, decided on by a slow round of its own
     produces: WeightManifest      to wire.store, when the gate finds no reason to refuse it
+              OfferOutcome        to wire.store, when that round has ended
               blobs               to wire.store, where it has damaged ones
               Quarantined         to wire.bus, the labels that are not believed
               DeadLetter          to wire.bus, the records that cannot be read
@@ -141,6 +144,7 @@ def lead(
     publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
+    adopter = Adopter(learner, store, publisher, leadership=leadership, now_ms=now_ms)
     reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)
     consumer = _new_consumer(config, learner, bus, stop)
     ends = patiently(consumer.ends, stop)
@@ -153,6 +157,7 @@ def lead(
         eraser.carry_out()
         _learn(config, learner, consumer, publisher)  # poll, join, fast head, replay memory; a slow unit
         publisher.turn()  # a version, where one is due
+        adopter.turn()
         repairer.repair()
         reporter.report(learner, publisher, consumer)
     publisher.finish()

@@ -1,16 +1,18 @@
-"""Takes out what was learnt and is wrong now: a corrected label, a changed concept, a class that makes room.
+"""Takes out what must not be known: a corrected label, a changed concept, a class that makes room, an erased subject.
 
     replay memory, fresh, holdout --take out--> samples --unlearn--> the fast head, and that of the round under way
 
-All sums are exact, so what is taken out leaves no trace, as far as the replay memory holds it.
+All sums are exact, so what is taken out leaves no trace, as far as the replay memory holds it. Where that has dropped
+samples, some may be an erased subject's: then the head is made anew from what the memory holds.
 
-Rejected: encoding the texts of a changed class each time they are compared, taken out or learnt again (labels wait
+Rejected: subtracting what the memory holds of a subject where it has dropped samples (the others would stay in the
+sums), and encoding the texts of a changed class each time they are compared, taken out or learnt again (labels wait
 meanwhile).
 
 Shapes: N samples from before a change, M of them that have a name now, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -41,6 +43,33 @@ class Renamed(NamedTuple):
     old_ND: Tensor
     new: list[Labelled]
     new_MD: Tensor
+
+
+def erase(known: "Knowledge", holds: Callable[[str], bool], *, keep_alive: Callable[[], None]) -> dict[str, int]:
+    """Takes every sample out whose subject `holds` names; returns how many there were, by memory.
+
+    A round under way is dropped, for its plan holds texts, and so is the anchor, for it holds hashes of them.
+    `keep_alive` is called now and then: making the head anew takes seconds. The gradient steps on the texts stay.
+    Rejected: training the blocks anew (minutes, and every version was made on top of them).
+    """
+    is_complete = known.fast_head.ridge.num_texts == len(known.replay)
+    gone = [sample for sample in known.replay.samples() if holds(sample.subject)]
+    memories = {"replay": known.replay, "holdout": known.holdout.samples, "fresh": known.fresh}
+    removed = {name: memory.erase(holds) for name, memory in memories.items()}
+    if known.round is not None:
+        known.round.wait()
+        known.drop()
+    known.break_lineage("a subject was erased")
+    known.holdout.keep(known.encoder_keys)
+    known.fast_head.served.forget_texts()
+    known.forget_anchor()
+    if is_complete:
+        known.fast_head.unlearn_many(gone)
+        return removed
+    anew = known.fast_head.successor(known.fast_head.served)
+    anew.relearn(known.replay.samples(), after_unit=keep_alive)
+    known.follow(anew)
+    return removed
 
 
 def correct(known: "Knowledge", correction: Sample) -> Sample | None:

@@ -108,9 +108,7 @@ class QTensor:
     ksum is the sum of m * hi. `w8c` has q I8 [N, K] in place of the planes. `fp32` has value F32 of any shape.
     `vectors` has what a layer has besides its matrices, in F32: norm1 and norm2 [2, D], gain over bias, a bias for each
     matrix, and in_scale for those it owns whose inputs are scaled. In manifests of format 3 the parts bias and in_scale
-    of a matrix of the encoder are among those vectors.
-
-    `digest` is that of its bytes, if it was read from such: equal ones are packed once (`model.forward.native`).
+    of a matrix of the encoder are among those vectors. `digest` is that of the bytes that it was read from, if any.
     """
 
     name: str

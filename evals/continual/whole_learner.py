@@ -102,14 +102,15 @@ class WholeLearner(Contender[Texts]):
         if learner.schedule.error is not None:
             raise learner.schedule.error
         begun = learner.knowledge.round
-        if begun is not None and begun.plan.number != self._last_round:
-            self._last_round = begun.plan.number
-            self._gradients += sum(len(step.samples) for step in begun.plan.steps)
+        if begun is not None and begun.trained is not None and begun.number != self._last_round:
+            plan = begun.trained.plan
+            self._last_round = plan.number
+            self._gradients += sum(len(step.samples) for step in plan.steps)
             num_memory = len(learner.replay)
             num_encoded = num_memory
             if learner.fast_head.ridge.num_samples > num_memory:  # then both encoders are asked
                 num_encoded = 2 * (num_memory + num_spliced(num_memory, learner.fast_head.served.config.head_features))
-            self._forwards += len(begun.plan.unlabelled) + num_encoded
+            self._forwards += len(plan.unlabelled) + num_encoded
 
     def _publish(self) -> None:
         self._live = self._maker.make(self._learner.knowledge, Stopwatch())

@@ -9,6 +9,9 @@ which is no drift where the pairs say nothing:
 
     T = I + (O^T O + penalty I)^-1 O^T (N - O)        class sums' = class sums T        gram' = T^T gram T
 
+Where the next encoder has vectors of another width, or the head another number of features, no drift has no meaning,
+and the map is the plain ridge regression of N: T = (O^T O + penalty I)^-1 O^T N.
+
 The memory may hold far fewer samples than there are features. So it is also spliced: the beginning of one text and the
 end of another make a text that nobody labelled and that is not learnt, but has features under both encoders.
 
@@ -27,7 +30,7 @@ Rejected: exact means of the classes beside a mapped Gram matrix (94.0 %: the tw
 memory three times as much as the rest (95.0 %), and the means and the scatter of the memory in place of the mapped ones
 (93.8 to 95.1 %).
 
-Shapes: B samples, R features, D entries of z, C classes.
+Shapes: B samples, R and S old and new features, D and E entries of an old and a new z, C classes.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -55,26 +58,28 @@ UNIT_COLUMNS: Final = 256
 
 
 class DriftMap:
-    """Regresses new features on old ones."""
+    """Regresses `num_new` new features on `num_old` old ones."""
 
-    def __init__(self, num_features: int) -> None:
-        self._gram_RR = torch.zeros(num_features, num_features)
-        self._cross_RR = torch.zeros(num_features, num_features)
+    def __init__(self, num_old: int, num_new: int) -> None:
+        self._is_same_size = num_old == num_new
+        self._gram_RR = torch.zeros(num_old, num_old)
+        self._cross_RS = torch.zeros(num_old, num_new)
 
-    def add(self, old_BR: Tensor, new_BR: Tensor) -> None:
+    def add(self, old_BR: Tensor, new_BS: Tensor) -> None:
         """Takes in the features of the same samples under both encoders."""
         self._gram_RR.addmm_(old_BR.T, old_BR)
-        self._cross_RR.addmm_(old_BR.T, new_BR - old_BR)
+        self._cross_RS.addmm_(old_BR.T, new_BS - old_BR if self._is_same_size else new_BS)
 
     def solve(self) -> Generator[bool, None, Tensor]:
-        """Returns T_RR. Yields False after each unit of work."""
+        """Returns T_RS. Yields False after each unit of work."""
         factor_RR = torch.linalg.cholesky(penalize(self._gram_RR.clone(), PENALTY))
         yield False
-        map_RR = torch.eye(len(factor_RR))
-        for columns in _units(len(factor_RR)):
-            map_RR[:, columns] += torch.cholesky_solve(self._cross_RR[:, columns], factor_RR)
+        num_old, num_new = self._cross_RS.shape
+        map_RS = torch.eye(num_old) if self._is_same_size else torch.zeros(num_old, num_new)
+        for columns in _units(num_new):
+            map_RS[:, columns] += torch.cholesky_solve(self._cross_RS[:, columns], factor_RR)
             yield False
-        return map_RR
+        return map_RS
 
 
 class CarryOver:
@@ -87,8 +92,9 @@ class CarryOver:
     def __init__(self, rest: FastHead, new: FastHead) -> None:
         self._rest = rest
         self._new = new
-        self._drift = DriftMap(rest.served.config.head_features)
-        self._z_drift = DriftMap(rest.served.config.d_model)
+        old = rest.served.config
+        self._drift = DriftMap(old.head_features, new.served.config.head_features)
+        self._z_drift = DriftMap(old.d_model, new.served.config.d_model)
         self._texts: list[str] = []
         self._units = self._carry()
 
@@ -123,18 +129,19 @@ class CarryOver:
             self._z_drift.add(old_BD, new_BD)
             self._drift.add(self._rest.served.features(old_BD), self._new.served.features(new_BD))
             yield False
-        map_RR = yield from self._drift.solve()
-        z_map_DD = yield from self._z_drift.solve()
+        map_RS = yield from self._drift.solve()
+        z_map_DE = yield from self._z_drift.solve()
         rest = self._rest.ridge.sums
         rest_gram_RR = rest.gram_RR.float()
-        gram_RR = torch.empty_like(map_RR)
-        for columns in _units(len(map_RR)):
-            gram_RR[:, columns] = map_RR.T @ (rest_gram_RR @ map_RR[:, columns])
+        num_new = map_RS.shape[1]
+        gram_SS = torch.empty(num_new, num_new)
+        for columns in _units(num_new):
+            gram_SS[:, columns] = map_RS.T @ (rest_gram_RR @ map_RS[:, columns])
             yield False
-        class_CR = rest.class_CR.float() @ map_RR
-        z_sums_CD = self._rest.z_sums_CD.float() @ z_map_DD
-        sums = RidgeSums(gram_RR.double(), class_CR.double(), rest.counts_C, rest.num_texts)
-        self._new.add_sums(sums, z_sums_CD.double())
+        class_CS = rest.class_CR.float() @ map_RS
+        z_sums_CE = self._rest.z_sums_CD.float() @ z_map_DE
+        sums = RidgeSums(gram_SS.double(), class_CS.double(), rest.counts_C, rest.num_texts)
+        self._new.add_sums(sums, z_sums_CE.double())
 
 
 def _units(num_columns: int) -> list[slice]:

@@ -7,7 +7,7 @@ Rejected: the accuracy of the parent from when it was published itself (the hold
 the accuracy of the served answers (it comes after the candidate is served, and labels come late).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
-from learner.memory.holdout import Holdout, correct
-from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare, pair
+from learner.memory.holdout import Holdout
+from learner.memory.replay import Labelled
+from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare
 from learner.quality.temperature import DEFAULT
 from model.grid import is_of_grid
 from model.quantized import QuantizedHead
@@ -27,7 +28,8 @@ from wire.records import CohortEvaluation, Evaluation
 class ScoredVersion(NamedTuple):
     """What is needed to score a version, and to compare another one with it.
 
-    `weights_CR` are those of the head before rounding and temperature, `top` those of the trained blocks.
+    `weights_CR` are those of the head before rounding and temperature, `top` those of the trained blocks. `base` is the
+    key of the encoder that these were trained on top of (`learner.state.base_encoder`).
     """
 
     served: ServedEncoder
@@ -35,6 +37,7 @@ class ScoredVersion(NamedTuple):
     classes: tuple[str, ...]
     weights_CR: Tensor
     top: Mapping[str, Tensor]
+    base: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,23 +93,45 @@ def _evaluate_cohort(cohort: Paired) -> CohortEvaluation:
     return CohortEvaluation(num_labels=cohort.num, accuracy=cohort.accuracy, parent_accuracy=cohort.accuracy_before)
 
 
+class ScoredHoldout(NamedTuple):
+    """The logits that a version gives the holdout samples, and the row of each label; -1 for one that it lacks."""
+
+    samples: Sequence[Labelled]
+    classes: tuple[str, ...]
+    logits_NC: Tensor
+    rows_N: Tensor
+
+    @property
+    def named_N(self) -> Tensor:
+        """The row of the class that each sample is named."""
+        return best_rows(self.logits_NC)
+
+
 def measure(
     new: ScoredVersion, parent: ScoredVersion | None, anchor: Anchor | None, holdout: Holdout
 ) -> MeasuredCandidate:
     """Measures `new` on the holdout samples, beside its parent and the anchor where there are such."""
-    logits_NC, rows_N = _answers(new, holdout)
-    named_N = best_rows(logits_NC)
-    samples = holdout.samples.samples()
+    scored = _score(new, holdout)
+    if parent is None:
+        return measure_scored(scored, None, anchor)
+    measured = measure_scored(scored, _score(parent, holdout), anchor)
+    return replace(measured, head_update=head_update(new, parent), top_update=top_update(new, parent))
+
+
+def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anchor | None) -> MeasuredCandidate:
+    """Measures what is known of the holdout samples alone."""
+    named_N = new.named_N
+    right_N = named_N == new.rows_N
     measured = MeasuredCandidate(
-        is_finite=bool(logits_NC.isfinite().all()),
-        num_labels=len(samples),
-        record=anchor_of(samples, named_N == rows_N, rows_N, len(new.classes)),
+        is_finite=bool(new.logits_NC.isfinite().all()),
+        num_labels=len(new.samples),
+        record=anchor_of(new.samples, right_N, new.rows_N, len(new.classes)),
         num_named=len(set(named_N.tolist())),
     )
     if parent is not None:
-        measured = _compare_with_parent(measured, new, parent, holdout, right_N=named_N == rows_N, rows_N=rows_N)
+        measured = _compare_with_parent(measured, new, parent)
     if anchor is not None:
-        beside = anchor.compare_with(samples, logits_NC, rows_N)
+        beside = anchor.compare_with(new.samples, new.logits_NC, new.rows_N)
         measured = replace(measured, anchor=beside, anchor_version=anchor.version)
     return measured
 
@@ -117,39 +142,33 @@ class HeadOnHoldout:
 
     solve: Callable[[], Tensor]
     served: ServedEncoder
+    samples: Sequence[Labelled]
+    classes: tuple[str, ...]
     z_ND: Tensor
     rows_N: Tensor
 
-    def find_right(self) -> Tensor:
-        """Returns which samples the head names rightly, bool [N]."""
-        weights_CR = self.solve()
-        out = export_head(self.served.config, weights_CR, temperature=DEFAULT)
-        return correct(self.z_ND, self.rows_N, self.served.head(out), len(weights_CR))
+    def score(self) -> ScoredHoldout:
+        """Returns what the head gives the samples."""
+        out = export_head(self.served.config, self.solve(), temperature=DEFAULT)
+        logits_NC = self.served.head(out).logits(self.z_ND, len(self.classes))
+        return ScoredHoldout(self.samples, self.classes, logits_NC, self.rows_N)
 
 
 def on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor]) -> HeadOnHoldout:
     """Returns `fast_head`, whose weights `solve` returns, with the vectors of the holdout samples."""
-    z_ND, rows_N = holdout.vectors(fast_head.served, fast_head.ridge.classes)
-    return HeadOnHoldout(solve, fast_head.served, z_ND, rows_N)
+    classes = fast_head.ridge.classes
+    z_ND, rows_N = holdout.vectors(fast_head.served, classes)
+    return HeadOnHoldout(solve, fast_head.served, holdout.samples.samples(), classes, z_ND, rows_N)
 
 
-def compare_heads(old: HeadOnHoldout, new: HeadOnHoldout) -> Paired:
-    """Compares the fast head `new` with `old` on the holdout samples."""
-    return pair(old.find_right(), new.find_right())
+def measure_heads(new: HeadOnHoldout, old: HeadOnHoldout, anchor: Anchor | None) -> MeasuredCandidate:
+    """Measures the fast head `new` on the holdout samples, with `old` as its parent."""
+    return measure_scored(new.score(), old.score(), anchor)
 
 
-def _compare_with_parent(
-    measured: MeasuredCandidate,
-    new: ScoredVersion,
-    parent: ScoredVersion,
-    holdout: Holdout,
-    *,
-    right_N: Tensor,
-    rows_N: Tensor,
-) -> MeasuredCandidate:
-    logits_NC, parent_rows_N = _answers(parent, holdout)
-    named_N = best_rows(logits_NC)
-    comparison = compare(named_N == parent_rows_N, right_N, rows_N, len(new.classes))
+def _compare_with_parent(measured: MeasuredCandidate, new: ScoredHoldout, parent: ScoredHoldout) -> MeasuredCandidate:
+    named_N = parent.named_N
+    comparison = compare(named_N == parent.rows_N, new.named_N == new.rows_N, new.rows_N, len(new.classes))
     drops = [paired.drop for paired in comparison.classes]
     drop, worst_class = max(zip(drops, new.classes, strict=True), default=(0.0, ""))
     return replace(
@@ -158,26 +177,29 @@ def _compare_with_parent(
         num_named_by_parent=len(set(named_N.tolist())),
         worst_class=worst_class if drop > 0 else "",
         worst_class_drop=max(drop, 0.0),
-        head_update=head_update(new, parent),
-        top_update=top_update(new, parent),
     )
 
 
-def _answers(version: ScoredVersion, holdout: Holdout) -> tuple[Tensor, Tensor]:
-    """Returns the logits of each sample, and the row of its label, -1 where the version has none."""
+def _score(version: ScoredVersion, holdout: Holdout) -> ScoredHoldout:
     phi_NR, rows_N = holdout.features(version.served, version.classes)
-    return version.head.logits_of(phi_NR, len(version.classes)), rows_N
+    logits_NC = version.head.logits_of(phi_NR, len(version.classes))
+    return ScoredHoldout(holdout.samples.samples(), version.classes, logits_NC, rows_N)
 
 
 def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
-    """Returns the norm of the change of the rows that both heads have, over the norm of the parent's rows."""
+    """Returns the norm of the change of the rows that both heads have, over the norm of the parent's rows.
+
+    Heads on other features, or on another encoder that was not trained from the parent's, have no rows in common.
+    """
+    if new.base != parent.base:
+        return 0.0
     num_rows = min(len(new.weights_CR), len(parent.weights_CR))
     return relative_norm([(new.weights_CR[:num_rows], parent.weights_CR[:num_rows])])
 
 
 def top_update(new: ScoredVersion, parent: ScoredVersion) -> float:
-    """Returns the norm of the change of the trained blocks, over their norm in the parent."""
-    if new.top is parent.top:  # the encoder is the parent's
+    """Returns the norm of the change of the trained blocks, over their norm in the parent; 0 under another base."""
+    if new.top is parent.top or new.base != parent.base:  # the encoder is the parent's, or was not trained from it
         return 0.0
     weights = {name: value for name, value in new.top.items() if not is_of_grid(name)}
     return relative_norm((value, parent.top[name]) for name, value in weights.items())

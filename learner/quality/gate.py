@@ -11,7 +11,7 @@ without a test (a class of seven holdout samples loses 14 points with one of the
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from learner.config import LearnerConfig
@@ -52,8 +52,11 @@ class GateLimits:
     min_parity_agreement: float
 
     @classmethod
-    def of(cls, config: LearnerConfig) -> "GateLimits":
-        """Returns the limits that the settings name."""
+    def of(cls, config: LearnerConfig, *, max_loss: float | None = None) -> "GateLimits":
+        """Returns the limits that the settings name. With `max_loss` so much may be lost, whatever they say."""
+        if max_loss is not None:
+            flips = config.max_negative_flips + max_loss
+            return replace(cls.of(config), accuracy_tolerance=max_loss, max_negative_flips=flips)
         return cls(
             min_holdout=config.min_holdout,
             accuracy_tolerance=config.accuracy_tolerance,

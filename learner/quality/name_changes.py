@@ -65,6 +65,13 @@ class RecentEvents:
     """A ring of labelled events under one encoder, and how `reference` names them."""
 
     def __init__(self, num_features: int) -> None:
+        self._before: ScoredVersion | None = None
+        self._encoder = ""
+        self._reference: Reference | None = None
+        self._begin(num_features)
+
+    def _begin(self, num_features: int) -> None:
+        """Begins anew, for events of so many features."""
         self._max_events = min(MAX_EVENTS, MAX_BYTES // (4 * num_features))
         self._phi_NR = torch.zeros(self._max_events, num_features)
         self._labels = [""] * self._max_events
@@ -72,11 +79,8 @@ class RecentEvents:
         self._referred_N = torch.full((self._max_events,), -1)  # rows of the reference
         self._is_known_N = torch.zeros(self._max_events, dtype=torch.bool)  # whether the reference names the label
         self._was_right_N = torch.zeros(self._max_events, dtype=torch.bool)  # whether the version before names it
-        self._before: ScoredVersion | None = None
         self._counted: tuple[ScoredVersion | None, Tensor] = (None, self._was_right_N)  # the last one, as it names them
-        self._encoder = ""
         self._num_added = 0
-        self._reference: Reference | None = None
 
     def refer_to(self, reference: Reference | None) -> None:
         """Compares with `reference` from now on (None: with nothing)."""
@@ -95,7 +99,7 @@ class RecentEvents:
         self._follow(newest)
         if encoder != self._encoder:
             self._encoder = encoder
-            self._num_added = 0
+            self._begin(rows.phi_BR.shape[1])
         phi_BR = rows.phi_BR[-self._max_events :]
         labels = rows.labels[-self._max_events :]
         places_B = (self._num_added + torch.arange(len(labels))) % self._max_events

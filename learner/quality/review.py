@@ -103,7 +103,7 @@ class Review:
 
 def _evaluate(precision: str, known: Knowledge, parity: Parity, version: ScoredVersion) -> PrecisionEvaluation:
     """Measures the head of `version` on the output of the encoder in this precision."""
-    served, head, classes, weights_CR, _ = version
+    served, head, classes, weights_CR, *_ = version
     texts = known.holdout.subset
     return PrecisionEvaluation(
         name=precision,

@@ -9,7 +9,8 @@
     parent             which version the learner goes on from; follows the store's pointer, counts refusals
     tensors, repair    writes damaged blobs again
     eraser             carries out erasures
+    adopter            follows the offer of another encoder, and notes what became of it
     rebuild            makes a published version again from the topics
 
-The learner's process drives publisher, eraser and repairer, one after another, in one thread.
+The learner's process drives publisher, adopter, eraser and repairer, one after another, in one thread.
 """

@@ -23,9 +23,11 @@ from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
 from learner.learner import Learner
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
+from learner.quality.gate import GateLimits
 from learner.quality.name_changes import RecentEvents
 from learner.quality.review import Review
 from learner.stopwatch import Stopwatch
+from model.config import StrataConfig
 from model.errors import ModelError
 from model.head import OUT
 from model.qtensor import from_blob
@@ -90,7 +92,8 @@ class CandidateMaker:
         out = export_head(served.config, weights_CR, temperature=known.temperature)
         parent = self.parent.version if self.parent else None
         top = _top_of(known, parent)
-        version = ScoredVersion(served, served.head(out), known.fast_head.ridge.classes, weights_CR, top)
+        classes = known.fast_head.ridge.classes
+        version = ScoredVersion(served, served.head(out), classes, weights_CR, top, known.base.key)
         stopwatch.end("requantize")
         measured = measure(version, parent, known.anchor, known.holdout)
         if is_live:
@@ -132,7 +135,7 @@ class CandidateMaker:
             log.warning("head_not_at_hand", version=manifest.version, reason=str(error))
             return None
         weights_CR = known.temperature * out.tensor.dequantize()[: len(manifest.labels)]
-        version = ScoredVersion(served, head, manifest.labels, weights_CR, known.top)
+        version = ScoredVersion(served, head, manifest.labels, weights_CR, known.top, known.base.key)
         return Candidate(
             version=version,
             tensors=served.tensors | {OUT: out},
@@ -157,9 +160,18 @@ class CandidateMaker:
 
 
 def has_encoder(manifest: WeightManifest, served: ServedEncoder) -> bool:
-    """Whether the version has this encoder: all tensors but those of its head are the same."""
+    """Whether the version has this encoder: its shape, and all tensors but those of its head, are the same."""
+    if StrataConfig.from_json(manifest.config).without_labels != served.config.without_labels:
+        return False
     entries = {entry.name: entry for entry in manifest.tensors if entry.name != OUT}
     return entries == {name: tensor.entry for name, tensor in served.tensors.items()}
+
+
+def limits_of(candidate: Candidate, parent: Candidate | None, known: Knowledge) -> GateLimits:
+    """Returns what the candidate must reach: the first one under an adopted encoder, what its offer asks for."""
+    adopted = known.base.adopted
+    is_first = parent is not None and parent.version.base != candidate.version.base
+    return GateLimits.of(known.config, max_loss=adopted.max_loss if adopted and is_first else None)
 
 
 def _top_of(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tensor]:
@@ -175,7 +187,7 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
     return WeightManifest(
         version=version,
         parent=learner.version,
-        model_spec=learner.spec_of(shape.label_capacity),
+        model_spec=learner.knowledge.base.spec_of(shape.label_capacity),
         config=shape.canonical_json(),
         labels=candidate.version.classes,
         precisions=candidate.precisions,

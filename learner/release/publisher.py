@@ -23,7 +23,7 @@ from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.quality import gate
 from learner.release.attempts import Attempts
-from learner.release.candidate import Candidate, CandidateMaker, manifest_of, put_blobs
+from learner.release.candidate import Candidate, CandidateMaker, limits_of, manifest_of, put_blobs
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import ParentVersion
 from learner.release.reference import ReferenceFinder
@@ -65,7 +65,6 @@ class WeightPublisher:
         self._clocks = clocks
         self._maker = CandidateMaker(config, solving_beside(learner.executor, threads=config.threads))
         self._reference = ReferenceFinder(store, self._maker)
-        self._limits = gate.GateLimits.of(config)
         self.parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.cache = TensorCache()
         self.attempts = Attempts(learner.counts, leadership, self.cache, config=config, clock_s=clocks.elapsed_s)
@@ -218,7 +217,8 @@ class WeightPublisher:
             self._maker.recent.refer_to(self._reference.find(known))
             self._learner.schedule.is_settled = self._reference.is_settled
             candidate = self._maker.make(known, stopwatch, self._learner.offsets, anew=False)
-            self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], self._limits))
+            limits = limits_of(candidate, self.last, known)
+            self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], limits))
         except NonFinite as error:
             log.warning("not_finite", reason=str(error))
             self.refusals = ("not_finite",)

@@ -20,7 +20,7 @@ from learner.errors import DataError, LearnerError
 from learner.fast.solver import HeadSolver
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
-from learner.slow.round import Phase
+from learner.slow.making import Phase
 from learner.stopwatch import Stopwatch
 from model.config import StrataConfig
 from model.errors import NonFinite
@@ -41,7 +41,7 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
     if not manifest.solution.arithmetic:
         raise NotRebuilt(f"version {manifest.version} is of a program that solved the head in another way")
-    if learner.spec_of(StrataConfig.from_json(manifest.config).label_capacity) != manifest.model_spec:
+    if learner.knowledge.base.spec_of(StrataConfig.from_json(manifest.config).label_capacity) != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} is of another model or other settings than these")
     maker = CandidateMaker(config)
     reader = _Reader(learner, read_to, maker.solver, manifest)
@@ -127,8 +127,8 @@ def _repeat(learner: Learner, recorded: Round, reader: _Reader) -> None:
     learner.begin(recorded.kind)
     done = learner.knowledge.round
     assert done is not None, "begin has begun one"
-    if done.plan.number != recorded.number:
-        raise NotRebuilt(f"round {recorded.number} comes out as round {done.plan.number}")
+    if done.number != recorded.number:
+        raise NotRebuilt(f"round {recorded.number} comes out as round {done.number}")
     if recorded.outcome == "running":
         return
     if recorded.outcome == "dropped":

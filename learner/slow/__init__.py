@@ -2,7 +2,8 @@
 
     schedule        when a round is due, and on what: all its batches, drawn when it begins
     worker          the thread in which units run, at a lower priority than that of labels
-    round           the phases of a round: pseudo-labels, training, storing, rebuilding the fast head, measuring
+    making          where the next encoder is from: pseudo-labels, training and storing, or an operator's offer
+    round           the phases of a round after that: rebuilding the fast head, measuring, a trial
     next_head       the fast head that is rebuilt: from the memory, from what it knows beyond, from what comes meanwhile
     pseudo_labels   labels for texts that nobody labelled
     trial           the encoder that a round has made beside the one in use, on new labels

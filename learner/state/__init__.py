@@ -5,6 +5,7 @@
     checkpoint               the files: atomic, fenced by epochs, pruned
     journal                  what was learnt since a checkpoint
     origin, base_encoder     what a state belongs to, and what is kept of it under other settings
+    bases, tensor_file       which encoder a state stands on: that of the settings, or one that was adopted, in a file
     parts                    the memories by the settings, empty or restored
     lineage                  the rounds that the knowledge came from
     rounded                  the cache of the rounded base encoder

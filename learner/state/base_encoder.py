@@ -1,13 +1,19 @@
-"""The base encoder: the one that the settings name, untrained, and how the trained blocks of a state are put on it.
+"""A base encoder: one that is untrained here, and how the trained blocks of a state are put on it.
 
-    settings --load--> weights, never changed --> served tensors --> + the top blocks of a checkpoint --> what is served
+    settings --load, round--> weights, never changed --> served tensors --> + the top blocks of a checkpoint --> served
+    stored weights that were adopted ---------------------^
+
+Which one a state stands on is told by `learner.state.bases`.
+
+Rejected: all blocks in every checkpoint (those that are never trained are four fifths of it).
 
 A checkpoint holds the top blocks that were ever trained, which may be more than are trained now, and the digest of the
 blocks below them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,16 +21,18 @@ import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder, export_encoder, export_projection
+from learner.export import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
 from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled
 from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
-from learner.state.origin import Origin, OriginDiff, compare
+from learner.state.origin import Adopted, Origin, OriginDiff, compare
 from learner.state.rounded import rounded_encoder
 from learner.state.snapshot import Snapshot
 from model.errors import WrongConfig
 from model.grid import attach_grids
 from model.head import PROJ
+from model.plan import names_from
+from model.qtensor import QTensor
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
@@ -40,13 +48,21 @@ class RestoredEncoder(NamedTuple):
 
 
 class BaseEncoder:
-    """Owns `strata`, whose config becomes that of the settings. Raises WrongConfig where these do not fit it.
+    """Owns `strata`, whose config gets the head of `config`. Raises WrongConfig where these do not fit it.
 
-    `cache_dir` is the folder in which the rounded weights are cached from one start to the next.
+    `cache_dir` is the folder in which the rounded weights are cached from one start to the next. An encoder that was
+    `adopted` is rounded already, to the weights `stored`.
     """
 
     def __init__(
-        self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer, *, cache_dir: Path | None = None
+        self,
+        config: LearnerConfig,
+        strata: Strata,
+        tokenizer: TextTokenizer,
+        *,
+        cache_dir: Path | None = None,
+        stored: Mapping[str, QTensor] | None = None,
+        adopted: Adopted | None = None,
     ) -> None:
         shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
         if config.trainable_layers > shape.n_layers:
@@ -55,20 +71,32 @@ class BaseEncoder:
             )
         strata.config = shape
         self.strata = strata
-        self._config = config
+        self.config = config
+        self.adopted = adopted
         self._tokenizer = tokenizer
         self._lower_digests = lower_digests(strata)
         self._num_kept = config.trainable_layers  # top blocks that may have been trained
         first_layer = shape.n_layers - config.trainable_layers
-        tensors = rounded_encoder(
-            strata,
-            tokenizer,
-            first_layer=first_layer,
-            weights_digest=self._lower_digests[-1],
-            cache_dir=cache_dir,
-        )
+        if stored is None:
+            digest = self._lower_digests[-1]
+            tensors = rounded_encoder(
+                strata, tokenizer, first_layer=first_layer, weights_digest=digest, cache_dir=cache_dir
+            )
+        else:
+            tensors = _as_stored(strata, stored, first_layer)
         tensors[PROJ] = export_projection(shape, seed=config.seed)
         self.served = ServedEncoder(shape, tokenizer, tensors)
+
+    @property
+    def key(self) -> str:
+        """The key of the encoder as it is served where nothing was trained; it is equal for equal bases alone."""
+        return self.served.key
+
+    @property
+    def identity(self) -> str:
+        """The digest of the settings that it is of, and of its weights before they are rounded."""
+        facts = (self._lower_digests[-1], self.config.num_features, self.config.label_capacity, self._tokenizer.digest)
+        return sha256(" ".join(map(str, facts)).encode()).hexdigest()
 
     def spec_of(self, num_rows: int) -> str:
         """Returns the `model_spec` of a version whose head has so many rows."""
@@ -86,7 +114,7 @@ class BaseEncoder:
         """
         change = self._compare(snapshot)
         strata, served = self._with_blocks_of(snapshot, like)
-        fast_head = FastHead(served, penalty=self._config.ridge, num_recent=self._config.recent_labels)
+        fast_head = FastHead(served, penalty=self.config.ridge, num_recent=self.config.recent_labels)
         if change.is_rebuilt:
             fast_head.admit_all(snapshot.facts.classes)
             fast_head.relearn(memory)
@@ -117,8 +145,10 @@ class BaseEncoder:
             load_top(strata, snapshot.top)
         top = export_encoder(strata, first_layer=self._first_kept)
         attach_grids(strata, {name: stored.tensor for name, stored in top.items()})  # an older checkpoint has none
-        is_like = all(stored.entry == like.tensors[name].entry for name, stored in top.items())
-        return strata, like if is_like else like.with_top(top)
+        served = self.served.tensors | top
+        is_like = like.config == self.served.config and like.tensors.keys() == served.keys()
+        is_like = is_like and all(stored.entry == like.tensors[name].entry for name, stored in served.items())
+        return strata, like if is_like else self.served.with_top(top)
 
     def _is_same(self, old: Origin) -> bool:
         has_blocks = old.trainable_layers <= self.strata.config.n_layers
@@ -127,10 +157,10 @@ class BaseEncoder:
     def _origin(self, num_kept: int) -> Origin:
         return Origin(
             encoder=self._lower_digests[-1 - num_kept],
-            seed=self._config.seed,
-            num_features=self._config.num_features,
+            seed=self.config.seed,
+            num_features=self.config.num_features,
             trainable_layers=num_kept,
-            label_capacity=self._config.label_capacity,
+            label_capacity=self.config.label_capacity,
             max_tokens=self._tokenizer.max_tokens,
             tokenizer=self._tokenizer.digest,
         )
@@ -138,3 +168,9 @@ class BaseEncoder:
     @property
     def _first_kept(self) -> int:
         return self.strata.config.n_layers - self._num_kept
+
+
+def _as_stored(strata: Strata, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
+    """Returns stored weights as tensors of a version; the blocks of `strata` from `first_layer` on get their grids."""
+    attach_grids(strata, {name: stored[name] for name in names_from(stored, first_layer)})
+    return {name: export_tensor(tensor) for name, tensor in stored.items()}

@@ -30,6 +30,24 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: str = ""
 
 
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """An encoder that an operator has put in place of that of the settings, by the offer `offer`, as `name`.
+
+    `key` is the digest of its `config` and weights, which are in a file of that name. The head has `num_features` and
+    `label_capacity`. `max_loss` is what the operator was ready to lose of the accuracy. `instead_of` identifies what
+    the settings were then (`BaseEncoder.identity`).
+    """
+
+    offer: str
+    name: str
+    key: str
+    config: str
+    num_features: int
+    label_capacity: int
+    max_loss: float | None = None
+    instead_of: str
+
+
 SETTINGS = {
     "seed": "learner.seed",
     "num_features": "learner.num_features",

@@ -9,7 +9,6 @@ from collections import Counter
 from copy import copy
 from typing import TYPE_CHECKING
 
-from learner.config import LearnerConfig
 from learner.export import ServedEncoder
 from learner.fast.concept_changes import ConceptChanges
 from learner.fast.fast_head import FastHead
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
     from learner.learner import Learner
 
 
-def empty_knowledge(config: LearnerConfig, base: BaseEncoder) -> Knowledge:
+def empty_knowledge(base: BaseEncoder) -> Knowledge:
     """Returns what a learner knows before the first label."""
+    config = base.config
     return Knowledge(
         config=config,
         base=base,
@@ -46,14 +46,14 @@ def empty_knowledge(config: LearnerConfig, base: BaseEncoder) -> Knowledge:
     )
 
 
-def restore_knowledge(
-    state: VersionState, config: LearnerConfig, base: BaseEncoder, *, like: ServedEncoder
-) -> tuple[Knowledge, OriginDiff]:
+def restore_knowledge(state: VersionState, base: BaseEncoder, *, like: ServedEncoder) -> tuple[Knowledge, OriginDiff]:
     """Returns what was known in `state`, and what is different from the settings under which that was made.
 
-    It has its own progress and counts. `like` is served on where its weights are the same. A round under way is dropped
-    where it trained another encoder. Raises StateRefused.
+    `base` is the encoder that the state stands on, under the settings of now. The result has its own progress and
+    counts. `like` is served on where its weights are the same. A round under way is dropped where it trained another
+    encoder. Raises StateRefused.
     """
+    config = base.config
     snapshot = state.snapshot
     facts = snapshot.facts
     replay = replay_of(config, facts.replay)
@@ -85,12 +85,14 @@ def restore_knowledge(
 def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: int) -> Snapshot:
     """Returns everything that `learner` knows. `pending`: the version that it is about to be published as."""
     known = learner.knowledge
+    trained = known.round.trained if known.round else None
     facts = Facts(
         epoch=epoch,
         version=learner.version,
         last_version=learner.last_version,
         pending=pending,
         origin=known.base.origin,
+        adopted=known.base.adopted,
         offsets=learner.offsets,
         logs=learner.logs,
         read_first=learner.read_first,
@@ -111,9 +113,9 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         since_round=known.fresh.export(),
         concept_changes=known.concept_changes.export(),
         lineage=known.lineage,
-        round_plan=known.round.plan if known.round else None,
+        round_plan=trained.plan if trained else None,
         drift=learner.drift.export(),
         erased=learner.erased.export(),
     )
-    means_CD = known.round.means_CD if known.round else None
+    means_CD = trained.means_CD if trained else None
     return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD)

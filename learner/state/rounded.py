@@ -14,11 +14,11 @@ from pathlib import Path
 
 import structlog
 import torch
-from safetensors.torch import load, save
 
 import kernels
 import model
 from learner.export import StoredTensor, export_tensor
+from learner.state.tensor_file import read_tensors, write_tensors
 from model.calibration import grams, smooth
 from model.grid import attach_grids
 from model.plan import names_from, plan_of
@@ -27,11 +27,8 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.vectors import in_scale_of
 from model.weights import encoder_tensors
-from wire.files import atomic_write
 
 FILE = "encoder.cache"
-
-_DIGEST_BYTES = sha256().digest_size
 
 log = structlog.get_logger("learner")
 
@@ -48,7 +45,7 @@ def rounded_encoder(
     """
     path = cache_dir / FILE if cache_dir else None
     key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
-    tensors = _read(path, key) if path else None
+    tensors = read_tensors(path, key) if path else None
     if tensors is None:
         tensors = _round_encoder(strata, tokenizer, first_layer)
         if path:
@@ -79,33 +76,9 @@ def _key(strata: Strata, weights_digest: str, tokenizer: TextTokenizer, first_la
     return digest.digest()
 
 
-def _read(path: Path, key: bytes) -> dict[str, QTensor] | None:
-    """Returns the tensors that are cached under `key`; None where there are none, or a byte is not what was written."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    body = data[2 * _DIGEST_BYTES :]
-    if data[: 2 * _DIGEST_BYTES] != key + sha256(body).digest():
-        return None
-    schemes: dict[str, str] = {}
-    parts: dict[str, dict[str, torch.Tensor]] = {}
-    for full_name, part in load(body).items():
-        name, schemes[name], part_name = full_name.split(":")
-        parts.setdefault(name, {})[part_name] = part
-    return {name: QTensor(name, schemes[name], parts[name]) for name in parts}
-
-
 def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:
     """Writes the cache. A disk that fails costs the next start its time, and nothing else."""
-    parts: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        for part_name, part in tensor.parts.items():
-            parts[f"{name}:{tensor.scheme}:{part_name}"] = part.contiguous()
-    body = save(parts)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, is_synced=True) as file:
-            file.write(key + sha256(body).digest() + body)
+        write_tensors(path, key, tensors)
     except OSError as error:
         log.warning("encoder_not_kept", path=str(path), reason=str(error))

@@ -34,7 +34,7 @@ from learner.memory.replay import Labelled, ReplayState
 from learner.progress import LearnerProgress, progress_of
 from learner.quality.comparison import Anchor
 from learner.slow.schedule import RoundPlan
-from learner.state.origin import Origin
+from learner.state.origin import Adopted, Origin
 from model.plan import layer_of
 from wire.records import Lineage, WeightManifest
 
@@ -71,6 +71,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     offsets      `topic/partition` -> the next offset to read: every record below it had its effect
     logs         topic -> the log that the offsets belong to
     read_first   offsets below which nothing is published: `version` already knows those records
+    adopted      the encoder that took the place of that of the settings, if one did
     source       what format 1 had in place of `origin`
     """
 
@@ -103,6 +104,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     concept_changes: ConceptChangesState = ConceptChangesState()
     read_first: dict[str, int] = {}
     origin: Origin | None = None
+    adopted: Adopted | None = None
     source: str = ""
 
 

@@ -109,10 +109,7 @@ class _Packer:
             vectors = self._tensors[vectors_of(matrix.path)]
             self._banks[matrix.name] = self._packed(self._tensors[matrix.name], vectors.digest, whole)
         lora = lora_of(self._tensors, matrix)
-        pair = None
-        if lora is not None:
-            a, b = (self._packed(self._tensors[each.name], "", each) for each in lora)
-            pair = (a, b)
+        pair = None if lora is None else (self._of_pair(lora[0]), self._of_pair(lora[1]))
         return encoder.MatrixWeights(self._banks[matrix.name], None if matrix.is_first else whole.bias, pair)
 
     def share(self, packed: Sequence[encoder.BlockWeights], placed: Sequence[encoder.BlockWeights]) -> None:
@@ -120,6 +117,9 @@ class _Packer:
         for before, after in zip(_tensors_of(packed), _tensors_of(placed), strict=True):
             if before.data_ptr() in self._keys:
                 _placed[self._keys[before.data_ptr()]] = after
+
+    def _of_pair(self, whole: QTensor) -> Tensor:
+        return self._packed(self._tensors[whole.name], "", whole)
 
     def _packed(self, stored: QTensor, vectors: str, whole: QTensor) -> Tensor:
         """Returns `whole`, which is `stored` with a bias, packed; a matrix without INT4 weights is INT8 in both."""
@@ -137,7 +137,11 @@ class _Packer:
 
 def _tensors_of(blocks: Sequence[encoder.BlockWeights]) -> list[Tensor]:
     """Returns all packed tensors, in the order in which the kernels read them."""
-    return [tensor for block in blocks for matrix in block.matrices for tensor in matrix.tensors]
+    found: list[Tensor] = []
+    for block in blocks:
+        for matrix in block.matrices:
+            found += matrix.tensors
+    return found
 
 
 def _shape(block: BlockPlan) -> encoder.BlockShape:

@@ -16,6 +16,7 @@ def codes() -> dict[type[Exception], int]:
     from services.history import BadHistory
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
+    from services.members.decision import NotAdoptedYet
     from services.running import NotRunning
     from services.settings import BadSettings
     from services.supervisor import StackFailed
@@ -44,6 +45,7 @@ def codes() -> dict[type[Exception], int]:
         RayLost: TEMPORARY,
         NoAnswer: TEMPORARY,
         NotErasedYet: TEMPORARY,
+        NotAdoptedYet: TEMPORARY,
         StackFailed: TEMPORARY,
         TuneFailed: TEMPORARY,
         WireError: TEMPORARY,

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
-from services.members.flags import ConvertFlags, DistillFlags, PruneFlags
+from services.members.flags import AdoptFlags, ConvertFlags, DistillFlags, PruneFlags
 
 if TYPE_CHECKING:
     from services.members.source import Made, Say
     from services.members.stored import Stored
 
 app = typer.Typer(help="Make a smaller encoder of another one, and count what it costs.", no_args_is_help=True)
+
+REFUSED = 1
+"""Exit code where the learner refuses an encoder."""
 
 EncoderArgument = Annotated[str, typer.Argument(metavar="ENCODER", help="minilm-l6, a folder, or a cached id")]
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder that is written; there must be none")]
@@ -135,6 +138,46 @@ def export(encoder: EncoderArgument, out: OutArgument, *, as_json: JsonOption = 
     from services.members.change import export as run
 
     _report(lambda say: run(encoder, out, say=say), as_json)
+
+
+@app.command()
+@reads_settings
+def adopt(
+    context: CliContext,
+    encoder: Annotated[
+        str | None, typer.Argument(metavar="[ENCODER]", help="minilm-l6, a folder, or a cached id; the one in use")
+    ] = None,
+    *,
+    flags: AdoptFlags,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand an encoder, or another head, to the running service, which goes on answering and learning meanwhile.
+
+    The learner makes its head of what it has learnt so far, measures both on samples that it never learnt, and refuses
+    an encoder that is worse: then nothing has changed, and this command exits with 1. Else it publishes versions with
+    it, which the rollout tries and promotes or withdraws as after a slow round.
+    """
+    from contextlib import closing
+
+    from rich.console import Console
+
+    from model.tokenizer import TextTokenizer
+    from services.members.adopt import AdoptOptions, offer
+    from services.members.decision import decision_of
+    from services.stack import open_store
+
+    settings = context.attached()
+    options = AdoptOptions(num_features=flags.features, label_capacity=flags.capacity, max_loss=flags.max_loss)
+    tokenizer = TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
+    with closing(open_store(settings)) as store, Console(stderr=True).status("") as status:
+        made = offer(store, encoder, options, learner=settings.learner, tokenizer=tokenizer, say=status.update)
+        if not flags.wait:
+            print(json.dumps({"offer": made.id}) if as_json else f"Offered, as {made.id}.")
+            return
+        found = decision_of(store, made, timeout_s=flags.timeout, say=status.update)
+    print(json.dumps(found.fields(), indent=2) if as_json else "\n".join(found.lines()))
+    if found.is_refused:
+        raise typer.Exit(REFUSED)
 
 
 def _report(run: "Callable[[Say], Made | Stored]", as_json: bool) -> None:

@@ -40,7 +40,7 @@ def demo(
     """Play a labelled data set as a stream, and watch the service answer it, learn from late labels and get better."""
     from services.demo.command import run
 
-    raise typer.Exit(run(context.process(serving__replicas=replicas, seed=seed), options))
+    raise typer.Exit(run(context.process(serving__replicas=replicas, seed=seed, profile=options.profile), options))
 
 
 @reads_settings

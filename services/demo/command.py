@@ -12,8 +12,9 @@ import logging
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,8 +27,10 @@ from evals.streams.stream import Stream
 from learner.errors import DataError
 from learner.extras import require
 from services.demo import report, view
+from services.demo.change import Change, ProfileChange
 from services.demo.options import DemoOptions
 from services.demo.view import View
+from services.profiles.profile import PROFILES
 from services.running import DEMO, read, remove_abandoned
 from services.settings import Settings, replaced
 from services.stack import LOGS, Stack, open_store
@@ -58,15 +61,28 @@ def run(settings: Settings, options: DemoOptions) -> int:
             require("matplotlib", extra="evals")
         stream = options.stream(settings.data, settings.seed)
         with fresh(settings) as own:
-            outcome = _play(_decisive(own, stream), stream, options, console)
+            played = _play(_decisive(_with_profile(own, options), stream), stream, options, console)
     except DataError as error:
         print(error, file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         console.print("Interrupted. Everything was stopped.")
         return INTERRUPTED
-    _report(outcome, stream, options, console)
-    return LOST if outcome.figures.lost else 0
+    _report(played, stream, options, console)
+    return LOST if played.is_faulty else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a run has shown, and the change of profile in it, if there was one."""
+
+    outcome: SessionOutcome
+    change: Change | None = None
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether an event was lost, or an answer was of two versions."""
+        return self.outcome.figures.lost > 0 or (self.change is not None and self.change.recomputed.mixed > 0)
 
 
 @contextmanager
@@ -116,12 +132,27 @@ def _decisive(settings: Settings, stream: Stream) -> Settings:
     return replaced(settings, {"rollout.min_labels": min(settings.rollout.min_labels, enough)})
 
 
-def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Console) -> SessionOutcome:
+def _with_profile(settings: Settings, options: DemoOptions) -> Settings:
+    """Returns the settings with the encoder of the profile; they keep every version where answers are looked at."""
+    changes: dict[str, object] = {}
+    if options.profile is not None:
+        changes["encoder"] = _encoder(options.profile, settings)
+    if options.change_to is not None:
+        changes |= {"rollout.keep_versions": 100_000, "rollout.keep_bytes": 4 << 30}
+    return replaced(settings, changes)
+
+
+def _encoder(profile: str, settings: Settings) -> str:
+    """Returns the encoder of a profile; shows what is done where it has to be made first."""
+    from services.profiles.encoders import encoder_of
+
+    with Console(stderr=True).status("") as status:
+        return encoder_of(PROFILES[profile], data=settings.data, say=status.update)
+
+
+def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Console) -> Played:
     def say(text: str) -> None:
         view.say(console, f"[{_since_start_s():5.1f} s] {text}")
-
-    def watching(participants: Participants) -> View:
-        return View(console, stream, participants.ledger, participants.watcher)
 
     say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
     rate = stream.default_rate if options.rate is None else options.rate
@@ -137,7 +168,26 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
             plain = partial(view.say, console)
             reference = partial(frozen_reference, settings.learner, settings.encoder)
             system = system_of(stack, bus, store)
-            return play(system, stream, profile, say=plain, watching=watching, reference=reference)
+            change = _change_of(stack.settings, store, stream, options, say=plain)
+
+            @contextmanager
+            def watching(participants: Participants) -> Iterator[None]:
+                changing = change.during(participants.ledger) if change else nullcontext()
+                with View(console, stream, participants.ledger, participants.watcher), changing:
+                    yield
+
+            outcome = play(system, stream, profile, say=plain, watching=watching, reference=reference)
+            return Played(outcome, change.found(bus) if change else None)
+
+
+def _change_of(
+    settings: Settings, store: Store, stream: Stream, options: DemoOptions, *, say: Callable[[str], None]
+) -> ProfileChange | None:
+    if options.change_to is None:
+        return None
+    encoder = _encoder(options.change_to, settings)
+    num_events = stream.num_events
+    return ProfileChange(PROFILES[options.change_to], encoder, store, settings=settings, num_events=num_events, say=say)
 
 
 def expected_s(stream: Stream, rate: float) -> float:
@@ -173,11 +223,14 @@ def logging_into(path: Path, config: LogConfig) -> Iterator[None]:
         file.close()
 
 
-def _report(outcome: SessionOutcome, stream: Stream, options: DemoOptions, console: Console) -> None:
+def _report(played: Played, stream: Stream, options: DemoOptions, console: Console) -> None:
+    outcome = played.outcome
     console.print(report.matrix(outcome.figures, stream))
     console.print(report.table(outcome.figures, stream))
+    if played.change is not None:
+        console.print(played.change.line)
     if options.json is not None:
-        report.write_json(outcome.figures, options.json)
+        report.write_json(outcome.figures, options.json, played.change)
     if options.plot is not None:
         title = f"{stream.name}: {stream.num_labels} labels, stage by stage"
         report.plot(outcome, options.plot, title=title)

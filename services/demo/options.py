@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from evals.streams.stream import Stream
 
 Order: TypeAlias = Literal["auto", "desk", "stages"]
+ProfileName: TypeAlias = Literal["nano", "base"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +31,14 @@ class DemoOptions:
     """None: 200, or less where a stage would be over before its labels come back."""
     label_delay_s: tuple[float, float] = (1.0, 4.0)
     """Delay of a label after its answer, uniform between the two, so that labels overtake each other."""
+    profile: Annotated[
+        ProfileName | None,
+        typer.Option("--profile", metavar="nano|base", help="Profile to run; its encoder is made at first use"),
+    ] = None
+    change_to: Annotated[
+        ProfileName | None,
+        typer.Option("--change-to", metavar="nano|base", help="Profile to go over to in the middle, under load"),
+    ] = None
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here")] = None
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy over time here (PNG)")] = (
         None

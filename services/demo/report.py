@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.table import Table
 
 from evals.load.curve import Point
@@ -16,6 +17,7 @@ from evals.load.figures import Figures
 from evals.load.oracle import PrequentialFigures
 from evals.load.session import SessionOutcome
 from evals.streams.stream import Stream
+from services.demo.change import Change
 
 ARM_COLORS = {"stable": "tab:green", "candidate": "tab:orange", "newest": "tab:purple"}
 BESIDE_COLORS = {"oracle": "tab:red", "without learning": "tab:gray"}
@@ -47,9 +49,10 @@ def matrix(figures: Figures, stream: Stream) -> Table:
     return shown
 
 
-def write_json(figures: Figures, path: Path) -> None:
-    """Writes one flat object, whose names are those of `Figures`."""
-    path.write_text(json.dumps(figures.as_json(), indent=1) + "\n", encoding="utf-8")
+def write_json(figures: Figures, path: Path, change: Change | None = None) -> None:
+    """Writes one flat object, whose names are those of `Figures`, and `change` where the profile was changed."""
+    fields = figures.as_json() | ({} if change is None else {"change": msgspec.to_builtins(change)})
+    path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 
 def plot(outcome: SessionOutcome, path: Path, *, title: str) -> None:

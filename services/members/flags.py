@@ -42,6 +42,25 @@ class PruneFlags:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdoptFlags:
+    """What the service gets besides the encoder, and how long to wait for the learner."""
+
+    features: Annotated[
+        int,
+        typer.Option("--features", min=0, help="Random features of the head [default: as before]", show_default=False),
+    ] = 0
+    capacity: Annotated[
+        int, typer.Option("--capacity", min=0, help="Most classes [default: as before]", show_default=False)
+    ] = 0
+    max_loss: Annotated[
+        float | None,
+        typer.Option("--max-loss", min=0, max=1, help="Accuracy that may be lost [default: as any version]"),
+    ] = None
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the decision")] = True
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")] = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DistillFlags:
     """Whom to learn from, on what, how long and how fast."""
 

@@ -14,10 +14,11 @@ from typing import Any
 from model.calibration import TEXTS, grams, smooth
 from model.int4 import to_int4
 from model.member import Member, write_member
+from model.qtensor import QTensor
 from model.quantized import QuantizedEncoder
-from model.strata import encode_many
+from model.strata import Strata, encode_many
 from model.weights import encoder_tensors
-from services.members.source import BATCH, Made, Say, compared, cosine, open_source, require_free, step_of
+from services.members.source import BATCH, Made, Say, Source, compared, cosine, open_source, require_free, step_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,14 +43,7 @@ def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Sto
     """
     require_free(out)
     source = open_source(encoder)
-    strata = copy.deepcopy(source.strata)  # which calibration changes
-    say("calibrating")
-    gram_by_name = grams(strata, source.tokenizer)
-    say("rounding the weights")
-    if is_int4:
-        tensors = encoder_tensors(to_int4(strata, gram_by_name))
-    else:
-        tensors = encoder_tensors(strata, grams=smooth(strata, gram_by_name))
+    strata, tensors = rounded(source, is_int4=is_int4, say=say)
     served = QuantizedEncoder.from_tensors(strata.config, tensors)
     token_ids = source.tokenizer.encode_many(TEXTS)
     expected_BD = encode_many(source.strata, token_ids, batch_size=BATCH)
@@ -69,3 +63,14 @@ def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Sto
     num_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
     made = compared(source, strata.config, out, num_bytes=num_bytes, cosine=cosines[served.precisions[0]])
     return Stored(made=made, cosines=cosines)
+
+
+def rounded(source: Source, *, is_int4: bool, say: Say) -> tuple[Strata, dict[str, QTensor]]:
+    """Returns an encoder that is calibrated, and its weights as they are served. Raises NonFinite."""
+    strata = copy.deepcopy(source.strata)  # which calibration changes
+    say("calibrating")
+    gram_by_name = grams(strata, source.tokenizer)
+    say("rounding the weights")
+    if is_int4:
+        return strata, encoder_tensors(to_int4(strata, gram_by_name))
+    return strata, encoder_tensors(strata, grams=smooth(strata, gram_by_name))

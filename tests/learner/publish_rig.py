@@ -4,6 +4,7 @@ from pathlib import Path
 
 from learner.leadership import Leadership
 from learner.release.publisher import WeightPublisher
+from learner.slow.worker import INLINE
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Clocks
 from tests.learner.small_learner import Setting, small_config, small_learner
@@ -35,7 +36,7 @@ class PublishRig:
         )
         assert self.leadership.acquire()
         self.config = small_config(**self._changed)
-        self.learner = small_learner(self._receipts, **self._changed)
+        self.learner = small_learner(self._receipts, INLINE, self.folder, **self._changed)
         self.publisher = WeightPublisher(
             self.learner,
             self.store,

@@ -76,10 +76,17 @@ def small_served(strata: Strata | None = None) -> ServedEncoder:
 SUBJECT_DIGEST = partial(subject_digest, b"a key for the tests")
 
 
-def small_learner(receipts: Receipts | None = None, executor: Executor = INLINE, /, **changed: Setting) -> Learner:
-    config = small_config(**changed)
+def small_learner(
+    receipts: Receipts | None = None, executor: Executor = INLINE, folder: Path | None = None, /, **changed: Setting
+) -> Learner:
     return Learner(
-        config, small_strata(), tokenizer(), receipts=receipts, subject_digest=SUBJECT_DIGEST, executor=executor
+        small_config(**changed),
+        small_strata(),
+        tokenizer(),
+        receipts=receipts,
+        subject_digest=SUBJECT_DIGEST,
+        cache_dir=folder,
+        executor=executor,
     )
 
 

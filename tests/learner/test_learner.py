@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from learner.learner import Learner
-from learner.slow.round import Phase
+from learner.slow.making import Phase, TrainedEncoder
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
@@ -92,13 +92,18 @@ def test_letters_that_were_not_acknowledged_are_in_the_checkpoint() -> None:
     assert (letter.reason, letter.event_id) == ("blank", "event-1")
 
 
+def training_of(learner: Learner) -> TrainedEncoder:
+    """What the round under way trains."""
+    assert learner.knowledge.round is not None and learner.knowledge.round.trained is not None
+    return learner.knowledge.round.trained
+
+
 def test_a_restored_learner_repeats_the_round_from_its_plan() -> None:
     whole = fed(small_learner(), 0, 100)
-    assert whole.knowledge.round and len(whole.knowledge.round.losses) > 0
+    assert len(training_of(whole).losses) > 0
     restored = copy_of(whole)
-    assert restored.knowledge.round
-    assert restored.knowledge.round.plan == whole.knowledge.round.plan
-    assert not restored.knowledge.round.losses
+    assert training_of(restored).plan == training_of(whole).plan
+    assert not training_of(restored).losses
     for learner in (whole, restored):
         while learner.has_work:
             learner.tick()
@@ -165,11 +170,11 @@ def test_silence_is_used_to_go_over_the_memory_once() -> None:
     it = worked(fed(small_learner(slow_rate=1e-5, rehearse_after_s=1.0), 0, 80))
     assert it.counts["rounds"] == 1 and not it.is_rested
     it.tick(is_idle=True)
-    assert it.knowledge.round is not None
-    steps = it.knowledge.round.plan.steps
+    plan = training_of(it).plan
+    steps = plan.steps
     assert all(len(step.samples) == 8 for step in steps)
     assert 8 * len(steps) >= len(it.replay)
-    assert set(it.knowledge.round.plan.labels) == set(it.fast_head.ridge.classes)
+    assert set(plan.labels) == set(it.fast_head.ridge.classes)
     rested = worked(it, is_idle=True)
     assert rested.is_rested and (rested.counts["rehearsals"], rested.counts["rounds"]) == (1, 2)
 
@@ -182,7 +187,7 @@ def test_silence_is_used_to_learn_from_texts_without_a_label_and_a_restart_repea
     assert it.knowledge.round and it.knowledge.round.phase is Phase.PSEUDO_LABEL
     it.tick()
     restored = copy_of(it, slow_rate=1e-5, rehearse_after_s=1.0)
-    assert restored.knowledge.round and restored.knowledge.round.plan == it.knowledge.round.plan
+    assert training_of(restored).plan == training_of(it).plan
     assert_same(worked(it), worked(restored))
     assert it.fast_head.ridge.num_samples == len(it.replay) and not it.is_rested
     assert worked(it, is_idle=True).is_rested

@@ -14,6 +14,7 @@ from learner.knowledge import Learnable
 from learner.learner import Learner
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode
+from learner.unlearning import erase
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import TOPICS, answer, feedback
 from tests.learner.swapped import CHANGE, END, RECEIPTS, SWAPPED, name_of, records
@@ -153,5 +154,5 @@ def test_a_round_that_trains_on_the_old_labels_is_dropped(num_units: int) -> Non
 def test_an_erasure_forgets_the_texts_that_a_changed_class_has_left_behind() -> None:
     it = fed(frozen(replay_samples=30), 0, END)
     assert it.fast_head.ridge.num_texts > len(it.replay)
-    it.knowledge.erase(lambda subject: False, keep_alive=lambda: None)
+    erase(it.knowledge, lambda subject: False, keep_alive=lambda: None)
     assert it.fast_head.ridge.num_texts == it.fast_head.ridge.num_samples == len(it.replay)

@@ -246,7 +246,7 @@ def test_planes_must_agree(shapes: dict[str, tuple[int, ...]]) -> None:
     changes = {name: torch.ones(shape, dtype=NESTED.parts[name].dtype) for name, shape in shapes.items()}
     blob = damaged(NESTED, **changes)
     parts = tuple(replace(part, shape=shapes.get(part.name, part.shape)) for part in NESTED.specs)
-    entry = Entry(NESTED.name, NESTED.scheme, len(blob), parts)
+    entry = replace(entry_of(NESTED, blob), parts=parts)
     expected = r"expected hi and lo \[N, K / 2\], m \[N, K / 64\], in_scale \[K\], the other parts \[N\]"
     with pytest.raises(WrongShape, match=expected):
         from_blob(entry, blob)

@@ -7,6 +7,7 @@ from wire.records import (
     ControllerReport,
     Decision,
     Drift,
+    EncoderOffer,
     Erasure,
     Evaluation,
     HeadSolution,
@@ -15,6 +16,7 @@ from wire.records import (
     Lineage,
     NameChanges,
     NewClass,
+    OfferOutcome,
     PrecisionEvaluation,
     Probe,
     Promise,
@@ -29,6 +31,39 @@ from wire.records import (
 )
 
 SAMPLES: dict[str, Record] = {
+    "encoder_offer.v1": EncoderOffer(
+        id="d" * 32,
+        name="tied",
+        time_ms=1_764_000_000_000,
+        tokenizer="e" * 64,
+        config='{"layers":6}',
+        tensors=(
+            TensorEntry(
+                name="embed.word",
+                scheme="w8c",
+                digest="f" * 64,
+                num_bytes=512,
+                parts=(TensorPart(name="q", dtype="I8", shape=(4, 64)),),
+            ),
+        ),
+        num_features=1_024,
+        label_capacity=64,
+        max_loss=0.03125,
+    ),
+    "offer_outcome.v1": OfferOutcome(
+        offer="d" * 32,
+        name="tied",
+        state="refused",
+        time_ms=1_764_000_000_000,
+        version=12,
+        reasons=("worse_than_parent",),
+        held=640,
+        held_won=4,
+        held_lost=30,
+        tried=64,
+        tried_won=1,
+        tried_lost=5,
+    ),
     "weight_manifest.v2": WeightManifest(
         version=12,
         parent=11,

@@ -4,10 +4,11 @@
     client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
     rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
+    operator --EncoderOffer + blobs--> learner --OfferOutcome--> operator
 
 `topics` has the records of Kafka topics, `weights` those of versions of the weights, `name_changes` what such a version
-names differently, `plans` the rollout plan, `reports` the reports of processes, and `record` the base class. Others
-import all of them from here.
+names differently, `offers` those of encoders that are offered, `plans` the rollout plan, `reports` the reports of
+processes, and `record` the base class. Others import all of them from here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
@@ -18,6 +19,7 @@ already depend on `wire`).
 """
 
 from wire.records.name_changes import MAX_NEW_CLASSES, NameChanges, NewClass
+from wire.records.offers import EncoderOffer, OfferOutcome
 from wire.records.plans import (
     ADDITIVE,
     CANDIDATE,
@@ -100,6 +102,7 @@ __all__ = [
     "DeadLetter",
     "Decision",
     "Drift",
+    "EncoderOffer",
     "Erasure",
     "Evaluation",
     "Event",
@@ -110,6 +113,7 @@ __all__ = [
     "Lineage",
     "NameChanges",
     "NewClass",
+    "OfferOutcome",
     "PrecisionEvaluation",
     "Probe",
     "Promise",

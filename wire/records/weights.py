@@ -219,9 +219,12 @@ class Erasure(Record, frozen=True, kw_only=True):
 
 
 class VersionEntry(Record, frozen=True, kw_only=True):
-    """One line of the history of versions: what happened to `version`, when, and why."""
+    """One line of the history of versions: what happened to `version`, when, and why.
+
+    An encoder that was offered is `adopted`, first in `version`, or `refused`, while `version` was current.
+    """
 
     version: int
-    action: Literal["published", "promoted", "withdrawn", "rolled_back", "pinned"]
+    action: Literal["published", "promoted", "withdrawn", "rolled_back", "pinned", "adopted", "refused"]
     time_ms: int
     detail: str = ""

@@ -1,6 +1,6 @@
 """The Redis client: weights by digest, the lease to publish them, the rollout plan. Nothing else imports redis.
 
-    Store -> blobs | lease | versions | plans | erasures | reports | collect -> server (commands, Lua scripts) -> Redis
+    Store -> blobs | lease | versions | plans | erasures | offers | reports | collect -> server (Lua scripts) -> Redis
 
 `store` is the door and shows these parts; `keys` names every Redis key, `signed` signs and verifies records, `watch`
 waits for changes. Other rooms use `Store`, `Lease`, `Watch`, `Contents` and single parts from here.

@@ -1,6 +1,7 @@
 """Garbage collection (mark and sweep): removes versions that are not retained, and blobs that no version references.
 
     roots: keep, current, plan -> drop the manifests of other versions -> sweep unreferenced blobs past the grace period
+           the open offer -------------------------------------------------^
 
 It is safe while others publish. Manifests are removed only if the pointer and the plan are still those that we read,
 and a blob only if it was not put or published since we read the clock. `put` and `publish` renew a blob's time in the
@@ -21,6 +22,7 @@ from typing import TypeVar
 
 from wire.errors import NotFound, StoreFull
 from wire.store import keys
+from wire.store.offers import Offers
 from wire.store.plans import Plans
 from wire.store.server import Server
 from wire.store.versions import Versions
@@ -66,10 +68,11 @@ return removed
 class Collector:
     """The garbage collector of one server. It needs no lease: any number may run concurrently, at any time."""
 
-    def __init__(self, server: Server, versions: Versions, plans: Plans) -> None:
+    def __init__(self, server: Server, versions: Versions, plans: Plans, offers: Offers) -> None:
         self._server = server
         self._versions = versions
         self._plans = plans
+        self._offers = offers
 
     def collect(self, keep: Iterable[int], *, grace_ms: int = GRACE_MS) -> int:
         """Removes versions that are not in `keep`, current or in the plan, and their blobs. Returns how many of both.
@@ -112,7 +115,9 @@ class Collector:
         return removed
 
     def _referenced(self) -> Iterator[str]:
-        """Yields the digests of the blobs of every stored version."""
+        """Yields the digests of the blobs of every stored version, and of the open offer."""
+        offer = self._offers.open()
+        yield from (tensor.digest for tensor in offer.tensors) if offer else ()
         readable = self._versions.contents()
         for version in self._versions.stored():
             try:

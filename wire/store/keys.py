@@ -1,6 +1,6 @@
 """The Redis keys of the store, each named once, without the prefix of the environment (`Server.key` puts it before).
 
-one key      plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, erasures, ...
+one key      plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, erasures, offer, ...
 a key each   manifest:<version>, blob:<digest>, lease:<name>, erasure:<digest>, report:<replica>
 """
 
@@ -40,6 +40,8 @@ NEWEST: Final = "newest"
 """The highest number that any version ever had."""
 NOTICES: Final = "changes"
 """The counter of notices about publications and plans, and their channel. Its key has an older name."""
+OFFER: Final = "offer"
+"""A hash: the signed offer of an encoder, and what became of it."""
 PLAN: Final = "plan"
 """A hash: the signed rollout plan, and its revision."""
 REPORT: Final = "report"

@@ -1,7 +1,7 @@
 """The store: everything that the programs keep in Redis.
 
-    learner: leases, blobs, versions, erasures, reports     serving: plans, versions, blobs, reports
-    rollout: leases, versions, plans, reports, collector    operator: plans, versions, reports, erasures
+    learner: leases, blobs, versions, erasures, offers, reports     serving: plans, versions, blobs, reports
+    rollout: leases, versions, plans, reports, collector    operator: plans, versions, reports, erasures, offers
 
 Each part is implemented in the file named after its noun.
 """
@@ -11,6 +11,7 @@ from wire.store.blobs import Blobs
 from wire.store.collect import Collector
 from wire.store.erasures import Erasures
 from wire.store.lease import Leases
+from wire.store.offers import Offers
 from wire.store.plans import Plans
 from wire.store.reports import Reports
 from wire.store.server import Server
@@ -29,7 +30,8 @@ class Store:
         self._server = Server(config)
         self.versions = Versions(self._server, signing_key)
         self.plans = Plans(self._server, signing_key)
-        self.collector = Collector(self._server, self.versions, self.plans)
+        self.offers = Offers(self._server, signing_key)
+        self.collector = Collector(self._server, self.versions, self.plans, self.offers)
         self.blobs = Blobs(self._server, self.collector.make_room)
         self.leases = Leases(self._server)
         self.erasures = Erasures(self._server)

@@ -147,7 +147,7 @@ def test_a_drift_is_found_where_it_was_seen_and_nothing_changes_elsewhere(seed: 
     seen_BR = torch.zeros(64, 16)
     seen_BR[:, :num_seen] = torch.randn(64, num_seen, generator=rng)
     change_RR = 0.1 * torch.randn(16, 16, generator=rng)
-    drift = DriftMap(16)
+    drift = DriftMap(16, 16)
     drift.add(seen_BR, seen_BR + seen_BR @ change_RR)
     map_RR = solved(drift)
     assert torch.allclose(map_RR[:num_seen] - torch.eye(16)[:num_seen], change_RR[:num_seen], atol=0.1)

@@ -8,7 +8,8 @@ import torch
 from learner.config import LearnerConfig, SlowStrategy
 from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled, Replay, hash_key
-from learner.slow.round import Phase, SlowRound
+from learner.slow.making import Phase, TrainedEncoder
+from learner.slow.round import SlowRound
 from learner.slow.schedule import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from learner.slow.trainer import top_state
@@ -19,10 +20,19 @@ from tests.learner.small_learner import SMALL, labelled, small_served, small_str
 from tests.learner.streams import TOPICS
 
 
+def training(plan: RoundPlan, config: LearnerConfig = SMALL) -> TrainedEncoder:
+    means_CD = fast_head().means(plan.labels)
+    return TrainedEncoder(plan, means_CD, small_served(), small_strata(), config=config)
+
+
+def trained(slow_round: SlowRound) -> TrainedEncoder:
+    assert slow_round.trained is not None
+    return slow_round.trained
+
+
 def begin(plan: RoundPlan, config: LearnerConfig = SMALL, memory: Replay[Labelled] | None = None) -> SlowRound:
     """`memory`: one that holds all samples by default."""
-    means_CD = fast_head().means(plan.labels)
-    return SlowRound(plan, means_CD, fast_head(), small_strata(), memory or replay(), holdout(), config=config)
+    return SlowRound(training(plan, config), fast_head(), memory or replay(), holdout(), config=config)
 
 
 def run(slow_round: SlowRound) -> list[Phase]:
@@ -75,7 +85,7 @@ def test_a_round_trains_with_token_dropout() -> None:
     for share in (0.0, 0.5, 0.5):
         slow_round = begin(plan, replace(SMALL, slow_token_dropout=share))
         slow_round.step()
-        losses.append(slow_round.losses)
+        losses.append(trained(slow_round).losses)
     assert losses[0] != losses[1]
     assert losses[1] == losses[2]
 
@@ -88,8 +98,8 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy)
     second = begin(plan, config)
     run(first)
     run(second)
-    again = top_state(second.strata, 1)
-    assert all(torch.equal(value, again[name]) for name, value in top_state(first.strata, 1).items())
+    again = top_state(trained(second).strata, 1)
+    assert all(torch.equal(value, again[name]) for name, value in top_state(trained(first).strata, 1).items())
     assert torch.equal(first.next_fast_head.ridge.solve(), second.next_fast_head.ridge.solve())
 
 
@@ -97,7 +107,7 @@ def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     memory = replay()
     base = fast_head()
     plan = draw_plan(1, SAMPLES[:10], memory, steps=1, sizes=(4, 4), seed=0)
-    slow_round = SlowRound(plan, base.means(plan.labels), base, small_strata(), memory, holdout(), config=SMALL)
+    slow_round = SlowRound(training(plan), base, memory, holdout(), config=SMALL)
     for sample in labelled(200, 203):  # one before the memory is read, one while it is learnt again, one at the end
         base.learn_many([sample])
         memory.add([sample])
@@ -130,8 +140,8 @@ def on_trial(memory: Replay[Labelled] | None = None) -> tuple[FastHead, SlowRoun
     """Returns the fast head in use, and a round that has trained and waits for labels."""
     base = fast_head()
     plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
-    own = (base, small_strata(), memory or replay(), holdout())
-    slow_round = SlowRound(plan, base.means(plan.labels), *own, config=replace(SMALL, trial_labels=UNIT))
+    own = (base, memory or replay(), holdout())
+    slow_round = SlowRound(training(plan), *own, config=replace(SMALL, trial_labels=UNIT))
     while slow_round.has_work:
         slow_round.step()
     return base, slow_round

@@ -204,7 +204,7 @@ def test_what_the_settings_have_changed_is_published_and_can_be_served(
     rig.publish()
     rig.start(**changed)
     assert rig.publisher.is_due() and rig.publish() == 2
-    assert store.versions.manifest(2).model_spec == rig.learner.spec_of(rig.config.label_capacity)
+    assert store.versions.manifest(2).model_spec == rig.learner.knowledge.base.spec_of(rig.config.label_capacity)
     assert Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05).load(2).number == 2
     rig.start()
     assert not rig.publisher.is_due()

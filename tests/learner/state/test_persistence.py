@@ -25,13 +25,13 @@ def recalled(snapshot: Snapshot, **changed: Any) -> Any:
     """Returns what the snapshot knew under other settings, with the change that these are."""
     config = small_config(**changed)
     base = BaseEncoder(config, small_strata(), tokenizer())
-    return restore_knowledge(VersionState(snapshot), config, base, like=base.served)
+    return restore_knowledge(VersionState(snapshot), base, like=base.served)
 
 
 def test_before_the_first_label_nothing_is_known() -> None:
     config = small_config()
     base = BaseEncoder(config, small_strata(), tokenizer())
-    known = empty_knowledge(config, base)
+    known = empty_knowledge(base)
     assert (len(known.replay), len(known.holdout), list(known.fast_head.ridge.classes)) == (0, 0, [])
     assert known.strata is base.strata and known.round is None
 
@@ -65,7 +65,7 @@ def test_what_was_learnt_after_the_snapshot_is_learnt_again() -> None:
     learner.learn_many(stream(50, 80), {"feedback.v1/0": 80})
     config = small_config(trainable_layers=0)
     base = BaseEncoder(config, small_strata(), tokenizer())
-    known, _ = restore_knowledge(VersionState(snapshot, learner.unwritten), config, base, like=base.served)
+    known, _ = restore_knowledge(VersionState(snapshot, learner.unwritten), base, like=base.served)
     assert all(torch.equal(known.fast_head.export()[name], sums) for name, sums in learner.fast_head.export().items())
     assert known.replay.export() == learner.replay.export()
     assert known.holdout.samples.export() == learner.knowledge.holdout.samples.export()
@@ -84,9 +84,9 @@ def test_a_round_under_way_begins_again_from_its_plan() -> None:
     learner = in_a_round()
     snapshot = snapshot_of(learner, None, epoch=1)
     known, _ = recalled(snapshot)
-    assert learner.knowledge.round is not None
-    assert known.round.plan == learner.knowledge.round.plan
-    assert torch.equal(known.round.means_CD, learner.knowledge.round.means_CD)
+    assert learner.knowledge.round is not None and learner.knowledge.round.trained is not None
+    assert known.round.trained.plan == learner.knowledge.round.trained.plan
+    assert torch.equal(known.round.trained.means_CD, learner.knowledge.round.trained.means_CD)
     assert known.lineage == learner.knowledge.lineage
 
 

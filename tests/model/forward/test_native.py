@@ -3,6 +3,7 @@
 import weakref
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import pytest
 import torch
@@ -144,7 +145,8 @@ def read_back(config: StrataConfig, *, seed: int = 0) -> dict[str, QTensor]:
 
 
 def addresses(forward: NativeForward) -> list[int]:
-    return [matrix.packed.data_ptr() for block in forward._encoder.blocks for matrix in block.matrices]
+    matrices = chain.from_iterable(block.matrices for block in forward._encoder.blocks)
+    return [matrix.packed.data_ptr() for matrix in matrices]
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

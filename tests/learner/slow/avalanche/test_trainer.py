@@ -12,12 +12,13 @@ from torch import Tensor
 from learner.errors import DataError
 from learner.memory.replay import Labelled
 from learner.slow.avalanche.trainer import SHOWN, AvalancheTrainer, try_out
-from learner.slow.round import Phase, SlowRound
+from learner.slow.making import Phase, TrainedEncoder
+from learner.slow.round import SlowRound
 from learner.slow.schedule import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.slow.trainer import top_state
 from model.ragged import RaggedLayout
 from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay
-from tests.learner.small_learner import CONFIG, SMALL, small_learner, small_strata
+from tests.learner.small_learner import CONFIG, SMALL, small_learner, small_served, small_strata
 from tests.learner.test_learner import fed, worked
 
 NAMES = (
@@ -62,25 +63,27 @@ def begun(name: str, plan: RoundPlan) -> SlowRound:
     """A round of `plan` before its first step."""
     config = replace(SMALL, slow_strategy=name, slow_rate=1e-3, slow_loss_q=0.0)
     means_CD = fast_head().means(plan.labels)
-    return SlowRound(plan, means_CD, fast_head(), small_strata(), replay(), holdout(), config=config)
+    making = TrainedEncoder(plan, means_CD, small_served(), small_strata(), config=config)
+    return SlowRound(making, fast_head(), replay(), holdout(), config=config)
 
 
-def trained(name: str, plan: RoundPlan) -> SlowRound:
-    """A round of `plan` after its last step."""
+def trained(name: str, plan: RoundPlan) -> TrainedEncoder:
+    """What a round of `plan` has trained after its last step."""
     slow_round = begun(name, plan)
     while slow_round.phase is Phase.TRAIN:
         slow_round.step()
-    return slow_round
+    assert slow_round.trained is not None
+    return slow_round.trained
 
 
-def top_of(slow_round: SlowRound) -> dict[str, Tensor]:
-    return top_state(slow_round.strata, 1)
+def top_of(made: TrainedEncoder) -> dict[str, Tensor]:
+    return top_state(made.strata, 1)
 
 
-def moved(slow_round: SlowRound) -> float:
+def moved(made: TrainedEncoder) -> float:
     """The square by which a round has moved the weights of the trained blocks."""
     before = top_state(small_strata(), 1)
-    return sum(float((value - before[name]).square().sum()) for name, value in top_of(slow_round).items())
+    return sum(float((value - before[name]).square().sum()) for name, value in top_of(made).items())
 
 
 @pytest.mark.parametrize("name", NAMES)

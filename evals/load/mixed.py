@@ -1,0 +1,109 @@
+"""Looks for mixed answers: those whose scores are not the ones of the version that they name.
+
+    answers topic, versions in the store --compute each answer again, by its version and precision--> Recomputed
+
+An answer is a function of its text, the version and the precision, whatever else was in its batch. So an answer that a
+replica made of two versions, while it went from one to the other, shows here. Versions that the store no longer has
+cannot be asked: a run that is to be looked at keeps all of them (`rollout.keep_versions`).
+
+Rejected: comparing versions by their numbers alone (the number is what a mixed answer would have right).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from model.config import StrataConfig
+from model.qtensor import QTensor, from_blob
+from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
+from model.ragged import RaggedBatch
+from model.tokenizer import TextTokenizer
+from model.vectors import from_format
+from model.weights import encoder_key
+from wire.errors import NotFound
+from wire.records import Answer, TensorEntry, WeightManifest
+from wire.store import Store
+
+ROUNDING = 1e-5
+"""Scores that differ by less are the same: the processor that recomputes may round otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recomputed:
+    """How many answers were computed again, how many of them differ, and how many name a version that is gone.
+
+    `encoders` are the numbers of answers by the shape of their encoder, in the order in which these came.
+    """
+
+    answers: int
+    mixed: int
+    gone: int
+    encoders: tuple[int, ...]
+
+
+class _Versions:
+    """Loads versions; those that have an encoder in common share it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tensors: dict[TensorEntry, QTensor] = {}
+        self._encoders: dict[str, QuantizedEncoder] = {}
+
+    def model(self, manifest: WeightManifest) -> QuantizedModel:
+        config = StrataConfig.from_json(manifest.config)
+        tensors = from_format(
+            manifest.format_version, config, {entry.name: self._tensor(entry) for entry in manifest.tensors}
+        )
+        key = f"{config.without_labels.canonical_json()} {encoder_key(manifest.encoder_digests)}"
+        if key not in self._encoders:
+            self._encoders[key] = QuantizedEncoder.from_tensors(config, tensors)
+        return QuantizedModel(self._encoders[key], QuantizedHead.from_tensors(config, tensors), manifest.labels)
+
+    def _tensor(self, entry: TensorEntry) -> QTensor:
+        if entry not in self._tensors:
+            self._tensors[entry] = from_blob(entry, self._store.blobs.get(entry.digest, entry.num_bytes))
+        return self._tensors[entry]
+
+
+def recompute(answers: Iterable[Answer], store: Store, tokenizer: TextTokenizer) -> Recomputed:
+    """Computes every answer again."""
+    by_version: dict[int, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        by_version[answer.weights_version].append(answer)
+    versions = _Versions(store)
+    num_mixed = 0
+    num_gone = 0
+    num_by_shape: dict[str, int] = {}
+    for number in sorted(by_version):
+        try:
+            manifest = store.versions.manifest(number)
+            model = versions.model(manifest)
+        except NotFound:
+            num_gone += len(by_version[number])
+            continue
+        shape = model.encoder.config.without_labels.canonical_json()
+        num_by_shape[shape] = num_by_shape.get(shape, 0) + len(by_version[number])
+        max_tokens = manifest.max_tokens or tokenizer.max_tokens
+        for answer in by_version[number]:
+            num_mixed += _differs(answer, _scores(model, answer, tokenizer, max_tokens))
+    num_answers = sum(map(len, by_version.values())) - num_gone
+    return Recomputed(answers=num_answers, mixed=num_mixed, gone=num_gone, encoders=tuple(num_by_shape.values()))
+
+
+def _scores(model: QuantizedModel, answer: Answer, tokenizer: TextTokenizer, max_tokens: int) -> dict[str, float]:
+    """Returns the probability of every class."""
+    if not model.labels:
+        return {}
+    token_ids = tokenizer.encode_many([answer.text], max_tokens=max_tokens)
+    z_BD = model.encoder.encode(RaggedBatch.of(token_ids), answer.precision)
+    probabilities_C = torch.softmax(model.head.logits(z_BD, len(model.labels)), dim=1)[0]
+    return dict(zip(model.labels, probabilities_C.tolist(), strict=True))
+
+
+def _differs(answer: Answer, scores: dict[str, float]) -> bool:
+    """Whether an answer is not what its version gives."""
+    if answer.label is None:
+        return bool(scores)
+    return any(abs(scores.get(label, -1.0) - score) > ROUNDING for label, score in answer.scores)

@@ -1,0 +1,133 @@
+"""Changes the profile of the service in the middle of a run, while events come and labels are learnt.
+
+    half of the events sent --> offer of the encoder --learner decides--> promoted by the operator's word --> Change
+
+A profile is chosen by an operator, for its size and speed, so the demo promotes it as one would: the canary would hold
+an encoder that is not as accurate. Replicas load it beside the one that answers, and go over to it between two batches.
+
+Rejected: another stack with the other profile (what is to be shown is that nothing stops).
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from evals.load.ledger import Ledger
+from evals.load.mixed import Recomputed, recompute
+from model.tokenizer import TextTokenizer
+from rollout.operator import Operator
+from services.members.adopt import AdoptOptions, offer
+from services.members.decision import NotAdoptedYet, decision_of
+from services.profiles.profile import NANO, Profile
+from services.settings import Settings
+from wire.bus import Bus
+from wire.bus.scan import every_record
+from wire.clock import now_ms
+from wire.records import Answer, OfferOutcome
+from wire.store import Store
+from wire.threads import BackgroundThread
+
+MAX_LOSS = 0.1
+"""What a profile that is made for its size may lose of the accuracy."""
+
+DECIDES_WITHIN_S = 600.0
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What a change of profile has shown; `recomputed` are all answers of the run."""
+
+    profile: str
+    outcome: OfferOutcome | None
+    recomputed: Recomputed
+
+    @property
+    def line(self) -> str:
+        """The change in one line."""
+        found = self.recomputed
+        state = "not decided" if self.outcome is None else self.outcome.state
+        counts = " and ".join(map(str, found.encoders))
+        return (
+            f"change to profile {self.profile}: {state}; {counts} answers by one encoder after another, "
+            f"{found.mixed} of {found.answers} mixed"
+        )
+
+
+class ProfileChange:
+    """Offers `encoder`, that of `profile`, when half of `num_events` were sent."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        encoder: str,
+        store: Store,
+        *,
+        settings: Settings,
+        num_events: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._profile = profile
+        self._encoder = encoder
+        self._store = store
+        self._settings = settings
+        self._num_events = num_events
+        self._say = say
+        self._tokenizer = TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
+        self._outcome: OfferOutcome | None = None
+
+    @contextmanager
+    def during(self, ledger: Ledger) -> Iterator[None]:
+        """Changes the profile while the block is executed; waits for the decision at its end."""
+        is_done = threading.Event()
+        thread = BackgroundThread(lambda: self._run(ledger, thread.closing, is_done), name="demo-change")
+        thread.start()
+        try:
+            yield
+            is_done.wait(DECIDES_WITHIN_S)
+        finally:
+            thread.close()
+
+    def found(self, bus: Bus) -> Change:
+        """Computes every answer of the run again; returns what the change has shown."""
+        answers = (record for record in every_record(bus, [Answer]) if isinstance(record, Answer))
+        recomputed = recompute(answers, self._store, self._tokenizer)
+        return Change(profile=self._profile.name, outcome=self._outcome, recomputed=recomputed)
+
+    def _run(self, ledger: Ledger, closing: threading.Event, is_done: threading.Event) -> None:
+        """Waits for the middle of the run, then changes the profile.
+
+        consumes: what the ledger has counted
+        produces: an offer, a promotion
+        waits for: half of the events; the learner's decision
+        unblocked by: an event that is answered, an outcome, close at the next of them
+        """
+        while not ledger.wait(lambda counts: counts.sent >= self._num_events / 2, POLL_S):
+            if closing.is_set():
+                return
+        try:
+            self._change()
+        finally:
+            is_done.set()
+
+    def _change(self) -> None:
+        learner = self._settings.learner
+        options = AdoptOptions(max_loss=MAX_LOSS if self._profile is NANO else None)
+        made = offer(self._store, self._encoder, options, learner=learner, tokenizer=self._tokenizer, say=_say_nothing)
+        self._say(f"The encoder of profile {self._profile.name} is offered to the learner.")
+        try:
+            decided = decision_of(self._store, made, timeout_s=DECIDES_WITHIN_S, say=_say_nothing)
+        except NotAdoptedYet as error:
+            self._say(str(error))
+            return
+        self._outcome = decided.outcome
+        for line in decided.lines():
+            self._say(line)
+        if not decided.is_refused:
+            operator = Operator(self._store, name="demo", config=self._settings.rollout)
+            operator.promote(decided.outcome.version, now_ms=now_ms())
+
+
+def _say_nothing(_: str) -> None:
+    """The panel of the demo shows what is under way."""

@@ -1,0 +1,70 @@
+"""The encoders of profiles, made from the default one at first use, and kept.
+
+    minilm-l6 --narrow embedding, grouped keys, two banks (`model.convert`)--> NANO's shape
+              --distilled from minilm-l6 through the rounding of the kernels--> a folder in the cache
+
+`base` is the default encoder: its weights have INT4 inside, and slow rounds train through its rounding. A kill costs
+the last minute of the distillation, which goes on at the next use. What is made is a function of the recipe alone,
+which names the folder.
+
+Rejected: encoders that are installed with us (eight megabytes for a profile that few use).
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+from learner.distill.distiller import DistillOptions
+from learner.errors import DataError
+from model.convert.embedding import factorise_embedding
+from model.convert.grouping import pool_kv_heads
+from model.convert.rebuild import rebuilt, state_of
+from model.convert.share import share
+from model.strata import Strata
+from services.members.distil import TeacherOptions, distil
+from services.members.source import Say, open_source, write
+from services.profiles.profile import BASE, NANO, Profile
+
+TEACHER: Final = "minilm-l6"
+
+TEXTS: Final = ("support",)
+"""The carried data set: its texts, without their labels."""
+
+STEPS: Final = 800
+"""Steps of 32 texts: as many as row E2 of the ledger takes. Some five minutes on two idle cores."""
+
+BANKS: Final = (0, 0, 0, 3, 3, 3)
+"""The layer whose matrices each layer of NANO uses."""
+
+
+def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | None = None) -> str:
+    """Returns the name of the profile's encoder, which is made first if it is not there.
+
+    `cache` is the folder of such encoders, by default that of the user. Raises DataError for a profile without one.
+    """
+    if profile is BASE:
+        return TEACHER
+    if profile is not NANO:
+        raise DataError(f"profile {profile.name} has no encoder of its own: set `encoder` to the folder of one")
+    recipe = f"{NANO.config.canonical_json()} {TEACHER} {TEXTS} {STEPS}"
+    folder = cache or Path(os.getenv("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lifelong" / "encoders"
+    out = folder / f"{profile.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    shaped = out.with_name(f"{out.name}.shape")
+    if out.exists():
+        return str(out)
+    if not shaped.exists():
+        say("giving the encoder the shape of the profile")
+        source = open_source(TEACHER)
+        write(source, to_nano(source.strata), shaped, "profile", {"name": profile.name})
+    lesson = TeacherOptions(teacher=TEACHER, texts=TEXTS, threads=os.cpu_count() or 1)
+    distil(str(shaped), out, lesson, DistillOptions(steps=STEPS, rounded=True), data=data, say=say)
+    return str(out)
+
+
+def to_nano(strata: Strata) -> Strata:
+    """Returns an encoder of NANO's shape, made of MiniLM by arithmetic. It has to be trained to be of use."""
+    config = NANO.config
+    layer = config.layer(0)
+    narrow = pool_kv_heads(factorise_embedding(strata, config.embed_dim), layer.kv_heads)
+    return rebuilt(config, state_of(share(narrow, BANKS, BANKS, rank=layer.lora_rank)))

@@ -1,0 +1,59 @@
+"""`lifelong model adopt`: an encoder is checked and offered before anything waits for it."""
+
+from pathlib import Path
+
+import pytest
+
+from learner.config import LearnerConfig
+from model.errors import WrongConfig
+from model.member import read_member, read_stored
+from model.tokenizer import TextTokenizer
+from services.members.adopt import AdoptOptions, offer, stored_weights
+from services.members.stored import quantize
+from tests.services.members.small import write_small
+from wire.store import Store
+
+LEARNER = LearnerConfig(trainable_layers=1)
+
+
+def silent(_: str) -> None:
+    """Shows nothing."""
+
+
+def test_weights_of_a_folder_are_those_that_it_holds_or_are_rounded(tmp_path: Path) -> None:
+    source = write_small(tmp_path / "source")
+    config, rounded = stored_weights(source, silent)
+    quantize(source, tmp_path / "out", say=silent)
+    member = read_member(tmp_path / "out")
+    assert member is not None and member.config == config
+    held = read_stored(tmp_path / "out", member)
+    assert {name: each.to_blob() for name, each in held.items()} == {
+        name: each.to_blob() for name, each in rounded.items()
+    }
+    assert stored_weights(str(tmp_path / "out"), silent)[1].keys() == rounded.keys()
+
+
+@pytest.mark.live
+def test_an_offer_names_weights_that_are_stored(store: Store, tmp_path: Path) -> None:
+    source = write_small(tmp_path / "source")
+    tokenizer = TextTokenizer.from_encoder(source)
+    made = offer(store, source, AdoptOptions(max_loss=0.1), learner=LEARNER, tokenizer=tokenizer, say=silent)
+    assert store.offers.open() == made and made.name == "source" and made.max_loss == 0.1
+    digests = {entry.digest for entry in made.tensors}
+    assert store.blobs.has(digests) == digests
+
+
+@pytest.mark.live
+def test_an_encoder_that_does_not_fit_is_not_offered(store: Store, tmp_path: Path) -> None:
+    source = write_small(tmp_path / "source")
+    tokenizer = TextTokenizer.from_encoder("minilm-l6")
+    with pytest.raises(WrongConfig, match="source cannot be adopted: it has another tokenizer"):
+        offer(store, source, AdoptOptions(), learner=LEARNER, tokenizer=tokenizer, say=silent)
+    assert store.offers.open() is None
+
+
+@pytest.mark.live
+def test_a_head_alone_needs_no_weights(store: Store) -> None:
+    tokenizer = TextTokenizer.from_encoder("minilm-l6")
+    made = offer(store, None, AdoptOptions(num_features=64), learner=LEARNER, tokenizer=tokenizer, say=silent)
+    assert not made.tensors and made.num_features == 64 and store.offers.open() == made
