@@ -9,6 +9,7 @@ stack, supervisor   starts everything on one machine, and restarts what ends; se
 running, keys       where a running stack can be reached, and its signing key
 demo/, bench/, tune/, encoders/, members/   what `lifelong demo`, `bench`, `tune`, `encoder` and `model` do
 cores   how many cores there are, within the limits of a container
+progress   what a command is doing, on a terminal and in a log
 doctor (server_checks), quarantine, history (import)   what the commands of the same names do
 rebuild, versions_at   what `lifelong versions rebuild` and `versions at` do
 resident_bytes, versions   for measurements

@@ -10,6 +10,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import CONFIGURATION
+from services.progress import progress
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,14 +46,13 @@ def check(
 ) -> None:
     """Read an encoder, compare it with published vectors, round it, time it. Exits with 78 where it is not right."""
     import torch
-    from rich.console import Console
 
     from services.encoders import check as encoder_check
 
     settings = context.process()
     torch.set_num_threads(settings.serving.threads)
-    with Console(stderr=True).status("") as status:
-        found = encoder_check.check(encoder or settings.encoder, vectors=vectors, say=status.update)
+    with progress() as say:
+        found = encoder_check.check(encoder or settings.encoder, vectors=vectors, say=say)
     if as_json:
         print(json.dumps(dataclasses.asdict(found) | {"is_right": found.is_right}, indent=2))
     else:

@@ -9,6 +9,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.members.flags import AdoptFlags, ConvertFlags, DistillFlags, PruneFlags
+from services.progress import progress
 
 if TYPE_CHECKING:
     from services.members.source import Made, Say
@@ -159,8 +160,6 @@ def adopt(
     """
     from contextlib import closing
 
-    from rich.console import Console
-
     from model.tokenizer import TextTokenizer
     from services.members.adopt import AdoptOptions, offer
     from services.members.decision import decision_of
@@ -169,12 +168,12 @@ def adopt(
     settings = context.attached()
     options = AdoptOptions(num_features=flags.features, label_capacity=flags.capacity, max_loss=flags.max_loss)
     tokenizer = TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
-    with closing(open_store(settings)) as store, Console(stderr=True).status("") as status:
-        made = offer(store, encoder, options, learner=settings.learner, tokenizer=tokenizer, say=status.update)
+    with closing(open_store(settings)) as store, progress() as say:
+        made = offer(store, encoder, options, learner=settings.learner, tokenizer=tokenizer, say=say)
         if not flags.wait:
             print(json.dumps({"offer": made.id}) if as_json else f"Offered, as {made.id}.")
             return
-        found = decision_of(store, made, timeout_s=flags.timeout, say=status.update)
+        found = decision_of(store, made, timeout_s=flags.timeout, say=say)
     print(json.dumps(found.fields(), indent=2) if as_json else "\n".join(found.lines()))
     if found.is_refused:
         raise typer.Exit(REFUSED)
@@ -182,10 +181,9 @@ def adopt(
 
 def _report(run: "Callable[[Say], Made | Stored]", as_json: bool) -> None:
     """Runs a command and prints what it has made. What is under way is shown on standard error."""
-    from rich.console import Console
 
-    with Console(stderr=True).status("") as status:
-        made = run(status.update)
+    with progress() as say:
+        made = run(say)
     if as_json:
         print(json.dumps(made.fields(), indent=2))
         return

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.progress import progress
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,8 +26,8 @@ def tune(context: CliContext, as_json: JsonOption = False) -> None:
 
     settings = context.process()
     candidates = layouts(num_cores(), max_replicas=settings.bus.partitions)
-    with Console(stderr=True).status("") as status:
-        table = measure(candidates, encoder=settings.encoder, say=status.update)
+    with progress() as say:
+        table = measure(candidates, encoder=settings.encoder, say=say)
     tune_table.write(table, settings.state_dir)
     winner = best(table)
     assert winner is not None, "at least one layout is tried"

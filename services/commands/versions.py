@@ -13,6 +13,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.rollout import open_operator, to_builtins
 from services.commands.rollout_text import NOTHING
+from services.progress import progress
 
 if TYPE_CHECKING:
     from services.rebuild import Rebuilt
@@ -131,7 +132,6 @@ def rebuild(
     Needs the settings of the learner that published it, the topics from their start, and a processor of the same kind.
     """
     import torch
-    from rich.console import Console
 
     from learner.learner import Learner
     from model.bert import load_encoder
@@ -147,8 +147,8 @@ def rebuild(
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
     encoder = load_encoder(settings.encoder, max_tokens=manifest.max_tokens or settings.serving.max_tokens)
     learner = Learner(settings.learner, *encoder, receipts=Receipts(key_bytes(settings)))
-    with closing(Bus(settings.bus, client_id="rebuild")) as bus, Console(stderr=True).status("") as status:
-        result = rebuild_version(manifest, learner, settings.learner, bus, say=status.update)
+    with closing(Bus(settings.bus, client_id="rebuild")) as bus, progress() as say:
+        result = rebuild_version(manifest, learner, settings.learner, bus, say=say)
     print(json.dumps(dataclasses.asdict(result), indent=2) if as_json else _summary(result))
     if result.differing:
         raise typer.Exit(DIFFERS)

@@ -31,6 +31,7 @@ from services.demo.change import Change, ProfileChange
 from services.demo.options import DemoOptions
 from services.demo.view import View
 from services.profiles.profile import PROFILES
+from services.progress import progress
 from services.running import DEMO, read, remove_abandoned
 from services.settings import Settings, replaced
 from services.stack import LOGS, Stack, open_store
@@ -146,8 +147,8 @@ def _encoder(profile: str, settings: Settings) -> str:
     """Returns the encoder of a profile; shows what is done where it has to be made first."""
     from services.profiles.encoders import encoder_of
 
-    with Console(stderr=True).status("") as status:
-        return encoder_of(PROFILES[profile], data=settings.data, say=status.update)
+    with progress() as say:
+        return encoder_of(PROFILES[profile], data=settings.data, say=say)
 
 
 def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Console) -> Played:
