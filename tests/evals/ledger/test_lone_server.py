@@ -1,8 +1,12 @@
 """Checks that both encoders of row E6 are one, as far as their precision and their keys allow."""
 
+import json
+import subprocess
+import sys
+
 import torch
 
-from evals.ledger.lone_server import LEARNED_POSITIONS, OURS, PLAIN, config_of, encoder_of, main
+from evals.ledger.lone_server import LEARNED_POSITIONS, OURS, PLAIN, config_of, encoder_of
 from model.ragged import RaggedBatch
 
 
@@ -25,5 +29,6 @@ def test_ours_is_the_plain_one_in_int8() -> None:
 
 
 def test_each_says_what_it_takes() -> None:
-    measured = main(PLAIN, 8, 0.001)
+    command = [sys.executable, "-m", "evals.ledger.lone_server", PLAIN, "8", "0.001"]  # alone: memory is the process's
+    measured = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert set(measured) == {"memory", "p50", "rate"} and min(measured.values()) > 0
