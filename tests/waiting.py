@@ -1,7 +1,10 @@
 """Waits for the effect of another thread or process."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 PAUSE_S = 0.01
 
@@ -19,3 +22,14 @@ def in_time(holds: Callable[[], bool], *, within_s: float) -> bool:
             return False
         time.sleep(PAUSE_S)
     return True
+
+
+def suspend(pid: int) -> None:
+    """Stops a process, and returns when all of its threads stand still; on a busy machine they run on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    stats = Path(f"/proc/{pid}/task")
+    eventually(lambda: all(_state(task / "stat") == "T" for task in stats.iterdir()))
+
+
+def _state(stat: Path) -> str:
+    return stat.read_text().rpartition(")")[2].split()[0]

@@ -12,7 +12,7 @@ from kafka import TopicPartition  # type: ignore[import-untyped]
 
 from services.local.kafka import LocalBroker
 from tests.brokers import take
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 from tests.wire.bus.traffic import events, ids, only_kafka, send
 from tests.wire.samples import answer_to
 from wire.bus import Bus, Publisher, partition_name
@@ -100,7 +100,7 @@ def test_the_lag_is_known_without_asking(broker: LocalBroker, bus: Bus, publishe
     eventually(lambda: not follower.poll(20).received and follower.lag() == 0)
     follower.pause([Answer])
     send(publisher, *events(4, key="k", start=5))
-    os.kill(broker.process.pid, signal.SIGSTOP)
+    suspend(broker.process.pid)
     try:
         lags = [follower.lag(), follower.lag(Event), follower.lag(Answer)]
     finally:

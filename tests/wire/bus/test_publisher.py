@@ -12,7 +12,7 @@ import pytest
 
 from services.local.kafka import LocalBroker
 from tests.brokers import start_kind, take
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 from tests.wire.bus.traffic import events, ids, kill, only_kafka, send
 from wire.bus import Bus, Publisher
 from wire.config import BusConfig
@@ -39,7 +39,7 @@ def test_the_sender_waits_when_too_much_is_in_flight(bus: Bus, bus_config: BusCo
             most.append(len(sent) - len(acked))
 
     sender = threading.Thread(target=send_all)
-    os.kill(broker.process.pid, signal.SIGSTOP)
+    suspend(broker.process.pid)
     try:
         sender.start()
         sender.join(0.5)
@@ -69,7 +69,7 @@ def test_the_sender_waits_when_too_many_bytes_are_in_flight(bus_config: BusConfi
                 sent.append(letter)
 
         sender = threading.Thread(target=send_all)
-        os.kill(broker.process.pid, signal.SIGSTOP)
+        suspend(broker.process.pid)
         try:
             sender.start()
             sender.join(0.5)
@@ -87,7 +87,7 @@ def test_a_close_whose_flush_takes_too_long_ends_the_sender_all_the_same(bus: Bu
     publisher = bus.publisher()
     send(publisher, *events(1))
     acks: list[Exception | None] = []
-    os.kill(broker.process.pid, signal.SIGSTOP)
+    suspend(broker.process.pid)
     try:
         publisher.send(events(1, start=1)[0], acks.append)
         with pytest.raises(BusUnavailable):
@@ -227,7 +227,7 @@ def test_after_a_record_has_expired_on_its_way_others_are_sent(tmp_path: Path) -
             acks.append(error)
             expired.set()
 
-        os.kill(broker.process.pid, signal.SIGSTOP)
+        suspend(broker.process.pid)
         try:
             publisher.send(events(1)[0], on_ack)
             assert expired.wait(20)

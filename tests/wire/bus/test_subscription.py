@@ -14,7 +14,7 @@ from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]
 
 from services.local.kafka import LocalBroker
 from tests.brokers import take
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 from tests.wire.bus.traffic import events, ids, patient, send, settle
 from wire.bus import Bus, Publisher, Received
 from wire.bus.subscription import REVOKE_TIMEOUT_MS, _Rebalance
@@ -155,7 +155,7 @@ def test_the_commit_before_partitions_go_has_an_end(
         member.finish(item.position)
     consumer = member._consumer
     consumer._coordinator.coordinator_dead(KafkaTimeoutError())
-    os.kill(broker.process.pid, signal.SIGSTOP)
+    suspend(broker.process.pid)
     try:
         began_s = time.monotonic()
         consumer._net.run(_Rebalance(member).on_partitions_revoked, consumer.assignment())
