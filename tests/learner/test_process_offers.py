@@ -25,7 +25,9 @@ NUM_EVENTS = 120
 SETTINGS = {"trainable_layers": 1, "slow_every_labels": 1e6, "max_negative_flips": 1.0, "accuracy_tolerance": 1.0}
 """No round comes in between, and random encoders pass the gate."""
 
-POINTS = ("after-take:1", "after-adopt:1", "in-checkpoint:2", "after-checkpoint:2", "after-publish:1", "after-mark:1")
+FAST = ("after-take:1", "after-checkpoint:2")
+SLOW = ("after-adopt:1", "in-checkpoint:2", "after-publish:1", "after-mark:1")
+POINTS = (*FAST, *(pytest.param(point, marks=pytest.mark.slow) for point in SLOW))
 
 
 @pytest.fixture
