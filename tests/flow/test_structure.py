@@ -80,12 +80,12 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     write_pruned(folder / "pruned")
     changes = {
         "state_dir": folder / "state",
-        "rollout.keep_versions": 10_000,
+        "rollout.keep_versions": 10_000,  # each answer is computed again by its version
+        "rollout.keep_bytes": 4 << 30,
         "learner.min_holdout": 5,
         "learner.holdout_share": 0.3,
         "learner.slow_every_labels": 1_000_000,
         "learner.rehearse_after_s": 0.0,
-        "rollout.keep_versions": 100_000,  # each answer is computed again by its version
     }
     settings = replaced(load(file=None, environ=os.environ).settings, changes)
     with (
