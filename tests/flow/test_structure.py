@@ -100,14 +100,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             items = arrivals()
             player = participants.player
             player.play("before", cycled(items, 0), RATE)
-            made = offer(
-                store,
-                str(folder / "pruned"),
-                AdoptOptions(max_loss=0.2),
-                learner=own.learner,
-                tokenizer=tokenizer,
-                say=print,
-            )
+            pruned, options = str(folder / "pruned"), AdoptOptions(max_loss=0.2)
+            made = offer(store, pruned, options, learner=own.learner, tokenizer=tokenizer, say=print)
             sent = EVENTS
             while store.offers.outcome(made.id) is None and sent < 20 * EVENTS:
                 player.play("meanwhile", cycled(items, sent), RATE)
