@@ -27,9 +27,12 @@ def in_time(holds: Callable[[], bool], *, within_s: float) -> bool:
 def suspend(pid: int) -> None:
     """Stops a process, and returns when all of its threads stand still; on a busy machine they run on for a while."""
     os.kill(pid, signal.SIGSTOP)
-    stats = Path(f"/proc/{pid}/task")
-    eventually(lambda: all(_state(task / "stat") == "T" for task in stats.iterdir()))
+    eventually(lambda: _stands_still(Path(f"/proc/{pid}/task")))
 
 
-def _state(stat: Path) -> str:
-    return stat.read_text().rpartition(")")[2].split()[0]
+def _stands_still(tasks: Path) -> bool:
+    try:
+        states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
+    except (FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+        return False
+    return set(states) == {"T"}

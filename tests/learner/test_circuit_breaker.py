@@ -11,6 +11,7 @@ from learner.release.eraser import Eraser
 from services.local.redis import LocalRedis, start_redis
 from tests.learner.publish_rig import PublishRig
 from tests.stores import SIGNING_KEY
+from tests.waiting import suspend
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
 from wire.store import Store
@@ -56,7 +57,7 @@ def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redi
     )
     rig.publish()
     rig.learn(0, 30)
-    redis.process.send_signal(signal.SIGSTOP)
+    suspend(redis.process.pid)
     started_s = time.monotonic()
     for _ in range(3):
         rig.now_s += 10.0

@@ -13,6 +13,7 @@ from learner.state.snapshot import Snapshot
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import stream
+from tests.waiting import suspend
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
@@ -126,7 +127,7 @@ def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
     wait_for(store, lambda report: report.version == 1)
     standby = children.start()
     assert standby.stdout and "standing_by" in standby.stdout.readline()
-    leader.send_signal(signal.SIGSTOP)
+    suspend(leader.pid)
     wait_for(store, lambda report: report.epoch == 2)
     leader.send_signal(signal.SIGCONT)
     assert exit_code(leader) == EXIT_STALE

@@ -21,7 +21,7 @@ from tests.brokers import start_kind
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.streams import stream
 from tests.stores import SIGNING_KEY
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
@@ -50,7 +50,7 @@ class Servers:
 
     def stop(self, *servers: LocalBroker | LocalRedis) -> None:
         for server in servers:
-            server.process.send_signal(signal.SIGSTOP)
+            suspend(server.process.pid)
 
     def go_on(self) -> None:
         for server in (self.broker, self.redis):

@@ -14,7 +14,7 @@ import redis
 from services.local.redis import LocalRedis, start_redis
 from tests.rollout.world import CONFIG, DEADLINE_S, World, leading
 from tests.stores import CONFIGURABLE, SIGNING_KEY, plant_plan
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 from wire.bus import Bus
 from wire.config import StoreConfig
 from wire.receipts import Receipts
@@ -106,7 +106,7 @@ def test_a_server_that_hangs_takes_neither_the_lease_nor_the_evidence(
         world.publish_candidate()
         while (before := world.evidence_labels()) < 100:
             world.answer(50, right={"stable": True, "candidate": True})
-        own_server.process.send_signal(signal.SIGSTOP)
+        suspend(own_server.process.pid)
         time.sleep(3 * CONFIG.lease_ms / 1_000)
         own_server.process.send_signal(signal.SIGCONT)
         eventually(lambda: world.counts().get("failed_renew", 0) > 0 and not world.alarms(), within_s=DEADLINE_S)

@@ -17,7 +17,7 @@ from serving.replica import Replica
 from tests.brokers import start_kind, take
 from tests.serving.versions import TinyPublisher
 from tests.stores import SIGNING_KEY
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 from tests.wire.bus.traffic import kept_ports, kill
 from wire.bus import Bus, Subscription
 from wire.config import BusConfig, StoreConfig
@@ -43,7 +43,7 @@ class Away:
         if self._kind == "kafka":
             kill(self.broker)
         else:
-            os.kill(self.broker.process.pid, signal.SIGSTOP)
+            suspend(self.broker.process.pid)
 
     def come_back(self) -> None:
         if self._kind == "kafka":

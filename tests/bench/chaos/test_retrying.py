@@ -13,7 +13,7 @@ import pytest
 from bench.chaos.retrying import RetryingPublisher
 from services.local.kafka import LocalBroker
 from tests.brokers import take
-from tests.waiting import eventually
+from tests.waiting import eventually, suspend
 from wire.bus import Bus
 from wire.config import BusConfig
 from wire.records import Event
@@ -40,7 +40,7 @@ def test_what_was_sent_while_the_broker_slept_arrives_once(
     with running(publisher):
         for number in range(100):
             if number == 20:
-                os.kill(broker.process.pid, signal.SIGSTOP)
+                suspend(broker.process.pid)
             publisher.send(Event(id=str(number), text="hello"), partial(acknowledged.update, [number]))
         os.kill(broker.process.pid, signal.SIGCONT)
         eventually(lambda: publisher.num_open == 0)
