@@ -166,10 +166,6 @@ class Knowledge:
         elif isinstance(dropped.making, OfferedEncoder) and refusals:
             dropped.making.settle(tuple(refusals), dropped.held, dropped.tried.paired)
 
-    def follow(self, fast_head: FastHead) -> None:
-        """Goes on with a head that was made anew under the same encoder."""
-        self.fast_head = fast_head
-
     def calibrate(self, temperature: float) -> None:
         """Takes the temperature that was fitted for a candidate."""
         self.temperature = temperature

@@ -68,7 +68,7 @@ def erase(known: "Knowledge", holds: Callable[[str], bool], *, keep_alive: Calla
         return removed
     anew = known.fast_head.successor(known.fast_head.served)
     anew.relearn(known.replay.samples(), after_unit=keep_alive)
-    known.follow(anew)
+    known.fast_head = anew
     return removed
 
 

@@ -149,6 +149,11 @@ class StrataConfig:
         """The shape of everything but the rows of the head: equal for versions that can share all else."""
         return dataclasses.replace(self.from_json(self.canonical_json()), label_capacity=1)
 
+    def with_span(self, span: Span) -> "StrataConfig":
+        """Returns the shape in which every head of every layer sees the keys of `span`."""
+        layer = LayerSpec(spans=((self.n_heads, 0),))
+        return dataclasses.replace(self, spans=(span,), layers=(layer,) * self.n_layers)
+
     def canonical_json(self) -> str:
         """Returns the JSON of all fields, sorted, without spaces: the same text for models of one shape."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if not each.metadata}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from model.tokenizer import TextTokenizer
 from serving.batcher import BatchQueue, Done, Encode, Item, always, items_of
+from serving.config import ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.kafka.outbox import Outbox
@@ -18,6 +19,17 @@ def encoding(tokenizer: TextTokenizer, max_tokens: Callable[[], int]) -> Encode:
         return tokenizer.encode_many(texts, max_tokens=max_tokens())
 
     return encode
+
+
+def queue_of(config: ServingConfig) -> BatchQueue[Item]:
+    """Returns an empty queue with the bounds of the settings."""
+    return BatchQueue(
+        max_items=config.max_queue_items,
+        max_bytes=config.max_queue_bytes,
+        max_batch_items=config.max_batch_items,
+        max_batch_tokens=config.max_batch_tokens,
+        max_wait_ms=config.max_wait_ms,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

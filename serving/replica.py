@@ -21,7 +21,6 @@ import torch
 
 from model.tokenizer import TextTokenizer
 from serving.audit import audited
-from serving.batcher import BatchQueue, Item
 from serving.config import ReplicaConfig, ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
@@ -34,7 +33,7 @@ from serving.kafka.intake import Intake
 from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
 from serving.kafka.spool import Spool
-from serving.pipeline import Pipeline, encoding
+from serving.pipeline import Pipeline, encoding, queue_of
 from serving.predict import predict_many
 from serving.service_level import accuracy_of
 from serving.status import ReplicaStatus
@@ -195,13 +194,7 @@ class Replica:
 
 def _assembled(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
     counts = Counts()
-    queue: BatchQueue[Item] = BatchQueue(
-        max_items=config.max_queue_items,
-        max_bytes=config.max_queue_bytes,
-        max_batch_items=config.max_batch_items,
-        max_batch_tokens=config.max_batch_tokens,
-        max_wait_ms=config.max_wait_ms,
-    )
+    queue = queue_of(config)
     predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)
     engine = Engine(
         queue,

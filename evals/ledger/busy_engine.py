@@ -11,11 +11,11 @@ from functools import partial
 
 from model.quantized import QuantizedModel
 from model.tokenizer import TextTokenizer
-from serving.batcher import BatchQueue, Item, Outcome, always, items_of
+from serving.batcher import Item, Outcome, always, items_of
 from serving.config import ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
-from serving.pipeline import encoding
+from serving.pipeline import encoding, queue_of
 from serving.predict import predict_many
 from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts
@@ -28,13 +28,7 @@ CHUNK = 256
 def busy_share(model: QuantizedModel, tokenizer: TextTokenizer, texts: Sequence[str], *, seconds: float) -> float:
     """Returns the share, in [0, 1], over at least so many seconds."""
     config = ServingConfig()
-    queue: BatchQueue[Item] = BatchQueue(
-        max_items=config.max_queue_items,
-        max_bytes=config.max_queue_bytes,
-        max_batch_items=config.max_batch_items,
-        max_batch_tokens=config.max_batch_tokens,
-        max_wait_ms=config.max_wait_ms,
-    )
+    queue = queue_of(config)
     busy_s = 0.0
 
     def predict(

@@ -14,10 +14,10 @@ from statistics import mean
 import torch
 
 from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
-from evals.ledger.tasks import labelled, served_by, task_accuracy, tasks_of, token_ids_of
+from evals.ledger.tasks import distilled, labelled, served_by, task_accuracy, tasks_of, token_ids_of
 from evals.results.row import Goal
 from evals.streams.text_sets import TextSet
-from learner.distill.distiller import Distiller, DistillOptions
+from learner.distill.distiller import DistillOptions
 from model.bert import load_encoder
 from model.convert.heads import mask_heads, prune, select
 from model.convert.importance import head_importance
@@ -49,7 +49,9 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     saved = 1 - parameters(pruned.config).total / parameters(strata.config).total
     before = [_accuracy(run, task, strata, tokenizer) for task in sets]
     untrained = [_accuracy(run, task, pruned, tokenizer) for task in sets]
-    _distil(run, pruned, strata, list(chain.from_iterable(token_ids_of(tokenizer, task.train) for task in sets)))
+    token_ids = list(chain.from_iterable(token_ids_of(tokenizer, task.train) for task in sets))
+    options = DistillOptions(steps=STEPS, batch=BATCH, rate=RATE, seed=run.seed)
+    distilled(pruned.requires_grad_(True), strata, token_ids, options, say=run.say)
     after = [_accuracy(run, task, pruned, tokenizer) for task in sets]
     losses = [old - new for old, new in zip(before, after, strict=True)]
     by_task = ", ".join(f"{each.name} {loss:+.2f}" for each, loss in zip(sets, losses, strict=True))
@@ -58,17 +60,6 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     yield Figure(bar="loss", value=round(mean(losses), 2), note=note)
     yield Figure(bar="loss_worst", value=round(max(losses), 2), note="the task that loses most")
     yield Figure(bar="loss_untrained", value=round(mean(before) - mean(untrained), 2))
-
-
-def _distil(run: SeedRun, student: Strata, teacher: Strata, token_ids: list[list[int]]) -> None:
-    """Trains `student` in place."""
-    options = DistillOptions(steps=STEPS, batch=BATCH, rate=RATE, seed=run.seed)
-    distiller = Distiller(student.requires_grad_(True), teacher, token_ids, options)
-    while not distiller.is_done:
-        losses = distiller.step()
-        if distiller.num_done % 50 == 0:
-            run.say(f"distilled {distiller.num_done} of {STEPS} steps, cosine {1 - losses.cosine:.4f}")
-    student.requires_grad_(False)
 
 
 def _accuracy(run: SeedRun, task: TextSet, strata: Strata, tokenizer: TextTokenizer) -> float:

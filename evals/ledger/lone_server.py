@@ -27,7 +27,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from model.config import MINILM_L6, LayerSpec, Span, StrataConfig
+from model.config import MINILM_L6, Span, StrataConfig
 from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -68,8 +68,7 @@ def config_of(length: int, *, is_routed: bool) -> StrataConfig:
     if length <= LEARNED_POSITIONS:
         return MINILM_L6
     config = replace(MINILM_L6, positions="rope", max_pos=length)
-    layer = LayerSpec(spans=((config.n_heads, 0),))
-    return replace(config, spans=(ROUTED,), layers=(layer,) * config.n_layers) if is_routed else config
+    return config.with_span(ROUTED) if is_routed else config
 
 
 def times_s(call: Callable[[], object], seconds: float) -> list[float]:

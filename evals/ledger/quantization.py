@@ -19,13 +19,13 @@ from torch import Tensor
 
 from evals.ledger.deltas import deltas_of_a_round
 from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
-from evals.ledger.tasks import tasks_of, token_ids_of
+from evals.ledger.tasks import distilled, tasks_of, token_ids_of
 from evals.ledger.torchao_int4 import prepared
 from evals.results.row import Goal, Peer, Skip
 from evals.streams.text_sets import TextSet
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
 from learner.config import LearnerConfig
-from learner.distill.distiller import Distiller, DistillOptions
+from learner.distill.distiller import DistillOptions
 from learner.fast.ridge import RidgeHead
 from model.bert import load_encoder
 from model.calibration import grams
@@ -70,11 +70,8 @@ class Case:
 
     def distilled(self, student: Strata, options: DistillOptions) -> Strata:
         """Trains the student, in place, and returns it."""
-        distiller = Distiller(student, self.teacher, token_ids_of(self.tokenizer, self.task.train), options)
-        while not distiller.is_done:
-            losses = distiller.step()
-            self.say(f"step {distiller.num_done} of {options.steps}: cosine {1 - losses.cosine:.4f}")
-        return student.requires_grad_(False)
+        token_ids = token_ids_of(self.tokenizer, self.task.train)
+        return distilled(student, self.teacher, token_ids, options, say=self.say)
 
     def int4(self, strata: Strata) -> Strata:
         """Returns the encoder in INT4, rounded by GPTQ."""

@@ -46,7 +46,7 @@ SPARSE = replace(
     FULL, spans=(NEAR, ROUTED), layers=tuple(LayerSpec(spans=((4, index % 2),)) for index in range(FULL.n_layers))
 )
 """Layers take turns: a window, then a window and routed blocks."""
-LOCAL = replace(FULL, spans=(NEAR,), layers=(LayerSpec(spans=((4, 0),)),) * FULL.n_layers)
+LOCAL = FULL.with_span(NEAR)
 
 
 @dataclass(frozen=True, slots=True)

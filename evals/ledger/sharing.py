@@ -13,6 +13,7 @@ Rejected: one encoder that is never tuned for the baseline (it would be easier t
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from statistics import mean, median
 
@@ -22,6 +23,7 @@ from torch.nn import functional
 from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
 from evals.ledger.tasks import (
     TuningRecipe,
+    distilled,
     fine_tuned,
     labelled,
     served_by,
@@ -31,7 +33,7 @@ from evals.ledger.tasks import (
 )
 from evals.results.row import Goal
 from evals.streams.text_sets import TextSet
-from learner.distill.distiller import Distiller, DistillOptions
+from learner.distill.distiller import DistillOptions
 from model.bert import load_encoder
 from model.convert.embedding import factorise_embedding
 from model.convert.grouping import pool_kv_heads
@@ -72,11 +74,12 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     cost = cost_of_a_task(trunk, token_ids[:64], depth=TRUNK_DEPTH)
     yield Figure(bar="cost_of_a_task", value=round(cost, 3), note=f"counted: {(counted.compute - 1) / 3:.3f}")
     before = _cosine(tied, dense, token_ids[:64])
-    _distil(run, tied, dense, token_ids, steps=run.size(6, 800))
+    options = partial(DistillOptions, rate=RATE, seed=run.seed)
+    distilled(tied.requires_grad_(True), dense, token_ids, options(steps=run.size(6, 800)), say=run.say)
     yield Figure(bar="distilled", value=round(_cosine(tied, dense, token_ids[:64]) - before, 4))
     if run.is_quick:
         return
-    _distil(run, trunk, dense, token_ids, steps=400)
+    distilled(trunk.requires_grad_(True), dense, token_ids, options(steps=400), say=run.say)
     separate = _accuracies(run, dense, tokenizer, sets, first_layer=None)
     on_trunk = _accuracies(run, trunk, tokenizer, sets, first_layer=TRUNK_DEPTH)
     by_tied = _accuracies(run, tied, tokenizer, sets, first_layer=None)
@@ -107,16 +110,6 @@ def tied_encoder(
     narrow = pool_kv_heads(factorise_embedding(dense, embed_dim, counts_V=counts_V), kv_heads)
     banks = ties_of(ties, dense.config.n_layers)
     return share(narrow, banks, banks, rank=rank)
-
-
-def _distil(run: SeedRun, student: Strata, teacher: Strata, token_ids: list[list[int]], *, steps: int) -> None:
-    """Trains `student` in place."""
-    options = DistillOptions(steps=steps, rate=RATE, seed=run.seed)
-    distiller = Distiller(student.requires_grad_(True), teacher, token_ids, options)
-    while not distiller.is_done:
-        losses = distiller.step()
-        if distiller.num_done % 100 == 0 or distiller.is_done:
-            run.say(f"distilled {distiller.num_done} of {steps} steps, cosine {1 - losses.cosine:.4f}")
 
 
 def _accuracies(

@@ -20,7 +20,7 @@ from evals.ledger.recall import FULL, LOCAL, SPARSE, Lesson, RecallNet, recall, 
 from evals.ledger.span_speed import LENGTHS, OURS, TORCH, slope, times_ms
 from evals.results.row import Goal, Peer
 from model.bert import load_encoder
-from model.config import LayerSpec, Span, StrataConfig
+from model.config import Span, StrataConfig
 from model.cost import flops
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -86,9 +86,7 @@ def _timed() -> Iterator[Figure]:
 def _post_hoc(run: SeedRun) -> Figure:
     """Returns the mean cosine of texts of as many tokens as MiniLM has positions, between full and chosen keys."""
     strata, tokenizer = load_encoder("minilm-l6", max_tokens=POSITIONS)
-    config = strata.config
-    layer = LayerSpec(spans=((config.n_heads, 0),))
-    chosen = Strata(replace(config, spans=(CHOSEN,), layers=(layer,) * config.n_layers)).eval()
+    chosen = Strata(strata.config.with_span(CHOSEN)).eval()
     chosen.load_state_dict(strata.state_dict())
     texts = [item.text for item in contracts(run.data)[run.seed :: 17][:12]]
     token_ids = [ids for ids in tokenizer.encode_many(texts) if len(ids) == POSITIONS]

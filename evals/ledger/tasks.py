@@ -23,6 +23,7 @@ from evals.streams.data import SUPPORT
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet, text_set
 from learner.config import LearnerConfig
+from learner.distill.distiller import Distiller, DistillOptions
 from learner.errors import DataError
 from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
@@ -40,6 +41,8 @@ from model.tokenizer import TextTokenizer
 QUICK_TRAIN = 200
 QUICK_TEST = 100
 
+SAY_EVERY = 50
+"""Steps of a distillation between two lines of progress."""
 
 Inputs = Callable[[Strata, Sequence[int]], tuple[Tensor, RaggedLayout]]
 """Returns the activations x_TD below the trained layers, and their layout, of the texts at some places."""
@@ -148,16 +151,39 @@ def fine_tuned(strata: Strata, texts: LabelledTexts, recipe: TuningRecipe) -> St
     return tuning.strata.requires_grad_(False)
 
 
+def distilled(
+    student: Strata,
+    teacher: Strata,
+    token_ids: Sequence[list[int]],
+    options: DistillOptions,
+    *,
+    say: Callable[[str], None],
+) -> Strata:
+    """Trains what `student` has with gradients, in place, to give the vectors of `teacher`; returns it without them."""
+    distiller = Distiller(student, teacher, token_ids, options)
+    while not distiller.is_done:
+        losses = distiller.step()
+        if distiller.num_done % SAY_EVERY == 0 or distiller.is_done:
+            say(f"distilled {distiller.num_done} of {options.steps} steps, cosine {1 - losses.cosine:.4f}")
+    return student.requires_grad_(False)
+
+
 def served_by(strata: Strata, tokenizer: TextTokenizer) -> ServedEncoder:
     """Returns the encoder as the learner would publish it, in INT8."""
     return Learner(LearnerConfig(trainable_layers=0), strata, tokenizer).knowledge.fast_head.served
 
 
+def closed_form_head(served: ServedEncoder, labels: Sequence[str], items: Sequence[StreamItem]) -> FastHead:
+    """Returns the learner's head of all of `items`, whose classes have rows in the order of `labels`."""
+    head = FastHead(served, penalty=LearnerConfig().ridge)
+    head.admit_all(labels)
+    head.relearn([Labelled(item.text, item.label) for item in items])
+    return head
+
+
 def task_accuracy(served: ServedEncoder, task: TextSet) -> float:
     """Returns the share of the test texts that a closed-form head of all training texts names rightly, in percent."""
-    head = FastHead(served, penalty=LearnerConfig().ridge)
-    head.admit_all(task.labels)
-    head.relearn([Labelled(item.text, item.label) for item in task.train])
+    head = closed_form_head(served, task.labels, task.train)
     z_BD = served.z_many([item.text for item in task.test])
     rows_B = (served.features(z_BD) @ head.solve().T).argmax(dim=1)
     classes = head.ridge.classes

@@ -8,6 +8,7 @@
     reference          the version that candidates are compared with
     parent             which version the learner goes on from; follows the store's pointer, counts refusals
     tensors, repair    writes damaged blobs again
+    store_turns        when the next three ask the store, and what becomes of a failure
     eraser             carries out erasures
     adopter            follows the offer of another encoder, and notes what became of it
     rebuild            makes a published version again from the topics

@@ -24,17 +24,15 @@ from learner.errors import OfferRefused
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
+from learner.release.store_turns import StoreTurns
 from learner.slow.making import OfferedEncoder
 from learner.state.base_encoder import BaseEncoder
 from model.errors import ModelError
 from model.head import PROJ
 from model.qtensor import QTensor, from_blob
-from wire.errors import StaleEpoch, StoreUnavailable, WireError
+from wire.errors import StoreUnavailable, WireError
 from wire.records import EncoderOffer, OfferOutcome
 from wire.store import Store
-
-INTERVAL_S = 1.0
-"""Shortest time between two reads of the offer."""
 
 log = structlog.get_logger("learner")
 
@@ -55,34 +53,25 @@ class Adopter:
         self._learner = learner
         self._store = store
         self._publisher = publisher
-        self._leadership = leadership
         self._now_ms = now_ms
-        self._clock_s = clock_s
-        self._next_s = 0.0
+        self._turns = StoreTurns(
+            leadership, learner.counts, count="offers_unreadable", event="offer_unreadable", clock_s=clock_s
+        )
         self._making: OfferedEncoder | None = None
 
     def turn(self) -> None:
-        """Begins the round of an offer, if one waits; reads the offer and notes its outcome, at most every INTERVAL_S.
+        """Begins the round of an offer, if one waits; reads the offer and notes its outcome now and then.
 
         Raises StaleEpoch.
         """
-        if self._clock_s() >= self._next_s and self._leadership.breaker.allows_requests:
-            self._next_s = self._clock_s() + INTERVAL_S
-            try:
-                self._follow(self._store.offers.open())
-            except StaleEpoch:
-                raise
-            except StoreUnavailable as error:
-                self._leadership.breaker.trip(error)
-            except WireError as error:
-                self._learner.counts["offers_unreadable"] += 1
-                log.warning("offer_unreadable", reason=str(error))
+        self._turns.take(self._follow)
         known = self._learner.knowledge
         if self._making is not None and self._making.refusals is None and known.round is None:
             known.consider(self._making)
 
-    def _follow(self, offer: EncoderOffer | None) -> None:
+    def _follow(self) -> None:
         """Takes up what is open, and notes what is decided."""
+        offer = self._store.offers.open()
         making = self._making
         if making is not None and (offer is None or making.offer.id != offer.id):
             self._forget(making)

@@ -19,13 +19,10 @@ import structlog
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
+from learner.release.store_turns import StoreTurns
 from learner.state.checkpoint import Checkpoints
-from wire.errors import StaleEpoch, StoreUnavailable, WireError
 from wire.records import Erasure
 from wire.store import Store
-
-INTERVAL_S = 1.0
-"""Shortest time between two reads of the requests."""
 
 log = structlog.get_logger("learner")
 
@@ -53,36 +50,27 @@ class Eraser:
         self._publisher = publisher
         self._leadership = leadership
         self._now_ms = now_ms
-        self._clock_s = clock_s
-        self._next_s = 0.0
+        self._turns = StoreTurns(
+            leadership, learner.counts, count="erasures_not_told", event="erasures_not_told", clock_s=clock_s
+        )
         self._listed: list[str] = []
         self._noted: dict[str, Erasure] = {}
 
     def carry_out(self) -> None:
-        """Reads the requests, at most every INTERVAL_S, and carries out those that are new or due again.
+        """Reads the requests now and then, and carries out those that are new or due again.
 
         Raises StaleEpoch.
         """
-        if self._clock_s() >= self._next_s and self._leadership.breaker.allows_requests:
-            self._next_s = self._clock_s() + INTERVAL_S
-            self._carry_out_requests()
+        self._turns.take(self._carry_out_requests)
         if self._learner.erased.is_due:  # the learner went back to what it knew before
             self._learner.erase(keep_alive=self._leadership.check)
             self._publisher.start_over()
 
     def _carry_out_requests(self) -> None:
-        try:
-            for digest in self._new_requests():
-                self._erase(digest)
-            self._mark_purged()
-            self._note_changes()
-        except StaleEpoch:
-            raise
-        except StoreUnavailable as error:
-            self._leadership.breaker.trip(error)
-        except WireError as error:
-            self._learner.counts["erasures_not_told"] += 1
-            log.warning("erasures_not_told", reason=str(error))
+        for digest in self._new_requests():
+            self._erase(digest)
+        self._mark_purged()
+        self._note_changes()
 
     def _new_requests(self) -> list[str]:
         """Returns the digests that were requested since the last read and are not erased yet."""

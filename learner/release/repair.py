@@ -20,12 +20,10 @@ from learner.export import StoredTensor
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
-from wire.errors import NotFound, StoreUnavailable, WireError
+from learner.release.store_turns import StoreTurns
+from wire.errors import NotFound
 from wire.records import WeightManifest
 from wire.store import Store
-
-INTERVAL_S = 1.0
-"""Shortest time between two reads of the reports."""
 
 PAUSE_S = 10.0
 """A digest that was checked is left alone for so long: a report stays in the store for some seconds."""
@@ -49,26 +47,21 @@ class Repairer:
         self._learner = learner
         self._store = store
         self._publisher = publisher
-        self._leadership = leadership
         self._verify_every_s = verify_every_s
         self._clock_s = clock_s
-        self._next_s = 0.0
+        self._turns = StoreTurns(
+            leadership, learner.counts, count="repairs_failed", event="repair_failed", clock_s=clock_s
+        )
         self._verify_at_s = clock_s() + verify_every_s
         self._checked_at_s: dict[str, float] = {}
 
     def repair(self) -> None:
-        """Repairs the blobs that are suspect, at most every INTERVAL_S, while the store is there."""
-        if self._clock_s() < self._next_s or not self._leadership.breaker.allows_requests:
-            return
-        self._next_s = self._clock_s() + INTERVAL_S
-        try:
-            for digest in sorted(self._suspects()):
-                self._repair_blob(digest)
-        except StoreUnavailable as error:
-            self._leadership.breaker.trip(error)
-        except WireError as error:
-            self._learner.counts["repairs_failed"] += 1
-            log.warning("repair_failed", reason=str(error))
+        """Repairs the blobs that are suspect, now and then."""
+        self._turns.take(self._repair_suspects)
+
+    def _repair_suspects(self) -> None:
+        for digest in sorted(self._suspects()):
+            self._repair_blob(digest)
 
     def _suspects(self) -> set[str]:
         if self._verify_every_s and self._clock_s() >= self._verify_at_s:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from learner.config import LearnerConfig
+from learner.config import MAX_FEATURES, MIN_FEATURES, LearnerConfig
 from learner.errors import OfferRefused, StateRefused
 from learner.failpoints import failpoint
 from learner.state.base_encoder import BaseEncoder
@@ -34,10 +34,6 @@ SUFFIX: Final = ".encoder"
 
 MAX_FILES: Final = 8
 """The adopted encoders that are kept, the newest of all: a version older than these can no longer be learnt on from."""
-
-MIN_FEATURES: Final = 16
-MAX_FEATURES: Final = 16_384
-"""The bounds of `learner.num_features`."""
 
 
 class Bases:

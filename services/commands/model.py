@@ -181,7 +181,6 @@ def adopt(
 
 def _report(run: "Callable[[Say], Made | Stored]", as_json: bool) -> None:
     """Runs a command and prints what it has made. What is under way is shown on standard error."""
-
     with progress() as say:
         made = run(say)
     if as_json:

@@ -48,21 +48,25 @@ class _Exporter(Collector):
 
     def samples(self) -> dict[Metric, list[MetricValue]]:
         """Returns what the report says, by metric; without the histogram."""
-        found: dict[Metric, list[MetricValue]] = {}
-        for sample in samples_of(self._report) if self._report else ():
-            found.setdefault(METRICS[sample.name], []).append(sample)
-        return found
+        return _by_metric(self._report)
 
     def collect(self) -> Iterator[Family]:
         """Is called by Prometheus's client for each scrape."""
         report = self._report
-        for metric, samples in self.samples().items():
+        for metric, samples in _by_metric(report).items():
             family = _family(metric)
             for sample in samples:
                 family.add_metric(sample.labels, sample.value)
             yield family
         if isinstance(report, ReplicaReport) and report.latency_counts:
             yield _histogram(report)
+
+
+def _by_metric(report: AnyReport | None) -> dict[Metric, list[MetricValue]]:
+    found: dict[Metric, list[MetricValue]] = {}
+    for sample in samples_of(report) if report else ():
+        found.setdefault(METRICS[sample.name], []).append(sample)
+    return found
 
 
 def _family(metric: Metric) -> Any:
