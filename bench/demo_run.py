@@ -1,4 +1,4 @@
-"""Runs `lifelong demo --data clinc150`, watched from outside: its figures, its memory, its first answer."""
+"""Runs `lifelong demo`, watched from outside: its figures, its memory, its first answer."""
 
 import json
 import os
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.texts import clinc150, data_folder
+from bench.texts import clinc150
 from evals.results.row import NoResult
 from services.resident_bytes import resident_bytes
 from services.versions import ROOT
 from wire.threads import BackgroundThread
 
-ARGUMENTS = ("demo", "--data", "clinc150")
 POLL_INTERVAL_S = 2.0
 LIMIT_S = 900.0
 """How long the run may take."""
@@ -39,17 +38,22 @@ class DemoRun:
     took_s: float
 
 
-def run_demo() -> DemoRun:
-    """Runs the demo. Raises Skip where there is no data.
+def run_clinc150() -> DemoRun:
+    """Runs the demo on CLINC150. Raises Skip where there is no data, and NoResult."""
+    clinc150()
+    return run_demo("--data", "clinc150")
+
+
+def run_demo(*arguments: str) -> DemoRun:
+    """Runs the demo with these arguments.
 
     Raises NoResult where the demo did not come to its end, or where something had to be started again.
     """
-    clinc150()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
         log = Path(folder) / "output.txt"
-        argv = [sys.executable, "-m", "services.cli", *ARGUMENTS, "--json", str(out)]
-        env = {**os.environ, "LIFELONG_DATA": str(data_folder()), "LIFELONG_STATE_DIR": folder}
+        argv = [sys.executable, "-m", "services.cli", "demo", *arguments, "--json", str(out)]
+        env = {**os.environ, "LIFELONG_STATE_DIR": folder}
         start_s = time.monotonic()
         with log.open("w") as file:
             demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)

@@ -14,7 +14,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
-from bench.demo_run import DemoRun, run_demo
+from bench.demo_run import DemoRun, run_clinc150
 from bench.options import with_options
 from bench.service import Service, running_service
 from evals.results.row import NoResult
@@ -67,7 +67,7 @@ class Fixtures:
         self.stop_service()
         self.say("lifelong demo --data clinc150 runs, for this benchmark and the next ones ...")
         try:
-            return run_demo()
+            return run_clinc150()
         except NoResult as why:
             return why
 

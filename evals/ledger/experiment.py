@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.results.row import Goal, Peer, Row, Skip
+from evals.results.row import Goal, Peer, Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +82,3 @@ class Experiment:
     def name_of(self, bar: Bar) -> str:
         """Returns the name of the row, for example `E1.mqar`."""
         return f"{self.id}.{bar.name}"
-
-
-def not_here(run: SeedRun) -> Iterator[Figure]:
-    """Stands in for the measurement of what the family does not have yet. Raises Skip."""
-    raise Skip("the code that would be measured is not here yet")

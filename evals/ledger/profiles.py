@@ -1,14 +1,95 @@
-"""Measures row E11: what the profiles promise, at the scale of the demo."""
+"""Measures row E11: what the profiles promise, at the scale of the demo.
 
-from evals.ledger.experiment import Bar, Experiment, not_here
-from evals.results.row import Goal
+    nano's encoder    accuracy beside that of the dense one, bytes, one text after another
+    base              the same head answers in INT4; the demo with base, which changes to nano: p99, lost, mixed
+    pro               its shape with random weights: time does not depend on them
+
+Rejected: nano under a sender's load (one core is what is promised, and the sender takes a part of it).
+"""
+
+import time
+from collections.abc import Iterator
+from statistics import median
+
+import torch
+
+from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
+from evals.ledger.tasks import served_by, task_accuracy, tasks_of
+from evals.results.row import Goal, Peer, Skip
+from model.bert import load_encoder
+from model.config import StrataConfig
+from model.quantized import INT4, INT8, QuantizedEncoder
+from model.ragged import RaggedBatch
+from model.strata import Strata
+from model.weights import encoder_tensors
+
+DOCUMENT = 512
+"""Tokens of a document."""
+REQUEST = 16
+"""Tokens of a request: those of a text of CLINC150."""
+BATCH = 8
+
+
+@torch.no_grad()
+def measure(run: SeedRun) -> Iterator[Figure]:
+    """Yields what is measured of pro, nano and base; a quick run takes random weights. Raises Skip, and NoResult."""
+    try:
+        from bench.profiles import NANO_SHAPE, PRO_SHAPE, change_under_load, nano_encoder
+    except ImportError as why:  # only a checkout has it
+        raise Skip(str(why)) from why
+    torch.set_num_threads(1)
+    torch.manual_seed(run.seed)
+    documents = 60.0 * _texts_per_s(_untrained(PRO_SHAPE), BATCH, run.size(DOCUMENT // 8, DOCUMENT), run)
+    yield Figure(bar="pro_rate", value=round(documents, 1))
+    if run.is_quick:
+        yield from _speed_and_size(_untrained(NANO_SHAPE), run)
+        return
+    (task,) = tasks_of(run, ("clinc150",), train=15_000, test=4_500)
+    strata, tokenizer = load_encoder(nano_encoder(run.data, run.say))
+    yield from _speed_and_size(strata, run)
+    dense = served_by(*load_encoder("minilm-l6"))
+    int8, int4 = (task_accuracy(dense, task, precision) for precision in (INT8, INT4))
+    yield Figure(bar="base_accuracy", value=round(int4, 2), peers=(Peer(INT8, round(int8, 2)),))
+    kept = 100 * task_accuracy(served_by(strata, tokenizer), task) / int8
+    yield Figure(bar="nano_retained", value=round(kept, 2), peers=(Peer("minilm-l6", 100.0),))
+    p99_ms, num_wrong = change_under_load(run.seed)
+    yield Figure(bar="base_p99", value=p99_ms)
+    yield Figure(bar="change_lost", value=num_wrong)
+
+
+def _speed_and_size(nano: Strata, run: SeedRun) -> Iterator[Figure]:
+    yield Figure(bar="nano_rate", value=round(_texts_per_s(nano, 1, REQUEST, run), 1))
+    num_bytes = sum(len(tensor.to_blob()) for tensor in encoder_tensors(nano).values())
+    yield Figure(bar="nano_bytes", value=round(num_bytes / 1e6, 2))
+
+
+def _untrained(config: StrataConfig) -> Strata:
+    return Strata(config).eval().requires_grad_(False)
+
+
+def _texts_per_s(strata: Strata, num_texts: int, num_tokens: int, run: SeedRun) -> float:
+    """Returns the rate in INT8 by the processor time of one thread, in batches of `num_texts` of so many tokens."""
+    encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
+    token_ids = torch.randint(1_000, strata.config.vocab, (num_texts, num_tokens)).tolist()
+    taken_s: list[float] = []
+    while sum(taken_s) < run.size(1, 50) / 10:
+        start_s = time.thread_time()
+        encoder.encode(RaggedBatch.of(token_ids), INT8)
+        taken_s.append(time.thread_time() - start_s)
+    return num_texts / median(taken_s)
+
 
 EXPERIMENT = Experiment(
     id="E11",
     title="profiles",
     claim="The article promises: base answers within 150 ms and is right on 88 %, pro reads 500 documents a minute, "
     "nano answers 30 requests a second in half a byte a parameter.",
-    how="Each promise at demo scale; the arithmetic at 3, 7 and 13 billion parameters is `lifelong profile --explain`.",
+    how=(
+        "At demo scale; `lifelong profile --explain` has the arithmetic at 3, 7 and 13 billion parameters. nano, pro: "
+        "processor time of one thread, texts of 16 and documents of 512 tokens, pro with random weights. Accuracy is "
+        "that of a closed-form head of 15,000 labels on CLINC150's 4,500 test texts. Under load: `lifelong demo "
+        "--profile base --change-to nano`, whose p99 is that of all answers, and every answer is computed again."
+    ),
     bars=(
         Bar(
             name="base_p99",
@@ -20,24 +101,27 @@ EXPERIMENT = Experiment(
             name="base_accuracy",
             unit="% on CLINC150, INT4",
             goal=Goal(">=", 88),
-            baseline="the promise",
+            baseline="the promise; INT8 beside it",
         ),
         Bar(
             name="pro_rate",
             unit="documents of 512 tokens a minute",
             goal=Goal(">=", 500),
+            quick=Goal(">=", 500),
             baseline="the promise",
         ),
         Bar(
             name="nano_rate",
             unit="requests/s on one core",
             goal=Goal(">=", 30),
+            quick=Goal(">=", 30),
             baseline="the promise",
         ),
         Bar(
             name="nano_bytes",
             unit="MB of stored weights",
             goal=Goal("<=", 11.3),
+            quick=Goal("<=", 11.3),
             baseline="half a byte for each parameter that it replaces",
         ),
         Bar(
@@ -53,5 +137,5 @@ EXPERIMENT = Experiment(
             baseline="none",
         ),
     ),
-    measure=not_here,
+    measure=measure,
 )

@@ -181,10 +181,13 @@ def closed_form_head(served: ServedEncoder, labels: Sequence[str], items: Sequen
     return head
 
 
-def task_accuracy(served: ServedEncoder, task: TextSet) -> float:
-    """Returns the share of the test texts that a closed-form head of all training texts names rightly, in percent."""
+def task_accuracy(served: ServedEncoder, task: TextSet, precision: str | None = None) -> float:
+    """Returns the share of the test texts that a closed-form head of all training texts names rightly, in percent.
+
+    The tests are answered in `precision`, by default in that of the head's vectors, which is the most accurate one.
+    """
     head = closed_form_head(served, task.labels, task.train)
-    z_BD = served.z_many([item.text for item in task.test])
+    z_BD = served.z_many([item.text for item in task.test], precision)
     rows_B = (served.features(z_BD) @ head.solve().T).argmax(dim=1)
     classes = head.ridge.classes
     right: int = sum(classes[row] == item.label for row, item in zip(rows_B.tolist(), task.test, strict=True))

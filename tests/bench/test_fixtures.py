@@ -14,12 +14,12 @@ from evals.results.row import NoResult
 def test_a_demo_that_failed_is_not_repeated_for_the_next_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     num_runs = 0
 
-    def run_demo() -> DemoRun:
+    def run_clinc150() -> DemoRun:
         nonlocal num_runs
         num_runs += 1
         raise NoResult("1 times a program or a replica was started again")
 
-    monkeypatch.setattr(under_test, "run_demo", run_demo)
+    monkeypatch.setattr(under_test, "run_clinc150", run_clinc150)
     fixtures = Fixtures(lambda _: None)
     for _ in range(2):
         with pytest.raises(NoResult, match="started again"):
