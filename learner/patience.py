@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 
 from wire.backoff import Backoff
-from wire.errors import BusUnavailable, StoreUnavailable
+from wire.errors import BusUnavailable, StoreRefused, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ log = structlog.get_logger("learner")
 def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
     """Returns what `ask` returns once the servers answer; None when `stop` came first. An outage is logged once.
 
-    `ask` is called again from its beginning, so it must be idempotent.
+    `ask` is called again from its beginning, so it must be idempotent. Raises StoreRefused, which time does not mend.
     """
     is_logged = False
     for num_failures in count(1):
@@ -32,6 +32,8 @@ def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
             break
         try:
             return ask()
+        except StoreRefused:
+            raise
         except (BusUnavailable, StoreUnavailable) as error:
             if not is_logged:
                 log.warning("waiting_for_server", reason=str(error))

@@ -13,7 +13,7 @@ our variables it passes over, so `load` merges the layers and compares.
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -24,7 +24,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from learner.config import LearnerConfig, Seed
 from rollout.config import RolloutConfig
-from services.settings_docs import mistake
+from services.secret_files import resolved
+from services.settings_docs import mistake, schemas, tables
 from serving.config import ReplicaSettings
 from wire.config import OrNone, flat, nested, require
 
@@ -76,12 +77,22 @@ class Settings(ReplicaSettings, BaseSettings):
         longest_command_ms = 3 * self.store.timeout_ms  # it is tried three times
         slow = "must be above three times store.timeout_ms, or a slow reply loses the lease"
         gone = "must be at least twice serving.report_interval_s, or replicas seem to be gone"
+        require(*((False, problem) for problem in _client_problems(self.bus.client)))
         require(
             (self.learner.lease_ttl_ms > longest_command_ms, f"learner.lease_ttl_ms {slow}"),
             (self.rollout.lease_ms > longest_command_ms, f"rollout.lease_ms {slow}"),
             (2_000 * self.serving.report_interval_s <= self.store.report_ttl_ms, f"store.report_ttl_ms {gone}"),
         )
         return self
+
+
+def _client_problems(table: Mapping[str, Any]) -> list[str]:
+    """Returns what is wrong with options of the Kafka client, which is imported only where there are any."""
+    if not table:
+        return []
+    from wire.bus.client_options import problems
+
+    return problems(table)
 
 
 class Loaded(NamedTuple):
@@ -117,10 +128,18 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
             values = flat(tomllib.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         problems.append(f"{path}: cannot be read ({error}). `lifelong config show` prints a valid file")
-    origins = {name: f"{path} {name}" for name in values}
-    for layer, origin_of in ((_variables(environ), variable_of), (flags or {}, "--set {}".format)):
+    layers: list[tuple[Mapping[str, Any], Callable[[str], str]]] = [
+        (values, f"{path} {{}}".format),
+        (_variables(environ), _variable_with),
+        (flags or {}, "--set {}".format),
+    ]
+    values = {}
+    origins: dict[str, str] = {}
+    for given, origin_of in layers:
+        layer, wrong = resolved(given, _secrets())
+        problems += wrong
         values |= layer
-        origins |= {name: origin_of(name) for name in layer}
+        origins |= {name: origin_of(name if name in given else f"{name}_file") for name in layer}
     try:
         settings = Settings(**nested(values))
     except ValidationError as error:
@@ -133,6 +152,11 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     return loaded.filled("follows state_dir", below)
 
 
+def _secrets() -> list[str]:
+    """Returns the names of the settings that are secret."""
+    return [name for name, schema in schemas(Settings).items() if schema["writeOnly"]]
+
+
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
     """Returns the values of our variables by dotted name, also of those that are the name of no setting."""
     environment = EnvSettingsSource(Settings)
@@ -140,7 +164,24 @@ def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
     environment.env_vars = {name.lower(): environ[name] for name in ours}
     variables = flat(environment())
     read = {*map(variable_of, variables)}
+    for table in tables(Settings):
+        if isinstance(rows := _rows_in(variables.get(table)), dict):
+            del variables[table]
+            variables |= {f"{table}.{name}": value for name, value in rows.items()}
     return variables | {name.removeprefix(PREFIX).lower(): environ[name] for name in ours if name not in read}
+
+
+def _variable_with(name: str) -> str:
+    """Returns the variable that has set a value: that of the table, for a row of one."""
+    return variable_of(next((table for table in tables(Settings) if name.startswith(f"{table}.")), name))
+
+
+def _rows_in(text: Any) -> Any:
+    """Returns the table that a variable holds as JSON, so that each row of it may be set again by a flag."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return text
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
@@ -159,8 +200,16 @@ def variable_of(name: str) -> str:
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
-    """Returns the variables from which a child process loads the same settings, the signing key included."""
-    return {variable_of(name): _as_text(value) for name, value in values_of(settings).items() if value is not None}
+    """Returns the variables from which a child process loads the same settings, the signing key included.
+
+    A table, whose names are the user's, is one variable of JSON.
+    """
+    values = values_of(settings)
+    for table in tables(Settings):
+        rows = [name for name in values if name.startswith(f"{table}.")]
+        if rows:
+            values[table] = json.dumps({name.removeprefix(f"{table}."): values.pop(name) for name in rows})
+    return {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
 
 
 def _as_text(value: Any) -> str:

@@ -47,6 +47,11 @@ def schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def tables(model: type[BaseModel]) -> list[str]:
+    """Returns the settings that are tables: the names in them are the user's."""
+    return [name for name, schema in schemas(model).items() if schema["type"] == "object"]
+
+
 def described(model: type[BaseModel], name: str) -> str:
     """Returns the meaning of a setting, its type, its range and its default."""
     schema = schemas(model)[name]
@@ -67,5 +72,9 @@ def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, 
         close = [RENAMED[name]] if name in RENAMED else get_close_matches(name, known, n=1)
         fix = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
         return f"{origins.get(name, below)}: {name} is no setting ({reason}). {fix}"
-    places = ", ".join(origin for each, origin in origins.items() if each in known and each in reason)
+    rows = tuple(f"{table}." for table in tables(model))
+    told = [origin for each, origin in origins.items() if each in reason and (each in known or each.startswith(rows))]
+    places = ", ".join(told)
+    if len(told) == 1:
+        return f"{places}: {reason}"
     return f"{places}: {reason}. Change one of them"

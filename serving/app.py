@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -192,12 +192,17 @@ def _remove() -> None:
 
 
 def _check_policy(config: ReplicaConfig) -> None:
-    """Raises UnsafePolicy. An unreachable store raises nothing: each replica checks it again."""
-    from wire.errors import StoreUnavailable
+    """Raises UnsafePolicy and StoreRefused. An unreachable store raises nothing: each replica checks it again."""
+    from wire.errors import StoreRefused, StoreUnavailable
     from wire.store import Store
 
-    with closing(Store(config.store, config.signing_key)) as store, suppress(StoreUnavailable):
-        store.check_policy()
+    with closing(Store(config.store, config.signing_key)) as store:
+        try:
+            store.check_policy()
+        except StoreRefused:
+            raise
+        except StoreUnavailable:
+            pass
 
 
 def _require_addresses(config: ReplicaConfig) -> None:

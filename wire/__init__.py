@@ -10,7 +10,8 @@ envelope     records as messages (`message`, `timestamps`)         letters   dea
 finished     which offsets may be committed                        events    which answer a label is about
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
-config, errors, clock, logs   settings, exceptions, the clock and the logging of every process
+config, bus_config, sections  settings, and what their sections are made with
+errors, clock, logs           exceptions, the clock and the logging of every process
 metrics/     what Prometheus is told
 files, threads, token_bucket, backoff   atomic writes, background threads, rate limits, pauses between attempts
 recent       which names occurred recently

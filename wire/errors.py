@@ -11,6 +11,10 @@ class BusUnavailable(WireError):
     """No broker answered in time."""
 
 
+class TopicMissing(BusUnavailable):
+    """A topic does not exist. It may be made while the program waits."""
+
+
 class SendFailed(WireError):
     """A record was refused, or not acknowledged in time.
 
@@ -34,6 +38,13 @@ class BadMessage(WireError):
 
 class StoreUnavailable(WireError):
     """Redis did not answer in time."""
+
+
+class StoreRefused(StoreUnavailable):
+    """Redis refuses us: for our name or password, for lack of rights, for a certificate, or as a cluster.
+
+    It is a kind of StoreUnavailable, because a program that runs goes on with its weights until that is mended.
+    """
 
 
 class StoreFull(StoreUnavailable):
@@ -78,6 +89,18 @@ class ErasuresFull(WireError):
 
 class BusRefused(WireError):
     """The broker refused a request: for lack of rights, by its configuration, or for a protocol version."""
+
+
+class BusUnauthorized(BusRefused):
+    """The broker knows us, and we may not do this."""
+
+
+class BusUnauthenticated(BusRefused):
+    """The broker does not accept our name, password or token."""
+
+
+class BusUntrusted(BusRefused):
+    """There is no connection by TLS that both sides trust."""
 
 
 class LogTruncated(WireError):

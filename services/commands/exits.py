@@ -23,18 +23,21 @@ def codes() -> dict[type[Exception], int]:
     from services.tune.measure import TuneFailed
     from serving.http.listener import PortTaken
     from serving.serve_watch import RayLost
-    from wire.errors import BadSignature, NotFound, UnknownFormat, UnsafePolicy, WireError
+    from wire import errors as wire_errors
 
     return {
         NotPossible: USAGE,
-        NotFound: USAGE,
+        wire_errors.NotFound: USAGE,
         DataError: USAGE,
         BadHistory: USAGE,
         BadVectors: USAGE,
         BadSettings: CONFIGURATION,
-        UnsafePolicy: CONFIGURATION,
-        BadSignature: CONFIGURATION,
-        UnknownFormat: CONFIGURATION,
+        wire_errors.UnsafePolicy: CONFIGURATION,
+        wire_errors.BusRefused: CONFIGURATION,
+        wire_errors.StoreRefused: CONFIGURATION,
+        wire_errors.TopicMissing: CONFIGURATION,
+        wire_errors.BadSignature: CONFIGURATION,
+        wire_errors.UnknownFormat: CONFIGURATION,
         NoRedis: CONFIGURATION,
         NoBroker: CONFIGURATION,
         ModelError: CONFIGURATION,
@@ -48,7 +51,7 @@ def codes() -> dict[type[Exception], int]:
         NotAdoptedYet: TEMPORARY,
         StackFailed: TEMPORARY,
         TuneFailed: TEMPORARY,
-        WireError: TEMPORARY,
+        wire_errors.WireError: TEMPORARY,
     }
 
 

@@ -68,7 +68,8 @@ def test_the_schema_refuses_what_loading_refuses() -> None:
 
 def test_the_schema_has_no_secret_of_its_own() -> None:
     secrets = {name: schema["default"] for name, schema in schemas(Settings).items() if schema["writeOnly"]}
-    assert secrets == {"signing_key": None, "bus.sasl_password": None, "serving.api_keys": []}
+    assert secrets.pop("serving.api_keys") == []
+    assert "signing_key" in secrets and {*secrets.values()} == {None}
 
 
 if __name__ == "__main__":

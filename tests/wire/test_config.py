@@ -1,4 +1,4 @@
-"""Tests the settings of the clients: contradictions are refused with the sentence of the broken rule."""
+"""Tests the settings of the Redis client: contradictions are refused with the sentence of the broken rule."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from wire.config import BusConfig
+from wire.config import StoreConfig
 
 SECRET = SecretStr("hush-hush")
 FILE = Path("file.pem")
@@ -15,21 +15,16 @@ FILE = Path("file.pem")
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"security_protocol": "SASL_SSL"}, "need bus.sasl_username and bus.sasl_password"),
-        ({"security_protocol": "SASL_SSL", "sasl_username": "me"}, "need bus.sasl_username and bus.sasl_password"),
-        ({"sasl_username": "me", "sasl_password": SECRET}, "belong to bus.security_protocol SASL_PLAINTEXT or"),
-        ({"security_protocol": "SSL", "sasl_password": SECRET}, "belong to bus.security_protocol SASL_PLAINTEXT or"),
-        ({"ssl_cafile": FILE}, "belong to bus.security_protocol SSL or SASL_SSL"),
-        ({"security_protocol": "SSL", "ssl_keyfile": FILE}, "bus.ssl_keyfile is the key of bus.ssl_certfile"),
+        ({"url": "redis://host", "ssl_cafile": FILE}, "belong to a store.url that begins with rediss://"),
+        ({"url": "rediss://host", "ssl_keyfile": FILE}, "of the key of store.ssl_certfile, which is not set"),
+        ({"url": "redis://host", "sentinel_password": SECRET}, "belong to a store.url that begins with redis.sentinel"),
     ],
 )
-def test_security_that_has_no_effect_is_refused(settings: dict[str, Any], sentence: str) -> None:
-    """B9: a password that the protocol does not use is a mistake."""
+def test_a_setting_without_effect_is_refused(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        BusConfig(**settings)
+        StoreConfig(**settings)
 
 
 def test_the_password_is_not_shown() -> None:
-    config = BusConfig(security_protocol="SASL_SSL", sasl_username="me", sasl_password=SECRET)
+    config = StoreConfig(url="rediss+sentinel://one:1/weights", password=SECRET, sentinel_password=SECRET)
     assert "hush" not in repr(config)
-    assert config.password == "hush-hush"

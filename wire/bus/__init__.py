@@ -8,10 +8,10 @@ Delivery is at least once: offsets are committed after the effect, so a record m
 A message that cannot be read is returned as a dead letter with its position, ready to be sent, so that one bad message
 stops nobody.
 
-`bus` makes the clients (`client`, `security`, `topics`); `publisher` sends, bounded by `inflight`; `subscription` and
-`follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format` -> `reading`. `topic_logs` detects
-recreated topics, `end_offsets` finds the ends of partitions, `scan` reads whole topics, and `client_errors` maps the
-library's exceptions to ours.
+`bus` makes the clients (`client`, `client_options`, `security`, `topics`); `publisher` sends, bounded by `inflight`;
+`subscription` and `follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format` -> `reading`.
+`topic_logs` detects recreated topics, `end_offsets` finds the ends of partitions, `scan` reads whole topics, and
+`client_errors` maps the library's exceptions to ours.
 
 Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions (the learner stores
 its offsets with its weights, which is exact without them), and one client for all (consumers belong to one thread).

@@ -17,7 +17,8 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from wire.bus import topics
 from wire.bus.client import Client, ProducerClient
-from wire.bus.client_errors import mapped
+from wire.bus.client_errors import mapped, told
+from wire.bus.client_options import options_for, problems
 from wire.bus.end_offsets import fetched_ends, offsets_at
 from wire.bus.follower import Follower
 from wire.bus.publisher import Publisher, patch_abort_errors, patch_id_renewal
@@ -25,7 +26,7 @@ from wire.bus.reading import by_name, partitions_of
 from wire.bus.security import address_of, security_options
 from wire.bus.subscription import Subscription
 from wire.config import BusConfig
-from wire.errors import WireError
+from wire.errors import BusRefused, WireError
 from wire.letters import MAX_LETTER_BYTES
 from wire.records import TopicRecord, topic_name
 
@@ -46,6 +47,8 @@ class Bus:
         self._config = config
         self._client_id = client_id
         self._address = address_of(config)
+        if wrong := problems(config.client):
+            raise BusRefused("; ".join(wrong))
         self._lock = threading.Lock()
         self._opened: list[Publisher | Subscription[Any] | Follower] = []
 
@@ -192,6 +195,7 @@ class Bus:
             KafkaConsumer,
             enable_auto_commit=False,
             max_poll_records=self._config.max_poll_records,
+            client_rack=self._config.client_rack,
             allow_auto_create_topics=False,
             metrics_enabled=False,
             **options,
@@ -211,6 +215,7 @@ class Bus:
             with mapped(self._address):
                 return client(
                     **security,
+                    **options_for(client, self._config.client),
                     bootstrap_servers=self._config.bootstrap_servers.split(","),
                     client_id=self._client_id,
                     bootstrap_timeout_ms=self._config.request_timeout_ms if wait_ms is None else wait_ms,
@@ -222,10 +227,11 @@ class Bus:
                     kafka_client=open_network,
                     **options,
                 )
-        except WireError:
+        except WireError as error:
+            failures = [failure for each in network_clients for failure in each.failures]
             for network_client in network_clients:  # a client that found no broker leaves its thread running
                 network_client.close()
-            raise
+            raise told(self._address, error, failures) from error
 
 
 @contextmanager

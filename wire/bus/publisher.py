@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 from kafka.errors import (  # type: ignore[import-untyped]
+    AuthorizationError,
     InvalidRecordError,
     KafkaError,
     MessageSizeTooLargeError,
@@ -26,11 +27,11 @@ from kafka.errors import (  # type: ignore[import-untyped]
 )
 from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import mapped, mapped_error
+from wire.bus.client_errors import RIGHTS_FIX, TOPIC_FIX, mapped, mapped_error
 from wire.bus.inflight import InFlight
 from wire.config import BusConfig
 from wire.envelope import to_message
-from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
+from wire.errors import BusRefused, BusUnavailable, SendFailed, TopicMissing, WireError
 from wire.letters import ENCODING_ERRORS
 from wire.message import Message, shown
 from wire.records import TopicRecord, topic_name
@@ -153,18 +154,21 @@ class Publisher:
             end_producer(self._producer, self._delivery_timeout_s if timeout_s is None else timeout_s)
 
     def _enqueue(self, record: TopicRecord, message: Message) -> Any:
+        topic = topic_name(self._prefix, type(record))
         try:
             producer = self._working_producer()
         except BusRefused as error:
             raise SendFailed(_failure_of(record, error)) from error
         try:
             return producer.send(
-                topic_name(self._prefix, type(record)),
+                topic,
                 key=message.key,
                 value=message.value,
                 headers=list(message.headers),
             )
         except RetriableError as error:
+            if producer._metadata.partitions_for_topic(topic) is None:
+                raise TopicMissing(f"Kafka at {self._servers} tells of no topic {topic}: {TOPIC_FIX}") from error
             raise mapped_error(self._servers, error) from error
         except KafkaError as error:
             raise _send_failed(record, error) from error
@@ -208,4 +212,5 @@ def _send_failed(record: TopicRecord, error: Exception) -> SendFailed:
 
 
 def _failure_of(record: TopicRecord, error: Exception) -> str:
-    return f"{type(record).__name__} {shown(str(record.message_id))}: {error}"
+    fix = f" ({RIGHTS_FIX})" if isinstance(error, AuthorizationError) else ""
+    return f"{type(record).__name__} {shown(str(record.message_id))}: {error}{fix}"

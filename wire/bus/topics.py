@@ -37,6 +37,8 @@ RETENTION_MS: dict[type, int] = {
 TIMED_BY_BROKER = (Answer, Feedback)
 TIMESTAMP_TYPE = "message.timestamp.type"
 BY_BROKER = "LogAppendTime"
+LETTER_ROOM = MAX_LETTER_BYTES - MAX_MESSAGE_BYTES
+"""Bytes that the dead letter of the largest message takes beyond that message."""
 
 
 def create(admin: Any, config: BusConfig) -> None:
@@ -66,7 +68,7 @@ def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any
             "cleanup.policy": "delete",
             "retention.ms": str(RETENTION_MS[record_type]),
             TIMESTAMP_TYPE: BY_BROKER if record_type in TIMED_BY_BROKER else "CreateTime",
-            "max.message.bytes": str(MAX_LETTER_BYTES if record_type is DeadLetter else MAX_MESSAGE_BYTES),
+            "max.message.bytes": str(config.max_message_bytes + (LETTER_ROOM if record_type is DeadLetter else 0)),
             # one of three replicas may be away; an acknowledged record is then still on two
             "min.insync.replicas": str(2 if config.replication_factor > 2 else 1),
         },

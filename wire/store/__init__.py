@@ -3,7 +3,8 @@
     Store -> blobs | lease | versions | plans | erasures | offers | reports | collect -> server (Lua scripts) -> Redis
 
 `store` is the door and shows these parts; `keys` names every Redis key, `signed` signs and verifies records, `watch`
-waits for changes. Other rooms use `Store`, `Lease`, `Watch`, `Contents` and single parts from here.
+waits for changes, `connecting` makes the clients. Other rooms use
+`Store`, `Lease`, `Watch`, `Contents` and single parts from here.
 """
 
 from wire.store.blobs import Blobs

@@ -10,11 +10,10 @@ Rejected: hiredis (it holds the interpreter lock while it builds a large reply),
 connect, and nothing that we use), `redis.lock.Lock` (no token that grows), and SET IFEQ (only since Redis 8.4).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import redis
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.client import PubSub
@@ -23,17 +22,13 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
 from wire.config import StoreConfig
-from wire.errors import StoreFull, StoreUnavailable, UnsafePolicy
+from wire.errors import StoreFull, StoreRefused, StoreUnavailable, UnsafePolicy
 from wire.records import key_name
+from wire.store.connecting import CLUSTER, address_of, client_of, mapped_error
 from wire.store.keys import DISK
-
-READ_BYTES = 1 << 18
-"""Size of one read from the socket: with the client's default of 32 KiB a chunk of 4 MiB costs 128 calls."""
 
 DISK_WAIT_MS = 5_000
 """How long a publication may wait for the disk. `everysec` needs up to one second, and more under load."""
-
-URL_FORMS = "give redis://host:port/0, rediss://host:port/0 or unix:///path"
 
 NOW = """
 local time = redis.call('TIME')
@@ -69,11 +64,12 @@ class Server:
 
     def __init__(self, config: StoreConfig) -> None:
         self.config = config
-        self._retrying = self._client(config.timeout_ms, Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 2))
-        self._once = self._client(config.timeout_ms // 4, Retry(NoBackoff(), 0))
+        retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 2)
+        self._retrying = client_of(config, config.timeout_ms, retry)
+        self._once = client_of(config, config.timeout_ms // 4, Retry(NoBackoff(), 0))
         self._scripts: dict[str, Script] = {}
         self._is_warned = False
-        self.address = _address(self._retrying.connection_pool.connection_kwargs)
+        self.address = address_of(config, self._retrying)
 
     def key(self, *parts: str | int) -> str:
         return key_name(self.config.prefix, *parts)
@@ -148,7 +144,12 @@ class Server:
             )
 
     def check_policy(self) -> None:
-        """Raises UnsafePolicy where the server may evict keys without an expiry: weights would be lost silently."""
+        """Raises UnsafePolicy where the server may evict keys without an expiry: weights would be lost silently.
+
+        Raises StoreRefused where it is a Redis Cluster, which may accept single keys.
+        """
+        if self.ask("INFO", "server").get("redis_mode") == "cluster":
+            raise StoreRefused(f"{self.address} {CLUSTER}")
         policy = str(self.ask("INFO", "memory").get("maxmemory_policy", "unknown"))
         if policy != "noeviction" and not policy.startswith("volatile-"):
             raise UnsafePolicy(f"{self.address}: maxmemory-policy {policy} may evict weights; set it to noeviction")
@@ -185,30 +186,9 @@ class Server:
             replies: list[Any] = pipeline.execute()
             return replies
 
-    def _client(self, timeout_ms: int, retry: Retry) -> Any:  # replies are typed plain or async
-        try:
-            return redis.Redis.from_url(
-                self.config.url,
-                socket_timeout=timeout_ms / 1000,
-                socket_connect_timeout=timeout_ms / 1000,
-                socket_read_size=READ_BYTES,
-                retry=retry,
-                protocol=2,
-                driver_info=None,
-            )
-        except ValueError:
-            raise ValueError(f"store url: {URL_FORMS} (yours is not shown: it may hold a password)") from None
-
     @contextmanager
     def _mapped(self) -> Iterator[None]:
         try:
             yield
         except RedisError as error:
-            raise StoreUnavailable(f"{self.address}: {error}") from error
-
-
-def _address(connection: Mapping[str, Any]) -> str:
-    """Returns the address of the server, without the secrets that the URL may hold."""
-    if "path" in connection:
-        return str(connection["path"])
-    return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}"
+            raise mapped_error(self.address, error) from error

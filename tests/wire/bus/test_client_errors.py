@@ -1,10 +1,21 @@
-"""The errors of the client library become ours."""
+"""The errors of the client library become ours: one for each thing that a user has to mend."""
+
+import ssl
 
 import pytest
-from kafka.errors import NodeNotReadyError, TopicAuthorizationFailedError  # type: ignore[import-untyped]
+from kafka.errors import (  # type: ignore[import-untyped]
+    GroupAuthorizationFailedError,
+    InvalidConfigurationError,
+    KafkaConnectionError,
+    NodeNotReadyError,
+    SaslAuthenticationFailedError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
+)
 
-from wire.bus.client_errors import mapped
-from wire.errors import BusRefused, BusUnavailable
+from wire.bus.client_errors import mapped, mapped_error
+from wire.errors import BusRefused, BusUnauthenticated, BusUnauthorized, BusUnavailable, BusUntrusted, TopicMissing
 
 
 @pytest.mark.parametrize("error", [NodeNotReadyError("node 1"), ConnectionResetError("reset")])
@@ -13,9 +24,35 @@ def test_what_may_go_well_later_is_a_broker_that_is_away(error: Exception) -> No
         raise error
 
 
-def test_what_is_refused_is_not_tried_again() -> None:
-    with pytest.raises(BusRefused, match="Kafka at here:1"), mapped("here:1"):
-        raise TopicAuthorizationFailedError("no")
+@pytest.mark.parametrize(
+    ("error", "ours", "fix"),
+    [
+        (TopicAuthorizationFailedError("no"), BusUnauthorized, "docs/connect.md"),
+        (GroupAuthorizationFailedError("no"), BusUnauthorized, "docs/connect.md"),
+        (SaslAuthenticationFailedError("no"), BusUnauthenticated, "bus.sasl_password"),
+        (UnsupportedSaslMechanismError("no"), BusUnauthenticated, "bus.sasl_mechanism"),
+        (KafkaConnectionError(ssl.SSLCertVerificationError("no")), BusUntrusted, "bus.ssl_cafile"),
+        (UnknownTopicOrPartitionError("no"), TopicMissing, "lifelong topics create"),
+        (InvalidConfigurationError("no"), BusRefused, "no"),
+    ],
+)
+def test_what_time_does_not_mend_has_an_error_of_its_own(error: Exception, ours: type[Exception], fix: str) -> None:
+    found = mapped_error("here:1", error)
+    assert type(found) is ours
+    assert "here:1" in str(found) and fix in str(found)
+
+
+def test_a_handshake_that_was_cut_off_is_no_matter_of_trust() -> None:
+    """A proxy hangs up in the middle of one while the broker behind it is away."""
+    assert type(mapped_error("here:1", KafkaConnectionError(ssl.SSLEOFError("EOF")))) is BusUnavailable
+
+
+def test_a_failed_handshake_is_told_by_its_context() -> None:
+    with pytest.raises(BusUntrusted, match="unknown ca"), mapped("here:1"):
+        try:
+            raise ssl.SSLError(1, "unknown ca")
+        except ssl.SSLError as error:
+            raise KafkaConnectionError(f"Handshake failed: {error}")  # noqa: B904 - as the library does
 
 
 def test_an_empty_address_is_said() -> None:

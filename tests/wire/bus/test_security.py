@@ -1,134 +1,61 @@
-"""B9: tests an Apache Kafka with TLS and SASL on one of its two listeners."""
+"""B9: tests an Apache Kafka with TLS, SASL and access control lists: every way in, and every way to be kept out."""
 
-import os
-import subprocess
-import uuid
-from collections.abc import Iterator
+import base64
+import json
+import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import pytest
+from kafka.admin import ACLOperation, ResourceType  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
-from services.local import tether
-from services.local.kafka import HEAP, KAFKA_PROPERTIES, kafka_home
-from services.local.logfile import RotatingLog
 from tests.brokers import take
-from tests.required import missing
-from tests.waiting import eventually
+from tests.secure_brokers import BOB_S, KEY_PASSWORD, PASSWORD, SecureBroker
 from tests.wire.bus.traffic import events, ids, send
 from wire.bus import Bus
+from wire.bus_config import Option
 from wire.config import BusConfig
-from wire.errors import BusRefused, BusUnavailable, WireError
+from wire.errors import (
+    BusRefused,
+    BusUnauthenticated,
+    BusUnauthorized,
+    BusUnavailable,
+    BusUntrusted,
+    SendFailed,
+    WireError,
+)
 from wire.records import Event
 
 pytestmark = pytest.mark.live
 
-PASSWORD = "alice-in-chains"
-SECURE = """\
-listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
-listener.name.sasl_ssl.plain.sasl.jaas.config=\
-org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="{password}";
-listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=\
-org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
-org.apache.kafka.common.security.scram.ScramLoginModule required;
-ssl.keystore.type=PEM
-ssl.keystore.location={keystore}
-ssl.client.auth={client_auth}
-ssl.truststore.type=PEM
-ssl.truststore.location={certificate}
-"""
-
-
-@dataclass(frozen=True)
-class SecureBroker:
-    config: BusConfig
-    certificate: Path
-    """The broker's self-signed certificate."""
-    keystore: Path
-    """The certificate with its private key."""
-
-
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    home = kafka_home() if os.environ.get("KAFKA_HOME") else None
-    if home is None:
-        missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
-    folder = tmp_path_factory.mktemp("secure")
-    certificate, keystore = made_by_itself(folder)
-    port, secure, controller = (tether.free_port() for _ in range(3))
-    properties = folder / "server.properties"
-    plain = KAFKA_PROPERTIES.format(port=port, controller=controller, logs=folder / "logs")
-    properties.write_text(
-        plain
-        + SECURE.format(
-            port=port,
-            secure=secure,
-            controller=controller,
-            password=PASSWORD,
-            keystore=keystore,
-            certificate=certificate,
-            client_auth="requested",
-        )
-    )
-    env = {"KAFKA_HEAP_OPTS": HEAP, "LOG_DIR": str(folder / "server")}
-    scram = [f"SCRAM-SHA-{bits}=[name=alice,password={PASSWORD}]" for bits in (256, 512)]
-    storage = [f"{home}/bin/kafka-storage.sh", "format", "--standalone", "-t", cluster_id(), "-c", str(properties)]
-    users = []
-    for credentials in scram:
-        users += ["--add-scram", credentials]
-    subprocess.run([*storage, *users], env={**os.environ, **env}, check=True, capture_output=True, timeout=60)
-    argv = [f"{home}/bin/kafka-server-start.sh", str(properties)]
-    broker = tether.Tethered(argv, log=RotatingLog(folder / "log"), env=env)
-    yield SecureBroker(
-        config=BusConfig(
-            bootstrap_servers=f"127.0.0.1:{secure}",
-            security_protocol="SASL_SSL",
-            sasl_username="alice",
-            sasl_password=SecretStr(PASSWORD),
-            ssl_cafile=certificate,
-        ),
-        certificate=certificate,
-        keystore=keystore,
-    )
-    broker.stop()
-
-
-def cluster_id() -> str:
-    return uuid.uuid4().hex[:22]
-
-
-def made_by_itself(folder: Path) -> tuple[Path, Path]:
-    """Makes a self-signed certificate for 127.0.0.1; returns its file, and a file of it with its key."""
-    key, certificate, keystore = (folder / f"{name}.pem" for name in ("key", "certificate", "keystore"))
-    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*request, *files], check=True, capture_output=True, timeout=60)
-    keystore.write_text(key.read_text() + certificate.read_text())
-    return certificate, keystore
+NO_SASL: dict[str, Any] = {"sasl_username": "", "sasl_password": None}
 
 
 def opened(config: BusConfig, *, prefix: str) -> Bus:
-    """Opens a bus with topics, once the broker answers."""
+    """Opens a bus with topics."""
     bus = Bus(replace(config, prefix=prefix), "secure")
-
-    def is_there() -> bool:
-        try:
-            bus.create_topics()
-        except BusUnavailable:
-            return False
-        return True
-
-    eventually(is_there)
+    bus.create_topics()
     return bus
 
 
+class Tokens:
+    """Makes tokens that nobody has signed, as a broker without an identity provider accepts them."""
+
+    def token(self) -> str:
+        now_s = int(time.time())
+        parts = ({"alg": "none"}, {"sub": "alice", "iat": now_s, "exp": now_s + 60})
+        encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+        return ".".join([*encoded, ""])
+
+
+class NoTokens:
+    """Makes no tokens at all."""
+
+
+TOKENS = f"{__name__}:Tokens"
 Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
@@ -141,28 +68,72 @@ def test_records_travel_encrypted(secure: SecureBroker, mechanism: Mechanism) ->
         assert len(set(ids(take(bus.subscribe(Event, "readers").poll, 20)))) == 20
 
 
-def test_our_own_certificate_is_shown(secure: SecureBroker) -> None:
-    with closing(opened(replace(secure.config, ssl_certfile=secure.keystore), prefix="ours.")) as bus:
+def test_tokens_of_the_user_s_own_are_shown(secure: SecureBroker) -> None:
+    config = replace(secure.config, **NO_SASL, sasl_mechanism="OAUTHBEARER", sasl_oauth_token_provider=TOKENS)
+    with closing(opened(config, prefix="tokens.")) as bus:
         send(bus.publisher(), *events(3))
 
 
+@pytest.mark.parametrize("path", ["no.such:Tokens", f"{__name__}:Missing", f"{__name__}:NoTokens"])
+def test_a_path_to_no_tokens_is_named(secure: SecureBroker, path: str) -> None:
+    config = replace(secure.config, **NO_SASL, sasl_mechanism="OAUTHBEARER", sasl_oauth_token_provider=path)
+    with pytest.raises(BusRefused, match=f"bus.sasl_oauth_token_provider: {path}"):
+        Bus(config, "no tokens").ping()
+
+
+def test_our_own_certificate_is_shown(secure: SecureBroker) -> None:
+    ours = {"ssl_certfile": secure.certificate, "ssl_keyfile": secure.key, "ssl_password": SecretStr(KEY_PASSWORD)}
+    with closing(opened(replace(secure.config, **ours), prefix="ours.")) as bus:  # type: ignore[arg-type]
+        send(bus.publisher(), *events(3))
+
+
+def test_options_of_the_library_s_own_are_passed_on(secure: SecureBroker) -> None:
+    client: dict[str, Option] = {"compression_type": "gzip", "check_crcs": False, "connections_max_idle_ms": 60_000}
+    config = replace(secure.config, client=client | {"ssl_ciphers": "ECDHE+AESGCM"}, client_rack="here")
+    with closing(opened(config, prefix="options.")) as bus:
+        send(bus.publisher(), *events(3))
+        assert len(take(bus.follow([Event], {}).poll, 3)) == 3
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "error", "fix"),
     [
-        {"sasl_password": SecretStr("not hers")},
-        {"ssl_cafile": None},
-        {"security_protocol": "SSL", "sasl_username": "", "sasl_password": None},
-        {"security_protocol": "PLAINTEXT", "sasl_username": "", "sasl_password": None, "ssl_cafile": None},
+        ({"sasl_password": SecretStr("not hers")}, BusUnauthenticated, "correct bus.sasl_username"),
+        ({"sasl_mechanism": "GSSAPI", **NO_SASL}, BusUnauthenticated, "bus.sasl_mechanism"),
+        ({"ssl_cafile": None}, BusUntrusted, "correct bus.ssl_cafile"),
+        ({"security_protocol": "SSL", **NO_SASL}, BusUnavailable, "no Kafka broker answers"),
+        ({"security_protocol": "PLAINTEXT", "ssl_cafile": None, **NO_SASL}, BusUnavailable, "no Kafka broker"),
+        ({"bootstrap_servers": "127.0.0.1:1"}, BusUnavailable, "no Kafka broker answers at 127.0.0.1:1"),
     ],
-    ids=["password", "certificate", "no password", "plain"],
+    ids=["password", "mechanism", "certificate", "no password", "plain", "no broker"],
 )
-def test_who_does_not_belong_stays_out(secure: SecureBroker, change: dict[str, object]) -> None:
-    opened(secure.config, prefix="there.").close()
+def test_who_does_not_belong_stays_out(
+    secure: SecureBroker, change: dict[str, object], error: type[WireError], fix: str
+) -> None:
+    """Each reason is an error of its own, and says what to mend."""
     stranger = Bus(replace(secure.config, **change, request_timeout_ms=3_000), "stranger")  # type: ignore[arg-type]
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(error, match=fix) as caught:
         stranger.ping()
+    assert type(caught.value) is error
     assert PASSWORD not in str(caught.value)
-    assert secure.config.bootstrap_servers in str(caught.value)
+    assert stranger._config.bootstrap_servers in str(caught.value)
+
+
+def test_tls_where_the_broker_has_none_is_told(secure: SecureBroker) -> None:
+    config = replace(secure.config, bootstrap_servers=secure.plain, request_timeout_ms=3_000)
+    with pytest.raises(WireError, match=secure.plain):
+        Bus(config, "stranger").ping()
+
+
+def test_without_rights_it_says_which_are_missing(secure: SecureBroker) -> None:
+    opened(secure.config, prefix="rights.").close()
+    with closing(Bus(secure.bob("rights."), "bob")) as bus:
+        with pytest.raises(SendFailed, match=r"docs/connect\.md"):
+            bus.publisher().send_all(events(1), 30)
+        secure.grant("rights.", ResourceType.TOPIC, ACLOperation.WRITE, ACLOperation.READ)
+        with pytest.raises(BusUnauthorized, match=r"docs/connect\.md"):
+            take(bus.subscribe(Event, "readers").poll, 1)
+    assert BOB_S not in repr(secure.bob("rights."))
 
 
 def test_a_file_that_cannot_be_read_is_named(secure: SecureBroker, tmp_path: Path) -> None:
@@ -173,3 +144,5 @@ def test_a_file_that_cannot_be_read_is_named(secure: SecureBroker, tmp_path: Pat
     broken.write_text("no certificate")
     with pytest.raises(BusRefused, match=str(broken)):
         Bus(replace(secure.config, ssl_certfile=broken), "blind").ping()
+    with pytest.raises(BusRefused, match=r"bus\.ssl_password"):
+        Bus(replace(secure.config, ssl_certfile=secure.certificate, ssl_keyfile=secure.key), "blind").ping()

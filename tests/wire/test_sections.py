@@ -1,0 +1,21 @@
+"""What every section of the settings is made with: trees and names, and rules that are all said at once."""
+
+import pytest
+
+from wire.sections import flat, nested, require
+
+
+def test_a_tree_has_its_values_by_dotted_name_and_back() -> None:
+    tree = {"seed": 1, "bus": {"partitions": 8, "client": {"batch_size": 5}}, "store": {}}
+    assert flat(tree) == {"seed": 1, "bus.partitions": 8, "bus.client.batch_size": 5, "store": {}}
+    assert nested(flat(tree)) == tree
+
+
+def test_a_value_in_the_place_of_a_section_hides_it() -> None:
+    assert nested({"bus": 3, "bus.partitions": 8}) == {"bus": 3}
+
+
+def test_all_broken_rules_are_said() -> None:
+    require((True, "never"))
+    with pytest.raises(ValueError, match="one; two"):
+        require((False, "one"), (True, "never"), (False, "two"))

@@ -1,0 +1,54 @@
+"""What every section of the settings is made with: how it is read, its optional values, and rules between its fields.
+
+Rejected: checking rules at their first breach (`require` says all that are broken at once).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict
+
+SECTION = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+"""How pydantic reads a section: unknown names are refused, and the docstring of a field is its description."""
+
+Value = TypeVar("Value")
+OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None if value == "" else value)]
+"""A setting that may have no value, written as an empty text in the environment."""
+
+
+def require(*rules: tuple[bool, str]) -> None:
+    """Raises ValueError with the sentence of every rule, a condition between settings, that does not hold."""
+    broken = [sentence for holds, sentence in rules if not holds]
+    if broken:
+        raise ValueError("; ".join(broken))
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values with dotted names as a tree. A value in the place of a section hides what the section has.
+
+    >>> nested({"bus": {}, "bus.partitions": 8, "seed": 1})
+    {'bus': {'partitions': 8}, 'seed': 1}
+    """
+    tree: dict[str, Any] = {}
+    for name in sorted(values, key=lambda name: (values[name] == {}, name.count(".")), reverse=True):
+        *sections, leaf = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[leaf] = values[name]
+    return tree
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of a tree by dotted name. An empty section is a value, so that its name can be checked.
+
+    >>> flat({"seed": 1, "bus": {"partitions": 8}, "store": {}})
+    {'seed': 1, 'bus.partitions': 8, 'store': {}}
+    """
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            values |= {f"{name}.{below}": each for below, each in flat(value).items()}
+        else:
+            values[name] = value
+    return values
