@@ -1,9 +1,9 @@
-# make demo | test | test-slow | check | check-native | bench [ONLY=name] | clean    ARGS=... goes to the command that runs
+# make demo | test | test-slow | check | check-native | bench [ONLY=name] | lock | sbom | clean    ARGS=... goes to the command that runs
 VENV := .venv/bin
 INSTALLED := .venv/.installed-dev
 FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo)
 
-.PHONY: demo test test-slow check check-native bench clean
+.PHONY: demo test test-slow check check-native bench lock sbom clean
 
 demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
@@ -33,6 +33,10 @@ check-native: $(INSTALLED)
 
 bench: .venv/.installed-bench
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+# Every library with its version and digests: to be run, and looked at, before a release.
+lock sbom: $(INSTALLED)
+	scripts/lock.sh $@
 
 clean:
 	rm -rf .venv dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis build/bench
