@@ -10,10 +10,11 @@ Everything that the learner measures after this (features, accuracy, parity, pro
 Rejected: measuring in full precision (a replica would answer otherwise than what was measured).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
+from itertools import accumulate, chain
 from types import MappingProxyType
 
 import torch
@@ -27,8 +28,8 @@ from model.head import OUT, PROJ, out_weight, proj_weight
 from model.plan import layer_of
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedEncoder, QuantizedHead, RandomFeatures
-from model.ragged import RaggedBatch, RaggedLayout
-from model.strata import Strata, encode_many
+from model.ragged import RaggedBatch, RaggedLayout, runs
+from model.strata import MAX_BATCH_TOKENS, Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from wire.records import TensorEntry, TensorPart
@@ -135,14 +136,23 @@ class ServedEncoder:
         below = self._digest_below(layer)
         known = self.activations.of(below, texts)
         new = [text for text in dict.fromkeys(texts) if text not in known]
-        if new:
-            batch = RaggedBatch.of(self.tokenizer.encode_many(new))
+        token_ids = dict(zip(new, self.tokenizer.encode_many(new), strict=True))
+        places = [drop_tokens(list(range(len(known[text] if text in known else token_ids[text])))) for text in texts]
+        kept_pieces: dict[int, Tensor] = {}
+        for text, x_LD in chain(known.items(), self._encoded(token_ids, below, layer)):
+            kept_pieces |= {row: x_LD[places[row]] for row, each in enumerate(texts) if each == text}
+        layout = RaggedLayout.of([len(kept_pieces[row]) for row in range(len(texts))])
+        return layout.join([kept_pieces[row] for row in range(len(texts))]).float(), layout
+
+    def _encoded(self, token_ids: Mapping[str, list[int]], below: str, layer: int) -> Iterator[tuple[str, Tensor]]:
+        """Yields texts and their activations at the input of block `layer`, and keeps them; few tokens at a time."""
+        texts = list(token_ids)
+        offsets = [0, *accumulate(map(len, token_ids.values()))]
+        for first, end in runs(offsets, MAX_BATCH_TOKENS) if texts else ():
+            batch = RaggedBatch.of([token_ids[text] for text in texts[first:end]])
             pieces = batch.layout.split(self._encoder.encode_prefix(batch, layer))
-            for text, piece_TD in zip(new, pieces, strict=True):
-                known[text] = self.activations.add(below, text, piece_TD)
-        kept_pieces = [known[text][drop_tokens(list(range(len(known[text]))))] for text in texts]
-        layout = RaggedLayout.of([len(piece_TD) for piece_TD in kept_pieces])
-        return layout.join(kept_pieces).float(), layout
+            for text, piece_TD in zip(texts[first:end], pieces, strict=True):
+                yield text, self.activations.add(below, text, piece_TD)
 
     def forget_texts(self) -> None:
         """Forgets what is known of any text: somebody was erased."""

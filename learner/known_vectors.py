@@ -6,6 +6,7 @@ Equal names of encodings give equal vectors, to the last bit (`QuantizedEncoder.
 with and without them, and so is what is unlearnt later. They are in no checkpoint.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -16,11 +17,8 @@ from torch import Tensor
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, TextVector
 
-MAX_VECTORS: Final = 4_096
-"""The most vectors that are held, 1.5 KB each at D = 384: those of the answers of 20 s at 200 a second."""
-
-MAX_CHARS: Final = 2_000
-"""The longest text whose vector is held."""
+MAX_BYTES: Final = 8 << 20
+"""Bytes of the vectors that are held, and of their texts: those of the answers of 20 s at 200 a second, at D = 384."""
 
 
 class KnownVectors:
@@ -30,15 +28,19 @@ class KnownVectors:
         self.encoding = encoding
         self._num_bytes = 4 * width
         self._z_by_text: dict[str, bytes] = {}
+        self._held_bytes = 0
 
     def add(self, text: str, vector: TextVector) -> None:
         """Adds the vector of `text`, if it was made as ours are."""
         is_ours = bool(self.encoding) and vector.encoding == self.encoding
-        if not is_ours or len(vector.z) != self._num_bytes or len(text) > MAX_CHARS:
+        if not is_ours or len(vector.z) != self._num_bytes or text in self._z_by_text:
             return
         self._z_by_text[text] = vector.z
-        if len(self._z_by_text) > MAX_VECTORS:
-            del self._z_by_text[next(iter(self._z_by_text))]
+        self._held_bytes += self._size_of(text)
+        while self._held_bytes > MAX_BYTES:
+            oldest = next(iter(self._z_by_text))
+            del self._z_by_text[oldest]
+            self._held_bytes -= self._size_of(oldest)
 
     def of(self, texts: Sequence[str]) -> dict[int, Tensor]:
         """Returns the vectors z_D that are known, by the place of their text."""
@@ -52,6 +54,10 @@ class KnownVectors:
     def clear(self) -> None:
         """Forgets all texts: somebody was erased."""
         self._z_by_text = {}
+        self._held_bytes = 0
+
+    def _size_of(self, text: str) -> int:
+        return sys.getsizeof(text) + self._num_bytes
 
 
 def take_vectors(records: Iterable[Answer | Feedback], known: KnownVectors, receipts: Receipts | None) -> None:

@@ -118,7 +118,7 @@ class RaggedBatch:
         """
         if self.layout.num_tokens <= max_tokens:
             return [self]
-        return [self._piece(first, end) for first, end in _spans(self.offsets, max_tokens)]
+        return [self._piece(first, end) for first, end in runs(self.offsets, max_tokens)]
 
     def _piece(self, first: int, end: int) -> "RaggedBatch":
         start = self.offsets[first]
@@ -136,7 +136,7 @@ class RaggedBatch:
             raise BadTokens(f"a sequence has {longest} tokens; expected at most {max_sequence}")
 
 
-def _spans(offsets: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
+def runs(offsets: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
     """Returns runs [first, end) of sequences with at most `max_tokens` tokens; a longer sequence is a run alone."""
     spans: list[tuple[int, int]] = []
     first = 0

@@ -17,6 +17,7 @@ Shape suffixes: T tokens of all texts, B texts, D width.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -37,7 +38,10 @@ from model.linears import (
     product,
 )
 from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
-from model.ragged import RaggedBatch, RaggedLayout
+from model.ragged import RaggedBatch, RaggedLayout, runs
+
+MAX_BATCH_TOKENS = 16_384
+"""Tokens that are encoded at a time: in float32 the rows inside a block take 100 MB at D = 384."""
 
 
 class Embedding(nn.Module):
@@ -157,6 +161,10 @@ def encode_through(
 
 
 def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[int]], *, batch_size: int) -> Tensor:
-    """Returns z_BD for any number of texts, encoded `batch_size` at a time."""
-    batches = [token_ids[start : start + batch_size] for start in range(0, len(token_ids), batch_size)]
-    return torch.cat([encoder(RaggedBatch.of(batch)) for batch in batches])
+    """Returns z_BD for any number of texts, encoded `batch_size` at a time, or fewer where they are long."""
+    vectors: list[Tensor] = []
+    for start in range(0, len(token_ids), batch_size):
+        batch = token_ids[start : start + batch_size]
+        offsets = [0, *accumulate(map(len, batch))]
+        vectors += [encoder(RaggedBatch.of(batch[first:end])) for first, end in runs(offsets, MAX_BATCH_TOKENS)]
+    return torch.cat(vectors)

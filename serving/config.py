@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 from wire.backoff import Backoff
 from wire.config import SECTION, BusConfig, MetricsConfig, OrNone, StoreConfig, require
 from wire.logs import LogConfig, LogLevel, secrets_in
-from wire.records import MAX_EVENT_BYTES
+from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
 
 ApiKey: TypeAlias = Annotated[SecretStr, MinLen(16)]
 ApiKeys: TypeAlias = Annotated[
@@ -80,7 +80,7 @@ class ServingConfig:
     group: str = "serving"
     """Consumer group of the replicas."""
 
-    max_tokens: OrNone[Annotated[int, Ge(3), Le(65_536)]] = None
+    max_tokens: OrNone[Annotated[int, Ge(3), Le(MAX_TEXT_TOKENS)]] = None
     """Tokens of a text that the model reads, in the learner and in replicas: each version answers with the length it
     was trained with. At most the positions of the encoder. Without it: what the encoder was published for."""
     max_batch_tokens: Annotated[int, Ge(1), Le(1 << 20)] = 1_024
@@ -158,7 +158,7 @@ class ServingConfig:
     """First back-off before a server that did not answer is asked again. It doubles up to 2 s, less a random part."""
     batch_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 8.0
     """A replica is replaced when for this long its model has computed one batch, or failed at every batch, or its HTTP
-    server has hung."""
+    server has hung. A batch of more than 1,024 tokens may take as many times longer."""
     drain_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 10.0
     """Longest time that a stopped replica takes to answer the events that it has accepted."""
     object_store_mb: Annotated[int, Ge(75), Le(1 << 20)] = 128

@@ -33,6 +33,7 @@ from serving.event_rate import EventRate
 from serving.predict import PAIRED_PER_S, Predict
 from serving.service_level import ServiceLevel
 from serving.swap_stalls import StallReport, SwapStalls
+from serving.watchdog import Watchdog
 from serving.weights.active import ActiveVersions
 from serving.weights.precision import NO_CHOICE, Choice, choose
 from wire.message import shown
@@ -64,9 +65,8 @@ class Engine:
         self._precision = precision
         self._choice = NO_CHOICE
         self._last_answered: Item | None = None
-        self._faults_s: tuple[float, float] | None = None  # times of the first and the last fault in a row
         self._clock = clock
-        self._busy_since_s: float | None = None
+        self._watchdog = Watchdog(clock)
         self._stalls = SwapStalls()
         self._rate = EventRate()
         self.level = ServiceLevel(clock=clock)
@@ -103,18 +103,9 @@ class Engine:
         return self._stalls.await_next(timeout_s)
 
     def check(self, *, batch_timeout_s: float) -> None:
-        """Raises Unhealthy where the thread has ended, or has hung.
-
-        It has hung where for more than `batch_timeout_s` seconds one batch was computed, or every batch failed by a
-        fault of the machine.
-        """
+        """Raises Unhealthy where the thread has ended, or has hung: see `serving.watchdog`."""
         self._thread.check(Unhealthy)
-        since_s = self._busy_since_s
-        if since_s is not None and self._clock() - since_s > batch_timeout_s:
-            raise Unhealthy(f"one batch has taken more than {batch_timeout_s:g} s")
-        first_s, last_s = self._faults_s or (0.0, 0.0)
-        if last_s - first_s > batch_timeout_s:
-            raise Unhealthy(f"the model has failed for more than {batch_timeout_s:g} s")
+        self._watchdog.check(batch_timeout_s)
 
     def join(self, timeout_s: float) -> None:
         """Waits for the thread to end, which closing the queue causes."""
@@ -135,17 +126,18 @@ class Engine:
             if live is not None:
                 share = min(1.0, PAIRED_PER_S / self._rate.per_s)
                 live = replace(live, paired_share=share, is_lean=self._queue.has_full_batch)
-            self._busy_since_s = now_s
+            self._watchdog.batch_begins(sum(item.num_tokens for item in batch.items))
             self._stalls.batch_begins(live.number if live else None, ready_s=batch.ready_s, now_s=now_s)
             items = self._wanted(batch.items)
             outcomes = self._answer(items, live)
-            self._record_faults(outcomes)
+            if outcomes:  # else all were abandoned, and nothing is known of the model
+                self._watchdog.record(is_fault=any(isinstance(outcome, Unanswered) for outcome in outcomes))
             for item, outcome in zip(items, outcomes, strict=True):
                 item.done(outcome)
             ended_s = self._clock()
             self._stalls.batch_ends(ended_s)
             self.level.add(batch, began_s=now_s, ended_s=ended_s)
-            self._busy_since_s = None
+            self._watchdog.batch_ends()
             del live  # the old weights are freed with their last batch, not when the next one comes
 
     def _wanted(self, items: Sequence[Item]) -> list[Item]:
@@ -218,7 +210,7 @@ class Engine:
                 return answers[0]
         if isinstance(error, MACHINE_FAULTS) or self._fails_for_all(item, live):
             self._counts.add("machine_faults")
-            if self._faults_s is None:  # logged once for all faults in a row
+            if not self._watchdog.has_fault:  # logged once for all faults in a row
                 log.error("machine_fault", event_id=shown(item.event.id), error=str(error), exc_info=error)
             return Unanswered(item=item)
         log.error("model_failed", event_id=shown(item.event.id), error=str(error), exc_info=error)
@@ -241,16 +233,6 @@ class Engine:
         control = msgspec.structs.replace(last.event, id=item.event.id, key=item.event.key)
         answers = self._answers([Item(event=control, token_ids=last.token_ids, done=last.done)], live)
         return isinstance(answers, Exception)
-
-    def _record_faults(self, outcomes: Sequence[Outcome]) -> None:
-        if not outcomes:  # all were abandoned: nothing is known of the model
-            return
-        if not any(isinstance(outcome, Unanswered) for outcome in outcomes):
-            self._faults_s = None
-            return
-        now_s = self._clock()
-        first_s = self._faults_s[0] if self._faults_s else now_s
-        self._faults_s = (first_s, now_s)
 
     def _failure(self, item: Item, reason: str) -> ItemFailure:
         self._counts.add(reason)

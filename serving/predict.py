@@ -9,8 +9,8 @@ them: the labels of these judge versions of different encoders, too. All do wher
 many: the sooner a version is judged, the fewer events wait for what it has learnt.
 
 A lean batch is one behind which another full one waits: the events come faster than they are answered. Each of them
-goes through one encoder, and no answer has a vector; with both, and three encoders in the plan, a replica answered half
-as many events a second. The learner encodes such texts itself.
+goes through one encoder, and only answers to texts of LONG_TOKENS have a vector; with both, and three encoders in the
+plan, a replica answered half as many events a second. The learner encodes the other texts itself.
 
 Rejected: a forward for each arm (two arms would cost twice as much), and every event through every encoder (a candidate
 with an encoder of its own would halve the throughput).
@@ -38,6 +38,9 @@ Scores = tuple[tuple[str, float], ...]
 
 PAIRED_PER_S: Final = 50.0
 """Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""
+
+LONG_TOKENS: Final = 256
+"""The tokens of a text that costs so much more to encode than its vector to send that the vector is always sent."""
 
 PAIRED_SALT: Final = "paired"
 
@@ -78,7 +81,7 @@ def predict_many(
             version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
             scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
         names.update(zip(rows, _names(rankings), strict=True))
-        if precisions[first.number] == first.model.encoder.precisions[0] and not live.is_lean:
+        if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
     for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions).items():
         names[row] = tuple(sorted(names[row] + others))
@@ -96,9 +99,15 @@ def predict_many(
         for row, event in enumerate(events)
     ]
     for row, z_D in vectors.items():
-        if len(token_ids[row]) < live.max_tokens:  # a text that was cut has another vector under another limit
+        if _has_vector(len(token_ids[row]), live):
             answers[row] = _with_vector(answers[row], z_D, versions[row], receipts)
     return answers
+
+
+def _has_vector(num_tokens: int, live: ActiveVersions) -> bool:
+    """Whether the answer to a text of so many tokens gets its vector; one that was cut has another under another
+    limit."""
+    return num_tokens < live.max_tokens and (num_tokens >= LONG_TOKENS or not live.is_lean)
 
 
 def _names_by_other_encoders(

@@ -3,14 +3,15 @@
     StepPlan --token dropout--> ids --served lower blocks--> x_TD, rows of the classes --trainer--> loss
 
 The trainer is ours (`learner.slow.trainer`), or that of a strategy of Avalanche. What is dropped is drawn by the number
-of the round. So the steps are a function of the plan, the class means that they start from, and the encoder.
+of the round, and so is the part of a long text that a step trains on. So the steps are a function of the plan, the
+class means that they start from, and the encoder.
 
 Rejected: token ids instead of texts in the plan (a checkpoint would hold both).
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -28,6 +29,15 @@ from model.strata import Strata
 
 if TYPE_CHECKING:
     from learner.slow.avalanche.trainer import AvalancheTrainer
+
+MAX_TRAINED_TOKENS: Final = 512
+"""Tokens of a text that a gradient step trains on, so that its memory is bounded: the rows of 32 such texts take about
+1 GB in two trained blocks. The frozen blocks below have read the whole text."""
+
+
+def beginning(places: list[int]) -> list[int]:
+    """Returns the first MAX_TRAINED_TOKENS places."""
+    return places[:MAX_TRAINED_TOKENS]
 
 
 class Training:
@@ -56,15 +66,17 @@ class Training:
         self._served = served
         self._parent = parent
         self._config = config
-        rng = np.random.default_rng([config.seed, plan.number])
-        self._token_dropout = partial(token_dropout, share=config.slow_token_dropout, rng=rng)
+        self._rng = np.random.default_rng([config.seed, plan.number])
 
     def step(self, step: StepPlan) -> None:
         """Takes one gradient step. Raises NonFinite, or DataError where a strategy fails."""
-        x_TD, layout, rows_B = self._inputs(step.samples, drop_tokens=self._token_dropout)
+        x_TD, layout, rows_B = self._inputs(step.samples, drop_tokens=self._drop_tokens)
         sizes = [len(part) for part in (step.fresh, *step.draws)]
         self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
         failpoint("after-slow-step")
+
+    def _drop_tokens(self, places: list[int]) -> list[int]:
+        return token_dropout(excerpt(places, self._rng), self._config.slow_token_dropout, self._rng)
 
     @cached_property
     def _trainer(self) -> "Trainer | AvalancheTrainer":
@@ -80,20 +92,36 @@ class Training:
             self._means_CD,
             plan=self._plan,
             inputs=self._inputs,
-            max_tokens=self._served.tokenizer.max_tokens,
+            max_tokens=min(self._served.tokenizer.max_tokens, MAX_TRAINED_TOKENS),
             config=config,
         )
 
     def _inputs(
-        self, samples: Sequence[Labelled], *, drop_tokens: Callable[[list[int]], list[int]] = list
+        self, samples: Sequence[Labelled], *, drop_tokens: Callable[[list[int]], list[int]] = beginning
     ) -> tuple[Tensor, RaggedLayout, Tensor]:
-        """Returns the activations below the trained blocks, their layout, and the row of each sample's class."""
+        """Returns the activations below the trained blocks, their layout, and the row of each sample's class.
+
+        By default they are those of the beginning of each text.
+        """
         texts = [sample.text for sample in samples]
         x_TD, layout = self._served.prefix(texts, self.first_layer, drop_tokens=drop_tokens)
         return x_TD, layout, torch.tensor([self._row_of(sample) for sample in samples])
 
     def _row_of(self, sample: Labelled) -> int:
         return self._rows[sample.label] if sample.label else self._pseudo_labels.rows[sample.text]
+
+
+def excerpt(places: list[int], rng: np.random.Generator) -> list[int]:
+    """Returns at most MAX_TRAINED_TOKENS places: of more, the first, the last, and a run of neighbours between them.
+
+    >>> len(excerpt(list(range(600)), np.random.default_rng(0))), excerpt([0, 1, 2], np.random.default_rng(0))
+    (512, [0, 1, 2])
+    """
+    if len(places) <= MAX_TRAINED_TOKENS:
+        return places
+    inside = MAX_TRAINED_TOKENS - 2
+    start = int(rng.integers(1, len(places) - inside))
+    return [places[0], *places[start : start + inside], places[-1]]
 
 
 def token_dropout(places: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:

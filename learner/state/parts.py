@@ -7,8 +7,8 @@ from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, ReplayState, hash_key
 from learner.slow.schedule import GROWTH
 
-HOLDOUT_BYTES = 4 << 20
-"""Most bytes of text in the holdout."""
+HOLDOUT_BYTES = 16 << 20
+"""Most bytes of text in the holdout: 128 of the longest texts in ASCII, more than `learner.min_holdout`."""
 
 
 def classes_of(config: LearnerConfig, state: ClassesState | None = None) -> Classes:

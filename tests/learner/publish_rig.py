@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from learner.leadership import Leadership
+from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
 from learner.slow.worker import INLINE
 from learner.state.checkpoint import Checkpoints
@@ -36,7 +37,7 @@ class PublishRig:
         )
         assert self.leadership.acquire()
         self.config = small_config(**self._changed)
-        self.learner = small_learner(self._receipts, INLINE, self.folder, **self._changed)
+        self.learner = self.make_learner(self._receipts, self.folder, **self._changed)
         self.publisher = WeightPublisher(
             self.learner,
             self.store,
@@ -50,6 +51,10 @@ class PublishRig:
         if snapshot is not None:
             self.learner.restore(snapshot)
         self.publisher.recover(snapshot.facts.pending if snapshot else None, {})
+
+    def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
+        """Returns the learner, in which nothing is learnt."""
+        return small_learner(receipts, INLINE, folder, **changed)
 
     def _processor_s(self) -> float:
         self._worked_s += self.attempt_s  # asked once before an attempt, and once after it

@@ -14,7 +14,7 @@ from model.errors import BadTokens, WrongShape
 from model.linears import linear_at, lora_of
 from model.plan import plan_of
 from model.ragged import RaggedBatch
-from model.strata import Strata, encode_many
+from model.strata import MAX_BATCH_TOKENS, Strata, encode_many
 from tests.model.small_encoder import FAMILY, SMALL, TIED, TOKEN_IDS, small_strata
 
 STRATA = small_strata()
@@ -87,6 +87,18 @@ def test_encode_many_goes_in_batches() -> None:
     token_ids = [[1, 2], [3], [4, 5, 6], [7], [8]]
     whole = STRATA(RaggedBatch.of(token_ids))
     assert torch.allclose(encode_many(STRATA, token_ids, batch_size=2), whole, atol=1e-6)
+
+
+def test_encode_many_takes_few_long_texts_at_a_time() -> None:
+    num_tokens = list[int]()
+
+    def encode(batch: RaggedBatch) -> torch.Tensor:
+        num_tokens.append(batch.layout.num_tokens)
+        return torch.zeros(batch.layout.num_sequences, 1)
+
+    token_ids = [[0] * length for length in (MAX_BATCH_TOKENS - 5, 9, 5, 2, MAX_BATCH_TOKENS + 1, 3)]
+    assert len(encode_many(encode, token_ids, batch_size=64)) == 6
+    assert num_tokens == [MAX_BATCH_TOKENS - 5, 16, MAX_BATCH_TOKENS + 1, 3]
 
 
 def test_refuses_activations_of_another_batch() -> None:

@@ -9,7 +9,7 @@ import torch
 from kernels.linear_i8 import pack
 from model.quantized import QuantizedModel
 from model.ragged import RaggedBatch
-from serving.predict import predict_many
+from serving.predict import LONG_TOKENS, predict_many
 from serving.weights.active import ActiveVersions, Version
 from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.receipts import Verdicts, name_hash, verdicts_of
@@ -137,6 +137,16 @@ def test_a_lean_answer_is_the_same_without_what_others_need() -> None:
         verdicts = verdicts_of(answer.receipt)
         assert verdicts is not None
         assert [number for number, _ in verdicts.names] == [answer.weights_version]
+
+
+def test_a_lean_answer_to_a_long_text_has_its_vector() -> None:
+    live = live_of([1])
+    version = replace(live.versions[1], encoding="as ours", max_tokens=2 * LONG_TOKENS)
+    events = [Event(id=f"{num_words}", text="word " * num_words) for num_words in (LONG_TOKENS - 3, LONG_TOKENS - 2)]
+    tokens = tokenizer().encode_many([event.text for event in events], max_tokens=2 * LONG_TOKENS)
+    lean = replace(live, versions={1: version}, is_lean=True)
+    answers = predict_many(events, tokens, lean, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
+    assert [answer.vector is not None for answer in answers] == [False, True]
 
 
 def test_a_version_without_classes_names_none() -> None:

@@ -48,6 +48,7 @@ from wire.records.reports import (
 from wire.records.topics import (
     MAX_EVENT_BYTES,
     MAX_TEXT_CHARS,
+    MAX_TEXT_TOKENS,
     TOPIC_RECORDS,
     Answer,
     DeadLetter,
@@ -84,6 +85,7 @@ __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_NEW_CLASSES",
     "MAX_TEXT_CHARS",
+    "MAX_TEXT_TOKENS",
     "NEWEST",
     "NOT_WORSE",
     "PSEUDO_LABELS",

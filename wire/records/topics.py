@@ -11,11 +11,14 @@ from wire.records.record import ArmName, Record
 MAX_EVENT_BYTES = 1 << 20
 """Largest payload of an event, in bytes; a larger one becomes a dead letter (Kafka) or a 413 (HTTP)."""
 
-MAX_TEXT_CHARS = 131_072
-"""Longest text that a record carries, in characters: that of 8,192 tokens, the most that an encoder reads."""
+MAX_TEXT_TOKENS = 8_192
+"""Most tokens of a text that a model may read."""
 
-_MIN_TEXT_CHARS = 16_384
 _CHARS_PER_TOKEN = 16
+_MIN_TEXT_CHARS = 16_384
+
+MAX_TEXT_CHARS = _CHARS_PER_TOKEN * MAX_TEXT_TOKENS
+"""Longest text that a record carries, in characters: that of so many tokens. Of a longer one the beginning is read."""
 
 
 def text_chars(max_tokens: int) -> int:
