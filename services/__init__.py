@@ -7,6 +7,7 @@ collisions          other distributions with packages of our names
 settings            one model of all settings, from a file, the environment and flags; settings_docs: what each means;
                     secret_files: secrets that lie in files
 stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
+asyncapi   the document of the topics
 running, keys       where a running stack can be reached, and its signing key
 demo/, bench/, tune/, encoders/, members/   what `lifelong demo`, `bench`, `tune`, `encoder` and `model` do
 cores   how many cores there are, within the limits of a container

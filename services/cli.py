@@ -40,6 +40,7 @@ def program() -> "typer.Typer":
         doctor,
         encoder,
         forget,
+        keys,
         ledger,
         model,
         profile,
@@ -74,6 +75,7 @@ def program() -> "typer.Typer":
     app.add_typer(model.app, name="model")
     app.add_typer(rollout.app, name="rollout")
     app.add_typer(quarantine.app, name="quarantine")
+    app.add_typer(keys.app, name="keys")
     app.add_typer(config.app, name="config")
     app.add_typer(bench.app, name="bench")
     return app

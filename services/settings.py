@@ -62,6 +62,8 @@ class Settings(ReplicaSettings, BaseSettings):
     """Seed of all random numbers."""
     signing_key: OrNone[Annotated[SecretStr, MinLen(MIN_KEY_CHARS)]] = None
     """Secret that signs weights and plans, 16 characters or more. Generated where Redis is started by us."""
+    api_key: OrNone[SecretStr] = None
+    """API key that `lifelong predict` sends, where `serving.keys_file` requires one."""
 
     learner: LearnerConfig = LearnerConfig()
     rollout: RolloutConfig = RolloutConfig()

@@ -24,6 +24,7 @@ RENAMED = {
     "learner.held_back_share": "learner.holdout_share",
     "learner.min_held_back": "learner.min_holdout",
     "rollout.candidate_share": "rollout.ramp",
+    "serving.api_keys": "serving.keys_file",
 }
 """The new names of settings and sections; an old name is a mistake that names the new one."""
 

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.cluster import ended_processes, is_shared, running_ray, serve_state
@@ -62,7 +63,8 @@ class AppReplica:
         import ray
         from ray import serve
 
-        from serving.http.api import make_app
+        from serving.grpc.listener import GrpcListener
+        from serving.http.app import make_app
         from serving.http.connection import bounds_of
         from serving.http.listener import Listener
         from serving.replica import Replica
@@ -81,6 +83,7 @@ class AppReplica:
         self._app = make_app(api)
         self._replica.start()
         self._listener: Listener | None = None
+        self._grpc: GrpcListener | None = None
         if listens:
             self._replica.await_weights(FIRST_WEIGHTS_S)
             self._listener = Listener(
@@ -91,6 +94,14 @@ class AppReplica:
                 bounds=bounds_of(config.serving),
                 note=api.count_refused,
             )
+        if config.serving.grpc_port:
+            self._grpc = GrpcListener(
+                self._replica.api(),
+                host=config.serving.http_host,
+                port=config.serving.grpc_port,
+                drain_timeout_s=config.serving.drain_timeout_s,
+                bounds=bounds_of(config.serving),
+            )
         gc.freeze()  # objects of the imports live for ever, so the collector need not scan them
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":
@@ -99,15 +110,17 @@ class AppReplica:
     def check_health(self) -> None:
         """Is called by Serve. Raises Unhealthy."""
         self._replica.check()
-        if self._listener is not None:
-            self._listener.check(timeout_s=self._hang_timeout_s)
+        for listener in (self._listener, self._grpc):
+            if listener is not None:
+                listener.check(timeout_s=self._hang_timeout_s)
         if self._ray_metrics is not None:
             self._ray_metrics.update()
 
     def __del__(self) -> None:
         """Is called by Serve when the replica is stopped: answers the accepted events, and ends the threads."""
-        if self._listener is not None:
-            self._listener.close()
+        for listener in (self._listener, self._grpc):
+            if listener is not None:
+                listener.close()
         self._replica.close()
         self._metrics.close()
 
@@ -149,14 +162,19 @@ def build(args: Mapping[str, Any]) -> "Application":
 def run(config: ReplicaConfig, stop: threading.Event) -> None:
     """Serves until `stop` is set, then drains. Must be called from the main thread.
 
-    Raises PortTaken, UnsafePolicy, RayLost, and RuntimeError where the replicas do not start; its message has their
-    reason.
+    Raises PortTaken, BadKeys, UnsafePolicy, RayLost, and RuntimeError where the replicas do not start; its message has
+    their reason.
     """
+    from serving.http.keys import read_keys
     from serving.http.listener import await_port
 
     _require_addresses(config)
+    if config.serving.keys_file:
+        read_keys(Path(config.serving.keys_file))
     _check_policy(config)
-    await_port(config.serving.http_host, config.serving.http_port, stop)
+    for port in (config.serving.http_port, config.serving.grpc_port):
+        if port:
+            await_port(config.serving.http_host, port, stop)
     with running_ray(config):
         _serve(config, stop)
 

@@ -6,7 +6,9 @@
 Texts are tokenized before the queue, so that every item knows its cost.
 
 There is no timer while the model is busy: the events that have come meanwhile are the next batch, so batches grow with
-the load by themselves. Only an idle model may wait, at most `max_wait_ms`, for more texts after the first.
+the load by themselves. Only an idle model may wait, at most `max_wait_ms`, for more texts after the first. Items come
+out in the order of their arrival, less the head start of their priority (`serving/terms.py`). What nobody waits for any
+more is dropped when a batch is cut, and takes no place in it.
 
 Rejected: `serve.batch` of Ray (it forms its batch before the model is free and never tops it up, waits by the wall
 clock, and one exception fails the batch), and sorting by length (a long text could starve; the model needs no padding).
@@ -16,24 +18,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-import msgspec
-
+from serving.embedding import EmbeddedText
 from serving.errors import QueueClosed, QueueFull
+from serving.terms import DEFAULT, Priority, Terms
 from wire.records import Answer, Event
 
 Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
 """Tokenizes texts."""
-
-
-def always() -> bool:
-    """Returns True: the default of `Item.is_wanted`, for events that nobody gives up on."""
-    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +47,7 @@ class Unanswered:
     item: "Item"
 
 
-Outcome: TypeAlias = Answer | ItemFailure | Unanswered
+Outcome: TypeAlias = Answer | EmbeddedText | ItemFailure | Unanswered
 Done: TypeAlias = Callable[[Outcome], None]
 
 
@@ -60,13 +56,13 @@ class Item:
     """An event on its way through the model.
 
     `done` is called once for each time that the item was queued, from the model's thread, so it must not block. An item
-    that is not `is_wanted` any more is neither answered nor done.
+    that is not wanted any more, by its `terms`, is neither answered nor done.
     """
 
     event: Event
     token_ids: list[int]
     done: Done
-    is_wanted: Callable[[], bool] = always
+    terms: Terms = DEFAULT
 
     @property
     def num_tokens(self) -> int:
@@ -78,28 +74,6 @@ class Item:
         return sys.getsizeof(self.event.text) + sys.getsizeof(self.token_ids)
 
 
-def items_of(
-    events: Sequence[Event], dones: Sequence[Done], encode: Encode, is_wanted: Callable[[], bool], max_chars: int
-) -> list[Item]:
-    """Returns an item for each event, with the callback that receives its outcome.
-
-    From here on a text has at most `max_chars`, the length that an answer carries back: the model reads what the
-    learner will read, and no longer text waits anywhere.
-    """
-    events = [_truncated(event, max_chars) for event in events]
-    token_ids = encode([event.text for event in events])
-    return [
-        Item(event=event, token_ids=tokens, done=done, is_wanted=is_wanted)
-        for event, tokens, done in zip(events, token_ids, dones, strict=True)
-    ]
-
-
-def _truncated(event: Event, max_chars: int) -> Event:
-    if len(event.text) <= max_chars:
-        return event
-    return msgspec.structs.replace(event, text=event.text[:max_chars])
-
-
 class Tokenized(Protocol):
     """An item that can wait for the model."""
 
@@ -107,6 +81,8 @@ class Tokenized(Protocol):
     def num_tokens(self) -> int: ...
     @property
     def num_bytes(self) -> int: ...
+    @property
+    def terms(self) -> Terms: ...
 
 
 T = TypeVar("T", bound=Tokenized)
@@ -120,27 +96,15 @@ class QueueState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """Texts for one forward pass; when it could have begun, and when each text came, by the queue's clock."""
+    """Texts for one forward pass; when it could have begun, and when each text came, by the queue's clock.
+
+    `num_abandoned` texts that were before its last one were dropped, since nobody waited for them any more.
+    """
 
     items: list[T]
     ready_s: float
     arrived_s: list[float]
-
-
-def num_fitting(lengths: Iterable[int], *, max_tokens: int, max_items: int) -> int:
-    """Returns how many texts, from the first on, make a batch. A text longer than the budget goes alone.
-
-    >>> num_fitting([10, 10, 10], max_tokens=25, max_items=8)
-    2
-    """
-    total = 0
-    count = 0
-    for length in islice(lengths, max_items):
-        total += length
-        if count and total > max_tokens:
-            break
-        count += 1
-    return count
+    num_abandoned: int = 0
 
 
 class BatchQueue(Generic[T]):
@@ -163,23 +127,24 @@ class BatchQueue(Generic[T]):
         self._max_wait_s = max_wait_ms / 1e3
         self._clock = clock
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[T, float]] = deque()
+        self._lanes: dict[Priority, deque[tuple[T, float]]] = {priority: deque() for priority in Priority}
+        self._num_items = 0
         self._num_tokens = 0
         self._num_bytes = 0
         self._state = QueueState.OPEN
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._num_items
 
     @property
     def load(self) -> float:
         """The waiting items as a share of the bound, in number or in bytes: 1 when the next text is refused."""
-        return max(len(self._waiting) / self._max_items, self._num_bytes / self._max_bytes)
+        return max(self._num_items / self._max_items, self._num_bytes / self._max_bytes)
 
     @property
     def has_full_batch(self) -> bool:
         """Whether what waits fills a batch: events come faster than they are answered."""
-        return len(self._waiting) >= self._max_batch_items or self._num_tokens >= self._max_batch_tokens
+        return self._num_items >= self._max_batch_items or self._num_tokens >= self._max_batch_tokens
 
     @property
     def state(self) -> QueueState:
@@ -188,7 +153,7 @@ class BatchQueue(Generic[T]):
     def submit(self, item: T) -> None:
         """Raises QueueFull or QueueClosed."""
         if not self.submit_many([item]):
-            raise QueueFull(f"{len(self._waiting)} texts wait already")
+            raise QueueFull(f"{self._num_items} texts wait already")
 
     def submit_many(self, items: Sequence[T]) -> int:
         """Queues as many items as there is room for, from the first on, and returns how many. Raises QueueClosed."""
@@ -197,7 +162,9 @@ class BatchQueue(Generic[T]):
                 raise QueueClosed("the replica is being stopped")
             accepted = items[: self._room_for(items)]
             now_s = self._clock()
-            self._waiting.extend((item, now_s) for item in accepted)
+            for item in accepted:
+                self._lanes[item.terms.priority].append((item, now_s))
+            self._num_items += len(accepted)
             self._num_tokens += sum(item.num_tokens for item in accepted)
             self._num_bytes += sum(item.num_bytes for item in accepted)
             self._changed.notify()
@@ -206,17 +173,17 @@ class BatchQueue(Generic[T]):
     def take(self) -> Batch[T] | None:
         """Returns the next batch; None once the queue is closed and empty.
 
-        consumes: submitted items, in order
+        consumes: submitted items, in the order of their arrival less their head starts
         produces: a batch within the budget of tokens and items
         waits for: a first text; then for more texts, while less than `max_wait_ms` has passed since it came
         unblocked by: a full batch, the deadline, close
         """
         with self._changed:
-            while not self._waiting and self._state is QueueState.OPEN:
+            while (lane := self._next_lane()) is None and self._state is QueueState.OPEN:
                 self._changed.wait()
-            if not self._waiting:
+            if lane is None:
                 return None
-            return self._pop_batch(self._await_more(self._waiting[0][1]))
+            return self._pop_batch(self._await_more(lane[0][1]))
 
     def close(self) -> None:
         """Accepts no more items. Waiting items are still handed out."""
@@ -228,7 +195,7 @@ class BatchQueue(Generic[T]):
         """Returns how many of `items`, from the first on, fit under the bounds."""
         num_bytes = self._num_bytes
         count = 0
-        for item in items[: self._max_items - len(self._waiting)]:
+        for item in items[: self._max_items - self._num_items]:
             num_bytes += item.num_bytes
             if num_bytes > self._max_bytes:
                 break
@@ -246,11 +213,30 @@ class BatchQueue(Generic[T]):
             ready_s = self._clock()
         return ready_s
 
+    def _next_lane(self) -> deque[tuple[T, float]] | None:
+        """Returns the lane whose first item is the next one; None where nothing waits."""
+        lanes = [(lane[0][1] - priority.value, lane) for priority, lane in self._lanes.items() if lane]
+        return min(lanes, key=lambda pair: pair[0])[1] if lanes else None
+
     def _pop_batch(self, ready_s: float) -> Batch[T]:
-        lengths = (item.num_tokens for item, _ in self._waiting)
-        count = num_fitting(lengths, max_tokens=self._max_batch_tokens, max_items=self._max_batch_items)
-        taken = [self._waiting.popleft() for _ in range(count)]
-        items = [item for item, _ in taken]
-        self._num_tokens -= sum(item.num_tokens for item in items)
-        self._num_bytes -= sum(item.num_bytes for item in items)
-        return Batch(items, ready_s, [arrived_s for _, arrived_s in taken])
+        """Takes items up to the budget. A text longer than the budget goes alone."""
+        items: list[T] = []
+        arrived_s: list[float] = []
+        num_tokens = 0
+        num_abandoned = 0
+        while len(items) < self._max_batch_items and (lane := self._next_lane()) is not None:
+            item, came_s = lane[0]
+            is_wanted = item.terms.is_wanted()
+            if is_wanted and items and num_tokens + item.num_tokens > self._max_batch_tokens:
+                break
+            lane.popleft()
+            self._num_items -= 1
+            self._num_tokens -= item.num_tokens
+            self._num_bytes -= item.num_bytes
+            if is_wanted:
+                items.append(item)
+                arrived_s.append(came_s)
+                num_tokens += item.num_tokens
+            else:
+                num_abandoned += 1
+        return Batch(items, ready_s, arrived_s, num_abandoned)

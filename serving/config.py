@@ -4,22 +4,16 @@ Rejected: passing these records on to the parts (each part takes the values that
 it depends on; only `PrecisionConfig` is one value with a meaning of its own).
 """
 
-import json
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, ConfigDict
 
 from wire.backoff import Backoff
 from wire.config import SECTION, BusConfig, MetricsConfig, OrNone, StoreConfig, require
 from wire.logs import LogConfig, LogLevel, secrets_in
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
-
-ApiKey: TypeAlias = Annotated[SecretStr, MinLen(16)]
-ApiKeys: TypeAlias = Annotated[
-    tuple[ApiKey, ...], BeforeValidator(lambda value: json.loads(value) if isinstance(value, str) else value)
-]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +113,8 @@ class ServingConfig:
     """Address that HTTP listens on."""
     http_port: Annotated[int, Ge(1), Le(65_535)] = 8_000
     """Port that HTTP listens on."""
+    grpc_port: Annotated[int, Ge(0), Le(65_535)] = 0
+    """Port that gRPC (the Open Inference Protocol) listens on, at the address of HTTP. 0: it does not."""
     request_timeout_s: Annotated[float, Gt(0), Le(3_600)] = 10.0
     """A request that has no answer after this time gets 503."""
     max_events_per_request: Annotated[int, Ge(1), Le(65_536)] = 256
@@ -140,9 +136,9 @@ class ServingConfig:
     """Bytes of all HTTP bodies that are not answered yet. Beyond it a request gets 503."""
     rate_limit_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     """Events a second that one client may ask for by HTTP. 0: no limit. A client is an address (in IPv6: one /64)."""
-    api_keys: ApiKeys = ()
-    """Keys of 16 characters or more, as JSON list, that clients may send as `x-api-key`. Each is a client of its own,
-    whatever its address."""
+    keys_file: str = ""
+    """File of API keys (`lifelong keys create`). Where it is set, every request but those of health needs one, and each
+    key is a client of its own, whatever its address. Empty: none is needed."""
     rate_limit_burst: Annotated[int, Ge(1), Le(1_000_000)] = 100
     """Events that a client may ask for at once under a rate limit."""
     rate_limit_clients: Annotated[int, Ge(1), Le(10_000_000)] = 10_000

@@ -28,9 +28,10 @@ import torch
 from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.config import PrecisionConfig
 from serving.counts import Counts
+from serving.embedding import EmbeddedText, embed_many
 from serving.errors import Unhealthy
 from serving.event_rate import EventRate
-from serving.predict import PAIRED_PER_S, Predict
+from serving.predict import PAIRED_PER_S, Predict, grouped
 from serving.service_level import ServiceLevel
 from serving.swap_stalls import StallReport, SwapStalls
 from serving.watchdog import Watchdog
@@ -120,6 +121,10 @@ class Engine:
         unblocked by: a text, or close of the queue
         """
         while (batch := self._queue.take()) is not None:
+            if batch.num_abandoned:
+                self._counts.add("abandoned", batch.num_abandoned)
+            if not batch.items:
+                continue
             live = self._live
             now_s = self._clock()
             self._rate.add(len(batch.items), now_s)
@@ -128,11 +133,9 @@ class Engine:
                 live = replace(live, paired_share=share, is_lean=self._queue.has_full_batch)
             self._watchdog.batch_begins(sum(item.num_tokens for item in batch.items))
             self._stalls.batch_begins(live.number if live else None, ready_s=batch.ready_s, now_s=now_s)
-            items = self._wanted(batch.items)
-            outcomes = self._answer(items, live)
-            if outcomes:  # else all were abandoned, and nothing is known of the model
-                self._watchdog.record(is_fault=any(isinstance(outcome, Unanswered) for outcome in outcomes))
-            for item, outcome in zip(items, outcomes, strict=True):
+            outcomes = self._answer(batch.items, live)
+            self._watchdog.record(is_fault=any(isinstance(outcome, Unanswered) for outcome in outcomes))
+            for item, outcome in zip(batch.items, outcomes, strict=True):
                 item.done(outcome)
             ended_s = self._clock()
             self._stalls.batch_ends(ended_s)
@@ -140,16 +143,7 @@ class Engine:
             self._watchdog.batch_ends()
             del live  # the old weights are freed with their last batch, not when the next one comes
 
-    def _wanted(self, items: Sequence[Item]) -> list[Item]:
-        """Drops the items whose client has hung up or timed out, and counts them."""
-        wanted = [item for item in items if item.is_wanted()]
-        if len(wanted) < len(items):
-            self._counts.add("abandoned", len(items) - len(wanted))
-        return wanted
-
     def _answer(self, items: Sequence[Item], live: ActiveVersions | None) -> list[Outcome]:
-        if not items:
-            return []
         if live is None:
             return [self._failure(item, "no_weights") for item in items]
         num_tokens = sum(item.num_tokens for item in items)
@@ -161,7 +155,18 @@ class Engine:
             config=self._precision,
         )
         self._record_choice(choice)
-        return self._outcomes(items, live)
+        outcomes: dict[int, Outcome] = {}
+        for rows in grouped([item.terms.task for item in items]):
+            outcomes |= zip(rows, self._on_terms([items[row] for row in rows], live), strict=True)
+        return [outcomes[row] for row in range(len(items))]
+
+    def _on_terms(self, items: Sequence[Item], live: ActiveVersions) -> list[Outcome]:
+        """Returns the outcomes of items that ask for the same, of the version that they name where they name one."""
+        version = items[0].terms.version
+        arm = live.arm_of(version)
+        if version and arm is None:
+            return [self._failure(item, "version_gone") for item in items]
+        return self._outcomes(items, live.alone(arm) if arm else live)
 
     def _record_choice(self, choice: Choice) -> None:
         """Keeps the choice. `brown_outs` counts how often a brown-out began; `browning_out` is 1 while one lasts."""
@@ -184,18 +189,21 @@ class Engine:
             return outcomes
         self._last_answered = items[-1]
         self._counts.add("batches")
-        self._counts.add("answers", len(answers))
-        for (arm, precision), num in Counter((answer.arm, answer.precision) for answer in answers).items():
+        self._counts.add("embeddings" if items[0].terms.is_embedding else "answers", len(answers))
+        given = [(answer.arm, answer.precision) for answer in answers if isinstance(answer, Answer)]
+        for (arm, precision), num in Counter(given).items():
             self._counts.add(f"answers_{precision}", num)
             self._counts.add(f"answers_by_{arm}_{precision}", num)
         for version, num in Counter(answer.weights_version for answer in answers).items():
             live.health.answered(version, num)
         return list(answers)
 
-    def _answers(self, items: Sequence[Item], live: ActiveVersions) -> list[Answer] | Exception:
+    def _answers(self, items: Sequence[Item], live: ActiveVersions) -> Sequence[Answer | EmbeddedText] | Exception:
         events = [item.event for item in items]
         token_ids = [item.token_ids for item in items]
         try:
+            if items[0].terms.is_embedding:
+                return embed_many(token_ids, live)
             return self._predict(events, token_ids, live, self._choice.by_version)
         except Exception as error:  # noqa: BLE001  # any error of a forward becomes an outcome
             return error

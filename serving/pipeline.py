@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from model.tokenizer import TextTokenizer
-from serving.batcher import BatchQueue, Done, Encode, Item, always, items_of
+from serving.batcher import BatchQueue, Done, Encode, Item
 from serving.config import ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.kafka.outbox import Outbox
+from serving.terms import DEFAULT, Terms
 from wire.records import Event, text_chars
 
 
@@ -46,11 +49,9 @@ class Pipeline:
     outbox: Outbox
     counts: Counts
 
-    def items(
-        self, events: Sequence[Event], dones: Sequence[Done], is_wanted: Callable[[], bool] = always
-    ) -> list[Item]:
+    def items(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
-        return items_of(events, dones, self.encode, is_wanted, text_chars(self.max_tokens()))
+        return items_of(events, dones, self.encode, terms, text_chars(self.max_tokens()))
 
     @property
     def is_ready(self) -> bool:
@@ -60,3 +61,25 @@ class Pipeline:
     def count(self, name: str) -> None:
         """Adds one to the counter `name`."""
         self.counts.add(name)
+
+
+def items_of(
+    events: Sequence[Event], dones: Sequence[Done], encode: Encode, terms: Terms, max_chars: int
+) -> list[Item]:
+    """Returns an item for each event, with the callback that receives its outcome.
+
+    From here on a text has at most `max_chars`, the length that an answer carries back: the model reads what the
+    learner will read, and no longer text waits anywhere.
+    """
+    events = [_truncated(event, max_chars) for event in events]
+    token_ids = encode([event.text for event in events])
+    return [
+        Item(event=event, token_ids=tokens, done=done, terms=terms)
+        for event, tokens, done in zip(events, token_ids, dones, strict=True)
+    ]
+
+
+def _truncated(event: Event, max_chars: int) -> Event:
+    if len(event.text) <= max_chars:
+        return event
+    return msgspec.structs.replace(event, text=event.text[:max_chars])

@@ -72,12 +72,12 @@ def predict_many(
     scores: dict[int, Scores] = {}
     names: dict[int, VersionNames] = {}
     vectors: dict[int, Tensor] = {}
-    for rows in _grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
+    for rows in grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         first = versions[rows[0]]
         batch = RaggedBatch.of([token_ids[row] for row in rows])
         z_BD = live.health.encode(first.model.encoder, batch, precisions[first.number])
         rankings = _rankings(z_BD, live.beside(first), top_scores)
-        for indices in _grouped([versions[row].number for row in rows]):
+        for indices in grouped([versions[row].number for row in rows]):
             version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
             scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
         names.update(zip(rows, _names(rankings), strict=True))
@@ -150,7 +150,7 @@ def _with_vector(answer: Answer, z_D: Tensor, version: Version, receipts: Receip
     return msgspec.structs.replace(answer, vector=receipts.vector(answer.text, z, version.encoding))
 
 
-def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
+def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
     """Returns the indices of equal keys, one list for each key."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):

@@ -24,10 +24,11 @@ from serving.audit import audited
 from serving.config import ReplicaConfig, ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
+from serving.http.access import Access
 from serving.http.api import Api
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
-from serving.http.clients import key_names
+from serving.http.keys import KeyFile
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
 from serving.kafka.outbox import Outbox
@@ -63,7 +64,8 @@ class Replica:
         self._profile = config.profile
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.signing_key)
-        self._pipeline = _assembled(serving, tokenizer, self._bus, Receipts(config.signing_key), name)
+        self._receipts = Receipts(config.signing_key)
+        self._pipeline = _assembled(serving, tokenizer, self._bus, self._receipts, name)
         self._queue = self._pipeline.queue
         self._engine = self._pipeline.engine
         self._outbox = self._pipeline.outbox
@@ -92,7 +94,10 @@ class Replica:
         )
 
     def api(self) -> Api:
-        """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own."""
+        """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own.
+
+        Raises BadKeys where the file of API keys cannot be read.
+        """
         config = self._config
         limit = TokenBuckets(
             rate=config.rate_limit_per_s, burst=config.rate_limit_burst, max_keys=config.rate_limit_clients
@@ -100,8 +105,11 @@ class Replica:
         return Api(
             bridge=RequestBridge(pipeline=self._pipeline, timeout_s=config.request_timeout_s),
             bodies=Bodies(max_bytes=config.max_request_bytes),
-            key_names=key_names(key.get_secret_value() for key in config.api_keys),
-            limit=limit if config.rate_limit_per_s else None,
+            access=Access(
+                keys=KeyFile(Path(config.keys_file)) if config.keys_file else None,
+                limit=limit if config.rate_limit_per_s else None,
+            ),
+            receipts=self._receipts,
             max_events=config.max_events_per_request,
             check=self.check,
             status=self.status,

@@ -22,6 +22,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders t
     "ray": ("serving/app.py", "serving/cluster.py", "serving/ray_metrics.py"),
     "kafka": ("wire/bus/",),
     "redis": ("wire/store/",),
+    "grpc": ("serving/grpc/",),
     "avalanche": ("learner/slow/avalanche/",),
     "prometheus_client": ("wire/metrics/",),
     "river": ("evals/continual/", "learner/labels/drift.py"),

@@ -52,6 +52,8 @@ TESTED_ELSEWHERE = {
     "bench.head_update": "tests/bench/peers/test_head_speed.py: these are rows of its figures",
     "bench.peers.onnx_peers": "ONNX Runtime is installed for `make bench` alone",
     "bench.peers.openvino_peers": "OpenVINO is installed for `make bench` alone",
+    "serving.http.app": "tests/serving/http/test_api.py asks it",
+    "serving.http.operations": "tests/serving/http/test_openapi.py reads them",
     "bench.precision": "these are rows of the figures of bench.peers.precisions",
     "bench.while_learning": "it asks a service under load, which `make bench` alone plays",
 }

@@ -11,12 +11,13 @@ from functools import partial
 
 from model.quantized import QuantizedModel
 from model.tokenizer import TextTokenizer
-from serving.batcher import Item, Outcome, always, items_of
+from serving.batcher import Item, Outcome
 from serving.config import ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
-from serving.pipeline import encoding, queue_of
+from serving.pipeline import encoding, items_of, queue_of
 from serving.predict import predict_many
+from serving.terms import DEFAULT
 from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts
 from wire.records import STABLE, Answer, Arm, Event, PrecisionEvaluation, RolloutPlan, text_chars
@@ -53,7 +54,7 @@ def busy_share(model: QuantizedModel, tokenizer: TextTokenizer, texts: Sequence[
     def more(first: int) -> list[Item]:
         chosen = [texts[(first + place) % len(texts)] for place in range(CHUNK)]
         events = [Event(id=str(first + place), text=text, key=str(place)) for place, text in enumerate(chosen)]
-        return items_of(events, [done] * CHUNK, encode, always, text_chars(tokenizer.max_tokens))
+        return items_of(events, [done] * CHUNK, encode, DEFAULT, text_chars(tokenizer.max_tokens))
 
     num_sent = 0
     while num_sent < 4 * CHUNK:

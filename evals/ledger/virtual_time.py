@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from serving.batcher import BatchQueue
 from serving.config import ServingConfig
+from serving.terms import DEFAULT, Terms
 
 DEADLINE_S = 0.15
 QUEUE_ITEMS = 64
@@ -26,6 +27,7 @@ class Text:
 
     token_ids: list[int]
     label: str
+    terms: Terms = DEFAULT
 
     @property
     def num_tokens(self) -> int:

@@ -25,9 +25,11 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Answer each TEXT over HTTP."""
-    serving = context.attached().serving
+    settings = context.attached()
+    serving = settings.serving
     url = f"http://{serving.http_host}:{serving.http_port}/v1/predict"
-    answers = _post(url, {"events": [{"text": text} for text in texts]})["answers"]
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    answers = _post(url, {"events": [{"text": text} for text in texts]}, key)["answers"]
     if as_json:
         print(json.dumps(answers, indent=2))
         return
@@ -104,11 +106,12 @@ def _answer_line(answer: dict[str, Any]) -> str:
     return f"{label}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
 
 
-def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+def _post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
     import urllib.error
     import urllib.request
 
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    headers = {"content-type": "application/json", "x-api-key": key}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
             answer: dict[str, Any] = json.load(reply)

@@ -21,6 +21,7 @@ def codes() -> dict[type[Exception], int]:
     from services.settings import BadSettings
     from services.supervisor import StackFailed
     from services.tune.measure import TuneFailed
+    from serving.http.keys import BadKeys
     from serving.http.listener import PortTaken
     from serving.serve_watch import RayLost
     from wire import errors as wire_errors
@@ -32,6 +33,7 @@ def codes() -> dict[type[Exception], int]:
         BadHistory: USAGE,
         BadVectors: USAGE,
         BadSettings: CONFIGURATION,
+        BadKeys: CONFIGURATION,
         wire_errors.UnsafePolicy: CONFIGURATION,
         wire_errors.BusRefused: CONFIGURATION,
         wire_errors.StoreRefused: CONFIGURATION,

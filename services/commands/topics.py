@@ -1,5 +1,6 @@
 """`lifelong topics`: the topics on a broker that is not ours. `lifelong up` and `demo` make them by themselves."""
 
+import json
 from contextlib import closing
 
 import typer
@@ -7,11 +8,6 @@ import typer
 from services.commands.context import CliContext, reads_settings
 
 app = typer.Typer(help="The topics of the events, answers and labels.", no_args_is_help=True)
-
-
-@app.callback()
-def topics() -> None:
-    """Keep `create` a command of its own: typer would run a group of one command by the name of the group."""
 
 
 @app.command()
@@ -26,3 +22,12 @@ def create(context: CliContext) -> None:
         raise BadSettings("bus.bootstrap_servers: is required; it names the broker")
     with closing(Bus(config, client_id="topics")) as bus:
         bus.create_topics()
+
+
+@app.command()
+@reads_settings
+def describe(context: CliContext) -> None:
+    """Print the AsyncAPI 3 document of the topics, as JSON: what is sent on each, by whom, and in which form."""
+    from services.asyncapi import document_of
+
+    print(json.dumps(document_of(context.process().bus.prefix), indent=2))

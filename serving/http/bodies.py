@@ -5,7 +5,8 @@ from types import TracebackType
 
 from starlette.requests import ClientDisconnect, Request
 
-from serving.http.schemas import TOO_LARGE, Problem
+from serving.http.problems import Problem
+from serving.http.schemas import TOO_LARGE
 from wire.records import MAX_EVENT_BYTES
 
 TOO_MANY_BYTES = Problem(

@@ -1,6 +1,7 @@
 """A bridge between the event loop and the engine's thread: events in, replies out, in order.
 
     entries --tokens--> Item --submit_many--> queue ... engine --done--> outbox.publish
+    labels ----------------------------------------------------------> outbox.send, acknowledged by the broker
                                                                   the last reply of a request wakes the loop <--'
 
 The loop is woken once for each request, however many events it has. An answer is kept for publication before it is
@@ -12,18 +13,27 @@ could come first, or for an answer that is lost).
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Generic, TypeVar
+
+import msgspec
 
 from serving.batcher import ItemFailure, Outcome, QueueState, Unanswered
+from serving.embedding import EmbeddedText
 from serving.errors import QueueClosed
-from serving.http.schemas import Entry, Problem, Reply, Unpublished
+from serving.http.asks import Ask, HungUp
+from serving.http.problems import Problem
+from serving.http.schemas import Entry, Reply, Unpublished
+from serving.kafka.outbox import NOT_FROM_KAFKA
 from serving.pipeline import Pipeline
-from wire.records import Event
+from serving.terms import Terms
+from serving.weights.active import ActiveVersions
+from wire.records import Event, Feedback
 
 INLINE_CHARS = 4_096
 """Longer texts are tokenized in another thread: 1 MiB takes a third of a second, which would hold up every request."""
@@ -33,8 +43,7 @@ UNWATCHED_S = 0.1
 
 RETRY_AFTER_S = 1.0
 
-HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""Returns when the client has disconnected."""
+R = TypeVar("R")
 
 
 def _unavailable(code: str, message: str) -> Problem:
@@ -48,6 +57,11 @@ QUEUE_FULL = _unavailable("queue_full", "too many texts are waiting for the mode
 STOPPING = _unavailable("stopping", "this replica is being stopped")
 FAULT = _unavailable("model_unavailable", "the model cannot answer now")
 TIMEOUT = _unavailable("timeout", "the model did not answer in time")
+BUS_FULL = _unavailable("bus_full", "too many records wait for the broker")
+NOT_ACKNOWLEDGED = _unavailable("not_acknowledged", "the broker has not acknowledged the label yet")
+DEADLINE = Problem(
+    status=HTTPStatus.GATEWAY_TIMEOUT, code="deadline_exceeded", message="there was no answer before the deadline"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +70,11 @@ class RequestBridge:
 
     pipeline: Pipeline
     timeout_s: float
+
+    @property
+    def live(self) -> ActiveVersions | None:
+        """The versions that answer now; None before the first weights."""
+        return self.pipeline.engine.live
 
     def why_not_ready(self) -> Problem | None:
         """Returns what keeps this replica from answering now, or None."""
@@ -67,26 +86,49 @@ class RequestBridge:
         """Counts a request, or a connection, that was refused with the code of its problem."""
         self.pipeline.count(f"http_{code}")
 
-    async def answer_many(self, entries: Sequence[Entry], *, hung_up: HungUp) -> list[Reply]:
+    async def answer_many(self, entries: Sequence[Entry], ask: Ask) -> list[Reply]:
         """Returns a reply for each entry: its answer, its own problem, or what kept the model from answering.
 
-        `hung_up` returns when the client has disconnected: then the model skips the items that it has not begun.
+        When the client has disconnected, or its deadline is over, the model skips the items that it has not begun.
         """
         events = [entry for entry in entries if isinstance(entry, Event)]
         if not self.pipeline.is_ready:
             replies: list[Reply] = [NO_WEIGHTS] * len(events)
         else:
-            replies = await self._answer(events, hung_up)
+            replies = await self._answer(events, ask)
         remaining = iter(replies)
         return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
 
-    async def _answer(self, events: Sequence[Event], hung_up: HungUp) -> list[Reply]:
-        waiter = _Waiter(len(events), asyncio.get_running_loop())
-        dones = [partial(self._done, waiter, index) for index in range(len(events))]
+    async def send_labels(self, entries: Sequence[Feedback | Problem], ask: Ask) -> list[Feedback | Problem]:
+        """Returns each label that the broker has, or the problem in its place. What was not acknowledged in time may
+        arrive all the same, and may be sent again: a label counts once."""
+        waiter: _Waiter[Feedback | Problem]
+        waiter = _Waiter(len(entries), asyncio.get_running_loop(), *self._patience(ask, NOT_ACKNOWLEDGED))
+        outbox = self.pipeline.outbox
+        for index, entry in enumerate(entries):
+            if isinstance(entry, Problem) or outbox.is_full:
+                waiter.resolve(index, entry if isinstance(entry, Problem) else BUS_FULL)
+            else:
+                outbox.send(entry, partial(waiter.resolve, index, entry), NOT_FROM_KAFKA)
+        return await waiter.replies(ask.hung_up)
+
+    def _patience(self, ask: Ask, late: Problem) -> tuple[Problem, float]:
+        """Returns how many seconds are waited, by us or by the client, and what an answer is that is later."""
+        if ask.timeout_s is not None and ask.timeout_s < self.timeout_s:
+            return DEADLINE, ask.timeout_s
+        return late, self.timeout_s
+
+    async def _answer(self, events: Sequence[Event], ask: Ask) -> list[Reply]:
+        waiter: _Waiter[Reply]
+        waiter = _Waiter(len(events), asyncio.get_running_loop(), *self._patience(ask, TIMEOUT))
+        dones = [partial(self._done, waiter, index, not ask.version) for index in range(len(events))]
+        terms = Terms(
+            is_wanted=waiter.is_waiting, priority=ask.priority, version=ask.version, is_embedding=ask.is_embedding
+        )
         if sum(len(event.text) for event in events) <= INLINE_CHARS:
-            items = self.pipeline.items(events, dones, waiter.is_waiting)
+            items = self.pipeline.items(events, dones, terms)
         else:
-            items = await asyncio.to_thread(self.pipeline.items, events, dones, waiter.is_waiting)
+            items = await asyncio.to_thread(self.pipeline.items, events, dones, terms)
         try:
             num_accepted = self.pipeline.queue.submit_many(items)
             refusal = QUEUE_FULL
@@ -96,34 +138,42 @@ class RequestBridge:
         for index in range(num_accepted, len(items)):
             self.pipeline.count(f"refused_{refusal.code}")
             waiter.resolve(index, refusal)
-        return await waiter.replies(self.timeout_s, hung_up)
+        return await waiter.replies(ask.hung_up)
 
-    def _done(self, waiter: "_Waiter", index: int, outcome: Outcome) -> None:
+    def _done(self, waiter: "_Waiter[Reply]", index: int, is_by_plan: bool, outcome: Outcome) -> None:
         """Is called by the engine."""
-        waiter.resolve(index, self._reply_of(outcome))
+        waiter.resolve(index, self._reply_of(outcome, is_by_plan=is_by_plan))
 
-    def _reply_of(self, outcome: Outcome) -> Reply:
+    def _reply_of(self, outcome: Outcome, *, is_by_plan: bool) -> Reply:
         if isinstance(outcome, ItemFailure):
             return _failed(outcome)
         if isinstance(outcome, Unanswered):
             return FAULT
+        if isinstance(outcome, EmbeddedText):
+            return outcome
+        if not is_by_plan:  # it was not drawn by the plan, so that it would be no evidence for an arm
+            return Unpublished(msgspec.structs.replace(outcome, receipt="", vector=None))
         return outcome if self.pipeline.outbox.publish(outcome) else Unpublished(outcome)
 
 
-class _Waiter:
-    """The replies of one request. Any thread resolves one of them; the loop waits for all."""
+class _Waiter(Generic[R]):
+    """The replies of one request. Any thread resolves one of them; the loop waits for all, for `timeout_s`.
 
-    def __init__(self, num: int, loop: asyncio.AbstractEventLoop) -> None:
+    A reply that is not there by then is `late`.
+    """
+
+    def __init__(self, num: int, loop: asyncio.AbstractEventLoop, late: R, timeout_s: float) -> None:
         self._lock = threading.Lock()
-        self._replies: list[Reply] = [TIMEOUT] * num
+        self._replies: list[R] = [late] * num
         self._num_open = num
         self._has_left = False
+        self._end_s = time.monotonic() + timeout_s
         self._loop = loop
         self._all = loop.create_future()
         if not num:
             self._wake()
 
-    def resolve(self, index: int, reply: Reply) -> None:
+    def resolve(self, index: int, reply: R) -> None:
         with self._lock:
             self._replies[index] = reply
             self._num_open -= 1
@@ -134,21 +184,24 @@ class _Waiter:
 
     def is_waiting(self) -> bool:
         """Whether the client still waits for the replies."""
-        return not self._has_left
+        return not self._has_left and time.monotonic() < self._end_s
 
-    async def replies(self, timeout_s: float, hung_up: HungUp) -> list[Reply]:
-        """Returns the replies after at most `timeout_s` seconds, or when the client disconnects. Unresolved ones are
-        timeouts."""
-        unwatched_s = min(timeout_s, UNWATCHED_S)
-        await asyncio.wait([self._all], timeout=unwatched_s)
-        if not self._all.done():
-            leaving = asyncio.ensure_future(hung_up())
-            waiting = [self._all, leaving]
-            await asyncio.wait(waiting, timeout=timeout_s - unwatched_s, return_when=asyncio.FIRST_COMPLETED)
-            leaving.cancel()
-        self._has_left = True
+    async def replies(self, hung_up: HungUp) -> list[R]:
+        """Returns the replies when all are there, the time is over, or the client disconnects."""
+        try:
+            await asyncio.wait([self._all], timeout=min(self._left_s, UNWATCHED_S))
+            if not self._all.done():
+                leaving = asyncio.ensure_future(hung_up())
+                await asyncio.wait([self._all, leaving], timeout=self._left_s, return_when=asyncio.FIRST_COMPLETED)
+                leaving.cancel()
+        finally:
+            self._has_left = True  # also where a call was cancelled, as gRPC does when its client has gone
         with self._lock:
             return list(self._replies)
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.0, self._end_s - time.monotonic())
 
     def _wake(self) -> None:
         if not self._all.done():

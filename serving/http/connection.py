@@ -21,7 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.config import ServingConfig
 from serving.http.clients import network_of
-from serving.http.schemas import TOO_LARGE, Problem, write_problem
+from serving.http.problems import Problem, write_problem
+from serving.http.schemas import TOO_LARGE
 from wire.records import MAX_EVENT_BYTES
 
 MAX_WIRE_BYTES = 2 * MAX_EVENT_BYTES

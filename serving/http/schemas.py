@@ -14,7 +14,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event
+from serving.embedding import EmbeddedText
+from serving.http.problems import ErrorBody, Problem, ProblemBody
+from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback
 
 SOURCE: Final = "http"
 """The source of events that come by HTTP: an event's id is unique within its source."""
@@ -23,16 +25,6 @@ MAX_ID_CHARS = 200
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of the decoder for bytes that are not JSON, not UTF-8, nested too deep, or of another schema."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """The reason why there is no answer. `code` is stable; `message` is for people and names the field."""
-
-    status: HTTPStatus
-    code: str
-    message: str
-    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +41,7 @@ TOO_LARGE = Problem(
 )
 
 Entry: TypeAlias = Event | Problem
-Reply: TypeAlias = Answer | Unpublished | Problem
+Reply: TypeAlias = Answer | Unpublished | EmbeddedText | Problem
 
 
 class _EventBody(msgspec.Struct, frozen=True):
@@ -91,16 +83,6 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     audit: bool = False
 
 
-class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    code: str
-    message: str
-    request_id: str = ""
-
-
-class ErrorBody(msgspec.Struct, frozen=True):
-    error: ProblemBody
-
-
 class AnswersBody(msgspec.Struct, frozen=True):
     answers: list[AnswerBody | ErrorBody]
 
@@ -112,17 +94,27 @@ def read_request(
     try:
         request = _REQUESTS.decode(body)
     except UNREADABLE as error:
-        return _wrong(error)
+        return wrong(error)
     text = request.text
     events = request.events
     if isinstance(text, str) and isinstance(events, msgspec.UnsetType):
-        event_body = _EventBody(text=text, id=request.id, key=request.key)
-        return [_event(event_body, now_ms=now_ms, new_id=new_id)], False
+        return [event_of(text, request.id, request.key, now_ms=now_ms, new_id=new_id)], False
     if isinstance(events, msgspec.UnsetType) or isinstance(text, str):
-        return _wrong_shape("give either `text` or `events`")
+        return wrong_shape("give either `text` or `events`")
     if not 0 < len(events) <= max_events:
-        return _wrong_shape(f"`events` has {len(events)} entries; give 1 to {max_events}")
+        return wrong_shape(f"`events` has {len(events)} entries; give 1 to {max_events}")
     return [_entry(raw, now_ms=now_ms, new_id=new_id) for raw in events], True
+
+
+def whole_problem(replies: Sequence[Reply | Feedback], *, is_list: bool) -> Problem | None:
+    """Returns the problem of the response as a whole: that of its only event, or one that held back every answer."""
+    first = replies[0]
+    if not isinstance(first, Problem):
+        return None
+    if not is_list:
+        return first
+    is_shared = all(isinstance(reply, Problem) and reply.status >= HTTPStatus.BAD_GATEWAY for reply in replies)
+    return first if is_shared else None
 
 
 def write_replies(replies: Sequence[Reply]) -> bytes:
@@ -130,35 +122,32 @@ def write_replies(replies: Sequence[Reply]) -> bytes:
     return msgspec.json.encode(AnswersBody([_body_of(reply) for reply in replies]))
 
 
-def write_problem(problem: Problem, request_id: str) -> bytes:
-    return msgspec.json.encode(ErrorBody(ProblemBody(problem.code, problem.message, request_id)))
-
-
 def _entry(raw: msgspec.Raw, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
     try:
-        return _event(_EVENTS.decode(raw), now_ms=now_ms, new_id=new_id)
+        body = _EVENTS.decode(raw)
     except UNREADABLE as error:
-        return _wrong(error)
+        return wrong(error)
+    return event_of(body.text, body.id, body.key, now_ms=now_ms, new_id=new_id)
 
 
-def _event(body: _EventBody, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
-    if not body.text.strip():
-        return _wrong_shape("`text` is blank")
-    for name, value in (("id", body.id), ("key", body.key)):
+def event_of(text: str, event_id: str, key: str, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+    """Returns the event of these values, with a new id where it has none, or what is wrong with them."""
+    if not text.strip():
+        return wrong_shape("`text` is blank")
+    for name, value in (("id", event_id), ("key", key)):
         if len(value) > MAX_ID_CHARS:
-            return _wrong_shape(f"`{name}` has more than {MAX_ID_CHARS} characters")
-    event_id = body.id if body.id else new_id()
-    text = body.text[:MAX_TEXT_CHARS]  # the rest is never used
-    return Event(id=event_id, text=text, key=body.key, source=SOURCE, time_ms=now_ms)
+            return wrong_shape(f"`{name}` has more than {MAX_ID_CHARS} characters")
+    used = text[:MAX_TEXT_CHARS]  # the rest is never read
+    return Event(id=event_id or new_id(), text=used, key=key, source=SOURCE, time_ms=now_ms)
 
 
-def _wrong(error: Exception) -> Problem:
+def wrong(error: Exception) -> Problem:
     if isinstance(error, msgspec.ValidationError):
-        return _wrong_shape(str(error))
+        return wrong_shape(str(error))
     return Problem(status=HTTPStatus.BAD_REQUEST, code="not_json", message="the body is not JSON in UTF-8")
 
 
-def _wrong_shape(message: str) -> Problem:
+def wrong_shape(message: str) -> Problem:
     return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code="wrong_schema", message=message)
 
 
@@ -167,6 +156,7 @@ def _body_of(reply: Reply) -> AnswerBody | ErrorBody:
         return ErrorBody(ProblemBody(reply.code, reply.message))
     if isinstance(reply, Unpublished):
         return _answer_body(reply.answer, can_be_labelled=False)
+    assert isinstance(reply, Answer), "no vector was asked for"
     return _answer_body(reply, can_be_labelled=True)
 
 

@@ -26,6 +26,7 @@ from functools import partial
 import structlog
 
 from serving.batcher import Item, ItemFailure, Outcome, Unanswered
+from serving.embedding import EmbeddedText
 from serving.errors import QueueClosed, Unhealthy
 from serving.kafka.dedupe import Admission, DedupeWindow, conflicting_id
 from serving.pipeline import Pipeline
@@ -223,6 +224,7 @@ class Intake:
                     return
             self._window.drop(key)
             return
+        assert not isinstance(outcome, EmbeddedText), "an event on Kafka asks for no vector"
         record = _letter_of(outcome, position) if isinstance(outcome, ItemFailure) else outcome
         self._pipeline.outbox.send(record, partial(self._window.acknowledge, key), position.place)
 

@@ -3,6 +3,7 @@ HTTP.
 
     intake --send--> [SendQueue] --Publisher.send--> broker --acknowledged--> on_ack
     HTTP --publish--> [Spool] ------^                   '--failed--> again, or its dead letter instead
+    HTTP --send, a label--> [SendQueue]
 
 A record stays here until the broker has it. One that can never be sent (too large, no encoding, or refused again and
 again while others are accepted) becomes a small dead letter of the reason `unsendable`, which goes in its place.
@@ -35,7 +36,7 @@ from serving.kafka.spool import Mark, Spool
 from wire.bus import Publisher
 from wire.errors import WireError
 from wire.message import Place, shown
-from wire.records import Answer
+from wire.records import Answer, Feedback
 from wire.threads import BackgroundThread
 
 LINGER_S = 0.05
@@ -223,7 +224,7 @@ class Outbox:
         if num_failures := self._queue.succeeded(sending, now_s):
             log.info("bus_answers_again", failures=num_failures, waiting=self._queue.num_items)
         if not isinstance(sending.record, Answer):
-            self._counts.add("dead_letters")
+            self._counts.add("labels" if isinstance(sending.record, Feedback) else "dead_letters")
 
     def _failed(self, sending: Sending, error: Exception, now_s: float, *, is_immediate: bool) -> None:
         self._counts.add("send_failed")

@@ -31,9 +31,9 @@ from wire.backoff import Backoff
 from wire.errors import SendFailed
 from wire.letters import unsendable
 from wire.message import Place
-from wire.records import Answer, DeadLetter
+from wire.records import Answer, DeadLetter, Feedback
 
-Sendable: TypeAlias = Answer | DeadLetter
+Sendable: TypeAlias = Answer | DeadLetter | Feedback
 
 STALL_S = 1.0
 MAX_ATTEMPTS = 100

@@ -86,10 +86,17 @@ class ActiveVersions:
 
     @property
     def max_tokens(self) -> int:
-        """The length at which texts are cut: that of the stable version (or its stand-in), if all have positions."""
-        first = self.versions[self.stand_in or self.plan.stable]
+        """The length at which texts are cut: that of the first arm's version, if all have so many positions."""
+        first = self.versions[self.plan.arms[0].version]
         num_positions = (self.versions[number].model.encoder.config.max_sequence for number in self.plan.versions)
         return min(first.max_tokens, *num_positions)
+
+    def arm_of(self, version: int) -> Arm | None:
+        """Returns the arm that `version` answers in; one of its number where it is loaded and has none; else None."""
+        if version not in self.versions:
+            return None
+        own = next((arm for arm in self.plan.arms if arm.version == version), None)
+        return own or Arm(name=str(version), version=version, share=0.0)
 
     def alone(self, arm: Arm) -> "ActiveVersions":
         """Returns the same, where `arm` answers everything."""

@@ -1,6 +1,5 @@
 """Tests of loading the settings: precedence, what follows from what, what a child reads, hidden secrets."""
 
-import json
 import os
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from learner import failpoints
 from services.settings import READ_ELSEWHERE, BadSettings, Settings, as_environment, load, replaced, values_of
 from tests.required import REQUIRE
 
-API_KEYS = ["the key of one client", "the key of another"]
+API_KEY = "the key of a client"
 
 
 def test_the_state_is_in_the_xdg_state_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -46,18 +45,18 @@ def test_a_child_reads_the_same_settings() -> None:
         "LIFELONG_SIGNING_KEY": "k" * 20,
         "LIFELONG_LOG_JSON": "true",
         "LIFELONG_ROLLOUT__MARGIN": "0.125",
-        "LIFELONG_SERVING__API_KEYS": json.dumps(API_KEYS),
+        "LIFELONG_API_KEY": API_KEY,
     }
     settings = load(file=None, environ=environ).settings
     assert load(file=Path(os.devnull), environ=as_environment(settings)).settings == settings
 
 
 def test_every_secret_is_hidden_in_logs_and_in_what_is_shown() -> None:
-    environ = {"LIFELONG_SIGNING_KEY": "k" * 20, "LIFELONG_SERVING__API_KEYS": json.dumps(API_KEYS)}
+    environ = {"LIFELONG_SIGNING_KEY": "k" * 20, "LIFELONG_API_KEY": API_KEY}
     settings = load(file=None, environ=environ).settings
-    assert set(settings.logs.secrets) == {"k" * 20, *API_KEYS}
+    assert set(settings.logs.secrets) == {"k" * 20, API_KEY}
     for shown in (repr(settings), settings.model_dump_json()):
-        assert API_KEYS[0] not in shown
+        assert API_KEY not in shown
         assert "k" * 20 not in shown
 
 

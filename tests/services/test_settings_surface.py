@@ -61,14 +61,13 @@ def test_the_schema_refuses_what_loading_refuses() -> None:
     validator = Draft202012Validator(Settings.model_json_schema())
     wrong: list[dict[str, Any]] = [{"no_such": 1}, {"bus": {"partition": 3}}, {"learner": {"trust": {"no_such": 1}}}]
     wrong += [nested({name: bounds(name)[1] + 1}) for name in NUMBERS]
-    wrong += [{"log_level": "loud"}, {"signing_key": "short"}, {"serving": {"api_keys": ["short"]}}, {"bus": 3}]
+    wrong += [{"log_level": "loud"}, {"signing_key": "short"}, {"bus": 3}]
     for tree in wrong:
         assert not validator.is_valid(tree), tree
 
 
 def test_the_schema_has_no_secret_of_its_own() -> None:
     secrets = {name: schema["default"] for name, schema in schemas(Settings).items() if schema["writeOnly"]}
-    assert secrets.pop("serving.api_keys") == []
     assert "signing_key" in secrets and {*secrets.values()} == {None}
 
 

@@ -7,7 +7,7 @@ import pytest
 from serving.batcher import BatchQueue, Item
 from serving.counts import Counts
 from serving.engine import Engine
-from serving.http.api import make_app
+from serving.http.app import make_app
 from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.serving.pipelines import engine_of, queue_of

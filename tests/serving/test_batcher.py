@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.batcher import Batch, BatchQueue, QueueState, always, items_of, num_fitting
+from serving.batcher import Batch, BatchQueue, QueueState
 from serving.errors import QueueClosed, QueueFull
-from serving.pipeline import encoding
-from tests.serving.versions import tokenizer
-from wire.records import Event
+from serving.terms import DEFAULT, Priority, Terms
 
 
 @dataclass(frozen=True)
 class Text:
     num_tokens: int
     num_bytes: int = 1
+    terms: Terms = DEFAULT
 
 
 def queue_of(
@@ -39,7 +38,6 @@ def lengths_of(batch: Batch[Text] | None) -> list[int]:
 @pytest.mark.parametrize(
     ("lengths", "fitting"),
     [
-        ([], 0),
         ([5], 1),
         ([5, 5], 2),
         ([5, 5, 1], 2),  # the budget is full
@@ -51,7 +49,9 @@ def lengths_of(batch: Batch[Text] | None) -> list[int]:
     ],
 )
 def test_a_batch_is_the_longest_prefix_within_the_budget(lengths: list[int], fitting: int) -> None:
-    assert num_fitting(lengths, max_tokens=10, max_items=4) == fitting
+    queue = queue_of(tokens=10, items=4)
+    queue.submit_many([Text(length) for length in lengths])
+    assert lengths_of(queue.take()) == lengths[:fitting]
 
 
 def test_what_came_while_the_model_was_busy_is_one_batch() -> None:
@@ -179,11 +179,29 @@ def test_many_producers_lose_nothing() -> None:
     assert (count, len(queue)) == (2_000, 0)
 
 
-def test_nothing_longer_waits_than_an_answer_carries_back() -> None:
-    """B12: texts of 1 MiB waited in full, and were truncated only for their tokens."""
-    events = [Event(id="long", text="word " * 200_000), Event(id="short", text="hello")]
-    long, short = items_of(events, [lambda _: None] * 2, encoding(tokenizer(), lambda: 16), always, 100)
-    assert long.event.text == events[0].text[:100]
-    assert short.event is events[1]
-    assert [item.num_tokens for item in (long, short)] == [16, 3]
-    assert long.num_bytes < 1_000
+URGENT = Terms(priority=Priority.HIGH)
+LATER = Terms(priority=Priority.LOW)
+
+
+def test_an_urgent_text_overtakes_those_of_the_last_second_and_no_others() -> None:
+    now_s = [0.0]
+    queue: BatchQueue[Text] = BatchQueue(
+        max_items=9, max_bytes=99, max_batch_items=1, max_batch_tokens=9, max_wait_ms=0, clock=lambda: now_s[0]
+    )
+    for now_s[0], length, terms in ((0.0, 1, DEFAULT), (0.1, 2, LATER), (0.6, 3, DEFAULT), (1.5, 4, URGENT)):
+        queue.submit(Text(length, terms=terms))
+    now_s[0] = 3.0
+    queue.submit(Text(5, terms=URGENT))
+    assert [lengths_of(queue.take()) for _ in range(5)] == [[1], [4], [3], [2], [5]]
+
+
+def test_what_nobody_waits_for_takes_no_place_in_a_batch() -> None:
+    gone = Terms(is_wanted=lambda: False)
+    queue = queue_of(items=2, tokens=10)
+    queue.submit_many([Text(1, terms=gone), Text(2), Text(9, terms=gone), Text(3), Text(4, terms=gone)])
+    batch = queue.take()
+    assert batch is not None
+    assert (lengths_of(batch), batch.num_abandoned, len(queue)) == ([2, 3], 2, 1)
+    rest = queue.take()
+    assert rest is not None
+    assert (rest.items, rest.num_abandoned, len(queue)) == ([], 1, 0)

@@ -15,6 +15,7 @@ from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.errors import Unhealthy
+from serving.terms import Terms
 from tests.serving.callers import Caller, answered, running
 from tests.serving.pipelines import PREDICT, engine_of
 from tests.serving.versions import TINY, live_of, model_of
@@ -158,7 +159,7 @@ def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machi
             engine.check(batch_timeout_s=5)
             queue.submit(caller.item("hello"))
             caller.wait(number + 1)
-            abandoned = replace(caller.item("hung up"), is_wanted=lambda: False)
+            abandoned = replace(caller.item("hung up"), terms=Terms(is_wanted=lambda: False))
             queue.submit(abandoned)  # a batch that is never computed says nothing of the model
         with pytest.raises(Unhealthy, match="failed for more than 5 s"):
             engine.check(batch_timeout_s=5)

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from functools import partial
 
-from serving.pipeline import encoding
+from serving.pipeline import encoding, items_of
+from serving.terms import DEFAULT
 from tests.serving.pipelines import pipeline_of
 from tests.serving.versions import live_of, tokenizer
 from wire.records import Event
@@ -29,3 +30,13 @@ def test_it_is_ready_once_there_are_weights() -> None:
     assert not pipeline.is_ready
     pipeline.engine.activate(live_of([1]))
     assert pipeline.is_ready
+
+
+def test_nothing_longer_waits_than_an_answer_carries_back() -> None:
+    """B12: texts of 1 MiB waited in full, and were truncated only for their tokens."""
+    events = [Event(id="long", text="word " * 200_000), Event(id="short", text="hello")]
+    long, short = items_of(events, [lambda _: None] * 2, encoding(tokenizer(), lambda: 16), DEFAULT, 100)
+    assert long.event.text == events[0].text[:100]
+    assert short.event is events[1]
+    assert [item.num_tokens for item in (long, short)] == [16, 3]
+    assert long.num_bytes < 1_000

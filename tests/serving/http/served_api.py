@@ -1,6 +1,6 @@
 """The HTTP application over a real engine, as the tests of its endpoints ask it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -9,19 +9,20 @@ from typing import Any, TypeAlias
 from starlette.testclient import TestClient
 
 from serving.errors import Unhealthy
-from serving.http.api import Api, make_app
+from serving.http.access import Access
+from serving.http.api import Api
+from serving.http.app import make_app
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
-from serving.http.clients import key_names
+from serving.http.keys import KeyFile
 from serving.pipeline import encoding
 from serving.predict import Predict
 from serving.status import ReplicaStatus
-from tests.serving.pipelines import PREDICT, pipeline_of
-from tests.serving.versions import live_of, tokenizer
+from tests.serving.pipelines import PREDICT, no_broker, pipeline_of
+from tests.serving.versions import RECEIPTS, live_of, tokenizer
+from wire.bus import Publisher
 from wire.records import MAX_EVENT_BYTES
 from wire.token_bucket import TokenBuckets
-
-API_KEY = "a key that is configured"
 
 Response: TypeAlias = Any  # the test client has an httpx of its own
 
@@ -34,23 +35,28 @@ class ServedApi:
     """
 
     limit: TokenBuckets | None = None
+    keys: KeyFile | None = None
     predict: Predict = PREDICT
     max_queue_items: int = 64
     timeout_s: float = 10.0
+    open_publisher: Callable[[], Publisher] = no_broker
     health: list[str] = field(default_factory=list)
     bodies: Bodies = field(default_factory=lambda: Bodies(max_bytes=2 * MAX_EVENT_BYTES))
 
     def __post_init__(self) -> None:
         self.encode = encoding(tokenizer(), lambda: 64)
         self.pipeline = pipeline_of(
-            lambda texts: self.encode(texts), predict=self.predict, max_queue_items=self.max_queue_items
+            lambda texts: self.encode(texts),
+            predict=self.predict,
+            max_queue_items=self.max_queue_items,
+            open_publisher=self.open_publisher,
         )
         ids = count()
         self.api = Api(
             bridge=RequestBridge(pipeline=self.pipeline, timeout_s=self.timeout_s),
             bodies=self.bodies,
-            key_names=key_names([API_KEY]),
-            limit=self.limit,
+            access=Access(keys=self.keys, limit=self.limit),
+            receipts=RECEIPTS,
             max_events=10,
             check=self._check,
             status=self._status,

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from serving.http.api import make_app
-from tests.serving.http.served_api import API_KEY, Response, ServedApi, error_of
+from serving.http.app import make_app
+from serving.terms import Priority
+from tests.serving.http.served_api import Response, ServedApi, error_of
 from tests.serving.versions import live_of
 from tests.waiting import eventually
 from wire.records import MAX_EVENT_BYTES, text_chars
@@ -119,17 +120,48 @@ def test_a_client_that_hangs_up_is_not_waited_for(idle: ServedApi) -> None:
 
 
 def test_a_client_over_its_rate_is_a_429_whatever_it_calls_itself() -> None:
-    """B13: the limit was keyed by a header that the client chose. Only a configured key is a client of its own."""
+    """B13: the limit was keyed by a header that the client chose."""
     with ServedApi(limit=TokenBuckets(rate=1, burst=2, max_keys=9)).running() as served:
         assert [ask_as(served, name).status_code for name in ("one", "two")] == [200, 200]
         refused = ask_as(served, "three")
         assert error_of(refused) == "429 rate_limited"
         assert refused.headers["retry-after"] == "1"
-        assert [ask_as(served, API_KEY).status_code for _ in range(3)] == [200, 200, 429]
 
 
 def ask_as(served: ServedApi, who: str) -> Response:
     return served.client.post("/v1/predict", json={"text": "a"}, headers={"x-api-key": who})
+
+
+def test_what_is_too_late_for_its_client_is_not_computed() -> None:
+    patient = ServedApi(max_queue_items=2, timeout_s=60.0)
+    patient.pipeline.engine.activate(live_of([1]))
+    response = patient.client.post("/v1/predict", json={"text": "a"}, headers={"x-request-timeout-ms": "30"})
+    assert error_of(response) == "504 deadline_exceeded"
+    patient.pipeline.engine.start()
+    patient.drain()
+    assert patient.pipeline.counts.snapshot() == {"abandoned": 1}
+
+
+def test_a_client_may_not_wait_longer_than_the_service_does(idle: ServedApi) -> None:
+    response = idle.client.post("/v1/predict", json={"text": "a"}, headers={"x-request-timeout-ms": "3600000"})
+    assert error_of(response) == "503 timeout"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("x-request-timeout-ms", "soon"), ("x-request-timeout-ms", "0"), ("x-priority", "utmost")]
+)
+def test_a_header_that_means_nothing_is_refused_by_name(served: ServedApi, name: str, value: str) -> None:
+    response = served.client.post("/v1/predict", json={"text": "a"}, headers={name: value})
+    assert error_of(response) == "400 wrong_header"
+    assert name in response.json()["error"]["message"]
+
+
+def test_the_priority_of_a_request_is_that_of_its_items(idle: ServedApi) -> None:
+    for name in ("low", "high"):
+        idle.client.post("/v1/predict", json={"text": name}, headers={"x-priority": name})
+    assert len(idle.pipeline.queue) == 2
+    lanes = idle.pipeline.queue._lanes
+    assert [len(lanes[priority]) for priority in (Priority.HIGH, Priority.NORMAL, Priority.LOW)] == [1, 0, 1]
 
 
 def test_bodies_beyond_their_room_are_a_503_until_others_are_answered(served: ServedApi) -> None:
@@ -150,9 +182,8 @@ def test_a_request_gives_its_room_back_however_it_ends(served: ServedApi, body: 
 
 def test_no_more_of_a_text_waits_than_is_used(idle: ServedApi) -> None:
     idle.client.post("/v1/predict", json={"text": "\U0001f600" * 200_000})
-    batch = idle.pipeline.queue.take()
-    assert batch is not None
-    assert len(batch.items[0].event.text) == text_chars(64)
+    ((item, _),) = idle.pipeline.queue._lanes[Priority.NORMAL]
+    assert len(item.event.text) == text_chars(64)
 
 
 def test_a_long_text_is_answered_by_its_beginning(served: ServedApi) -> None:

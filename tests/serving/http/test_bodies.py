@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serving.http.bodies import DISCONNECTED, TOO_MANY_BYTES, Bodies
-from serving.http.schemas import TOO_LARGE, Problem
+from serving.http.problems import Problem
+from serving.http.schemas import TOO_LARGE
 from wire.records import MAX_EVENT_BYTES
 
 

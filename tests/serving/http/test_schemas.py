@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.http.schemas import Problem, Unpublished, read_request, write_problem, write_replies
+from serving.http.problems import Problem, write_problem
+from serving.http.schemas import Unpublished, read_request, write_replies
 from wire.records import Answer, Event
 
 

@@ -1,0 +1,77 @@
+"""`lifelong keys ...`: creates, lists and revokes the API keys of `serving.keys_file`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.commands.context import CliContext, JsonOption, reads_settings
+from wire.clock import now_ms
+
+if TYPE_CHECKING:
+    from serving.http.keys import ApiKey
+
+app = typer.Typer(no_args_is_help=True, help="API keys, which HTTP and gRPC ask for where serving.keys_file is set.")
+
+NameArgument = Annotated[str, typer.Argument(help="Whose it is: the source of its labels")]
+
+
+@app.command()
+@reads_settings
+def create(
+    context: CliContext,
+    name: NameArgument,
+    roles: Annotated[
+        list[str] | None, typer.Option("--role", help="predict, feedback or admin; may be repeated [default: predict]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a key, and show it once: the file has only its digest."""
+    from serving.http.keys import Role, create_key
+
+    wrong = sorted({*(roles or ())} - {*Role})
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is no role; there are {', '.join(Role)}")
+    chosen = [Role(role) for role in roles or (Role.PREDICT,)]
+    key, text = create_key(_file(context), name, chosen, now_ms=now_ms())
+    print(json.dumps({**_row(key), "key": text}, indent=2) if as_json else text)
+
+
+@app.command("list")
+@reads_settings
+def list_(context: CliContext, as_json: JsonOption = False) -> None:
+    """Show the names and the roles of all keys."""
+    from serving.http.keys import read_keys
+
+    rows = [_row(key) for key in read_keys(_file(context))]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(f"{row['name']}  {', '.join(row['roles'])}  since {row['created']}")
+
+
+@app.command()
+@reads_settings
+def revoke(context: CliContext, name: NameArgument, as_json: JsonOption = False) -> None:
+    """Revoke a key: replicas refuse it within a second."""
+    from serving.http.keys import revoke_key
+
+    row = _row(revoke_key(_file(context), name))
+    print(json.dumps(row, indent=2) if as_json else f"{name} is revoked")
+
+
+def _file(context: CliContext) -> Path:
+    from services.settings import BadSettings
+
+    file = context.process().serving.keys_file
+    if not file:
+        raise BadSettings("serving.keys_file: is empty, so no key is asked for. Give the file that keys are kept in")
+    return Path(file)
+
+
+def _row(key: "ApiKey") -> dict[str, Any]:
+    from wire.timestamps import to_rfc3339
+
+    return {"name": key.name, "roles": [*key.roles], "created": to_rfc3339(key.created_ms)}

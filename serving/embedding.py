@@ -1,0 +1,49 @@
+"""Texts to vectors, for clients that ask for no label: what the encoder of the answering version makes of each."""
+
+from collections.abc import Sequence
+
+import msgspec
+import torch
+
+from model.ragged import RaggedBatch
+from serving.weights.active import ActiveVersions
+
+
+class EmbeddedText(msgspec.Struct, frozen=True, kw_only=True):
+    """The vector of one text: `z` is a unit vector, float32, little-endian.
+
+    `encoding` names weights, length limit and arithmetic, as `TextVector` has it ("": they have no name): vectors of
+    equal names may be compared.
+    """
+
+    z: bytes
+    weights_version: int
+    arm: str
+    precision: str
+    encoding: str
+    num_tokens: int
+
+
+def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:
+    """Returns the vector of each text by the first arm's version, in the most accurate of its precisions.
+
+    So the vector of a text does not depend on the load, nor on which arm its entity meets. Raises BadTokens, and
+    ValueError where the model returns a value that is not finite.
+    """
+    arm = live.plan.arms[0]
+    version = live.versions[arm.version]
+    precision = version.model.encoder.precisions[0]
+    z_BD = live.health.encode(version.model.encoder, RaggedBatch.of(token_ids), precision)
+    if not torch.isfinite(z_BD).all():
+        raise ValueError(f"version {version.number} gives a vector that is not finite")
+    return [
+        EmbeddedText(
+            z=z_D.numpy().astype("<f4", copy=False).tobytes(),
+            weights_version=version.number,
+            arm=arm.name,
+            precision=precision,
+            encoding=version.encoding,
+            num_tokens=len(tokens),
+        )
+        for tokens, z_D in zip(token_ids, z_BD, strict=True)
+    ]

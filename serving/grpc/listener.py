@@ -1,0 +1,114 @@
+"""The gRPC port of a replica: a server of `grpc.aio` in a thread of its own, on a port that all replicas share.
+
+    client --> host:port --(the kernel picks a replica for each connection)--> grpc.aio --> InferenceService
+
+A message above the limit is refused by its length, before it is read: by the library, with RESOURCE_EXHAUSTED.
+"""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from grpc_reflection.v1alpha import reflection
+
+from serving.errors import Unhealthy
+from serving.grpc.proto import SERVICE, pool
+from serving.grpc.service import HEALTH, InferenceService
+from serving.http.api import Api
+from serving.http.connection import Bounds
+from wire.records import MAX_EVENT_BYTES
+from wire.threads import BackgroundThread
+
+START_TIMEOUT_S = 10.0
+TICK_S = 0.5
+"""Interval at which the loop says that it runs."""
+
+STREAMS_PER_CONNECTION = 128
+
+
+@dataclass(slots=True)
+class _State:
+    """What the thread tells others; `port` is 0 until it listens."""
+
+    port: int = 0
+    ticked_s: float = 0.0
+    loop: asyncio.AbstractEventLoop | None = None
+    stop: asyncio.Event | None = None
+
+
+class GrpcListener:
+    """Serves `api` from construction until `close`. Raises OSError where it cannot listen."""
+
+    def __init__(self, api: Api, *, host: str, port: int, drain_timeout_s: float, bounds: Bounds) -> None:
+        self._api = api
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._drain_timeout_s = drain_timeout_s
+        self._bounds = bounds
+        self._state = _State()
+        self._listens = threading.Event()
+        self._thread = BackgroundThread(self._run, name="gRPC server")
+        self._thread.start()
+        self._listens.wait(START_TIMEOUT_S)
+        if not self._state.port:
+            raise OSError(f"gRPC cannot listen on {self._address}")
+
+    @property
+    def port(self) -> int:
+        """The port; where 0 was requested, the one that the system chose."""
+        return self._state.port
+
+    def check(self, *, timeout_s: float) -> None:
+        """Raises Unhealthy where the thread has ended by itself, or its event loop has hung for `timeout_s`."""
+        self._thread.check(Unhealthy)
+        if time.monotonic() - self._state.ticked_s > timeout_s:
+            raise Unhealthy(f"the gRPC server has stood still for more than {timeout_s:g} s")
+
+    def close(self) -> None:
+        """Accepts no new call, and returns when the calls in progress are answered."""
+        if self._state.loop is not None and self._state.stop is not None:
+            self._state.loop.call_soon_threadsafe(self._state.stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        """Serves until closed.
+
+        consumes: connections to the port
+        produces: responses of the service
+        waits for: a call on a connection
+        unblocked by: clients; close
+        """
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=self._bounds.max_connections)
+        server.add_generic_rpc_handlers(InferenceService(self._api).handlers())
+        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server, pool=pool())
+        try:
+            port = server.add_insecure_port(self._address)
+        except RuntimeError:
+            self._listens.set()
+            return
+        await server.start()
+        self._state = _State(port, time.monotonic(), asyncio.get_running_loop(), asyncio.Event())
+        self._listens.set()
+        await self._tick_until_stopped()
+        await server.stop(self._drain_timeout_s)
+
+    async def _tick_until_stopped(self) -> None:
+        assert self._state.stop is not None
+        stopped = asyncio.ensure_future(self._state.stop.wait())
+        while not stopped.done():
+            self._state.ticked_s = time.monotonic()
+            await asyncio.wait([stopped], timeout=TICK_S)
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.so_reuseport", 1),
+            ("grpc.max_receive_message_length", MAX_EVENT_BYTES),
+            ("grpc.max_metadata_size", self._bounds.max_header_bytes),
+            ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+            ("grpc.max_connection_idle_ms", 1_000 * self._bounds.keep_alive_s),
+        ]

@@ -1,0 +1,114 @@
+"""Messages of a `.proto` file, made at the start: no generated code, and no compiler.
+
+    inference.proto --parse--> FileDescriptorProto --pool--> message classes, and what reflection tells clients
+
+The parser reads what such a file of plain messages needs: one statement a line; messages within messages, `repeated`,
+`map<string, ...>`, `oneof`, and services. The pool is our own, so that a client library with the same protocol may be
+loaded beside it.
+
+Rejected: code of `grpcio-tools` (a compiler at every build, and its version tied to that of protobuf), and a table in
+Python (clients want the `.proto`).
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+
+FILE: Final = Path(__file__).with_name("inference.proto")
+SERVICE: Final = "inference.GRPCInferenceService"
+
+FIELD: Final = re.compile(r"(repeated )?(?:map<string, (\w+)>|(\w+)) (\w+) = (\d+);")
+RPC: Final = re.compile(r"rpc (\w+)\((\w+)\) returns \((\w+)\) {}")
+BLOCK: Final = re.compile(r"(message|oneof|service) (\w+) {")
+IGNORED: Final = re.compile(r"|syntax = .*")
+
+
+class BadProto(ValueError):
+    """A line that is not read."""
+
+
+@cache
+def pool() -> DescriptorPool:
+    """Returns the descriptors of our services, those of health included."""
+    found = DescriptorPool()
+    found.Add(parse(FILE.read_text(), FILE.name))
+    found.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
+    return found
+
+
+@cache
+def message(name: str) -> Any:
+    """Returns the class of a message, such as `ModelInferRequest`."""
+    return GetMessageClass(pool().FindMessageTypeByName(f"inference.{name}"))
+
+
+def parse(text: str, name: str) -> FileDescriptorProto:
+    """Returns the descriptor of a file. Raises BadProto.
+
+    >>> parse("package p;\\nmessage M {\\n  repeated string names = 1;\\n}", "m.proto").message_type[0].field[0].name
+    'names'
+    """
+    file = FileDescriptorProto(name=name, syntax="proto3")
+    blocks: list[Any] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        statement = line.partition("//")[0].strip()
+        if statement == "}":
+            blocks.pop()
+        elif found := BLOCK.fullmatch(statement):
+            blocks.append(_opened(file, blocks, *found.groups()))
+        elif found := FIELD.fullmatch(statement):
+            _add_field(file, blocks, found)
+        elif found := RPC.fullmatch(statement):
+            method, request, response = found.groups()
+            types = {"input_type": f".{file.package}.{request}", "output_type": f".{file.package}.{response}"}
+            blocks[-1].method.add(name=method, **types)
+        elif statement.startswith("package "):
+            file.package = statement.removeprefix("package ").rstrip(";")
+        elif not IGNORED.fullmatch(statement):
+            raise BadProto(f"{name}, line {number}: {statement!r}")
+    return file
+
+
+def _opened(file: FileDescriptorProto, blocks: list[Any], kind: str, name: str) -> Any:
+    """Returns the descriptor of the block that begins: of a message, a service, or the choice of a message."""
+    if kind == "service":
+        return file.service.add(name=name)
+    if kind == "oneof":
+        return blocks[-1].oneof_decl.add(name=name)
+    return blocks[-1].nested_type.add(name=name) if blocks else file.message_type.add(name=name)
+
+
+def _add_field(file: FileDescriptorProto, blocks: list[Any], found: re.Match[str]) -> None:
+    repeated, map_type, type_name, name, number = found.groups()
+    is_choice = not isinstance(blocks[-1], DescriptorProto)
+    owner: DescriptorProto = blocks[-2] if is_choice else blocks[-1]
+    field = owner.field.add(name=name, number=int(number), label=FieldDescriptorProto.LABEL_OPTIONAL)
+    if is_choice:
+        field.oneof_index = 0
+    if repeated or map_type:
+        field.label = FieldDescriptorProto.LABEL_REPEATED
+    if map_type:
+        entry = owner.nested_type.add(name=f"{name.capitalize()}Entry")
+        entry.options.map_entry = True
+        key = entry.field.add(name="key", number=1, label=FieldDescriptorProto.LABEL_OPTIONAL)
+        key.type = FieldDescriptorProto.TYPE_STRING
+        value = entry.field.add(name="value", number=2, label=FieldDescriptorProto.LABEL_OPTIONAL)
+        _set_type(file, value, map_type)
+        type_name = entry.name
+    _set_type(file, field, type_name)
+
+
+def _set_type(file: FileDescriptorProto, field: FieldDescriptorProto, name: str) -> None:
+    """Sets a type of the language, or a message, whose name is looked up from the inside out."""
+    scalar = FieldDescriptorProto.Type.keys()
+    if f"TYPE_{name.upper()}" in scalar:
+        field.type = FieldDescriptorProto.Type.Value(f"TYPE_{name.upper()}")
+        return
+    field.type = FieldDescriptorProto.TYPE_MESSAGE
+    field.type_name = f".{file.package}.{name}" if name in {each.name for each in file.message_type} else name

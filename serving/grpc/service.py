@@ -1,0 +1,228 @@
+"""The methods of the protocol over gRPC, and those of health.
+
+    ModelInferRequest --tensors--> events --bridge--> answers --> ModelInferResponse
+
+Inputs come as typed contents or as raw bytes, and outputs go in the form in which inputs came. A key is in the metadata
+`x-api-key` or `authorization`; `x-priority` and `x-request-timeout-ms` mean what they do over HTTP, and the deadline of
+the call is one, too. Errors have the status of gRPC that is nearest to that of HTTP.
+
+Rejected: an interceptor for errors (it would not see what a method raises in `grpc.aio`), and streams of requests (a
+call of many texts is one batch already).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import unquote
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2
+
+from serving.grpc.proto import SERVICE, message
+from serving.http.api import Api
+from serving.http.asks import PRIORITY_HEADER, Ask, priority_of, timeout_s_of
+from serving.http.bodies import TOO_MANY_BYTES
+from serving.http.keys import Role
+from serving.http.problems import INTERNAL, RequestRefused
+from serving.terms import Priority
+from serving.v2.model import INPUTS, columns_of, events_of, metadata_of, server_metadata, version_of
+from serving.v2.tensors import BYTES, Tensor, decoded, num_elements, pack, unpack_texts, wrong_tensor
+
+HEALTH: Final = "grpc.health.v1.Health"
+
+CODES: Final = {
+    HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
+    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
+    HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
+    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""The status of gRPC for each status that a problem of this protocol may have."""
+
+CONTENTS: Final = {"FP32": "fp32_contents", "INT64": "int64_contents", "BOOL": "bool_contents"}
+"""The field of the contents of each datatype of ours but BYTES."""
+
+Method = Callable[[Any, Any], Awaitable[Any]]
+"""A request and its context to the response."""
+
+log = structlog.get_logger("grpc")
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceService:
+    """The methods. `handlers` has what a server of `grpc.aio` takes."""
+
+    api: Api
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        names = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+        methods: list[Method] = [
+            self.server_live,
+            self.server_ready,
+            self.model_ready,
+            self.server_metadata,
+            self.model_metadata,
+            self.model_infer,
+        ]
+        inference = {
+            name: self._handler(method, message(f"{name}Request")) for name, method in zip(names, methods, strict=True)
+        }
+        health = {"Check": self._handler(self.health, health_pb2.HealthCheckRequest)}
+        return [
+            grpc.method_handlers_generic_handler(SERVICE, inference),
+            grpc.method_handlers_generic_handler(HEALTH, health),
+        ]
+
+    async def server_live(self, request: Any, context: Any) -> Any:
+        with suppress(RequestRefused):
+            self.api.require_live()
+            return message("ServerLiveResponse")(live=True)
+        return message("ServerLiveResponse")(live=False)
+
+    async def server_ready(self, request: Any, context: Any) -> Any:
+        return message("ServerReadyResponse")(ready=self._is_ready)
+
+    async def model_ready(self, request: Any, context: Any) -> Any:
+        version_of(request.name, request.version, self.api.bridge.live)
+        return message("ModelReadyResponse")(ready=self._is_ready)
+
+    async def server_metadata(self, request: Any, context: Any) -> Any:
+        self._client(context, None)
+        metadata = server_metadata()
+        return message("ServerMetadataResponse")(
+            name=metadata.name, version=metadata.version, extensions=metadata.extensions
+        )
+
+    async def model_metadata(self, request: Any, context: Any) -> Any:
+        self._client(context, None)
+        version_of(request.name, request.version, self.api.bridge.live)
+        metadata = metadata_of(self.api.bridge.live)
+        response = message("ModelMetadataResponse")(
+            name=metadata.name, versions=metadata.versions, platform=metadata.platform
+        )
+        for listed, tensors in ((response.inputs, metadata.inputs), (response.outputs, metadata.outputs)):
+            for tensor in tensors:
+                listed.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        return response
+
+    async def model_infer(self, request: Any, context: Any) -> Any:
+        client = self._client(context, Role.PREDICT)
+        version = version_of(request.model_name, request.model_version, self.api.bridge.live)
+        num_bytes = request.ByteSize()
+        if not self.api.bodies.reserve(num_bytes):
+            raise RequestRefused(TOO_MANY_BYTES)
+        try:
+            tensors = self._tensors(request)
+            events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
+            self.api.access.take(client, len(events))
+            replies = await self.api.bridge.answer_many(events, _ask_of(context, version))
+        finally:
+            self.api.bodies.release(num_bytes)
+        columns = columns_of(replies, [output.name for output in request.outputs])
+        return _response(request, columns)
+
+    async def health(self, request: Any, context: Any) -> Any:
+        serving = health_pb2.HealthCheckResponse.ServingStatus
+        if request.service not in ("", SERVICE):
+            return health_pb2.HealthCheckResponse(status=serving.SERVICE_UNKNOWN)
+        return health_pb2.HealthCheckResponse(status=serving.SERVING if self._is_ready else serving.NOT_SERVING)
+
+    def _handler(self, method: Method, request_type: Any) -> grpc.RpcMethodHandler:
+        async def answer(request: Any, context: Any) -> Any:
+            """Returns the response, or ends the call with a status that reveals nothing of the inside."""
+            task = asyncio.ensure_future(method(request, context))
+            try:
+                await asyncio.wait([task])
+            finally:
+                task.cancel()
+            error = task.exception()
+            if error is None:
+                return task.result()
+            problem = error.problem if isinstance(error, RequestRefused) else INTERNAL
+            if problem is INTERNAL:
+                log.error("call_failed", exc_info=error)
+            elif problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                self.api.count_refused(problem.code)
+            code = CODES.get(problem.status, grpc.StatusCode.INVALID_ARGUMENT)
+            return await context.abort(code, f"{problem.code}: {problem.message}")
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=request_type.FromString,
+            response_serializer=lambda response: response.SerializeToString(),
+        )
+
+    @property
+    def _is_ready(self) -> bool:
+        return self.api.bridge.why_not_ready() is None
+
+    def _client(self, context: Any, role: Role | None) -> Any:
+        return self.api.access.client(address_of(context.peer()), _metadata(context), role)
+
+    def _tensors(self, request: Any) -> list[Tensor]:
+        """Returns the inputs. Raises RequestRefused."""
+        raws = request.raw_input_contents
+        if raws and len(raws) != len(request.inputs):
+            raise wrong_tensor(f"there are {len(request.inputs)} inputs, and raw contents of {len(raws)}")
+        tensors: list[Tensor] = []
+        for place, given in enumerate(request.inputs):
+            expected = INPUTS.get(given.name, given.datatype)
+            if given.datatype != expected:
+                raise wrong_tensor(f"`{given.name[:100]}` has the datatype {given.datatype[:20]}, not {expected}")
+            num = num_elements(given.name[:100], list(given.shape), at_most=self.api.max_events)
+            texts = (
+                unpack_texts(given.name[:100], raws[place], at_most=num)
+                if raws
+                else decoded(given.name[:100], given.contents.bytes_contents)
+            )
+            if len(texts) != num:
+                raise wrong_tensor(f"`{given.name[:100]}` has {len(texts)} elements, its shape says {num}")
+            tensors.append(Tensor(given.name, given.datatype, (num,), texts))
+        return tensors
+
+
+def address_of(peer: str) -> str:
+    """Returns the address of a peer.
+
+    >>> address_of("ipv4:203.0.113.7:5000"), address_of("ipv6:%5B2001:db8::7%5D:5000")
+    ('203.0.113.7', '2001:db8::7')
+    """
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+
+
+def _metadata(context: Any) -> dict[str, str]:
+    return {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _ask_of(context: Any, version: int) -> Ask:
+    """Returns how this call asks. Its coroutine is cancelled when the client has gone."""
+    metadata = _metadata(context)
+    limits = [limit for limit in (timeout_s_of(metadata), context.time_remaining()) if limit is not None]
+    return Ask(
+        hung_up=asyncio.Event().wait,
+        timeout_s=min(limits, default=None),
+        priority=priority_of(metadata.get(PRIORITY_HEADER, Priority.NORMAL.name)),
+        version=version,
+    )
+
+
+def _response(request: Any, columns: Sequence[Tensor]) -> Any:
+    response = message("ModelInferResponse")(
+        model_name=request.model_name, model_version=request.model_version, id=request.id
+    )
+    for column in columns:
+        output = response.outputs.add(name=column.name, datatype=column.datatype, shape=column.shape)
+        if request.raw_input_contents:
+            response.raw_output_contents.append(pack(column))
+        elif column.datatype == BYTES:
+            output.contents.bytes_contents.extend(value.encode() for value in column.values)
+        else:
+            getattr(output.contents, CONTENTS[column.datatype]).extend(column.values)
+    return response

@@ -1,0 +1,84 @@
+"""How a client asks: until when it waits, how urgent it is, which version it means.
+
+x-request-timeout-ms, x-priority --> Ask
+"""
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+
+from starlette.requests import Request
+
+from serving.http.problems import Problem, RequestRefused
+from serving.terms import Priority
+
+TIMEOUT_HEADER: Final = "x-request-timeout-ms"
+PRIORITY_HEADER: Final = "x-priority"
+
+MAX_TIMEOUT_MS: Final = 3_600_000
+
+HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
+"""Returns when the client has disconnected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """What a request asks for besides its events. `timeout_s` is the client's own deadline (None: it has none).
+
+    `version` and `is_embedding` are those of `serving.terms.Terms`.
+    """
+
+    hung_up: HungUp
+    timeout_s: float | None = None
+    priority: Priority = Priority.NORMAL
+    version: int = 0
+    is_embedding: bool = False
+
+
+def ask_of(request: Request, *, version: int = 0, is_embedding: bool = False) -> Ask:
+    """Returns how this request asks. Raises RequestRefused where a header has another value than it may."""
+    return Ask(
+        hung_up=partial(_hung_up, request),
+        timeout_s=timeout_s_of(request.headers),
+        priority=priority_of(request.headers.get(PRIORITY_HEADER, Priority.NORMAL.name)),
+        version=version,
+        is_embedding=is_embedding,
+    )
+
+
+def timeout_s_of(headers: Mapping[str, str]) -> float | None:
+    """Returns the time that the client waits, in seconds; None where it does not say. Raises RequestRefused.
+
+    >>> timeout_s_of({"x-request-timeout-ms": "250"})
+    0.25
+    """
+    text = headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 0 < int(text) <= MAX_TIMEOUT_MS):
+        raise RequestRefused(wrong_header(f"`{TIMEOUT_HEADER}` is a number of milliseconds from 1 to {MAX_TIMEOUT_MS}"))
+    return 1e-3 * int(text)
+
+
+def priority_of(name: str) -> Priority:
+    """Returns the priority of this name. Raises RequestRefused.
+
+    >>> priority_of("High")
+    <Priority.HIGH: 1.0>
+    """
+    found = Priority.__members__.get(name.upper())
+    if found is None:
+        raise RequestRefused(wrong_header(f"`{PRIORITY_HEADER}` is high, normal or low"))
+    return found
+
+
+def wrong_header(message: str) -> Problem:
+    return Problem(status=HTTPStatus.BAD_REQUEST, code="wrong_header", message=message)
+
+
+async def _hung_up(request: Request) -> None:
+    """Returns when the client has disconnected. Must be called after the body was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

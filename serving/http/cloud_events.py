@@ -1,0 +1,156 @@
+"""`POST /v1/events`: CloudEvents 1.0 over HTTP, answered in the mode in which they came.
+
+    ce-id, ce-source, ce-type headers and the data as body       binary mode, as on our topics
+    application/cloudevents+json                                 structured mode: one object with the data inside
+    application/cloudevents-batch+json                           a list of these
+
+An event is read as from its topic (`wire/envelope.py`), so the same bounds and reasons hold, and its answer is a
+CloudEvent as on the topic of answers, less the vector. An answer that was kept nowhere has the extension `unpublished`.
+
+Rejected: the `cloudevents` package (it parses data of any size and shape before anybody looks at it).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving.http.api import Api, json_response
+from serving.http.asks import ask_of
+from serving.http.keys import Role
+from serving.http.problems import Problem, RequestRefused, accepted
+from serving.http.schemas import UNREADABLE, Entry, Reply, Unpublished, whole_problem, wrong, wrong_shape
+from wire.envelope import from_message, to_message
+from wire.errors import BadMessage
+from wire.message import Message, Place
+from wire.records import Answer, Event
+
+STRUCTURED: Final = "application/cloudevents+json"
+BATCH: Final = "application/cloudevents-batch+json"
+PROBLEM_TYPE: Final = "lifelong.problem.v1"
+
+PLACE: Final = Place(topic="http", partition=0, offset=0)
+REQUIRED: Final = ("specversion", "id", "source", "type")
+SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+"""Characters that stand for themselves in a header: HTTP protocol binding, section 3.1.3.2."""
+
+Attributes = Mapping[str, str]
+"""The attributes of a CloudEvent by their names."""
+
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A CloudEvent in structured mode. Attributes that are not listed are ignored."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str = ""
+    datacontenttype: str = "application/json"
+    partitionkey: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+_EVENT = msgspec.json.Decoder(CloudEvent)
+_BATCH = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEventsApi:
+    """The endpoint."""
+
+    api: Api
+
+    async def events(self, request: Request) -> Response:
+        client = self.api.client(request, Role.PREDICT)
+        mode = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        with self.api.bodies.room() as room:
+            body = accepted(await room.read(request))
+            entries = self._read(body, mode, request.headers)
+            self.api.access.take(client, len(entries))
+            replies = await self.api.bridge.answer_many(entries, ask_of(request))
+            problem = whole_problem(replies, is_list=mode == BATCH)
+            if problem:
+                raise RequestRefused(problem)
+            return _response(replies, mode)
+
+    def _read(self, body: bytes, mode: str, headers: Mapping[str, str]) -> list[Entry]:
+        if mode == BATCH:
+            raws: Sequence[bytes | msgspec.Raw] = _parsed(_BATCH, body)
+            if not 0 < len(raws) <= self.api.max_events:
+                raise RequestRefused(wrong_shape(f"the batch has {len(raws)} events; give 1 to {self.api.max_events}"))
+            return [self._structured(raw) for raw in raws]
+        if mode == STRUCTURED:
+            return [self._structured(body)]
+        attributes = {name[3:]: _unquoted(value) for name, value in headers.items() if name.startswith("ce-")}
+        return [self._event(attributes, body)]
+
+    def _structured(self, raw: bytes | msgspec.Raw) -> Entry:
+        try:
+            event = _parsed(_EVENT, raw)
+        except RequestRefused as refused:
+            return refused.problem
+        attributes = {name: getattr(event, name) for name in (*REQUIRED, "time", "partitionkey")}
+        return self._event({name: value for name, value in attributes.items() if value}, bytes(event.data))
+
+    def _event(self, attributes: Attributes, data: bytes) -> Entry:
+        """Returns the event, which came now where it does not say when, or what is wrong with it."""
+        missing = [name for name in REQUIRED if not attributes.get(name)]
+        if missing:
+            return wrong_shape(f"the attribute `{missing[0]}` of the CloudEvent is missing")
+        key = attributes.get("partitionkey", "")
+        message = Message(
+            key=key.encode() if key else None,
+            value=data,
+            headers=tuple((f"ce_{name}", value.encode()) for name, value in attributes.items()),
+        )
+        try:
+            event = from_message(Event, message, PLACE)
+        except BadMessage as error:
+            status = HTTPStatus.BAD_REQUEST if error.reason == "undecodable" else HTTPStatus.UNPROCESSABLE_ENTITY
+            return Problem(status=status, code=error.reason, message=error.detail)
+        return event if event.time_ms else msgspec.structs.replace(event, time_ms=self.api.now_ms())
+
+
+def _parsed(decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> Any:
+    try:
+        return decoder.decode(data)
+    except UNREADABLE as error:
+        raise RequestRefused(wrong(error)) from error
+
+
+def _unquoted(value: str) -> str:
+    return unquote_to_bytes(value.strip('"')).decode(errors="replace")
+
+
+def _response(replies: Sequence[Reply], mode: str) -> Response:
+    if mode == BATCH:
+        events = [_structured(*_event_of(reply)) for reply in replies]
+        return Response(msgspec.json.encode(events), media_type=BATCH)
+    attributes, data = _event_of(replies[0])
+    if mode == STRUCTURED:
+        return Response(msgspec.json.encode(_structured(attributes, data)), media_type=STRUCTURED)
+    return json_response(data, headers={f"ce-{name}": quote(value, safe=SAFE) for name, value in attributes.items()})
+
+
+def _event_of(reply: Reply) -> tuple[dict[str, str], bytes]:
+    """Returns the attributes and the data of the CloudEvent that says the reply."""
+    if isinstance(reply, Problem):
+        attributes = {"specversion": "1.0", "id": reply.code, "source": "/", "type": PROBLEM_TYPE}
+        return attributes, msgspec.json.encode({"code": reply.code, "message": reply.message})
+    answer = reply.answer if isinstance(reply, Unpublished) else reply
+    assert isinstance(answer, Answer), "no vector was asked for"
+    message = to_message(msgspec.structs.replace(answer, vector=None))
+    attributes = {name[3:]: (value or b"").decode() for name, value in message.headers if name.startswith("ce_")}
+    if isinstance(reply, Unpublished):
+        attributes["unpublished"] = "true"
+    return attributes, message.value or b""
+
+
+def _structured(attributes: Attributes, data: bytes) -> dict[str, Any]:
+    return {**attributes, "datacontenttype": "application/json", "data": msgspec.Raw(data)}

@@ -1,0 +1,143 @@
+"""`/openapi.json` and `/docs`: made of the operations and their records, once, at the start.
+
+    Operation, msgspec records --document_of--> OpenAPI 3.1 --page_of--> one HTML page without a script
+
+The page needs nothing from elsewhere, so it works offline, and its Content-Security-Policy allows nothing but its own
+style.
+
+Rejected: Swagger UI and Redoc (scripts of others, from elsewhere or of a megabyte in the tree).
+"""
+
+import html
+import json
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from serving.http.access import KEY_HEADER
+from serving.http.asks import MAX_TIMEOUT_MS, PRIORITY_HEADER, TIMEOUT_HEADER
+from serving.http.operations import ELEMENTS, REF, Operation
+from serving.http.problems import PROBLEM_JSON, ErrorBody, ProblemDetails, V2ErrorBody, is_v2
+from serving.terms import Priority
+from serving.v2.model import MODEL
+
+JSON: Final = "application/json"
+
+STYLE: Final = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
+    "pre{overflow:auto;padding:.7rem;border:1px solid #8886;border-radius:.3rem}"
+    "h2 code{font-size:1rem}summary{cursor:pointer}"
+)
+POLICY: Final = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    f"style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'"
+)
+"""The Content-Security-Policy of the page."""
+
+
+def document_of(operations: Sequence[Operation]) -> dict[str, Any]:
+    """Returns the OpenAPI document of these operations."""
+    records: list[type] = [*ELEMENTS, ProblemDetails, V2ErrorBody]
+    for operation in operations:
+        records += [*operation.body, operation.answer]
+    _, components = msgspec.json.schema_components(records, ref_template=REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Lifelong", "version": version("lifelong")},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": KEY_HEADER},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+def page_of(document: dict[str, Any]) -> str:
+    """Returns the document as an HTML page for people."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=width=device-width>",
+        f"<title>Lifelong</title><style>{STYLE}</style><h1>Lifelong {document['info']['version']}</h1>",
+        "<p>The same for programs: <a href=openapi.json>openapi.json</a>.</p>",
+    ]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{operation['summary']}</p>")
+            parts += [_details(title, operation[name]) for title, name in _SHOWN.items() if operation.get(name)]
+    parts.append("<h2>Records</h2>")
+    parts += [_details(name, schema) for name, schema in document["components"]["schemas"].items()]
+    return "".join(parts)
+
+
+_PLACES: Final = {"model": {"type": "string", "enum": [MODEL]}, "version": {"type": "string", "examples": ["stable"]}}
+"""The schema of each part of a path that is to be filled in."""
+
+_SHOWN: Final = {"Parameters": "parameters", "Body": "requestBody", "Responses": "responses"}
+
+
+def _details(title: str, value: Any) -> str:
+    shown = html.escape(json.dumps(value, indent=2))
+    return f"<details><summary>{html.escape(title)}</summary><pre>{shown}</pre></details>"
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {"summary": operation.summary, "parameters": _parameters(operation)}
+    if operation.body:
+        schemas = [_ref(record) for record in operation.body]
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    statuses = [*operation.errors, 500]
+    if operation.needs_key:
+        described["security"] = [{"key": []}, {"bearer": []}, {}]
+        statuses += [401, 403]
+    success = {"description": "OK", "content": {JSON: {"schema": _ref(operation.answer)}}}
+    described["responses"] = {"200": success} | {
+        str(status): _error(status, operation.path) for status in sorted({*statuses})
+    }
+    return described
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": _PLACES[name]}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    found += [
+        {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in operation.headers
+    ]
+    if operation.body:
+        timeout = {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS}
+        priority = {"type": "string", "enum": [priority.name.lower() for priority in Priority]}
+        found += [
+            {
+                "name": TIMEOUT_HEADER,
+                "in": "header",
+                "description": "What is too late is not computed.",
+                "schema": timeout,
+            },
+            {"name": PRIORITY_HEADER, "in": "header", "description": "A head start of a second.", "schema": priority},
+        ]
+    return found
+
+
+def _error(status: int, path: str) -> dict[str, Any]:
+    if is_v2(path):
+        content = {JSON: {"schema": _ref(V2ErrorBody)}}
+    else:
+        content = {JSON: {"schema": _ref(ErrorBody)}, PROBLEM_JSON: {"schema": _ref(ProblemDetails)}}
+    return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _ref(record: type) -> dict[str, str]:
+    return {"$ref": REF.format(name=record.__name__)}

@@ -1,0 +1,205 @@
+"""The operations: each path with what answers it, and the records that come and go, for the router and the document.
+
+Api --operations_of--> Operation --> routes (`serving/http/app.py`), and the document (`serving/http/openapi.py`)
+
+Rejected: decorators on the endpoints (what a path has would be spread over five files).
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving.http.api import Api
+from serving.http.cloud_events import CloudEventsApi
+from serving.http.embeddings import EmbeddingsApi, EmbeddingsBody, EmbeddingsRequest
+from serving.http.feedback import AcceptedBody, FeedbackApi, LabelBody
+from serving.http.keys import Role
+from serving.http.problems import ErrorBody
+from serving.http.schemas import MAX_ID_CHARS, AnswerBody
+from serving.http.v2 import InferRequest, InferResponse, ModelReady, V2Api
+from serving.status import ReplicaStatus
+from serving.v2.model import ModelMetadata, ServerMetadata
+
+REF: Final = "#/components/schemas/{name}"
+
+Text = Annotated[str, msgspec.Meta(pattern=r"\S", description="The first 131,072 characters are read.")]
+ShortText = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
+
+REFUSED: Final = (400, 413)
+"""The statuses of any request that has a body."""
+UNAVAILABLE: Final = (408, 429, 431, 503, 504)
+"""The statuses of any request that waits for the model or the broker."""
+
+
+class EventRequest(msgspec.Struct, frozen=True):
+    """One event. Without an id it gets one; `key` names the entity, which always meets the same arm."""
+
+    text: Text
+    id: ShortText = ""
+    key: ShortText = ""
+
+
+class EventsRequest(msgspec.Struct, frozen=True):
+    events: Annotated[list[EventRequest], msgspec.Meta(min_length=1)]
+
+
+class LabelsRequest(msgspec.Struct, frozen=True):
+    labels: Annotated[list[LabelBody], msgspec.Meta(min_length=1)]
+
+
+def _each_of(*records: type) -> msgspec.Meta:
+    """Says that each element is one of these records: a union of them would have to be tagged."""
+    refs = [{"$ref": REF.format(name=record.__name__)} for record in records]
+    return msgspec.Meta(extra_json_schema={"items": {"anyOf": refs}})
+
+
+class AnswersResponse(msgspec.Struct, frozen=True):
+    """An answer, or what is wrong, for each event."""
+
+    answers: Annotated[list[Any], _each_of(AnswerBody, ErrorBody)]
+
+
+class LabelsResponse(msgspec.Struct, frozen=True):
+    """A label that the broker has, or what is wrong, for each label."""
+
+    labels: Annotated[list[Any], _each_of(AcceptedBody, ErrorBody)]
+
+
+ELEMENTS: Final = (AnswerBody, AcceptedBody, ErrorBody)
+"""The records that only lists of others have."""
+
+
+class Live(msgspec.Struct, frozen=True):
+    live: bool
+
+
+class Ready(msgspec.Struct, frozen=True):
+    ready: bool
+
+
+class EventData(msgspec.Struct, frozen=True):
+    """The data of a CloudEvent of the type `lifelong.event.v1`."""
+
+    text: Text
+    key: ShortText = ""
+
+
+class AnswerData(msgspec.Struct, frozen=True):
+    """The data of a CloudEvent of the type `lifelong.answer.v1`, among other fields."""
+
+    event_id: str
+    text: str
+    label: str | None
+    score: float
+    receipt: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One method of one path. `body` has the records that a request may be (none: it has no body).
+
+    `role` is what an API key must have where keys are required, and None where none is needed even then.
+    """
+
+    path: str
+    endpoint: Callable[[Request], Awaitable[Response]]
+    summary: str
+    answer: type
+    body: tuple[type, ...] = ()
+    role: Role | None = None
+    needs_key: bool = True
+    headers: tuple[str, ...] = ()
+    errors: tuple[int, ...] = ()
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.body else "GET"
+
+
+def operations_of(api: Api) -> list[Operation]:
+    """Returns the operations, in the order in which the document shows them."""
+    computed = (*REFUSED, *UNAVAILABLE)
+    return [
+        Operation(
+            path="/v1/predict",
+            endpoint=api.predict,
+            summary="Answers one event, or a list of events.",
+            body=(EventRequest, EventsRequest),
+            answer=AnswersResponse,
+            role=Role.PREDICT,
+            errors=(*computed, 422),
+        ),
+        Operation(
+            path="/v1/feedback",
+            endpoint=FeedbackApi(api).feedback,
+            summary="Sends the label of an event, or a list of labels, to the learner.",
+            body=(LabelBody, LabelsRequest),
+            answer=LabelsResponse,
+            role=Role.FEEDBACK,
+            errors=(*computed, 403, 422),
+        ),
+        Operation(
+            path="/v1/embeddings",
+            endpoint=EmbeddingsApi(api).embeddings,
+            summary="Returns the vectors of texts, in the form of OpenAI's API.",
+            body=(EmbeddingsRequest,),
+            answer=EmbeddingsBody,
+            role=Role.PREDICT,
+            errors=(*computed, 404, 422),
+        ),
+        Operation(
+            path="/v1/events",
+            endpoint=CloudEventsApi(api).events,
+            summary="Answers a CloudEvent in the mode in which it comes: binary, structured, or a batch.",
+            body=(EventData,),
+            answer=AnswerData,
+            role=Role.PREDICT,
+            headers=("ce-specversion", "ce-id", "ce-source", "ce-type"),
+            errors=(*computed, 422),
+        ),
+        _plain("/v1/health/live", api.live, "Tells whether the replica works.", Live, needs_key=False),
+        _plain("/v1/health/ready", api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
+        _plain("/v1/status", api.show_status, "Shows what the replica serves and has counted.", ReplicaStatus),
+        *_v2_operations(V2Api(api)),
+    ]
+
+
+def _plain(path: str, endpoint: Any, summary: str, answer: type, *, needs_key: bool = True) -> Operation:
+    errors = (503,) if not needs_key else ()
+    return Operation(path=path, endpoint=endpoint, summary=summary, answer=answer, needs_key=needs_key, errors=errors)
+
+
+def _v2_operations(v2: V2Api) -> list[Operation]:
+    operations = [
+        _plain("/v2", v2.server, "Describes the server (Open Inference Protocol).", ServerMetadata),
+        _plain("/v2/health/live", v2.api.live, "Tells whether the replica works.", Live, needs_key=False),
+        _plain("/v2/health/ready", v2.api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
+    ]
+    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        operations += [
+            Operation(
+                path=model, endpoint=v2.model, summary="Describes the model.", answer=ModelMetadata, errors=(404,)
+            ),
+            Operation(
+                path=f"{model}/ready",
+                endpoint=v2.model_ready,
+                summary="Tells whether the model, or this version of it, can answer.",
+                answer=ModelReady,
+                needs_key=False,
+                errors=(404, 503),
+            ),
+            Operation(
+                path=f"{model}/infer",
+                endpoint=v2.infer,
+                summary="Answers a tensor of texts.",
+                body=(InferRequest,),
+                answer=InferResponse,
+                role=Role.PREDICT,
+                errors=(*REFUSED, *UNAVAILABLE, 404),
+            ),
+        ]
+    return operations

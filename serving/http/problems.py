@@ -1,0 +1,119 @@
+"""Why there is no answer, and how that is said: in our own form, in that of RFC 9457, or in that of the V2 protocol.
+
+    Problem --> {"error": {"code", "message", "request_id"}}
+            --> application/problem+json, where the client accepts it         {"type", "title", "status", "detail", ...}
+            --> {"error": "message"}, on the paths of the Open Inference Protocol
+
+A problem is returned where it is that of one event, and raised as RequestRefused where it is that of the whole request.
+"""
+
+import math
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving.http.request_id import request_id_of
+
+V2_PATH: Final = "/v2"
+PROBLEM_JSON: Final = "application/problem+json"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """The reason why there is no answer. `code` is stable; `message` is for people and names the field."""
+
+    status: HTTPStatus
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+class RequestRefused(Exception):
+    """Ends a request with the problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def accepted(found: T | Problem) -> T:
+    """Returns what was found. Raises RequestRefused where that is a problem."""
+    if isinstance(found, Problem):
+        raise RequestRefused(found)
+    return found
+
+
+class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    code: str
+    message: str
+    request_id: str = ""
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    error: ProblemBody
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem in the form of RFC 9457, section 3, with our code and the id of the request as extensions."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+
+
+class V2ErrorBody(msgspec.Struct, frozen=True):
+    error: str
+
+
+INTERNAL = Problem(
+    status=HTTPStatus.INTERNAL_SERVER_ERROR, code="internal", message="something went wrong; the log has the request id"
+)
+
+
+def write_problem(problem: Problem, request_id: str) -> bytes:
+    return msgspec.json.encode(ErrorBody(ProblemBody(problem.code, problem.message, request_id)))
+
+
+def problem_response(request: Request, problem: Problem) -> Response:
+    """Returns the response that says so, in the form that the path or the client asks for."""
+    media_type = "application/json"
+    if is_v2(request.url.path):
+        body = msgspec.json.encode(V2ErrorBody(f"{problem.code}: {problem.message}"))
+    elif PROBLEM_JSON in request.headers.get("accept", ""):
+        media_type = PROBLEM_JSON
+        body = msgspec.json.encode(_details(problem, request_id_of(request.scope)))
+    else:
+        body = write_problem(problem, request_id_of(request.scope))
+    response = Response(body, status_code=problem.status, media_type=media_type)
+    if problem.retry_after_s is not None:
+        response.headers["retry-after"] = str(math.ceil(problem.retry_after_s))
+    return response
+
+
+def is_v2(path: str) -> bool:
+    """Whether a path is one of the Open Inference Protocol.
+
+    >>> is_v2("/v2/models/lifelong/infer"), is_v2("/v2x")
+    (True, False)
+    """
+    return path == V2_PATH or path.startswith(f"{V2_PATH}/")
+
+
+def _details(problem: Problem, request_id: str) -> ProblemDetails:
+    return ProblemDetails(
+        type=f"urn:lifelong:problem:{problem.code}",
+        title=problem.status.phrase,
+        status=problem.status,
+        detail=problem.message,
+        code=problem.code,
+        request_id=request_id,
+    )

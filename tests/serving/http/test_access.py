@@ -1,0 +1,66 @@
+"""Who may ask what, and under which name it is limited."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.http.access import Access
+from serving.http.keys import KeyFile, Role, create_key
+from serving.http.problems import RequestRefused
+from tests.serving.http.served_api import ServedApi, error_of
+from wire.token_bucket import TokenBuckets
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> dict[str, str]:
+    """The texts of two keys, by their names, and a file of them."""
+    roles = {"shop": [Role.PREDICT], "labeller": [Role.FEEDBACK]}
+    return {name: create_key(tmp_path / "keys.json", name, of, now_ms=5)[1] for name, of in roles.items()}
+
+
+@pytest.fixture
+def access(texts: dict[str, str], tmp_path: Path) -> Access:
+    return Access(keys=KeyFile(tmp_path / "keys.json"), limit=None)
+
+
+def refusal_of(access: Access, headers: dict[str, str], role: Role | None) -> str:
+    with pytest.raises(RequestRefused) as caught:
+        access.client("203.0.113.7", headers, role)
+    return f"{caught.value.problem.status.value} {caught.value.problem.code}"
+
+
+@pytest.mark.parametrize("form", ["x-api-key: {}", "authorization: Bearer {}", "authorization: bearer  {}"])
+def test_a_key_is_a_client_of_its_own(access: Access, texts: dict[str, str], form: str) -> None:
+    name, _, value = form.format(texts["shop"]).partition(": ")
+    assert access.client("203.0.113.7", {name: value}, Role.PREDICT).name == "shop"
+
+
+def test_without_the_right_key_nothing_is_done(access: Access, texts: dict[str, str]) -> None:
+    shop = {"x-api-key": texts["shop"]}
+    assert refusal_of(access, {}, Role.PREDICT) == "401 unauthenticated"
+    assert refusal_of(access, {"x-api-key": "a guess"}, None) == "401 unauthenticated"
+    assert refusal_of(access, shop, Role.FEEDBACK) == "403 forbidden"
+    assert access.client("203.0.113.7", shop, None).name == "shop"
+
+
+def test_where_no_key_is_required_the_network_is_the_client() -> None:
+    client = Access(keys=None, limit=None).client("2001:db8::7", {"x-api-key": "anything"}, Role.PREDICT)
+    assert client.name == "2001:db8::/64"
+    with pytest.raises(RequestRefused):
+        client.require(Role.ADMIN)
+
+
+def test_each_key_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    one, two = (create_key(path, name, [Role.PREDICT], now_ms=5)[1] for name in ("one", "two"))
+    with ServedApi(limit=TokenBuckets(rate=1, burst=2, max_keys=9), keys=KeyFile(path)).running() as served:
+
+        def ask(key: str) -> int:
+            response = served.client.post("/v1/predict", json={"text": "a"}, headers={"x-api-key": key})
+            return int(response.status_code)
+
+        assert [ask(key) for key in (one, one, one, two)] == [200, 200, 429, 200]
+        assert error_of(served.client.post("/v1/predict", json={"text": "a"})) == "401 unauthenticated"
+        assert error_of(served.client.get("/v1/status")) == "401 unauthenticated"
+        assert served.client.get("/v1/health/ready").status_code == 200
+        assert served.pipeline.counts.snapshot()["http_unauthenticated"] == 2

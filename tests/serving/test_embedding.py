@@ -1,0 +1,70 @@
+"""The vectors of texts, as the engine gives them to those who ask for no label."""
+
+import numpy as np
+import pytest
+
+from model.ragged import RaggedBatch
+from serving.batcher import BatchQueue, Item, ItemFailure
+from serving.counts import Counts
+from serving.embedding import EmbeddedText, embed_many
+from serving.engine import Engine
+from serving.terms import Terms
+from tests.serving.callers import Caller, answered, running
+from tests.serving.versions import encoder_of, label_of, live_of, tokenizer
+from wire.records import Answer
+
+TEXT = "where is my card"
+
+
+def asked(caller: Caller, text: str, terms: Terms) -> Item:
+    item = caller.item(text)
+    return Item(event=item.event, token_ids=item.token_ids, done=item.done, terms=terms)
+
+
+def test_a_vector_is_what_the_encoder_makes_of_the_text() -> None:
+    token_ids = tokenizer().encode_many([TEXT])
+    (embedding,) = embed_many(token_ids, live_of([1]))
+    expected_D = encoder_of().encode(RaggedBatch.of(token_ids))[0].numpy()
+    assert np.frombuffer(embedding.z, "<f4") == pytest.approx(expected_D, abs=1e-6)
+    assert (embedding.weights_version, embedding.arm, embedding.precision) == (1, "stable", "int8")
+    assert embedding.num_tokens == len(token_ids[0])
+
+
+def test_a_batch_may_ask_for_answers_for_vectors_and_for_a_version_at_once(
+    engine: Engine, queue: BatchQueue[Item], counts: Counts
+) -> None:
+    caller = Caller()
+    all_terms = (Terms(), Terms(is_embedding=True), Terms(version=4), Terms(), Terms(is_embedding=True, version=4))
+    queue.submit_many([asked(caller, TEXT, terms) for terms in all_terms])
+    with running(engine, queue, live_of([3, 4], share=0.0)):
+        outcomes = caller.wait(5)
+    by_plan, vector, named, again, other_vector = outcomes
+    assert isinstance(vector, EmbeddedText)
+    assert isinstance(other_vector, EmbeddedText)
+    assert (vector.z, vector.arm, other_vector.arm) == (other_vector.z, "stable", "candidate")
+    labels = [answer.label for answer in answered([by_plan, named, again])]
+    assert labels == [label_of(number, TEXT) for number in (3, 4, 3)]
+    assert isinstance(named, Answer)
+    assert (named.weights_version, named.arm) == (4, "candidate")
+    assert (counts.snapshot()["answers"], counts.snapshot()["embeddings"]) == (3, 2)
+
+
+def test_a_version_that_has_gone_meanwhile_is_named(engine: Engine, queue: BatchQueue[Item]) -> None:
+    caller = Caller()
+    queue.submit(asked(caller, TEXT, Terms(version=9)))
+    with running(engine, queue, live_of([3])):
+        (outcome,) = caller.wait(1)
+    assert isinstance(outcome, ItemFailure)
+    assert outcome.reason == "version_gone"
+
+
+def test_a_text_that_has_no_vector_fails_alone(engine: Engine, queue: BatchQueue[Item]) -> None:
+    caller = Caller()
+    poison = caller.item(TEXT, token_ids=[1 << 20])
+    terms = Terms(is_embedding=True)
+    queue.submit(asked(caller, TEXT, terms))
+    queue.submit(Item(event=poison.event, token_ids=poison.token_ids, done=poison.done, terms=terms))
+    with running(engine, queue, live_of([3])):
+        good, bad = caller.wait(2)
+    assert isinstance(good, EmbeddedText)
+    assert isinstance(bad, ItemFailure)
