@@ -5,7 +5,7 @@
     run.py          runs them, seed after seed
     document.py     writes ledger.jsonl and ledger.md
     tasks.py        the tasks of the rows that compare encoders, and a copy of an encoder tuned for one
-    contracts.py    long texts              virtual_time.py   arrivals at the service's queue, answered in virtual time
+    contracts.py, long_texts.py     long texts (E1)     virtual_time.py   arrivals at the queue, in virtual time
     served_model.py     an encoder and a head as a replica runs them
     lone_server.py      an encoder alone in a process (E6)        busy_engine.py    how busy an engine is (E6)
 

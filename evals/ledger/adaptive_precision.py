@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from statistics import mean
+from statistics import mean, median
 
 import torch
 
@@ -49,6 +49,9 @@ RULE_ABOVE = 256
 PERIOD_S = 2.0
 RATES = (0.6, 1.4)
 """Arrivals a second in the halves of a period, as shares of what INT8 can answer."""
+ROUNDS = 3
+"""Times that each policy meets the arrivals, in turns: the processor is not as fast at all times."""
+
 MAX_LOSS = 0.003
 """What a precision may have lost to INT8 and still answer: the bar of the row."""
 
@@ -110,11 +113,13 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     arrivals = _arrivals(texts, version, run)
     policies: dict[str, Policy] = {name: partial(_fixed, name) for name in (*PRECISIONS, FLOAT)}
     policies |= {RULE: by_length, OURS: Adaptive(version)}
-    rates: dict[str, float] = {}
-    answers: dict[str, Answers] = {}
-    for name, policy in policies.items():
-        answers[name] = Answers(strata, model, policy)
-        rates[name] = round(play(arrivals, answers[name]) / arrivals[-1][0], 1)
+    answers = {name: Answers(strata, model, policy) for name, policy in policies.items()}
+    played: dict[str, list[float]] = {name: [] for name in policies}
+    for _ in range(run.size(1, ROUNDS)):
+        for name in policies:
+            played[name].append(play(arrivals, answers[name]) / arrivals[-1][0])
+    rates = {name: round(median(each), 1) for name, each in played.items()}
+    for name in policies:
         run.say(f"{name}: {rates[name]} answers/s in time, batches {dict(answers[name].batches)}")
     fixed = sorted((*PRECISIONS, FLOAT), key=rates.__getitem__, reverse=True)
     peers = tuple(Peer(name, rates[name]) for name in (*fixed, RULE))
@@ -201,8 +206,9 @@ EXPERIMENT = Experiment(
     how=(
         "MiniLM, texts of CLINC150 and, every fiftieth, a document of CUAD of 512 tokens, whose labels are 150 intents "
         "and the types of contract. They arrive at 0.6 and 1.4 times the rate that INT8 can answer, a second each in "
-        "turns, for 12 seconds of processor time; at most 64 wait, and an answer is in time within 150 ms. The "
-        "article's rule takes 16 bits above 512 tokens, and here, where no text is longer, float32 above 256."
+        "turns, for 12 seconds of processor time; at most 64 wait, and an answer counts within 150 ms. Every policy "
+        "meets them three times, in turns, and the median counts. The article's rule takes 16 bits above 512 tokens, "
+        "and here, where no text is longer, float32 above 256."
     ),
     bars=(
         Bar(

@@ -4,6 +4,7 @@
     recalled     toy encoders that begin alike and go on with full, routed or local attention      recall.py
     timed        the kernel, beside torch's fused attention                          span_speed.py
     post hoc     MiniLM as it is, whose heads see some of the keys: texts of 512 tokens from CUAD
+    long texts   what is known of whole contracts, and of their first 512 tokens              long_texts.py
 
 The three toy encoders have the same weights until the texts become longer than what all spans see whole; then each has
 as many further steps of its own. Rejected: three trainings from the start (they would be the same until then).
@@ -16,6 +17,7 @@ import torch
 
 from evals.ledger.contracts import contracts
 from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
+from evals.ledger.long_texts import cuad_gain
 from evals.ledger.recall import FULL, LOCAL, SPARSE, Lesson, RecallNet, recall, train
 from evals.ledger.span_speed import LENGTHS, OURS, TORCH, slope, times_ms
 from evals.results.row import Goal, Peer
@@ -45,6 +47,7 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     yield Figure(bar="attention_flops", value=_share(SPARSE, LENGTH))
     if not run.is_quick:
         yield _post_hoc(run)
+        yield cuad_gain(run)
         yield _recalled(run)
         yield from _timed()
 
@@ -104,8 +107,12 @@ EXPERIMENT = Experiment(
     id="E1",
     title="sparse attention",
     claim="The article promises 72 % fewer FLOPs and O(n log n).",
-    how="Recall (MQAR): 4 layers of width 128 with rotated queries and keys, half a million parameters, texts of 1,024 "
-    "tokens with 32 pairs. Post hoc: MiniLM on the first 512 tokens of contracts of CUAD.",
+    how=(
+        "Recall (MQAR): 4 layers of width 128 with rotated queries and keys, half a million parameters, texts of 1,024 "
+        "tokens with 32 pairs. Post hoc: MiniLM on the first 512 tokens of contracts of CUAD. Long texts: which of 33 "
+        "kinds of clauses each of 357 contracts has, by closed-form heads in five folds, on MiniLM's INT8 vectors of "
+        "its first 512 tokens, and of 8,192 with repeated positions and windows of 64, without training."
+    ),
     bars=(
         Bar(
             name="attention_flops",
@@ -146,9 +153,9 @@ EXPERIMENT = Experiment(
         ),
         Bar(
             name="cuad_gain",
-            unit="points of accuracy on CUAD, 8,192 tokens",
+            unit="points of mean average precision on CUAD's clauses, 8,192 tokens",
             goal=Goal(">=", 3),
-            baseline="the same learner on the first 512 tokens",
+            baseline="the same heads on the first 512 tokens",
         ),
     ),
     measure=measure,

@@ -5,6 +5,7 @@
     share         layers that use the same matrices, with a low-rank addition for each: depth tying
     grouping      keys and values of neighbouring heads become one: grouped-query attention
     embedding     a narrow token embedding and a matrix that widens it
+    positions     learned positions are repeated, for longer texts
     heads         heads are removed for good
     importance    which heads matter, over several tasks: needs labelled texts
     entropy       how many keys heads look at, and the spans that are enough for them: needs texts

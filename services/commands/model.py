@@ -52,7 +52,7 @@ def show(
 def convert(
     context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: ConvertFlags, as_json: JsonOption = False
 ) -> None:
-    """Narrow the embedding, group the heads of keys and values, and give heads spans, as far as options say so."""
+    """Repeat positions, narrow the embedding, group keys and values, give heads spans: as far as options say so."""
     from services.members.change import ConvertOptions
     from services.members.change import convert as run
     from services.members.spans import span_of
@@ -60,6 +60,7 @@ def convert(
     options = ConvertOptions(
         kv_heads=flags.kv_heads,
         embed_dim=flags.embed_dim,
+        positions=flags.positions,
         spans=tuple(map(span_of, flags.span)),
         enough=flags.enough,
         texts=tuple(flags.texts),

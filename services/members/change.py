@@ -4,7 +4,7 @@ Each checks its options, opens the encoder, changes it, and writes the result (`
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from model.convert.entropy import allocate, measure
 from model.convert.grouping import pool_kv_heads
 from model.convert.heads import prune, select
 from model.convert.importance import head_importance
+from model.convert.positions import repeat_positions
 from model.convert.publish import write_published
 from model.convert.share import Start, share, ties_of
 from model.cost import num_bytes
@@ -31,6 +32,7 @@ class ConvertOptions:
 
     kv_heads: int = 0
     embed_dim: int = 0
+    positions: int = 0
     spans: tuple[Span, ...] = ()
     enough: float = 0.95
     """A head gets a span that leaves at least this share of its attention."""
@@ -60,14 +62,22 @@ class PruneOptions:
 
 
 def convert(encoder: str, out: Path, options: ConvertOptions, *, data: Path | None, say: Say) -> Made:
-    """Narrows the embedding, groups keys and values, and gives heads spans. Raises WrongConfig or DataError."""
+    """Repeats positions, narrows the embedding, groups keys and values, and gives heads spans.
+
+    Raises WrongConfig or DataError.
+    """
     require_free(out)
+    if options.positions and options.spans:
+        raise WrongConfig("--positions gives every head a window; leave --span out")
     source = open_source(encoder)
     token_ids: list[list[int]] = []
     if options.texts or options.spans:
         say("reading the texts")
         token_ids = unlabelled(options.texts, data, source.tokenizer)[: options.max_texts]
     strata = source.strata
+    if options.positions:
+        strata = repeat_positions(strata, options.positions)
+        source = replace(source, max_tokens=options.positions)
     if options.spans:
         say(f"measuring the attention of {len(token_ids)} texts")
         strata = allocate(strata, measure(strata, token_ids, options.spans), options.spans, enough=options.enough)

@@ -19,6 +19,9 @@ class ConvertFlags:
 
     kv_heads: Annotated[int, typer.Option("--kv-heads", min=0, help="Heads of keys and values in each layer")] = 0
     embed_dim: Annotated[int, typer.Option("--embed-dim", min=0, help="Width of the token embedding")] = 0
+    positions: Annotated[
+        int, typer.Option("--positions", min=0, help="Tokens of the longest text: learned positions are repeated")
+    ] = 0
     span: Annotated[
         list[str],
         typer.Option("--span", metavar="KIND,NAME=N..", help="As local,window=64,sinks=4 or topk,topk=8"),

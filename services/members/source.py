@@ -38,6 +38,8 @@ class Source:
     strata: Strata
     tokenizer: TextTokenizer
     tokenizer_json: bytes
+    max_tokens: int
+    """Tokens of the longest text that what is made of it is to read."""
     history: tuple[Mapping[str, Any], ...]
 
 
@@ -72,6 +74,7 @@ def open_source(encoder: str) -> Source:
         strata=strata.requires_grad_(False),
         tokenizer=tokenizer,
         tokenizer_json=(folder / TOKENIZER).read_bytes(),
+        max_tokens=tokenizer.max_tokens,
         history=member.history if member else ({"step": "published", "encoder": encoder},),
     )
 
@@ -89,7 +92,7 @@ def write(source: Source, strata: Strata, out: Path, step: str, options: Mapping
     """
     member = Member(
         config=strata.config,
-        max_tokens=min(source.tokenizer.max_tokens, strata.config.max_sequence),
+        max_tokens=min(source.max_tokens, strata.config.max_sequence),
         history=(*source.history, step_of(step, options)),
     )
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,18 @@ def test_convert_narrows_groups_and_gives_spans(tmp_path: Path) -> None:
     assert steps_of(tmp_path / "out") == ["convert"]
 
 
+def test_convert_repeats_positions_for_long_texts(tmp_path: Path) -> None:
+    source = write_small(tmp_path / "source")
+    made = convert(source, tmp_path / "out", ConvertOptions(positions=200), data=None, say=silent)
+    assert made.cosine == pytest.approx(1)
+    strata, tokenizer = load_encoder(made.path)
+    assert strata.config.max_sequence == tokenizer.max_tokens == 200
+    assert len(tokenizer.encode_many(["play the song " * 100])[0]) == 200
+    with pytest.raises(WrongConfig, match="leave --span out"):
+        spans = (Span(kind="local", window=2),)
+        convert(source, tmp_path / "no", ConvertOptions(positions=200, spans=spans), data=None, say=silent)
+
+
 def test_share_then_prune_then_export_is_a_plain_encoder_again(tmp_path: Path) -> None:
     source = write_small(tmp_path / "source")
     shared = tie(source, tmp_path / "shared", ShareOptions(attention="aabb", ffn="abab", rank=128), say=silent)
