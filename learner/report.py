@@ -65,6 +65,7 @@ class Reporter:
                 learn_ms_per_label=learner.pace.ms,
                 drifts=tuple(learner.drift.recent),
                 durable_version=publisher.durability.version,
+                confusions=learner.prequential.confusions(),
             )
         )
 

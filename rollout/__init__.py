@@ -8,7 +8,9 @@ for by the `publication_rule`, and collects old versions; `retention` says which
 thread, and `decider` turns what it reads into decisions: `label_join` finds the verdicts that a label is about, in its
 receipt or in the answer that was `waiting` for it, `judged_events` know which label an event has, `influence` bounds
 how many labels of a source count, `tallies` add them up for each pair of versions (`tallies_state` is what is kept of
-them), each a `comparison` in which no source decides alone, and `exposure` counts the answers of the arms.
+them), each a `comparison` in which no source decides alone, and `exposure` counts the answers of the arms. Beside it,
+`label_to_live` and `swap_skew` measure how soon labels and plans reach the answers, and `arm_accuracy` how many of an
+arm's answers are right.
 `due_step` asks one question after another which step of the plan follows: `paired_rule` decides by labelled events that
 both versions named (`paired_evidence`), with the tests of `statistics`; `unpaired_rule` decides where newer versions
 have another encoder, by an `arm_count`. `plans` are the pure steps from one plan to the next, `operator_steps` those of

@@ -210,6 +210,7 @@ class Controller:
         return not is_held and plan.reference > 0 and version > plan.stable and version not in plan.versions
 
     def _report(self, state: RolloutState, judge_alarms: Alarms) -> None:
+        label_to_live_counts, label_to_live_sum_ms = state.label_to_live
         self._store.reports.write_controller(
             ControllerReport(
                 controller=self._holder,
@@ -217,6 +218,10 @@ class Controller:
                 evidence=state.evidence,
                 waits_for=state.waits_for,
                 label_rates=state.label_rates,
+                arm_accuracies=state.arm_accuracies,
+                label_to_live_counts=label_to_live_counts,
+                label_to_live_sum_ms=label_to_live_sum_ms,
+                swap_skews_ms=state.swap_skews_ms,
                 counts={**state.counts, **self._alarms.counts, **judge_alarms.counts},
                 alarms=(*self._alarms.now(), *judge_alarms.now()),
             )

@@ -17,20 +17,23 @@ from itertools import chain
 import structlog
 
 from rollout.alarms import Alarms
+from rollout.arm_accuracy import ArmAccuracies
 from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.due_step import DecisionInputs, Step, due_step, objection
 from rollout.influence import limits
 from rollout.judged_events import MAX_EVENTS, JudgedEvent, JudgedEvents
 from rollout.label_join import LabelJoin
+from rollout.label_to_live import LabelToLive
 from rollout.paired_rule import OPERATIONAL_THRESHOLD
 from rollout.plans import PlanChange
 from rollout.statistics.sample_ratio import log_e_mismatch
+from rollout.swap_skew import SwapSkews
 from rollout.tallies import Tallies
 from rollout.tallies_state import Frame, TalliesState
 from wire.config import TrustConfig
 from wire.errors import BadSignature, UnknownFormat
-from wire.records import Answer, Feedback, LabelRate, ReplicaReport, RolloutPlan, VersionHealth
+from wire.records import Answer, ArmAccuracy, Feedback, LabelRate, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
 
 log = structlog.get_logger("rollout")
@@ -41,6 +44,7 @@ class RolloutState:
     """The judge's state so far; `evidence` is in words, `waits_for` says what a decision waits for ("" for nothing).
 
     `objection` says why no version may become stable at its publication ("" where nothing stands against it).
+    `label_to_live` are the totals of LabelToLive.
     """
 
     evidence: str = ""
@@ -48,6 +52,9 @@ class RolloutState:
     objection: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     label_rates: tuple[LabelRate, ...] = ()
+    label_to_live: tuple[tuple[int, ...], float] = ((), 0.0)
+    swap_skews_ms: tuple[float, ...] = ()
+    arm_accuracies: tuple[ArmAccuracy, ...] = ()
 
 
 class Decider:
@@ -81,6 +88,9 @@ class Decider:
         self._plan: RolloutPlan | None = None
         self._health: Mapping[int, VersionHealth] = {}
         self._waits_for = ""
+        self.label_to_live = LabelToLive(lambda version: store.versions.manifest(version).trained_through)
+        self._arm_accuracies = ArmAccuracies()
+        self._skews = SwapSkews()
 
     def restore(self) -> dict[str, int]:
         """Goes on from the tallies that are in the store; returns the offsets from which to read ({}: the ends).
@@ -116,7 +126,9 @@ class Decider:
 
     def follow_health(self) -> None:
         """Reads what the replicas report of their versions. A replica that starts again begins to count anew."""
-        self._health = health_of(self._store.reports.replicas())
+        reports = self._store.reports.replicas()
+        self._health = health_of(reports)
+        self._skews.add(reports)
 
     def save(self, offsets: Mapping[str, int]) -> None:
         """Writes the tallies, the offsets below which every record is in them, and the events that were judged."""
@@ -138,6 +150,7 @@ class Decider:
         if label is None:
             return False
         self._tallies.add_label(label, self._now_ms())
+        self._arm_accuracies.add(label)
         return True
 
     def decide(self) -> bool:
@@ -173,7 +186,14 @@ class Decider:
     def state(self) -> RolloutState:
         tallies = self._tallies
         return RolloutState(
-            str(tallies), self._waits_for, objection(tallies), dict(self._join.counts), tallies.exposure.label_rates()
+            evidence=str(tallies),
+            waits_for=self._waits_for,
+            objection=objection(tallies),
+            counts=dict(self._join.counts),
+            label_rates=tallies.exposure.label_rates(),
+            label_to_live=self.label_to_live.totals(),
+            swap_skews_ms=self._skews.recent(),
+            arm_accuracies=self._arm_accuracies.report(),
         )
 
     def _compare_label_rates(self, plan: RolloutPlan) -> None:

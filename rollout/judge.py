@@ -14,7 +14,7 @@ from contextlib import closing
 import structlog
 
 from rollout.decider import Decider, RolloutState
-from wire.bus import Bus, Followed
+from wire.bus import Bus, Followed, Received, partition_name
 from wire.errors import LogTruncated
 from wire.records import Answer, Feedback
 from wire.threads import BackgroundThread, lower_priority
@@ -116,11 +116,21 @@ class Judge:
             log.warning("refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
         any_judged = False
         for received in followed.received:
+            self._follow_labels(received)
             is_judged = self._decider.add(received.record)
             any_judged = any_judged or is_judged
         if followed.received:
             self.state = self._decider.state()
         return any_judged
+
+    def _follow_labels(self, received: Received[Answer] | Received[Feedback]) -> None:
+        """Notes which labels are live by now."""
+        live = self._decider.label_to_live
+        position = received.position
+        if isinstance(received.record, Answer):
+            live.add_answer(received.record)
+        else:
+            live.add_label(received.record, partition_name(position), position.offset)
 
     def _decide(self) -> None:
         """Carries out what the labels say, and notices a plan that an operator has changed."""

@@ -188,6 +188,7 @@ class Replica:
             promises=self._promises(status),
             latency_counts=latency_counts,
             latency_sum_ms=latency_sum_ms,
+            swapped_ms=live.since_ms if (live := self._engine.live) else 0,
         )
 
     def _promises(self, status: ReplicaStatus) -> tuple[Promise, ...]:

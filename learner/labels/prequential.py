@@ -3,14 +3,18 @@
 Rejected: scoring the current weights instead of the served answer. What was served is what counts.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final
 
 from learner.labels.sample import Sample
+from wire.records import Confusion
 
 RECENT: Final = 1_000
 """Number of samples in the moving average."""
+
+MAX_CONFUSIONS: Final = 20
+"""The most frequent mistakes that are told."""
 
 
 class Prequential:
@@ -20,6 +24,7 @@ class Prequential:
         self.num_scored = num_scored
         self.num_correct = num_correct
         self.recent = deque(recent, maxlen=RECENT)
+        self._named: deque[tuple[str, str]] = deque(maxlen=RECENT)  # label, and what was answered
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Scores the answers of `samples`. An answer without a label, from weights that knew no class, is wrong."""
@@ -29,6 +34,7 @@ class Prequential:
             self.num_scored += 1
             self.num_correct += sample.is_correct
             self.recent.append(sample.is_correct)
+            self._named.append((sample.label, sample.predicted_label or ""))
 
     @property
     def accuracy(self) -> float:
@@ -39,3 +45,11 @@ class Prequential:
     def recent_accuracy(self) -> float:
         """The share of the last RECENT answers that were right, in [0, 1]; 0 before the first."""
         return sum(self.recent) / max(len(self.recent), 1)
+
+    def confusions(self) -> tuple[Confusion, ...]:
+        """Returns the most frequent mistakes among the recent answers; a checkpoint does not keep them."""
+        mistakes = Counter(named for named in self._named if named[0] != named[1])
+        return tuple(
+            Confusion(label=label, answered=answered, answers=num)
+            for (label, answered), num in mistakes.most_common(MAX_CONFUSIONS)
+        )

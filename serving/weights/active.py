@@ -67,8 +67,8 @@ class Version:
 class ActiveVersions:
     """`versions` has every version that an arm of `plan` names, and those that the plan needs besides and that are
     loaded: they answer nothing, but an answer's receipt has their verdicts, too. `number` grows by one with every swap.
-    `health` counts how they do. `paired_share` of the events go through the encoders of all arms. A lean batch is
-    answered with what its own arms need, and nothing for others.
+    `health` counts how they do, and they answer since `since_ms`. `paired_share` of the events go through the encoders
+    of all arms. A lean batch is answered with what its own arms need, and nothing for others.
     """
 
     number: int
@@ -77,6 +77,7 @@ class ActiveVersions:
     health: Health = field(default_factory=Health)
     paired_share: float = 1.0
     is_lean: bool = False
+    since_ms: int = 0
 
     @property
     def stand_in(self) -> int:

@@ -26,6 +26,7 @@ from serving.weights.active import ActiveVersions, is_older, servable
 from serving.weights.health import Health
 from serving.weights.loader import Loader, refusing
 from serving.weights.refusals import PLAN, Refusals
+from wire.clock import now_ms
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store, Watch
@@ -238,7 +239,7 @@ class Swap:
         if live is not None and served == live.plan and versions.keys() == live.versions.keys():
             return
         number = live.number + 1 if live else 1
-        active = ActiveVersions(number=number, plan=served, versions=versions, health=self._health)
+        active = ActiveVersions(number=number, plan=served, versions=versions, health=self._health, since_ms=now_ms())
         encoders = {number: versions[number].model.encoder for number in served.versions}
         self._health.follow(encoders, active.stand_in or served.stable)
         self._engine.activate(active)

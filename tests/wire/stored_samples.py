@@ -2,8 +2,10 @@
 
 from tests.wire.records.test_plans import PLAN
 from wire.records import (
+    ArmAccuracy,
     CohortEvaluation,
     ConceptChange,
+    Confusion,
     ControllerReport,
     Decision,
     Drift,
@@ -187,6 +189,7 @@ SAMPLES: dict[str, Record] = {
         promises=(Promise(name="p99_ms", limit=150.0, is_ceiling=True, value=12.5),),
         latency_counts=(0, 0, 0, 80, 20, 0, 0, 0, 0, 0, 0, 0, 0),
         latency_sum_ms=1_250.0,
+        swapped_ms=1_699_999_999_000,
     ),
     "learner_report.v1": LearnerReport(
         learner="l1",
@@ -210,6 +213,7 @@ SAMPLES: dict[str, Record] = {
         drifts=(Drift(signal="error", at_label=40, before=0.125, after=0.5),),
         alarms=("'refund' is said to be 'delivery'",),
         durable_version=11,
+        confusions=(Confusion(label="refund", answered="delivery", answers=3),),
     ),
     "controller_report.v1": ControllerReport(
         controller="c1",
@@ -222,5 +226,9 @@ SAMPLES: dict[str, Record] = {
             LabelRate(arm="stable", answers=940, labels=230),
             LabelRate(arm="candidate", answers=60, labels=20),
         ),
+        label_to_live_counts=(0, 0, 0, 12, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+        label_to_live_sum_ms=7_500.0,
+        swap_skews_ms=(12.0, 20.0),
+        arm_accuracies=(ArmAccuracy(arm="stable", labels=230, right=200, low=0.75, high=0.9375),),
     ),
 }

@@ -63,6 +63,11 @@ LEARNER: Final = (
 ROLLOUT: Final = (
     Metric("lifelong_arm_answers", "gauge", "Answers that an arm gave at its present share", ("arm",)),
     Metric("lifelong_arm_labels", "gauge", "Labels that counted for these answers", ("arm",)),
+    Metric("lifelong_arm_accuracy", "gauge", "Share of the arm's last labels that it had answered", ("arm",)),
+    Metric("lifelong_arm_accuracy_low", "gauge", "Lower bound of the arm's accuracy (confidence sequence)", ("arm",)),
+    Metric("lifelong_arm_accuracy_high", "gauge", "Upper bound of the arm's accuracy", ("arm",)),
+    Metric("lifelong_label_to_live_seconds", "histogram", "Time from a label to the stable answer that has learnt it"),
+    Metric("lifelong_swap_skew_seconds", "gauge", "Longest of the last times between first and last replica to swap"),
     Metric("lifelong_rollout_failures_total", "counter", "Steps that failed, and were tried again", ("step",)),
     Metric("lifelong_rollout_alarms", "gauge", "Alarms of the rollout that are on"),
 )

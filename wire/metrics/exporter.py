@@ -12,7 +12,7 @@ exporter in a process, as there is one of Prometheus's registries: passing it on
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,12 +24,13 @@ from prometheus_client.registry import Collector
 from wire.config import MetricsConfig
 from wire.metrics.catalogue import METRICS, Metric
 from wire.metrics.samples import AnyReport, MetricValue, samples_of
-from wire.records import LATENCY_BOUNDS_MS, ReplicaReport
+from wire.records import LABEL_TO_LIVE_BOUNDS_MS, LATENCY_BOUNDS_MS, ControllerReport, ReplicaReport
 
 MAX_PORTS = 64
 """How many ports are tried, from `metrics.port` on."""
 
 LATENCY = "lifelong_latency_seconds"
+LABEL_TO_LIVE = "lifelong_label_to_live_seconds"
 
 log = structlog.get_logger("metrics")
 
@@ -47,7 +48,7 @@ class _Exporter(Collector):
         self._report = report
 
     def samples(self) -> dict[Metric, list[MetricValue]]:
-        """Returns what the report says, by metric; without the histogram."""
+        """Returns what the report says, by metric; without the histograms."""
         return _by_metric(self._report)
 
     def collect(self) -> Iterator[Family]:
@@ -59,7 +60,10 @@ class _Exporter(Collector):
                 family.add_metric(sample.labels, sample.value)
             yield family
         if isinstance(report, ReplicaReport) and report.latency_counts:
-            yield _histogram(report)
+            yield _histogram(LATENCY, LATENCY_BOUNDS_MS, report.latency_counts, report.latency_sum_ms)
+        if isinstance(report, ControllerReport) and report.label_to_live_counts:
+            counts, sum_ms = report.label_to_live_counts, report.label_to_live_sum_ms
+            yield _histogram(LABEL_TO_LIVE, LABEL_TO_LIVE_BOUNDS_MS, counts, sum_ms)
 
 
 def _by_metric(report: AnyReport | None) -> dict[Metric, list[MetricValue]]:
@@ -74,17 +78,15 @@ def _family(metric: Metric) -> Any:
     return kind(metric.name, metric.help, labels=metric.labels)
 
 
-def _histogram(report: ReplicaReport) -> HistogramMetricFamily:
-    """Returns the latencies, as Prometheus counts them: each bucket has what is in those below it, too."""
+def _histogram(name: str, bounds_ms: Sequence[int], counts: Sequence[int], sum_ms: float) -> HistogramMetricFamily:
+    """Returns times in classes, as Prometheus counts them: each bucket has what is in those below it, too."""
     total = 0
     buckets: list[tuple[str, float]] = []
-    bounds = [*(f"{1e-3 * bound_ms:g}" for bound_ms in LATENCY_BOUNDS_MS), "+Inf"]
-    for bound, count in zip(bounds, report.latency_counts, strict=True):
+    bounds = [*(f"{1e-3 * bound_ms:g}" for bound_ms in bounds_ms), "+Inf"]
+    for bound, count in zip(bounds, counts, strict=True):
         total += count
         buckets.append((bound, total))
-    return HistogramMetricFamily(
-        LATENCY, METRICS[LATENCY].help, buckets=buckets, sum_value=1e-3 * report.latency_sum_ms
-    )
+    return HistogramMetricFamily(name, METRICS[name].help, buckets=buckets, sum_value=1e-3 * sum_ms)
 
 
 _exporter = _Exporter()
@@ -96,7 +98,7 @@ def take(report: AnyReport) -> None:
 
 
 def latest() -> dict[Metric, list[MetricValue]]:
-    """Returns what is told now, by metric; without the histogram."""
+    """Returns what is told now, by metric; without the histograms."""
     return _exporter.samples()
 
 

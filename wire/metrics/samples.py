@@ -27,7 +27,7 @@ class MetricValue(NamedTuple):
 
 
 def samples_of(report: AnyReport) -> Iterator[MetricValue]:
-    """Yields what a report says. The histogram of a replica's latencies is left to the exporter."""
+    """Yields what a report says. Histograms are left to the exporter."""
     yield MetricValue("lifelong_report_time_seconds", 1e-3 * report.time_ms)
     match report:
         case ReplicaReport():
@@ -96,6 +96,12 @@ def _of_controller(report: ControllerReport) -> Iterator[MetricValue]:
     for rate in report.label_rates:
         yield MetricValue("lifelong_arm_answers", rate.answers, (rate.arm,))
         yield MetricValue("lifelong_arm_labels", rate.labels, (rate.arm,))
+    for each in report.arm_accuracies:
+        yield MetricValue("lifelong_arm_accuracy", each.right / each.labels, (each.arm,))
+        yield MetricValue("lifelong_arm_accuracy_low", each.low, (each.arm,))
+        yield MetricValue("lifelong_arm_accuracy_high", each.high, (each.arm,))
+    if report.swap_skews_ms:
+        yield MetricValue("lifelong_swap_skew_seconds", 1e-3 * max(report.swap_skews_ms))
     yield from _prefixed("lifelong_rollout_failures_total", report.counts, "failed_")
     yield MetricValue("lifelong_rollout_alarms", len(report.alarms))
 

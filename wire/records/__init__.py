@@ -35,8 +35,11 @@ from wire.records.plans import (
 )
 from wire.records.record import ArmName, Record, key_name
 from wire.records.reports import (
+    LABEL_TO_LIVE_BOUNDS_MS,
     LATENCY_BOUNDS_MS,
     TOLERATED_SLOWDOWN,
+    ArmAccuracy,
+    Confusion,
     ControllerReport,
     Drift,
     LabelRate,
@@ -81,6 +84,7 @@ from wire.records.weights import (
 __all__ = [
     "ADDITIVE",
     "CANDIDATE",
+    "LABEL_TO_LIVE_BOUNDS_MS",
     "LATENCY_BOUNDS_MS",
     "MAX_EVENT_BYTES",
     "MAX_NEW_CLASSES",
@@ -97,9 +101,11 @@ __all__ = [
     "Action",
     "Answer",
     "Arm",
+    "ArmAccuracy",
     "ArmName",
     "CohortEvaluation",
     "ConceptChange",
+    "Confusion",
     "ControllerReport",
     "DeadLetter",
     "Decision",

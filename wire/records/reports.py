@@ -17,6 +17,9 @@ TOLERATED_SLOWDOWN: Final = 1.25
 LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 """Upper ends of the classes in which a replica counts latencies; there is one more, for what took longer."""
 
+LABEL_TO_LIVE_BOUNDS_MS: Final = (100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000, 30_000, 60_000)
+"""Upper ends of the classes in which the times from label to live are counted, as well."""
+
 
 class VersionHealth(Record, frozen=True, kw_only=True):
     """How a version does on one replica, since it answers there.
@@ -64,7 +67,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     this replica cannot load that (0: it serves the stable version). `health` has the versions that answer. `profile`
     is that of its settings ("": none), and `promises` are what it is held to. `latency_counts` counts answers by the
     time from the queue to the answer, in the classes of LATENCY_BOUNDS_MS and beyond; `latency_sum_ms` is the sum of
-    these times.
+    these times. Since `swapped_ms` the replica follows the plan of `revision` (0: unknown).
     """
 
     replica: str
@@ -85,6 +88,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     promises: tuple[Promise, ...] = ()
     latency_counts: tuple[int, ...] = ()
     latency_sum_ms: float = 0.0
+    swapped_ms: int = 0
 
 
 class Drift(Record, frozen=True, kw_only=True):
@@ -103,6 +107,14 @@ class Drift(Record, frozen=True, kw_only=True):
         return f"{self.signal} {self.before:.2f} -> {self.after:.2f} at label {self.at_label}"
 
 
+class Confusion(Record, frozen=True, kw_only=True):
+    """How many of the recent answers said `answered` ("" for no class) where the label was `label`, another one."""
+
+    label: str
+    answered: str
+    answers: int
+
+
 class LearnerReport(Record, frozen=True, kw_only=True):
     """The state of the learner. It expires in Redis a few seconds after the learner has ended.
 
@@ -118,6 +130,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     `drifts` are the last few. `alarms` name the labels that are held as flips now, the label windows that are too
     small, classes without a row, and a slow strategy that was set aside. `durable_version` is the newest version that
     is known to be on the store's disk, where a power cut does not take it (0: none that this learner published).
+    `confusions` are the most frequent mistakes among the answers of `recent_accuracy` since the learner started.
     """
 
     learner: str
@@ -142,6 +155,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     drifts: tuple[Drift, ...] = ()
     alarms: tuple[str, ...] = ()
     durable_version: int = 0
+    confusions: tuple[Confusion, ...] = ()
 
     @property
     def num_drifts(self) -> int:
@@ -157,12 +171,29 @@ class LabelRate(Record, frozen=True, kw_only=True):
     labels: int
 
 
+class ArmAccuracy(Record, frozen=True, kw_only=True):
+    """How many of the last `labels` labels of answers of an arm, whatever its versions, said what it had answered.
+
+    `low` and `high` are a confidence sequence of the arm's accuracy.
+    """
+
+    arm: ArmName
+    labels: int
+    right: int
+    low: float
+    high: float
+
+
 class ControllerReport(Record, frozen=True, kw_only=True):
     """The state of the rollout. It expires in Redis a few seconds after the controller that leads has ended.
 
     `evidence` is what the labels say about the candidate, and `waits_for` what its decision waits for, in words.
     `counts` holds the outcomes of answers and labels by name, and failures by the step that failed (`failed_*`).
     `alarms` are the current failures; an alarm ends when its step succeeds. `label_rates` has the arms that answered.
+    `label_to_live_counts` counts labels by the time from the label to the first answer of the stable arm that had
+    learnt it, in the classes of LABEL_TO_LIVE_BOUNDS_MS and beyond; `label_to_live_sum_ms` is the sum of these times.
+    `swap_skews_ms` are the times between the first and the last replica that took a plan, of the last few plans.
+    `arm_accuracies` has the arms that got labels.
     """
 
     controller: str
@@ -172,3 +203,7 @@ class ControllerReport(Record, frozen=True, kw_only=True):
     alarms: tuple[str, ...] = ()
     waits_for: str = ""
     label_rates: tuple[LabelRate, ...] = ()
+    label_to_live_counts: tuple[int, ...] = ()
+    label_to_live_sum_ms: float = 0.0
+    swap_skews_ms: tuple[float, ...] = ()
+    arm_accuracies: tuple[ArmAccuracy, ...] = ()

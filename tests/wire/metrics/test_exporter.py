@@ -11,7 +11,7 @@ from tests.wire.stored_samples import SAMPLES
 from wire import metrics
 from wire.config import MetricsConfig
 from wire.metrics.catalogue import METRICS
-from wire.records import ReplicaReport
+from wire.records import ControllerReport, ReplicaReport
 
 
 def free_port() -> int:
@@ -45,6 +45,17 @@ def test_the_last_report_is_told_with_its_histogram() -> None:
     ours = {name for name, *_ in found if name.startswith("lifelong_") and "latency" not in name}
     assert ours <= METRICS.keys()
     assert "process_resident_memory_bytes" in {name for name, *_ in found}
+
+
+def test_the_controller_tells_the_times_from_label_to_live() -> None:
+    report = SAMPLES["controller_report.v1"]
+    assert isinstance(report, ControllerReport)
+    metrics.take(report)
+    with metrics.served(MetricsConfig(port=free_port())) as port:
+        found = scraped(port)
+    assert found["lifelong_label_to_live_seconds_bucket", "0.5"] == 12
+    assert found["lifelong_label_to_live_seconds_count",] == 15
+    assert found["lifelong_label_to_live_seconds_sum",] == 7.5
 
 
 def test_processes_of_one_machine_take_one_port_after_the_other() -> None:

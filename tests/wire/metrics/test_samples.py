@@ -1,9 +1,9 @@
 """What becomes of each report: its counts under fixed names, with bounded labels."""
 
 from wire.metrics.catalogue import EVERY, LEARNER, METRICS, REPLICA, ROLLOUT
-from wire.metrics.exporter import LATENCY
+from wire.metrics.exporter import LABEL_TO_LIVE, LATENCY
 from wire.metrics.samples import AnyReport, MetricValue, samples_of
-from wire.records import ControllerReport, Evaluation, LabelRate, LearnerReport, Promise, ReplicaReport
+from wire.records import ArmAccuracy, ControllerReport, Evaluation, LabelRate, LearnerReport, Promise, ReplicaReport
 
 REPLICA_REPORT = ReplicaReport(
     replica="r1",
@@ -40,7 +40,9 @@ CONTROLLER_REPORT = ControllerReport(
     time_ms=2_000,
     counts={"failed_follow": 2},
     alarms=("a", "b"),
+    swap_skews_ms=(250.0, 20.0),
     label_rates=(LabelRate(arm="stable", answers=10, labels=4),),
+    arm_accuracies=(ArmAccuracy(arm="stable", labels=40, right=30, low=0.25, high=0.875),),
 )
 
 
@@ -78,6 +80,9 @@ def test_a_controller_s_report() -> None:
     found = values(CONTROLLER_REPORT)
     assert found["arm_answers", "stable"] == 10
     assert found["arm_labels", "stable"] == 4
+    assert found["arm_accuracy", "stable"] == 0.75
+    assert found["arm_accuracy_low", "stable"] == 0.25
+    assert found["swap_skew_seconds",] == 0.25
     assert found["rollout_failures_total", "follow"] == 2
     assert found["rollout_alarms",] == 2
 
@@ -86,5 +91,6 @@ def test_every_metric_comes_from_a_report_with_its_own_labels() -> None:
     reports: tuple[AnyReport, ...] = (REPLICA_REPORT, LEARNER_REPORT, CONTROLLER_REPORT)
     for report, metrics in zip(reports, (REPLICA, LEARNER, ROLLOUT), strict=True):
         found: list[MetricValue] = [*samples_of(report)]
-        assert {sample.name for sample in found} == {metric.name for metric in (*EVERY, *metrics)} - {LATENCY}
+        plain = {metric.name for metric in (*EVERY, *metrics)} - {LATENCY, LABEL_TO_LIVE}
+        assert {sample.name for sample in found} == plain
         assert all(len(sample.labels) == len(METRICS[sample.name].labels) for sample in found)

@@ -15,7 +15,15 @@ from wire.records import (
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-BEFORE_LATENCY: dict[str, Any] = {"latency_counts": (), "latency_sum_ms": 0.0}
+BEFORE_SWAP_TIMES: dict[str, Any] = {"swapped_ms": 0}
+BEFORE_LATENCY: dict[str, Any] = {"latency_counts": (), "latency_sum_ms": 0.0, **BEFORE_SWAP_TIMES}
+BEFORE_CONFUSIONS: dict[str, Any] = {"confusions": ()}
+BEFORE_LABEL_TO_LIVE: dict[str, Any] = {
+    "label_to_live_counts": (),
+    "label_to_live_sum_ms": 0.0,
+    "swap_skews_ms": (),
+    "arm_accuracies": (),
+}
 BEFORE_PROMISES: dict[str, Any] = {"profile": "", "promises": (), **BEFORE_LATENCY}
 
 
@@ -28,7 +36,23 @@ def test_the_controllers_report_from_before_the_rates_of_labels_is_read() -> Non
     old = msgspec.json.decode(
         (GOLDEN / "controller_report.v1.before_label_rates.json").read_bytes(), type=ControllerReport
     )
-    assert old == msgspec.structs.replace(SAMPLES["controller_report.v1"], label_rates=())
+    assert old == msgspec.structs.replace(SAMPLES["controller_report.v1"], label_rates=(), **BEFORE_LABEL_TO_LIVE)
+
+
+def test_the_controllers_report_from_before_label_to_live_is_read() -> None:
+    path = GOLDEN / "controller_report.v1.before_label_to_live.json"
+    old = msgspec.json.decode(path.read_bytes(), type=ControllerReport)
+    assert old == msgspec.structs.replace(SAMPLES["controller_report.v1"], **BEFORE_LABEL_TO_LIVE)
+
+
+def test_the_report_from_before_the_times_of_swaps_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_swap_times.json").read_bytes(), type=ReplicaReport)
+    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], **BEFORE_SWAP_TIMES)
+
+
+def test_the_report_from_before_confusions_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_confusions.json").read_bytes(), type=LearnerReport)
+    assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], **BEFORE_CONFUSIONS)
 
 
 def test_the_report_from_before_stand_ins_is_read() -> None:
@@ -40,7 +64,7 @@ def test_the_report_from_before_stand_ins_is_read() -> None:
 
 def test_the_report_from_before_the_durable_version_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_durable.json").read_bytes(), type=LearnerReport)
-    assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], durable_version=0)
+    assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], durable_version=0, **BEFORE_CONFUSIONS)
 
 
 def test_the_report_from_before_promises_is_read() -> None:
