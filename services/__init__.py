@@ -9,10 +9,12 @@ settings            one model of all settings, from a file, the environment and 
 stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
 asyncapi   the document of the topics
 running, keys       where a running stack can be reached, and its signing key
+page/               the page that `up` and `demo` serve, and `lifelong top`
 demo/, bench/, tune/, encoders/, members/   what `lifelong demo`, `bench`, `tune`, `encoder` and `model` do
 cores   how many cores there are, within the limits of a container
 progress   what a command is doing, on a terminal and in a log
 doctor (server_checks), quarantine, history (import)   what the commands of the same names do
+dead_letters, admin_log (audit)   what `lifelong deadletters` and `audit` do, and the page
 rebuild, versions_at   what `lifelong versions rebuild` and `versions at` do
 resident_bytes, versions   for measurements
 

@@ -11,7 +11,17 @@ from typing import Any, Final
 import msgspec
 
 from wire.envelope import ATTRIBUTES, COMMON_HEADERS, HEADER_FIELDS, READ_HEADERS, SPEC_VERSION
-from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord, topic_name
+from wire.records import (
+    TOPIC_RECORDS,
+    AdminAction,
+    Answer,
+    DeadLetter,
+    Event,
+    Feedback,
+    Quarantined,
+    TopicRecord,
+    topic_name,
+)
 
 REF: Final = "#/components/schemas/{name}"
 
@@ -21,6 +31,7 @@ PURPOSES: Final = {
     Feedback: ("receive", "The label of an event, from any labeller."),
     DeadLetter: ("send", "A message that was refused, unchanged, with the reason."),
     Quarantined: ("send", "A label that was not believed, until an operator releases it."),
+    AdminAction: ("send", "What an operator changed by the page, each with the code of the record before."),
 }
 """What the service does with the records of each topic, and what they are for."""
 

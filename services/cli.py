@@ -35,8 +35,10 @@ def program() -> "typer.Typer":
 
     from services.commands import (
         ask,
+        audit,
         bench,
         config,
+        deadletters,
         doctor,
         encoder,
         forget,
@@ -48,6 +50,7 @@ def program() -> "typer.Typer":
         rollout,
         run,
         status,
+        top,
         topics,
         tune,
         version,
@@ -64,20 +67,13 @@ def program() -> "typer.Typer":
     )
     app.callback()(version.options)
     running = (run.up, run.demo, run.serve, run.learn)
-    using = (ask.predict, ask.feedback, forget.forget, status.status)
+    using = (ask.predict, ask.feedback, forget.forget, status.status, top.top, audit.audit)
     measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)
     for command in (*running, *using, *measuring):
         app.command()(command)
     app.command("import")(ask.import_)
-    app.add_typer(versions.app, name="versions")
-    app.add_typer(topics.app, name="topics")
-    app.add_typer(encoder.app, name="encoder")
-    app.add_typer(model.app, name="model")
-    app.add_typer(rollout.app, name="rollout")
-    app.add_typer(quarantine.app, name="quarantine")
-    app.add_typer(keys.app, name="keys")
-    app.add_typer(config.app, name="config")
-    app.add_typer(bench.app, name="bench")
+    for group in (versions, topics, encoder, model, rollout, quarantine, deadletters, keys, config, bench):
+        app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
     return app
 
 

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from learner.config import LearnerConfig, Seed
 from rollout.config import RolloutConfig
+from services.page.config import PageConfig
 from services.secret_files import resolved
 from services.settings_docs import mistake, schemas, tables
 from serving.config import ReplicaSettings
@@ -67,6 +68,7 @@ class Settings(ReplicaSettings, BaseSettings):
 
     learner: LearnerConfig = LearnerConfig()
     rollout: RolloutConfig = RolloutConfig()
+    page: PageConfig = PageConfig()
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import pytest
 
 REQUIRE = "LIFELONG_REQUIRE"
 
-Need: TypeAlias = Literal["kafka", "tansu", "redis", "toxiproxy", "compiler", "clinc150", "namespaces"]
+Need: TypeAlias = Literal["kafka", "tansu", "redis", "toxiproxy", "compiler", "clinc150", "namespaces", "chromium"]
 
 
 def missing(need: Need, why: str) -> NoReturn:

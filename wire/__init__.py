@@ -9,6 +9,7 @@ bus/         the Kafka client: topics, publisher, consumer groups, followers    
 envelope     records as messages (`message`, `timestamps`)         letters   dead letters of what is refused
 finished     which offsets may be committed                        events    which answer a label is about
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
+admin_log    the chain of what operators did
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
 config, bus_config, sections  settings, and what their sections are made with
 errors, clock, logs           exceptions, the clock and the logging of every process

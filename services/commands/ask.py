@@ -29,7 +29,7 @@ def predict(
     serving = settings.serving
     url = f"http://{serving.http_host}:{serving.http_port}/v1/predict"
     key = settings.api_key.get_secret_value() if settings.api_key else ""
-    answers = _post(url, {"events": [{"text": text} for text in texts]}, key)["answers"]
+    answers = post(url, {"events": [{"text": text} for text in texts]}, key)["answers"]
     if as_json:
         print(json.dumps(answers, indent=2))
         return
@@ -106,7 +106,8 @@ def _answer_line(answer: dict[str, Any]) -> str:
     return f"{label}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
 
 
-def _post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
+def post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
+    """Returns the reply to a JSON body, of a client with an API key ("": none). Raises NoAnswer."""
     import urllib.error
     import urllib.request
 

@@ -16,12 +16,14 @@ ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="R
 @reads_settings
 def up(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run everything on this machine. What no address is set for is started here and ends with this command."""
+    from services.page.server import served
     from services.running import remove_abandoned
     from services.stack import Stack
 
+    say = partial(print, flush=True)
     settings = context.process(serving__replicas=replicas)
     remove_abandoned(settings.state_dir)
-    with Stack(settings, say=partial(print, flush=True)) as stack:
+    with Stack(settings, say=say) as stack, served(stack.settings, say=say):
         stop = stop_signal()
         serving = stack.settings.serving
         print(f"Ready: POST http://{serving.http_host}:{serving.http_port}/v1/predict", flush=True)

@@ -12,8 +12,9 @@ import logging
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,8 +29,10 @@ from learner.errors import DataError
 from learner.extras import require
 from services.demo import report, view
 from services.demo.change import Change, ProfileChange
+from services.demo.feed import DemoFeed
 from services.demo.options import DemoOptions
 from services.demo.view import View
+from services.page.server import served
 from services.profiles.profile import PROFILES
 from services.progress import progress
 from services.running import DEMO, read, remove_abandoned
@@ -69,7 +72,6 @@ def run(settings: Settings, options: DemoOptions) -> int:
     except KeyboardInterrupt:
         console.print("Interrupted. Everything was stopped.")
         return INTERRUPTED
-    _report(played, stream, options, console)
     return LOST if played.is_faulty else 0
 
 
@@ -163,7 +165,11 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
     with (
         logging_into(settings.state_dir / LOGS / "demo.log", settings.logs),
         Stack(settings, say=say, announce_in=_where_commands_look(settings)) as stack,
+        served(stack.settings, say=say) as page,
     ):
+        feed = DemoFeed(stream)
+        if page is not None:
+            page.feed = feed
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             plain = partial(view.say, console)
@@ -173,12 +179,25 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
 
             @contextmanager
             def watching(participants: Participants) -> Iterator[None]:
+                feed.follow(participants.ledger)
                 changing = change.during(participants.ledger) if change else nullcontext()
                 with View(console, stream, participants.ledger, participants.watcher), changing:
                     yield
 
             outcome = play(system, stream, profile, say=plain, watching=watching, reference=reference)
-            return Played(outcome, change.found(bus) if change else None)
+            feed.finish(outcome)
+            played = Played(outcome, change.found(bus) if change else None)
+            report.show(played.outcome, played.change, stream, options, console)
+            if options.stay:
+                _stay(stack, say=say)
+            return played
+
+
+def _stay(stack: Stack, *, say: Callable[[str], None]) -> None:
+    """Returns at Control-C or SIGTERM, which both raise KeyboardInterrupt here."""
+    say("The service stays up. Control-C ends it.")
+    with suppress(KeyboardInterrupt):
+        stack.wait(threading.Event())
 
 
 def _change_of(
@@ -222,19 +241,6 @@ def logging_into(path: Path, config: LogConfig) -> Iterator[None]:
     finally:
         root.handlers = before
         file.close()
-
-
-def _report(played: Played, stream: Stream, options: DemoOptions, console: Console) -> None:
-    outcome = played.outcome
-    console.print(report.matrix(outcome.figures, stream))
-    console.print(report.table(outcome.figures, stream))
-    if played.change is not None:
-        console.print(played.change.line)
-    if options.json is not None:
-        report.write_json(outcome.figures, options.json, played.change)
-    if options.plot is not None:
-        title = f"{stream.name}: {stream.num_labels} labels, stage by stage"
-        report.plot(outcome, options.plot, title=title)
 
 
 def _since_start_s() -> float:

@@ -39,6 +39,7 @@ class DemoOptions:
         ProfileName | None,
         typer.Option("--change-to", metavar="nano|base", help="Profile to go over to in the middle, under load"),
     ] = None
+    stay: Annotated[bool, typer.Option("--stay", help="Stay up in the end, so that the page can be looked at")] = False
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here")] = None
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy over time here (PNG)")] = (
         None

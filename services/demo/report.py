@@ -1,6 +1,8 @@
 """The results of a run: a table, a JSON object, a plot.
 
 Figures --> table (terminal), write_json (--json FILE), plot (--plot FILE)
+
+Rejected: a report for each of the three with figures of its own (a number would mean two things).
 """
 
 import json
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich.console import Console
 from rich.table import Table
 
 from evals.load.curve import Point
@@ -18,12 +21,27 @@ from evals.load.oracle import PrequentialFigures
 from evals.load.session import SessionOutcome
 from evals.streams.stream import Stream
 from services.demo.change import Change
+from services.demo.options import DemoOptions
 
 ARM_COLORS = {"stable": "tab:green", "candidate": "tab:orange", "newest": "tab:purple"}
 BESIDE_COLORS = {"oracle": "tab:red", "without learning": "tab:gray"}
 BEFORE = "before their label was known"
 GAP = 2.5
 """Widths of a bucket without an answer after which the curve is interrupted."""
+
+
+def show(
+    outcome: SessionOutcome, change: Change | None, stream: Stream, options: DemoOptions, console: Console
+) -> None:
+    """Prints the tables, and writes the files that the options name."""
+    console.print(matrix(outcome.figures, stream))
+    console.print(table(outcome.figures, stream))
+    if change is not None:
+        console.print(change.line)
+    if options.json is not None:
+        write_json(outcome.figures, options.json, change)
+    if options.plot is not None:
+        plot(outcome, options.plot, title=f"{stream.name}: {stream.num_labels} labels, stage by stage")
 
 
 def table(figures: Figures, stream: Stream) -> Table:

@@ -1,4 +1,4 @@
-"""From a label to the first answer of the stable arm that has learnt it."""
+"""The time from a label to the first answer of the stable arm that has learnt it."""
 
 from collections.abc import Mapping
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from wire.message import Message, Place
 from wire.receipts import Verdicts
-from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TextVector, TopicRecord
+from wire.records import AdminAction, Answer, DeadLetter, Event, Feedback, Quarantined, TextVector, TopicRecord
 
 PLACE = Place(topic="events.v1", partition=3, offset=1042)
 
@@ -65,6 +65,17 @@ SAMPLES: tuple[TopicRecord, ...] = (
         payload=b"\x00\xff{",
         source="replica-1",
         time_ms=1_700_000_000_789,
+    ),
+    AdminAction(
+        action="promote",
+        outcome="asked",
+        detail="version 12",
+        client="127.0.0.1",
+        number=7,
+        source="page-1",
+        time_ms=1_700_000_000_901,
+        previous="a" * 64,
+        code="b" * 64,
     ),
 )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.wire.samples import PLACE, SAMPLES, plain
 from wire.envelope import from_message, to_message
 from wire.message import Message, Place
-from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
+from wire.records import TOPIC_RECORDS, AdminAction, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
 from wire.timestamps import MAX_TIME_MS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,6 +41,15 @@ OLD_FIELDS: dict[type, dict[str, Any]] = {  # the value as version 1 was first w
         "receipt": str,
         "text": str,
         "answered": str | None,
+    },
+    AdminAction: {
+        "action": str,
+        "outcome": str,
+        "detail": str,
+        "client": str,
+        "number": int,
+        "previous": str,
+        "code": str,
     },
 }
 

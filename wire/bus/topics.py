@@ -17,6 +17,7 @@ from wire.errors import BusRefused
 from wire.letters import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES
 from wire.records import (
     TOPIC_RECORDS,
+    AdminAction,
     Answer,
     DeadLetter,
     Event,
@@ -33,6 +34,7 @@ RETENTION_MS: dict[type, int] = {
     Feedback: 30 * DAY_MS,
     DeadLetter: 30 * DAY_MS,
     Quarantined: 30 * DAY_MS,
+    AdminAction: 365 * DAY_MS,
 }
 TIMED_BY_BROKER = (Answer, Feedback)
 TIMESTAMP_TYPE = "message.timestamp.type"

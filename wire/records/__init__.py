@@ -4,11 +4,11 @@
     client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
     rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
-    operator --EncoderOffer + blobs--> learner --OfferOutcome--> operator
+    operator --EncoderOffer + blobs--> learner --OfferOutcome--> operator          page --AdminAction--> operator
 
 `topics` has the records of Kafka topics, `weights` those of versions of the weights, `name_changes` what such a version
 names differently, `offers` those of encoders that are offered, `plans` the rollout plan, `reports` the reports of
-processes, and `record` the base class. Others import all of them from here.
+processes, `admin` that of what operators did, and `record` the base class. Others import all of them from here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
@@ -18,6 +18,7 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
+from wire.records.admin import AdminAction
 from wire.records.name_changes import MAX_NEW_CLASSES, NameChanges, NewClass
 from wire.records.offers import EncoderOffer, OfferOutcome
 from wire.records.plans import (
@@ -99,6 +100,7 @@ __all__ = [
     "TOLERATED_SLOWDOWN",
     "TOPIC_RECORDS",
     "Action",
+    "AdminAction",
     "Answer",
     "Arm",
     "ArmAccuracy",

@@ -6,6 +6,7 @@ learner would have to join them with the events as well).
 
 from typing import ClassVar, TypeAlias
 
+from wire.records.admin import AdminAction
 from wire.records.record import ArmName, Record
 
 MAX_EVENT_BYTES = 1 << 20
@@ -216,9 +217,9 @@ class Quarantined(Record, frozen=True, kw_only=True):
         )
 
 
-TopicRecord: TypeAlias = Event | Answer | Feedback | DeadLetter | Quarantined
+TopicRecord: TypeAlias = Event | Answer | Feedback | DeadLetter | Quarantined | AdminAction
 
-TOPIC_RECORDS: tuple[type[TopicRecord], ...] = (Event, Answer, Feedback, DeadLetter, Quarantined)
+TOPIC_RECORDS: tuple[type[TopicRecord], ...] = (Event, Answer, Feedback, DeadLetter, Quarantined, AdminAction)
 
 
 def topic_name(prefix: str, record: type[TopicRecord]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.commands.ask import NoAnswer, _answer_line, _post
+from services.commands.ask import NoAnswer, _answer_line, post
 from services.local.tether import free_port
 from tests.services.command_line import lifelong
 
@@ -19,7 +19,7 @@ def test_a_refused_text_is_a_line_that_says_why() -> None:
 
 def test_where_nobody_listens_the_message_says_what_to_start() -> None:
     with pytest.raises(NoAnswer, match=r"did not answer: .*; is `lifelong up` running"):
-        _post(f"http://127.0.0.1:{free_port()}/v1/predict", {}, "")
+        post(f"http://127.0.0.1:{free_port()}/v1/predict", {}, "")
 
 
 def test_a_correction_names_the_source_of_its_event() -> None:

@@ -1,0 +1,52 @@
+"""`lifelong audit`: what operators did through the page, and whether the record of it is whole."""
+
+import json
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.commands.context import CliContext, JsonOption, reads_settings
+
+if TYPE_CHECKING:
+    from wire.records import AdminAction
+
+BROKEN = 1
+"""Exit code where the chain is broken."""
+
+
+@reads_settings
+def audit(
+    context: CliContext,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest records")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was done through the page, by whom, and what became of it; exit with 1 where the chain is broken."""
+    import msgspec
+
+    from services.admin_log import admin_actions
+    from services.keys import key_bytes
+    from wire.admin_log import AdminLog
+    from wire.bus import Bus
+
+    settings = context.attached()
+    with closing(Bus(settings.bus, client_id="audit")) as bus:
+        records = list(admin_actions(bus))
+    breaks = list(AdminLog(key_bytes(settings), source="").breaks(records))
+    newest = records[-limit:]
+    if as_json:
+        print(json.dumps({"actions": msgspec.to_builtins(newest), "breaks": breaks}, indent=2))
+    else:
+        for record in newest:
+            print(action_line(record))
+        print("\n".join(f"ALARM: {each}" for each in breaks) or f"{len(records)} records, in an unbroken chain.")
+    if breaks:
+        raise typer.Exit(BROKEN)
+
+
+def action_line(record: "AdminAction") -> str:
+    """Returns when who did what, and what became of it."""
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time_ms / 1000))
+    detail = f": {record.detail}" if record.detail else ""
+    return f"{moment}  {record.client:<15}  {record.action} {record.outcome}{detail}"

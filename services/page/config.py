@@ -1,0 +1,31 @@
+"""The settings of the page."""
+
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from annotated_types import Ge, Le, MinLen
+from pydantic import SecretStr
+
+from wire.config import SECTION, OrNone, require
+
+MIN_TOKEN_CHARS = 16
+
+PageToken: TypeAlias = Annotated[SecretStr, MinLen(MIN_TOKEN_CHARS)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageConfig:
+    """The page that `lifelong up` and `demo` serve."""
+
+    __pydantic_config__ = SECTION
+
+    host: str = "127.0.0.1"
+    """Address that the page listens on. On any but a loopback address, reading needs the token, too."""
+    port: Annotated[int, Ge(0), Le(65_535)] = 8_090
+    """Port of the page; where it is taken, another one, which is said. 0: no page."""
+    token: OrNone[PageToken] = None
+    """Secret that whoever promotes, rolls back, pauses, releases or replays by the page must give, 16 characters or
+    more. Generated where none is set, in `page.token` in `state_dir`."""
+
+    def __post_init__(self) -> None:
+        require((self.host != "", "page.host must be an address; 0.0.0.0 is every one of this machine"))

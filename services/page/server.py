@@ -1,0 +1,131 @@
+"""Serves the page in threads of this process, while a stack runs in others.
+
+StateReader --a state a second--> Latest --> Listener (the HTTP server of the replicas) --> browsers
+"""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from rollout.operator import Operator
+from services.local import tether
+from services.local.folders import new_folder
+from services.page.access import PageAccess
+from services.page.app import make_page
+from services.page.config import MIN_TOKEN_CHARS, PageConfig
+from services.page.latest import Latest
+from services.page.operations import PageOperations
+from services.page.state import StateReader
+from services.settings import BadSettings, Settings
+from services.stack import open_store
+from serving.http.connection import Bounds
+from serving.http.listener import Listener, PortTaken, check_port
+from wire.clock import now_ms
+from wire.errors import WireError
+from wire.files import atomic_write
+from wire.threads import BackgroundThread
+
+TOKEN_FILE = "page.token"
+
+INTERVAL_S = 1.0
+"""Interval between two states."""
+
+BOUNDS: Final = Bounds(
+    header_timeout_s=10.0,
+    body_timeout_s=5.0,  # also how long a reader may take to read a state
+    keep_alive_s=75,
+    max_header_bytes=16_384,
+    max_connections=64,
+    max_connections_per_address=32,
+)
+
+
+class PagePublisher:
+    """Publishes a state a second, in a thread. `reader.feed` may be set at any time. `close` ends it."""
+
+    def __init__(self, reader: StateReader, latest: Latest) -> None:
+        self.reader = reader
+        self._latest = latest
+        self._thread = BackgroundThread(self._run, name="page")
+        self._thread.start()
+
+    def close(self) -> None:
+        self._thread.close()
+        self._latest.close()
+
+    def _run(self) -> None:
+        """Publishes until it is closed.
+
+        consumes: the reports in the store
+        produces: PageState, as JSON
+        waits for: the next second; the store, at most its timeout
+        unblocked by: close
+        """
+        while True:
+            try:
+                state = self.reader.read()
+            except WireError as error:
+                state = self.reader.problem(error)
+            self._latest.publish(msgspec.json.encode(state))
+            if self._thread.closing.wait(INTERVAL_S):
+                return
+
+
+@contextmanager
+def served(settings: Settings, *, say: Callable[[str], None]) -> Iterator[StateReader | None]:
+    """Serves the page of the stack that these settings name, while the block runs; None where none is wanted.
+
+    `say` is told its address, and where the token is. Raises OSError where the address is none of this machine.
+    """
+    config = settings.page
+    if not config.port:
+        yield None
+        return
+    token = token_of(settings)
+    with closing(open_store(settings)) as store, closing(PageOperations(settings, store)) as operations:
+        reader = StateReader(Operator(store, name="page", config=settings.rollout), now_ms=now_ms)
+        latest = Latest()
+        app = make_page(PageAccess.of(config.host, token), latest, operations)
+        listener = Listener(app, host=config.host, port=_port(config, say), drain_timeout_s=1.0, bounds=BOUNDS)
+        publisher = PagePublisher(reader, latest)
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        where = "" if config.token else f" (the token to change something is in {settings.state_dir / TOKEN_FILE})"
+        say(f"Page: http://{host}:{listener.port}/{where}")
+        try:
+            yield reader
+        finally:
+            publisher.close()
+            listener.close()
+
+
+def token_of(settings: Settings) -> str:
+    """Returns the token of the settings, or that of the state folder, which is generated where there is none."""
+    if settings.page.token is not None:
+        return settings.page.token.get_secret_value()
+    path = settings.state_dir / TOKEN_FILE
+    if not path.exists():
+        _generate(path)
+    token = path.read_text().strip()
+    if len(token) < MIN_TOKEN_CHARS:
+        raise BadSettings(f"{path}: holds no token of {MIN_TOKEN_CHARS} characters or more. Remove it: it is made anew")
+    return token
+
+
+def _generate(path: Path) -> None:
+    new_folder(path.parent)
+    with suppress(FileExistsError), atomic_write(path, mode=0o600, may_replace=False) as file:
+        file.write(f"{secrets.token_urlsafe(24)}\n".encode())
+
+
+def _port(config: PageConfig, say: Callable[[str], None]) -> int:
+    try:
+        check_port(config.host, config.port)
+    except PortTaken:
+        port = tether.free_port()
+        say(f"Page: port {config.port} is taken, so {port}")
+        return port
+    return config.port

@@ -1,0 +1,213 @@
+"""The tables of the page and of `lifelong top`, from the reports of the service. Pure.
+
+    RolloutStatus, decisions, traffic --> arms, versions, replicas, labels, confusions, drifts, alarms: PageTable each
+
+A cell is a number or a text, and its column says how it is shown: so a browser, a terminal and JSON have the same.
+
+Rejected: a table for each of the three (they would differ), and texts alone (a program could not read them).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from rollout.operator import RolloutStatus
+from services.commands.rollout_text import unbelieved
+from services.page.rates import ReplicaTraffic
+from wire.metrics.samples import LABEL_ENDS
+from wire.records import Decision, LearnerReport, ReplicaReport, VersionEntry
+
+Kind: TypeAlias = Literal["text", "count", "percent", "ms", "time", "rate"]
+"""`percent` is a share in [0, 1], `time` and `ms` are milliseconds, `rate` is a second's."""
+
+Cell: TypeAlias = str | float | None
+
+MAX_ROWS = 60
+
+
+class PageColumn(msgspec.Struct, frozen=True):
+    """The heading of a column, and how its cells are shown."""
+
+    name: str
+    kind: Kind = "text"
+
+
+class PageTable(msgspec.Struct, frozen=True):
+    """A table with a title; `empty` stands in the place of rows where there are none."""
+
+    title: str
+    columns: tuple[PageColumn, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    empty: str = "none"
+
+
+def tables_of(
+    status: RolloutStatus, decisions: Sequence[Decision], traffic: Mapping[str, ReplicaTraffic]
+) -> dict[str, PageTable]:
+    """Returns the tables by their ids."""
+    return {
+        "arms": arms(status),
+        "versions": versions(decisions, status.history),
+        "replicas": replicas(status.replicas, traffic),
+        "labels": labels(status.learner),
+        "confusions": confusions(status.learner),
+        "cohorts": cohorts(status.learner),
+        "drifts": drifts(status.learner),
+        "alarms": alarms(status),
+    }
+
+
+def arms(status: RolloutStatus) -> PageTable:
+    """Returns the arms of the plan, with the accuracy that labels say they have, and its confidence sequence."""
+    found = {each.arm: each for each in status.controller.arm_accuracies} if status.controller else {}
+    rows: list[tuple[Cell, ...]] = []
+    for arm in status.plan.arms if status.plan else ():
+        known = found.get(arm.name)
+        if known is None:
+            rows.append((arm.name, arm.version, arm.share, None, 0.0, 1.0, 0))
+        else:
+            accuracy = known.right / known.labels
+            rows.append((arm.name, arm.version, arm.share, accuracy, known.low, known.high, known.labels))
+    columns = (
+        PageColumn("arm"),
+        PageColumn("version", "count"),
+        PageColumn("share", "percent"),
+        PageColumn("right", "percent"),
+        PageColumn("at least", "percent"),
+        PageColumn("at most", "percent"),
+        PageColumn("of its last labels", "count"),
+    )
+    return PageTable("Arms", columns, tuple(rows), "no plan yet")
+
+
+def versions(decisions: Sequence[Decision], history: Sequence[VersionEntry]) -> PageTable:
+    """Returns what happened to versions, the newest first: decisions, and publications beside them."""
+    rows: list[tuple[Cell, ...]] = [
+        (each.time_ms, each.version, each.action, each.rule, each.reason) for each in decisions
+    ]
+    decided = {(each.version, each.action) for each in decisions}
+    rows += [
+        (each.time_ms, each.version, each.action, "", each.detail)
+        for each in history
+        if (each.version, each.action) not in decided
+    ]
+    columns = (
+        PageColumn("when", "time"),
+        PageColumn("version", "count"),
+        PageColumn("what"),
+        PageColumn("rule"),
+        PageColumn("why"),
+    )
+    newest = sorted(rows, key=lambda row: row[:2], reverse=True)[:MAX_ROWS]
+    return PageTable("Versions and decisions", columns, tuple(newest), "nothing was published yet")
+
+
+def replicas(reports: Sequence[ReplicaReport], traffic: Mapping[str, ReplicaTraffic]) -> PageTable:
+    """Returns what each replica serves and does."""
+    rows: list[tuple[Cell, ...]] = []
+    for report in sorted(reports, key=lambda report: report.replica):
+        now = traffic.get(report.replica, ReplicaTraffic())
+        promises = [promise for promise in report.promises if promise.is_met is not None]
+        kept = f"{sum(bool(promise.is_met) for promise in promises)} of {len(promises)}" if promises else ""
+        rows.append(
+            (
+                report.replica,
+                ", ".join(map(str, report.versions)),
+                report.revision,
+                report.profile,
+                kept,
+                now.per_s,
+                now.latency_ms(0.5),
+                now.latency_ms(0.99),
+                report.queue_items,
+                report.swaps,
+                max(report.swap_stalls_ms, default=None),
+            )
+        )
+    columns = (
+        PageColumn("replica"),
+        PageColumn("versions"),
+        PageColumn("revision", "count"),
+        PageColumn("profile"),
+        PageColumn("promises kept"),
+        PageColumn("answers/s", "rate"),
+        PageColumn("p50", "ms"),
+        PageColumn("p99", "ms"),
+        PageColumn("queue", "count"),
+        PageColumn("swaps", "count"),
+        PageColumn("longest stall", "ms"),
+    )
+    return PageTable("Replicas", columns, tuple(rows), "no replica is heard of")
+
+
+def labels(learner: LearnerReport | None) -> PageTable:
+    """Returns what became of labels."""
+    counts = learner.counts if learner else {}
+    rows: list[tuple[Cell, ...]] = [(end, counts[end]) for end in LABEL_ENDS if counts.get(end)]
+    if text := unbelieved(counts):
+        rows.append(("not believed", text))
+    return PageTable("Labels", (PageColumn("what became of them"), PageColumn("labels", "count")), tuple(rows))
+
+
+def confusions(learner: LearnerReport | None) -> PageTable:
+    """Returns the most frequent mistakes of the recent answers."""
+    rows = tuple((each.label, each.answered, each.answers) for each in (learner.confusions if learner else ()))
+    columns = (PageColumn("label"), PageColumn("was answered as"), PageColumn("answers", "count"))
+    return PageTable("Confusion, among the last 1,000 labelled answers", columns, rows)
+
+
+def cohorts(learner: LearnerReport | None) -> PageTable:
+    """Returns the accuracy of the published version on the holdout by the age of the classes: what is forgotten."""
+    evaluation = learner.evaluation if learner else None
+    found = evaluation.cohorts if evaluation else ()
+    rows = tuple(
+        (f"cohort {number}", each.num_labels, each.parent_accuracy, each.accuracy)
+        for number, each in enumerate(found, start=1)
+    )
+    columns = (
+        PageColumn("classes, the oldest first"),
+        PageColumn("labels", "count"),
+        PageColumn("version before", "percent"),
+        PageColumn("this version", "percent"),
+    )
+    return PageTable("Forgetting, on the holdout", columns, rows, "not measured yet")
+
+
+def drifts(learner: LearnerReport | None) -> PageTable:
+    """Returns the last drifts that were detected."""
+    found = learner.drifts if learner else ()
+    rows = tuple((each.signal, each.at_label, each.before, each.after) for each in reversed(found))
+    columns = (
+        PageColumn("signal"),
+        PageColumn("at label", "count"),
+        PageColumn("before", "rate"),
+        PageColumn("after", "rate"),
+    )
+    return PageTable("Drift", columns, rows)
+
+
+def alarms(status: RolloutStatus) -> PageTable:
+    """Returns every alarm that is on, and who raises it."""
+    return PageTable("Alarms", (PageColumn("by"), PageColumn("what")), tuple(_alarms(status)))
+
+
+def _alarms(status: RolloutStatus) -> Iterator[tuple[Cell, ...]]:
+    if status.controller is None:
+        yield "rollout", "no controller is heard of"
+    if status.learner is None:
+        yield "learner", "no learner is heard of"
+    if status.num_unreadable:
+        yield "store", f"{status.num_unreadable} reports cannot be read"
+    for alarm in status.controller.alarms if status.controller else ():
+        yield "rollout", alarm
+    for alarm in status.learner.alarms if status.learner else ():
+        yield "learner", alarm
+    for report in status.replicas:
+        if report.stand_in:
+            yield report.replica, f"version {report.stand_in} stands in for the stable one, which it cannot have"
+        if report.damaged:
+            yield report.replica, f"{len(report.damaged)} of the blobs that it needs are damaged or missing"
+        for promise in report.promises:
+            if promise.is_met is False:
+                yield report.replica, f"the promise {promise.name} of {promise.limit:g} is not kept"

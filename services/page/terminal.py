@@ -1,0 +1,90 @@
+"""The page in a terminal: the same figures and tables, as rich draws them."""
+
+import time
+from typing import Final
+
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from services.page.state import PageFigure, PageState, StateReader
+from services.page.tables import Cell, Kind, PageTable
+from wire.errors import WireError
+
+INTERVAL_S: Final = 1.0
+
+ROWS: Final = 8
+"""Rows of a table that are drawn; the page has more."""
+
+MAX_CHARS: Final = 70
+
+
+def watch(reader: StateReader, console: Console) -> None:
+    """Draws the state once a second, until Control-C."""
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(drawn(read(reader)), refresh=True)
+                time.sleep(INTERVAL_S)
+        except KeyboardInterrupt:
+            return
+
+
+def read(reader: StateReader) -> PageState:
+    """Returns the state of now, which says so where the store does not answer."""
+    try:
+        return reader.read()
+    except WireError as error:
+        return reader.problem(error)
+
+
+def drawn(state: PageState) -> Group:
+    """Returns what is drawn of a state. Tables without rows take one line together."""
+    if state.problem:
+        return Group(Text(state.title, style="bold"), Text(state.problem, style="red"))
+    parts: list[RenderableType] = [Text(state.title + (", paused" if state.is_paused else ""), style="bold")]
+    parts.append(Columns([_figure(figure) for figure in state.figures], padding=(0, 3)))
+    parts += [_table(table) for table in state.tables.values() if table.rows]
+    empty = [f"{table.title}: {table.empty}" for table in state.tables.values() if not table.rows]
+    if empty:
+        parts.append(Text("; ".join(empty), style="dim"))
+    return Group(*parts)
+
+
+def shown(value: Cell, kind: Kind) -> str:
+    """Returns a cell as text.
+
+    >>> [shown(0.875, "percent"), shown(1234.5, "ms"), shown(7.0, "ms"), shown(None, "rate"), shown(12, "count")]
+    ['87.5 %', '1.23 s', '7 ms', '-', '12']
+    """
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, str):
+        return value if len(value) <= MAX_CHARS else f"{value[: MAX_CHARS - 1]}."
+    match kind:
+        case "percent":
+            return f"{value:.1%}".replace("%", " %")
+        case "ms":
+            return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.3g} ms"
+        case "time":
+            return time.strftime("%H:%M:%S", time.localtime(value / 1000))
+        case "rate":
+            return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+        case _:
+            return f"{value:,}"
+
+
+def _figure(figure: PageFigure) -> Text:
+    return Text.assemble((f"{figure.name} ", "dim"), shown(figure.value, figure.kind))
+
+
+def _table(given: PageTable) -> Table:
+    table = Table(title=given.title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for column in given.columns:
+        table.add_column(column.name, justify="left" if column.kind in ("text", "time") else "right")
+    for row in given.rows[:ROWS]:
+        kinds = (column.kind for column in given.columns)
+        table.add_row(*(Text(shown(cell, kind)) for cell, kind in zip(row, kinds, strict=True)))
+    return table

@@ -1,0 +1,25 @@
+"""`lifelong top`."""
+
+import json
+from contextlib import closing
+from dataclasses import replace
+
+from tests.services.command_line import lifelong
+from tests.services.page.states import LEARNER
+from tests.stores import SIGNING_KEY
+from wire.config import StoreConfig
+from wire.store import Store
+
+
+def test_it_shows_the_reports_once(store_config: StoreConfig, there: dict[str, str]) -> None:
+    with closing(Store(replace(store_config, report_ttl_ms=3_600_000), SIGNING_KEY)) as store:
+        store.reports.write_learner(LEARNER)
+    shown = lifelong("top", "--once", **there)
+    assert (shown.returncode, "right, all answers 75.0 %" in " ".join(shown.stdout.split())) == (0, True), shown.stderr
+    state = json.loads(lifelong("top", "--json", **there).stdout)
+    assert state["tables"]["confusions"]["rows"] == [["refund", "delivery", 3]]
+    assert {"name": "not read yet", "value": 4, "kind": "count"} in state["figures"]
+
+
+def test_nothing_is_shown_of_what_does_not_run(tmp_path: object) -> None:
+    assert lifelong("top", "--once", LIFELONG_STATE_DIR=str(tmp_path)).returncode == 75

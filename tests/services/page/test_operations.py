@@ -1,0 +1,49 @@
+"""What the page does in the topics: labels, and what was refused, released and sent again."""
+
+import pytest
+
+from tests.brokers import take
+from tests.services.page.conftest import ServedPage
+from wire.config import BusConfig
+from wire.letters import refuse_event
+from wire.message import Place
+from wire.records import Event, Feedback, Quarantined, topic_name
+
+pytestmark = pytest.mark.live
+
+
+def test_a_label_reaches_the_learner_as_it_was_given(served_page: ServedPage) -> None:
+    label = {"event_id": "e", "label": "refund", "source": "http", "key": "k", "receipt": "r"}
+    assert served_page.client.post("/api/label", json=label).status_code == 200
+    (received,) = take(served_page.bus.follow([Feedback], {}).poll, 1)
+    record = received.record
+    assert (record.event_id, record.label, record.source) == ("e", "refund", "page")
+    assert (record.event_source, record.key, record.receipt) == ("http", "k", "r")
+    assert record.time_ms > 0 and not record.approval
+
+
+def test_a_label_in_quarantine_is_shown_and_released(served_page: ServedPage) -> None:
+    held = [Quarantined(reason="flip", event_id=name, label="refund", time_ms=7, text="x" * 9_000) for name in "ab"]
+    served_page.bus.publisher().send_all(held, 10)
+    assert served_page.client.get("/api/quarantine").status_code == 401
+    shown = served_page.browse("quarantine")
+    assert [label["event_id"] for label in shown] == ["b", "a"]
+    assert len(shown[0]["text"]) == 2_000
+    assert served_page.admin("release", {}).status_code == 409
+    assert served_page.admin("release", {"ids": ["b"]}).json()["result"] == "1 labels sent to the learner again"
+    (received,) = take(served_page.bus.follow([Feedback], {}).poll, 1)
+    assert received.record.event_id == "b" and received.record.approval
+
+
+def test_a_dead_letter_is_shown_and_sent_again(served_page: ServedPage, bus_config: BusConfig) -> None:
+    place = Place(topic=topic_name(bus_config.prefix, Event), partition=0, offset=7)
+    letter = refuse_event("unanswerable", "x", Event(id="e", text="hi", time_ms=5), place)
+    served_page.bus.publisher().send_all([letter], 10)
+    (shown,) = served_page.browse("deadletters")
+    assert shown["reason"] == "unanswerable"
+    assert served_page.admin("replay", {"ids": [shown["id"]]}).json()["result"] == "1 sent again"
+    (received,) = take(served_page.bus.follow([Event], {}).poll, 1)
+    assert received.record.text == "hi"
+    refused = served_page.admin("replay", {"ids": ["nowhere"]})
+    assert (refused.status_code, "nowhere: there is no such letter" in refused.json()["error"]) == (409, True)
+    assert served_page.admin("replay", {}).status_code == 409

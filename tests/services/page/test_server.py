@@ -1,0 +1,77 @@
+"""The page over a network: its port, its token, and readers that are too slow."""
+
+import socket
+import stat
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from services.local.tether import free_port
+from services.page.access import PageAccess
+from services.page.app import make_page
+from services.page.latest import Latest
+from services.page.operations import PageOperations
+from services.page.server import BOUNDS, TOKEN_FILE, served, token_of
+from services.settings import BadSettings, Settings, replaced
+from serving.http.listener import Listener
+from tests.services.page.conftest import TOKEN
+from tests.waiting import eventually
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+
+def test_it_says_where_it_is_and_where_the_token_is(page_settings: Settings) -> None:
+    said: list[str] = []
+    with served(page_settings, say=said.append) as reader:
+        assert reader is not None
+        url = f"http://127.0.0.1:{page_settings.page.port}/"
+        token_file = page_settings.state_dir / TOKEN_FILE
+        assert said == [f"Page: {url} (the token to change something is in {token_file})"]
+        eventually(lambda: httpx.get(f"{url}api/state").content != b"")
+        assert httpx.get(f"{url}api/state").json()["title"] == "Lifelong"
+        token = token_file.read_text().strip()
+        assert httpx.get(f"{url}api/actions", headers={"authorization": f"Bearer {token}"}).json() == {"result": []}
+        assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+        with served(page_settings, say=said.append):
+            assert f"Page: port {page_settings.page.port} is taken" in said[1]
+        assert token_of(page_settings) == token
+
+
+def test_without_a_port_there_is_no_page(page_settings: Settings) -> None:
+    with served(replaced(page_settings, {"page.port": 0}), say=pytest.fail) as reader:
+        assert reader is None
+
+
+def test_a_token_is_that_of_the_settings_or_a_long_one(page_settings: Settings) -> None:
+    assert token_of(replaced(page_settings, {"page.token": TOKEN})) == TOKEN
+    (page_settings.state_dir / TOKEN_FILE).write_text("short")
+    with pytest.raises(BadSettings, match="holds no token"):
+        token_of(page_settings)
+
+
+def test_a_reader_that_takes_nothing_is_cut_off_and_others_go_on(page_settings: Settings, store: Store) -> None:
+    latest = Latest()
+    with closing(PageOperations(page_settings, store)) as operations:
+        app = make_page(PageAccess.of("127.0.0.1", TOKEN), latest, operations)
+        bounds = replace(BOUNDS, body_timeout_s=1.0)
+        ended: list[str] = []
+        port = free_port()
+        listener = Listener(app, host="127.0.0.1", port=port, drain_timeout_s=1.0, bounds=bounds, note=ended.append)
+        with closing(socket.socket()) as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            slow.connect(("127.0.0.1", port))
+            slow.sendall(b"GET /api/stream HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+
+            def is_cut_off() -> bool:
+                latest.publish(b"x" * (1 << 20))
+                time.sleep(0.01)
+                return ended == ["response_timeout"]
+
+            eventually(is_cut_off)
+            assert httpx.get(f"http://127.0.0.1:{port}/api/state").status_code == 200
+        latest.close()
+        listener.close()

@@ -1,0 +1,53 @@
+"""The tables, from the reports."""
+
+import pytest
+
+from services.page.rates import ReplicaTraffic
+from services.page.tables import MAX_ROWS, tables_of, versions
+from tests.services.page.states import DECISION, HISTORY, PLAN, status
+
+TRAFFIC = {"r1": ReplicaTraffic(25.0, (0, 0, 0, 10, *[0] * 9))}
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_every_row_has_a_cell_for_each_column(is_whole: bool) -> None:
+    tables = tables_of(status(is_whole=is_whole), [DECISION] if is_whole else [], TRAFFIC)
+    for table in tables.values():
+        assert all(len(row) == len(table.columns) for row in table.rows)
+    with_rows = {name for name, table in tables.items() if table.rows}
+    assert with_rows == (tables.keys() if is_whole else {"alarms"})
+
+
+def test_an_arm_has_its_accuracy_with_its_bounds_where_labels_came() -> None:
+    assert list(tables_of(status(), [], {})["arms"].rows) == [
+        ("stable", 11, 0.9, 0.75, 0.5, 0.9, 20),
+        ("candidate", 12, 0.1, None, 0.0, 1.0, 0),
+    ]
+
+
+def test_versions_have_each_thing_once_and_the_newest_first() -> None:
+    rows = versions([DECISION], HISTORY).rows
+    assert [row[:3] for row in rows] == [(950, 12, "published"), (900, 11, "promoted")]
+    assert rows[1][3:] == ("B", "better by 9 labels")
+    assert len(versions([DECISION] * 99, HISTORY).rows) == MAX_ROWS
+
+
+def test_a_replica_has_what_it_does_now() -> None:
+    (row,) = tables_of(status(), [], TRAFFIC)["replicas"].rows
+    assert row[:5] == ("r1", "11, 12", PLAN.revision, "base", "1 of 2")
+    assert row[5] == 25.0
+    assert row[6:8] == (7.5, 9.95)
+
+
+def test_alarms_are_of_every_process_and_of_those_that_are_silent() -> None:
+    assert tables_of(status(), [], {})["alarms"].rows == (
+        ("rollout", "collect: it is gone"),
+        ("learner", "'refund' is said to be 'delivery'"),
+        ("r1", "the promise accuracy of 0.9 is not kept"),
+    )
+    silent = tables_of(status(is_whole=False), [], {})["alarms"].rows
+    assert [by for by, _ in silent] == ["rollout", "learner", "store"]
+
+
+def test_labels_that_were_not_believed_are_named() -> None:
+    assert tables_of(status(), [], {})["labels"].rows == (("learnt", 40), ("not believed", "3 forged"))

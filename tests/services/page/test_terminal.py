@@ -1,0 +1,44 @@
+"""What the terminal draws of a state."""
+
+import io
+
+from rich.console import Console
+
+from rollout.operator import Operator
+from services.page.rates import ReplicaTraffic
+from services.page.state import PageState, StateReader, figures_of
+from services.page.tables import tables_of
+from services.page.terminal import drawn, read
+from tests.services.page.states import DECISION, status
+from wire.config import StoreConfig
+from wire.store import Store
+
+
+def text_of(state: PageState) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(drawn(state))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_it_draws_figures_and_tables() -> None:
+    found = status()
+    state = PageState(
+        title="Lifelong",
+        time_ms=1,
+        is_paused=True,
+        figures=figures_of(found, ReplicaTraffic(5.0)),
+        tables=tables_of(found, [DECISION], {}),
+    )
+    text = text_of(state)
+    for part in ("Lifelong, paused", "right on the holdout 90.0 %", "label to live p50 250 ms", "better by 9 labels"):
+        assert part in text
+    assert "75.0 %" in text and "refund" in text
+
+
+def test_it_says_why_it_knows_nothing() -> None:
+    away = Store(StoreConfig(url="redis://127.0.0.1:1", timeout_ms=100), b"a key for the tests")
+    state = read(StateReader(Operator(away, name="test"), now_ms=lambda: 1))
+    assert state.problem and state.problem in " ".join(text_of(state).split())
+    away.close()

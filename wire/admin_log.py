@@ -1,0 +1,72 @@
+"""A chain of records: each has the code of the one before, so that none can be changed or taken out unnoticed.
+
+    AdminAction + code of the last one --sealed--> AdminAction     breaks(all of them) -> what was done to the chain
+
+A code is HMAC-SHA256 over the record with the code before it, under a key that is derived from the signing key. Pages
+that write at the same time may continue the same record: the chain then forks, and is whole. What retention has removed
+of its beginning, and what was cut off at its end, cannot be seen.
+
+Rejected: plain digests (whoever may write the topic could compute them anew), and one writer under a lease (a rollback
+must not wait for one).
+"""
+
+import hmac
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+
+import msgspec
+
+from wire.receipts import derived
+from wire.records import AdminAction
+
+
+class AdminLog:
+    """The end of the chain. Verbs: follow, seal, breaks. Not for several threads at once."""
+
+    def __init__(self, signing_key: bytes, *, source: str) -> None:
+        self._key = derived(signing_key, b"lifelong admin action v1")
+        self._source = source
+        self._number = 0
+        self._last = ""
+
+    def follow(self, records: Iterable[AdminAction]) -> None:
+        """Continues after the last one of these that is ours."""
+        for record in records:
+            if self._is_ours(record):
+                self._last = record.code
+
+    def seal(self, action: str, outcome: str, *, detail: str, client: str, time_ms: int) -> AdminAction:
+        """Returns the next record of the chain."""
+        self._number += 1
+        record = AdminAction(
+            action=action,
+            outcome=outcome,
+            detail=detail,
+            client=client,
+            number=self._number,
+            source=self._source,
+            time_ms=time_ms,
+            previous=self._last,
+        )
+        self._last = self._code_of(record)
+        return msgspec.structs.replace(record, code=self._last)
+
+    def breaks(self, records: Iterable[AdminAction]) -> Iterator[str]:
+        """Yields what is wrong with the chain, in words; nothing where it is whole. `records` are in their order."""
+        codes = {""}
+        is_first = True
+        for record in records:
+            if not self._is_ours(record):
+                yield f"{record.message_id} ({record.action}) was changed, or not written by us"
+                continue
+            if record.previous not in codes and not is_first:
+                yield f"a record before {record.message_id} ({record.action}) is missing"
+            is_first = False
+            codes.add(record.code)
+
+    def _is_ours(self, record: AdminAction) -> bool:
+        return hmac.compare_digest(record.code.encode(), self._code_of(record).encode())
+
+    def _code_of(self, record: AdminAction) -> str:
+        body = msgspec.json.encode(msgspec.structs.replace(record, code=""), order="deterministic")
+        return hmac.new(self._key, body, sha256).hexdigest()
