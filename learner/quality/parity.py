@@ -5,6 +5,7 @@ texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement
 """
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ PROBE_TEXTS = (
 MIN_TEXTS = 16
 """Agreement is measured on no fewer texts of the stream than this."""
 
+MAX_TOKENS = 32_768
+"""Tokens of all texts together: those of four of the longest, or of 64 that have 512."""
+
 
 class Parity:
     """Holds the vectors of at most `max_texts` texts in every precision, for one encoder."""
@@ -36,16 +40,24 @@ class Parity:
         self._max_texts = max_texts
         self._proj_RD = projection(served.config, seed=seed)
         self.texts: list[str] = []
+        self._num_tokens = 0
         self._full_z_ND = torch.empty(0, served.config.d_model)
         self._served_z_ND = {precision: self._full_z_ND for precision in served.precisions}
         self.add(PROBE_TEXTS)
 
     @torch.no_grad()
     def add(self, texts: Iterable[str]) -> None:
-        """Adds new texts until there are `max_texts`."""
-        new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self._max_texts - len(self.texts)]
+        """Adds new texts until there are `max_texts`, or MAX_TOKENS of them: long texts take long in float32."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self.room]
+        tokens = self.served.tokenizer.encode_many(new)
+        ends = accumulate(map(len, tokens), initial=self._num_tokens)
+        num_fitting = sum(end <= MAX_TOKENS for end in ends) - 1
+        if num_fitting < len(new):
+            self._max_texts = len(self.texts) + num_fitting
+        new = new[:num_fitting]
+        tokens = tokens[:num_fitting]
         if new:
-            tokens = self.served.tokenizer.encode_many(new)
+            self._num_tokens += sum(map(len, tokens))
             full_z_ND = encode_many(self._strata, tokens, batch_size=ENCODE_BATCH)
             self._full_z_ND = torch.cat((self._full_z_ND, full_z_ND))
             for precision, z_ND in self._served_z_ND.items():

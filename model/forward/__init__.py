@@ -57,4 +57,13 @@ def forward_of(
 
     Without `force`, LIFELONG_KERNELS may name the family. Raises NotImplementedError where it cannot run here.
     """
-    return choose("forward", IMPLS, config, force=force or forced()).run(config, tensors, precision)
+    return _chosen(config, force).run(config, tensors, precision)
+
+
+def implementation_of(config: StrataConfig) -> str:
+    """Returns the name of the implementation that answers with models of this shape here. Raises like `forward_of`."""
+    return _chosen(config, None).name
+
+
+def _chosen(config: StrataConfig, force: str | None) -> Impl[PackForward]:
+    return choose("forward", IMPLS, config, force=force or forced())

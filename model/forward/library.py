@@ -105,7 +105,7 @@ class LibraryForward:
 
     def _embedded(self, batch: RaggedBatch) -> Tensor:
         weights = self._embedding
-        word_TE = weights.word_VE.index_select(0, batch.ids_T).float()
+        word_TE = weights.integers(batch.ids_T)
         scale_T1 = weights.scale_V.index_select(0, batch.ids_T).unsqueeze(1)
         position_TD = weights.position_PD  # one row with rotations
         if not weights.rotary:

@@ -8,7 +8,7 @@ from kernels.attention.rotary import rotations
 from kernels.encoder import EmbeddingWeights, NormWeights, RotaryWeights
 from model.config import StrataConfig
 from model.plan import MatrixPlan, plan_of
-from model.qtensor import QTensor
+from model.qtensor import W4G64, QTensor
 from model.vectors import in_scale_of, norm_of
 
 
@@ -22,7 +22,7 @@ def norm(
 def embedding(
     config: StrataConfig, tensors: Mapping[str, QTensor], *, expand: Tensor | None = None
 ) -> EmbeddingWeights:
-    """Returns the embedding, with the packed matrix `expand` of narrow words.
+    """Returns the embedding, with the packed matrix `expand` of narrow words. Words in INT4 stay nibbles.
 
     Texts have one segment, so its row is added to every position once, here; with rotations it is the only row.
     """
@@ -34,12 +34,13 @@ def embedding(
     rope_base = plan.blocks[0].rope_base
     rotary = rope_base and RotaryWeights(*rotations(config.max_sequence, config.width_of_head, rope_base))
     return EmbeddingWeights(
-        word.q_NK,
+        word.parts["hi"] if word.scheme == W4G64 else word.q_NK,
         word.parts["scale"].float(),
         position_PD.contiguous(),
         _norm(tensors[plan.embedding.norm].parts["value"], tensors, config, plan.blocks[0].qkv),
         expand,
         rotary or None,
+        word.parts["m"] if word.scheme == W4G64 else None,
     )
 
 

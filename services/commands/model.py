@@ -164,6 +164,7 @@ def adopt(
     from model.tokenizer import TextTokenizer
     from services.members.adopt import AdoptOptions, offer
     from services.members.decision import decision_of
+    from services.profiles.profile import after_restart, changed_profile, restart_lines
     from services.stack import open_store
 
     settings = context.attached()
@@ -175,7 +176,10 @@ def adopt(
             print(json.dumps({"offer": made.id}) if as_json else f"Offered, as {made.id}.")
             return
         found = decision_of(store, made, timeout_s=flags.timeout, say=say)
-    print(json.dumps(found.fields(), indent=2) if as_json else "\n".join(found.lines()))
+    profile = None if found.is_refused else changed_profile(settings, made.config)
+    waiting = after_restart(settings, profile) if profile else {}
+    lines = found.lines() + (restart_lines(settings, profile) if profile else [])
+    print(json.dumps(found.fields() | {"after_restart": waiting}, indent=2) if as_json else "\n".join(lines))
     if found.is_refused:
         raise typer.Exit(REFUSED)
 

@@ -9,9 +9,9 @@ Rejected: another stack with the other profile (what is to be shown is that noth
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evals.load.ledger import Ledger
 from evals.load.mixed import Recomputed, recompute
@@ -19,7 +19,7 @@ from model.tokenizer import TextTokenizer
 from rollout.operator import Operator
 from services.members.adopt import AdoptOptions, offer
 from services.members.decision import NotAdoptedYet, decision_of
-from services.profiles.profile import NANO, Profile
+from services.profiles.profile import NANO, Profile, after_restart, restart_lines
 from services.settings import Settings
 from wire.bus import Bus
 from wire.bus.scan import every_record
@@ -37,11 +37,15 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What a change of profile has shown; `recomputed` are all answers of the run."""
+    """What a change of profile has shown; `recomputed` are all answers of the run.
+
+    `after_restart` has the settings that the profile changes at the next start: the value in force, and the next one.
+    """
 
     profile: str
     outcome: OfferOutcome | None
     recomputed: Recomputed
+    after_restart: Mapping[str, tuple[object, object]] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -93,7 +97,12 @@ class ProfileChange:
         """Computes every answer of the run again; returns what the change has shown."""
         answers = (record for record in every_record(bus, [Answer]) if isinstance(record, Answer))
         recomputed = recompute(answers, self._store, self._tokenizer)
-        return Change(profile=self._profile.name, outcome=self._outcome, recomputed=recomputed)
+        return Change(
+            profile=self._profile.name,
+            outcome=self._outcome,
+            recomputed=recomputed,
+            after_restart=after_restart(self._settings, self._profile),
+        )
 
     def _run(self, ledger: Ledger, closing: threading.Event, is_done: threading.Event) -> None:
         """Waits for the middle of the run, then changes the profile.
@@ -127,6 +136,8 @@ class ProfileChange:
         if not decided.is_refused:
             operator = Operator(self._store, name="demo", config=self._settings.rollout)
             operator.promote(decided.outcome.version, now_ms=now_ms())
+            for line in restart_lines(self._settings, self._profile):
+                self._say(line)
 
 
 def _say_nothing(_: str) -> None:

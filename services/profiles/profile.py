@@ -5,6 +5,9 @@
 A profile is frozen: what it means changes with a release, not with the machine. A setting that a file, the environment
 or a flag gives wins. The encoders of `nano` and `pro` are not installed with us: `encoder` names the folder of one.
 
+A running service goes over to the encoder of another profile, and to its head, without a restart (`lifelong model
+adopt`). Settings are read at the start of a process: `after_restart` says which of them would then be others.
+
 Rejected: a class for each profile (they differ in values alone), and a profile that picks the encoder by itself (one
 that is missing would be noticed late).
 """
@@ -15,7 +18,7 @@ from types import MappingProxyType
 from typing import Final
 
 from model.config import MINILM_L6, LayerSpec, Span, StrataConfig
-from services.settings import Loaded
+from services.settings import Loaded, Settings, values_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +96,50 @@ PRO: Final = Profile(
 )
 
 PROFILES: Final = {profile.name: profile for profile in (NANO, BASE, PRO)}
+
+
+def changed_profile(settings: Settings, config: str) -> Profile | None:
+    """Returns the profile, another than that of the settings, whose model has this shape, whatever its head.
+
+    `config` is the canonical JSON of an encoder's shape, "" for the encoder in use. None also where the settings have
+    no profile: then nobody asked for one.
+    """
+    if not (config and settings.profile):
+        return None
+    shape = _without_head(StrataConfig.from_json(config))
+    others = (profile for profile in PROFILES.values() if profile.name != settings.profile)
+    return next((profile for profile in others if _without_head(profile.config) == shape), None)
+
+
+def _without_head(config: StrataConfig) -> str:
+    return replace(config, label_capacity=1, head_features=1).canonical_json()
+
+
+def after_restart(settings: Settings, profile: Profile) -> dict[str, tuple[object, object]]:
+    """Returns the settings that a restart under `profile` would change: by dotted name, the value now and the next one.
+
+    A value that is neither a default nor that of the profile in use was set by somebody, and stays.
+    """
+    now = values_of(settings)
+    defaults = values_of(Settings())
+    before = {**defaults, **PROFILES[settings.profile].settings} if settings.profile else defaults
+    after = {**defaults, **profile.settings}
+    return {
+        name: (now[name], after[name])
+        for name in defaults
+        if name.startswith("serving.") and now[name] == before[name] != after[name]
+    }
+
+
+def restart_lines(settings: Settings, profile: Profile) -> list[str]:
+    """Returns the same as text, after a change of the encoder alone."""
+    changes = after_restart(settings, profile)
+    values = "; ".join(f"{name} {now} -> {then}" for name, (now, then) in changes.items())
+    before = f"profile {settings.profile}" if settings.profile else "no profile"
+    return [
+        f"The encoder goes over to profile {profile.name}; settings and promises are still those of {before}.",
+        f"A restart of the replicas with profile = {profile.name} changes {values or 'none of them'}.",
+    ]
 
 
 def filled_in(loaded: Loaded) -> Loaded:

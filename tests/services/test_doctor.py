@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from services.settings import Settings
 from services.tune import table as tune_table
 from services.tune.layout import Layout, MeasuredLayout
 from tests.services.distributions import install
+from tests.services.members.small import CONFIG, write_small
 
 
 def test_this_machine_can_run_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +48,21 @@ def test_missing_native_kernels_are_found(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_unknown_encoder_is_found() -> None:
     check = doctor.check_encoder("no/such-encoder")
     assert (check.state, "encoder" in check.fix) == ("fail", True)
+
+
+def test_the_implementation_that_answers_is_named_with_the_reason_against_a_faster_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (check,) = doctor.check_forward("minilm-l6")
+    assert (check.state, check.found) == ("ok", f"native, {native.fastest_isa()}")
+    odd = str(write_small(tmp_path / "odd", replace(CONFIG, d_model=40, n_heads=2)))
+    (check,) = doctor.check_forward(odd)
+    assert check.state == "warn" and check.found.startswith("library, about half as fast as native: 40 is no multiple")
+    assert "encoder" in check.fix
+    monkeypatch.setattr(native, "why_not", lambda way=None: ["the native kernels could not be built"])
+    (check,) = doctor.check_forward("minilm-l6")
+    assert (check.state, "gcc" in check.fix) == ("warn", True)
+    assert list(doctor.check_forward("no/such-encoder")) == []
 
 
 def test_a_taken_port_is_found() -> None:

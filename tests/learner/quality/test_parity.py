@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from learner.export import export_head
+from learner.quality import parity as parities
 from learner.quality.parity import PROBE_TEXTS, Parity
 from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 
@@ -29,6 +31,16 @@ def test_texts_are_taken_once_and_bounded() -> None:
     measured = parity(max_texts=6)
     measured.add([*PROBE_TEXTS, "new", "new", "newer", "newest"])
     assert measured.texts == [*PROBE_TEXTS, "new", "newer"] and measured.room == 0
+
+
+def test_few_long_texts_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parities, "MAX_TOKENS", 200)
+    measured = parity(max_texts=30)
+    long = ["one " * 98, "two " * 98, "three " * 98]
+    measured.add(long[:1])
+    assert measured.room == 25
+    measured.add(long[1:])
+    assert measured.texts == [*PROBE_TEXTS, long[0]] and measured.room == 0
 
 
 def test_agreement_is_about_the_class_that_is_named() -> None:

@@ -1,9 +1,15 @@
 """The float parts of stored weights, as every forward takes them."""
 
+import pytest
 import torch
 
+from model.forward import forward_of
 from model.forward.stored import embedding, norm
+from model.int4 import to_int4
 from model.plan import plan_of
+from model.qtensor import W4G64, W8C, QTensor
+from model.quantized import INT4
+from model.ragged import RaggedBatch
 from model.vectors import norm_of
 from model.weights import encoder_tensors
 from tests.model.small_encoder import FAMILY, SMALL, small_strata
@@ -37,3 +43,20 @@ def test_with_rotations_all_positions_have_one_row() -> None:
     assert made.position_PD.shape == (1, config.d_model)
     assert made.rotary is not None
     assert made.rotary.cos_PC.shape == (config.max_pos, config.width_of_head // 2)
+
+
+@pytest.mark.parametrize("implementation", ["native", "library"])
+def test_words_in_int4_stay_nibbles_and_give_the_same_bits(implementation: str) -> None:
+    tensors = encoder_tensors(to_int4(small_strata()))
+    word = tensors["embed.word"]
+    assert word.scheme == W4G64
+    made = embedding(SMALL, tensors)
+    assert made.word_VE is word.parts["hi"] and made.word_VE.nbytes == SMALL.vocab * SMALL.d_model // 2
+    assert made.multiplier_VG is word.parts["m"]
+    in_bytes = QTensor(word.name, W8C, {"q": word.q_NK, "scale": word.parts["scale"], "ksum": word.parts["ksum"]})
+    batch = RaggedBatch.of([[5, 6, 7], [1], [9, 8]])
+    packed, expanded = (
+        forward_of(SMALL, tensors | {word.name: each}, INT4, force=implementation).encode(batch)
+        for each in (word, in_bytes)
+    )
+    assert torch.equal(packed, expanded)

@@ -38,9 +38,9 @@ def tokenizer_json() -> bytes:
     return str(tokenizer.to_str()).encode()
 
 
-def write_small(folder: Path) -> str:
+def write_small(folder: Path, config: StrataConfig = CONFIG) -> str:
     """Writes the member, and returns the path by which commands open it."""
-    write_member(folder, Member(config=CONFIG, max_tokens=24), dense_strata(CONFIG), tokenizer_json())
+    write_member(folder, Member(config=config, max_tokens=24), dense_strata(config), tokenizer_json())
     return str(folder)
 
 

@@ -1,11 +1,13 @@
 """Checks that profiles are frozen, and how they fill in settings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from model.config import MINILM_L6
 from model.cost import num_bytes, parameters
-from services.profiles.profile import NANO, PROFILES, filled_in
+from services.profiles.profile import NANO, PROFILES, after_restart, changed_profile, filled_in, restart_lines
 from services.settings import load
 
 FROZEN = {
@@ -45,3 +47,31 @@ def test_nano_is_less_than_half_a_byte_for_each_parameter_that_it_replaces() -> 
     replaced = parameters(PROFILES["base"].config).total
     assert num_bytes(NANO.config, NANO.scheme) <= 0.5 * replaced
     assert 1 - parameters(NANO.config).total / replaced == pytest.approx(0.706, abs=0.002)
+
+
+def test_a_restart_changes_what_the_profiles_set_and_nobody_else() -> None:
+    flags = {"profile": "base", "serving.max_queue_items": 300}
+    settings = filled_in(load(file=None, environ={}, flags=flags)).settings
+    assert after_restart(settings, NANO) == {
+        "serving.precision.mode": ("int4", "int8"),
+        "serving.precision.max_accuracy_loss": (0.02, 0.005),
+        "serving.level.p99_ms": (150.0, 0.0),
+        "serving.level.answers_per_s": (0.0, 30.0),
+        "serving.level.accuracy": (0.88, 0.0),
+        "serving.level.model_mb": (0.0, 11.3),
+    }
+    lines = restart_lines(settings, NANO)
+    assert "still those of profile base" in lines[0] and "serving.precision.mode int4 -> int8" in lines[1]
+    assert after_restart(settings, PROFILES["base"]) == {}
+
+
+def test_a_profile_changes_with_an_encoder_of_another_shape_where_there_is_one() -> None:
+    settings = load(file=None, environ={}, flags={"profile": "base"}).settings
+    nano = replace(NANO.config, head_features=4_096, label_capacity=8).canonical_json()
+    assert changed_profile(settings, nano) is NANO
+    for none, config in (
+        (settings, MINILM_L6.canonical_json()),
+        (settings, ""),
+        (load(file=None, environ={}).settings, nano),
+    ):
+        assert changed_profile(none, config) is None
