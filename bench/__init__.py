@@ -5,6 +5,7 @@
     fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
     encoder.py, precision.py, hardware_limit.py, kernels.py, sparse_attention.py    the encoder; opponents are in peers/
     kafka_latency.py, kafka_throughput.py, while_learning.py                        the service
+    http.py (with http_load.py)                                                     the service, beside other servers
     swap_stall.py, rollback.py (with version_faker.py)                              its swaps
     learner_pace.py, head_update.py, label_flips.py, concept_change.py, backlog.py, million.py    the learner
     clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run

@@ -19,6 +19,12 @@ STARTED = {
     "bench.chaos.up": "tests/bench/chaos/test_play.py plays it as a program",
     "bench.peers.engine": "a program of bench.encoder",
     "bench.peers.head_speed": "a program of bench.head_update",
+    "bench.peers.http.bentoml_onnx": "a program of bench.http",
+    "bench.peers.http.classifier": "a part of these programs",
+    "bench.peers.http.fastapi_onnx": "a program of bench.http",
+    "bench.peers.http.litserve_onnx": "a program of bench.http",
+    "bench.peers.http.mlserver_onnx": "a program of bench.http",
+    "bench.peers.http.serve_batch": "a program of bench.http",
     "bench.peers.kafka_loop": "a program of bench.kafka_throughput",
     "bench.peers.ours_pack": "a program of bench.encoder",
     "bench.peers.learner_speed": "a program of bench.learner_pace",
@@ -40,6 +46,7 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 """What `make bench` runs, besides the programs."""
 
 RUN_NOWHERE = {
+    "bench.peers.http.classifier": "a part of the programs beside it, which import it by its own name",
     "kernels.attention.reference": "the definition, with which the tests compare",
 }
 """Modules that no program reaches, and why they are there."""

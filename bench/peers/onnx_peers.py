@@ -25,6 +25,11 @@ def plain(strata: Strata) -> Sequence[Variant]:
 
 
 def fused(strata: Strata) -> Sequence[Variant]:
+    return (_variant("dynamic, per channel", fused_int8(strata)),)
+
+
+def fused_int8(strata: Strata) -> Path:
+    """Returns the file of the model whose attention is fused, in INT8."""
     heads = strata.config.n_heads
     width = strata.config.d_model
 
@@ -37,7 +42,7 @@ def fused(strata: Strata) -> Sequence[Variant]:
         model.save_model_to_file(str(path))
 
     source = _plain(strata)
-    return (_variant("dynamic, per channel", _quantized(cached(source.with_name("fused.onnx"), fuse))),)
+    return _quantized(cached(source.with_name("fused.onnx"), fuse))
 
 
 def static(strata: Strata) -> Sequence[Variant]:

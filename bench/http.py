@@ -1,0 +1,201 @@
+"""Requests a second over HTTP and gRPC, and their latency: our service, and five servers of others on the same model.
+
+    for each number of clients (1, 32, 64), with one text and with 16 in a request: our service, then each peer in turn
+
+MiniLM-L6 in INT8 with a head of 150 classes, on all cores of the machine, which the clients use, too. Connections are
+kept open; a client sends its next request when it has the answer to the last one. Ours is the whole service, in which
+every answer is also written to disk and published to Kafka; the peers only answer. The goals are held against the best
+peer of the same call. Over gRPC the client library of Python takes more of the processor than the server does.
+
+Rejected: an open loop (the rate that a server can take is what is measured), and a client on another machine (there is
+none).
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from bench.fixtures import Fixtures
+from bench.http_load import Load, over_grpc, over_http, post
+from bench.peers.cache import cached, folder
+from bench.peers.http_servers import PEERS, HttpPeer, batches_of, started, tensor_body
+from bench.peers.onnx_peers import fused_int8
+from bench.process import PeerFailed
+from bench.service import running_service
+from bench.texts import some_texts
+from evals.results.row import Gaps, Goal, NoResult, Peer, Row
+from model.bert import load_encoder
+from model.source import encoder_folder
+from services.local.tether import free_port
+from services.settings import variable_of
+
+GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+BATCHES = {"one": 1, "batch16": 16}
+RATE_GOAL = Goal(">=", 2, of_peer=True)
+P99_GOAL = Goal("<=", 1, of_peer=True)
+JUDGED = (32, 64)
+"""The numbers of clients at which there are goals."""
+
+Point = tuple[str, int]
+"""What a request has (a name of BATCHES), and how many clients send it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpSize:
+    """The size of the benchmark."""
+
+    seconds: float = 10.0
+    """How long each point is measured."""
+    clients: str = "1 32 64"
+    peers: str = ""
+    """Parts of the names of peers, such as `LitServe BentoML`; empty: all."""
+
+    @property
+    def points(self) -> list[Point]:
+        return [*product(BATCHES, map(int, self.clients.split()))]
+
+    @property
+    def chosen(self) -> list[HttpPeer]:
+        parts = self.peers.split() or [""]
+        return [peer for peer in PEERS if any(map(peer.name.__contains__, parts))]
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    size = fixtures.sized(HttpSize())
+    fixtures.stop_service()
+    texts = some_texts(512)
+    with _grpc_port() as grpc_port, running_service() as service:
+        fixtures.say("http: our service ...")
+        port = service.settings.serving.http_port
+        ours = _points(size, lambda batch: _predict_requests(port, texts, batch), port)
+        rest = _points(size, lambda batch: _v2_requests(port, texts, batch), port)
+        over = _grpc(size, grpc_port, texts)
+        service.check()
+    peers: dict[str, Mapping[Point, Load]] = {}
+    missing: list[str] = []
+    for peer in size.chosen:
+        fixtures.say(f"http: {peer.name} ...")
+        try:
+            with started(peer, model_folder(), texts) as peer_port:
+                peers[peer.name] = _peer_points(size, peer, peer_port, texts)
+        except NoResult as why:
+            fixtures.say(f"http: {peer.name}: missing: {why}")
+            missing.append(peer.name)
+    missing += [peer.name for peer in PEERS if peer not in size.chosen]
+    yield from rows(ours, peers, missing)
+    yield from grpc_rows(over, rest)
+
+
+def rows(
+    ours: Mapping[Point, Load], peers: Mapping[str, Mapping[Point, Load]], missing: Sequence[str]
+) -> Iterator[Row]:
+    """Yields the rate and the latency of each point beside those of the peers, the best one first."""
+    gaps = Gaps(missing=(*missing,))
+    for (name, clients), load in ours.items():
+        at = {peer: loads[name, clients] for peer, loads in peers.items()}
+        rates = sorted((Peer(peer, each.requests_per_s) for peer, each in at.items()), key=lambda peer: -peer.value)
+        late = sorted((Peer(peer, each.p99_ms) for peer, each in at.items()), key=lambda peer: peer.value)
+        is_judged = clients in JUDGED
+        yield Row.of(
+            name=f"http.{name}.{clients}_clients",
+            value=load.requests_per_s,
+            unit="requests/s",
+            goal=RATE_GOAL if is_judged else None,
+            peers=(*rates,),
+            gaps=gaps,
+        )
+        yield Row.of(
+            name=f"http.{name}.{clients}_clients.p99",
+            value=load.p99_ms,
+            unit="ms",
+            goal=P99_GOAL if is_judged else None,
+            peers=(*late,),
+            gaps=gaps,
+        )
+
+
+def grpc_rows(over: Mapping[Point, Load], rest: Mapping[Point, Load]) -> Iterator[Row]:
+    """Yields the rate over gRPC beside that of the same protocol in REST."""
+    for (name, clients), load in over.items():
+        peer = Peer("ours, the same in REST", rest[name, clients].requests_per_s)
+        goal = Goal(">=", 1, of_peer=True) if clients in JUDGED else None
+        yield Row.of(
+            name=f"http.grpc.{name}.{clients}_clients",
+            value=load.requests_per_s,
+            unit="requests/s",
+            goal=goal,
+            peers=(peer,),
+        )
+
+
+def model_folder() -> Path:
+    """Returns the folder with the model and the tokenizer of the peers. Raises PeerFailed without ONNX Runtime."""
+    try:
+        strata, _ = load_encoder("minilm-l6")
+        model = fused_int8(strata)
+    except ImportError as error:
+        raise PeerFailed(str(error)) from error
+    home = folder(f"http-{model.parent.name}")
+    cached(home / "model.onnx", partial(_copy, model))
+    tokenizer = encoder_folder("minilm-l6") / "tokenizer.json"
+    cached(home / "tokenizer.json", partial(_copy, tokenizer))
+    return home
+
+
+def _copy(source: Path, path: Path) -> None:
+    path.write_bytes(source.read_bytes())
+
+
+@contextmanager
+def _grpc_port() -> Iterator[int]:
+    """Lets the next service listen for gRPC, too."""
+    port = free_port()
+    variable = variable_of("serving.grpc_port")
+    before = os.environ.get(variable)
+    os.environ[variable] = str(port)
+    try:
+        yield port
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
+
+
+def _points(size: HttpSize, requests_of: Callable[[int], list[bytes]], port: int) -> dict[Point, Load]:
+    return {
+        (name, clients): over_http(port, requests_of(BATCHES[name]), num_clients=clients, seconds=size.seconds)
+        for name, clients in size.points
+    }
+
+
+def _peer_points(size: HttpSize, peer: HttpPeer, port: int, texts: Sequence[str]) -> dict[Point, Load]:
+    return _points(size, lambda batch: peer.requests(port, texts, batch), port)
+
+
+def _predict_requests(port: int, texts: Sequence[str], batch: int) -> list[bytes]:
+    events = [{"text": text} for text in texts]
+    return [post("/v1/predict", {"events": each}, port=port) for each in batches_of(events, batch)]
+
+
+def _v2_requests(port: int, texts: Sequence[str], batch: int) -> list[bytes]:
+    return [post("/v2/models/lifelong/infer", tensor_body(each), port=port) for each in batches_of(texts, batch)]
+
+
+def _grpc(size: HttpSize, port: int, texts: Sequence[str]) -> dict[Point, Load]:
+    from serving.grpc.proto import message
+
+    loads: dict[Point, Load] = {}
+    for name, clients in size.points:
+        requests: list[bytes] = []
+        for each in batches_of(texts, BATCHES[name]):
+            request = message("ModelInferRequest")(model_name="lifelong")
+            text = request.inputs.add(name="text", datatype="BYTES", shape=[len(each)])
+            text.contents.bytes_contents.extend(value.encode() for value in each)
+            requests.append(request.SerializeToString())
+        loads[name, clients] = over_grpc(port, GRPC_METHOD, requests, num_clients=clients, seconds=size.seconds)
+    return loads

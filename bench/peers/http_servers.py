@@ -1,0 +1,164 @@
+"""The peers of `bench/http.py`: which there are, in which environment each runs, and how it is started and ended.
+
+    HttpPeer --environment--> python with its packages --started--> a port that answers
+
+An environment is made once, below build/bench/peers/venvs, by pip. A peer whose packages pip cannot get, or that does
+not answer, is missing: it is named, and no goal is judged without it.
+
+Rejected: the peers in our own environment (each brings versions of what we use), and containers (there is no engine).
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.http_load import over_http, post
+from bench.peers.cache import folder
+from bench.process import PeerFailed
+from evals.results.row import NoResult
+from services.local.tether import free_port
+from services.versions import ROOT
+
+PROGRAMS = ROOT / "bench" / "peers" / "http"
+WITH = ("numpy", "onnxruntime>=1.26,<2", "tokenizers")
+INSTALL_S = 600.0
+START_S = 120.0
+STOP_S = 20.0
+
+T = TypeVar("T")
+
+
+def batches_of(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Returns the items, so many at a time, less those that do not fill a batch.
+
+    >>> batches_of("abcde", 2)
+    ['ab', 'cd']
+    """
+    return [items[begin : begin + size] for begin in range(0, len(items) - size + 1, size)]
+
+
+def texts_body(texts: Sequence[str]) -> dict[str, Any]:
+    return {"texts": [*texts]}
+
+
+def tensor_body(texts: Sequence[str]) -> dict[str, Any]:
+    """Returns the body of an inference request of the Open Inference Protocol."""
+    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": [*texts]}]}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpPeer:
+    """A server of others: `program` is a module of `bench.peers.http`, or the path of a file.
+
+    `packages` are those of its environment, none where it runs in ours.
+    """
+
+    name: str
+    program: str
+    packages: tuple[str, ...] = ()
+    path: str = "/predict"
+    body: Callable[[Sequence[str]], dict[str, Any]] = texts_body
+
+    @property
+    def file(self) -> Path:
+        return Path(self.program) if "/" in self.program else PROGRAMS / f"{self.program.rpartition('.')[2]}.py"
+
+    def requests(self, port: int, texts: Sequence[str], batch: int) -> list[bytes]:
+        """Returns requests of `batch` texts each."""
+        return [post(self.path, self.body(each), port=port) for each in batches_of(texts, batch)]
+
+
+PEERS = (
+    HttpPeer("FastAPI, ORT INT8", "bench.peers.http.fastapi_onnx"),
+    HttpPeer("Ray Serve @serve.batch, ORT INT8", "bench.peers.http.serve_batch"),
+    HttpPeer("LitServe, ORT INT8", "bench.peers.http.litserve_onnx", ("litserve>=0.2,<0.3",)),
+    HttpPeer("BentoML, ORT INT8", "bench.peers.http.bentoml_onnx", ("bentoml>=1.4,<1.5",)),
+    HttpPeer(
+        "MLServer, ORT INT8",
+        "bench.peers.http.mlserver_onnx",
+        ("mlserver>=1.6,<2",),
+        "/v2/models/classifier/infer",
+        tensor_body,
+    ),
+)
+
+
+def environment(packages: Sequence[str]) -> Path:
+    """Returns the Python of an environment with these packages, made where there is none. Raises PeerFailed."""
+    if not packages:
+        return Path(sys.executable)
+    home = folder("venvs") / packages[0].partition(">")[0]
+    python = home / "bin" / "python"
+    done = home / "installed"
+    wanted = "\n".join((*packages, *WITH))
+    if done.exists() and done.read_text() == wanted:
+        return python
+    shutil.rmtree(home, ignore_errors=True)
+    for command in (
+        [sys.executable, "-m", "venv", str(home)],
+        [str(python), "-m", "pip", "install", "--quiet", *packages, *WITH],
+    ):
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_S)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            raise PeerFailed(f"{packages[0]} cannot be installed: {str(error.stderr)[-500:]}") from error
+    done.write_text(wanted)
+    return python
+
+
+@contextmanager
+def started(peer: HttpPeer, model: Path, texts: Sequence[str]) -> Iterator[int]:
+    """Starts a peer with the model in a folder, yields its port once it answers, and ends it. Raises PeerFailed."""
+    python = environment(peer.packages)
+    port = free_port()
+    log = folder("logs") / f"{peer.file.stem}.log"
+    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [str(python), str(peer.file), str(port), str(model)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            cwd=PROGRAMS,
+            process_group=0,
+        )
+        try:
+            _await_answer(process, peer.requests(port, texts, 1)[:1], port, log)
+            yield port
+        finally:
+            _stop(process)
+
+
+def _await_answer(process: "subprocess.Popen[bytes]", requests: Sequence[bytes], port: int, log: Path) -> None:
+    end_s = time.monotonic() + START_S
+    while True:
+        if process.poll() is not None:
+            raise PeerFailed(f"it ended with {process.returncode}: {log.read_text(errors='replace')[-500:]}")
+        try:
+            over_http(port, requests, num_clients=1, seconds=0.2)
+        except NoResult as why:
+            if time.monotonic() > end_s:
+                raise PeerFailed(f"it did not answer within {START_S:g} s: {why}") from None
+            time.sleep(0.5)
+        else:
+            return
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends the program and those that it has started."""
+    for number, patience_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(patience_s)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
