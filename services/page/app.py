@@ -34,7 +34,7 @@ from services.commands.ask import NoAnswer
 from services.page.access import Denied, PageAccess, client_of
 from services.page.latest import Latest
 from services.page.operations import AdminCall, PageLabel, PageOperations
-from wire.errors import NotFound, WireError
+from wire.errors import BadMessage, NotFound, WireError
 
 STATIC: Final = {
     "icon.svg": "image/svg+xml",
@@ -60,6 +60,7 @@ HEADERS: Final = {
 STATUSES: Final[Mapping[type[Exception], HTTPStatus]] = {
     NotPossible: HTTPStatus.CONFLICT,
     NotFound: HTTPStatus.CONFLICT,
+    BadMessage: HTTPStatus.BAD_REQUEST,
     NoAnswer: HTTPStatus.BAD_GATEWAY,
     WireError: HTTPStatus.SERVICE_UNAVAILABLE,
 }

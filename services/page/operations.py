@@ -33,7 +33,9 @@ from services.quarantine import LabelFilter, quarantined_labels, release
 from services.settings import Settings
 from wire.bus import Bus
 from wire.clock import now_ms
+from wire.envelope import from_message, to_message
 from wire.errors import WireError
+from wire.message import Place
 from wire.receipts import Receipts
 from wire.records import MAX_TEXT_CHARS, Feedback
 from wire.store import Store
@@ -102,7 +104,7 @@ class PageOperations:
         return answer
 
     def label(self, label: PageLabel) -> None:
-        """Sends a label to the learner. Raises WireError."""
+        """Sends a label to the learner. Raises BadMessage where it could not be read there, and other WireErrors."""
         feedback = Feedback(
             event_id=label.event_id,
             label=label.label,
@@ -112,6 +114,7 @@ class PageOperations:
             receipt=label.receipt,
             event_source=label.source,
         )
+        from_message(Feedback, to_message(feedback), Place(topic=Feedback.TOPIC, partition=0, offset=0))
         with closing(self._bus.publisher()) as publisher:
             publisher.send_all([feedback], SEND_S)
 

@@ -79,7 +79,7 @@ class PagePublisher:
 def served(settings: Settings, *, say: Callable[[str], None]) -> Iterator[StateReader | None]:
     """Serves the page of the stack that these settings name, while the block runs; None where none is wanted.
 
-    `say` is told its address, and where the token is. Raises OSError where the address is none of this machine.
+    `say` is told its address, and where the token is. Raises BadSettings where the address is none of this machine.
     """
     config = settings.page
     if not config.port:
@@ -128,4 +128,7 @@ def _port(config: PageConfig, say: Callable[[str], None]) -> int:
         port = tether.free_port()
         say(f"Page: port {config.port} is taken, so {port}")
         return port
+    except OSError as error:
+        fix = "Give an address of this machine, or 127.0.0.1; page.port 0 is no page"
+        raise BadSettings(f"page.host: {config.host} cannot be listened on ({error}). {fix}") from error
     return config.port

@@ -136,9 +136,8 @@ def browsing(folder: Path) -> Iterator[Browser]:
     argv = [program, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            with connect(
-                _address(folder, process), max_size=1 << 26, open_timeout=STARTED_S, ping_interval=None
-            ) as socket:
+            address = _address(folder, process)
+            with connect(address, max_size=MAX_MESSAGE, open_timeout=STARTED_S, ping_interval=None) as socket:
                 yield Browser(socket)
         finally:
             process.terminate()

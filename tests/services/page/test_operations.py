@@ -20,6 +20,8 @@ def test_a_label_reaches_the_learner_as_it_was_given(served_page: ServedPage) ->
     assert (record.event_id, record.label, record.source) == ("e", "refund", "page")
     assert (record.event_source, record.key, record.receipt) == ("http", "k", "r")
     assert record.time_ms > 0 and not record.approval
+    for wrong in (" ", "x" * 2_000):
+        assert served_page.client.post("/api/label", json=label | {"label": wrong}).status_code == 400
 
 
 def test_a_label_in_quarantine_is_shown_and_released(served_page: ServedPage) -> None:

@@ -46,6 +46,12 @@ def test_without_a_port_there_is_no_page(page_settings: Settings) -> None:
         assert reader is None
 
 
+def test_an_address_of_another_machine_is_a_wrong_setting(page_settings: Settings) -> None:
+    elsewhere = replaced(page_settings, {"page.host": "192.0.2.1"})
+    with pytest.raises(BadSettings, match=r"page\.host: 192\.0\.2\.1 cannot be"), served(elsewhere, say=pytest.fail):
+        pass
+
+
 def test_a_token_is_that_of_the_settings_or_a_long_one(page_settings: Settings) -> None:
     assert token_of(replaced(page_settings, {"page.token": TOKEN})) == TOKEN
     (page_settings.state_dir / TOKEN_FILE).write_text("short")
