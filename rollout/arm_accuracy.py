@@ -1,6 +1,6 @@
 """How accurate the arms are as answered: the last labels of each, whatever the versions that it had meanwhile.
 
-    JudgedLabel --> right or not, by the arm that answered --> ArmAccuracy with a confidence sequence
+    JudgedLabel --> right or not, by the arm that answered --> ArmCounts --with_bounds--> ArmAccuracy, in a report
 
 Where an arm's accuracy changes, with its versions or with what is asked, the bounds are those of its average over these
 labels: the bets of `rollout.statistics.betting` are fixed, so that the wealth is at most as large as under a constant
@@ -9,7 +9,7 @@ share of that average (inequality of arithmetic and geometric means).
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from rollout.judged_events import JudgedLabel
 from rollout.statistics.confidence_sequence import share_interval
@@ -19,6 +19,14 @@ BLOCK: Final = 1_000
 """Labels after which those before the last BLOCK are forgotten: between one and two blocks count."""
 
 
+class ArmCounts(NamedTuple):
+    """How many of the last labels of an arm were right."""
+
+    arm: ArmName
+    labels: int
+    right: int
+
+
 @dataclass(slots=True)
 class _Block:
     labels: int = 0
@@ -26,7 +34,7 @@ class _Block:
 
 
 class ArmAccuracies:
-    """Counts since the start of the controller. Verbs: add, report."""
+    """Counts since the start of the controller. Verbs: add, counts."""
 
     def __init__(self) -> None:
         self._blocks: defaultdict[ArmName, list[_Block]] = defaultdict(lambda: [_Block(), _Block()])
@@ -42,12 +50,13 @@ class ArmAccuracies:
         now.labels += 1
         now.right += label.rights().get(label.verdicts.version, False)
 
-    def report(self) -> tuple[ArmAccuracy, ...]:
+    def counts(self) -> tuple[ArmCounts, ...]:
         """Returns the arms that got labels, by their names."""
-        found: list[ArmAccuracy] = []
-        for arm, (before, now) in sorted(self._blocks.items()):
-            labels = before.labels + now.labels
-            right = before.right + now.right
-            low, high = share_interval(right, labels)
-            found.append(ArmAccuracy(arm=arm, labels=labels, right=right, low=low, high=high))
-        return tuple(found)
+        blocks = sorted(self._blocks.items())
+        return tuple(ArmCounts(arm, old.labels + new.labels, old.right + new.right) for arm, (old, new) in blocks)
+
+
+def with_bounds(counts: ArmCounts) -> ArmAccuracy:
+    """Returns the counts with their confidence sequence, which takes 0.2 ms."""
+    low, high = share_interval(counts.right, counts.labels)
+    return ArmAccuracy(arm=counts.arm, labels=counts.labels, right=counts.right, low=low, high=high)

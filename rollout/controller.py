@@ -31,6 +31,7 @@ from functools import partial
 import structlog
 
 from rollout.alarms import Alarms
+from rollout.arm_accuracy import with_bounds
 from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.decider import RolloutState
@@ -218,7 +219,7 @@ class Controller:
                 evidence=state.evidence,
                 waits_for=state.waits_for,
                 label_rates=state.label_rates,
-                arm_accuracies=state.arm_accuracies,
+                arm_accuracies=tuple(map(with_bounds, state.arm_counts)),
                 label_to_live_counts=label_to_live_counts,
                 label_to_live_sum_ms=label_to_live_sum_ms,
                 swap_skews_ms=state.swap_skews_ms,

@@ -17,7 +17,7 @@ from itertools import chain
 import structlog
 
 from rollout.alarms import Alarms
-from rollout.arm_accuracy import ArmAccuracies
+from rollout.arm_accuracy import ArmAccuracies, ArmCounts
 from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.due_step import DecisionInputs, Step, due_step, objection
@@ -33,7 +33,7 @@ from rollout.tallies import Tallies
 from rollout.tallies_state import Frame, TalliesState
 from wire.config import TrustConfig
 from wire.errors import BadSignature, UnknownFormat
-from wire.records import Answer, ArmAccuracy, Feedback, LabelRate, ReplicaReport, RolloutPlan, VersionHealth
+from wire.records import Answer, Feedback, LabelRate, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
 
 log = structlog.get_logger("rollout")
@@ -54,7 +54,7 @@ class RolloutState:
     label_rates: tuple[LabelRate, ...] = ()
     label_to_live: tuple[tuple[int, ...], float] = ((), 0.0)
     swap_skews_ms: tuple[float, ...] = ()
-    arm_accuracies: tuple[ArmAccuracy, ...] = ()
+    arm_counts: tuple[ArmCounts, ...] = ()
 
 
 class Decider:
@@ -193,7 +193,7 @@ class Decider:
             label_rates=tallies.exposure.label_rates(),
             label_to_live=self.label_to_live.totals(),
             swap_skews_ms=self._skews.recent(),
-            arm_accuracies=self._arm_accuracies.report(),
+            arm_counts=self._arm_accuracies.counts(),
         )
 
     def _compare_label_rates(self, plan: RolloutPlan) -> None:

@@ -1,6 +1,6 @@
 """How accurate the arms are, by the last labels of each."""
 
-from rollout.arm_accuracy import BLOCK, ArmAccuracies
+from rollout.arm_accuracy import BLOCK, ArmAccuracies, ArmCounts, with_bounds
 from rollout.judged_events import JudgedLabel
 from rollout.statistics.confidence_sequence import share_interval
 from wire.receipts import Verdicts
@@ -12,18 +12,13 @@ def label(arm: ArmName, version: int, *, is_right: bool, corrected: JudgedLabel 
     return JudgedLabel(verdicts=Verdicts(arm, version, names), name=7, source="", answer_ms=1, corrected=corrected)
 
 
-def accuracy(arm: ArmName, labels: int, right: int) -> ArmAccuracy:
-    low, high = share_interval(right, labels)
-    return ArmAccuracy(arm=arm, labels=labels, right=right, low=low, high=high)
-
-
 def test_each_arm_has_its_labels_whatever_its_versions() -> None:
     arms = ArmAccuracies()
-    assert arms.report() == ()
+    assert arms.counts() == ()
     for version in (1, 2, 3):
         arms.add(label(STABLE, version, is_right=version != 2))
     arms.add(label(CANDIDATE, 4, is_right=False))
-    assert arms.report() == (accuracy(CANDIDATE, 1, 0), accuracy(STABLE, 3, 2))
+    assert arms.counts() == (ArmCounts(CANDIDATE, 1, 0), ArmCounts(STABLE, 3, 2))
 
 
 def test_a_correction_counts_no_second_time() -> None:
@@ -31,7 +26,7 @@ def test_a_correction_counts_no_second_time() -> None:
     first = label(STABLE, 1, is_right=True)
     arms.add(first)
     arms.add(label(STABLE, 1, is_right=False, corrected=first))
-    assert arms.report() == (accuracy(STABLE, 1, 1),)
+    assert arms.counts() == (ArmCounts(STABLE, 1, 1),)
 
 
 def test_labels_of_long_ago_are_forgotten() -> None:
@@ -40,6 +35,11 @@ def test_labels_of_long_ago_are_forgotten() -> None:
         arms.add(label(STABLE, 1, is_right=False))
     for _ in range(BLOCK):
         arms.add(label(STABLE, 2, is_right=True))
-    assert arms.report() == (accuracy(STABLE, 2 * BLOCK, BLOCK),)
+    assert arms.counts() == (ArmCounts(STABLE, 2 * BLOCK, BLOCK),)
     arms.add(label(STABLE, 2, is_right=True))
-    assert arms.report() == (accuracy(STABLE, BLOCK + 1, BLOCK + 1),)
+    assert arms.counts() == (ArmCounts(STABLE, BLOCK + 1, BLOCK + 1),)
+
+
+def test_a_report_has_the_bounds() -> None:
+    low, high = share_interval(30, 40)
+    assert with_bounds(ArmCounts(STABLE, 40, 30)) == ArmAccuracy(arm=STABLE, labels=40, right=30, low=low, high=high)

@@ -119,9 +119,13 @@ function show(state) {
   newest = state;
   element("title").textContent = state.title;
   document.title = state.title;
+  if (state.problem) {
+    tell("status", state.problem, true);
+    return;
+  }
   const paused = state.is_paused ? "; the rollout is paused" : "";
-  tell("status", state.problem || `live${paused}`, Boolean(state.problem));
-  if (state.problem) return;
+  const alarms = state.tables.alarms.rows.length;
+  tell("status", `live${paused}${alarms ? `; ${alarms} ${alarms > 1 ? "alarms are" : "alarm is"} on` : ""}`, alarms > 0);
   element("figures").replaceChildren(...state.figures.map((figure) =>
     make("div", {}, make("dt", {}, figure.name), make("dd", {}, shown(figure.value, figure.kind)))));
   drawCurve(state);

@@ -93,6 +93,7 @@ def test_the_curve_climbs_and_nothing_is_asked_of_another_machine(shown: Shown) 
     browser.await_text("arms", "stable")
     assert "75.0 %" in browser.text("arms") and "90.0 %" in browser.text("arms")
     assert "refund" in browser.text("confusions")
+    assert browser.text("status") == "live; 3 alarms are on"
     assert [url for url in browser.requests if not url.startswith(shown.url)] == []
     assert browser.problems == []
 

@@ -8,7 +8,7 @@ from rollout.operator import Operator
 from services.page.rates import ReplicaTraffic
 from services.page.state import PageState, StateReader, figures_of
 from services.page.tables import tables_of
-from services.page.terminal import drawn, read
+from services.page.terminal import drawn, read, watch
 from tests.services.page.states import DECISION, status
 from wire.config import StoreConfig
 from wire.store import Store
@@ -35,6 +35,20 @@ def test_it_draws_figures_and_tables() -> None:
     for part in ("Lifelong, paused", "right on the holdout 90.0 %", "label to live p50 250 ms", "better by 9 labels"):
         assert part in text
     assert "75.0 %" in text and "refund" in text
+
+
+def test_it_is_drawn_again_and_again_until_it_is_interrupted(store: Store) -> None:
+    times = iter([1_000, 2_000])
+
+    def now_ms() -> int:
+        if (time_ms := next(times, None)) is None:
+            raise KeyboardInterrupt
+        return time_ms
+
+    console = Console(width=200, file=io.StringIO())
+    watch(StateReader(Operator(store, name="test"), now_ms=now_ms), console)
+    assert next(times, None) is None
+    assert isinstance(console.file, io.StringIO) and "Lifelong" in console.file.getvalue()
 
 
 def test_it_says_why_it_knows_nothing() -> None:
