@@ -39,7 +39,7 @@ from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
 from wire.errors import BusUnavailable, StaleEpoch
 from wire.receipts import Receipts
-from wire.records import WeightManifest
+from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Store
 from wire.subjects import subject_digest
 from wire.threads import lower_priority
@@ -195,7 +195,9 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
 
 
 def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threading.Event) -> Consumer:
-    """Returns the consumer of a learner, from its offsets on."""
+    """Returns the consumer of a learner, from its offsets on; where it has none, from where `bus.begin` says."""
+    if not learner.offsets:
+        learner.offsets = patiently(partial(bus.begin_offsets, Answer, Feedback), stop) or {}
     return Consumer(
         bus,
         ReadState(offsets=learner.offsets, logs=learner.logs, letters=learner.letters, counts=learner.counts),

@@ -8,6 +8,7 @@ settings            one model of all settings, from a file, the environment and 
                     secret_files: secrets that lie in files
 stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
 asyncapi   the document of the topics
+topic_uses          which topics each program needs, and the check at its start
 running, keys       where a running stack can be reached, and its signing key
 page/               the page that `up` and `demo` serve, and `lifelong top`
 demo/, bench/, tune/, encoders/, members/   what `lifelong demo`, `bench`, `tune`, `encoder` and `model` do

@@ -52,6 +52,7 @@ def program() -> "typer.Typer":
         status,
         top,
         topics,
+        try_message,
         tune,
         version,
         versions,
@@ -67,7 +68,7 @@ def program() -> "typer.Typer":
     )
     app.callback()(version.options)
     running = (run.up, run.demo, run.serve, run.learn)
-    using = (ask.predict, ask.feedback, forget.forget, status.status, top.top, audit.audit)
+    using = (ask.predict, ask.feedback, try_message.try_message, forget.forget, status.status, top.top, audit.audit)
     measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)
     for command in (*running, *using, *measuring):
         app.command()(command)

@@ -9,6 +9,7 @@ from services.keys import with_signing_key
 from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
 from services.settings import BadSettings, Settings
+from services.topic_uses import findings_of
 from wire.bus import Bus
 from wire.config import BusConfig
 from wire.errors import WireError
@@ -47,17 +48,18 @@ def check_broker(settings: Settings) -> Check:
 
 
 def check_topics(config: BusConfig) -> Check:
-    """Asks who sets the time of answers and labels: topics that others made may leave it to their senders."""
+    """Asks for everything that is wrong with our topics, or to note about them."""
     try:
-        with closing(Bus(config, client_id="doctor")) as bus:
-            timed_by_sender = bus.topics_timed_by_sender()
+        findings = findings_of(config)
     except WireError as error:
         return Check("topics", "warn", f"the broker does not tell how they are set: {error}")
-    if not timed_by_sender:
-        return Check("topics", "ok", "the broker sets the times of answers and labels")
-    found = f"senders set the times in {', '.join(timed_by_sender)}: labels are lost where a sender's clock is wrong"
-    alter = "kafka-configs.sh --alter --entity-type topics --add-config message.timestamp.type=LogAppendTime"
-    return Check("topics", "warn", found, "\n".join(f"{alter} --entity-name {name}" for name in timed_by_sender))
+    if not findings:
+        return Check("topics", "ok", "they are there, with rights, partitions and retention")
+    found = "\n".join(f"{finding.topic}: {finding.found}" for finding in findings)
+    is_wrong = any(finding.is_wrong for finding in findings)
+    return Check(
+        "topics", "fail" if is_wrong else "warn", found, "\n".join(dict.fromkeys(finding.fix for finding in findings))
+    )
 
 
 def check_redis(settings: Settings) -> Check:

@@ -23,10 +23,12 @@ RENAMED = {
     "learner.held_back_samples": "learner.holdout_samples",
     "learner.held_back_share": "learner.holdout_share",
     "learner.min_held_back": "learner.min_holdout",
+    "map": "bus.map",
     "rollout.candidate_share": "rollout.ramp",
     "serving.api_keys": "serving.keys_file",
 }
-"""The new names of settings and sections; an old name is a mistake that names the new one."""
+"""The new names of settings and sections; an old name is a mistake that names the new one. So is a section that one
+would look for elsewhere."""
 
 
 @cache
@@ -75,7 +77,7 @@ def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, 
         return f"{origins.get(name, below)}: {name} is no setting ({reason}). {fix}"
     rows = tuple(f"{table}." for table in tables(model))
     told = [origin for each, origin in origins.items() if each in reason and (each in known or each.startswith(rows))]
-    places = ", ".join(told)
-    if len(told) == 1:
+    places = ", ".join(told) or below
+    if len(told) < 2:
         return f"{places}: {reason}"
     return f"{places}: {reason}. Change one of them"

@@ -230,4 +230,5 @@ def _answer(
         event_time_ms=event.time_ms,
         time_ms=time_ms,
         receipt=receipt,
+        headers=event.headers,
     )

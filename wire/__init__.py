@@ -6,7 +6,8 @@ Imports no other room, torch or ray.
 
 records/     every record that crosses a process, with its topic or key
 bus/         the Kafka client: topics, publisher, consumer groups, followers       store/   the Redis client
-envelope     records as messages (`message`, `timestamps`)         letters   dead letters of what is refused
+envelope     records as messages (`message`, `timestamps`, `structured`)   letters   dead letters of what is refused
+mapping/     foreign messages as our records
 finished     which offsets may be committed                        events    which answer a label is about
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
 admin_log    the chain of what operators did

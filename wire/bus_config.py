@@ -13,7 +13,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from wire.errors import BadMessage
+from wire.mapping.config import MapConfig
+from wire.records import Answer, TopicRecord, topic_name
 from wire.sections import SECTION, OrNone, require
+from wire.timestamps import from_rfc3339
 
 PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 """Mechanisms of SASL by which the client proves a password."""
@@ -47,6 +51,14 @@ def _is_path(path: str) -> str:
     if path and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path):
         raise ValueError("it is no import path such as my.tokens:Provider")
     return path
+
+
+def _is_begin(begin: str) -> str:
+    try:
+        begin in ("earliest", "latest") or from_rfc3339(begin)
+    except BadMessage as error:
+        raise ValueError("it is neither earliest, nor latest, nor a time such as 2026-01-31T00:00:00Z") from error
+    return begin
 
 
 ClientOptions: TypeAlias = Annotated[Mapping[str, Option], BeforeValidator(_options)]
@@ -86,6 +98,10 @@ class BusConfig:
     """Rack, or availability zone, of this machine: records are fetched from a replica in it, where there is one."""
     client: ClientOptions = field(default_factory=dict)
     """Further options of the client library (kafka-python), by its own names, such as `compression_type = "lz4"`."""
+    map: MapConfig = field(default_factory=MapConfig)
+    begin: Annotated[str, AfterValidator(_is_begin)] = "earliest"
+    """Where events, answers and labels are read from before anything was: `earliest`, `latest`, or a time such as
+    `2026-01-31T00:00:00Z`."""
     prefix: str = ""
     """Prefix of every topic and consumer group, so that environments can share a cluster."""
     partitions: Annotated[int, Ge(1), Le(10_000)] = 4
@@ -138,6 +154,12 @@ class BusConfig:
     @property
     def password(self) -> str:
         return self.sasl_password.get_secret_value() if self.sasl_password else ""
+
+    def topic_of(self, record: type[TopicRecord]) -> str:
+        """Returns the topic that we send records of a type to, and that `lifelong topics create` makes."""
+        if record is Answer and self.map.answers.topic:
+            return self.map.answers.topic
+        return topic_name(self.prefix, record)
 
     def __post_init__(self) -> None:
         longest_wait_ms = max(self.fetch_max_wait_ms, self.patient_max_wait_ms)

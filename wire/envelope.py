@@ -6,6 +6,9 @@ The attributes travel as `ce_` headers, the other fields as a JSON object. Plain
 then the id comes from the message's place, the entity from its key, and the time from the broker. A dead letter carries
 its payload unchanged as the value and everything else in headers, so the payload does not grow by an encoding.
 
+A message in structured mode (`wire.structured`) is read as well. Where a topic is mapped (`wire.mapping`), a message of
+any type that is not ours is one of the map's; the map's fields win over the attributes.
+
 Every record that is read can be sent again, because the value is bounded, and so is every field that becomes an id, a
 key or a header somewhere. Headers of other programs are ignored.
 
@@ -13,8 +16,7 @@ A message is refused for one of these reasons, whose names are stable: `empty`, 
 it), `undecodable` (no JSON object, or a header that cannot be read), `wrong_schema` (a field is missing, blank or of
 another type), `wrong_type` (another record), `future_schema` (a newer version of the record or of CloudEvents).
 
-Rejected: structured mode (everything in one JSON object: a payload that is no JSON would have to be wrapped), and the
-`cloudevents` package (it has neither a Kafka key nor limits).
+Rejected: writing structured mode (a payload that is no JSON would have to be wrapped).
 """
 
 from collections.abc import Mapping
@@ -22,9 +24,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from wire import structured
 from wire.errors import BadMessage
+from wire.mapping.records import FieldMap
 from wire.message import Message, Place, shown
-from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, DeadLetter, Event, Feedback, TopicRecord
+from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, TopicRecord
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
 
 R = TypeVar("R", bound=TopicRecord)
@@ -42,19 +46,16 @@ MAX_DETAIL_BYTES = 4 * MAX_DETAIL_CHARS  # UTF-8 has at most 4 bytes for a chara
 MAX_DIGITS = 19  # of a 64-bit number
 
 HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that travel as headers and not in the value
-    Event: frozenset({"id", "source", "time_ms"}),
+    Event: frozenset({"id", "source", "time_ms", "headers"}),
 }
-ATTRIBUTES = frozenset({"source", "time_ms"})  # the same for the records that are not listed
+ATTRIBUTES = frozenset({"source", "time_ms", "headers"})  # the same for the records that are not listed
 
-COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time"})
+COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time", "content-type"})
 ORIGIN_HEADERS = frozenset({"ce_origintopic", "ce_originpartition", "ce_originoffset"})
 READ_HEADERS: dict[type, frozenset[str]] = {  # records that are not listed have the common headers
     Event: COMMON_HEADERS | {"ce_id"},
     DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
 }
-HEADER_NAMES = {name.encode(): name for name in frozenset[str]().union(*READ_HEADERS.values())}
-"""Every header that is read, by its name in bytes."""
-
 NOT_BLANK: dict[type, tuple[str, ...]] = {Event: ("text",), Feedback: ("event_id", "label")}
 
 
@@ -67,8 +68,11 @@ def _short_fields(record: type[TopicRecord]) -> tuple[str, ...]:
 SHORT_FIELDS: dict[type, tuple[str, ...]] = {record: _short_fields(record) for record in TOPIC_RECORDS}
 
 
-def to_message(record: TopicRecord) -> Message:
-    """Returns the message of `record`; equal records give equal bytes. Raises ValueError where `time_ms` is no time."""
+def to_message(record: TopicRecord, further: dict[str, Any] | None = None) -> Message:
+    """Returns the message of `record`, with `further` fields in its JSON object; equal records give equal bytes.
+
+    Raises ValueError where `time_ms` is no time.
+    """
     headers = {
         "ce_specversion": SPEC_VERSION,
         "ce_id": record.message_id,
@@ -81,8 +85,10 @@ def to_message(record: TopicRecord) -> Message:
         value = record.payload
         headers |= _refusal_headers(record)
     else:
-        value = msgspec.json.encode(_body_of(record))
+        value = msgspec.json.encode(_body_of(record) | (further or {}))
         headers["content-type"] = "application/json"
+    if isinstance(record, Event | Answer):
+        headers = dict(record.headers) | headers
     return Message(
         key=record.entity.encode(),
         value=value,
@@ -90,20 +96,41 @@ def to_message(record: TopicRecord) -> Message:
     )
 
 
-def from_message(record_type: type[R], message: Message, place: Place) -> R:
+def from_message(
+    record_type: type[R],
+    message: Message,
+    place: Place,
+    *,
+    foreign: FieldMap | None = None,
+    passed_on: frozenset[str] = frozenset(),
+) -> R:
     """Returns the record of type `record_type` in `message`. Raises BadMessage with one of the reasons above.
+
+    `foreign` is the map of the topic, where it has one. An event keeps the headers whose names are in `passed_on`.
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
     Event(id='t/0/7', text='hello', key='', source='', time_ms=0)
     """
     attributes = _attributes(message, READ_HEADERS.get(record_type, COMMON_HEADERS))
-    _check_type(record_type, attributes)
     if record_type is DeadLetter:
+        _check_type(record_type, attributes)
         return _convert(record_type, _dead_letter_fields(message, attributes))
-    fields = _body(message.value) | _attribute_fields(record_type, attributes)
+    body = _body(message.value)
+    if structured.is_structured(attributes.get("content-type", "")):
+        unpacked, body = structured.unpacked(body)
+        attributes |= unpacked
+    is_mapped = foreign is not None and attributes.get("ce_type") != record_type.TYPE
+    _check_type(record_type, attributes, is_mapped=is_mapped)
+    if foreign is not None and is_mapped:
+        fields = _attribute_fields(record_type, attributes) | foreign(body)
+    else:
+        fields = body | _attribute_fields(record_type, attributes)
+    fields.pop("headers", None)  # no client sets those of an answer by the JSON object
     if record_type is Event:
         _complete_event(fields, message, place)
-    if "ce_type" not in attributes:
+        if passed_on:
+            fields["headers"] = message.texts_of(passed_on, max_bytes=MAX_FIELD_BYTES)
+    if "ce_type" not in attributes or is_mapped:
         fields.setdefault("time_ms", clamped_ms(message.timestamp_ms))
     return _convert(record_type, fields)
 
@@ -157,12 +184,12 @@ def _check_length(name: str, num_bytes: int, *, at_most: int) -> None:
         raise BadMessage("oversized", f"{name} has {num_bytes} bytes, at most {at_most} are read")
 
 
-def _check_type(record_type: type[R], attributes: Mapping[str, str]) -> None:
+def _check_type(record_type: type[R], attributes: Mapping[str, str], *, is_mapped: bool = False) -> None:
     version = attributes.get("ce_specversion", SPEC_VERSION)
     if version != SPEC_VERSION:
         raise BadMessage("future_schema", f"ce_specversion is {shown(version)}, we read {SPEC_VERSION}")
     type_name = attributes.get("ce_type", record_type.TYPE)
-    if type_name == record_type.TYPE:
+    if type_name == record_type.TYPE or is_mapped:
         return
     name, _, number = type_name.rpartition(".v")
     our_name, _, our_number = record_type.TYPE.rpartition(".v")

@@ -1,5 +1,6 @@
 """A message of Kafka and the place where it lies: what `wire.envelope` reads records from and writes them to."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 MAX_SHOWN_CHARS = 60  # how much of what a client sent an error message repeats
@@ -13,6 +14,15 @@ class Message:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int = 0
+
+    def texts_of(self, names: frozenset[str], *, max_bytes: int) -> tuple[tuple[str, str], ...]:
+        """Returns the headers with these names that are texts of at most `max_bytes` bytes; others are left out."""
+        found: dict[str, str] = {}
+        for name, value in self.headers:
+            if name in names and value is not None and len(value) <= max_bytes:
+                with suppress(UnicodeDecodeError):
+                    found[name] = value.decode()
+        return tuple(found.items())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

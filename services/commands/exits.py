@@ -20,6 +20,7 @@ def codes() -> dict[type[Exception], int]:
     from services.running import NotRunning
     from services.settings import BadSettings
     from services.supervisor import StackFailed
+    from services.topic_uses import TopicsUnfit
     from services.tune.measure import TuneFailed
     from serving.http.keys import BadKeys
     from serving.http.listener import PortTaken
@@ -34,9 +35,8 @@ def codes() -> dict[type[Exception], int]:
         BadVectors: USAGE,
         BadSettings: CONFIGURATION,
         BadKeys: CONFIGURATION,
-        wire_errors.UnsafePolicy: CONFIGURATION,
-        wire_errors.BusRefused: CONFIGURATION,
-        wire_errors.StoreRefused: CONFIGURATION,
+        TopicsUnfit: CONFIGURATION,
+        **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),
         wire_errors.TopicMissing: CONFIGURATION,
         wire_errors.BadSignature: CONFIGURATION,
         wire_errors.UnknownFormat: CONFIGURATION,

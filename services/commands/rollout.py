@@ -140,12 +140,14 @@ def run(context: CliContext) -> None:
     from services.commands.run import stop_signal
     from services.keys import key_bytes
     from services.stack import open_store
+    from services.topic_uses import require_topics
     from wire import metrics
     from wire.bus import Bus
     from wire.receipts import Receipts
 
     stop: threading.Event = stop_signal()
     settings = context.attached()
+    require_topics(settings.bus, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
     label_trust = LabelTrust(settings.learner, receipts=Receipts(key_bytes(settings)))
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:

@@ -50,10 +50,12 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
     from model.tokenizer import TextTokenizer
     from services.keys import key_bytes
+    from services.topic_uses import require_topics
     from serving.app import run
     from serving.config import ReplicaConfig
 
     settings = context.attached(serving__replicas=replicas)
+    require_topics(settings.bus, "serve")
     # loaded here so that its errors are reported once, and not by every replica
     TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
     run(ReplicaConfig.of(settings, signing_key=key_bytes(settings)), stop_signal())
@@ -66,9 +68,11 @@ def learn(context: CliContext) -> None:
 
     settings = context.attached()
     from learner.process import run
+    from services.topic_uses import require_topics
     from wire import metrics
 
     require_strategy(settings)
+    require_topics(settings.bus, "learn")
     with metrics.served(settings.metrics):
         code = run(
             settings.learner,

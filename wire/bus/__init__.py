@@ -10,8 +10,9 @@ stops nobody.
 
 `bus` makes the clients (`client`, `client_options`, `security`, `topics`); `publisher` sends, bounded by `inflight`;
 `subscription` and `follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format` -> `reading`.
-`topic_logs` detects recreated topics, `end_offsets` finds the ends of partitions, `scan` reads whole topics, and
-`client_errors` maps the library's exceptions to ours.
+`topic_check` finds what is wrong with topics, `topic_logs` detects recreated ones, `end_offsets` finds the ends of
+partitions, `beginnings` where to begin, `scan` reads whole topics, and `client_errors` maps the library's exceptions to
+ours.
 
 Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions (the learner stores
 its offsets with its weights, which is exact without them), and one client for all (consumers belong to one thread).
@@ -20,12 +21,14 @@ its offsets with its weights, which is exact without them), and one client for a
 from wire.bus.bus import Bus
 from wire.bus.follower import Followed, Follower
 from wire.bus.publisher import Publisher
-from wire.bus.reading import Received, Refused, partition_name
+from wire.bus.reading import Received, Refused, partition_name, readings
 from wire.bus.subscription import Poll, Subscription
+from wire.bus.topic_check import Finding
 from wire.finished import Position
 
 __all__ = [
     "Bus",
+    "Finding",
     "Followed",
     "Follower",
     "Poll",
@@ -35,4 +38,5 @@ __all__ = [
     "Refused",
     "Subscription",
     "partition_name",
+    "readings",
 ]

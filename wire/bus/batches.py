@@ -22,7 +22,7 @@ from kafka import TopicPartition  # type: ignore[import-untyped]
 from kafka.record.util import calc_crc32c, decode_varint  # type: ignore[import-untyped]
 
 from wire.bus.inflate import inflate
-from wire.bus.record_format import known_headers, marker_type, nullable
+from wire.bus.record_format import marker_type, named_headers, nullable
 from wire.errors import BadMessage
 
 RECORD_BYTES = 200  # memory of a record besides its key, its value and its headers
@@ -162,7 +162,7 @@ class RecordBatch:
         delta, at = decode_varint(data, at)
         key, at = nullable(data, at)
         value, at = nullable(data, at)
-        headers, error = known_headers(data, at)
+        headers, error = named_headers(data, at)
         topic, number = self.partition
         has_append_time = bool(self.attributes & LOG_APPEND_TIME_BIT)
         return Raw(

@@ -16,19 +16,21 @@ from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from wire.bus import topics
+from wire.bus.beginnings import begin_group, beginning
 from wire.bus.client import Client, ProducerClient
 from wire.bus.client_errors import mapped, told
 from wire.bus.client_options import options_for, problems
 from wire.bus.end_offsets import fetched_ends, offsets_at
 from wire.bus.follower import Follower
 from wire.bus.publisher import Publisher, patch_abort_errors, patch_id_renewal
-from wire.bus.reading import by_name, partitions_of
+from wire.bus.reading import by_name, partitions_of, readings
 from wire.bus.security import address_of, security_options
 from wire.bus.subscription import Subscription
+from wire.bus.topic_check import Finding, examine
 from wire.config import BusConfig
 from wire.errors import BusRefused, WireError
 from wire.letters import MAX_LETTER_BYTES
-from wire.records import TopicRecord, topic_name
+from wire.records import TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -56,15 +58,25 @@ class Bus:
         """Raises BusUnavailable, naming the address, where no broker answers within `timeout_ms`."""
         self._open(KafkaAdminClient, wait_ms=timeout_ms).close()
 
-    def create_topics(self) -> None:
-        """Creates the topics that do not exist; existing topics are left as they are. Idempotent."""
+    def create_topics(self) -> list[str]:
+        """Creates the topics that do not exist, and returns them; existing ones are left as they are. Idempotent."""
         with self._admin() as admin:
-            topics.create(admin, self._config)
+            return topics.create(admin, self._config)
 
-    def topics_timed_by_sender(self) -> list[str]:
-        """Returns the topics of answers and labels in which the time of a record is not the broker's."""
+    def grow_topics(self) -> dict[str, int]:
+        """Adds partitions to our topics up to `bus.partitions`; returns how many each of them had."""
         with self._admin() as admin:
-            return topics.timed_by_sender(admin, self._config)
+            return topics.grow(admin, self._config)
+
+    def check_topics(
+        self, reads: Sequence[type[TopicRecord]], writes: Sequence[type[TopicRecord]], *, wait_ms: int | None = None
+    ) -> list[Finding]:
+        """Returns what is wrong, or to note, about the topics of these records (see `examine`)."""
+        uses: dict[str, list[str]] = {name: ["read"] for name in readings(self._config, reads)}
+        for record in writes:
+            uses.setdefault(self._config.topic_of(record), []).append("write")
+        with self._admin(wait_ms) as admin:
+            return examine(admin, self._config, uses)
 
     def publisher(self) -> Publisher:
         publisher = Publisher(self._producer, self._config)
@@ -82,9 +94,11 @@ class Bus:
             heartbeat_interval_ms=self._config.heartbeat_interval_ms,
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
         )
-        topic = topic_name(self._config.prefix, cast(type[TopicRecord], record_type))
         with _closed_on_error(consumer):
-            subscription = Subscription(consumer, record_type, topic, self._config, refused_by=self._client_id)
+            topics = readings(self._config, [record_type])
+            with mapped(self._address):
+                begin_group(consumer, topics, partial(self.begin_offsets, cast(type[TopicRecord], record_type)))
+            subscription = Subscription(consumer, topics, self._config, refused_by=self._client_id)
         self._register(subscription)
         return subscription
 
@@ -105,7 +119,6 @@ class Bus:
         Under load each fetch returns the records of `fetch_max_wait_ms`, and that of a patient reader those of
         `patient_max_wait_ms`: fewer fetches spare the broker and the reader more than the wait costs.
         """
-        types = {topic_name(self._config.prefix, record_type): record_type for record_type in record_types}
         wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.fetch_max_wait_ms
         consumer = self._consumer(
             group_id=None,
@@ -118,37 +131,26 @@ class Bus:
         servers = self._config.bootstrap_servers
         with _closed_on_error(consumer):
             known = logs if logs else {}
-            follower = Follower(consumer, types, offsets, logs=known, servers=servers, refused_by=self._client_id)
+            topics = readings(self._config, record_types)
+            follower = Follower(consumer, topics, offsets, logs=known, servers=servers, refused_by=self._client_id)
         self._register(follower)
         return follower
 
     def end_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
         """Returns the offset of the next record of each partition by `topic/partition`, to `follow` from now on."""
-        topic_names = [topic_name(self._config.prefix, record_type) for record_type in record_types]
-        consumer = self._consumer(group_id=None, auto_offset_reset="none")
-        try:
-            with mapped(self._config.bootstrap_servers):
-                partitions = partitions_of(consumer, topic_names)
-                return by_name(fetched_ends(consumer, partitions, timeout_s=1e-3 * self._config.request_timeout_ms))
-        finally:
-            consumer.close()
+        with self._open_consumer() as consumer:
+            partitions = partitions_of(consumer, readings(self._config, record_types))
+            return by_name(fetched_ends(consumer, partitions, timeout_s=1e-3 * self._config.request_timeout_ms))
 
     def offsets_at(self, record_type: type[TopicRecord], time_ms: int) -> dict[str, int]:
-        """Returns the offset of the first record that was logged at `time_ms` or later, by `topic/partition`.
+        """Returns the offset of the first record logged at `time_ms` or later, else of the next one, by partition."""
+        with self._open_consumer() as consumer:
+            partitions = partitions_of(consumer, readings(self._config, [record_type]))
+            return by_name(offsets_at(consumer, partitions, time_ms, timeout_s=1e-3 * self._config.request_timeout_ms))
 
-        For a partition without such a record it is the offset of the next one.
-        """
-        consumer = self._consumer(group_id=None, auto_offset_reset="none")
-        try:
-            with mapped(self._config.bootstrap_servers):
-                partitions = partitions_of(consumer, [topic_name(self._config.prefix, record_type)])
-                offsets = offsets_at(consumer, partitions, time_ms)
-                if missing := [each for each in partitions if each not in offsets]:
-                    timeout_s = 1e-3 * self._config.request_timeout_ms
-                    offsets |= fetched_ends(consumer, missing, timeout_s=timeout_s)
-                return by_name(offsets)
-        finally:
-            consumer.close()
+    def begin_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
+        """Returns where `bus.begin` says to begin (see `beginning`)."""
+        return beginning(self, self._config.begin, record_types)
 
     def close(self, *, flush_s: float | None = None) -> None:
         """Closes what is still open: flushes the publishers, leaves the groups. Call it when nobody polls any more.
@@ -164,8 +166,18 @@ class Bus:
                 closing.callback(close)
 
     @contextmanager
-    def _admin(self) -> Iterator[Any]:
-        admin = self._open(KafkaAdminClient)
+    def _open_consumer(self) -> Iterator[Any]:
+        """Opens a consumer without a group, which is asked for offsets and closed."""
+        consumer = self._consumer(group_id=None, auto_offset_reset="none")
+        try:
+            with mapped(self._config.bootstrap_servers):
+                yield consumer
+        finally:
+            consumer.close()
+
+    @contextmanager
+    def _admin(self, wait_ms: int | None = None) -> Iterator[Any]:
+        admin = self._open(KafkaAdminClient, wait_ms=wait_ms)
         try:
             with mapped(self._config.bootstrap_servers):
                 yield admin

@@ -8,7 +8,7 @@ connection failed while it has none at all (`wire.bus.client` remembers that).
 """
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from kafka.errors import (  # type: ignore[import-untyped]
@@ -61,6 +61,12 @@ def mapped_error(servers: str, error: Exception) -> WireError:
     if isinstance(error, RetriableError | OSError):
         return BusUnavailable(f"no Kafka broker answers at {servers if servers else 'an empty address'}: {error}")
     return BusRefused(f"Kafka at {servers}: {error}")
+
+
+def topic_missing(servers: str, topics: Collection[str]) -> TopicMissing:
+    """Returns the error about topics that are missing, or are hidden from us."""
+    names = ", ".join(sorted(topics))
+    return TopicMissing(f"Kafka at {servers} tells of no topic {names}: {TOPIC_FIX}. Where it is there: {RIGHTS_FIX}")
 
 
 def told(servers: str, error: WireError, failures: Sequence[Exception]) -> WireError:

@@ -66,8 +66,9 @@ FIXED: dict[str, str] = {
 TLS_OPTIONS = frozenset({"ssl_ciphers", "ssl_crlfile"})
 """Options of the library that go into the TLS context, which is ours."""
 
-_CLIENTS = (KafkaConsumer, KafkaProducer, KafkaAdminClient)
-_DEFAULTS: dict[str, Any] = {name: value for client in _CLIENTS for name, value in client.DEFAULT_CONFIG.items()}
+_DEFAULTS: dict[str, Any] = (
+    KafkaConsumer.DEFAULT_CONFIG | KafkaProducer.DEFAULT_CONFIG | KafkaAdminClient.DEFAULT_CONFIG
+)
 _WRITABLE = {name for name, value in _DEFAULTS.items() if value is None or isinstance(value, bool | int | float | str)}
 
 

@@ -30,10 +30,13 @@ def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) 
     return ends
 
 
-def offsets_at(consumer: Any, partitions: Sequence[Any], time_ms: int) -> dict[Any, int]:
-    """Returns the offset of the first record logged at `time_ms` or later, without partitions that have none.
+def offsets_at(consumer: Any, partitions: Sequence[Any], time_ms: int, *, timeout_s: float) -> dict[Any, int]:
+    """Returns the offset of the first record logged at `time_ms` or later; the end of partitions that have none.
 
-    Of these Kafka says that it has none, and Tansu answers with the first offset and a time that is too early.
+    Of these Kafka says that it has none, and Tansu answers with the first offset and a time that is too early. Uses up
+    `consumer` like `fetched_ends`.
     """
     found = consumer.offsets_for_times(dict.fromkeys(partitions, max(time_ms, 0)))
-    return {each: place.offset for each, place in found.items() if place is not None and place.timestamp >= time_ms}
+    offsets = {each: at.offset for each, at in found.items() if at is not None and at.timestamp >= time_ms}
+    missing = [each for each in partitions if each not in offsets]
+    return offsets | (fetched_ends(consumer, missing, timeout_s=timeout_s) if missing else {})

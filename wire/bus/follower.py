@@ -24,9 +24,9 @@ import structlog
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
-from wire.bus.client_errors import mapped
+from wire.bus.client_errors import mapped, topic_missing
 from wire.bus.fetched import raw_polls
-from wire.bus.reading import Received, Refused, by_name, partition_name, partitions_of, read
+from wire.bus.reading import Received, Refused, TopicReading, by_name, partition_name, partitions_of, read
 from wire.bus.topic_logs import TopicLogs
 from wire.errors import LogReplaced, LogTruncated
 from wire.finished import Position
@@ -62,7 +62,7 @@ class Follower:
     def __init__(
         self,
         consumer: Any,
-        types: Mapping[str, type[TopicRecord]],
+        readings: Mapping[str, TopicReading[TopicRecord]],
         offsets: Mapping[str, int],
         *,
         logs: Mapping[str, str],
@@ -72,7 +72,7 @@ class Follower:
         self._consumer = consumer
         self._logs = TopicLogs(consumer, logs)
         self._poll = raw_polls(consumer, self._logs)
-        self._types = types
+        self._readings = readings
         self._servers = servers
         self._refused_by = refused_by
         self._next: dict[Any, int] = {}  # by partition: the offset after the last delivered record
@@ -83,6 +83,8 @@ class Follower:
         self.num_expired = 0
         self.is_closed = False
         self._assign_new()
+        if missing := readings.keys() - {partition.topic for partition in self._next}:
+            raise topic_missing(servers, missing)
 
     def poll(self, timeout_ms: int) -> Followed:
         """Waits at most `timeout_ms` for records."""
@@ -117,7 +119,7 @@ class Follower:
         Never waits for the network. A partition that was not fetched yet counts as one record, so that 0 means that all
         partitions were read to their end. A paused partition has the end that it had when it was paused.
         """
-        topics = self._topics(record_types if record_types else list(self._types.values()))
+        topics = self._topics(record_types) if record_types else self._readings
         return sum(self._lag_of(partition) for partition in self._next if partition.topic in topics)
 
     def close(self) -> None:
@@ -127,14 +129,14 @@ class Follower:
 
     def _add(self, raw: Raw, followed: Followed) -> None:
         position = Position(topic=raw.topic, partition=raw.partition, offset=raw.next_offset - 1, generation=0)
-        item = read(raw, self._types[raw.topic], position, log=self._logs.of(raw.topic), refused_by=self._refused_by)
+        item = read(raw, self._readings[raw.topic], position, log=self._logs.of(raw.topic), refused_by=self._refused_by)
         if isinstance(item, Refused):
             followed.refused.append(item)
         else:
             followed.received.append(item)
 
     def _topics(self, record_types: Sequence[type[TopicRecord]]) -> set[str]:
-        return {topic for topic, record_type in self._types.items() if record_type in record_types}
+        return {topic for topic, reading in self._readings.items() if reading.record_type in record_types}
 
     def _lag_of(self, partition: Any) -> int:
         if partition not in self._ends:
@@ -174,7 +176,7 @@ class Follower:
         return batches
 
     def _assign_new(self) -> None:
-        topics = [topic for topic in self._types if topic not in self._paused]
+        topics = [topic for topic in self._readings if topic not in self._paused]
         with mapped(self._servers):
             partitions = partitions_of(self._consumer, topics)
         self._check_logs()
@@ -204,7 +206,7 @@ class Follower:
 
     def _check_logs(self) -> None:
         """Raises LogReplaced where a topic was recreated, which neither the client library nor Tansu reports."""
-        for topic in self._logs.recreated(self._types):
+        for topic in self._logs.recreated(self._readings):
             partitions = [name for name in self._wanted | by_name(self._next) if name.rpartition("/")[0] == topic]
             raise LogReplaced(topic, partitions)
 

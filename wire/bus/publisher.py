@@ -27,14 +27,15 @@ from kafka.errors import (  # type: ignore[import-untyped]
 )
 from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import RIGHTS_FIX, TOPIC_FIX, mapped, mapped_error
+from wire.bus.client_errors import RIGHTS_FIX, mapped, mapped_error, topic_missing
 from wire.bus.inflight import InFlight
 from wire.config import BusConfig
 from wire.envelope import to_message
-from wire.errors import BusRefused, BusUnavailable, SendFailed, TopicMissing, WireError
+from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
 from wire.letters import ENCODING_ERRORS
+from wire.mapping.records import AnswerFields
 from wire.message import Message, shown
-from wire.records import TopicRecord, topic_name
+from wire.records import Answer, TopicRecord
 
 OnAck = Callable[[Exception | None], None]
 
@@ -104,7 +105,8 @@ class Publisher:
         self._producer = open_producer()
         self._lock = threading.Lock()  # guards the replacement of the producer
         self._servers = config.bootstrap_servers
-        self._prefix = config.prefix
+        self._config = config
+        self._answer_fields = AnswerFields(config.map.answers)
         self._delivery_timeout_s = 1e-3 * config.delivery_timeout_ms
         self._in_flight = InFlight(max_records=config.max_in_flight, max_bytes=config.max_in_flight_bytes)
         self.is_closed = False
@@ -116,7 +118,7 @@ class Publisher:
         have the record, with SendFailed otherwise. It must be quick and must not send. BusUnavailable or SendFailed
         raised here mean that the record was not accepted, and `on_ack` will not be called. Nothing else is raised.
         """
-        message = _encoded(record)
+        message = self._encoded(record)
         num_bytes = _size_of(message)
         if not self._in_flight.enter(num_bytes, timeout_s=2 * self._delivery_timeout_s):
             raise BusUnavailable(f"{self._servers} acknowledges nothing any more")
@@ -154,7 +156,7 @@ class Publisher:
             end_producer(self._producer, self._delivery_timeout_s if timeout_s is None else timeout_s)
 
     def _enqueue(self, record: TopicRecord, message: Message) -> Any:
-        topic = topic_name(self._prefix, type(record))
+        topic = self._config.topic_of(type(record))
         try:
             producer = self._working_producer()
         except BusRefused as error:
@@ -168,12 +170,18 @@ class Publisher:
             )
         except RetriableError as error:
             if producer._metadata.partitions_for_topic(topic) is None:
-                raise TopicMissing(f"Kafka at {self._servers} tells of no topic {topic}: {TOPIC_FIX}") from error
+                raise topic_missing(self._servers, [topic]) from error
             raise mapped_error(self._servers, error) from error
         except KafkaError as error:
             raise _send_failed(record, error) from error
         except ValueError as error:  # the topic is gone
             raise SendFailed(_failure_of(record, error)) from error
+
+    def _encoded(self, record: TopicRecord) -> Message:
+        try:
+            return to_message(record, self._answer_fields.of(record) if isinstance(record, Answer) else None)
+        except ENCODING_ERRORS as error:
+            raise _send_failed(record, error) from error
 
     def _working_producer(self) -> Any:
         with self._lock:
@@ -190,13 +198,6 @@ class Publisher:
                 on_ack(error)
         finally:
             self._in_flight.leave(num_bytes)
-
-
-def _encoded(record: TopicRecord) -> Message:
-    try:
-        return to_message(record)
-    except ENCODING_ERRORS as error:
-        raise _send_failed(record, error) from error
 
 
 def _size_of(message: Message) -> int:

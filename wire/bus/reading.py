@@ -1,18 +1,21 @@
 """The results of reading: records and refusals, each with its position."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
+from wire.config import BusConfig
 from wire.envelope import from_message
 from wire.errors import BadMessage
 from wire.finished import Position
 from wire.letters import refuse
+from wire.mapping.config import EventMap, FeedbackMap
+from wire.mapping.records import FieldMap, field_map
 from wire.message import Message, Place
-from wire.records import DeadLetter, TopicRecord
+from wire.records import DeadLetter, Event, Feedback, TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -41,20 +44,45 @@ class Refused:
     position: Position
 
 
-def read(raw: Raw, record_type: type[R], position: Position, *, log: str, refused_by: str) -> Received[R] | Refused:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopicReading(Generic[R]):
+    """How the messages of a topic are read: as which record, by which map (None: they are ours), with which headers."""
+
+    record_type: type[R]
+    foreign: FieldMap | None = None
+    passed_on: frozenset[str] = frozenset()
+
+
+def readings(config: BusConfig, record_types: Sequence[type[R]]) -> dict[str, TopicReading[R]]:
+    """Returns how each topic of `record_types` is read, by its name: ours, and those that are mapped."""
+    found: dict[str, TopicReading[R]] = {}
+    maps: dict[type, EventMap | FeedbackMap] = {Event: config.map.events, Feedback: config.map.feedback}
+    for record_type in record_types:
+        passed_on = frozenset(config.map.answers.headers) if record_type is Event else frozenset[str]()
+        found[config.topic_of(cast(type[TopicRecord], record_type))] = TopicReading(
+            record_type=record_type, passed_on=passed_on
+        )
+        section = maps.get(record_type)
+        if section is not None and section.topic:
+            foreign = field_map(section)
+            found[section.topic] = TopicReading(record_type=record_type, foreign=foreign, passed_on=passed_on)
+    return found
+
+
+def read(raw: Raw, reading: TopicReading[R], position: Position, *, log: str, refused_by: str) -> Received[R] | Refused:
     """Returns `raw`, of the log `log`, as a record, or as a dead letter whose source is `refused_by`."""
     message = Message(key=raw.key, value=raw.value, headers=raw.headers, timestamp_ms=raw.timestamp_ms)
     place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset, log=log)
     try:
         if raw.error is not None:
             raise raw.error
-        record = from_message(record_type, message, place)
+        record = from_message(reading.record_type, message, place, foreign=reading.foreign, passed_on=reading.passed_on)
         return Received(record=record, position=position, log_ms=raw.timestamp_ms)
     except BadMessage as error:
         return Refused(dead_letter=refuse(error, message, place, source=refused_by), position=position)
 
 
-def partitions_of(consumer: Any, topics: Sequence[str]) -> list[Any]:
+def partitions_of(consumer: Any, topics: Iterable[str]) -> list[Any]:
     """Returns all known partitions of `topics`, by topic and number; the consumer asks the broker for new topics."""
     partitions: list[Any] = []
     for topic in topics:

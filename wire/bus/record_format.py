@@ -7,10 +7,10 @@ or IndexError where the bytes do not fit.
 """
 
 import struct
+from contextlib import suppress
 
 from kafka.record.util import decode_varint  # type: ignore[import-untyped]
 
-from wire.envelope import HEADER_NAMES
 from wire.errors import BadMessage
 
 MAX_HEADERS = 1_000
@@ -33,10 +33,10 @@ def nullable(data: bytes, at: int) -> tuple[bytes | None, int]:
     return data[at:end], end
 
 
-def known_headers(data: bytes, at: int) -> tuple[Headers, BadMessage | None]:
-    """Returns the headers of ours that stand from `at` to the end of the record, or why they are not read.
+def named_headers(data: bytes, at: int) -> tuple[Headers, BadMessage | None]:
+    """Returns the headers that stand from `at` to the end of the record, or why they are not read.
 
-    The names of other headers may be any bytes, or missing.
+    A header whose name is no UTF-8, or missing, is left out: other programs may have any.
     """
     num, at = decode_varint(data, at)
     if num > MAX_HEADERS:
@@ -45,8 +45,9 @@ def known_headers(data: bytes, at: int) -> tuple[Headers, BadMessage | None]:
     for _ in range(num):
         name, at = nullable(data, at)
         value, at = nullable(data, at)
-        if name in HEADER_NAMES:
-            headers.append((HEADER_NAMES[name], value))
+        with suppress(UnicodeDecodeError):
+            if name is not None:
+                headers.append((name.decode(), value))
     if num < 0 or at != len(data):
         raise ValueError("the parts of a record are not as long as the record")
     return tuple(headers), None

@@ -12,7 +12,7 @@ fetched records of a paused partition, and loses them where another partition wa
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -23,9 +23,9 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
-from wire.bus.client_errors import mapped
+from wire.bus.client_errors import mapped, topic_missing
 from wire.bus.fetched import raw_polls
-from wire.bus.reading import Received, Refused, read
+from wire.bus.reading import Received, Refused, TopicReading, read
 from wire.bus.topic_logs import TopicLogs
 from wire.config import BusConfig
 from wire.finished import FinishedPrefix, Position
@@ -60,12 +60,13 @@ class Subscription(Generic[R]):
     unblocked by: a record, or the end of the timeout
     """
 
-    def __init__(self, consumer: Any, record_type: type[R], topic: str, config: BusConfig, *, refused_by: str) -> None:
+    def __init__(
+        self, consumer: Any, readings: Mapping[str, TopicReading[R]], config: BusConfig, *, refused_by: str
+    ) -> None:
         self._consumer = consumer
         self._logs = TopicLogs(consumer, known={})
         self._poll = raw_polls(consumer, self._logs)
-        self._topic = topic
-        self._record_type = record_type
+        self._readings = readings
         self._servers = config.bootstrap_servers
         self._max_poll_records = config.max_poll_records
         self._refused_by = refused_by
@@ -78,9 +79,11 @@ class Subscription(Generic[R]):
         self._next_commit_s = 0.0
         self.num_failed_commits = 0
         self.is_closed = False
-        consumer.subscribe([topic], listener=_Rebalance(self))
+        consumer.subscribe(list(readings), listener=_Rebalance(self))
         with mapped(self._servers):
-            consumer.topics()  # a join before the partitions are known would be followed by a second one
+            known = consumer.topics()  # a join before the partitions are known would be followed by a second one
+        if missing := readings.keys() - known:
+            raise topic_missing(self._servers, missing)
 
     def poll(self, timeout_ms: int) -> Poll[R]:
         """Waits at most `timeout_ms` for records, or JOIN_PATIENCE_MS, if that is longer, during a rebalance.
@@ -92,8 +95,8 @@ class Subscription(Generic[R]):
         with mapped(self._servers):
             self._commit_when_due()
             batches = self._poll(self._patience_ms(timeout_ms))
-        if self._logs.recreated([self._topic]):
-            self._start_over()
+        if recreated := self._logs.recreated(self._readings):
+            self._start_over(recreated)
             batches = {}
         poll: Poll[R] = Poll(received=[], refused=[])
         for partition, raws in batches.items():
@@ -141,7 +144,8 @@ class Subscription(Generic[R]):
             if raw.is_gap:
                 self._finished.finish(position)
                 return
-        item = read(raw, self._record_type, position, log=self._logs.of(raw.topic), refused_by=self._refused_by)
+        reading = self._readings[raw.topic]
+        item = read(raw, reading, position, log=self._logs.of(raw.topic), refused_by=self._refused_by)
         if isinstance(item, Refused):
             poll.refused.append(item)
         else:
@@ -170,15 +174,17 @@ class Subscription(Generic[R]):
     def _is_joining(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
-    def _start_over(self) -> None:
-        """Starts at the beginning of a recreated topic: what is in flight, and our positions, belong to the old log."""
-        log.warning("log_replaced", topic=self._topic)
-        self._logs.adopt(self._topic)
+    def _start_over(self, topics: Collection[str]) -> None:
+        """Starts at the beginning of recreated topics: what is in flight, and our positions, belong to the old logs."""
+        log.warning("log_replaced", topics=sorted(topics))
+        for topic in topics:
+            self._logs.adopt(topic)
         partitions = self._consumer.assignment()
-        self._own(set())
+        replaced = {partition for partition in partitions if partition.topic in topics}
+        self._own(partitions - replaced)
         self._own(partitions)
-        if partitions:
-            self._consumer.seek_to_beginning(*partitions)
+        if replaced:
+            self._consumer.seek_to_beginning(*replaced)
 
     def _commit_when_due(self) -> None:
         now_s = time.monotonic()

@@ -9,11 +9,16 @@ the clock of a sender says. The time of an event is the client's own.
 
 from typing import Any
 
-from kafka.admin import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
-from kafka.errors import TopicAlreadyExistsError  # type: ignore[import-untyped]
+from kafka.errors import (  # type: ignore[import-untyped]
+    ClusterAuthorizationFailedError,
+    InvalidPartitionsError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+)
 
+from wire.bus.client_errors import RIGHTS_FIX
 from wire.config import BusConfig
-from wire.errors import BusRefused
+from wire.errors import BusRefused, BusUnauthorized
 from wire.letters import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES
 from wire.records import (
     TOPIC_RECORDS,
@@ -24,7 +29,6 @@ from wire.records import (
     Feedback,
     Quarantined,
     TopicRecord,
-    topic_name,
 )
 
 DAY_MS = 24 * 3_600 * 1_000
@@ -36,6 +40,10 @@ RETENTION_MS: dict[type, int] = {
     Quarantined: 30 * DAY_MS,
     AdminAction: 365 * DAY_MS,
 }
+FORBIDDEN = (ClusterAuthorizationFailedError.errno, TopicAuthorizationFailedError.errno)
+READY_TIMEOUT_MS = 60_000
+"""How long new topics may take until the brokers know them: on a busy machine more than the client's 10 s."""
+
 TIMED_BY_BROKER = (Answer, Feedback)
 TIMESTAMP_TYPE = "message.timestamp.type"
 BY_BROKER = "LogAppendTime"
@@ -43,23 +51,41 @@ LETTER_ROOM = MAX_LETTER_BYTES - MAX_MESSAGE_BYTES
 """Bytes that the dead letter of the largest message takes beyond that message."""
 
 
-def create(admin: Any, config: BusConfig) -> None:
-    """Creates the topics that do not exist, through the library's admin client."""
-    options = {topic_name(config.prefix, record): _options(record, config) for record in TOPIC_RECORDS}
-    response = admin.create_topics(options, raise_errors=False, wait_for_metadata=True)
+def create(admin: Any, config: BusConfig) -> list[str]:
+    """Creates the topics that do not exist, through the library's admin client; returns their names.
+
+    It asks only for those: who may not create topics may still use ours. Raises BusUnauthorized, BusRefused.
+    """
+    options = {config.topic_of(record): _options(record, config) for record in TOPIC_RECORDS}
+    missing = {name: options[name] for name in options.keys() - set(admin.list_topics())}
+    if not missing:
+        return []
+    response = admin.create_topics(missing, raise_errors=False)
     for topic in response["topics"]:
-        if topic["error_code"] not in (0, TopicAlreadyExistsError.errno):
-            raise BusRefused(f"topic {topic['name']}: {topic['error_message']} (code {topic['error_code']})")
+        code = topic["error_code"]
+        told = f"topic {topic['name']}: {topic['error_message']} (code {code})"
+        if code in FORBIDDEN:
+            raise BusUnauthorized(f"{told}: {RIGHTS_FIX}")
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise BusRefused(f"{told}. Settings of new topics: bus.replication_factor, partitions, max_message_bytes")
+    admin.wait_for_topics(list(missing), timeout_ms=READY_TIMEOUT_MS)
+    return sorted(missing)
 
 
-def timed_by_sender(admin: Any, config: BusConfig) -> list[str]:
-    """Returns the topics whose times are the senders' though the broker should set them; no topic that is missing."""
-    names = [topic_name(config.prefix, record) for record in TIMED_BY_BROKER]
-    existing = set(names) & set(admin.list_topics())
-    wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {TIMESTAMP_TYPE: None}) for name in sorted(existing)]
-    described = admin.describe_configs(wanted, config_filter="all") if wanted else {}
-    topics = described.get("topic", {})
-    return [name for name, options in topics.items() if options[TIMESTAMP_TYPE]["value"] != BY_BROKER]
+def grow(admin: Any, config: BusConfig) -> dict[str, int]:
+    """Adds partitions to our topics that have fewer than the settings say; returns how many each had."""
+    names = {config.topic_of(record) for record in TOPIC_RECORDS} & set(admin.list_topics())
+    described = admin.describe_topics(sorted(names)) if names else []
+    had = {topic["name"]: len(topic["partitions"]) for topic in described}
+    grown = {name: num for name, num in had.items() if num < config.partitions}
+    response = admin.create_partitions(dict.fromkeys(grown, config.partitions), raise_errors=False) if grown else None
+    for result in response.results if response else ():
+        told = f"topic {result.name}: {result.error_message} (code {result.error_code})"
+        if result.error_code in FORBIDDEN:
+            raise BusUnauthorized(f"{told}: {RIGHTS_FIX}")
+        if result.error_code not in (0, InvalidPartitionsError.errno):  # it has them already: our metadata is older
+            raise BusRefused(told)
+    return grown
 
 
 def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any]:

@@ -8,7 +8,8 @@
 
 `topics` has the records of Kafka topics, `weights` those of versions of the weights, `name_changes` what such a version
 names differently, `offers` those of encoders that are offered, `plans` the rollout plan, `reports` the reports of
-processes, `admin` that of what operators did, and `record` the base class. Others import all of them from here.
+processes, `admin` that of what operators did, `schemas` the JSON Schemas of what clients read and write, and `record`
+the base class. Others import all of them from here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,

@@ -35,6 +35,7 @@ class Event(Record, frozen=True, kw_only=True):
     """A text to classify.
 
     `id` is unique within `source`; `key` names the entity (customer, device) and decides the arm and the partition.
+    `headers` are those of its message that its answer's message has, too; they are no part of its content.
     """
 
     TOPIC: ClassVar[str] = "events.v1"
@@ -45,6 +46,7 @@ class Event(Record, frozen=True, kw_only=True):
     key: str = ""
     source: str = ""
     time_ms: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def message_id(self) -> str:
@@ -74,7 +76,7 @@ class Answer(Record, frozen=True, kw_only=True):
     `text` is the event's text, so that the learner needs no more than the answer and a label. `label` is None while the
     weights know no class. `scores` are the best few classes with their probabilities, best first. `receipt` proves
     that the service gave the answer, see `wire.receipts`. `vector` is that of `text`, where it can be used. `audit`
-    asks for the label of the event, whatever the answer.
+    asks for the label of the event, whatever the answer. `headers` are the event's, see there.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -96,6 +98,7 @@ class Answer(Record, frozen=True, kw_only=True):
     receipt: str = ""
     vector: TextVector | None = None
     audit: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def message_id(self) -> str:

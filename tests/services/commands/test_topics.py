@@ -1,27 +1,66 @@
-"""`lifelong topics create` on a real broker, once and again."""
+"""`lifelong topics create|check|grow|schema` on a real broker, and the check of a program's topics at its start."""
 
+import json
 from contextlib import closing
 
 import pytest
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from tests.services.command_line import lifelong
+from tests.waiting import eventually
 from wire.config import BusConfig
 from wire.records import TOPIC_RECORDS, topic_name
+
+
+def environ_of(config: BusConfig, **more: str) -> dict[str, str]:
+    return {
+        "LIFELONG_BUS__BOOTSTRAP_SERVERS": config.bootstrap_servers,
+        "LIFELONG_BUS__PREFIX": config.prefix,
+        **more,
+    }
 
 
 @pytest.mark.live
 @pytest.mark.parametrize("broker", ["tansu"], indirect=True)
 def test_the_topics_are_created_and_what_exists_stays(bus_config: BusConfig) -> None:
-    environ = {
-        "LIFELONG_BUS__BOOTSTRAP_SERVERS": bus_config.bootstrap_servers,
-        "LIFELONG_BUS__PREFIX": bus_config.prefix,
-    }
-    for _ in range(2):
-        done = lifelong("topics", "create", **environ)
+    names = {topic_name(bus_config.prefix, record) for record in TOPIC_RECORDS}
+    for created in (names, set()):
+        done = lifelong("topics", "create", "--json", **environ_of(bus_config))
         assert done.returncode == 0, done.stderr
+        assert set(json.loads(done.stdout)["created"]) == created
     with closing(KafkaAdminClient(bootstrap_servers=bus_config.bootstrap_servers)) as admin:
-        assert {topic_name(bus_config.prefix, record) for record in TOPIC_RECORDS} <= {*admin.list_topics()}
+        assert names <= {*admin.list_topics()}
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
+def test_what_is_wrong_is_listed_and_mended(bus_config: BusConfig) -> None:
+    environ = environ_of(bus_config)
+    missing = lifelong("topics", "check", "--json", **environ)
+    assert missing.returncode == 78
+    assert {each["fix"] for each in json.loads(missing.stdout)} == {"lifelong topics create"}
+    assert lifelong("topics", "create", **environ).returncode == 0
+    fit = lifelong("topics", "check", **environ)
+    assert (fit.returncode, "retention" in fit.stdout) == (0, True)
+    more = environ_of(bus_config, LIFELONG_BUS__PARTITIONS="6")
+    few = lifelong("topics", "check", **more)
+    assert few.returncode == 78 and "Mend it: lifelong topics grow" in few.stdout
+    grown = lifelong("topics", "grow", "--json", **more)
+    assert set(map(str, json.loads(grown.stdout).values())) == {"{'before': 4, 'now': 6}"}
+    eventually(lambda: "6 partitions or more" in lifelong("topics", "grow", **more).stdout)
+    eventually(lambda: lifelong("topics", "check", **more).returncode == 0)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
+@pytest.mark.parametrize("program", [("serve",), ("learn",), ("rollout", "run")])
+def test_a_program_without_its_topics_ends_and_names_them(
+    program: tuple[str, ...], bus_config: BusConfig, there: dict[str, str]
+) -> None:
+    done = lifelong(*program, **there | environ_of(bus_config))
+    assert done.returncode == 78
+    assert f"{bus_config.prefix}answers.v1: it is missing" in done.stderr
+    assert "Mend it: lifelong topics create" in done.stderr
 
 
 def test_a_broker_must_be_named_and_answer() -> None:
@@ -30,3 +69,9 @@ def test_a_broker_must_be_named_and_answer() -> None:
     assert "bus.bootstrap_servers" in done.stderr
     gone = lifelong("topics", "create", LIFELONG_BUS__BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert gone.returncode == 75
+
+
+def test_a_schema_is_printed() -> None:
+    assert json.loads(lifelong("topics", "schema", "event").stdout)["required"] == ["text"]
+    unknown = lifelong("topics", "schema", "letter")
+    assert unknown.returncode == 2 and "event, answer, feedback, quarantined" in unknown.stderr

@@ -23,7 +23,7 @@ from tests.wire.bus.batch_bytes import (
 )
 from tests.wire.test_letters import size_of
 from wire.bus.batches import Raw
-from wire.bus.reading import Received, Refused, read
+from wire.bus.reading import Received, Refused, TopicReading, read
 from wire.bus.record_format import MAX_HEADERS
 from wire.finished import Position
 from wire.letters import MAX_LETTER_BYTES
@@ -34,7 +34,11 @@ from wire.timestamps import is_time
 def items(raws: list[Raw]) -> list[Received[Event] | Refused]:
     """Returns what our readers make of the raw records."""
     position = Position(topic="events.v1", partition=3, offset=0, generation=0)
-    return [read(raw, Event, position, log="", refused_by="replica-1") for raw in raws if not raw.is_gap]
+    return [
+        read(raw, TopicReading(record_type=Event), position, log="", refused_by="replica-1")
+        for raw in raws
+        if not raw.is_gap
+    ]
 
 
 def spans(raws: list[Raw]) -> list[tuple[int, int]]:

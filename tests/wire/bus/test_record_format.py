@@ -3,8 +3,7 @@
 import pytest
 from kafka.record.util import encode_varint  # type: ignore[import-untyped]
 
-from wire.bus.record_format import MARKER, MAX_HEADERS, known_headers, marker_type, nullable
-from wire.envelope import HEADER_NAMES
+from wire.bus.record_format import MARKER, MAX_HEADERS, marker_type, named_headers, nullable
 
 
 def varint(value: int) -> bytes:
@@ -35,14 +34,14 @@ def test_a_byte_string_that_does_not_fit_is_an_error(data: bytes) -> None:
 
 
 def test_headers_of_others_are_passed_whatever_they_hold() -> None:
-    ours = next(iter(HEADER_NAMES))
-    found, refusal = known_headers(headers((b"\xff", b"x"), (ours, b"v"), (None, None), (ours, None)), 0)
-    assert found == ((HEADER_NAMES[ours], b"v"), (HEADER_NAMES[ours], None))
+    ours = b"ce_id"
+    found, refusal = named_headers(headers((b"\xff", b"x"), (ours, b"v"), (None, None), (ours, None)), 0)
+    assert found == (("ce_id", b"v"), ("ce_id", None))
     assert refusal is None
 
 
 def test_too_many_headers_are_refused_before_they_are_read() -> None:
-    found, refusal = known_headers(varint(MAX_HEADERS + 1), 0)
+    found, refusal = named_headers(varint(MAX_HEADERS + 1), 0)
     assert found == ()
     assert refusal is not None and "at most" in str(refusal)
 
@@ -50,7 +49,7 @@ def test_too_many_headers_are_refused_before_they_are_read() -> None:
 @pytest.mark.parametrize("data", [varint(-1), headers() + b"more"])
 def test_headers_are_as_long_as_the_record(data: bytes) -> None:
     with pytest.raises(ValueError, match="not as long as the record"):
-        known_headers(data, 0)
+        named_headers(data, 0)
 
 
 @pytest.mark.parametrize("kind", [0, 1])

@@ -1,0 +1,91 @@
+"""`lifelong try-message`: what a message becomes under the settings, or why it would be refused, without any server."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from services.commands.context import CliContext, reads_settings
+from services.commands.exits import USAGE
+
+if TYPE_CHECKING:
+    from wire.message import Message
+
+FIXES = {
+    "empty": "send a JSON object as the value",
+    "oversized": "send less: docs/your-topics.md has the bounds",
+    "undecodable": "send a JSON object in UTF-8",
+    "wrong_schema": "correct the field, or its template under [bus.map]; `lifelong topics schema` prints our fields",
+    "wrong_type": "send it to the topic of its type, or map the topic under [bus.map]",
+    "future_schema": "update this program, or send the version that it reads",
+}
+"""What mends a refusal, by its reason."""
+
+HeaderOption = Annotated[
+    list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="A header of the message; may be repeated")
+]
+
+
+@reads_settings
+def try_message(
+    context: CliContext,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="The value of a message; - reads it from the input")],
+    record: Annotated[Literal["event", "feedback"], typer.Option("--as", help="Whose topic it lies in")] = "event",
+    key: Annotated[str, typer.Option("--key", help="The message's key")] = "",
+    headers: HeaderOption = None,
+) -> None:
+    """Show as JSON what a message becomes, or why it would be refused and what mends that; then the exit code is 2."""
+    import msgspec
+
+    from wire.bus import readings
+    from wire.envelope import from_message
+    from wire.errors import BadMessage
+    from wire.message import Message, Place
+    from wire.records import Event, Feedback
+
+    config = context.process().bus
+    kind: type[Event | Feedback] = Event if record == "event" else Feedback
+    topic, reading = list(readings(config, [kind]).items())[-1]  # the map's, where there is one
+    pairs = [text.partition("=") for text in headers or ()]
+    message = Message(
+        key=key.encode() or None, value=_value(file), headers=tuple((name, text.encode()) for name, _, text in pairs)
+    )
+    place = Place(topic=topic, partition=0, offset=0)
+    shown: dict[str, Any] = {"topic": topic}
+    try:
+        made = from_message(kind, message, place, foreign=reading.foreign, passed_on=reading.passed_on)
+        shown[record] = msgspec.to_builtins(made)
+    except BadMessage as error:
+        shown |= {"refused": error.reason, "detail": error.detail, "fix": FIXES[error.reason]}
+    if reading.foreign is None and (ignored := _ignored(message, kind)):
+        shown["ignored"] = ignored
+    print(json.dumps(shown, indent=2))
+    if "refused" in shown:
+        raise typer.Exit(USAGE)
+
+
+def _value(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _ignored(message: "Message", kind: type) -> list[str]:
+    """Returns the fields of a message that no field of ours has, each with the one that may be meant."""
+    from difflib import get_close_matches
+
+    import msgspec
+
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    try:
+        body = msgspec.json.decode(message.value or b"")
+    except (ValueError, RecursionError):
+        return []
+    unknown = [name for name in body if name not in known] if isinstance(body, dict) else []
+    close = {name: get_close_matches(name, known, n=1) for name in unknown}
+    return [f"{name} (did you mean {close[name][0]}?)" if close[name] else name for name in unknown]

@@ -1,0 +1,65 @@
+"""What each program does with which topics, and the check of them at its start.
+
+    serve | learn | rollout --require_topics--> nothing, or TopicsUnfit with every name, what is wrong, and the command
+
+A broker that does not answer is no reason to end: the programs wait for it by themselves.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Literal, TypeAlias
+
+import structlog
+
+from wire.bus import Bus, Finding
+from wire.config import BusConfig
+from wire.errors import BusUnavailable
+from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
+
+ProgramName: TypeAlias = Literal["serve", "learn", "rollout"]
+Records: TypeAlias = Sequence[type[TopicRecord]]
+
+READS: dict[ProgramName, Records] = {"serve": (Event,), "learn": (Answer, Feedback), "rollout": (Answer, Feedback)}
+WRITES: dict[ProgramName, Records] = {
+    "serve": (Answer, DeadLetter),
+    "learn": (Feedback, Quarantined, DeadLetter),
+    "rollout": (),
+}
+
+WAIT_MS = 2_000
+"""How long a broker may take to answer the check of a start."""
+
+log = structlog.get_logger("topics")
+
+
+class TopicsUnfit(ValueError):
+    """Topics that a program cannot work with, each with what is wrong and the command that mends it."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n  ".join(["topics that do not fit:", *map(line_of, findings)]))
+        self.findings = findings
+
+
+def line_of(finding: Finding) -> str:
+    return f"{finding.topic}: {finding.found}. Mend it: {finding.fix}"
+
+
+def findings_of(config: BusConfig, reads: Records = TOPIC_RECORDS, writes: Records = ()) -> list[Finding]:
+    """Returns what there is to say about topics. Raises BusUnavailable, BusRefused."""
+    with closing(Bus(config, client_id="topics")) as bus:
+        return bus.check_topics(reads, writes)
+
+
+def require_topics(config: BusConfig, program: ProgramName) -> None:
+    """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us."""
+    try:
+        with closing(Bus(config, client_id=f"{program}-start")) as bus:
+            findings = bus.check_topics(READS[program], WRITES[program], wait_ms=WAIT_MS)
+    except BusUnavailable as error:
+        log.warning("topics_not_checked", reason=str(error))
+        return
+    for finding in findings:
+        if not finding.is_wrong:
+            log.warning("topic_noted", topic=finding.topic, found=finding.found, fix=finding.fix)
+    if wrong := [finding for finding in findings if finding.is_wrong]:
+        raise TopicsUnfit(wrong)

@@ -1,0 +1,57 @@
+"""`lifelong try-message`: what a message becomes, and why it is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services.command_line import lifelong
+
+MAP = {
+    "LIFELONG_BUS__MAP__EVENTS__TOPIC": "crm.messages",
+    "LIFELONG_BUS__MAP__EVENTS__ID": "{ticket_id}",
+    "LIFELONG_BUS__MAP__EVENTS__TEXT": "{body}",
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "message.json"
+
+
+def tried(file: Path, body: Any, *words: str, **environ: str) -> tuple[int, dict[str, Any]]:
+    file.write_text(json.dumps(body) if not isinstance(body, str) else body)
+    done = lifelong("try-message", str(file), *words, **environ)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_message_is_shown_as_what_it_becomes(file: Path) -> None:
+    code, shown = tried(file, {"ticket_id": 7, "body": "hello"}, "--key", "k", "--header", "traceparent=00-ab", **MAP)
+    assert code == 0
+    assert shown["topic"] == "crm.messages"
+    assert shown["event"]["id"] == "7" and shown["event"]["key"] == "k"
+    assert shown["event"]["headers"] == [["traceparent", "00-ab"]]
+
+
+def test_a_message_that_is_refused_says_what_mends_it(file: Path) -> None:
+    code, shown = tried(file, {"ticket_id": 7, "bdy": "hello"}, **MAP)
+    assert (code, shown["refused"]) == (2, "wrong_schema")
+    assert "Did you mean 'bdy'?" in shown["detail"] and "[bus.map]" in shown["fix"]
+
+
+@pytest.mark.parametrize("body", ["", "no json", "[1]"])
+def test_no_value_is_a_bug(file: Path, body: str) -> None:
+    code, shown = tried(file, body)
+    assert code == 2 and shown["refused"] and shown["fix"]
+
+
+def test_fields_that_nobody_reads_are_named(file: Path) -> None:
+    code, shown = tried(file, {"event_id": "a", "labell": "b"}, "--as", "feedback")
+    assert code == 2
+    assert shown["ignored"] == ["labell (did you mean label?)"]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = lifelong("try-message", str(tmp_path / "no.json"))
+    assert done.returncode == 2 and "no.json" in done.stderr

@@ -1,0 +1,23 @@
+"""What each program does with its topics is what it is checked for."""
+
+from typing import get_args
+
+from services.topic_uses import READS, WRITES, ProgramName, TopicsUnfit, line_of, require_topics
+from wire.bus import Finding
+from wire.config import BusConfig
+
+FINDING = Finding(topic="events.v1", found="it is missing", fix="lifelong topics create", is_wrong=True)
+
+
+def test_every_program_has_its_uses() -> None:
+    assert READS.keys() == WRITES.keys() == set(get_args(ProgramName))
+
+
+def test_each_topic_is_said_in_a_line() -> None:
+    error = TopicsUnfit([FINDING, FINDING])
+    assert str(error).count(line_of(FINDING)) == 2
+    assert line_of(FINDING) == "events.v1: it is missing. Mend it: lifelong topics create"
+
+
+def test_a_broker_that_is_away_is_waited_for_later() -> None:
+    require_topics(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500), "learn")

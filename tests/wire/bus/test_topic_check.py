@@ -1,0 +1,86 @@
+"""What is wrong with topics: each on a real broker, with the command that mends it."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from kafka.admin import ACLOperation, ConfigResource, ConfigResourceType, ResourceType  # type: ignore[import-untyped]
+
+from services.local.kafka import LocalBroker
+from tests.secure_brokers import SecureBroker
+from tests.waiting import eventually
+from wire.bus import Bus, Finding
+from wire.config import BusConfig
+from wire.mapping.config import EventMap, MapConfig
+from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, topic_name
+
+pytestmark = pytest.mark.live
+
+HOUR_MS = 3_600_000
+
+
+def findings(config: BusConfig) -> list[Finding]:
+    with closing(Bus(config, client_id="test")) as bus:
+        return bus.check_topics((Event, Answer, Feedback), (Answer, DeadLetter))
+
+
+def test_new_topics_are_fit(bus: Bus, bus_config: BusConfig) -> None:
+    """Tansu, too: what it does not tell is not wrong."""
+    assert bus.check_topics(TOPIC_RECORDS, TOPIC_RECORDS) == []
+    assert findings(bus_config) == []
+
+
+def test_missing_topics_are_named_with_the_command(bus_config: BusConfig, broker: LocalBroker) -> None:
+    mapped = replace(bus_config, map=MapConfig(events=EventMap(topic=f"{bus_config.prefix}crm", text="{body}")))
+    found = {each.topic: each for each in findings(mapped)}
+    assert found.keys() == {f"{bus_config.prefix}{name}" for name in ("crm", "events.v1", "answers.v1", "feedback.v1",
+                                                                      "deadletter.v1")}  # fmt: skip
+    assert all(each.is_wrong for each in found.values())
+    assert found[topic_name(bus_config.prefix, Event)].fix == "lifelong topics create"
+    assert "bus.map" in found[f"{bus_config.prefix}crm"].fix
+
+
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
+@pytest.mark.parametrize(
+    ("record", "options", "found", "is_wrong"),
+    [
+        (Event, {"cleanup.policy": "compact"}, "compacted", True),
+        (Answer, {"retention.ms": str(HOUR_MS // 2)}, "gone after 0.5 h", True),
+        (Answer, {"retention.ms": str(HOUR_MS * 24)}, "gone after 24 h; we would keep them 168 h", False),
+        (Feedback, {"message.timestamp.type": "CreateTime"}, "senders set its times", False),
+    ],
+)
+def test_settings_that_lose_records_are_found(
+    record: Any, options: Mapping[str, str], found: str, is_wrong: bool, bus: Bus, bus_config: BusConfig, admin: Any
+) -> None:
+    name = topic_name(bus_config.prefix, record)
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, dict(options))])
+    eventually(lambda: bool(findings(bus_config)))  # a new setting is not everywhere at once
+    (finding,) = findings(bus_config)
+    assert (finding.topic, finding.is_wrong) == (name, is_wrong)
+    assert (
+        found in finding.found and f"kafka-configs.sh --alter --entity-type topics --entity-name {name}" in finding.fix
+    )
+
+
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
+def test_too_few_partitions_are_wrong(bus: Bus, bus_config: BusConfig) -> None:
+    found = findings(replace(bus_config, partitions=6))
+    assert {each.fix for each in found} == {"lifelong topics grow"}
+    assert found[0].is_wrong and "4 partitions, bus.partitions is 6" in found[0].found
+
+
+def test_rights_that_are_missing_are_named(secure: SecureBroker) -> None:
+    with closing(Bus(replace(secure.config, prefix="asked."), "alice")) as bus:
+        bus.create_topics()
+    secure.grant("asked.", ResourceType.TOPIC, ACLOperation.READ)
+    eventually(lambda: not any("hidden" in each.found for each in findings(secure.bob("asked."))))
+    found = findings(secure.bob("asked."))
+    assert {each.topic for each in found} == {"asked.answers.v1", "asked.deadletter.v1"}
+    assert all(each.is_wrong and "we may not write it" in each.found for each in found)
+    fix = "kafka-acls.sh --add --allow-principal User:bob --operation Write --topic asked.answers.v1"
+    assert fix in {each.fix for each in found}
+    secure.grant("asked.", ResourceType.TOPIC, ACLOperation.WRITE)
+    eventually(lambda: findings(secure.bob("asked.")) == [])

@@ -1,0 +1,39 @@
+"""The settings of the maps: what is refused, and with which fix."""
+
+from typing import Any
+
+import pytest
+
+from services.settings import BadSettings, load
+
+EVENTS = {"bus.map.events.topic": "crm", "bus.map.events.text": "{body}"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"bus.map.events.text": "{body}"}, "bus.map.events.topic is required"),
+        ({"bus.map.events.topic": "crm"}, "bus.map.events.topic needs bus.map.events.text"),
+        ({"bus.map.feedback.topic": "crm"}, "needs bus.map.feedback.event_id, bus.map.feedback.label"),
+        (EVENTS | {"bus.map.events.text": "{body"}, "bus.map.events.text: character 1"),
+        ({"bus.map.answers.fields.queue": "{lable}"}, "answers have no field lable. Did you mean label?"),
+        ({"bus.map.answers.fields.label": "{label}"}, "is a field that answers have already"),
+        ({"bus.map.answers.headers": '["ce_id"]'}, "an answer has its own headers"),
+        ({"bus.map.answers.fields": '{"a": '}, "bus.map.answers.fields"),
+        ({"bus.map.events.txt": "{body}"}, "Did you mean bus.map.events.text?"),
+        ({"map.events.topic": "crm"}, "Did you mean bus.map?"),
+    ],
+)
+def test_a_wrong_map_is_refused_with_its_place(flags: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadSettings) as caught:
+        load(file=None, environ={}, flags=flags)
+    assert told in str(caught.value)
+    assert any(name in str(caught.value) for name in flags)
+
+
+def test_a_map_is_read_from_every_layer() -> None:
+    environ = {"LIFELONG_BUS__MAP__ANSWERS__FIELDS": '{"queue": "{label}"}'}
+    loaded = load(file=None, environ=environ, flags=EVENTS | {"bus.map.answers.fields.sure": "{score}"})
+    assert loaded.settings.bus.map.answers.fields == {"queue": "{label}", "sure": "{score}"}
+    assert loaded.settings.bus.map.events.topic == "crm"
+    assert loaded.origins["bus.map.answers.fields.queue"] == "LIFELONG_BUS__MAP__ANSWERS__FIELDS"

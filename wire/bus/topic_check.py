@@ -1,0 +1,105 @@
+"""Checks the topics that a program needs, before it waits for records that cannot come.
+
+    topics read and written --metadata, settings--> Finding(topic, is_wrong, found, fix)
+
+Wrong is what keeps a program from its work: a topic that is missing, hidden, or may not be read or written, fewer
+partitions than the settings say, a log that is compacted (it keeps one event of each key), or records that are gone
+before a program that was away has read them. The rest is a note. A broker that does not tell rights is not asked for
+settings (Tansu 0.6 hangs up then): what is not known is not wrong.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kafka.admin import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from wire.bus.topics import BY_BROKER, RETENTION_MS, TIMED_BY_BROKER, TIMESTAMP_TYPE
+from wire.config import BusConfig
+from wire.records import TOPIC_RECORDS, TopicRecord
+
+TOLD = "authorized_operations"
+"""The field of a topic's metadata with our rights, by name; it has none where the broker does not tell them."""
+
+LEAST_RETENTION_MS = 3_600_000
+"""Shortest retention that is no mistake: an outage of an hour loses nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What was found about a topic, and the command that mends it; `is_wrong` where it keeps us from work."""
+
+    topic: str
+    found: str
+    fix: str
+    is_wrong: bool
+
+
+def examine(admin: Any, config: BusConfig, uses: Mapping[str, Collection[str]]) -> list[Finding]:
+    """Returns what was found about topics. `uses` has the name of each, with what is done there (`read`, `write`)."""
+    existing = set(admin.list_topics())
+    findings = [_missing(name, config) for name in sorted(uses.keys() - existing)]
+    known = sorted(uses.keys() & existing)
+    described = {topic["name"]: topic for topic in admin.describe_topics(known)} if known else {}
+    tells = any(topic.get(TOLD) for topic in described.values())
+    options = _options_of(admin, known) if tells else {}
+    ours = {config.topic_of(record): record for record in TOPIC_RECORDS}
+    for name in known:
+        findings += _about_rights(name, described[name], uses[name], config)
+        if name in ours:
+            findings += _about_partitions(name, len(described[name]["partitions"]), config)
+        findings += _about_options(name, options.get(name, {}), ours.get(name))
+    return findings
+
+
+def _options_of(admin: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Returns the settings of topics by name; of none where the broker does not tell them, or not to us."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    try:
+        described = admin.describe_configs(resources, config_filter="all") if resources else {}
+    except KafkaError:
+        return {}
+    values: dict[str, dict[str, str]] = {}
+    for name, options in described.get("topic", {}).items():
+        values[name] = {key: each["value"] for key, each in options.items()}
+    return values
+
+
+def _missing(name: str, config: BusConfig) -> Finding:
+    ours = {config.topic_of(record) for record in TOPIC_RECORDS}
+    fix = "lifelong topics create" if name in ours else "correct bus.map, or make the topic"
+    return Finding(topic=name, found="it is missing, or hidden from us", fix=fix, is_wrong=True)
+
+
+def _about_rights(name: str, topic: Mapping[str, Any], uses: Collection[str], config: BusConfig) -> Iterable[Finding]:
+    told = topic.get(TOLD)
+    if not told:
+        return
+    user = config.sasl_username or "NAME"
+    for use in uses:
+        if use.upper() not in told:
+            fix = f"kafka-acls.sh --add --allow-principal User:{user} --operation {use.capitalize()} --topic {name}"
+            yield Finding(topic=name, found=f"we may not {use} it", fix=fix, is_wrong=True)
+
+
+def _about_partitions(name: str, num: int, config: BusConfig) -> Iterable[Finding]:
+    if num < config.partitions:
+        found = f"it has {num} partitions, bus.partitions is {config.partitions}"
+        yield Finding(topic=name, found=found, fix="lifelong topics grow", is_wrong=True)
+
+
+def _about_options(name: str, options: Mapping[str, str], record: type[TopicRecord] | None) -> Iterable[Finding]:
+    alter = f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config "
+    if "compact" in options.get("cleanup.policy", ""):
+        found = "it is compacted, and loses all but the last record of each key"
+        yield Finding(topic=name, found=found, fix=f"{alter}cleanup.policy=delete", is_wrong=True)
+    retention_ms = int(options.get("retention.ms", -1))
+    wanted_ms = RETENTION_MS[record] if record else LEAST_RETENTION_MS
+    if 0 <= retention_ms < wanted_ms:
+        found = f"records are gone after {retention_ms / 3_600_000:g} h; we would keep them {wanted_ms / 3_600_000:g} h"
+        is_wrong = retention_ms < LEAST_RETENTION_MS
+        yield Finding(topic=name, found=found, fix=f"{alter}retention.ms={wanted_ms}", is_wrong=is_wrong)
+    if record in TIMED_BY_BROKER and options.get(TIMESTAMP_TYPE, BY_BROKER) != BY_BROKER:
+        found = "senders set its times: labels are lost where a sender's clock is wrong"
+        yield Finding(topic=name, found=found, fix=f"{alter}{TIMESTAMP_TYPE}={BY_BROKER}", is_wrong=False)

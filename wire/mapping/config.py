@@ -1,0 +1,137 @@
+"""The settings of the maps: the topic of foreign messages, and for each field of ours the template of its text."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from pydantic import BeforeValidator
+
+from wire.mapping.template import Template
+from wire.records import Answer
+from wire.sections import SECTION, require
+
+MAX_FIELDS = 32
+"""Most further fields of an answer, and most headers that are passed on."""
+
+RESERVED = ("ce_", "content-type")
+"""Beginnings of the names of headers that are ours."""
+
+
+def _decoded(value: Any) -> Any:
+    """Returns a table or a list; in a variable of the environment it is JSON."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(_decoded)]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_decoded)]
+
+
+def templates_of(section: Any, name: str) -> dict[str, Template]:
+    """Returns the templates of a map by the field of ours that each makes. Raises ValueError where one is none."""
+    texts = {each.name: getattr(section, each.name) for each in fields(section) if each.name != "topic"}
+    return {field_: Template.of(text, f"{name}.{field_}") for field_, text in texts.items() if text}
+
+
+def _check(section: Any, name: str, *, needed: tuple[str, ...]) -> None:
+    templates = templates_of(section, name)
+    missing = [each for each in needed if each not in templates]
+    require(
+        (bool(section.topic) or not templates, f"{name}.topic is required: it names the topic that is mapped"),
+        (not section.topic or not missing, f"{name}.topic needs {', '.join(f'{name}.{each}' for each in missing)}"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventMap:
+    """Foreign messages as events. Each field is a template, such as `{customer.id}`."""
+
+    __pydantic_config__ = SECTION
+
+    topic: str = ""
+    """Topic of foreign messages that are events, read beside ours. Empty: none."""
+    id: str = ""
+    """Id, such as `{ticket_id}`. Empty: that of the CloudEvent, or the place of the message."""
+    text: str = ""
+    """Text to answer, such as `{subject}\\n{body}`."""
+    key: str = ""
+    """Entity, such as `{customer}`. Empty: the key of the message."""
+    source: str = ""
+    """Source. Empty: that of the CloudEvent."""
+
+    def __post_init__(self) -> None:
+        _check(self, "bus.map.events", needed=("text",))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeedbackMap:
+    """Foreign messages as labels. Each field is a template."""
+
+    __pydantic_config__ = SECTION
+
+    topic: str = ""
+    """Topic of foreign messages that are labels, read beside ours. Empty: none."""
+    event_id: str = ""
+    """Id of the event that is labelled, such as `{ticket_id}`."""
+    label: str = ""
+    """Label, such as `{queue}`."""
+    key: str = ""
+    """Key of the event, where a receipt is given."""
+    source: str = ""
+    """Who says so, such as `{agent}`. Empty: the source of the CloudEvent."""
+    receipt: str = ""
+    """Receipt of the answer, where the labeller has it."""
+    text: str = ""
+    """Text of the event, for labels of events whose answers no longer wait."""
+
+    def __post_init__(self) -> None:
+        _check(self, "bus.map.feedback", needed=("event_id", "label"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerMap:
+    """What consumers of the answers find in them beside our own fields."""
+
+    __pydantic_config__ = SECTION
+
+    topic: str = ""
+    """Topic of the answers. Empty: `answers.v1` behind `bus.prefix`. The learner reads it, too."""
+    fields: Table = field(default_factory=dict)
+    """Further fields of an answer by name, as templates of its own fields: `queue = "{label}"`."""
+    headers: Names = ("traceparent",)
+    """Headers of an event's message that its answer's message has, too."""
+
+    def __post_init__(self) -> None:
+        ours = [each.name for each in msgspec.structs.fields(Answer)]
+        wrong: list[str] = []
+        for name, text in self.fields.items():
+            setting = f"bus.map.answers.fields.{name}"
+            if name in ours:
+                wrong.append(f"{setting} is a field that answers have already")
+            for path in Template.of(text, setting).paths:
+                if path.names[0] not in ours:
+                    close = get_close_matches(path.names[0], ours, n=1)
+                    meant = f"Did you mean {close[0]}?" if close else f"There are {', '.join(ours)}"
+                    wrong.append(f"{setting}: answers have no field {path.names[0]}. {meant}")
+        require(
+            *((False, sentence) for sentence in wrong),
+            (len(self.fields) <= MAX_FIELDS, f"bus.map.answers.fields: at most {MAX_FIELDS} fields are added"),
+            (len(self.headers) <= MAX_FIELDS, f"bus.map.answers.headers: at most {MAX_FIELDS} headers are passed on"),
+            (
+                not any(name.lower().startswith(RESERVED) for name in self.headers),
+                "bus.map.answers.headers: an answer has its own headers ce_... and content-type",
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapConfig:
+    """The maps of foreign messages."""
+
+    __pydantic_config__ = SECTION
+
+    events: EventMap = EventMap()
+    feedback: FeedbackMap = FeedbackMap()
+    answers: AnswerMap = AnswerMap()

@@ -1,0 +1,48 @@
+"""Makes the fields of a record of a foreign message, and the further fields of an answer.
+
+the JSON object of a message --field_map(settings)--> the fields of an Event or a Feedback
+Answer --AnswerFields--> fields beside its own
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from wire.mapping.config import AnswerMap, EventMap, FeedbackMap, templates_of
+from wire.mapping.template import Template
+from wire.records import Answer
+
+FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Returns the fields of a record for the JSON object of a foreign message. Raises BadMessage where one is missing."""
+
+
+def field_map(section: EventMap | FeedbackMap) -> FieldMap:
+    """Returns the map of a section. A field without a template is left out, for the envelope to complete."""
+    name = "bus.map.events" if isinstance(section, EventMap) else "bus.map.feedback"
+    templates = templates_of(section, name)
+
+    def fields(body: Mapping[str, Any]) -> dict[str, Any]:
+        return {field: template.fill(body) for field, template in templates.items()}
+
+    return fields
+
+
+class AnswerFields:
+    """Adds the further fields to answers. They are computed of the answer alone, so equal answers have equal ones."""
+
+    def __init__(self, config: AnswerMap) -> None:
+        self._templates = [(name, _optional(Template.of(text, name))) for name, text in config.fields.items()]
+
+    def of(self, answer: Answer) -> dict[str, Any]:
+        """Returns the fields by name; a field of the answer that it lacks, such as a label, is null or empty."""
+        if not self._templates:
+            return {}
+        body = msgspec.to_builtins(answer)
+        return {name: template.value(body) for name, template in self._templates}
+
+
+def _optional(template: Template) -> Template:
+    """Returns the template with every field optional: an answer without a label is an answer."""
+    parts = [part if isinstance(part, str) else type(part)(part.names, is_optional=True) for part in template.parts]
+    return Template(template.name, tuple(parts))

@@ -1,0 +1,33 @@
+"""JSON Schemas of the records of the topics, as the value of their messages holds them.
+
+    Event --SCHEMAS["event"]--> draft 2020-12, also in docs/schemas/event.json
+
+Readers ignore fields that they do not know, so the schemas allow them. Headers are not part of a value: an event's id,
+source and time may be there or in the headers `ce_id`, `ce_source` and `ce_time`.
+"""
+
+from typing import Any
+
+import msgspec
+
+from wire.records.topics import Answer, Event, Feedback, Quarantined, TopicRecord
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def _schema_of(record: type[TopicRecord]) -> dict[str, Any]:
+    schema = msgspec.json.schema(record)
+    own = schema["$defs"].pop(record.__name__)
+    own["properties"].pop("headers", None)
+    if record is Event:
+        own["required"] = ["text"]  # an event without an id has that of its header, or its place
+    definitions = {"$defs": schema["$defs"]} if schema["$defs"] else {}
+    whole = {"$schema": DIALECT, "$id": record.TYPE, **own, **definitions}
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # defaults are lists, and no tuples
+    return decoded
+
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    record.__name__.lower(): _schema_of(record) for record in (Event, Answer, Feedback, Quarantined)
+}
+"""The schema of each record by its name in lower case. A dead letter has none: its value is what was refused."""
