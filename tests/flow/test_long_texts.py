@@ -20,7 +20,7 @@ from model.config import StrataConfig
 from model.member import Member, write_member
 from model.source import encoder_folder
 from serving.config import ReplicaConfig, ServingConfig
-from serving.http.api import make_app
+from serving.http.app import make_app
 from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import take
