@@ -45,6 +45,7 @@ def program() -> "typer.Typer":
         keys,
         ledger,
         model,
+        page,
         profile,
         quarantine,
         rollout,
@@ -67,7 +68,7 @@ def program() -> "typer.Typer":
         rich_markup_mode=None,
     )
     app.callback()(version.options)
-    running = (run.up, run.demo, run.serve, run.learn)
+    running = (run.up, run.demo, run.serve, run.learn, page.page)
     using = (ask.predict, ask.feedback, try_message.try_message, forget.forget, status.status, top.top, audit.audit)
     measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)
     for command in (*running, *using, *measuring):
