@@ -1,9 +1,9 @@
-# make demo | test | test-slow | check | check-native | bench [ONLY=name] | lock | sbom | clean    ARGS=... goes to the command that runs
+# make demo | test | test-slow | check | check-native | bench [ONLY=name] | lock | sbom | site | clean    ARGS=... goes to the command that runs
 VENV := .venv/bin
 INSTALLED := .venv/.installed-dev
 FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo)
 
-.PHONY: demo test test-slow check check-native bench lock sbom clean
+.PHONY: demo test test-slow check check-native bench lock sbom site clean
 
 demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
@@ -37,6 +37,10 @@ bench: .venv/.installed-bench
 # Every library with its version and digests: to be run, and looked at, before a release.
 lock sbom: $(INSTALLED)
 	scripts/lock.sh $@
+
+# The documents and the reference as a site, which loads nothing from elsewhere: build/site.
+site: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --quiet
 
 clean:
 	rm -rf .venv dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis build/bench

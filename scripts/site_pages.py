@@ -1,0 +1,106 @@
+"""Adds the reference to the site: what is written down in the code, as pages. A hook of MkDocs (`mkdocs.yml`).
+
+    settings, commands, metrics, exit codes, the public package --pages--> Markdown in reference/
+
+The pages are made with the site and are not in the repository, so that they cannot be behind the code.
+
+Rejected: mkdocs-gen-files (a plugin for what a hook does in a line).
+"""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from services.cli import program
+from services.commands.exits import codes
+from services.settings import Settings
+from services.settings_docs import FACTS, schemas
+from wire.metrics.catalogue import EVERY, LEARNER, REPLICA, ROLLOUT
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages. Called by MkDocs when it has found the others."""
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """Returns the Markdown of every page by its path."""
+    made = {
+        "settings": ("Settings", SETTINGS, _settings()),
+        "commands": ("Commands", COMMANDS, _commands()),
+        "metrics": ("Metrics", METRICS, _metrics()),
+        "exit-codes": ("Exit codes", EXIT_CODES, _exit_codes()),
+        "package": ("The package lifelong", "", iter(["::: lifelong\n"])),
+    }
+    return {
+        f"reference/{name}.md": "\n".join([f"# {title}\n", *([f"{intro}\n"] if intro else []), *lines])
+        for name, (title, intro, lines) in made.items()
+    }
+
+
+SETTINGS = (
+    "A TOML file is overridden by the environment (`LIFELONG_SERVING__REPLICAS=2`), and that by flags "
+    "(`--set serving.replicas=2`). `lifelong config show` prints a whole file, `lifelong config check` finds mistakes."
+)
+COMMANDS = "`lifelong COMMAND --help` says the same. Every command that reads has `--json`."
+METRICS = (
+    "At `/metrics` of every process where `metrics.port` is set. A name that was released stays, and every label has a "
+    "bounded set of values."
+)
+EXIT_CODES = "Errors are one message on standard error, and one of these codes. A traceback is a bug."
+
+
+def _settings() -> Iterator[str]:
+    section = None
+    for name, schema in schemas(Settings).items():
+        here = name.rpartition(".")[0]
+        if here != section:
+            yield f"\n## {here or 'Of all'}\n\n| setting | meaning | values |\n|---|---|---|"
+            section = here
+        facts = ", ".join([schema["type"], *(f"{key} `{schema[key]}`" for key in FACTS if key in schema)])
+        yield _row(f"`{name}`", schema["description"], facts)
+
+
+def _commands() -> Iterator[str]:
+    def walk(command: Any, name: str) -> Iterator[str]:
+        if hasattr(command, "commands"):
+            for part in command.commands.values():
+                yield from walk(part, f"{name} {part.name}")
+            return
+        yield f"\n## {name}\n\n{inspect.cleandoc(command.help or '')}\n\n| parameter | meaning |\n|---|---|"
+        for parameter in command.params:
+            shown = ", ".join(parameter.opts) if parameter.opts[0].startswith("-") else str(parameter.name).upper()
+            yield _row(f"`{shown}`", getattr(parameter, "help", None) or "")
+
+    yield from walk(typer.main.get_command(program()), "lifelong")
+
+
+def _metrics() -> Iterator[str]:
+    for process, metrics in (
+        ("Every process", EVERY),
+        ("Replica", REPLICA),
+        ("Learner", LEARNER),
+        ("Rollout", ROLLOUT),
+    ):
+        yield f"\n## {process}\n\n| metric | kind | labels | meaning |\n|---|---|---|---|"
+        for metric in metrics:
+            yield _row(f"`{metric.name}`", metric.kind, ", ".join(metric.labels), metric.help)
+
+
+def _exit_codes() -> Iterator[str]:
+    yield "| code | meaning |\n|---|---|\n| 0 | done |\n| 1 | done, and the answer is no: see the command |"
+    yield "| 2 | wrong usage |\n| 75 | something did not answer: try again |\n| 78 | wrong settings or set-up |\n"
+    yield "| error | code | meaning |\n|---|---|---|"
+    for kind, code in sorted(codes().items(), key=lambda item: (item[1], item[0].__name__)):
+        yield _row(f"`{kind.__name__}`", str(code), (kind.__doc__ or "").partition("\n")[0])
+
+
+def _row(*cells: str) -> str:
+    shown = [" ".join(cell.split()).replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(shown)} |"
