@@ -12,9 +12,12 @@ import pytest
 from kafka.admin import ACLOperation, ResourceType  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
+from services.topic_uses import READS, WRITES, ProgramName
 from tests.brokers import take
 from tests.secure_brokers import BOB_S, KEY_PASSWORD, PASSWORD, SecureBroker
+from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, send
+from tests.wire.samples import SAMPLES
 from wire.bus import Bus
 from wire.bus_config import Option
 from wire.config import BusConfig
@@ -27,7 +30,7 @@ from wire.errors import (
     SendFailed,
     WireError,
 )
-from wire.records import Event
+from wire.records import Event, topic_name
 
 pytestmark = pytest.mark.live
 
@@ -131,9 +134,33 @@ def test_without_rights_it_says_which_are_missing(secure: SecureBroker) -> None:
         with pytest.raises(SendFailed, match=r"docs/connect\.md"):
             bus.publisher().send_all(events(1), 30)
         secure.grant("rights.", ResourceType.TOPIC, ACLOperation.WRITE, ACLOperation.READ)
+        eventually(lambda: bus.check_topics([Event], [Event]) == [])  # rights are not everywhere at once
         with pytest.raises(BusUnauthorized, match=r"docs/connect\.md"):
             take(bus.subscribe(Event, "readers").poll, 1)
     assert BOB_S not in repr(secure.bob("rights."))
+
+
+@pytest.mark.parametrize("program", get_args(ProgramName))
+def test_the_rights_that_the_docs_list_are_enough(secure: SecureBroker, program: ProgramName) -> None:
+    """docs/connect.md: a program reads, writes and commits with the rights to its own topics and its group alone."""
+    prefix = f"{program}-alone."
+    opened(secure.config, prefix=prefix).close()
+    for record in READS[program]:
+        secure.grant(topic_name(prefix, record), ResourceType.TOPIC, ACLOperation.READ)
+    for record in WRITES[program]:
+        secure.grant(topic_name(prefix, record), ResourceType.TOPIC, ACLOperation.WRITE)
+    secure.grant(f"{prefix}serving", ResourceType.GROUP, ACLOperation.READ)
+    with closing(Bus(secure.bob(prefix), program)) as bus:
+        eventually(lambda: bus.check_topics(READS[program], WRITES[program]) == [])
+        bus.publisher().send_all([sample for sample in SAMPLES if type(sample) in WRITES[program]], 60)
+        bus.follow(READS[program], {}).poll(100)
+        if program == "serve":
+            with closing(Bus(replace(secure.config, prefix=prefix), "client")) as client:
+                send(client.publisher(), *events(3))
+            subscription = bus.subscribe(Event, "serving")
+            for received in take(subscription.poll, 3):
+                subscription.finish(received.position)
+            subscription.close()
 
 
 def test_a_file_that_cannot_be_read_is_named(secure: SecureBroker, tmp_path: Path) -> None:
