@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.cluster import ENVIRONMENT
 from tests.serving.http.test_listener import listener_of
@@ -45,7 +47,7 @@ stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 config = ReplicaConfig(
     encoder="minilm-l6",
-    serving=ServingConfig(replicas={replicas}, http_port={port}, drain_timeout_s=5.0, report_interval_s=0.2),
+    serving=ServingConfig(**{serving}, drain_timeout_s=5.0, report_interval_s=0.2),
     bus={bus},
     store={store},
     signing_key={key},
@@ -65,6 +67,7 @@ class Served:
 
     process: subprocess.Popen[bytes]
     log: Path
+    grpc_port: int
 
     @property
     def children(self) -> list[psutil.Process]:
@@ -81,13 +84,14 @@ def serve(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> C
 
     @contextmanager
     def serving(port: int, *, replicas: int, ends_with: int = 0) -> Iterator[Served]:
-        program = PROGRAM.format(port=port, bus=bus_config, store=store_config, key=SIGNING_KEY, replicas=replicas)
+        serving = {"http_port": port, "grpc_port": free_port(), "replicas": replicas}
+        program = PROGRAM.format(serving=serving, bus=bus_config, store=store_config, key=SIGNING_KEY)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         log = tmp_path / f"serve-{port}.log"
         with log.open("ab") as out:
             process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stderr=out)
         try:
-            yield Served(process, log)
+            yield Served(process, log, serving["grpc_port"])
         finally:
             process.terminate()
             assert process.wait(60) == ends_with, log.read_text()
@@ -116,6 +120,10 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
         assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["label"] == label_of(
             1, "hello"
         )
+        with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            health = stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
         assert events_in(served.log) >= {"version_loaded", "swapped"}
         commands = [" ".join(child.cmdline()) for child in served.children]
         assert any("/gcs/gcs_server" in command for command in commands)

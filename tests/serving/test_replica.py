@@ -16,7 +16,8 @@ from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
-from wire.records import Answer, Event, PrecisionEvaluation, Probe
+from wire.receipts import Receipts
+from wire.records import Answer, Event, Feedback, PrecisionEvaluation, Probe
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -77,6 +78,26 @@ def test_kafka_and_http_are_answered_alike_and_both_are_published(
     status = httpx.get(f"{url}/status").json()
     assert (status["counts"]["answers"], status["counts"]["answers_int8"]) == (2, 2)
     assert status["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]
+
+
+def test_a_label_by_http_lies_on_its_topic_and_a_named_version_answers_unseen(
+    start: Callable[..., Replica], listen: Callable[[Replica], str], learner: TinyPublisher, bus: Bus
+) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    url = listen(start())
+    eventually(lambda: is_ready(url))
+    text = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["where is my card"]}
+    named = f"{url.removesuffix('/v1')}/v2/models/lifelong/versions/1/infer"
+    assert httpx.post(named, json={"inputs": [text]}).status_code == 200
+    (answer,) = httpx.post(f"{url}/predict", json={"text": "where is my card", "id": "e1"}).json()["answers"]
+    label = {"event_id": "e1", "label": "lost card", "receipt": answer["receipt"], "event_source": answer["source"]}
+    assert httpx.post(f"{url}/feedback", json=label).json()["labels"][0]["source"] == "127.0.0.1"
+    with closing(bus.follow([Feedback], {})) as follower:
+        (received,) = take(follower.poll, 1)
+    assert isinstance(received.record, Feedback)
+    assert Receipts(SIGNING_KEY).refusal(received.record, is_required=True, max_age_ms=600_000) == ""
+    assert [each.event_id for each in answers(bus, 1)] == ["e1"]
 
 
 def test_texts_are_cut_where_the_stable_version_was_trained_to_end(

@@ -8,12 +8,12 @@ import bentoml
 from classifier import Classifier
 
 
-@bentoml.service(workers=1, traffic={"timeout": 30, "max_concurrency": 256})
+@bentoml.service(workers=1, traffic={"timeout": 30, "max_concurrency": 256}, logging={"access": {"enabled": False}})
 class BentoClassifier:
     def __init__(self) -> None:
         self._classifier = Classifier(os.environ["CLASSIFIER"])
 
-    @bentoml.api(route="/predict", batchable=True, max_batch_size=64, max_latency_ms=1_000)
+    @bentoml.api(route="/predict", batchable=True, max_batch_size=64, max_latency_ms=30_000)
     def predict(self, texts: list[str]) -> list[dict[str, object]]:
         return self._classifier.predict(texts)
 
