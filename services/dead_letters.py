@@ -2,9 +2,10 @@
 
     deadletter.v1 --> newest_letters --> an operator --> replay --> events.v1, feedback.v1
 
-A letter is read as plain JSON of its topic, since it has not the headers of its message: what could not be read still
-cannot. An event that the model could not answer counts as answered, so it is sent under an id that says which letter it
-was; sending it twice is one event. The topic is a log: a letter stays in it until its retention ends.
+A letter is read as plain JSON, by the map of its topic where that is foreign, since it has not the headers of its
+message: what could not be read still cannot. An event that the model could not answer counts as answered, so it is sent
+under an id that says which letter it was; sending it twice is one event. The topic is a log: a letter stays in it until
+its retention ends.
 """
 
 from collections.abc import Collection
@@ -14,14 +15,18 @@ from heapq import nlargest
 
 import msgspec
 
-from wire.bus import Bus
+from wire.bus import Bus, readings
 from wire.bus.scan import every_record
+from wire.config import BusConfig
 from wire.envelope import MAX_FIELD_BYTES, from_message
 from wire.errors import BadMessage
 from wire.message import Message, Place
-from wire.records import DeadLetter, Event, Feedback, topic_name
+from wire.records import DeadLetter, Event, Feedback
 
 TIMEOUT_S = 30.0
+
+REPLAYED: tuple[type[Event | Feedback], ...] = (Event, Feedback)
+"""What a letter may hold that is sent again."""
 
 SHOWN_BYTES = 2_000
 """How much of a payload is shown."""
@@ -41,7 +46,7 @@ def newest_letters(bus: Bus, limit: int) -> list[DeadLetter]:
     return nlargest(limit, letters, key=lambda letter: letter.time_ms)
 
 
-def replay(bus: Bus, prefix: str, letter_ids: Collection[str]) -> Replayed:
+def replay(bus: Bus, config: BusConfig, letter_ids: Collection[str]) -> Replayed:
     """Sends the events and labels in these letters again; returns when the broker has them."""
     records: dict[str, Event | Feedback] = {}
     refused = dict.fromkeys(letter_ids, "there is no such letter")
@@ -49,7 +54,7 @@ def replay(bus: Bus, prefix: str, letter_ids: Collection[str]) -> Replayed:
         if letter.message_id not in letter_ids:
             continue
         try:
-            records[letter.message_id] = record_in(letter, prefix)
+            records[letter.message_id] = record_in(letter, config)
             refused.pop(letter.message_id, None)
         except BadMessage as error:
             refused[letter.message_id] = f"{error.reason}: {error.detail}"
@@ -58,22 +63,28 @@ def replay(bus: Bus, prefix: str, letter_ids: Collection[str]) -> Replayed:
     return Replayed(tuple(records), refused)
 
 
-def record_in(letter: DeadLetter, prefix: str) -> Event | Feedback:
-    """Returns the event or the label in a letter, in the environment `prefix`. Raises BadMessage where there is none.
+def record_in(letter: DeadLetter, config: BusConfig) -> Event | Feedback:
+    """Returns the event or the label in a letter. Raises BadMessage where there is none.
 
     >>> letter = DeadLetter(reason="x", detail="", topic="events.v1", partition=0, offset=7, payload=b'{"text": "hi"}')
-    >>> record_in(letter, "").id
+    >>> record_in(letter, BusConfig()).id
     'events.v1/0/7'
     """
+    reading = readings(config, REPLAYED).get(letter.topic)
+    if reading is None:
+        raise BadMessage("wrong_type", f"a letter of {letter.topic} has neither an event nor a label")
     message = Message(key=None, value=letter.payload, timestamp_ms=letter.time_ms)
     place = Place(topic=letter.topic, partition=letter.partition, offset=letter.offset)
-    if letter.topic == topic_name(prefix, Feedback):
-        return from_message(Feedback, message, place)
-    if letter.topic != topic_name(prefix, Event):
-        raise BadMessage("wrong_type", f"a letter of {letter.topic} has neither an event nor a label")
-    event = from_message(Event, message, place)
-    if event.id == str(place):
-        return event
+    try:
+        record = from_message(reading.record_type, message, place)
+    except BadMessage:  # no record of ours, as the letter of an event is that had no answer
+        if reading.foreign is None:
+            raise
+        record = from_message(reading.record_type, message, place, foreign=reading.foreign)
+    return record if isinstance(record, Feedback) or record.id == str(place) else _renamed(record, letter)
+
+
+def _renamed(event: Event, letter: DeadLetter) -> Event:
     event_id = f"{event.id}@{letter.message_id}"
     is_short = len(event_id.encode()) <= MAX_FIELD_BYTES
     return msgspec.structs.replace(event, id=event_id if is_short else letter.message_id)

@@ -54,7 +54,7 @@ def replay_(
 
     settings = context.attached()
     with closing(Bus(settings.bus, client_id="deadletters")) as bus:
-        replayed = replay(bus, settings.bus.prefix, letters)
+        replayed = replay(bus, settings.bus, letters)
     if as_json:
         print(json.dumps({"sent": replayed.sent, "refused": replayed.refused}, indent=2))
     else:

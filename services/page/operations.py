@@ -172,7 +172,7 @@ class PageOperations:
     def _replay(self, letter_ids: tuple[str, ...]) -> str:
         if not letter_ids:
             raise NotPossible("name the letters that are sent again")
-        replayed = replay(self._bus, self._settings.bus.prefix, letter_ids)
+        replayed = replay(self._bus, self._settings.bus, letter_ids)
         if replayed.refused:
             reasons = "; ".join(f"{letter_id}: {reason}" for letter_id, reason in replayed.refused.items())
             raise NotPossible(f"{len(replayed.sent)} sent again; not sent: {reasons}")

@@ -9,6 +9,7 @@ from wire.bus import Bus
 from wire.config import BusConfig
 from wire.errors import BadMessage
 from wire.letters import refuse_event
+from wire.mapping.config import EventMap, MapConfig
 from wire.message import Place
 from wire.records import DeadLetter, Event, Feedback, topic_name
 
@@ -25,11 +26,11 @@ def letter(prefix: str, payload: bytes, *, offset: int, topic: type[Event] | typ
 def test_an_event_is_sent_under_an_id_that_names_its_letter() -> None:
     """It counts as answered under its own."""
     refused = refuse_event("unanswerable", "x", EVENT, Place(topic="events.v1", partition=2, offset=7))
-    record = record_in(refused, "")
+    record = record_in(refused, BusConfig())
     assert record == msgspec.structs.replace(EVENT, id="e-1@events.v1/2/7")
     long = msgspec.structs.replace(EVENT, id="i" * 1_024)
     refused = refuse_event("unanswerable", "x", long, Place(topic="events.v1", partition=2, offset=7))
-    again = record_in(refused, "")
+    again = record_in(refused, BusConfig())
     assert isinstance(again, Event) and again.id == "events.v1/2/7"
 
 
@@ -40,8 +41,19 @@ def test_an_event_is_sent_under_an_id_that_names_its_letter() -> None:
 def test_what_cannot_be_read_cannot_be_sent(topic: str, payload: bytes, reason: str) -> None:
     unreadable = DeadLetter(reason="x", detail="", topic=topic, partition=0, offset=0, payload=payload)
     with pytest.raises(BadMessage) as raised:
-        record_in(unreadable, "")
+        record_in(unreadable, BusConfig())
     assert raised.value.reason == reason
+
+
+def test_a_letter_of_a_foreign_topic_is_read_by_its_map() -> None:
+    config = BusConfig(map=MapConfig(events=EventMap(topic="tickets", text="{body}", id="{number}")))
+    foreign = DeadLetter(
+        reason="x", detail="", topic="tickets", partition=0, offset=7, payload=b'{"body": "hi", "number": "T1"}'
+    )
+    record = record_in(foreign, config)
+    assert isinstance(record, Event) and (record.text, record.id) == ("hi", "T1@tickets/0/7")
+    refused = refuse_event("unanswerable", "x", EVENT, Place(topic="tickets", partition=0, offset=8))
+    assert record_in(refused, config) == msgspec.structs.replace(EVENT, id="e-1@tickets/0/8")
 
 
 @pytest.mark.live
@@ -58,7 +70,7 @@ def test_letters_are_listed_and_sent_again(bus: Bus, bus_config: BusConfig) -> N
     assert [each.offset for each in shown] == [3, 2]
     assert len(newest_letters(bus, 9)[-1].payload) == SHOWN_BYTES
     ids = [each.message_id for each in letters]
-    replayed = replay(bus, prefix, [*ids, "nowhere/0/0"])
+    replayed = replay(bus, bus_config, [*ids, "nowhere/0/0"])
     assert sorted(replayed.sent) == sorted(ids[1:])
     assert replayed.refused["nowhere/0/0"] == "there is no such letter"
     assert replayed.refused[ids[0]].startswith("undecodable")
