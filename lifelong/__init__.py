@@ -2,6 +2,7 @@
 
     Event, Feedback --to_message--> Message --Kafka client--> events.v1, feedback.v1
     answers.v1 --Kafka client--> Message, Place --from_message--> Answer, or BadMessage
+    Client, AsyncClient --HTTP--> the service        text -> ServedAnswer; its label -> Feedback; or ClientError
 
 Public are the names of `__all__`, and besides this package the command `lifelong`, HTTP and the topics. Every other
 package is internal and may change in any release: also `RolloutPlan` and `WeightManifest`, which lie in Redis under our
@@ -10,25 +11,55 @@ consumers of other releases understand each other.
 
 `Event.TOPIC` is the topic of events, before `bus.prefix`. A message that is no record raises BadMessage, whose `reason`
 is one of the names in `deadletter.v1`.
+
+The clients need `pip install 'lifelong[client]'`, and are imported when they are first used. `client` has both of them,
+`calls` what they ask in records, `exchange` how it is tried again, `replies` what responses say, and `errors` what is
+raised.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from lifelong.calls import ServedAnswer
+from lifelong.errors import ClientError, NotAuthorized, RequestInvalid, ServiceUnavailable, UnknownAnswer
 from wire.envelope import from_message, to_message
 from wire.errors import BadMessage
 from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined
 
+if TYPE_CHECKING:
+    from lifelong.client import AsyncClient, Client
+
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
+    "AsyncClient",
     "BadMessage",
+    "Client",
+    "ClientError",
     "DeadLetter",
     "Event",
     "Feedback",
     "Message",
+    "NotAuthorized",
     "Place",
     "Quarantined",
+    "RequestInvalid",
+    "ServedAnswer",
+    "ServiceUnavailable",
+    "UnknownAnswer",
     "__version__",
     "from_message",
     "to_message",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the clients, and httpx with them, when they are first used."""
+    if name not in ("AsyncClient", "Client"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from lifelong import client
+    except ModuleNotFoundError as error:
+        raise ImportError(f"the clients need httpx: pip install 'lifelong[client]' ({error})") from error
+    return getattr(client, name)

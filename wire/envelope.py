@@ -20,16 +20,18 @@ Rejected: writing structured mode (a payload that is no JSON would have to be wr
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from wire import structured
 from wire.errors import BadMessage
-from wire.mapping.records import FieldMap
 from wire.message import Message, Place, shown
 from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, TopicRecord
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
+
+if TYPE_CHECKING:
+    from wire.mapping.records import FieldMap  # with pydantic, which clients need not load
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -101,7 +103,7 @@ def from_message(
     message: Message,
     place: Place,
     *,
-    foreign: FieldMap | None = None,
+    foreign: "FieldMap | None" = None,
     passed_on: frozenset[str] = frozenset(),
 ) -> R:
     """Returns the record of type `record_type` in `message`. Raises BadMessage with one of the reasons above.

@@ -15,13 +15,21 @@ from tests.wire.samples import PLACE, SAMPLES
 def test_these_names_are_public() -> None:
     assert lifelong.__all__ == [
         "Answer",
+        "AsyncClient",
         "BadMessage",
+        "Client",
+        "ClientError",
         "DeadLetter",
         "Event",
         "Feedback",
         "Message",
+        "NotAuthorized",
         "Place",
         "Quarantined",
+        "RequestInvalid",
+        "ServedAnswer",
+        "ServiceUnavailable",
+        "UnknownAnswer",
         "__version__",
         "from_message",
         "to_message",
@@ -45,7 +53,7 @@ def test_what_is_no_record_is_refused_by_its_reason() -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    heavy = (*HEAVY, "kafka", "redis", "pydantic", "numpy", "structlog")
+    heavy = (*HEAVY, "kafka", "redis", "pydantic", "numpy", "structlog", "httpx")
     code = f"import sys, lifelong; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

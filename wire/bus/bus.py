@@ -17,7 +17,7 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from wire.bus import topics
 from wire.bus.beginnings import begin_group, beginning
-from wire.bus.client import Client, ProducerClient
+from wire.bus.client import KafkaClient, ProducerClient
 from wire.bus.client_errors import mapped, told
 from wire.bus.client_options import options_for, problems
 from wire.bus.end_offsets import fetched_ends, offsets_at
@@ -214,7 +214,7 @@ class Bus:
         )
 
     def _open(self, client: Callable[..., Any], *, wait_ms: int | None = None, **options: Any) -> Any:
-        client_type = ProducerClient if client is KafkaProducer else Client
+        client_type = ProducerClient if client is KafkaProducer else KafkaClient
         network_clients: list[Any] = []
 
         def open_network(**configs: Any) -> Any:

@@ -24,7 +24,7 @@ KEPT_FAILURES = 8
 """How many failures are kept. A broker that has refused a password hangs up at once on the next attempt."""
 
 
-class Client(KafkaNetClient):  # type: ignore[misc]
+class KafkaClient(KafkaNetClient):  # type: ignore[misc]
     """The network client of consumers and of the admin client."""
 
     def __init__(self, **configs: Any) -> None:
@@ -37,7 +37,7 @@ class Client(KafkaNetClient):  # type: ignore[misc]
         return list(reversed(self._manager.failures))
 
 
-class ProducerClient(Client):
+class ProducerClient(KafkaClient):
     """The network client of the producer."""
 
     def connection_delay(self, node_id: int) -> float:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from wire.bus.client import CONNECTING_MS, Client, ProducerClient
+from wire.bus.client import CONNECTING_MS, KafkaClient, ProducerClient
 
 WITHIN_S = 2.0
 """Duration of a test: a back-off that doubles from 50 ms allows six attempts in it, no back-off hundreds."""
@@ -47,7 +47,7 @@ class Door:
 
 
 Opens: TypeAlias = Callable[[bool], Door]
-Connects: TypeAlias = Callable[[type[Client], Door], tuple[Client, object]]
+Connects: TypeAlias = Callable[[type[KafkaClient], Door], tuple[KafkaClient, object]]
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def door() -> Iterator[Opens]:
 
 @pytest.fixture
 def connect() -> Iterator[Connects]:
-    clients: list[Client] = []
+    clients: list[KafkaClient] = []
 
-    def connect_to(kind: type[Client], door: Door) -> tuple[Client, object]:
+    def connect_to(kind: type[KafkaClient], door: Door) -> tuple[KafkaClient, object]:
         backoff = {"reconnect_backoff_ms": 50, "reconnect_backoff_max_ms": 1_000}
         clients.append(kind(bootstrap_servers=[f"127.0.0.1:{door.port}"], **backoff))
         return clients[-1], clients[-1].cluster.bootstrap_brokers()[0].node_id
@@ -80,7 +80,7 @@ def connect() -> Iterator[Connects]:
 def test_who_is_hung_up_on_waits_longer_each_time(door: Opens, connect: Connects) -> None:
     """B20: behind a proxy whose broker was away, each replica took a core to connect."""
     there = door(True)
-    client, node = connect(Client, there)
+    client, node = connect(KafkaClient, there)
     end_s = time.monotonic() + WITHIN_S
     while time.monotonic() < end_s:
         client.maybe_connect(node)

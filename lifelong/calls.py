@@ -1,0 +1,137 @@
+"""What clients ask of the service, in records: events to answers, and labels to what the service took of them.
+
+text | Event --> entry --exchange--> ServedAnswer, whose receipt is kept        Answer, label --> entry --> Feedback
+"""
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from lifelong.errors import ClientError, UnknownAnswer
+from lifelong.exchange import Exchange, ExchangePolicy, exchange
+from lifelong.replies import FEEDBACK, PREDICT, Result, not_understood
+from wire.records import Answer, Event, Feedback
+
+HTTP_SOURCE: Final = "http"
+"""The source of every event that comes by HTTP."""
+
+
+class ServedAnswer(Answer, frozen=True, kw_only=True):
+    """An answer as it comes by HTTP; `text` is the event's, as the client sent it.
+
+    An answer that is not `can_be_labelled` was kept nowhere: its label finds it only where texts are taken without a
+    receipt.
+    """
+
+    can_be_labelled: bool = True
+
+
+Labels: TypeAlias = Iterable[tuple[Answer | str, str]]
+"""Answers, or the ids of their events, each with its label."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Proof:
+    """What goes back with a label: that of the answer, by the names of the endpoint."""
+
+    key: str
+    receipt: str
+    event_source: str
+    text: str = ""
+
+
+class Calls:
+    """The calls of one client. It keeps the receipts of the last `max_receipts` answers; any thread may use it."""
+
+    def __init__(self, policy: ExchangePolicy, *, max_receipts: int) -> None:
+        self.policy = policy
+        self._max_receipts = max_receipts
+        self._lock = threading.Lock()
+        self._proofs: OrderedDict[str, _Proof] = OrderedDict()  # by event id, the oldest first
+
+    def predict(self, events: Iterable[str | Event]) -> Exchange[list[ServedAnswer | ClientError]]:
+        """Returns an answer for each event, or the error in its place. Raises ClientError where every one is one."""
+        asked = [_event_of(event) for event in events]
+        entries = [msgspec.json.encode({"id": event.id, "text": event.text, "key": event.key}) for event in asked]
+        results = yield from exchange(PREDICT, entries, self.policy)
+        return [self._answer_of(result, event.text) for result, event in zip(results, asked, strict=True)]
+
+    def feedback(self, labels: Labels, *, correct: bool) -> Exchange[list[Feedback | ClientError]]:
+        """Returns each label as the service took it, or the error in its place.
+
+        Raises ClientError where every one is one, and UnknownAnswer, before anything is sent, for an id whose receipt
+        is not held.
+        """
+        sent = [self._feedback_of(answer, label) for answer, label in labels]
+        entries = [_entry_of(record, correct=correct) for record in sent]
+        results = yield from exchange(FEEDBACK, entries, self.policy)
+        return [_taken(result, record) for result, record in zip(results, sent, strict=True)]
+
+    def _answer_of(self, result: Result, text: str) -> ServedAnswer | ClientError:
+        if isinstance(result, ClientError):
+            return result
+        try:
+            answer = msgspec.convert({**result, "text": text}, ServedAnswer)
+        except msgspec.ValidationError as error:
+            return not_understood(str(error))
+        with self._lock:
+            self._proofs.pop(answer.event_id, None)
+            self._proofs[answer.event_id] = _proof_of(answer)
+            if len(self._proofs) > self._max_receipts:
+                self._proofs.popitem(last=False)
+        return answer
+
+    def _feedback_of(self, answer: Answer | str, label: str) -> Feedback:
+        event_id = answer if isinstance(answer, str) else answer.event_id
+        with self._lock:
+            proof = self._proofs.get(answer) if isinstance(answer, str) else _proof_of(answer)
+        if proof is None:
+            held = f"the last {self._max_receipts} answers of this client"
+            raise UnknownAnswer(f"{event_id!r} is none of {held}: give the answer itself", code="unknown_answer")
+        return Feedback(
+            event_id=event_id,
+            label=label,
+            key=proof.key,
+            receipt=proof.receipt,
+            event_source=proof.event_source,
+            text=proof.text,
+        )
+
+
+def _event_of(event: str | Event) -> Event:
+    """Returns the event, with an id of its own where it has none: a repeated attempt is the same event."""
+    if isinstance(event, str):
+        return Event(id=uuid.uuid4().hex, text=event)
+    if event.source not in ("", HTTP_SOURCE):
+        raise ValueError(f"the source of an event over HTTP is {HTTP_SOURCE!r}, not {event.source!r}: send it by Kafka")
+    return event if event.id else msgspec.structs.replace(event, id=uuid.uuid4().hex)
+
+
+def _proof_of(answer: Answer) -> _Proof:
+    is_kept = not isinstance(answer, ServedAnswer) or answer.can_be_labelled
+    text = "" if is_kept else answer.text
+    return _Proof(key=answer.key, receipt=answer.receipt, event_source=answer.source, text=text)
+
+
+def _entry_of(record: Feedback, *, correct: bool) -> bytes:
+    entry: dict[str, Any] = {
+        "event_id": record.event_id,
+        "label": record.label,
+        "key": record.key,
+        "receipt": record.receipt,
+        "event_source": record.event_source,
+        "text": record.text,
+        "correct": correct,
+    }
+    return msgspec.json.encode(entry)
+
+
+def _taken(result: Result, record: Feedback) -> Feedback | ClientError:
+    if isinstance(result, ClientError):
+        return result
+    return msgspec.structs.replace(record, source=str(result.get("source", "")))

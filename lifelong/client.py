@@ -1,0 +1,210 @@
+"""The clients of the service over HTTP: one that waits, and one for asyncio, of the same calls.
+
+    Client, AsyncClient --calls--> attempts --httpx--> /v1/predict, /v1/feedback, /v1/health/ready
+
+They need httpx: `pip install 'lifelong[client]'`. An extra, because the service itself does not need it.
+
+Rejected: urllib (no pool of connections, and nothing for asyncio), and records that hold the connection to label
+themselves (they could not be stored).
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import ClassVar, Final, Self, TypeVar
+
+import httpx
+
+from lifelong.calls import Calls, Labels, ServedAnswer
+from lifelong.errors import ClientError, ServiceUnavailable
+from lifelong.exchange import Attempt, Exchange, ExchangePolicy, next_step
+from lifelong.replies import HttpReply
+from wire.records import Answer, Event, Feedback
+
+READY_PATH: Final = "/v1/health/ready"
+
+ACCEPTED: Final = "application/problem+json, application/json"
+
+TOLD_SHARE: Final = 0.9
+"""The service is told of so much of the time that a response may take, so that it is the one who says what is late."""
+
+MAX_TOLD_MS: Final = 3_600_000
+
+T = TypeVar("T")
+
+
+class _Connection:
+    """What both clients have in common: how they are made, and how an attempt becomes a request."""
+
+    _open: ClassVar[type[httpx.Client | httpx.AsyncClient]]
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        attempt_timeout_s: float = 10.0,
+        max_entries: int = 64,
+        max_receipts: int = 10_000,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Connects to nothing yet. Raises ValueError where `url`, without the path of an endpoint, is none of HTTP.
+
+        `timeout_s` is the deadline of a call with all of its attempts, `attempt_timeout_s` the longest that one of them
+        waits. A call of many events or labels sends requests of at most `max_entries` (the service takes
+        `serving.max_events_per_request`), one after another. The receipts of the last `max_receipts` answers are kept,
+        so that their ids are enough to label them. `tls` has certificates of one's own.
+        """
+        if httpx.URL(url).scheme not in ("http", "https"):
+            raise ValueError(f"{url!r} is no URL of a service: http://host:port or https://host")
+        policy = ExchangePolicy(timeout_s=timeout_s, attempt_timeout_s=attempt_timeout_s, max_entries=max_entries)
+        headers = {"accept": ACCEPTED, "content-type": "application/json"}
+        if api_key is not None:
+            headers["x-api-key"] = api_key
+        self._calls = Calls(policy, max_receipts=max_receipts)
+        verify = True if tls is None else tls
+        self._http = self._open(base_url=url, headers=headers, timeout=attempt_timeout_s, verify=verify)
+
+    def _request(self, attempt: Attempt) -> httpx.Request:
+        told_ms = int(1e3 * TOLD_SHARE * attempt.timeout_s)
+        headers = {"x-request-timeout-ms": str(min(max(told_ms, 1), MAX_TOLD_MS))}
+        return self._http.build_request(
+            "POST", attempt.path, content=attempt.body, headers=headers, timeout=attempt.timeout_s
+        )
+
+
+class Client(_Connection):
+    """Asks for answers and sends labels, and waits for what comes of it; any thread may use it.
+
+    What the service refuses for now, and connections that fail, are tried again until the deadline: after the time that
+    the service asks for, and a random pause that grows. Events get an id where they have none, so that an event that is
+    asked again is the same one; a label counts once.
+    """
+
+    _open = httpx.Client
+    _http: httpx.Client
+
+    def predict(self, text: str, *, key: str = "", event_id: str = "") -> ServedAnswer:
+        """Returns the answer to a text about the entity `key`. Raises ClientError."""
+        (answer,) = self.predict_many([Event(id=event_id, text=text, key=key)])
+        return _one(answer)
+
+    def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:
+        """Returns an answer for each event, or in its place the error. Raises ClientError where all are errors.
+
+        Of an Event its `id`, `text` and `key` are sent. Raises ValueError for one that has another source than "http".
+        """
+        return self._run(self._calls.predict(events))
+
+    def feedback(self, answer: Answer | str, label: str, *, correct: bool = False) -> Feedback:
+        """Sends the label of an answer, or of the event whose id is given; returns it when the broker has it.
+
+        Its `source` is who the service says it is from. With `correct` it replaces an earlier label, which needs an API
+        key with the role `admin`. Raises ClientError.
+        """
+        (taken,) = self.feedback_many([(answer, label)], correct=correct)
+        return _one(taken)
+
+    def feedback_many(self, labels: Labels, *, correct: bool = False) -> list[Feedback | ClientError]:
+        """Returns each label as it was taken, or in its place the error. Raises ClientError where all are errors."""
+        return self._run(self._calls.feedback(labels, correct=correct))
+
+    def is_ready(self) -> bool:
+        """Whether the service can be reached, and answers."""
+        try:
+            return self._http.get(READY_PATH).status_code == HTTPStatus.OK
+        except httpx.RequestError:
+            return False
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, exchange: Exchange[T]) -> T:
+        reply: HttpReply | ServiceUnavailable | None = None
+        while isinstance(step := next_step(exchange, reply), Attempt):
+            time.sleep(step.pause_s)
+            try:
+                reply = _reply_of(self._http.send(self._request(step)))
+            except httpx.RequestError as error:
+                reply = _unreachable(error)
+        return step.result
+
+
+class AsyncClient(_Connection):
+    """The client for asyncio: the same calls as those of `Client`, to be awaited. It belongs to one event loop."""
+
+    _open = httpx.AsyncClient
+    _http: httpx.AsyncClient
+
+    async def predict(self, text: str, *, key: str = "", event_id: str = "") -> ServedAnswer:
+        """Returns the answer to a text, as `Client.predict` does."""
+        (answer,) = await self.predict_many([Event(id=event_id, text=text, key=key)])
+        return _one(answer)
+
+    async def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:
+        """Returns an answer for each event, as `Client.predict_many` does."""
+        return await self._run(self._calls.predict(events))
+
+    async def feedback(self, answer: Answer | str, label: str, *, correct: bool = False) -> Feedback:
+        """Sends the label of an answer, as `Client.feedback` does."""
+        (taken,) = await self.feedback_many([(answer, label)], correct=correct)
+        return _one(taken)
+
+    async def feedback_many(self, labels: Labels, *, correct: bool = False) -> list[Feedback | ClientError]:
+        """Returns each label as it was taken, as `Client.feedback_many` does."""
+        return await self._run(self._calls.feedback(labels, correct=correct))
+
+    async def is_ready(self) -> bool:
+        """Whether the service can be reached, and answers."""
+        try:
+            return (await self._http.get(READY_PATH)).status_code == HTTPStatus.OK
+        except httpx.RequestError:
+            return False
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _run(self, exchange: Exchange[T]) -> T:
+        reply: HttpReply | ServiceUnavailable | None = None
+        while isinstance(step := next_step(exchange, reply), Attempt):
+            await asyncio.sleep(step.pause_s)
+            try:
+                reply = _reply_of(await self._http.send(self._request(step)))
+            except httpx.RequestError as error:
+                reply = _unreachable(error)
+        return step.result
+
+
+def _reply_of(response: httpx.Response) -> HttpReply:
+    return HttpReply(response.status_code, response.headers, response.content)
+
+
+def _unreachable(error: httpx.RequestError) -> ServiceUnavailable:
+    reason = str(error) or type(error).__name__
+    return ServiceUnavailable(
+        f"no response from {error.request.url.copy_with(query=None)}: {reason}", code="unreachable"
+    )
+
+
+def _one(result: T | ClientError) -> T:
+    """Returns the only result of a call. One that is an error was raised by the exchange, or is of another form."""
+    if isinstance(result, ClientError):
+        raise result
+    return result

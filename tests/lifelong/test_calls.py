@@ -1,0 +1,79 @@
+"""Records to entries and back: what goes along with a label, and answers of another form."""
+
+import json
+from typing import Any
+
+import msgspec
+
+from lifelong.calls import Calls, ServedAnswer
+from lifelong.errors import ClientError
+from lifelong.exchange import Attempt, Exchange, ExchangePolicy, Finished, T, next_step
+from lifelong.replies import HttpReply
+from wire.records import Answer, Event
+
+ANSWER: dict[str, Any] = {
+    "event_id": "e1",
+    "source": "http",
+    "label": None,
+    "score": 0.0,
+    "scores": [],
+    "weights_version": 3,
+    "arm": "stable",
+    "precision": "int8",
+    "rollout_revision": 1,
+    "key": "k",
+    "receipt": "r",
+    "something_new": 5,
+}
+
+
+def calls() -> Calls:
+    return Calls(ExchangePolicy(timeout_s=1.0, attempt_timeout_s=1.0, max_entries=9), max_receipts=9)
+
+
+def play(exchange: Exchange[T], **body: Any) -> tuple[list[dict[str, Any]], T]:
+    """Returns the entries of the only request, and the result where this comes back."""
+    attempt = next_step(exchange, None)
+    assert isinstance(attempt, Attempt)
+    finished = next_step(exchange, HttpReply(200, {}, msgspec.json.encode(body)))
+    assert isinstance(finished, Finished)
+    ((_, entries),) = json.loads(attempt.body).items()
+    return entries, finished.result
+
+
+def test_fields_that_are_unknown_are_ignored() -> None:
+    entries, (answer,) = play(calls().predict([Event(id="e1", text="t", key="k")]), answers=[ANSWER])
+    assert entries == [{"id": "e1", "text": "t", "key": "k"}]
+    assert isinstance(answer, ServedAnswer)
+    assert (answer.label, answer.text, answer.weights_version) == (None, "t", 3)
+
+
+def test_an_answer_of_another_form_is_an_error() -> None:
+    _, (answer,) = play(calls().predict(["t"]), answers=[{**ANSWER, "weights_version": "three"}])
+    assert isinstance(answer, ClientError)
+    assert answer.code == "not_understood"
+
+
+def test_an_answer_from_the_topic_may_be_labelled_too() -> None:
+    answer = msgspec.convert({**ANSWER, "source": "shop", "text": "t"}, Answer)
+    entries, (taken,) = play(calls().feedback([(answer, "lost")], correct=True), labels=[{"source": "desk"}])
+    assert entries == [
+        {
+            "event_id": "e1",
+            "label": "lost",
+            "key": "k",
+            "receipt": "r",
+            "event_source": "shop",
+            "text": "",
+            "correct": True,
+        }
+    ]
+    assert not isinstance(taken, ClientError)
+    assert taken.source == "desk"
+
+
+def test_the_text_goes_along_where_the_answer_was_kept_nowhere() -> None:
+    used = calls()
+    play(used.predict(["t"]), answers=[{**ANSWER, "can_be_labelled": False}])
+    entries, _ = play(used.feedback([("e1", "lost")], correct=False), labels=[{"source": "desk"}])
+    assert entries[0]["text"] == "t"

@@ -1,0 +1,169 @@
+"""The clients, against the port of a service: answers, labels with their receipts, and what is refused."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lifelong import (
+    AsyncClient,
+    Client,
+    ClientError,
+    Event,
+    Feedback,
+    NotAuthorized,
+    RequestInvalid,
+    ServedAnswer,
+    ServiceUnavailable,
+    UnknownAnswer,
+)
+from serving.http.keys import KeyFile, Role, create_key
+from tests.serving.kafka.fake_broker import FakeBroker
+from tests.serving.versions import RECEIPTS, label_of
+from wire.errors import BusUnavailable
+from wire.records import MAX_EVENT_BYTES
+from wire.token_bucket import TokenBuckets
+
+
+def labels_in(broker: FakeBroker) -> list[Feedback]:
+    return [record for record, _ in broker.sent if isinstance(record, Feedback)]
+
+
+def test_an_answer_is_labelled_with_its_receipt(url: str, broker: FakeBroker) -> None:
+    with Client(url) as client:
+        assert client.is_ready()
+        answer = client.predict("where is my card", key="k")
+        taken = client.feedback(answer, "lost card")
+    assert isinstance(answer, ServedAnswer)
+    assert (answer.text, answer.key, answer.source, answer.weights_version) == ("where is my card", "k", "http", 1)
+    assert (answer.label, answer.can_be_labelled) == (answer.scores[0][0], True)
+    (record,) = labels_in(broker)
+    assert RECEIPTS.refusal(record, is_required=True, max_age_ms=1_000) == ""
+    assert (record.event_id, record.label, record.event_source) == (answer.event_id, "lost card", "http")
+    assert taken.source == record.source == "127.0.0.1"
+
+
+def test_the_id_of_an_event_is_enough_while_its_receipt_is_held(url: str, broker: FakeBroker) -> None:
+    with Client(url, max_receipts=2) as client:
+        client.predict_many([Event(id=f"e{number}", text="hello") for number in range(3)])
+        for event_id in ("e1", "e2"):
+            client.feedback(event_id, "greeting")
+        with pytest.raises(UnknownAnswer, match="'e0' is none of the last 2 answers"):
+            client.feedback("e0", "greeting")
+    assert [RECEIPTS.refusal(record, is_required=True, max_age_ms=1_000) for record in labels_in(broker)] == ["", ""]
+
+
+def test_many_events_are_answered_in_order(url: str) -> None:
+    texts = [f"text {number}" for number in range(25)]
+    with Client(url, max_entries=10) as client:
+        answers = client.predict_many(texts)
+    assert [answer.text for answer in answers if isinstance(answer, ServedAnswer)] == texts
+    assert len({answer.event_id for answer in answers if isinstance(answer, ServedAnswer)}) == 25
+
+
+def test_a_wrong_event_or_label_fails_alone(url: str, broker: FakeBroker) -> None:
+    with Client(url) as client:
+        answer, blank = client.predict_many(["hello", " "])
+        assert isinstance(answer, ServedAnswer)
+        assert isinstance(blank, RequestInvalid)
+        assert (blank.code, blank.status) == ("wrong_schema", None)
+        taken, refused = client.feedback_many([(answer, "greeting"), (answer, "x" * 2_000)])
+        assert isinstance(taken, Feedback)
+        assert isinstance(refused, RequestInvalid)
+        with pytest.raises(RequestInvalid, match="wrong_schema: `text` is blank"):
+            client.predict(" ")
+        with pytest.raises(RequestInvalid, match="too_large"):
+            client.predict("x" * MAX_EVENT_BYTES)
+    assert len(labels_in(broker)) == 1
+
+
+def test_a_receipt_that_is_not_its_own_is_refused(url: str) -> None:
+    with Client(url) as client:
+        one, other = client.predict("one"), client.predict("other")
+        with pytest.raises(RequestInvalid, match="forged_receipt"):
+            client.feedback(msgspec.structs.replace(one, receipt=other.receipt), "greeting")
+
+
+def test_an_event_of_another_source_does_not_become_one_of_http(url: str) -> None:
+    with Client(url) as client, pytest.raises(ValueError, match="not 'shop'"):
+        client.predict_many([Event(id="17", text="hello", source="shop")])
+
+
+def test_a_key_decides_what_may_be_asked(listen: Callable[..., str], tmp_path: Path, broker: FakeBroker) -> None:
+    path = tmp_path / "keys.json"
+    asks, labels = (create_key(path, role.value, [role], now_ms=5)[1] for role in (Role.PREDICT, Role.FEEDBACK))
+    url = listen(keys=KeyFile(path))
+    with Client(url) as unknown, pytest.raises(NotAuthorized) as caught:
+        unknown.predict("hello")
+    assert (caught.value.code, caught.value.status) == ("unauthenticated", 401)
+    assert caught.value.request_id
+    with Client(url, api_key=asks) as shop, Client(url, api_key=labels) as desk:
+        answer = shop.predict("hello")
+        with pytest.raises(NotAuthorized, match="forbidden: this needs an API key with the role 'feedback'"):
+            shop.feedback(answer, "greeting")
+        assert desk.feedback(answer, "greeting").source == "feedback"
+        with pytest.raises(NotAuthorized):
+            desk.feedback(answer, "farewell", correct=True)
+
+
+def test_a_limited_client_comes_back_when_it_may(listen: Callable[..., str]) -> None:
+    url = listen(limit=TokenBuckets(rate=2, burst=1, max_keys=9))
+    with Client(url) as client:
+        assert [client.predict("hello").label for _ in range(2)] == [label_of(1, "hello")] * 2
+    with Client(url, timeout_s=0.5) as hasty, pytest.raises(ServiceUnavailable, match="rate_limited") as caught:
+        hasty.predict("hello")
+    assert caught.value.retry_after_s == 1.0
+
+
+def test_a_label_is_sent_again_until_the_broker_has_it(listen: Callable[..., str], broker: FakeBroker) -> None:
+    url = listen(timeout_s=0.2)
+    with Client(url) as client:
+        answer = client.predict("hello")
+        failures = iter([BusUnavailable("away")] * 3)
+        broker.says = lambda record: next(failures, None) if isinstance(record, Feedback) else None
+        client.feedback(answer, "greeting")
+    assert {record.label for record in labels_in(broker)} == {"greeting"}
+
+
+def test_who_cannot_be_reached_is_named(listen: Callable[..., str]) -> None:
+    nobody = "http://127.0.0.1:9"
+    with Client(nobody, timeout_s=0.3) as client:
+        assert not client.is_ready()
+        with pytest.raises(ServiceUnavailable, match=r"unreachable: no response from http://127.0.0.1:9/v1/predict"):
+            client.predict("hello")
+    with pytest.raises(ValueError, match="is no URL of a service"):
+        Client("127.0.0.1:8000")
+
+
+def test_what_is_no_service_of_ours_is_an_error(url: str) -> None:
+    with Client(f"{url}/elsewhere") as client, pytest.raises(ClientError) as caught:
+        client.predict("hello")
+    assert (caught.value.code, caught.value.status) == ("not_found", 404)
+
+
+def test_asyncio_has_the_same_calls(url: str, broker: FakeBroker) -> None:
+    async def ask() -> list[ServedAnswer]:
+        async with AsyncClient(url, timeout_s=5) as client:
+            assert await client.is_ready()
+            answers = await asyncio.gather(*(client.predict(f"text {number}", key="k") for number in range(20)))
+            await client.feedback(answers[0], "first")
+            await client.feedback(answers[1].event_id, "second")
+            with pytest.raises(RequestInvalid, match="blank"):
+                await client.predict("")
+            return answers
+
+    answers = asyncio.run(ask())
+    assert [answer.text for answer in answers] == [f"text {number}" for number in range(20)]
+    assert [record.label for record in labels_in(broker)] == ["first", "second"]
+
+
+def test_asyncio_names_who_cannot_be_reached() -> None:
+    async def ask() -> None:
+        async with AsyncClient("http://127.0.0.1:9", timeout_s=0.3) as client:
+            assert not await client.is_ready()
+            await client.predict("hello")
+
+    with pytest.raises(ServiceUnavailable, match="unreachable"):
+        asyncio.run(ask())
