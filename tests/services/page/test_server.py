@@ -24,6 +24,7 @@ from wire.store import Store
 pytestmark = pytest.mark.live
 
 
+@pytest.mark.usefixtures("bus")  # the topics exist
 def test_it_says_where_it_is_and_where_the_token_is(page_settings: Settings) -> None:
     said: list[str] = []
     with served(page_settings, say=said.append) as reader:
