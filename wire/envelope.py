@@ -111,7 +111,7 @@ def from_message(
     `foreign` is the map of the topic, where it has one. An event keeps the headers whose names are in `passed_on`.
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
-    Event(id='t/0/7', text='hello', key='', source='', time_ms=0)
+    Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=())
     """
     attributes = _attributes(message, READ_HEADERS.get(record_type, COMMON_HEADERS))
     if record_type is DeadLetter:
