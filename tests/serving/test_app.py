@@ -42,7 +42,7 @@ from serving.serve_watch import RayLost
 from services.commands.exits import code_of
 from wire.config import BusConfig, StoreConfig
 from wire.logs import LogConfig
-
+from wire.mapping.config import *
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 config = ReplicaConfig(
