@@ -42,11 +42,11 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     documents = 60.0 * _texts_per_s(_untrained(PRO_SHAPE), BATCH, run.size(DOCUMENT // 8, DOCUMENT), run)
     yield Figure(bar="pro_rate", value=round(documents, 1))
     if run.is_quick:
-        yield from _speed_and_size(_untrained(NANO_SHAPE), run)
+        yield from speed_and_size(_untrained(NANO_SHAPE), run)
         return
     (task,) = tasks_of(run, ("clinc150",), train=15_000, test=4_500)
     strata, tokenizer = load_encoder(nano_encoder(run.data, run.say))
-    yield from _speed_and_size(strata, run)
+    yield from speed_and_size(strata, run)
     dense = served_by(*load_encoder("minilm-l6"))
     int8, int4 = (task_accuracy(dense, task, precision) for precision in (INT8, INT4))
     yield Figure(bar="base_accuracy", value=round(int4, 2), peers=(Peer(INT8, round(int8, 2)),))
@@ -57,7 +57,8 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     yield Figure(bar="change_lost", value=num_wrong)
 
 
-def _speed_and_size(nano: Strata, run: SeedRun) -> Iterator[Figure]:
+def speed_and_size(nano: Strata, run: SeedRun) -> Iterator[Figure]:
+    """Yields the requests that one thread answers a second, and the megabytes that are stored."""
     yield Figure(bar="nano_rate", value=round(_texts_per_s(nano, 1, REQUEST, run), 1))
     num_bytes = sum(len(tensor.to_blob()) for tensor in encoder_tensors(nano).values())
     yield Figure(bar="nano_bytes", value=round(num_bytes / 1e6, 2))
