@@ -58,7 +58,7 @@ class NoTokens:
     """Makes no tokens at all."""
 
 
-TOKENS = f"{__name__}:Tokens"
+TOKENS = f"{__name__}:{Tokens.__name__}"
 Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
@@ -77,7 +77,7 @@ def test_tokens_of_the_user_s_own_are_shown(secure: SecureBroker) -> None:
         send(bus.publisher(), *events(3))
 
 
-@pytest.mark.parametrize("path", ["no.such:Tokens", f"{__name__}:Missing", f"{__name__}:NoTokens"])
+@pytest.mark.parametrize("path", ["no.such:Tokens", f"{__name__}:Missing", f"{__name__}:{NoTokens.__name__}"])
 def test_a_path_to_no_tokens_is_named(secure: SecureBroker, path: str) -> None:
     config = replace(secure.config, **NO_SASL, sasl_mechanism="OAUTHBEARER", sasl_oauth_token_provider=path)
     with pytest.raises(BusRefused, match=f"bus.sasl_oauth_token_provider: {path}"):
