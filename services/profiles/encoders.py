@@ -1,7 +1,10 @@
 """The encoders of profiles, made from the default one at first use, and kept.
 
-    minilm-l6 --narrow embedding, grouped keys, two banks (`model.convert`)--> NANO's shape
+    minilm-l6 --narrow embedding, grouped keys, two banks, half of the heads (`model.convert`)--> NANO's shape
               --distilled from minilm-l6 through the rounding of the kernels--> a folder in the cache
+
+The heads that go are those that matter least to the carried task once the layers are tied, the same in all layers of a
+bank: the gradient of a gate on each is that of the shared head.
 
 `base` is the default encoder: its weights have INT4 inside, and slow rounds train through its rounding. A kill costs
 the last minute of the distillation, which goes on at the next use. What is made is a function of the recipe alone,
@@ -12,6 +15,7 @@ Rejected: encoders that are installed with us (eight megabytes for a profile tha
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,23 +23,35 @@ from learner.distill.distiller import DistillOptions
 from learner.errors import DataError
 from model.convert.embedding import factorise_embedding
 from model.convert.grouping import pool_kv_heads
+from model.convert.heads import prune, select
+from model.convert.importance import LabelledTexts, head_importance
 from model.convert.rebuild import rebuilt, state_of
 from model.convert.share import share
 from model.strata import Strata
 from services.members.distil import TeacherOptions, distil
 from services.members.source import Say, open_source, write
+from services.members.texts import labelled
 from services.profiles.profile import BASE, NANO, Profile
 
 TEACHER: Final = "minilm-l6"
 
 TEXTS: Final = ("support",)
-"""The carried data set: its texts, without their labels."""
+"""The carried data set: its texts; its labels choose the heads, and nothing else."""
 
 STEPS: Final = 800
 """Steps of 32 texts: as many as row E2 of the ledger takes. Some five minutes on two idle cores."""
 
 BANKS: Final = (0, 0, 0, 3, 3, 3)
 """The layer whose matrices each layer of NANO uses."""
+
+KV_HEADS: Final = 4
+"""Heads of keys and values while heads are chosen: with them go the heads of queries that read them."""
+
+PRUNED: Final = 0.5
+"""Share of the heads that are removed."""
+
+MAX_TEXTS: Final = 1_000
+"""Labelled texts on which heads are compared."""
 
 
 def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | None = None) -> str:
@@ -47,7 +63,7 @@ def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | N
         return TEACHER
     if profile is not NANO:
         raise DataError(f"profile {profile.name} has no encoder of its own: set `encoder` to the folder of one")
-    recipe = f"{NANO.config.canonical_json()} {TEACHER} {TEXTS} {STEPS}"
+    recipe = f"{NANO.config.canonical_json()} {TEACHER} {TEXTS} {STEPS} {PRUNED}"
     folder = cache or Path(os.getenv("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lifelong" / "encoders"
     out = folder / f"{profile.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     shaped = out.with_name(f"{out.name}.shape")
@@ -56,15 +72,17 @@ def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | N
     if not shaped.exists():
         say("giving the encoder the shape of the profile")
         source = open_source(TEACHER)
-        write(source, to_nano(source.strata), shaped, "profile", {"name": profile.name})
+        tasks = labelled(TEXTS, data, source.tokenizer, max_texts=MAX_TEXTS, seed=0)
+        write(source, to_nano(source.strata, tasks), shaped, "profile", {"name": profile.name})
     lesson = TeacherOptions(teacher=TEACHER, texts=TEXTS, threads=os.cpu_count() or 1)
     distil(str(shaped), out, lesson, DistillOptions(steps=STEPS, rounded=True), data=data, say=say)
     return str(out)
 
 
-def to_nano(strata: Strata) -> Strata:
-    """Returns an encoder of NANO's shape, made of MiniLM by arithmetic. It has to be trained to be of use."""
+def to_nano(strata: Strata, tasks: Sequence[LabelledTexts]) -> Strata:
+    """Returns an encoder of NANO's shape, made of MiniLM without training. It has to be trained to be of use."""
     config = NANO.config
-    layer = config.layer(0)
-    narrow = pool_kv_heads(factorise_embedding(strata, config.embed_dim), layer.kv_heads)
-    return rebuilt(config, state_of(share(narrow, BANKS, BANKS, rank=layer.lora_rank)))
+    narrow = pool_kv_heads(factorise_embedding(strata, config.embed_dim), KV_HEADS)
+    tied = share(narrow, BANKS, BANKS, rank=config.layer(0).lora_rank)
+    kept = select(tied, head_importance(tied, tasks), PRUNED)
+    return rebuilt(config, state_of(prune(tied, kept)))
