@@ -2,9 +2,12 @@
 
     serve | learn | rollout --require_topics--> nothing, or TopicsUnfit with every name, what is wrong, and the command
 
-A broker that does not answer is no reason to end: the programs wait for it by themselves.
+A broker that does not answer is no reason to end: the programs wait for it by themselves. A topic that is missing is
+waited for, too, as another program may be making it: `lifelong up` beside those that it starts, `topics create` in a
+cluster that comes up.
 """
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Literal, TypeAlias
@@ -29,6 +32,10 @@ WRITES: dict[ProgramName, Records] = {
 WAIT_MS = 2_000
 """How long a broker may take to answer the check of a start."""
 
+MISSING_S = 30.0
+PAUSE_S = 0.5
+"""How long missing topics are waited for, and the pause between two looks."""
+
 log = structlog.get_logger("topics")
 
 
@@ -50,14 +57,27 @@ def findings_of(config: BusConfig, reads: Records = TOPIC_RECORDS, writes: Recor
         return bus.check_topics(reads, writes)
 
 
-def require_topics(config: BusConfig, program: ProgramName) -> None:
-    """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us."""
-    try:
-        with closing(Bus(config, client_id=f"{program}-start")) as bus:
-            findings = bus.check_topics(READS[program], WRITES[program], wait_ms=WAIT_MS)
-    except BusUnavailable as error:
-        log.warning("topics_not_checked", reason=str(error))
-        return
+def require_topics(config: BusConfig, program: ProgramName, *, missing_s: float = MISSING_S) -> None:
+    """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us.
+
+    Topics that are missing may come within `missing_s`; which they are is logged at once.
+    """
+    deadline_s = time.monotonic() + missing_s
+    has_told = False
+    while True:
+        try:
+            with closing(Bus(config, client_id=f"{program}-start")) as bus:
+                findings = bus.check_topics(READS[program], WRITES[program], wait_ms=WAIT_MS)
+        except BusUnavailable as error:
+            log.warning("topics_not_checked", reason=str(error))
+            return
+        missing = [finding for finding in findings if finding.is_missing]
+        if not missing or time.monotonic() > deadline_s:
+            break
+        if not has_told:
+            log.warning("topics_missing", topics=[finding.topic for finding in missing], fix=missing[0].fix)
+            has_told = True
+        time.sleep(PAUSE_S)
     for finding in findings:
         if not finding.is_wrong:
             log.warning("topic_noted", topic=finding.topic, found=finding.found, fix=finding.fix)

@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from serving.embedding import EmbeddedText
 from serving.errors import QueueClosed, QueueFull
-from serving.terms import DEFAULT, Priority, Terms
+from serving.terms import DEFAULT, EmbeddedText, Priority, Terms
 from wire.records import Answer, Event
 
 Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]

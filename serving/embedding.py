@@ -2,26 +2,11 @@
 
 from collections.abc import Sequence
 
-import msgspec
 import torch
 
 from model.ragged import RaggedBatch
+from serving.terms import EmbeddedText
 from serving.weights.active import ActiveVersions
-
-
-class EmbeddedText(msgspec.Struct, frozen=True, kw_only=True):
-    """The vector of one text: `z` is a unit vector, float32, little-endian.
-
-    `encoding` names weights, length limit and arithmetic, as `TextVector` has it ("": they have no name): vectors of
-    equal names may be compared.
-    """
-
-    z: bytes
-    weights_version: int
-    arm: str
-    precision: str
-    encoding: str
-    num_tokens: int
 
 
 def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:

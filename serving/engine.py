@@ -28,12 +28,13 @@ import torch
 from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.config import PrecisionConfig
 from serving.counts import Counts
-from serving.embedding import EmbeddedText, embed_many
+from serving.embedding import embed_many
 from serving.errors import Unhealthy
 from serving.event_rate import EventRate
 from serving.predict import PAIRED_PER_S, Predict, grouped
 from serving.service_level import ServiceLevel
 from serving.swap_stalls import StallReport, SwapStalls
+from serving.terms import EmbeddedText
 from serving.watchdog import Watchdog
 from serving.weights.active import ActiveVersions
 from serving.weights.precision import NO_CHOICE, Choice, choose

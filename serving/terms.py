@@ -1,4 +1,4 @@
-"""The terms on which an event is answered: who still waits for it, how urgent it is, and which version is asked.
+"""The terms on which an event is answered: who still waits for it, how urgent it is, which version is asked, for what.
 
 An event on the default terms is answered by the version that the plan chooses, in the order of its arrival.
 """
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 
 class Priority(Enum):
@@ -46,3 +48,18 @@ class Terms:
 
 
 DEFAULT: Final = Terms()
+
+
+class EmbeddedText(msgspec.Struct, frozen=True, kw_only=True):
+    """The vector of one text: `z` is a unit vector, float32, little-endian.
+
+    `encoding` names weights, length limit and arithmetic, as `TextVector` has it ("": they have no name): vectors of
+    equal names may be compared.
+    """
+
+    z: bytes
+    weights_version: int
+    arm: str
+    precision: str
+    encoding: str
+    num_tokens: int

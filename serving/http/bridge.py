@@ -24,14 +24,13 @@ from typing import Generic, TypeVar
 import msgspec
 
 from serving.batcher import ItemFailure, Outcome, QueueState, Unanswered
-from serving.embedding import EmbeddedText
 from serving.errors import QueueClosed
 from serving.http.asks import Ask, HungUp
 from serving.http.problems import Problem
 from serving.http.schemas import Entry, Reply, Unpublished
 from serving.kafka.outbox import NOT_FROM_KAFKA
 from serving.pipeline import Pipeline
-from serving.terms import Terms
+from serving.terms import EmbeddedText, Terms
 from serving.weights.active import ActiveVersions
 from wire.records import Event, Feedback
 

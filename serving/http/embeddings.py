@@ -15,12 +15,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.embedding import EmbeddedText
 from serving.http.api import Api, json_response
 from serving.http.asks import ask_of
 from serving.http.keys import Role
 from serving.http.problems import Problem, RequestRefused, accepted
 from serving.http.schemas import UNREADABLE, Entry, Reply, event_of, wrong, wrong_shape
+from serving.terms import EmbeddedText
 from serving.v2.model import MODEL, version_of
 
 

@@ -14,8 +14,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from serving.embedding import EmbeddedText
 from serving.http.problems import ErrorBody, Problem, ProblemBody
+from serving.terms import EmbeddedText
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback
 
 SOURCE: Final = "http"

@@ -26,10 +26,10 @@ from functools import partial
 import structlog
 
 from serving.batcher import Item, ItemFailure, Outcome, Unanswered
-from serving.embedding import EmbeddedText
 from serving.errors import QueueClosed, Unhealthy
 from serving.kafka.dedupe import Admission, DedupeWindow, conflicting_id
 from serving.pipeline import Pipeline
+from serving.terms import EmbeddedText
 from wire.backoff import Backoff
 from wire.bus import Poll, Position, Received, Refused, Subscription
 from wire.errors import BusUnavailable, WireError

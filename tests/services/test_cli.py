@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.command_line import lifelong
+from tests.services.command_line import PRELOADED, lifelong
 
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
 GROUPS = {
@@ -52,6 +52,12 @@ def test_nothing_heavy_is_loaded_before_a_command_runs() -> None:
     code = f"import sys, services.cli; services.cli.program(); print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_commands_of_tests_are_forked_from_has_no_torch() -> None:
+    code = f"import sys, {', '.join(PRELOADED)}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_wrong_use_ends_with_2() -> None:

@@ -1,9 +1,14 @@
 """What each program does with its topics is what it is checked for."""
 
+import threading
+from contextlib import closing
+from dataclasses import replace
 from typing import get_args
 
+import pytest
+
 from services.topic_uses import READS, WRITES, ProgramName, TopicsUnfit, line_of, require_topics
-from wire.bus import Finding
+from wire.bus import Bus, Finding
 from wire.config import BusConfig
 
 FINDING = Finding(topic="events.v1", found="it is missing", fix="lifelong topics create", is_wrong=True)
@@ -21,3 +26,24 @@ def test_each_topic_is_said_in_a_line() -> None:
 
 def test_a_broker_that_is_away_is_waited_for_later() -> None:
     require_topics(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500), "learn")
+
+
+@pytest.mark.live
+def test_topics_that_are_made_meanwhile_are_waited_for(bus_config: BusConfig) -> None:
+    config = replace(bus_config, prefix=f"{bus_config.prefix}later.")
+
+    def create() -> None:
+        with closing(Bus(config, client_id="test")) as bus:
+            bus.create_topics()
+
+    later = threading.Timer(1.0, create)
+    later.start()
+    require_topics(config, "learn", missing_s=60.0)
+    later.join()
+
+
+@pytest.mark.live
+def test_topics_that_nobody_makes_are_named_with_the_command(bus_config: BusConfig) -> None:
+    config = replace(bus_config, prefix=f"{bus_config.prefix}never.")
+    with pytest.raises(TopicsUnfit, match=r"never\.answers\.v1: it is missing.*lifelong topics create"):
+        require_topics(config, "rollout", missing_s=0.0)

@@ -6,9 +6,9 @@ import pytest
 from model.ragged import RaggedBatch
 from serving.batcher import BatchQueue, Item, ItemFailure
 from serving.counts import Counts
-from serving.embedding import EmbeddedText, embed_many
+from serving.embedding import embed_many
 from serving.engine import Engine
-from serving.terms import Terms
+from serving.terms import EmbeddedText, Terms
 from tests.serving.callers import Caller, answered, running
 from tests.serving.versions import encoder_of, label_of, live_of, tokenizer
 from wire.records import Answer

@@ -34,6 +34,8 @@ class Finding:
     found: str
     fix: str
     is_wrong: bool
+    is_missing: bool = False
+    """Whether the topic is not there, or not for us; it may be made yet."""
 
 
 def examine(admin: Any, config: BusConfig, uses: Mapping[str, Collection[str]]) -> list[Finding]:
@@ -69,7 +71,7 @@ def _options_of(admin: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:
 def _missing(name: str, config: BusConfig) -> Finding:
     ours = {config.topic_of(record) for record in TOPIC_RECORDS}
     fix = "lifelong topics create" if name in ours else "correct bus.map, or make the topic"
-    return Finding(topic=name, found="it is missing, or hidden from us", fix=fix, is_wrong=True)
+    return Finding(topic=name, found="it is missing, or hidden from us", fix=fix, is_wrong=True, is_missing=True)
 
 
 def _about_rights(name: str, topic: Mapping[str, Any], uses: Collection[str], config: BusConfig) -> Iterable[Finding]:
