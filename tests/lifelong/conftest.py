@@ -13,17 +13,17 @@ from tests.serving.kafka.fake_broker import FakeBroker
 
 
 @pytest.fixture
-def broker() -> FakeBroker:
+def fake_broker() -> FakeBroker:
     return FakeBroker()
 
 
 @pytest.fixture
-def listen(broker: FakeBroker) -> Iterator[Callable[..., str]]:
+def listen(fake_broker: FakeBroker) -> Iterator[Callable[..., str]]:
     """Serves by HTTP with these options, and returns the URL; ends every service after the test."""
     with ExitStack() as open_until_the_end:
 
         def listen_with(**options: Any) -> str:
-            served = ServedApi(open_publisher=broker.open, **options)  # type: ignore[arg-type]
+            served = ServedApi(open_publisher=fake_broker.open, **options)  # type: ignore[arg-type]
             open_until_the_end.enter_context(served.running())
             served.pipeline.outbox.start()
             open_until_the_end.callback(served.pipeline.outbox.close, 5)

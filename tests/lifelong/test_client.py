@@ -27,11 +27,11 @@ from wire.records import MAX_EVENT_BYTES
 from wire.token_bucket import TokenBuckets
 
 
-def labels_in(broker: FakeBroker) -> list[Feedback]:
-    return [record for record, _ in broker.sent if isinstance(record, Feedback)]
+def labels_in(fake_broker: FakeBroker) -> list[Feedback]:
+    return [record for record, _ in fake_broker.sent if isinstance(record, Feedback)]
 
 
-def test_an_answer_is_labelled_with_its_receipt(url: str, broker: FakeBroker) -> None:
+def test_an_answer_is_labelled_with_its_receipt(url: str, fake_broker: FakeBroker) -> None:
     with Client(url) as client:
         assert client.is_ready()
         answer = client.predict("where is my card", key="k")
@@ -39,20 +39,23 @@ def test_an_answer_is_labelled_with_its_receipt(url: str, broker: FakeBroker) ->
     assert isinstance(answer, ServedAnswer)
     assert (answer.text, answer.key, answer.source, answer.weights_version) == ("where is my card", "k", "http", 1)
     assert (answer.label, answer.can_be_labelled) == (answer.scores[0][0], True)
-    (record,) = labels_in(broker)
+    (record,) = labels_in(fake_broker)
     assert RECEIPTS.refusal(record, is_required=True, max_age_ms=1_000) == ""
     assert (record.event_id, record.label, record.event_source) == (answer.event_id, "lost card", "http")
     assert taken.source == record.source == "127.0.0.1"
 
 
-def test_the_id_of_an_event_is_enough_while_its_receipt_is_held(url: str, broker: FakeBroker) -> None:
+def test_the_id_of_an_event_is_enough_while_its_receipt_is_held(url: str, fake_broker: FakeBroker) -> None:
     with Client(url, max_receipts=2) as client:
         client.predict_many([Event(id=f"e{number}", text="hello") for number in range(3)])
         for event_id in ("e1", "e2"):
             client.feedback(event_id, "greeting")
         with pytest.raises(UnknownAnswer, match="'e0' is none of the last 2 answers"):
             client.feedback("e0", "greeting")
-    assert [RECEIPTS.refusal(record, is_required=True, max_age_ms=1_000) for record in labels_in(broker)] == ["", ""]
+    assert [RECEIPTS.refusal(record, is_required=True, max_age_ms=1_000) for record in labels_in(fake_broker)] == [
+        "",
+        "",
+    ]
 
 
 def test_many_events_are_answered_in_order(url: str) -> None:
@@ -63,7 +66,7 @@ def test_many_events_are_answered_in_order(url: str) -> None:
     assert len({answer.event_id for answer in answers if isinstance(answer, ServedAnswer)}) == 25
 
 
-def test_a_wrong_event_or_label_fails_alone(url: str, broker: FakeBroker) -> None:
+def test_a_wrong_event_or_label_fails_alone(url: str, fake_broker: FakeBroker) -> None:
     with Client(url) as client:
         answer, blank = client.predict_many(["hello", " "])
         assert isinstance(answer, ServedAnswer)
@@ -76,7 +79,7 @@ def test_a_wrong_event_or_label_fails_alone(url: str, broker: FakeBroker) -> Non
             client.predict(" ")
         with pytest.raises(RequestInvalid, match="too_large"):
             client.predict("x" * MAX_EVENT_BYTES)
-    assert len(labels_in(broker)) == 1
+    assert len(labels_in(fake_broker)) == 1
 
 
 def test_a_receipt_that_is_not_its_own_is_refused(url: str) -> None:
@@ -91,7 +94,7 @@ def test_an_event_of_another_source_does_not_become_one_of_http(url: str) -> Non
         client.predict_many([Event(id="17", text="hello", source="shop")])
 
 
-def test_a_key_decides_what_may_be_asked(listen: Callable[..., str], tmp_path: Path, broker: FakeBroker) -> None:
+def test_a_key_decides_what_may_be_asked(listen: Callable[..., str], tmp_path: Path, fake_broker: FakeBroker) -> None:
     path = tmp_path / "keys.json"
     asks, labels = (create_key(path, role.value, [role], now_ms=5)[1] for role in (Role.PREDICT, Role.FEEDBACK))
     url = listen(keys=KeyFile(path))
@@ -117,14 +120,14 @@ def test_a_limited_client_comes_back_when_it_may(listen: Callable[..., str]) -> 
     assert caught.value.retry_after_s == 1.0
 
 
-def test_a_label_is_sent_again_until_the_broker_has_it(listen: Callable[..., str], broker: FakeBroker) -> None:
+def test_a_label_is_sent_again_until_the_broker_has_it(listen: Callable[..., str], fake_broker: FakeBroker) -> None:
     url = listen(timeout_s=0.2)
     with Client(url) as client:
         answer = client.predict("hello")
         failures = iter([BusUnavailable("away")] * 3)
-        broker.says = lambda record: next(failures, None) if isinstance(record, Feedback) else None
+        fake_broker.says = lambda record: next(failures, None) if isinstance(record, Feedback) else None
         client.feedback(answer, "greeting")
-    assert {record.label for record in labels_in(broker)} == {"greeting"}
+    assert {record.label for record in labels_in(fake_broker)} == {"greeting"}
 
 
 def test_who_cannot_be_reached_is_named(listen: Callable[..., str]) -> None:
@@ -143,7 +146,7 @@ def test_what_is_no_service_of_ours_is_an_error(url: str) -> None:
     assert (caught.value.code, caught.value.status) == ("not_found", 404)
 
 
-def test_asyncio_has_the_same_calls(url: str, broker: FakeBroker) -> None:
+def test_asyncio_has_the_same_calls(url: str, fake_broker: FakeBroker) -> None:
     async def ask() -> list[ServedAnswer]:
         async with AsyncClient(url, timeout_s=5) as client:
             assert await client.is_ready()
@@ -156,7 +159,7 @@ def test_asyncio_has_the_same_calls(url: str, broker: FakeBroker) -> None:
 
     answers = asyncio.run(ask())
     assert [answer.text for answer in answers] == [f"text {number}" for number in range(20)]
-    assert [record.label for record in labels_in(broker)] == ["first", "second"]
+    assert [record.label for record in labels_in(fake_broker)] == ["first", "second"]
 
 
 def test_asyncio_names_who_cannot_be_reached() -> None:

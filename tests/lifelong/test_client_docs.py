@@ -14,7 +14,7 @@ EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 ADDRESS = "http://127.0.0.1:8000"
 
 
-def test_the_examples_do_what_they_say(url: str, broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_do_what_they_say(url: str, fake_broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
     examples = EXAMPLE.findall((ROOT / "docs" / "client.md").read_text())
     assert len(examples) == 4
     variables: dict[str, Any] = {}
@@ -25,5 +25,5 @@ def test_the_examples_do_what_they_say(url: str, broker: FakeBroker, capsys: pyt
     assert printed[0].startswith(f"{label_of(1, 'where is my parcel')} ")
     assert printed[-1] == "wrong_schema: `text` is blank"
     assert variables["labels"] == [label_of(1, text) for text in ("where is my parcel", "I lost my card")]
-    labels = [record.label for record, _ in broker.sent if isinstance(record, Feedback)]
+    labels = [record.label for record, _ in fake_broker.sent if isinstance(record, Feedback)]
     assert labels == ["lost_parcel", "lost_card", "lost", "lost"]
