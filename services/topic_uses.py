@@ -32,9 +32,8 @@ WRITES: dict[ProgramName, Records] = {
 WAIT_MS = 2_000
 """How long a broker may take to answer the check of a start."""
 
-MISSING_S = 30.0
 PAUSE_S = 0.5
-"""How long missing topics are waited for, and the pause between two looks."""
+"""Pause between two looks for missing topics."""
 
 log = structlog.get_logger("topics")
 
@@ -57,12 +56,12 @@ def findings_of(config: BusConfig, reads: Records = TOPIC_RECORDS, writes: Recor
         return bus.check_topics(reads, writes)
 
 
-def require_topics(config: BusConfig, program: ProgramName, *, missing_s: float = MISSING_S) -> None:
+def require_topics(config: BusConfig, program: ProgramName) -> None:
     """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us.
 
-    Topics that are missing may come within `missing_s`; which they are is logged at once.
+    Topics that are missing may come within `config.topics_timeout_s`; which they are is logged at once.
     """
-    deadline_s = time.monotonic() + missing_s
+    deadline_s = time.monotonic() + config.topics_timeout_s
     has_told = False
     while True:
         try:

@@ -102,6 +102,8 @@ class BusConfig:
     begin: Annotated[str, AfterValidator(_is_begin)] = "earliest"
     """Where events, answers and labels are read from before anything was: `earliest`, `latest`, or a time such as
     `2026-01-31T00:00:00Z`."""
+    topics_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 30.0
+    """How long a program waits, when it starts, for topics that are missing; then it ends."""
     prefix: str = ""
     """Prefix of every topic and consumer group, so that environments can share a cluster."""
     partitions: Annotated[int, Ge(1), Le(10_000)] = 4

@@ -30,7 +30,7 @@ def test_a_broker_that_is_away_is_waited_for_later() -> None:
 
 @pytest.mark.live
 def test_topics_that_are_made_meanwhile_are_waited_for(bus_config: BusConfig) -> None:
-    config = replace(bus_config, prefix=f"{bus_config.prefix}later.")
+    config = replace(bus_config, prefix=f"{bus_config.prefix}later.", topics_timeout_s=60.0)
 
     def create() -> None:
         with closing(Bus(config, client_id="test")) as bus:
@@ -38,12 +38,12 @@ def test_topics_that_are_made_meanwhile_are_waited_for(bus_config: BusConfig) ->
 
     later = threading.Timer(1.0, create)
     later.start()
-    require_topics(config, "learn", missing_s=60.0)
+    require_topics(config, "learn")
     later.join()
 
 
 @pytest.mark.live
 def test_topics_that_nobody_makes_are_named_with_the_command(bus_config: BusConfig) -> None:
-    config = replace(bus_config, prefix=f"{bus_config.prefix}never.")
+    config = replace(bus_config, prefix=f"{bus_config.prefix}never.", topics_timeout_s=0.0)
     with pytest.raises(TopicsUnfit, match=r"never\.answers\.v1: it is missing.*lifelong topics create"):
-        require_topics(config, "rollout", missing_s=0.0)
+        require_topics(config, "rollout")

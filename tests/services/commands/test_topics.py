@@ -57,7 +57,7 @@ def test_what_is_wrong_is_listed_and_mended(bus_config: BusConfig) -> None:
 def test_a_program_without_its_topics_ends_and_names_them(
     program: tuple[str, ...], bus_config: BusConfig, there: dict[str, str]
 ) -> None:
-    done = lifelong(*program, **there | environ_of(bus_config))
+    done = lifelong(*program, **there | environ_of(bus_config, LIFELONG_BUS__TOPICS_TIMEOUT_S="0"))
     assert done.returncode == 78
     assert f"{bus_config.prefix}answers.v1: it is missing" in done.stderr
     assert "Mend it: lifelong topics create" in done.stderr
