@@ -100,22 +100,19 @@ def rows(
         rates = sorted((Peer(peer, each.requests_per_s) for peer, each in at.items()), key=lambda peer: -peer.value)
         late = sorted((Peer(peer, each.p99_ms) for peer, each in at.items()), key=lambda peer: peer.value)
         is_judged = clients in JUDGED
-        yield Row.of(
-            name=f"http.{name}.{clients}_clients",
-            value=load.requests_per_s,
-            unit="requests/s",
-            goal=RATE_GOAL if is_judged else None,
-            peers=(*rates,),
-            gaps=gaps,
+        figures = (
+            ("", load.requests_per_s, "requests/s", RATE_GOAL, rates),
+            (".p99", load.p99_ms, "ms", P99_GOAL, late),
         )
-        yield Row.of(
-            name=f"http.{name}.{clients}_clients.p99",
-            value=load.p99_ms,
-            unit="ms",
-            goal=P99_GOAL if is_judged else None,
-            peers=(*late,),
-            gaps=gaps,
-        )
+        for suffix, value, unit, goal, beside in figures:
+            yield Row.of(
+                name=f"http.{name}.{clients}_clients{suffix}",
+                value=value,
+                unit=unit,
+                goal=goal if is_judged else None,
+                peers=(*beside,),
+                gaps=gaps,
+            )
 
 
 def grpc_rows(over: Mapping[Point, Load], rest: Mapping[Point, Load]) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 from services.cli import program
 from services.commands.exits import codes
 from services.settings import Settings
-from services.settings_docs import FACTS, schemas
+from services.settings_docs import described, schemas
 from wire.metrics.catalogue import EVERY, LEARNER, REPLICA, ROLLOUT
 
 
@@ -58,13 +58,12 @@ EXIT_CODES = "Errors are one message on standard error, and one of these codes. 
 
 def _settings() -> Iterator[str]:
     section = None
-    for name, schema in schemas(Settings).items():
+    for name in schemas(Settings):
         here = name.rpartition(".")[0]
         if here != section:
-            yield f"\n## {here or 'Of all'}\n\n| setting | meaning | values |\n|---|---|---|"
+            yield f"\n## {here or 'Of all'}\n\n| setting | meaning, type, range and default |\n|---|---|"
             section = here
-        facts = ", ".join([schema["type"], *(f"{key} `{schema[key]}`" for key in FACTS if key in schema)])
-        yield _row(f"`{name}`", schema["description"], facts)
+        yield _row(f"`{name}`", described(Settings, name))
 
 
 def _commands() -> Iterator[str]:

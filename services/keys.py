@@ -4,6 +4,7 @@ All programs that share a Redis server need the same key. So a key is generated 
 """
 
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,13 +36,8 @@ def key_bytes(settings: Settings) -> bytes:
 
 
 def _stored_key(path: Path) -> str:
-    """Returns the key in `path`, generated where there is none. Raises BadSettings where the file holds no key.
-
-    The file is readable only by its owner, written atomically, and on disk before anything is signed with the key.
-    """
-    if not path.exists():
-        _generate(path)
-    key = path.read_text()
+    """Returns the key in `path`, generated where there is none. Raises BadSettings where the file holds no key."""
+    key = generated_once(path, lambda: secrets.token_hex(32))
     if len(key) < MIN_KEY_CHARS:
         raise BadSettings(
             f"{path}: holds no signing key. Restore it from a copy. Where there is none, nothing that was signed with "
@@ -50,7 +46,13 @@ def _stored_key(path: Path) -> str:
     return key
 
 
-def _generate(path: Path) -> None:
-    new_folder(path.parent)
-    with suppress(FileExistsError), atomic_write(path, mode=0o600, is_synced=True, may_replace=False) as file:
-        file.write(secrets.token_hex(32).encode())
+def generated_once(path: Path, generate: Callable[[], str]) -> str:
+    """Returns what `path` holds; where there is no such file, it gets what `generate` returns.
+
+    The file is readable only by its owner, written atomically, and on disk before anybody uses what it holds.
+    """
+    if not path.exists():
+        new_folder(path.parent)
+        with suppress(FileExistsError), atomic_write(path, mode=0o600, is_synced=True, may_replace=False) as file:
+            file.write(generate().encode())
+    return path.read_text()

@@ -50,10 +50,12 @@ def line_of(finding: Finding) -> str:
     return f"{finding.topic}: {finding.found}. Mend it: {finding.fix}"
 
 
-def findings_of(config: BusConfig, reads: Records = TOPIC_RECORDS, writes: Records = ()) -> list[Finding]:
+def findings_of(
+    config: BusConfig, reads: Records = TOPIC_RECORDS, writes: Records = (), *, wait_ms: int | None = None
+) -> list[Finding]:
     """Returns what there is to say about topics. Raises BusUnavailable, BusRefused."""
     with closing(Bus(config, client_id="topics")) as bus:
-        return bus.check_topics(reads, writes)
+        return bus.check_topics(reads, writes, wait_ms=wait_ms)
 
 
 def require_topics(config: BusConfig, program: ProgramName) -> None:
@@ -65,8 +67,7 @@ def require_topics(config: BusConfig, program: ProgramName) -> None:
     has_told = False
     while True:
         try:
-            with closing(Bus(config, client_id=f"{program}-start")) as bus:
-                findings = bus.check_topics(READS[program], WRITES[program], wait_ms=WAIT_MS)
+            findings = findings_of(config, READS[program], WRITES[program], wait_ms=WAIT_MS)
         except BusUnavailable as error:
             log.warning("topics_not_checked", reason=str(error))
             return

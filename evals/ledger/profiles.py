@@ -7,13 +7,14 @@
 Rejected: nano under a sender's load (one core is what is promised, and the sender takes a part of it).
 """
 
-import time
 from collections.abc import Iterator
+from functools import partial
 from statistics import median
 
 import torch
 
 from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
+from evals.ledger.lone_server import times_s
 from evals.ledger.tasks import served_by, task_accuracy, tasks_of
 from evals.results.row import Goal, Peer, Skip
 from model.bert import load_encoder
@@ -71,13 +72,8 @@ def _untrained(config: StrataConfig) -> Strata:
 def _texts_per_s(strata: Strata, num_texts: int, num_tokens: int, run: SeedRun) -> float:
     """Returns the rate in INT8 by the processor time of one thread, in batches of `num_texts` of so many tokens."""
     encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
-    token_ids = torch.randint(1_000, strata.config.vocab, (num_texts, num_tokens)).tolist()
-    taken_s: list[float] = []
-    while sum(taken_s) < run.size(1, 50) / 10:
-        start_s = time.thread_time()
-        encoder.encode(RaggedBatch.of(token_ids), INT8)
-        taken_s.append(time.thread_time() - start_s)
-    return num_texts / median(taken_s)
+    batch = RaggedBatch.of(torch.randint(1_000, strata.config.vocab, (num_texts, num_tokens)).tolist())
+    return num_texts / median(times_s(partial(encoder.encode, batch, INT8), run.size(1, 50) / 10))
 
 
 EXPERIMENT = Experiment(

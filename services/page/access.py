@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from serving.http.access import bearer_in
 from serving.http.clients import network_of
 from wire.token_bucket import TokenBuckets
 
 ADMIN_PER_S = 1.0
 ADMIN_BURST = 10
 MAX_CLIENTS = 1_000
-
-BEARER = "bearer "
 
 
 class Denied(Exception):
@@ -69,8 +68,7 @@ class PageAccess:
         self.check_sender(request)
         if self.limit.take(client_of(request), 1, now=time.monotonic()):
             raise Denied(HTTPStatus.TOO_MANY_REQUESTS, "too many requests with a token; wait a moment")
-        given = request.headers.get("authorization", "")
-        value = given[len(BEARER) :] if given.lower().startswith(BEARER) else ""
+        value = bearer_in(request.headers) or ""
         if not hmac.compare_digest(sha256(value.encode()).digest(), sha256(self.token.encode()).digest()):
             raise Denied(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong; `lifelong up` says where it is")
 

@@ -5,15 +5,14 @@ StateReader --a state a second--> Latest --> Listener (the HTTP server of the re
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import Final
 
 import msgspec
 
 from rollout.operator import Operator
+from services.keys import generated_once
 from services.local import tether
-from services.local.folders import new_folder
 from services.page.access import PageAccess
 from services.page.app import make_page
 from services.page.config import MIN_TOKEN_CHARS, PageConfig
@@ -25,8 +24,6 @@ from services.stack import open_store
 from serving.http.connection import Bounds
 from serving.http.listener import Listener, PortTaken, check_port
 from wire.clock import now_ms
-from wire.errors import WireError
-from wire.files import atomic_write
 from wire.threads import BackgroundThread
 
 TOKEN_FILE = "page.token"
@@ -66,11 +63,7 @@ class PagePublisher:
         unblocked by: close
         """
         while True:
-            try:
-                state = self.reader.read()
-            except WireError as error:
-                state = self.reader.problem(error)
-            self._latest.publish(msgspec.json.encode(state))
+            self._latest.publish(msgspec.json.encode(self.reader.read_or_problem()))
             if self._thread.closing.wait(INTERVAL_S):
                 return
 
@@ -107,18 +100,10 @@ def token_of(settings: Settings) -> str:
     if settings.page.token is not None:
         return settings.page.token.get_secret_value()
     path = settings.state_dir / TOKEN_FILE
-    if not path.exists():
-        _generate(path)
-    token = path.read_text().strip()
+    token = generated_once(path, lambda: f"{secrets.token_urlsafe(24)}\n").strip()
     if len(token) < MIN_TOKEN_CHARS:
         raise BadSettings(f"{path}: holds no token of {MIN_TOKEN_CHARS} characters or more. Remove it: it is made anew")
     return token
-
-
-def _generate(path: Path) -> None:
-    new_folder(path.parent)
-    with suppress(FileExistsError), atomic_write(path, mode=0o600, may_replace=False) as file:
-        file.write(f"{secrets.token_urlsafe(24)}\n".encode())
 
 
 def _port(config: PageConfig, say: Callable[[str], None]) -> int:

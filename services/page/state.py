@@ -16,6 +16,7 @@ from evals.load.curve import Point
 from rollout.operator import Operator, RolloutStatus
 from services.page.rates import ReplicaRates, ReplicaTraffic, quantile, total
 from services.page.tables import MAX_ROWS, Cell, Kind, PageColumn, PageTable, tables_of
+from wire.errors import WireError
 from wire.records import LABEL_TO_LIVE_BOUNDS_MS
 
 MAX_POINTS: Final = 400
@@ -129,6 +130,13 @@ class StateReader:
             swaps=tuple((second, version) for version, second in self._swaps.items()),
             tables={**tables_of(status, decisions, traffic), **fed.tables},
         )
+
+    def read_or_problem(self) -> PageState:
+        """Returns the state of now, which says so where the store does not answer."""
+        try:
+            return self.read()
+        except WireError as error:
+            return self.problem(error)
 
     def problem(self, error: Exception) -> PageState:
         """Returns the state where nothing can be read."""

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from services.page.state import PageFigure, PageState, StateReader
 from services.page.tables import Cell, Kind, PageTable
-from wire.errors import WireError
 
 INTERVAL_S: Final = 1.0
 
@@ -26,18 +25,10 @@ def watch(reader: StateReader, console: Console) -> None:
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         try:
             while True:
-                live.update(drawn(read(reader)), refresh=True)
+                live.update(drawn(reader.read_or_problem()), refresh=True)
                 time.sleep(INTERVAL_S)
         except KeyboardInterrupt:
             return
-
-
-def read(reader: StateReader) -> PageState:
-    """Returns the state of now, which says so where the store does not answer."""
-    try:
-        return reader.read()
-    except WireError as error:
-        return reader.problem(error)
 
 
 def drawn(state: PageState) -> Group:

@@ -29,8 +29,8 @@ from serving.http.bodies import TOO_MANY_BYTES
 from serving.http.keys import Role
 from serving.http.problems import INTERNAL, RequestRefused
 from serving.terms import Priority
-from serving.v2.model import INPUTS, columns_of, events_of, metadata_of, server_metadata, version_of
-from serving.v2.tensors import BYTES, Tensor, decoded, num_elements, pack, unpack_texts, wrong_tensor
+from serving.v2.model import columns_of, events_of, input_head, metadata_of, server_metadata, version_of
+from serving.v2.tensors import BYTES, Tensor, decoded, pack, unpack_texts, wrong_tensor
 
 HEALTH: Final = "grpc.health.v1.Health"
 
@@ -173,18 +173,13 @@ class InferenceService:
             raise wrong_tensor(f"there are {len(request.inputs)} inputs, and raw contents of {len(raws)}")
         tensors: list[Tensor] = []
         for place, given in enumerate(request.inputs):
-            expected = INPUTS.get(given.name, given.datatype)
-            if given.datatype != expected:
-                raise wrong_tensor(f"`{given.name[:100]}` has the datatype {given.datatype[:20]}, not {expected}")
-            num = num_elements(given.name[:100], list(given.shape), at_most=self.api.max_events)
+            head = input_head(given.name, given.datatype, list(given.shape), at_most=self.api.max_events)
             texts = (
-                unpack_texts(given.name[:100], raws[place], at_most=num)
+                unpack_texts(head.shown, raws[place], at_most=head.num)
                 if raws
-                else decoded(given.name[:100], given.contents.bytes_contents)
+                else decoded(head.shown, given.contents.bytes_contents)
             )
-            if len(texts) != num:
-                raise wrong_tensor(f"`{given.name[:100]}` has {len(texts)} elements, its shape says {num}")
-            tensors.append(Tensor(given.name, given.datatype, (num,), texts))
+            tensors.append(head.tensor(texts))
         return tensors
 
 

@@ -66,11 +66,16 @@ class Access:
             raise RequestRefused(_too_many(wait_s))
 
 
-def _key_in(headers: Mapping[str, str]) -> str:
+def bearer_in(headers: Mapping[str, str]) -> str | None:
+    """Returns what is behind `Authorization: Bearer ` (RFC 6750, section 2.1); None where that is not there."""
     authorization = headers.get("authorization", "")
-    if authorization[: len(BEARER)].lower() == BEARER:
-        return authorization[len(BEARER) :].strip()
-    return headers.get(KEY_HEADER, "")
+    is_bearer = authorization[: len(BEARER)].lower() == BEARER
+    return authorization[len(BEARER) :] if is_bearer else None
+
+
+def _key_in(headers: Mapping[str, str]) -> str:
+    token = bearer_in(headers)
+    return headers.get(KEY_HEADER, "") if token is None else token.strip()
 
 
 def _too_many(wait_s: float) -> Problem:

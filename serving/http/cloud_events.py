@@ -29,8 +29,8 @@ from wire.envelope import from_message, to_message
 from wire.errors import BadMessage
 from wire.message import Message, Place
 from wire.records import Answer, Event
+from wire.structured import CONTENT_TYPE
 
-STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 PROBLEM_TYPE: Final = "lifelong.problem.v1"
 
@@ -85,7 +85,7 @@ class CloudEventsApi:
             if not 0 < len(raws) <= self.api.max_events:
                 raise RequestRefused(wrong_shape(f"the batch has {len(raws)} events; give 1 to {self.api.max_events}"))
             return [self._structured(raw) for raw in raws]
-        if mode == STRUCTURED:
+        if mode == CONTENT_TYPE:
             return [self._structured(body)]
         attributes = {name[3:]: _unquoted(value) for name, value in headers.items() if name.startswith("ce-")}
         return [self._event(attributes, body)]
@@ -133,8 +133,8 @@ def _response(replies: Sequence[Reply], mode: str) -> Response:
         events = [_structured(*_event_of(reply)) for reply in replies]
         return Response(msgspec.json.encode(events), media_type=BATCH)
     attributes, data = _event_of(replies[0])
-    if mode == STRUCTURED:
-        return Response(msgspec.json.encode(_structured(attributes, data)), media_type=STRUCTURED)
+    if mode == CONTENT_TYPE:
+        return Response(msgspec.json.encode(_structured(attributes, data)), media_type=CONTENT_TYPE)
     return json_response(data, headers={f"ce-{name}": quote(value, safe=SAFE) for name, value in attributes.items()})
 
 

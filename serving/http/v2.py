@@ -22,8 +22,8 @@ from serving.http.asks import ask_of
 from serving.http.keys import Role
 from serving.http.problems import accepted
 from serving.http.schemas import UNREADABLE
-from serving.v2.model import INPUTS, columns_of, events_of, metadata_of, server_metadata, version_of
-from serving.v2.tensors import Tensor, num_elements, pack, unpack_texts, wrong_tensor
+from serving.v2.model import columns_of, events_of, input_head, metadata_of, server_metadata, version_of
+from serving.v2.tensors import Tensor, pack, unpack_texts, wrong_tensor
 
 LENGTH_HEADER: Final = "inference-header-content-length"
 
@@ -130,22 +130,13 @@ class V2Api:
 
     def _tensor(self, given: InputTensor, rest: bytes) -> tuple[Tensor, bytes]:
         """Returns a tensor, whose bytes may be the first of `rest`, and the bytes after them. Raises RequestRefused."""
-        name = given.name[:100]
-        expected = INPUTS.get(given.name, given.datatype)
-        if given.datatype != expected:
-            raise wrong_tensor(f"`{name}` has the datatype {given.datatype[:20]}, not {expected}")
-        num = num_elements(name, given.shape, at_most=self.api.max_events)
+        head = input_head(given.name, given.datatype, given.shape, at_most=self.api.max_events)
+        if not isinstance(given.data, msgspec.UnsetType):
+            return head.tensor(_flat(given.data)), rest
         size = given.parameters.get("binary_data_size")
-        if isinstance(given.data, msgspec.UnsetType):
-            if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(rest):
-                raise wrong_tensor(f"`{name}` has neither `data` nor as many bytes as `binary_data_size` says")
-            texts = unpack_texts(name, rest[:size], at_most=num)
-            rest = rest[size:]
-        else:
-            texts = _flat(given.data)
-        if len(texts) != num:
-            raise wrong_tensor(f"`{name}` has {len(texts)} elements, its shape says {num}")
-        return Tensor(given.name, given.datatype, (num,), texts), rest
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(rest):
+            raise wrong_tensor(f"`{head.shown}` has neither `data` nor as many bytes as `binary_data_size` says")
+        return head.tensor(unpack_texts(head.shown, rest[:size], at_most=head.num)), rest[size:]
 
 
 def _flat(data: Sequence[str | list[str]]) -> list[str]:

@@ -12,7 +12,7 @@ clients of this protocol expect a label), and versions as paths of their own mod
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
@@ -21,7 +21,7 @@ import msgspec
 
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import Reply, Unpublished, event_of
-from serving.v2.tensors import BYTES, Tensor, wrong_tensor
+from serving.v2.tensors import BYTES, Tensor, num_elements, wrong_tensor
 from serving.weights.active import ActiveVersions
 from wire.records import Answer, Event
 
@@ -30,6 +30,9 @@ MODEL: Final = "lifelong"
 PLATFORM: Final = "lifelong"
 EXTENSIONS: Final = ("binary_tensor_data",)
 MAX_VERSION_DIGITS: Final = 18
+MAX_SHOWN_CHARS: Final = 100
+MAX_TYPE_CHARS: Final = 20
+"""How much of a name, and of a datatype, an error repeats."""
 
 INPUTS: Final = {"text": BYTES, "id": BYTES, "key": BYTES}
 """The datatype of each input, by its name; only `text` is required."""
@@ -101,6 +104,38 @@ def version_of(model: str, name: str, live: ActiveVersions | None) -> int:
     if live is None or number not in live.versions:
         raise _unknown(f"there is no such version now; there are {', '.join(versions_of(live)) or 'none'}")
     return number
+
+
+@dataclass(frozen=True, slots=True)
+class InputHead:
+    """What a request says of an input besides its elements, of which there are to be `num`."""
+
+    name: str
+    datatype: str
+    num: int
+
+    @property
+    def shown(self) -> str:
+        """The name, as much of it as an error repeats."""
+        return self.name[:MAX_SHOWN_CHARS]
+
+    def tensor(self, texts: Sequence[str]) -> Tensor:
+        """Returns the input with these elements. Raises RequestRefused where they are not as many as it says."""
+        if len(texts) != self.num:
+            raise wrong_tensor(f"`{self.shown}` has {len(texts)} elements, its shape says {self.num}")
+        return Tensor(self.name, self.datatype, (self.num,), texts)
+
+
+def input_head(name: str, datatype: str, shape: Sequence[int], *, at_most: int) -> InputHead:
+    """Returns the head of an input. Raises RequestRefused for another datatype than it has, and a shape that is none.
+
+    An input that there is not has any datatype: `events_of` refuses it by its name.
+    """
+    shown = name[:MAX_SHOWN_CHARS]
+    expected = INPUTS.get(name, datatype)
+    if datatype != expected:
+        raise wrong_tensor(f"`{shown}` has the datatype {datatype[:MAX_TYPE_CHARS]}, not {expected}")
+    return InputHead(name, datatype, num_elements(shown, shape, at_most=at_most))
 
 
 def events_of(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], str]) -> list[Event]:

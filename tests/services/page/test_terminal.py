@@ -8,7 +8,7 @@ from rollout.operator import Operator
 from services.page.rates import ReplicaTraffic
 from services.page.state import PageState, StateReader, figures_of
 from services.page.tables import tables_of
-from services.page.terminal import drawn, read, watch
+from services.page.terminal import drawn, watch
 from tests.services.page.states import DECISION, status
 from wire.config import StoreConfig
 from wire.store import Store
@@ -53,6 +53,6 @@ def test_it_is_drawn_again_and_again_until_it_is_interrupted(store: Store) -> No
 
 def test_it_says_why_it_knows_nothing() -> None:
     away = Store(StoreConfig(url="redis://127.0.0.1:1", timeout_ms=100), b"a key for the tests")
-    state = read(StateReader(Operator(away, name="test"), now_ms=lambda: 1))
+    state = StateReader(Operator(away, name="test"), now_ms=lambda: 1).read_or_problem()
     assert state.problem and state.problem in " ".join(text_of(state).split())
     away.close()
