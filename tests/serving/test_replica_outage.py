@@ -136,7 +136,7 @@ def test_nothing_is_lost_while_the_broker_is_away(
     away.leave()
     during = [f"during {number}" for number in range(60)]
     ask(url, during, pause_s=0.1)
-    eventually(lambda: replica.status().counts.get("send_failed", 0) > 2)
+    eventually(lambda: replica.status().counts.get("send_failed", 0) > 0)
     away.come_back()
     back_s = time.monotonic()
     ask(url, ["after"])
