@@ -1,6 +1,7 @@
 # make demo | test | test-slow | check | check-native | bench [ONLY=name] | lock | sbom | site | clean    ARGS=... goes to the command that runs
 VENV := .venv/bin
 INSTALLED := .venv/.installed-dev
+JOBS := 2
 FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo)
 
 .PHONY: demo test test-slow check check-native bench lock sbom site clean
@@ -8,9 +9,10 @@ FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo)
 demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
 
-# All but the slow ones, which kill learners, whole services and networks for minutes.
+# All but the slow ones, which kill learners, whole services and networks for minutes. In JOBS processes, each with
+# servers of its own, which the tests of a file share.
 test: $(INSTALLED)
-	$(VENV)/python -m pytest -m "not slow" $(ARGS)
+	$(VENV)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(VENV)/python -m pytest -m slow $(ARGS)
@@ -29,7 +31,8 @@ check-native: $(INSTALLED)
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 \
 	$(VENV)/python -m pytest -q -p no:cacheprovider -m "not live" tests/kernels/native tests/kernels/encoder \
-	    tests/kernels/linear_i8 tests/kernels/linear_i4 tests/kernels/attention_i8 --ignore-glob "*/test_gpu.py" $(ARGS)
+	    tests/kernels/linear_i8 tests/kernels/linear_i4 tests/kernels/attention_i8 --ignore-glob "*/test_gpu.py" \
+	    -n $(JOBS) --dist loadfile $(ARGS)
 
 bench: .venv/.installed-bench
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
