@@ -18,7 +18,7 @@ from wire.message import shown
 
 CONTENT_TYPE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch"
-ATTRIBUTES = ("specversion", "id", "source", "type", "time")
+ATTRIBUTES = ("specversion", "id", "source", "type", "time", "partitionkey")
 
 
 def is_structured(content_type: str) -> bool:

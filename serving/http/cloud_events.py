@@ -29,7 +29,7 @@ from wire.envelope import from_message, to_message
 from wire.errors import BadMessage
 from wire.message import Message, Place
 from wire.records import Answer, Event
-from wire.structured import CONTENT_TYPE
+from wire.structured import CONTENT_TYPE, unpacked
 
 BATCH: Final = "application/cloudevents-batch+json"
 PROBLEM_TYPE: Final = "lifelong.problem.v1"
@@ -43,20 +43,7 @@ Attributes = Mapping[str, str]
 """The attributes of a CloudEvent by their names."""
 
 
-class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A CloudEvent in structured mode. Attributes that are not listed are ignored."""
-
-    specversion: str
-    id: str
-    source: str
-    type: str
-    time: str = ""
-    datacontenttype: str = "application/json"
-    partitionkey: str = ""
-    data: msgspec.Raw = msgspec.Raw(b"")
-
-
-_EVENT = msgspec.json.Decoder(CloudEvent)
+_EVENT = msgspec.json.Decoder(dict[str, Any])
 _BATCH = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -92,11 +79,12 @@ class CloudEventsApi:
 
     def _structured(self, raw: bytes | msgspec.Raw) -> Entry:
         try:
-            event = _parsed(_EVENT, raw)
+            attributes, data = unpacked(_parsed(_EVENT, raw))
         except RequestRefused as refused:
             return refused.problem
-        attributes = {name: getattr(event, name) for name in (*REQUIRED, "time", "partitionkey")}
-        return self._event({name: value for name, value in attributes.items() if value}, bytes(event.data))
+        except BadMessage as error:
+            return _problem(error)
+        return self._event({name[3:]: value for name, value in attributes.items()}, msgspec.json.encode(data))
 
     def _event(self, attributes: Attributes, data: bytes) -> Entry:
         """Returns the event, which came now where it does not say when, or what is wrong with it."""
@@ -112,9 +100,13 @@ class CloudEventsApi:
         try:
             event = from_message(Event, message, PLACE)
         except BadMessage as error:
-            status = HTTPStatus.BAD_REQUEST if error.reason == "undecodable" else HTTPStatus.UNPROCESSABLE_ENTITY
-            return Problem(status=status, code=error.reason, message=error.detail)
+            return _problem(error)
         return event if event.time_ms else msgspec.structs.replace(event, time_ms=self.api.now_ms())
+
+
+def _problem(error: BadMessage) -> Problem:
+    status = HTTPStatus.BAD_REQUEST if error.reason == "undecodable" else HTTPStatus.UNPROCESSABLE_ENTITY
+    return Problem(status=status, code=error.reason, message=error.detail)
 
 
 def _parsed(decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> Any:

@@ -1,5 +1,6 @@
 """CloudEvents over HTTP, in each mode, and by the package of the project that specifies them."""
 
+import base64
 import json
 from typing import Any
 
@@ -44,6 +45,13 @@ def test_structured_mode_is_answered_in_structured_mode(served: ServedApi) -> No
     assert (answer["data"]["label"], answer["data"]["key"]) == (label_of(1, TEXT), "k")
 
 
+def test_data_in_base64_and_the_partition_key_are_read_in_structured_mode(served: ServedApi) -> None:
+    data = base64.b64encode(json.dumps({"text": TEXT}).encode()).decode()
+    response = post(served, {**ATTRIBUTES, "partitionkey": "k", "data_base64": data}, {"content-type": STRUCTURED})
+    answer = response.json()["data"]
+    assert (answer["label"], answer["key"]) == (label_of(1, TEXT), "k")
+
+
 def test_in_a_batch_a_wrong_event_fails_alone(served: ServedApi) -> None:
     events = [{**ATTRIBUTES, "data": {"text": TEXT}}, {**ATTRIBUTES, "data": {}}, {"id": "e3"}]
     response = post(served, events, {"content-type": BATCH})
@@ -73,6 +81,7 @@ def test_an_answer_that_was_kept_nowhere_says_so(served: ServedApi) -> None:
         ({}, {"content-type": BATCH}, "422 wrong_schema"),
         (b"{", {"content-type": STRUCTURED}, "400 not_json"),
         ({"id": "e1"}, {"content-type": STRUCTURED}, "422 wrong_schema"),
+        ({**ATTRIBUTES, "data_base64": "?"}, {"content-type": STRUCTURED}, "400 undecodable"),
     ],
 )
 def test_other_requests_are_refused(served: ServedApi, body: Any, changes: dict[str, str], said: str) -> None:
