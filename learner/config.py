@@ -56,8 +56,11 @@ class LearnerConfig:
     __pydantic_config__ = SECTION
 
     state_dir: str = ""
-    """Folder of the checkpoints. Default: `learner` in the state folder. A standby on another machine needs the same
-    folder."""
+    """Folder of the checkpoints. Default: `learner` in the state folder."""
+    checkpoint_url: str = ""
+    """Address at which the newest checkpoint is kept, too, so that a standby on another machine goes on from it:
+    `file:///mnt/shared/learner`, or what fsspec has a package for, such as `s3://bucket/learner` (with s3fs), whose
+    account comes from its environment. Empty: a standby needs the same `state_dir`."""
     seed: Seed = 0
     """Seed of the random features, of the replay memory and of the mini-batches."""
     threads: Annotated[int, Ge(1), Le(1_024)] = 1

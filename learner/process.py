@@ -12,6 +12,7 @@ is due when there is news, and the last one is on its way).
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from learner.release.repair import Repairer
 from learner.report import Reporter
 from learner.slow.worker import worker_thread
 from learner.state.checkpoint import Checkpoints
+from learner.state.shared import shared_folder
 from model.bert import load_encoder
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -77,12 +79,12 @@ def run(
     """
     lower_priority(NICENESS)
     torch.set_num_threads(config.threads)
-    holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
+    state_dir = Path(config.state_dir)
+    shared = shared_folder(config.checkpoint_url, state_dir)
     store = Store(store_config, signing_key)
     bus = Bus(bus_config, client_id="learner")
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
-        state_dir = Path(config.state_dir)
         strata, tokenizer = load_encoder(encoder, max_tokens=max_tokens)
         learner = Learner(
             config,
@@ -93,14 +95,14 @@ def run(
             cache_dir=state_dir,
             executor=executor,
         )
-        checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints)
-        leadership = Leadership(
-            store.leases, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=checkpoints.highest_epoch
-        )
+        checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints, on_written=shared.offer)
+        leadership = _leadership(config, store, lambda: max(checkpoints.highest_epoch(), shared.highest_epoch()))
         patiently(store.check_policy, stop)
         if leadership.wait(stop):
             with leadership.renewal():
+                patiently(shared.fetch, stop)
                 lead(config, learner, bus, store, checkpoints, leadership=leadership, stop=stop)
+                shared.close()  # before the next leader looks there
             leadership.release()
     except StaleEpoch as error:
         log.warning("stale_epoch", reason=str(error))
@@ -108,9 +110,15 @@ def run(
     finally:
         with suppress(BusUnavailable):  # letters that the bus did not take are in the checkpoint
             bus.close(flush_s=CLOSE_S)
+        shared.close()
         store.close()
         executor.shutdown(cancel_futures=True)
     return 0
+
+
+def _leadership(config: LearnerConfig, store: Store, highest_epoch: Callable[[], int]) -> Leadership:
+    holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
+    return Leadership(store.leases, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=highest_epoch)
 
 
 def lead(

@@ -188,6 +188,7 @@ MAX_MISTAKES = 3
 """How many of these a handler may catch, where it reads what others have written."""
 
 BROAD_EXCEPTS = {
+    "learner/state/shared.py": "the libraries behind fsspec have no common class of errors; it is mapped at this door",
     "learner/slow/avalanche/trainer.py": "a strategy of somebody else may raise anything, and the learner goes on",
     "serving/engine.py": "whatever a forward raises is the outcome of its events, and the next batch goes on",
     "serving/serve_watch.py": "the thread that waits raises what another thread has caught",

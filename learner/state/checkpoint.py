@@ -23,7 +23,7 @@ to now (replaying it needs the encoders of that time).
 """
 
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -50,6 +50,19 @@ class CheckpointFile:
     epoch: int
     version: int
 
+    @property
+    def order(self) -> tuple[int, int]:
+        """The newer one of two checkpoints has the greater value."""
+        return self.epoch, self.sequence
+
+
+def named(paths: Iterable[Path]) -> Iterator[CheckpointFile]:
+    """Yields those of the paths that have the name of a checkpoint."""
+    for path in paths:
+        if name := _NAME.fullmatch(path.name):
+            epoch = int(name["epoch"] or 0)
+            yield CheckpointFile(path=path, sequence=int(name["sequence"]), epoch=epoch, version=int(name["version"]))
+
 
 class VersionState(NamedTuple):
     """What was known when a version was published: a checkpoint, and the samples that were learnt after it."""
@@ -59,11 +72,17 @@ class VersionState(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints in one folder with their journals, which one learner at a time writes."""
+    """The checkpoints in one folder with their journals, which one learner at a time writes.
 
-    def __init__(self, folder: Path, *, num_newest: int) -> None:
+    `on_written` is called with each new file; it may raise StaleEpoch and CheckpointFailed.
+    """
+
+    def __init__(
+        self, folder: Path, *, num_newest: int, on_written: Callable[[Path], None] = lambda _path: None
+    ) -> None:
         self._folder = folder
         self._num_newest = num_newest
+        self._on_written = on_written
         folder.mkdir(parents=True, exist_ok=True)
         self.synced: Path | None = None
         """The newest file of this process that is known to be on the disk itself."""
@@ -97,6 +116,7 @@ class Checkpoints:
             raise CheckpointFailed(f"{path}: {error}") from error
         if is_synced:
             self.synced = path
+        self._on_written(path)
         return path
 
     def newest(self) -> Snapshot | None:
@@ -169,14 +189,7 @@ class Checkpoints:
 
     def entries(self) -> list[CheckpointFile]:
         """Returns the checkpoints in the folder, newest first."""
-        entries = list[CheckpointFile]()
-        for path in self._folder.iterdir():
-            name = _NAME.fullmatch(path.name)
-            if name is not None:
-                sequence = int(name["sequence"])
-                epoch = int(name["epoch"] or 0)
-                entries.append(CheckpointFile(path=path, sequence=sequence, epoch=epoch, version=int(name["version"])))
-        return sorted(entries, key=lambda entry: (-entry.epoch, -entry.sequence))
+        return sorted(named(self._folder.iterdir()), key=lambda entry: entry.order, reverse=True)
 
     def next_path(self, snapshot: Snapshot) -> Path:
         """Returns the file that the next `write` makes."""

@@ -1,0 +1,172 @@
+"""The newest checkpoint at an address: how it gets there, who may write, and what another learner finds."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import fsspec  # type: ignore[import-untyped]
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from learner.errors import CheckpointFailed, StateRefused
+from learner.state.checkpoint import Checkpoints
+from learner.state.shared import SharedFolder, shared_folder
+from tests.learner.snapshots import snapshot
+from tests.waiting import eventually
+from wire.errors import StaleEpoch
+
+_numbers = count()
+
+
+class Node:
+    """A learner's folder, and what it sends to the address."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self.folder = folder
+        self.shared = SharedFolder(address, folder)
+        self.checkpoints = Checkpoints(folder, num_newest=2, on_written=self.shared.offer)
+
+    def lead(self, epoch: int, value: float) -> None:
+        """Does what a leader does when it starts: goes on from the newest checkpoint, and writes one of its own."""
+        self.shared.fetch()
+        self.checkpoints.write(snapshot(1, epoch=epoch, value=value))
+
+    def value(self) -> float | None:
+        found = self.checkpoints.newest()
+        return float(found.tensors["head.gram"][0, 0]) if found else None
+
+
+@pytest.fixture(params=["file", "memory"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Returns an address of a folder, and of an object store, which has no folders of its own."""
+    return f"memory://bucket{next(_numbers)}/learner" if request.param == "memory" else f"file://{tmp_path}/shared"
+
+
+@pytest.fixture
+def node(address: str, tmp_path: Path) -> Iterator[Callable[[str], Node]]:
+    nodes = list[Node]()
+
+    def of(name: str) -> Node:
+        nodes.append(Node(address, tmp_path / name))
+        return nodes[-1]
+
+    yield of
+    for each in nodes:
+        each.shared.close()
+
+
+def names_at(address: str) -> list[str]:
+    files, root = fsspec.core.url_to_fs(address)
+    return sorted(path.rpartition("/")[2] for path in files.ls(root, detail=False))
+
+
+def test_another_node_goes_on_from_what_was_sent(node: Callable[[str], Node], address: str) -> None:
+    first, second = node("first"), node("second")
+    first.lead(1, value=1)
+    (first.folder / "abc.encoder").write_bytes(b"weights")
+    for value in (2, 3):
+        first.checkpoints.write(snapshot(1, value=value))
+    first.shared.close()
+    assert names_at(address) == ["000000003-e1-v1.checkpoint", "abc.encoder"], "only what the next leader needs"
+    assert (second.checkpoints.newest(), second.shared.highest_epoch()) == (None, 1)
+    second.shared.fetch()
+    assert second.value() == 3 and (second.folder / "abc.encoder").read_bytes() == b"weights"
+
+
+def test_who_led_last_goes_on_from_its_own_folder(node: Callable[[str], Node]) -> None:
+    """What it wrote and could not send any more is newer than what is at the address."""
+    first = node("first")
+    first.lead(1, value=1)
+    Checkpoints(first.folder, num_newest=2).write(snapshot(1, value=2))
+    again = node("first")
+    again.shared.fetch()
+    assert again.value() == 2
+
+
+def test_a_leader_that_slept_overwrites_nothing(node: Callable[[str], Node], address: str) -> None:
+    slept, successor = node("slept"), node("successor")
+    slept.lead(1, value=1)
+    successor.lead(2, value=2)
+    before = names_at(address)
+    slept.checkpoints.write(snapshot(1, value=3))
+    slept.shared.close()
+    assert names_at(address) == before
+    with pytest.raises(StaleEpoch, match="epoch 2 has written; ours is 1"):
+        slept.checkpoints.write(snapshot(1, value=4))
+    third = node("third")
+    third.shared.fetch()
+    assert third.value() == 2
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=12))
+def test_what_is_found_is_what_the_last_leader_knew(steps: list[tuple[int, bool]]) -> None:
+    """Each step: a node takes the lead, or one that led before, and perhaps leads no more, writes on."""
+    with TemporaryDirectory() as folder:
+        nodes = [Node(f"file://{folder}/shared", Path(folder, str(number))) for number in range(3)]
+        led: dict[int, int] = {}
+        known = 0.0
+        for step, (number, takes_lead) in enumerate(steps, 1):
+            if takes_lead or number not in led:
+                led[number] = epoch = max(led.values(), default=0) + 1
+                nodes[number] = Node(f"file://{folder}/shared", Path(folder, str(number)))
+                nodes[number].lead(epoch, value=step)
+                known = step
+                continue
+            is_leader = led[number] == max(led.values())
+            try:
+                nodes[number].checkpoints.write(snapshot(1, epoch=led[number], value=step))
+                nodes[number].shared.close()
+            except StaleEpoch:
+                assert not is_leader
+            known = step if is_leader else known
+            nodes[number] = Node(f"file://{folder}/shared", Path(folder, str(number)))
+        last = Node(f"file://{folder}/shared", Path(folder, "last"))
+        last.shared.fetch()
+        assert (last.value() or 0) == known
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_an_address_that_is_away_stops_who_begins_to_lead_and_nobody_else(
+    tmp_path: Path, node: Callable[[str], Node], address: str
+) -> None:
+    in_its_place = tmp_path / "shared"
+    in_its_place.write_text("a file where the folder should be")
+    first = node("first")
+    with pytest.raises(CheckpointFailed, match="shared"):
+        first.checkpoints.write(snapshot(1, value=1))
+    in_its_place.unlink()
+    first.checkpoints.write(snapshot(1, value=2))
+    (moved := tmp_path / "shared").rename(tmp_path / "away")
+    moved.write_text("away again")
+    first.checkpoints.write(snapshot(1, value=3))
+    eventually(lambda: not first.shared._is_sending)
+    moved.unlink()
+    first.checkpoints.write(snapshot(1, value=4))
+    first.shared.close()
+    assert names_at(address) == ["000000004-e1-v1.checkpoint"]
+
+
+def test_what_a_kill_left_half_sent_is_never_found_and_goes(node: Callable[[str], Node], address: str) -> None:
+    files, root = fsspec.core.url_to_fs(address)
+    files.makedirs(root, exist_ok=True)
+    files.pipe_file(f"{root}/000000009-e9-v1.checkpoint.77.temporary", b"half")
+    first = node("first")
+    first.lead(1, value=1)
+    assert names_at(address) == ["000000001-e1-v1.checkpoint"]
+
+
+@pytest.mark.parametrize(("address", "reason"), [("nosuch://bucket", "Protocol not known"), ("s3://bucket", "s3fs")])
+def test_an_address_that_nothing_here_can_read_is_refused(address: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(StateRefused, match=f"learner.checkpoint_url: .*{reason}"):
+        shared_folder(address, tmp_path)
+
+
+def test_without_an_address_nothing_is_shared(tmp_path: Path) -> None:
+    shared = shared_folder("", tmp_path)
+    shared.fetch()
+    shared.offer(tmp_path / "000000001-e1-v1.checkpoint")
+    shared.close()
+    assert shared.highest_epoch() == 0 and not list(tmp_path.iterdir())
