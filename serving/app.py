@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.cluster import ended_processes, is_shared, running_ray, serve_state
+from serving.cluster import ended_processes, is_shared, number_of_replicas, running_ray, serve_state
 from serving.config import ReplicaConfig, ReplicaSettings
 from serving.ray_metrics import RayMetrics
 from serving.serve_watch import RayLost, await_start, wait_while_running
@@ -116,6 +116,10 @@ class AppReplica:
         if self._ray_metrics is not None:
             self._ray_metrics.update()
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Is called by Serve where replicas are added by lag. Returns what `LagPolicy` needs."""
+        return self._replica.load()
+
     def __del__(self) -> None:
         """Is called by Serve when the replica is stopped: answers the accepted events, and ends the threads."""
         for listener in (self._listener, self._grpc):
@@ -133,7 +137,7 @@ def application(config: ReplicaConfig, *, listens: bool) -> "Application":
     deployment: serve.Deployment = serve.deployment(  # type: ignore[assignment]  # its stub forgets this form
         serve.ingress()(AppReplica),
         name="replica",
-        num_replicas=serving.replicas,
+        **number_of_replicas(serving),
         max_ongoing_requests=serving.max_queue_items,
         max_queued_requests=serving.max_queue_items,
         health_check_period_s=HEALTH_PERIOD_S,

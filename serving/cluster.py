@@ -2,6 +2,8 @@
 
 running_ray: a locked state folder (`serving/ray_folder.py`) -> ray.init -> ... -> ray.shutdown, the folder removed
 serve_state, ended_processes: asked again and again by `serving/serve_watch.py`
+
+Rejected: a placement group for the replicas (Serve then neither bounds them by node nor adds any by lag).
 """
 
 import atexit
@@ -17,12 +19,15 @@ from typing import Any
 
 import structlog
 
-from serving.config import ReplicaConfig
+from serving.config import ReplicaConfig, ServingConfig
 from serving.ray_folder import state_folder
 from serving.serve_watch import RayLost, ServeState
 
 VITAL = ("gcs_server", "raylet")
 """Processes of Ray without which it does not go on."""
+
+LOOK_BACK_S = 11.0
+"""Time over which Serve takes the mean of lag and load. It must be above its own interval of 10 s."""
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -32,6 +37,7 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # Ray's own 15 lets everything else on the machine run before an answer
     "RAY_ROTATION_MAX_BYTES": str(8 << 20),  # without it what a worker writes into its own log is never rotated
     "RAY_ROTATION_BACKUP_COUNT": "1",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",  # by default a lag is seen after 10 s
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: unless it is 0, Ray listens on every interface
 }
 """Defaults for the environment of a Ray that we start. Ray reads them when it is imported."""
@@ -99,6 +105,28 @@ def serve_state(app: str) -> ServeState | None:
     return ServeState(is_there=True, has_replica="RUNNING" in states)
 
 
+def number_of_replicas(config: ServingConfig) -> dict[str, Any]:
+    """Returns the options of a deployment that say how many replicas there are, and on how many nodes."""
+    placed = {"max_replicas_per_node": config.max_replicas_per_node} if config.max_replicas_per_node else {}
+    scaling = config.scaling
+    if not scaling.max_replicas:
+        return {**placed, "num_replicas": config.replicas}
+    from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+
+    policy = AutoscalingPolicy(  # type: ignore[no-untyped-call]
+        policy_function="serving.scaling:LagPolicy", policy_kwargs={"lag_per_replica": scaling.lag_per_replica}
+    )
+    bounds = AutoscalingConfig(
+        min_replicas=config.replicas,
+        max_replicas=scaling.max_replicas,
+        upscale_delay_s=scaling.up_after_s,
+        downscale_delay_s=scaling.down_after_s,
+        look_back_period_s=LOOK_BACK_S,
+        policy=policy,
+    )
+    return {**placed, "autoscaling_config": bounds}
+
+
 def ended_processes() -> list[str]:
     """Names the vital processes of our Ray that have ended by themselves."""
     from ray._private import worker
@@ -140,7 +168,8 @@ def _init_options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:
         return {}
     return {
         "address": "local",
-        "num_cpus": config.serving.replicas + 1,  # processes that start at once: the replicas and Serve's controller
+        "num_cpus": max(config.serving.replicas, config.serving.scaling.max_replicas)
+        + 1,  # processes that start at once: the replicas and Serve's controller
         "include_dashboard": False,
         "object_store_memory": config.serving.object_store_mb << 20,
         "_temp_dir": str(folder),

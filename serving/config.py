@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict
 
+from serving.scaling import ScalingConfig
 from wire.backoff import Backoff
 from wire.config import SECTION, BusConfig, MetricsConfig, OrNone, StoreConfig, require
 from wire.logs import LogConfig, LogLevel, secrets_in
@@ -69,6 +70,8 @@ class ServingConfig:
 
     replicas: Annotated[int, Ge(1), Le(1_024)] = 1
     """Processes that answer. They share the partitions of the events, and the HTTP port of their machine."""
+    max_replicas_per_node: Annotated[int, Ge(0), Le(1_024)] = 0
+    """Most replicas on one node of a Ray cluster; what has no room waits for another node. 0: as many as fit."""
     threads: Annotated[int, Ge(1), Le(1_024)] = 1
     """CPU threads of the tensor library in each replica."""
     group: str = "serving"
@@ -163,6 +166,7 @@ class ServingConfig:
     """The choice between INT8 and INT4."""
     level: ServiceLevelConfig = ServiceLevelConfig()
     """What is promised. A profile fills it in."""
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
 
     @property
     def reconnect_backoff(self) -> Backoff:
@@ -170,6 +174,10 @@ class ServingConfig:
 
     def __post_init__(self) -> None:
         require(
+            (
+                self.scaling.max_replicas == 0 or self.scaling.max_replicas >= self.replicas,
+                "serving.scaling.max_replicas must not be below serving.replicas",
+            ),
             (self.group != "", "serving.group must have a name"),
             (self.http_host != "", "serving.http_host must be an address; 0.0.0.0 is every one of this machine"),
             (

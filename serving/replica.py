@@ -165,6 +165,10 @@ class Replica:
             counts=self._pipeline.counts.snapshot(),
         )
 
+    def load(self) -> dict[str, float]:
+        """Returns the events that wait in Kafka for this replica, and the share of time in which its model computes."""
+        return {"lag": float(self._intake.lag), "busy": self._engine.level.busy_share()}
+
     def _report(self) -> ReplicaReport:
         """Is called by the swap's thread."""
         status = self.status()

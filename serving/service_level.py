@@ -44,6 +44,7 @@ class ServiceLevel:
         self._clock = clock
         self._lock = threading.Lock()
         self._batches: deque[_BatchTimes] = deque(maxlen=MAX_BATCHES)
+        self._began_s = clock()
         self._latency_counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
         self._latency_sum_ms = 0.0
 
@@ -61,6 +62,16 @@ class ServiceLevel:
         """Returns how many texts took how long since the start, by LATENCY_BOUNDS_MS, and the sum in milliseconds."""
         with self._lock:
             return tuple(self._latency_counts), self._latency_sum_ms
+
+    def busy_share(self) -> float:
+        """Returns the share of the last minute in which the model computed."""
+        now_s = self._clock()
+        since_s = max(now_s - WINDOW_S, self._began_s)
+        with self._lock:
+            if len(self._batches) == MAX_BATCHES:
+                since_s = max(since_s, self._batches[0].ended_s - self._batches[0].busy_s)
+            busy_s = sum(batch.busy_s for batch in self._batches if batch.ended_s > since_s)
+        return min(1.0, busy_s / (now_s - since_s)) if now_s > since_s else 0.0
 
     def promises(self, level: ServiceLevelConfig, *, accuracy: float, model_bytes: int) -> tuple[Promise, ...]:
         """Returns each limit of `level` with what was measured; nothing was where no text came within the minute."""

@@ -93,6 +93,8 @@ class Intake:
         self._num_failures = 0  # in a row
         self._first_failure_s = 0.0
         self._last_failure_s = 0.0
+        self.lag = 0
+        """How many events of our partitions have no answer yet, as of the last fetches."""
         self._thread = BackgroundThread(self._run, name="intake")
 
     def start(self) -> None:
@@ -141,6 +143,7 @@ class Intake:
             self._admit(poll, subscription)
             self._requeue_unanswered()
             self._submit()
+            self.lag = subscription.lag
 
     def _poll(self, subscription: Subscription[Event]) -> Poll[Event]:
         """Polls; returns nothing, after a pause, during an outage. Raises BusUnavailable after MAX_OUTAGE_S of it."""

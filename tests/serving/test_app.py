@@ -38,6 +38,7 @@ PROGRAM = """
 import signal, sys, threading
 from serving.app import run
 from serving.config import ReplicaConfig, ServingConfig
+from serving.scaling import ScalingConfig
 from serving.serve_watch import RayLost
 from services.commands.exits import code_of
 from wire.config import BusConfig, StoreConfig
@@ -83,8 +84,8 @@ def serve(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> C
     """Starts replicas on a port, and asserts how the process ends."""
 
     @contextmanager
-    def serving(port: int, *, replicas: int, ends_with: int = 0) -> Iterator[Served]:
-        serving = {"http_port": port, "grpc_port": free_port(), "replicas": replicas}
+    def serving(port: int, *, replicas: int, ends_with: int = 0, **changed: Any) -> Iterator[Served]:
+        serving = {"http_port": port, "grpc_port": free_port(), "replicas": replicas, **changed}
         program = PROGRAM.format(serving=serving, bus=bus_config, store=store_config, key=SIGNING_KEY)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         log = tmp_path / f"serve-{port}.log"
@@ -100,9 +101,8 @@ def serve(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> C
 
 
 def free_port() -> int:
-    listener = listener_of("nobody")
-    listener.close()
-    return listener.port
+    with closing(listener_of("nobody")) as listener:
+        return listener.port
 
 
 def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(

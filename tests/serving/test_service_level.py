@@ -62,3 +62,24 @@ def test_latencies_are_counted_since_the_start_also_those_beyond_the_last_bound(
     assert [counts[LATENCY_BOUNDS_MS.index(bound_ms)] for bound_ms in (1, 2, 5, 1_000)] == [0, 0, 1, 1]
     assert counts[-1] == 1
     assert sum_ms == pytest.approx(11_003)
+
+
+def test_the_busy_share_is_that_of_the_last_minute() -> None:
+    now = [0.0]
+    level = ServiceLevel(clock=lambda: now[0])
+    assert level.busy_share() == 0.0
+    level.add(batch(0.0), began_s=0.0, ended_s=5.0)
+    now[0] = 10.0
+    assert level.busy_share() == pytest.approx(0.5), "it has run for ten seconds"
+    now[0] = 100.0
+    level.add(batch(90.0), began_s=70.0, ended_s=100.0)
+    assert level.busy_share() == pytest.approx(30 / WINDOW_S)
+
+
+def test_where_more_batches_came_than_are_known_the_share_is_that_of_their_time() -> None:
+    level = ServiceLevel(clock=lambda: 100.0)
+    level._began_s = 0.0
+    for place in range(MAX_BATCHES):
+        ended_s = 90.0 + 10.0 * (place + 1) / MAX_BATCHES
+        level.add(batch(0.0), began_s=ended_s - 5.0 / MAX_BATCHES, ended_s=ended_s)
+    assert level.busy_share() == pytest.approx(0.5, rel=0.01)

@@ -9,10 +9,10 @@ A message that cannot be read is returned as a dead letter with its position, re
 stops nobody.
 
 `bus` makes the clients (`client`, `client_options`, `security`, `topics`); `publisher` sends, bounded by `inflight`;
-`subscription` and `follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format` -> `reading`.
-`topic_check` finds what is wrong with topics, `topic_logs` detects recreated ones, `end_offsets` finds the ends of
-partitions, `beginnings` where to begin, `scan` reads whole topics, and `client_errors` maps the library's exceptions to
-ours.
+`subscription`, with `commits`, and `follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format`
+-> `reading`. `topic_check` finds what is wrong with topics, `topic_logs` detects recreated ones, `end_offsets` finds
+the ends of partitions, `beginnings` where to begin, `scan` reads whole topics, and `client_errors` maps the library's
+exceptions to ours.
 
 Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions (the learner stores
 its offsets with its weights, which is exact without them), and one client for all (consumers belong to one thread).

@@ -11,19 +11,18 @@ fetched records of a paused partition, and loses them where another partition wa
 """
 
 import threading
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
-from kafka import TopicPartition  # type: ignore[import-untyped]
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
-from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-untyped]
+from kafka.structs import MemberState  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
 from wire.bus.client_errors import mapped, topic_missing
+from wire.bus.commits import Commits
 from wire.bus.fetched import raw_polls
 from wire.bus.reading import Received, Refused, TopicReading, read
 from wire.bus.topic_logs import TopicLogs
@@ -33,7 +32,6 @@ from wire.records import TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
 
-COMMIT_INTERVAL_S = 0.25  # records finished in this time are processed again after a crash
 MAX_UNFINISHED = 10_000  # most delivered records of one partition that wait for a commit
 JOIN_PATIENCE_MS = 250
 REVOKE_TIMEOUT_MS = 2_000  # the group waits for us meanwhile; others process again what is not committed
@@ -53,7 +51,7 @@ class Subscription(Generic[R]):
     """One member of a group. `poll` and `close` belong to one thread; `finish`, `pause` and `resume` to any.
 
     consumes: the records of the partitions that the group assigns to us
-    produces: Poll, and commits of the finished prefix: on a poll, at most every COMMIT_INTERVAL_S, and before a
+    produces: Poll, and commits of the finished prefix: on a poll, now and then (`wire.bus.commits`), and before a
               partition is revoked
     waits for: the broker, at most the timeout of the poll; for `finish`, where MAX_UNFINISHED records of one partition
                wait: then polls return no records
@@ -73,11 +71,7 @@ class Subscription(Generic[R]):
         self._lock = threading.Lock()
         self._finished = FinishedPrefix(limit=max(MAX_UNFINISHED, config.max_poll_records))
         self._is_paused = False
-        self._committed: dict[Any, int] = {}
-        self._is_committing = False
-        self._has_failed = False  # whether the last commit failed: an outage is logged once, not at every commit
-        self._next_commit_s = 0.0
-        self.num_failed_commits = 0
+        self._commits = Commits(self._finished, self._lock)
         self.is_closed = False
         consumer.subscribe(list(readings), listener=_Rebalance(self))
         with mapped(self._servers):
@@ -123,6 +117,15 @@ class Subscription(Generic[R]):
         """The partitions that the group has assigned to us, as of the last poll."""
         with self._lock:
             return [number for _, number in self._finished.partitions]
+
+    @property
+    def num_failed_commits(self) -> int:
+        return self._commits.num_failed
+
+    @property
+    def lag(self) -> int:
+        """How many records of our partitions are not finished, as of the last fetches. Of the polling thread."""
+        return self._commits.lag(self._consumer)
 
     def close(self) -> None:
         """Commits the finished prefix and leaves the group. Idempotent.
@@ -187,55 +190,29 @@ class Subscription(Generic[R]):
             self._consumer.seek_to_beginning(*replaced)
 
     def _commit_when_due(self) -> None:
-        now_s = time.monotonic()
-        if self._is_committing or now_s < self._next_commit_s:
-            return
-        self._next_commit_s = now_s + COMMIT_INTERVAL_S
-        if offsets := self._uncommitted():
-            self._is_committing = True
-            self._consumer.commit_async(offsets, callback=self._commit_ended)
-
-    def _uncommitted(self) -> dict[Any, Any]:
-        with self._lock:
-            prefix = self._finished.prefix()
-        return {
-            TopicPartition(*partition): OffsetAndMetadata(end, "", -1)
-            for partition, end in prefix.items()
-            if self._committed.get(partition) != end
-        }
-
-    def _commit_ended(self, offsets: Mapping[Any, Any], answer: object) -> None:
-        self._is_committing = False
-        if isinstance(answer, Exception):  # the next commit includes these offsets
-            self.num_failed_commits += 1
-            if not self._has_failed:
-                log.warning("commits_fail", error=str(answer))
-        else:
-            self._committed |= {partition: offset.offset for partition, offset in offsets.items()}
-            if self._has_failed:
-                log.info("commits_work_again", failed=self.num_failed_commits)
-        self._has_failed = isinstance(answer, Exception)
+        if offsets := self._commits.due():
+            self._consumer.commit_async(offsets, callback=self._commits.ended)
 
     async def _commit_before_revoke(self) -> None:
         """Commits the finished prefix of revoked partitions, where the broker answers within REVOKE_TIMEOUT_MS.
 
         The client's `commit_async` has no timeout, and returns before the commit where the coordinator is unknown.
         """
-        if not (offsets := self._uncommitted()):
+        if not (offsets := self._commits.offsets()):
             return
         try:
             await self._consumer._coordinator._commit_offsets_sync_async(offsets, timeout_ms=REVOKE_TIMEOUT_MS)
         except KafkaError as error:
-            self._commit_ended(offsets, error)
+            self._commits.ended(offsets, error)
         else:
-            self._commit_ended(offsets, None)
+            self._commits.ended(offsets, None)
 
     def _own(self, partitions: set[Any]) -> None:
         with self._lock:
             self._finished.retain(partitions)
             for partition in partitions:
                 self._finished.open(partition)
-        self._committed = {partition: end for partition, end in self._committed.items() if partition in partitions}
+        self._commits.retain(partitions)
         self._apply_pauses()
 
 

@@ -83,6 +83,8 @@ def trouble(rig: IntakeRig, bus: Bus, *errors: SendFailed) -> None:
 class Hanging:
     """A subscription whose client hangs: every poll fails."""
 
+    lag = 0
+
     def __init__(self, real: Subscription[Event]) -> None:
         self._real = real
         self.polled_s: list[float] = []

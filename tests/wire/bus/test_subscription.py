@@ -64,6 +64,22 @@ def test_the_prefix_is_committed_while_polling(
         asks.close()
 
 
+def test_the_lag_is_what_is_not_finished(bus: Bus, publisher: Publisher) -> None:
+    send(publisher, *events(6, key="k"))
+    with closing(bus.subscribe(Event, "readers")) as member:
+        assert member.lag == 0, "nothing is known yet"
+        received = take(member.poll, 6)
+        for item in received[:4]:
+            member.finish(item.position)
+        assert member.lag == 2
+        member.pause()
+        member.poll(20)
+        assert member.lag == 2
+        for item in received[4:]:
+            member.finish(item.position)
+        assert member.lag == 0
+
+
 def test_members_share_and_take_over(bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher) -> None:
     send(publisher, *events(40))
     first = bus.subscribe(Event, "readers")

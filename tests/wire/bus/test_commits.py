@@ -1,0 +1,44 @@
+"""What a subscription commits next. Its lag is in test_subscription, on a real broker."""
+
+import threading
+
+import pytest
+from kafka import TopicPartition  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from wire.bus.commits import Commits
+from wire.finished import FinishedPrefix
+
+ZERO, ONE = TopicPartition("events.v1", 0), TopicPartition("events.v1", 1)
+
+
+@pytest.fixture
+def finished() -> FinishedPrefix:
+    finished = FinishedPrefix(limit=100)
+    for partition in (ZERO, ONE):
+        finished.open(partition)
+    return finished
+
+
+def test_what_is_finished_is_committed_once(finished: FinishedPrefix) -> None:
+    commits = Commits(finished, threading.Lock())
+    assert commits.due() == {}
+    finished.finish(finished.add(ZERO, 7))
+    offsets = commits.offsets()
+    assert {partition: each.offset for partition, each in offsets.items()} == {ZERO: 8}
+    commits.ended(offsets, None)
+    assert commits.offsets() == {}
+    commits.retain({ONE})
+    assert set(commits.offsets()) == {ZERO}, "who gets a partition again commits again"
+
+
+def test_one_commit_is_under_way_at_a_time_and_a_failed_one_comes_again(
+    finished: FinishedPrefix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wire.bus.commits.COMMIT_INTERVAL_S", 0.0)
+    commits = Commits(finished, threading.Lock())
+    finished.finish(finished.add(ZERO, 7))
+    offsets = commits.due()
+    assert offsets and commits.due() == {}
+    commits.ended(offsets, KafkaError("no coordinator"))
+    assert (set(commits.due()), commits.num_failed) == ({ZERO}, 1)

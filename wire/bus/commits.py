@@ -1,0 +1,88 @@
+"""The commits of a subscription: when the next one is due, what it commits, and whether the last one failed.
+
+    finished prefix --offsets--> what is not committed yet --(the client commits)--> ended
+
+Rejected: a commit for each record (Kafka would write as many records again).
+"""
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import structlog
+from kafka import TopicPartition  # type: ignore[import-untyped]
+from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
+
+from wire.finished import FinishedPrefix
+
+COMMIT_INTERVAL_S = 0.25
+"""Records that were finished in this time are processed again after a crash."""
+
+log = structlog.get_logger("bus")
+
+
+class Commits:
+    """Belongs to a subscription, whose `lock` guards `finished`."""
+
+    def __init__(self, finished: FinishedPrefix, lock: threading.Lock) -> None:
+        self._finished = finished
+        self._lock = lock
+        self._committed: dict[Any, int] = {}
+        self._has_failed = False  # whether the last one failed: an outage is logged once, not at every commit
+        self._next_s = 0.0
+        self._is_under_way = False
+        self.num_failed = 0
+
+    def due(self) -> dict[Any, Any]:
+        """Returns what to commit now, where the interval is over and none is under way; `ended` must follow."""
+        now_s = time.monotonic()
+        if self._is_under_way or now_s < self._next_s:
+            return {}
+        self._next_s = now_s + COMMIT_INTERVAL_S
+        offsets = self.offsets()
+        self._is_under_way = bool(offsets)
+        return offsets
+
+    def offsets(self) -> dict[Any, Any]:
+        """Returns what is finished and not committed."""
+        with self._lock:
+            prefix = self._finished.prefix()
+            return {
+                TopicPartition(*partition): OffsetAndMetadata(end, "", -1)
+                for partition, end in prefix.items()
+                if self._committed.get(partition) != end
+            }
+
+    def ended(self, offsets: Mapping[Any, Any], answer: object) -> None:
+        """Takes note of the client's answer, which is an exception where the commit failed."""
+        self._is_under_way = False
+        if isinstance(answer, Exception):  # the next commit includes these offsets
+            self.num_failed += 1
+            if not self._has_failed:
+                log.warning("commits_fail", error=str(answer))
+        else:
+            with self._lock:
+                self._committed |= {partition: offset.offset for partition, offset in offsets.items()}
+            if self._has_failed:
+                log.info("commits_work_again", failed=self.num_failed)
+        self._has_failed = isinstance(answer, Exception)
+
+    def retain(self, partitions: Collection[Any]) -> None:
+        """Forgets the partitions that are not ours any more."""
+        with self._lock:
+            self._committed = {each: end for each, end in self._committed.items() if each in partitions}
+
+    def lag(self, consumer: Any) -> int:
+        """Returns how many records of our partitions are not finished, as of the last fetch of each.
+
+        A partition that nothing was delivered of yet counts none.
+        """
+        with self._lock:
+            prefix = self._finished.prefix()
+        lag = 0
+        for partition in consumer.assignment():
+            end = consumer.highwater(partition)
+            if end is not None and partition in prefix:
+                lag += max(0, end - prefix[partition])
+        return lag
