@@ -2,6 +2,7 @@
 
     process                the loop over records; leadership, circuit_breaker and patience: its lease and its servers
     learner, knowledge     what was read, and what labels have taught; progress: the numbers that both decide by
+    tiers                  how deep a round trains, by how far texts have moved
     labels/                records -> samples: the join, trust in labels, drift
     memory/                replay memory, holdout, erasures
     fast/                  random features and the ridge head: learns at once

@@ -121,7 +121,13 @@ class LearnerConfig:
     better, the class means something else now. 0: concepts do not change. At most 16,384 of all classes are held."""
 
     trainable_layers: Annotated[int, Ge(0), Le(1_000)] = 2
-    """Number of top blocks of the encoder that slow rounds train. 0: the encoder is frozen."""
+    """Number of top blocks of the encoder that slow rounds train: the task tier. 0: the encoder is frozen."""
+    domain_layers: Annotated[int, Ge(0), Le(1_000)] = 0
+    """Number of top blocks that a round trains after texts came from elsewhere: the domain tier. 0: no more than the
+    task tier."""
+    base_layers: Annotated[int, Ge(0), Le(1_000)] = 0
+    """Number of top blocks that a round trains after texts came from far away: the base tier. 0: no more than the
+    domain tier."""
     slow_every_labels: Annotated[int, Ge(1), Le(100_000_000)] = 500
     """Number of labels between the starts of two slow rounds; a tenth of the replay memory where that is more, or as
     many as came before the last round and are not in the memory."""
@@ -208,4 +214,35 @@ class LearnerConfig:
                 self.holdout_samples >= self.min_holdout,
                 "learner.holdout_samples must be at least learner.min_holdout, or accuracy would never refuse",
             ),
+            (
+                self.domain_layers == 0 or self.domain_layers > self.trainable_layers > 0,
+                "learner.domain_layers must be more than learner.trainable_layers, which must be at least 1; or 0",
+            ),
+            (
+                self.base_layers == 0 or self.base_layers > max(self.trainable_layers, self.domain_layers) > 0,
+                "learner.base_layers must be more than learner.domain_layers and learner.trainable_layers, which must "
+                "be at least 1; or 0",
+            ),
+            (
+                self.drift_delta > 0 or not (self.domain_layers or self.base_layers),
+                "learner.domain_layers and learner.base_layers need drift detection: set learner.drift_delta above 0, "
+                "or both to 0",
+            ),
         )
+
+    @property
+    def tiers(self) -> tuple[int, int, int]:
+        """Number of top blocks that a slow round trains in the tiers task, domain and base."""
+        domain = max(self.trainable_layers, self.domain_layers)
+        return self.trainable_layers, domain, max(domain, self.base_layers)
+
+    @property
+    def deepest_layers(self) -> int:
+        """Number of top blocks that any slow round may train; all others are never trained."""
+        return self.tiers[-1]
+
+    @property
+    def deepest_setting(self) -> str:
+        """The setting that says so, as in an error message: `learner.base_layers is 4`."""
+        name = "trainable" if self.deepest_layers == self.trainable_layers else "base" if self.base_layers else "domain"
+        return f"learner.{name}_layers is {self.deepest_layers}"

@@ -37,7 +37,8 @@ from learner.quality.evaluation import MeasuredCandidate
 from learner.quality.temperature import DEFAULT
 from learner.slow.making import NextEncoder, OfferedEncoder, Phase, TrainedEncoder
 from learner.slow.round import SlowRound
-from learner.slow.schedule import RoundPlan, Schedule
+from learner.slow.round_plan import RoundPlan
+from learner.slow.schedule import Schedule
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import classes_of, fresh_of
@@ -112,10 +113,10 @@ class Knowledge:
         self.progress = progress
         self.counts = counts
 
-    def begin(self, kind: RoundKind, schedule: Schedule, join: Join, offsets: Mapping[str, int]) -> None:
-        """Begins a slow round behind the records below `offsets`."""
-        plan = schedule.begin(kind, self.fresh.samples(), self.replay, join)
-        self.lineage = add_round(self.lineage, number=plan.number, kind=kind, offsets=offsets)
+    def begin(self, kind: RoundKind, schedule: Schedule, join: Join, offsets: Mapping[str, int], layers: int) -> None:
+        """Begins a slow round of the top `layers` blocks behind the records below `offsets`."""
+        plan = schedule.begin(kind, self.fresh.samples(), self.replay, join, layers=layers)
+        self.lineage = add_round(self.lineage, number=plan.number, kind=kind, offsets=offsets, layers=plan.layers)
         self.fresh = fresh_of(self.config)
         self.resume(plan, self.fast_head.means(plan.labels))
 

@@ -129,10 +129,11 @@ class Learner:
             self.drift.reset_distances()
         return is_adopted
 
-    def begin(self, kind: RoundKind) -> None:
-        """Begins a slow round now, behind the records learnt so far."""
-        self.knowledge.begin(kind, self.schedule, self.join, self.offsets)
-        self.drift.is_urgent = False
+    def begin(self, kind: RoundKind, *, layers: int | None = None) -> None:
+        """Begins a slow round now, behind the records learnt so far, by default in the tier that drift has unfrozen."""
+        tier = self.drift.begin_round()
+        layers = self._config.tiers[tier] if layers is None else layers
+        self.knowledge.begin(kind, self.schedule, self.join, self.offsets, layers)
 
     def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
         """Returns everything, as one value. `pending`: the version that this state is about to be published as."""

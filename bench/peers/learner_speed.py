@@ -10,7 +10,6 @@ blocks that the settings train and with all blocks. Steps of both kinds take tur
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from statistics import median
 
@@ -63,15 +62,15 @@ def _steps(learner: Learner, known: Sequence[Labelled], layers: int) -> Callable
 
     A step is the lower blocks in INT8, then forward, backward and update.
     """
-    config = replace(LearnerConfig(), trainable_layers=layers)
     first_layer = learner.knowledge.strata.config.n_layers - layers
     rows = {label: row for row, label in enumerate(learner.fast_head.ridge.classes)}
     trainer = Trainer(
         with_own_top(learner.knowledge.strata, first_layer),
         learner.fast_head.means(learner.fast_head.ridge.classes),
         parent=learner.knowledge.strata,
+        first_layer=first_layer,
         num_steps=1_000,
-        config=config,
+        config=LearnerConfig(),
     )
 
     def step(number: int) -> object:

@@ -20,7 +20,7 @@ from learner.fast.fast_head import FastHead
 from learner.learner import Learner
 from learner.memory.replay import Labelled
 from learner.slow.pseudo_labels import PseudoLabels
-from learner.slow.schedule import RoundPlan, StepPlan
+from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.slow.trainer import with_own_top
 from learner.slow.training import Training
 from model.grid import grid_of

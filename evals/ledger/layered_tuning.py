@@ -10,11 +10,14 @@ are served. Afterwards the learner's closed-form head learns all training texts 
 test texts. The tiers read kept activations (`learner.known_activations`), so the frozen bottom is computed once for
 each text.
 
+The tiers of a learner (`learner.tiers`) are numbers of whole blocks: a full run shows what each of them costs and
+brings, too.
+
 Rejected: LoRA for the domain tier (its gradient passes through the same matrices, so a step is no faster).
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import median
 from typing import NamedTuple
@@ -33,8 +36,12 @@ from learner.export import export_encoder
 from learner.slow.training import token_dropout
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
+from wire.records import TIERS
 
 PASSES = 2
+TIERED = LearnerConfig(domain_layers=3, base_layers=4)
+"""A learner with three tiers. Its task tier is the default."""
+
 FULL_RATE = 1e-4
 """A third of the learner's, since all weights move. No other was tried."""
 
@@ -81,6 +88,18 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     texts = [item.text for item in task.train[:64]]
     rows_TD, _ = encoder.served.prefix(texts, top - 1)
     yield Figure(bar="kept_bytes", value=round(rows_TD.half().nbytes / len(texts)))
+    if not run.is_quick:
+        yield from _tiers(run, task, recipe)
+
+
+def _tiers(run: SeedRun, task: TextSet, recipe: Callable[..., TuningRecipe]) -> Iterator[Figure]:
+    """Yields what a round of each tier of a learner comes to. All blocks of a tier learn at the learner's rate."""
+    encoder = frozen(TIERED, "minilm-l6")
+    num_blocks = encoder.strata.config.n_layers
+    for tier, layers in zip(TIERS, TIERED.tiers, strict=True):
+        found = _tuned(run, encoder, task, recipe(first_layer=num_blocks - layers, rate=TIERED.slow_rate))
+        note = f"{layers} blocks, {found.share:.1f} % of the parameters, {found.steps_a_s:.1f} steps/s"
+        yield Figure(bar=f"{tier}_tier", value=round(found.accuracy, 2), note=note)
 
 
 def _tuned(run: SeedRun, encoder: FrozenEncoder, task: TextSet, recipe: TuningRecipe) -> Tuned:
@@ -144,6 +163,15 @@ EXPERIMENT = Experiment(
             unit="bytes of kept activations a text",
             goal=None,
             baseline="at most 32 MiB in all",
+        ),
+        *(
+            Bar(
+                name=f"{tier}_tier",
+                unit=f"% of the test texts, learner.{setting} blocks trained",
+                goal=None,
+                baseline="the other tiers of a learner with three",
+            )
+            for tier, setting in zip(TIERS, ("trainable_layers", "domain_layers", "base_layers"), strict=True)
         ),
     ),
     measure=measure,

@@ -6,8 +6,9 @@
 
 ADWIN (Bifet and Gavalda 2007, here river's) keeps a window whose mean has not changed, and drops the older part when
 the means of the two parts differ by more than chance. Only a rise is drift: errors and distances fall because something
-is learnt. Classes are grouped in the order in which they came, so where a stream grows stage by stage, the classes of a
-group come from about one stage.
+is learnt. How far the distances have risen says how deep the next round trains (`learner.tiers`). Classes are grouped
+in the order in which they came, so where a stream grows stage by stage, the classes of a group come from about one
+stage.
 
 ADWIN's state can only be written by pickling. So a detector is defined by its journal: the values since its last
 detection, at most MAX_JOURNAL; a full journal drops its older half. A checkpoint holds the journals, and a restored
@@ -19,7 +20,7 @@ random draws), and the score of an answer as a signal (each new version moves it
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,7 +29,8 @@ from river.drift import ADWIN
 from torch import Tensor
 
 from learner.labels.sample import Sample
-from wire.records import Drift
+from learner.tiers import freeze, unfreeze
+from wire.records import TIERS, Drift
 
 ERROR = "error"
 CLASSES = "classes"
@@ -46,17 +48,29 @@ GROUP_SIZE: Final = 16
 RECENT: Final = 8
 """Number of last drifts that are shown."""
 
+MIN_DEVIATION: Final = 0.01
+"""Standard deviation of a signal at least, so that the effect size of a rise is finite where nothing else varies."""
+
 log = structlog.get_logger("learner")
 
 
 class DriftState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that a `DriftWatch` knows; `journals` by signal."""
+    """Holds everything that a `DriftWatch` knows; `journals` by signal, `tier` as a place in TIERS."""
 
     journals: dict[str, list[float]] = {}
     recent: list[Drift] = []
     counts: dict[str, int] = {}
     num_answers: int = 0
     is_urgent: bool = False
+    tier: int = 0
+
+
+class Rise(NamedTuple):
+    """The means of a signal before and after a change, and the difference in standard deviations (Cohen's d)."""
+
+    before: float
+    after: float
+    effect: float
 
 
 class Detector:
@@ -66,14 +80,14 @@ class Detector:
         self._delta = delta
         self._restart(journal)
 
-    def add(self, value: float) -> tuple[float, float] | None:
-        """Adds a value; returns the means before and after a rise that it reveals, None where it reveals none."""
+    def add(self, value: float) -> Rise | None:
+        """Adds a value; returns the rise that it reveals, None where it reveals none."""
         self.journal.append(value)
         self._adwin.update(value)
         if self._adwin.drift_detected:
-            before, after = split_means(self.journal)
+            rise = split(self.journal)
             self._restart()
-            return (before, after) if after > before else None
+            return rise if rise.effect > 0 else None
         if len(self.journal) == MAX_JOURNAL:
             self._restart(self.journal[MAX_JOURNAL // 2 :])
         return None
@@ -86,7 +100,10 @@ class Detector:
 
 
 class DriftWatch:
-    """Holds a detector for every signal. `is_urgent`: drift was detected, and no slow round has begun since."""
+    """Holds a detector for every signal. `is_urgent`: drift was detected, and no slow round has begun since.
+
+    `tier` is the place in TIERS of what the next round trains.
+    """
 
     def __init__(self, *, delta: float, state: DriftState | None = None) -> None:
         self._delta = delta
@@ -96,6 +113,7 @@ class DriftWatch:
         self.counts: Counter[str] = Counter(state.counts)
         self._num_answers = state.num_answers
         self.is_urgent = state.is_urgent
+        self.tier = state.tier
         self._num_new = 0
 
     def add_answers(self, samples: Iterable[Sample], rows: Mapping[str, int]) -> None:
@@ -118,6 +136,13 @@ class DriftWatch:
         """Forgets all distances, since those under another encoder cannot be compared with them."""
         self._detectors.pop(DISTANCE, None)
 
+    def begin_round(self) -> int:
+        """Takes note that a slow round begins: nothing is urgent any more, and one tier is frozen. Returns its tier."""
+        tier = self.tier
+        self.is_urgent = False
+        self.tier = freeze(tier)
+        return tier
+
     def take_num_detected(self) -> int:
         """Returns how many drifts were detected since the last call."""
         num_detected = self._num_new
@@ -131,6 +156,7 @@ class DriftWatch:
             counts=dict(self.counts),
             num_answers=self._num_answers,
             is_urgent=self.is_urgent,
+            tier=self.tier,
         )
 
     def _add(self, signal: str, value: float) -> None:
@@ -138,29 +164,34 @@ class DriftWatch:
             return
         if signal not in self._detectors:
             self._detectors[signal] = Detector(self._delta)
-        if (means := self._detectors[signal].add(value)) is None:
+        if (rise := self._detectors[signal].add(value)) is None:
             return
-        drift = Drift(signal=signal, at_label=self._num_answers, before=means[0], after=means[1])
+        if signal == DISTANCE:
+            self.tier = unfreeze(self.tier, rise.effect)
+        drift = Drift(signal=signal, at_label=self._num_answers, before=rise.before, after=rise.after)
         self.counts[f"drift_{signal.split()[0]}"] += 1
         self.recent.append(drift)
         self.is_urgent = True
         self._num_new += 1
-        log.warning("drift", signal=signal, at_label=drift.at_label, before=drift.before, after=drift.after)
+        log.warning("drift", signal=signal, at_label=drift.at_label, **rise._asdict(), next_tier=TIERS[self.tier])
 
 
-def split_means(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the means before and after the split where they differ most, in standard errors.
+def split(values: Sequence[float]) -> Rise:
+    """Returns the change where the means before and after it differ most, in standard errors.
 
-    >>> split_means([0.0, 0.5, 0.5, 3.0, 2.0])
-    (0.3333333333333333, 2.5)
+    >>> split([0.0, 1.0, 1.0, 3.0, 4.0, 2.0])
+    Rise(before=0.6666666666666666, after=3.0, effect=3.5)
     """
     sums = np.cumsum(values)
     num = len(values)
     places = np.arange(1, num)
     before = sums[:-1] / places
     after = (sums[-1] - sums[:-1]) / (num - places)
-    split = np.argmax(np.abs(after - before) * np.sqrt(places * (num - places)))
-    return float(before[split]), float(after[split])
+    at = np.argmax(np.abs(after - before) * np.sqrt(places * (num - places)))
+    parts = np.split(np.asarray(values), [at + 1])
+    variance = sum(len(part) * part.var() for part in parts) / num
+    effect = (after[at] - before[at]) / max(np.sqrt(variance), MIN_DEVIATION)
+    return Rise(float(before[at]), float(after[at]), float(effect))
 
 
 def _group(row: int) -> str:

@@ -15,6 +15,8 @@ they train on does not depend on it).
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from msgspec import UNSET
+
 from learner.config import LearnerConfig
 from learner.errors import DataError, LearnerError
 from learner.fast.solver import HeadSolver
@@ -124,7 +126,14 @@ def differences(manifest: WeightManifest, candidate: Candidate) -> list[str]:
 
 
 def _repeat(learner: Learner, recorded: Round, reader: _Reader) -> None:
-    learner.begin(recorded.kind)
+    most = learner.knowledge.config.deepest_layers
+    layers = most if recorded.layers is UNSET else recorded.layers
+    if layers > most:
+        raise NotRebuilt(
+            f"round {recorded.number} trained {layers} blocks, but the settings train {most} at most: set "
+            "learner.domain_layers or learner.base_layers as they were"
+        )
+    learner.begin(recorded.kind, layers=layers)
     done = learner.knowledge.round
     assert done is not None, "begin has begun one"
     if done.number != recorded.number:

@@ -1,6 +1,7 @@
 """Slow rounds: train the top blocks of the encoder, in small units beside the fast head.
 
-    schedule        when a round is due, and on what: all its batches, drawn when it begins
+    schedule        when a round is due
+    round_plan      on what it trains, and how deep: all its batches, drawn when it begins
     worker          the thread in which units run, at a lower priority than that of labels
     making          where the next encoder is from: pseudo-labels, training and storing, or an operator's offer
     round           the phases of a round after that: rebuilding the fast head, measuring, a trial

@@ -24,7 +24,7 @@ from learner.fast.fast_head import FastHead
 from learner.quality.comparison import Paired
 from learner.quality.gate import GateLimits
 from learner.slow.pseudo_labels import PseudoLabels
-from learner.slow.schedule import RoundPlan
+from learner.slow.round_plan import RoundPlan
 from learner.slow.training import Training
 from learner.state.base_encoder import BaseEncoder
 from model.strata import Strata

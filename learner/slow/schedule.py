@@ -4,7 +4,8 @@
     no label for a while, and enough since the last rehearsal --> a rehearsal: the memory alone
     the same, rehearsed, and far more texts that wait for a label than samples --> pseudo-labels of these, and memory
 
-    new labels, replay memory --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
+A round that is due is drawn at once (`learner.slow.round_plan`), and trains the blocks of the tier that drift has
+unfrozen by then (`learner.tiers`).
 
 Each round loses a little of what the memory does not hold (`learner.fast.carry_over`), so the next one waits until that
 has doubled. With each new encoder the evidence for the versions begins anew, so the next one waits, for a while, until
@@ -14,8 +15,7 @@ are a part of the learner's progress, and so of its checkpoint. When a round is 
 trains on depends only on which labels were learnt before it. All batches of a round are drawn when it begins, so that a
 restart can repeat the round.
 
-Rejected: rounds by the clock (a replay of the topics would train otherwise), and batches drawn step by step (a restart
-would have to know the state of the generator).
+Rejected: rounds by the clock (a replay of the topics would train otherwise).
 """
 
 import math
@@ -23,16 +23,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 import structlog
 
 from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.labels.join import Join
-from learner.memory.policies import draw
 from learner.memory.replay import Labelled, Replay
 from learner.progress import LearnerProgress
+from learner.slow.round_plan import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
+from learner.tiers import tier_of
 from wire.records import PSEUDO_LABELS, RoundKind
 
 GROWTH = 0.1
@@ -54,46 +54,6 @@ PSEUDO_LABEL_SHARE = 0.75
 
 
 log = structlog.get_logger("learner")
-
-
-class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gradient step trains on: new samples, and each draw from the memory that the strategy asked for.
-
-    In a round on texts without a label, these are the new samples, and their labels are "".
-    """
-
-    fresh: list[Labelled]
-    draws: list[list[Labelled]]
-
-    @property
-    def samples(self) -> list[Labelled]:
-        samples = list(self.fresh)
-        for replayed in self.draws:
-            samples += replayed
-        return samples
-
-
-class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slow round trains on. The round is a pure function of its plan and of the encoder it begins from."""
-
-    number: int
-    steps: list[StepPlan]
-
-    @property
-    def labels(self) -> list[str]:
-        """The classes that the round trains on, one row each in the auxiliary head."""
-        labels = set[str]()
-        for step in self.steps:
-            labels |= {sample.label for sample in step.samples}
-        return sorted(labels - {""})
-
-    @property
-    def unlabelled(self) -> list[str]:
-        """The texts that the round needs pseudo-labels for, each once, in the order of the steps."""
-        texts = dict[str, None]()
-        for step in self.steps:
-            texts |= dict.fromkeys(sample.text for sample in step.fresh if not sample.label)
-        return list(texts)
 
 
 class Schedule:
@@ -134,8 +94,10 @@ class Schedule:
         is_possible = self._may_train and (num_memory > 0 or num_left > 0)
         return max(num_left, 1) if is_possible else math.inf
 
-    def begin(self, kind: RoundKind, fresh: Sequence[Labelled], replay: Replay[Labelled], join: Join) -> RoundPlan:
-        """Moves the marks; returns the plan of a round that begins now."""
+    def begin(
+        self, kind: RoundKind, fresh: Sequence[Labelled], replay: Replay[Labelled], join: Join, *, layers: int
+    ) -> RoundPlan:
+        """Moves the marks; returns the plan of a round that begins now, and trains the top `layers` blocks."""
         config = self._config
         progress = self._progress
         sizes = step_sizes(config.slow_batch, self._num_draws)
@@ -158,7 +120,11 @@ class Schedule:
         self._counts["rounds"] += 1
         progress.num_rounds += 1
         progress.round_at = progress.num_labels
-        return draw_plan(progress.num_rounds, fresh, replay, steps=steps, sizes=sizes, seed=config.seed)
+        plan = draw_plan(progress.num_rounds, fresh, replay, steps=steps, sizes=sizes, seed=config.seed)
+        tier = tier_of(layers, config.tiers)
+        self._counts[f"rounds_{tier}"] += 1
+        log.info("round_begun", round=plan.number, kind=kind, tier=tier, layers=layers)
+        return plan if layers == config.deepest_layers else msgspec.structs.replace(plan, layers=layers)
 
     def is_rested(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
         """Whether nothing would be due even if no label came for long."""
@@ -212,46 +178,3 @@ def labels_due(num_memory: int, num_beyond: int, *, every: int) -> float:
     (500, 1000.0, 4000)
     """
     return max(every, GROWTH * num_memory, num_beyond)
-
-
-def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:
-    """Returns the number of fresh samples in a step of `size`, then that of each draw. Without draws all are fresh.
-
-    >>> step_sizes(32, 1), step_sizes(32, 2, share_fresh=0.75), step_sizes(32, 0)
-    ((16, 16), (24, 4, 4), (32,))
-    """
-    if not num_draws:
-        return (size,)
-    num_fresh = int(size * share_fresh)
-    return (num_fresh, *[(size - num_fresh) // num_draws] * num_draws)
-
-
-def draw_plan(
-    number: int,
-    fresh: Sequence[Labelled],
-    replay: Replay[Labelled],
-    *,
-    steps: int,
-    sizes: Sequence[int],
-    seed: int,
-) -> RoundPlan:
-    """Returns the steps of round `number`: `sizes[0]` samples each from `fresh`, the other sizes drawn from `replay`.
-
-    The samples of `fresh` are shuffled and used as often as needed. Without `fresh` all are from `replay`.
-
-    The plan is a function of the set of samples, of `number` and of `seed`: the order in which the samples came changes
-    nothing.
-    """
-    rng = np.random.default_rng([seed, number])
-    groups = replay.groups()
-    pool = sorted(fresh) or replay.samples()
-    num_fresh, *draws = sizes
-    order: list[int] = []
-    while len(order) < num_fresh * steps:
-        order += rng.permutation(len(pool)).tolist()
-    plans = list[StepPlan]()
-    for step in range(steps):
-        places = order[step * num_fresh : (step + 1) * num_fresh]
-        replayed = [draw(groups, num_samples, rng) for num_samples in draws]
-        plans.append(StepPlan(fresh=[pool[place] for place in places], draws=replayed))
-    return RoundPlan(number=number, steps=plans)

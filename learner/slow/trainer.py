@@ -100,19 +100,26 @@ def lower_digests(strata: Strata) -> list[str]:
 
 
 class Trainer:
-    """Takes gradient steps on the top blocks of `strata`, in place, by the strategy of the settings.
+    """Takes gradient steps on the blocks of `strata` from `first_layer` on, in place, by the strategy of the settings.
 
     `parent` is the encoder that the round began from: the outputs from before the round are its outputs, through the
     class means. The learning rates decay linearly to 0 over `num_steps` steps.
     """
 
     def __init__(
-        self, strata: Strata, means_CD: Tensor, *, parent: Strata, num_steps: int, config: LearnerConfig
+        self,
+        strata: Strata,
+        means_CD: Tensor,
+        *,
+        parent: Strata,
+        first_layer: int,
+        num_steps: int,
+        config: LearnerConfig,
     ) -> None:
         self._strata = strata
         self._parent = parent
         self._means_CD = means_CD
-        self._first_layer = strata.config.n_layers - config.trainable_layers
+        self._first_layer = first_layer
         self._strategy = make_strategy(cast(SlowStrategy, config.slow_strategy), loss_q=config.slow_loss_q)
         self._max_gradient_norm = config.max_gradient_norm
         self._head_CD = nn.Parameter(means_CD.clone())

@@ -22,7 +22,7 @@ from learner.export import ServedEncoder
 from learner.failpoints import failpoint
 from learner.memory.replay import Labelled
 from learner.slow.pseudo_labels import PseudoLabels
-from learner.slow.schedule import RoundPlan, StepPlan
+from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.slow.trainer import Trainer, with_own_top
 from model.ragged import RaggedLayout
 from model.strata import Strata
@@ -56,7 +56,7 @@ class Training:
         *,
         config: LearnerConfig,
     ) -> None:
-        self.first_layer = parent.config.n_layers - config.trainable_layers
+        self.first_layer = parent.config.n_layers - (plan.layers or config.deepest_layers)
         self.strata = with_own_top(parent, self.first_layer)
         self.losses = list[float]()
         self._plan = plan
@@ -84,12 +84,20 @@ class Training:
         config = self._config
         if not is_import_path(config.slow_strategy):
             num_steps = len(self._plan.steps)
-            return Trainer(self.strata, self._means_CD, parent=self._parent, num_steps=num_steps, config=config)
+            return Trainer(
+                self.strata,
+                self._means_CD,
+                parent=self._parent,
+                first_layer=self.first_layer,
+                num_steps=num_steps,
+                config=config,
+            )
         from learner.slow.avalanche.trainer import AvalancheTrainer
 
         return AvalancheTrainer(
             self.strata,
             self._means_CD,
+            first_layer=self.first_layer,
             plan=self._plan,
             inputs=self._inputs,
             max_tokens=min(self._served.tokenizer.max_tokens, MAX_TRAINED_TOKENS),

@@ -65,18 +65,16 @@ class BaseEncoder:
         adopted: Adopted | None = None,
     ) -> None:
         shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
-        if config.trainable_layers > shape.n_layers:
-            raise WrongConfig(
-                f"learner.trainable_layers is {config.trainable_layers}, but the encoder has {shape.n_layers} blocks"
-            )
+        if config.deepest_layers > shape.n_layers:
+            raise WrongConfig(f"{config.deepest_setting}, but the encoder has {shape.n_layers} blocks")
         strata.config = shape
         self.strata = strata
         self.config = config
         self.adopted = adopted
         self._tokenizer = tokenizer
         self._lower_digests = lower_digests(strata)
-        self._num_kept = config.trainable_layers  # top blocks that may have been trained
-        first_layer = shape.n_layers - config.trainable_layers
+        self._num_kept = config.deepest_layers  # top blocks that may have been trained
+        first_layer = shape.n_layers - config.deepest_layers
         if stored is None:
             digest = self._lower_digests[-1]
             tensors = rounded_encoder(

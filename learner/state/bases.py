@@ -124,11 +124,8 @@ def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: TextTokenizer
             f"it has {shape.max_sequence} positions, but the service cuts texts at {tokenizer.max_tokens} tokens: set "
             "serving.max_tokens lower and restart the service, or offer one with more positions"
         )
-    if config.trainable_layers > shape.n_layers:
-        return (
-            f"it has {shape.n_layers} blocks, but learner.trainable_layers is {config.trainable_layers}: set that "
-            "lower and restart the service"
-        )
+    if config.deepest_layers > shape.n_layers:
+        return f"it has {shape.n_layers} blocks, but {config.deepest_setting}: set that lower and restart the service"
     if offer.label_capacity and offer.label_capacity < config.label_capacity:
         return f"{offer.label_capacity} rows of the head; expected {config.label_capacity} or more, for it has so many"
     if offer.num_features and not MIN_FEATURES <= offer.num_features <= MAX_FEATURES:

@@ -2,9 +2,10 @@
 
     a round begins --add_round--> Lineage --end_round--> Lineage --in the manifest--> rebuild
 
-The sums of the fast head are exact. What a round makes is a function of the records below two sets of offsets: those
-where it began, and those where it read the memory. So the topics and this list lead to the same weights, bit for bit,
-on the same processor, however the partitions were interleaved and however often the learner was killed on the way.
+The sums of the fast head are exact. What a round makes is a function of the records below two sets of offsets, those
+where it began and those where it read the memory, and of the number of blocks that it trains. The list has that, too,
+since what drifts depends on the order of the records. So the topics and this list lead to the same weights, bit for
+bit, on the same processor, however the partitions were interleaved and however often the learner was killed on the way.
 Where something else has changed what is known, `gap` says so, for good.
 
 Rejected: a round that begins after a fixed number of labels and nowhere else (labels have no common order over the
@@ -25,9 +26,12 @@ MAX_CHANGES: Final = 256
 """A lineage has the last so many changes of concepts."""
 
 
-def add_round(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int]) -> Lineage:
-    """Returns `lineage` and a round that begins behind the records below `offsets`."""
-    rounds = (*lineage.rounds, Round(number=number, kind=kind, offsets=dict(offsets)))
+def add_round(
+    lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int], layers: int = 0
+) -> Lineage:
+    """Returns `lineage` and a round that begins behind the records below `offsets`. `layers`: see `RoundPlan`."""
+    begun = Round(number=number, kind=kind, offsets=dict(offsets), layers=layers or msgspec.UNSET)
+    rounds = (*lineage.rounds, begun)
     if len(rounds) > MAX_ROUNDS:
         lineage = record_gap(lineage, f"it took more than {MAX_ROUNDS} rounds")
     return msgspec.structs.replace(lineage, rounds=rounds[-MAX_ROUNDS:])

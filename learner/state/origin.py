@@ -51,7 +51,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
 SETTINGS = {
     "seed": "learner.seed",
     "num_features": "learner.num_features",
-    "trainable_layers": "learner.trainable_layers",
+    "trainable_layers": "learner.trainable_layers or a deeper tier",
     "label_capacity": "learner.label_capacity",
     "max_tokens": "serving.max_tokens",
     "tokenizer": "encoder (its tokenizer)",

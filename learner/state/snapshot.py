@@ -33,7 +33,7 @@ from learner.memory.erasures import ErasedState
 from learner.memory.replay import Labelled, ReplayState
 from learner.progress import LearnerProgress, progress_of
 from learner.quality.comparison import Anchor
-from learner.slow.schedule import RoundPlan
+from learner.slow.round_plan import RoundPlan
 from learner.state.origin import Adopted, Origin
 from model.plan import layer_of
 from wire.records import Lineage, WeightManifest

@@ -90,6 +90,10 @@ def _learner_lines(learner: "LearnerReport") -> Iterator[str]:
         yield f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}"
     drift = f"{learner.num_drifts}, the last: {learner.drifts[-1]}" if learner.drifts else "none"
     yield f"drifts found: {drift}"
+    from wire.records import TIERS  # which the report's reader has loaded by now
+
+    tiers = ", ".join(f"{tier} {learner.counts.get(f'rounds_{tier}', 0)}" for tier in TIERS)
+    yield f"slow rounds begun, by the tier that they train: {tiers}"
     yield f"labels not believed: {unbelieved(learner.counts) or 'none'}"
     for alarm in learner.alarms:
         yield f"ALARM: {alarm}"

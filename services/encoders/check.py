@@ -172,7 +172,7 @@ def _precisions(strata: Strata, tokenizer: TextTokenizer, say: Callable[[str], N
             "fp32", 4 * num_parameters, agreement_of(full_BD, full_BD), _times(strata.vectors, strata)
         )
     say("Rounding the weights ...")
-    first_layer = max(0, strata.config.n_layers - LearnerConfig().trainable_layers)
+    first_layer = max(0, strata.config.n_layers - LearnerConfig().deepest_layers)
     stored = rounded_encoder(strata, tokenizer, first_layer=first_layer, weights_digest="")
     tensors = {name: each.tensor for name, each in stored.items()}
     quantized = QuantizedEncoder.from_tensors(strata.config, tensors)

@@ -6,7 +6,7 @@ import torch
 from learner.labels.join_state import JoinState
 from learner.labels.sample import Waiting
 from learner.memory.replay import Labelled, Replay, hash_key
-from learner.slow.schedule import RoundPlan, StepPlan
+from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.state.snapshot import Facts, Snapshot
 from wire.records import Evaluation, Feedback, WeightManifest
 

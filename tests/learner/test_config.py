@@ -1,5 +1,7 @@
 """The settings of the learner: what a strategy may be called, and rules between settings."""
 
+from typing import Any
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,6 +26,29 @@ def test_a_path_has_its_arguments_apart() -> None:
     assert found is not None
     assert (found["path"], found["arguments"]) == ("my.own:Strategy", "rate=0.1, name='x'")
     assert not is_import_path("der++")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"domain_layers": 2}, "learner.domain_layers must be more than learner.trainable_layers"),
+        ({"trainable_layers": 0, "domain_layers": 2}, "which must be at least 1"),
+        ({"domain_layers": 4, "base_layers": 4}, "learner.base_layers must be more than learner.domain_layers"),
+        ({"trainable_layers": 0, "base_layers": 2}, "which must be at least 1"),
+        ({"base_layers": 4, "drift_delta": 0.0}, "set learner.drift_delta above 0"),
+    ],
+)
+def test_tiers_that_could_never_be_trained_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LearnerConfig(**settings)
+
+
+def test_a_tier_that_is_not_set_trains_as_much_as_the_one_above() -> None:
+    assert LearnerConfig().tiers == (2, 2, 2)
+    assert LearnerConfig(domain_layers=3).tiers == (2, 3, 3)
+    config = LearnerConfig(base_layers=4)
+    assert (config.tiers, config.deepest_layers, config.deepest_setting) == ((2, 2, 4), 4, "learner.base_layers is 4")
+    assert LearnerConfig(domain_layers=3).deepest_setting == "learner.domain_layers is 3"
 
 
 def test_a_holdout_that_could_never_refuse_is_refused() -> None:

@@ -1,6 +1,8 @@
 """Checks the kept activations: their bound, and that nothing depends on them but time."""
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from learner.export import export_encoder
 from learner.known_activations import KnownActivations
@@ -28,6 +30,25 @@ def test_the_oldest_go_beyond_the_bound() -> None:
     kept.add("below", "b", rows(1))
     kept.clear()
     assert len(kept) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("tuvw"), st.integers(1, 9)), max_size=40))
+def test_all_boundaries_share_one_bound(added: list[tuple[str, str, int]]) -> None:
+    kept = KnownActivations(max_bytes=10 * 4 * 2)
+    for below, text, num_rows in added:
+        kept.add(below, text, rows(num_rows))
+        held = [x_TD for below in "abc" for x_TD in kept.of(below, "tuvw").values()]
+        assert kept.num_bytes == sum(x_TD.nbytes for x_TD in held) <= 10 * 4 * 2
+        assert len(kept) == len(held) and len(kept.of(below, text)[text]) == num_rows
+
+
+def test_each_boundary_keeps_its_own() -> None:
+    served = small_served()
+    bottom_TD, _ = served.prefix(TEXTS, 0)
+    upper_TD, _ = served.prefix(TEXTS, 1)
+    assert len(served.activations) == 6
+    assert torch.equal(served.prefix(TEXTS, 0)[0], bottom_TD) and torch.equal(served.prefix(TEXTS, 1)[0], upper_TD)
+    assert not torch.equal(bottom_TD, upper_TD)
 
 
 def test_what_is_kept_changes_no_bit() -> None:

@@ -55,6 +55,7 @@ LEARNER: Final = (
     Metric("lifelong_publish_seconds", "gauge", "Duration of each step of the last publication", ("step",)),
     Metric("lifelong_learn_seconds_per_label", "gauge", "Time that learning a label takes"),
     Metric("lifelong_rounds_total", "counter", "Slow rounds, by what became of them", ("end",)),
+    Metric("lifelong_rounds_begun_total", "counter", "Slow rounds that have begun, by how deep they train", ("tier",)),
     Metric("lifelong_failures_total", "counter", "Steps that failed, and were tried again", ("step",)),
     Metric("lifelong_alarms", "gauge", "Alarms that are on"),
 )

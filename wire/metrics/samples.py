@@ -8,7 +8,7 @@ A count that has no metric is left out: `lifelong status` and the reports have i
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-from wire.records import ControllerReport, LearnerReport, ReplicaReport
+from wire.records import TIERS, ControllerReport, LearnerReport, ReplicaReport
 
 AnyReport: TypeAlias = ReplicaReport | LearnerReport | ControllerReport
 
@@ -89,6 +89,8 @@ def _of_learner(report: LearnerReport) -> Iterator[MetricValue]:
     yield MetricValue("lifelong_learn_seconds_per_label", 1e-3 * report.learn_ms_per_label)
     for end in ROUND_ENDS:
         yield MetricValue("lifelong_rounds_total", counts.get(f"rounds_{end}", 0), (end,))
+    for tier in TIERS:
+        yield MetricValue("lifelong_rounds_begun_total", counts.get(f"rounds_{tier}", 0), (tier,))
     yield MetricValue("lifelong_alarms", len(report.alarms))
 
 

@@ -67,6 +67,7 @@ from wire.records.topics import (
 )
 from wire.records.weights import (
     PSEUDO_LABELS,
+    TIERS,
     CohortEvaluation,
     ConceptChange,
     Erasure,
@@ -98,6 +99,7 @@ __all__ = [
     "STABLE",
     "STAND_IN",
     "SUPERIOR",
+    "TIERS",
     "TOLERATED_SLOWDOWN",
     "TOPIC_RECORDS",
     "Action",

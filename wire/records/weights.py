@@ -21,6 +21,10 @@ RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
 PSEUDO_LABELS: Final = "guesses"
 """The kind of a round on pseudo-labels, under its name in manifests and checkpoints, which older programs read."""
 
+TIERS: Final = ("task", "domain", "base")
+"""How deep a slow round may train, from the top of the encoder down; the learner's counts have `rounds_task` and so on.
+"""
+
 HEAD_PREFIX: Final = "head."
 """How the names of the head's tensors begin; all others are the encoder's."""
 
@@ -105,7 +109,9 @@ class Round(Record, frozen=True, kw_only=True):
     """A slow round. Exactly the records below `offsets` had their effect before it began.
 
     The head was refitted under the round's encoder on the memory as it was after the records below `memory_offsets`
-    ({}: not yet). `outcome` says whether that encoder replaced the one before.
+    ({}: not yet). `outcome` says whether that encoder replaced the one before. `layers` is the number of top blocks
+    that it trained. It is written only where that is not all that any round may train, so that what was recorded before
+    there were tiers has the same bytes.
     """
 
     number: int
@@ -113,6 +119,7 @@ class Round(Record, frozen=True, kw_only=True):
     offsets: dict[str, int]
     memory_offsets: dict[str, int] = {}
     outcome: Literal["running", "adopted", "dropped"] = "running"
+    layers: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class ConceptChange(NamedTuple):

@@ -20,7 +20,6 @@ Shape suffixes: B texts, L tokens of a text, T tokens of all texts, D width, C c
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeAlias
@@ -34,7 +33,7 @@ from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.memory.replay import Labelled
 from learner.slow.avalanche.library import experiences, find, make, quiet
-from learner.slow.schedule import RoundPlan, StepPlan
+from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.slow.strategies.strategy import class_loss
 from learner.slow.trainer import cosine_logits, torch_adamw
 from model.config import StrataConfig
@@ -67,9 +66,10 @@ class TopClassifier(nn.Module):
 
 
 class AvalancheTrainer:
-    """Takes the steps of the round of `plan` on the top blocks of `strata`, in place, by the strategy of the settings.
+    """Takes the steps of the round of `plan` on `strata`, in place, by the strategy of the settings.
 
-    Texts have at most `max_tokens` tokens. Raises DataError where the strategy cannot be made.
+    It trains the blocks from `first_layer` on. Texts have at most `max_tokens` tokens. Raises DataError where the
+    strategy cannot be made.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class AvalancheTrainer:
         strata: Strata,
         means_CD: Tensor,
         *,
+        first_layer: int,
         plan: RoundPlan,
         inputs: Inputs,
         max_tokens: int,
@@ -89,7 +90,7 @@ class AvalancheTrainer:
         self._seed = config.seed
         self._num_done = 0
         strata.requires_grad_(False)  # also the matrices below that the top uses
-        top = strata.layers[strata.config.n_layers - config.trainable_layers :].requires_grad_()
+        top = strata.layers[first_layer:].requires_grad_()
         net = TopClassifier(top, means_CD, pooling=strata.config.pooling)
         decay = config.slow_weight_decay
         optimizer = torch_adamw(top.parameters(), [net.head_CD], rate=config.slow_rate, decay=decay)
@@ -175,10 +176,11 @@ def try_out(config: LearnerConfig) -> None:
         trainer = AvalancheTrainer(
             Strata(shape),
             torch.eye(2, shape.d_model),
+            first_layer=0,
             plan=plan,
             inputs=lambda _: (x_TD, RaggedLayout.of([4, 4]), torch.tensor([0, 1])),
             max_tokens=4,
-            config=replace(config, trainable_layers=1),
+            config=config,
         )
         losses = [trainer.step(*batch) for _ in plan.steps]
     if not np.isfinite(losses).all():

@@ -1,9 +1,15 @@
 """Checks the tiers; `test_register.py` runs the row."""
 
-from evals.ledger.layered_tuning import EXPERIMENT, FULL_RATE
+from evals.ledger.layered_tuning import EXPERIMENT, FULL_RATE, TIERED
 from learner.config import LearnerConfig
 
 
 def test_each_bar_has_a_baseline_and_the_rates_are_apart() -> None:
     assert all(bar.baseline for bar in EXPERIMENT.bars)
     assert LearnerConfig().slow_rate > FULL_RATE
+
+
+def test_each_tier_of_a_learner_has_a_bar_and_is_deeper_than_the_one_above() -> None:
+    task, domain, base = TIERED.tiers
+    assert LearnerConfig().deepest_layers == task < domain < base
+    assert [bar.name for bar in EXPERIMENT.bars][-3:] == ["task_tier", "domain_tier", "base_tier"]

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
+from learner.labels.drift import DriftState, DriftWatch
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker, manifest_of
 from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
@@ -16,10 +18,12 @@ from learner.stopwatch import Stopwatch
 from tests.learner import swapped
 from tests.learner.small_learner import Setting, small_config, small_learner
 from tests.learner.streams import answer, feedback, label_of
+from tests.learner.tiered_learner import LAYERS, tiered_learner
 from wire.config import TrustConfig
 from wire.records import Answer, Feedback, HeadSolution, Lineage, WeightManifest
 
 CHANGED: dict[str, float | str] = {"slow_rate": 1e-4, "replay_samples": 60, "holdout_share": 0.2}
+TIERED: dict[str, Setting] = {**CHANGED, **LAYERS, "replay_samples": 1_000, "slow_every_labels": 40}
 NUM_EVENTS = 240
 
 Topics = dict[str, list[Answer | Feedback]]
@@ -90,6 +94,41 @@ def test_every_order_of_the_topics_leads_to_the_same_bits(topics: Topics, seed: 
     assert "adopted" in [each.outcome for each in manifest.lineage.rounds] and len(whole.replay) == 60
     again = rebuild(manifest, small_learner(**changed), small_config(**changed), reader(topics, seed + 10))
     assert differences(manifest, again) == []
+
+
+def played_through_tiers(topics: Topics) -> Learner:
+    """A learner whose rounds went from the base tier up to the task tier, as after texts from far away."""
+    whole = tiered_learner(**TIERED)
+    whole.drift = DriftWatch(delta=small_config().drift_delta, state=DriftState(tier=2))
+    play(whole, topics, 7)
+    return whole
+
+
+def test_a_version_is_rebuilt_from_a_round_of_each_tier(topics: Topics) -> None:
+    """The drifts are not in the topics here, so it is the manifest that says how deep each round trains."""
+    manifest = published(played_through_tiers(topics))
+    rounds = manifest.lineage.rounds
+    assert [each.layers for each in rounds[:3]] == [UNSET, 2, 1]
+    assert [each.outcome for each in rounds[:3]] == ["adopted"] * 3
+    again = rebuild(manifest, tiered_learner(**TIERED), small_config(**TIERED), reader(topics, 17))
+    assert differences(manifest, again) == []
+
+
+@pytest.mark.parametrize(("place", "layers"), [(0, 2), (1, 1), (2, 2)])
+def test_another_depth_of_a_round_is_another_version(topics: Topics, place: int, layers: int) -> None:
+    manifest = published(played_through_tiers(topics))
+    rounds = list(manifest.lineage.rounds)
+    rounds[place] = msgspec.structs.replace(rounds[place], layers=layers)
+    forged = msgspec.structs.replace(manifest, lineage=msgspec.structs.replace(manifest.lineage, rounds=tuple(rounds)))
+    again = rebuild(forged, tiered_learner(**TIERED), small_config(**TIERED), reader(topics, 17))
+    assert differences(manifest, again)
+
+
+def test_settings_that_train_fewer_blocks_than_a_round_did_are_named(topics: Topics) -> None:
+    manifest = published(played_through_tiers(topics))
+    flat = {"domain_layers": 0, "base_layers": 0}
+    with pytest.raises(NotRebuilt, match="round 2 trained 2 blocks, but the settings train 1 at most"):
+        rebuild(manifest, tiered_learner(**(TIERED | flat)), small_config(**TIERED), reader(topics, 17))
 
 
 def test_a_head_that_was_updated_in_batches_is_made_again(topics: Topics) -> None:

@@ -20,7 +20,8 @@ from tests.learner.small_learner import small_config, small_strata
 strata = small_strata()
 batch = RaggedBatch.of([[1, 2, 3], [4, 5]])
 means = torch.eye(2, strata.config.d_model)
-trainer = Trainer(with_own_top(strata, 1), means, parent=strata, num_steps=2, config=small_config(trainable_layers=1))
+config = small_config(trainable_layers=1)
+trainer = Trainer(with_own_top(strata, 1), means, parent=strata, first_layer=1, num_steps=2, config=config)
 print(trainer.step(strata.encode_prefix(batch, 1), batch.layout, torch.tensor([0, 1]), [2]) > 0)
 print("torch._dynamo" in sys.modules)
 """

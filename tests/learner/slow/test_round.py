@@ -10,7 +10,7 @@ from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled, Replay, hash_key
 from learner.slow.making import Phase, TrainedEncoder
 from learner.slow.round import SlowRound
-from learner.slow.schedule import RoundPlan, draw_plan, step_sizes
+from learner.slow.round_plan import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from learner.slow.trainer import top_state
 from learner.slow.trial import UNIT

@@ -2,24 +2,16 @@
 
 import math
 from collections import Counter
-from functools import partial
-from itertools import chain
-from typing import get_args
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from learner.config import SlowStrategy
 from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
 from learner.memory.replay import Labelled, Replay, hash_key
 from learner.progress import LearnerProgress
-from learner.slow.schedule import UNSETTLED, RoundPlan, Schedule, StepPlan, draw_plan, step_sizes
-from learner.slow.strategies.in_rounds import draws_per_step
-from tests.learner.slow.rounds import SAMPLES, replay
+from learner.slow.round_plan import RoundPlan
+from learner.slow.schedule import UNSETTLED, Schedule
 from tests.learner.small_learner import labelled, small_config
 from tests.learner.streams import answer
+from wire.records import TIERS
 
 EVERY = 60
 """Labels between two rounds in the small configuration."""
@@ -54,7 +46,7 @@ def begun(
 ) -> RoundPlan | None:
     """Begins the round that is due, if one is; returns its plan."""
     kind = it.due(size, join, is_urgent=is_urgent, is_idle=is_idle)
-    return it.begin(kind, fresh, memory(size), join) if kind else None
+    return it.begin(kind, fresh, memory(size), join, layers=1) if kind else None
 
 
 def test_a_round_waits_for_its_labels_and_moves_its_mark() -> None:
@@ -176,58 +168,13 @@ def test_an_empty_memory_and_a_frozen_encoder_have_nothing_to_do() -> None:
     assert frozen.is_rested(80, waiting(99), is_urgent=True)
 
 
-def sizes_of(step: StepPlan) -> tuple[int, list[int]]:
-    return len(step.fresh), [len(replayed) for replayed in step.draws]
-
-
-def test_half_of_every_step_is_fresh_and_half_is_balanced() -> None:
-    draw = partial(draw_plan, fresh=SAMPLES[:10], steps=5, sizes=(4, 4), seed=0)
-    plan = draw(1, replay=replay())
-    assert [sizes_of(step) for step in plan.steps] == [(4, [4])] * 5
-    fresh = list[Labelled]()
-    for step in plan.steps:
-        fresh += step.fresh
-    assert set(fresh) == set(SAMPLES[:10])
-    assert max(fresh.count(sample) for sample in fresh) == 2
-    assert draw(1, replay=replay()) == plan
-    assert draw(2, replay=replay()) != plan
-
-
-@pytest.mark.parametrize("num_draws, sizes", [(0, (8, [])), (1, (4, [4])), (2, (4, [2, 2]))])
-def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tuple[int, list[int]]) -> None:
-    for fresh in (SAMPLES[:10], []):  # without fresh samples the memory stands in
-        plan = draw_plan(1, fresh, replay(), steps=2, sizes=step_sizes(8, num_draws), seed=0)
-        assert [sizes_of(step) for step in plan.steps] == [sizes] * 2
-
-
-@pytest.mark.parametrize("name", get_args(SlowStrategy))
-@given(
-    fresh=st.permutations(SAMPLES[:7]),
-    held=st.permutations(SAMPLES[7:20]),
-    size=st.integers(8, 12),
-    steps=st.integers(1, 4),
-)
-def test_the_plan_for_any_strategy_depends_on_which_samples_there_are_and_not_on_their_order(
-    name: SlowStrategy, fresh: list[Labelled], held: list[Labelled], size: int, steps: int
-) -> None:
-    sizes = step_sizes(size, draws_per_step(name))
-    plan = draw_plan(1, fresh, replay_of(held), steps=steps, sizes=sizes, seed=0)
-    assert plan == draw_plan(1, SAMPLES[:7], replay_of(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
-    assert [sizes_of(step) for step in plan.steps] == [(sizes[0], list(sizes[1:]))] * steps
-    taken = Counter(chain.from_iterable(step.fresh for step in plan.steps))
-    times = [taken[sample] for sample in fresh]
-    assert max(times) - min(times) <= 1
-
-
-@pytest.mark.parametrize("name", get_args(SlowStrategy))
-def test_draws_from_an_empty_memory_have_no_samples(name: SlowStrategy) -> None:
-    num_draws = draws_per_step(name)
-    plan = draw_plan(1, SAMPLES[:7], replay_of([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
-    assert [step.draws for step in plan.steps] == [[[]] * num_draws] * 2
-
-
-def test_texts_without_a_label_are_listed_once_and_name_no_class() -> None:
-    unlabelled = [sample._replace(label="") for sample in labelled(200, 210)]
-    plan = draw_plan(1, unlabelled, replay(), steps=12, sizes=(4, 4), seed=0)
-    assert sorted(plan.unlabelled) == sorted(sample.text for sample in unlabelled)
-    assert "" not in plan.labels
+def test_a_round_is_counted_by_its_tier_and_the_deepest_one_is_not_written_down() -> None:
+    counts = Counter[str]()
+    config = small_config(trainable_layers=1, domain_layers=2, base_layers=4)
+    it = Schedule(config, LearnerProgress(num_labels=EVERY), counts)
+    plans = [it.begin("labels", labelled(0, 9), memory(80), waiting(0), layers=layers) for layers in config.tiers]
+    assert [plan.layers for plan in plans] == [1, 2, 0]
+    assert [counts[f"rounds_{tier}"] for tier in TIERS] == [1, 1, 1]
+    alone = Schedule(small_config(), LearnerProgress(num_labels=EVERY), counts)
+    assert alone.begin("labels", labelled(0, 9), memory(80), waiting(0), layers=1).layers == 0
+    assert counts["rounds_task"] == 2

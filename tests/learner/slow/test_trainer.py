@@ -30,7 +30,7 @@ MEANS = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
 
 def trainer(strata: Strata, changed: dict[str, float | str] | None = None, *, num_steps: int = 40) -> Trainer:
     config = small_config(**({"slow_rate": 1e-3} | (changed or {})))
-    return Trainer(strata, MEANS, parent=small_strata(), num_steps=num_steps, config=config)
+    return Trainer(strata, MEANS, parent=small_strata(), first_layer=1, num_steps=num_steps, config=config)
 
 
 def moved(changes: dict[str, float | str], *, first: int) -> float:

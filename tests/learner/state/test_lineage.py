@@ -1,5 +1,7 @@
 """The list of slow rounds, and what it says once it is no longer whole."""
 
+import msgspec
+
 from learner.state.lineage import MAX_ROUNDS, add_round, end_round, record_gap, set_memory_offsets
 from wire.records import PSEUDO_LABELS, Lineage, Round
 
@@ -20,6 +22,12 @@ def test_a_round_begins_reads_the_memory_and_ends() -> None:
 
 def test_a_round_that_an_older_program_began_is_not_in_it() -> None:
     assert end_round(NONE, is_adopted=True) == set_memory_offsets(NONE, {"a/0": 5}) == NONE
+
+
+def test_a_round_says_how_deep_it_trained_unless_it_trained_all_that_may_be() -> None:
+    lineage = add_round(NONE, number=1, kind="labels", offsets={})
+    lineage = add_round(lineage, number=2, kind="labels", offsets={}, layers=1)
+    assert [each.layers for each in lineage.rounds] == [msgspec.UNSET, 1]
 
 
 def test_offsets_are_copied() -> None:

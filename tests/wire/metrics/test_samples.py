@@ -31,6 +31,7 @@ LEARNER_REPORT = LearnerReport(
         "drift_error": 4,
         "polls_failed": 5,
         "rounds_adopted": 6,
+        "rounds_domain": 7,
     },
     evaluation=Evaluation(accuracy=0.9, anchor_accuracy=0.8, accuracy_beside_anchor=0.75),
     publish_ms={"gate": 20.0},
@@ -72,6 +73,7 @@ def test_a_learner_s_report() -> None:
     assert ("gate_refusals_total", "in_a_row") not in found
     assert found["failures_total", "polls"] == 5
     assert found["drifts_total", "error"] == 4
+    assert [found["rounds_begun_total", tier] for tier in ("task", "domain", "base")] == [0, 7, 0]
     assert round(found["forgetting",], 6) == 0.05
     assert found["publish_seconds", "gate"] == 0.02
 

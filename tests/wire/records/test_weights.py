@@ -1,6 +1,7 @@
 """Manifests of earlier programs are read, and a manifest counts its bytes."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -9,6 +10,7 @@ from wire.records import (
     Evaluation,
     HeadSolution,
     NameChanges,
+    Round,
     WeightManifest,
 )
 
@@ -58,6 +60,22 @@ def test_the_manifest_from_before_the_comparison_on_the_holdout_is_read() -> Non
 def test_the_manifest_from_before_the_trial_of_encoders_is_read() -> None:
     old = (GOLDEN / "weight_manifest.v2.before_trial.json").read_bytes()
     assert msgspec.json.decode(old, type=WeightManifest) == BEFORE_TRIAL
+
+
+def test_a_round_that_trained_all_that_may_be_has_the_bytes_of_before_there_were_tiers() -> None:
+    plain = Round(number=1, kind="labels", offsets={})
+    old = b'{"number":1,"kind":"labels","offsets":{},"memory_offsets":{},"outcome":"running"}'
+    assert msgspec.json.encode(plain) == old
+    assert msgspec.json.decode(old, type=Round) == plain
+
+
+def test_how_deep_a_round_trained_is_written_and_an_older_program_reads_past_it() -> None:
+    deep = Round(number=1, kind="labels", offsets={}, layers=4)
+    written = msgspec.json.encode(deep)
+    assert b'"layers":4' in written and msgspec.json.decode(written, type=Round) == deep
+    fields = [field for field in Round.__struct_fields__ if field != "layers"]
+    old = msgspec.json.decode(written, type=msgspec.defstruct("Round", [(field, Any) for field in fields]))
+    assert [getattr(old, field) for field in fields] == [getattr(deep, field) for field in fields]
 
 
 def test_the_manifest_counts_its_bytes() -> None:

@@ -14,7 +14,7 @@ from learner.memory.replay import Labelled
 from learner.slow.avalanche.trainer import SHOWN, AvalancheTrainer, try_out
 from learner.slow.making import Phase, TrainedEncoder
 from learner.slow.round import SlowRound
-from learner.slow.schedule import RoundPlan, StepPlan, draw_plan, step_sizes
+from learner.slow.round_plan import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.slow.trainer import top_state
 from model.ragged import RaggedLayout
 from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay
@@ -128,7 +128,9 @@ def test_a_strategy_is_shown_a_bounded_number_of_samples_the_memory_first() -> N
 
     means_CD = torch.eye(2, CONFIG.d_model)
     config = replace(SMALL, slow_strategy="avalanche-naive")
-    trainer = AvalancheTrainer(small_strata(), means_CD, plan=many, inputs=inputs, max_tokens=1, config=config)
+    trainer = AvalancheTrainer(
+        small_strata(), means_CD, first_layer=1, plan=many, inputs=inputs, max_tokens=1, config=config
+    )
     trainer.step(*inputs(texts[:2]), (1, 1))
     assert shown[1:] == [texts[SHOWN + 1 : -1], texts[:SHOWN]]
 
