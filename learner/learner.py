@@ -131,7 +131,7 @@ class Learner:
 
     def begin(self, kind: RoundKind, *, layers: int | None = None) -> None:
         """Begins a slow round now, behind the records learnt so far, by default in the tier that drift has unfrozen."""
-        tier = self.drift.begin_round()
+        tier = self.drift.begin_round(kind)
         layers = self._config.tiers[tier] if layers is None else layers
         self.knowledge.begin(kind, self.schedule, self.join, self.offsets, layers)
 

@@ -7,9 +7,11 @@
     domain   `learner.domain_layers`                a rise by DOMAIN_EFFECT or more
     base     `learner.base_layers`                  a rise by BASE_EFFECT or more
 
-A drift unfreezes its tier at once. Each round that begins then freezes one tier again: after a drift to the base tier
-one round trains that, the next the domain tier, and those after it the task tier. So a shift is trained on twice, first
-on few labels soon after it and then on more, and no tier stays unfrozen in a stream that is as it was.
+A drift unfreezes its tier at once. Each round on labels that begins then freezes one tier again: after a drift to the
+base tier one round trains that, the next the domain tier, and those after it the task tier. So a shift is trained on
+twice, first on few labels soon after it and then on more, and no tier stays unfrozen in a stream that is as it was. The
+next rehearsal, which has the most steps and takes time from nobody, trains the deepest tier that was unfrozen since the
+rehearsal before. A round on pseudo-labels trains the task tier: what it learns from may be wrong.
 
 Which blocks a shift needs: those near its cause (Lee et al. 2023, "Surgical Fine-Tuning", arXiv 2210.11466). Other
 classes, or other labels for the same texts, are a change at the output, for which the top is enough. Other texts are a

@@ -39,7 +39,6 @@ PRIVATE_WORDS = {
     "standing": "parent",
     "thinned": "token_dropout",
     "thinning": "token_dropout",
-    "tier": "fast_head",
 }
 """Names (of files, functions, classes, fields, variables, settings, counts) that the field has another word for."""
 

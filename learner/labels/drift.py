@@ -30,7 +30,7 @@ from torch import Tensor
 
 from learner.labels.sample import Sample
 from learner.tiers import freeze, unfreeze
-from wire.records import TIERS, Drift
+from wire.records import TIERS, Drift, RoundKind
 
 ERROR = "error"
 CLASSES = "classes"
@@ -55,7 +55,7 @@ log = structlog.get_logger("learner")
 
 
 class DriftState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that a `DriftWatch` knows; `journals` by signal, `tier` as a place in TIERS."""
+    """Holds everything that a `DriftWatch` knows; `journals` by signal, tiers as places in TIERS."""
 
     journals: dict[str, list[float]] = {}
     recent: list[Drift] = []
@@ -63,6 +63,7 @@ class DriftState(msgspec.Struct, frozen=True, kw_only=True):
     num_answers: int = 0
     is_urgent: bool = False
     tier: int = 0
+    rehearsal_tier: int = 0
 
 
 class Rise(NamedTuple):
@@ -102,7 +103,7 @@ class Detector:
 class DriftWatch:
     """Holds a detector for every signal. `is_urgent`: drift was detected, and no slow round has begun since.
 
-    `tier` is the place in TIERS of what the next round trains.
+    `tier` and `rehearsal_tier` are the places in TIERS of what the next round on labels trains, and the next rehearsal.
     """
 
     def __init__(self, *, delta: float, state: DriftState | None = None) -> None:
@@ -114,6 +115,7 @@ class DriftWatch:
         self._num_answers = state.num_answers
         self.is_urgent = state.is_urgent
         self.tier = state.tier
+        self.rehearsal_tier = state.rehearsal_tier
         self._num_new = 0
 
     def add_answers(self, samples: Iterable[Sample], rows: Mapping[str, int]) -> None:
@@ -136,11 +138,16 @@ class DriftWatch:
         """Forgets all distances, since those under another encoder cannot be compared with them."""
         self._detectors.pop(DISTANCE, None)
 
-    def begin_round(self) -> int:
-        """Takes note that a slow round begins: nothing is urgent any more, and one tier is frozen. Returns its tier."""
-        tier = self.tier
+    def begin_round(self, kind: RoundKind) -> int:
+        """Takes note that a slow round begins: nothing is urgent any more, and tiers freeze again. Returns its tier."""
         self.is_urgent = False
-        self.tier = freeze(tier)
+        tier = 0
+        if kind == "labels":
+            tier = self.tier
+            self.tier = freeze(tier)
+        elif kind == "rehearsal":
+            tier = self.rehearsal_tier
+            self.rehearsal_tier = 0
         return tier
 
     def take_num_detected(self) -> int:
@@ -157,6 +164,7 @@ class DriftWatch:
             num_answers=self._num_answers,
             is_urgent=self.is_urgent,
             tier=self.tier,
+            rehearsal_tier=self.rehearsal_tier,
         )
 
     def _add(self, signal: str, value: float) -> None:
@@ -168,6 +176,7 @@ class DriftWatch:
             return
         if signal == DISTANCE:
             self.tier = unfreeze(self.tier, rise.effect)
+            self.rehearsal_tier = unfreeze(self.rehearsal_tier, rise.effect)
         drift = Drift(signal=signal, at_label=self._num_answers, before=rise.before, after=rise.after)
         self.counts[f"drift_{signal.split()[0]}"] += 1
         self.recent.append(drift)

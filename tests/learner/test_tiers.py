@@ -19,7 +19,7 @@ from model.plan import layer_of
 from tests.learner.small_learner import Setting
 from tests.learner.test_learner import training_of
 from tests.learner.tiered_learner import far_away, rightly_answered, tiered_learner, wrongly_answered
-from wire.records import TIERS, Answer, Feedback
+from wire.records import PSEUDO_LABELS, TIERS, Answer, Feedback
 
 EFFECTS = st.floats(0, 2 * BASE_EFFECT)
 
@@ -53,14 +53,20 @@ def test_distances_that_rise_further_unfreeze_a_deeper_tier(shift: float, tier: 
         watch = DriftWatch(delta=0.01)
         watch.add_texts(torch.tensor(rng.normal(0.4, 0.12, 700)))
         watch.add_texts(torch.tensor(rng.normal(0.4 + shift, 0.12, 400)))
-        assert TIERS[watch.tier] == tier, (seed, watch.recent)
+        assert TIERS[watch.tier] == TIERS[watch.rehearsal_tier] == tier, (seed, watch.recent)
         assert DriftWatch(delta=0.01, state=watch.export()).tier == watch.tier
 
 
-def test_each_round_freezes_a_tier_until_texts_move_again() -> None:
+def test_each_round_on_labels_freezes_a_tier_until_texts_move_again() -> None:
     watch = DriftWatch(delta=0.01, state=DriftState(tier=2, is_urgent=True))
-    assert [watch.begin_round() for _ in range(4)] == [2, 1, 0, 0]
+    assert [watch.begin_round("labels") for _ in range(4)] == [2, 1, 0, 0]
     assert not watch.is_urgent
+
+
+def test_one_rehearsal_trains_the_deepest_tier_since_the_last_and_pseudo_labels_train_the_task_tier() -> None:
+    watch = DriftWatch(delta=0.01, state=DriftState(tier=2, rehearsal_tier=2))
+    assert [watch.begin_round(kind) for kind in ("labels", PSEUDO_LABELS, "rehearsal", "rehearsal")] == [2, 0, 2, 0]
+    assert watch.begin_round("labels") == 1
 
 
 def test_the_settings_name_the_tier_of_so_many_layers() -> None:
@@ -68,9 +74,19 @@ def test_the_settings_name_the_tier_of_so_many_layers() -> None:
     assert tier_of(2, (2, 2, 2)) == tier_of(0, (0, 0, 0)) == "task"
 
 
-def drifted(after: Callable[[int], list[Answer | Feedback]], **changed: Setting) -> Learner:
+RARELY: dict[str, Setting] = {
+    "slow_every_labels": 5_000,
+    "drift_min_labels": 320,
+    "rehearsal_steps": 2,
+    "rehearsal_passes": 1,
+    "slow_batch": 32,
+    "holdout_share": 0.0,
+}
+
+
+def drifted(after: Callable[[int], list[Answer | Feedback]]) -> Learner:
     """A learner whose first round has begun because the stream has changed after 300 labels."""
-    it = tiered_learner(slow_every_labels=5_000, drift_min_labels=320, holdout_share=0.0, **changed)
+    it = tiered_learner(**RARELY)
     for number in range(600):
         it.learn_many(rightly_answered(number) if number < 300 else after(number), {})
         it.tick()
@@ -108,19 +124,22 @@ def test_texts_from_far_away_train_all_tiers_and_then_fewer_again() -> None:
     for _ in range(3):
         depths.append(trained_layers(trained(it), it))
         it.knowledge.drop()
-        it.begin("rehearsal")
+        it.begin("labels")
     assert depths == [{0, 1, 2}, {1, 2}, {2}]
     assert [it.counts[f"rounds_{tier}"] for tier in TIERS] == [2, 1, 1]
-    assert [each.layers for each in it.knowledge.lineage.rounds] == [msgspec.UNSET, 2, 1, 1]
+    it.knowledge.drop()
+    it.begin("rehearsal")
+    assert trained_layers(trained(it), it) == {0, 1, 2}
+    assert [each.layers for each in it.knowledge.lineage.rounds] == [msgspec.UNSET, 2, 1, 1, msgspec.UNSET]
 
 
 def test_a_restored_round_trains_as_deep_as_its_plan_says() -> None:
     whole = drifted(far_away)
     whole.knowledge.drop()
-    whole.begin("rehearsal")
-    restored = tiered_learner(slow_every_labels=5_000, drift_min_labels=320, holdout_share=0.0)
+    whole.begin("labels")
+    restored = tiered_learner(**RARELY)
     restored.restore(decode(encode(whole.export(None))))
-    restored.drift.begin_round()  # what drift says now does not matter to a round that has begun
+    restored.drift.begin_round("labels")  # what drift says now does not matter to a round that has begun
     assert training_of(restored).plan == training_of(whole).plan
     assert trained_layers(trained(restored), restored) == trained_layers(trained(whole), whole) == {1, 2}
 
@@ -133,4 +152,4 @@ def test_the_kept_activations_of_all_boundaries_share_one_bound() -> None:
         trained(it)
         assert 0 < kept.num_bytes <= 40_000
         it.knowledge.drop()
-        it.begin("rehearsal")
+        it.begin("labels")

@@ -66,9 +66,9 @@ def test_without_a_memory_nothing_is_stored(name: str, encoder: str) -> None:
 
 
 def test_holdout_and_memory_share_the_buffer_and_one_that_is_too_small_freezes_the_encoder() -> None:
-    config = small_config(min_holdout=50)
+    config = small_config(min_holdout=50, domain_layers=2)
     small = within(30, config, num_classes=5, num_items=100)
-    assert (small.replay_samples, small.holdout_share, small.trainable_layers) == (30, 0.0, 0)
+    assert (small.replay_samples, small.holdout_share, small.deepest_layers) == (30, 0.0, 0)
     larger = within(40, config, num_classes=5, num_items=100)
     assert (larger.replay_samples, larger.holdout_samples, larger.trainable_layers) == (32, 8, 1)
     assert larger.holdout_share == 0.08 and larger.min_holdout == 8
