@@ -208,8 +208,8 @@ EXPERIMENT = Experiment(
         "and the types of contract. They arrive at 0.6 and 1.4 times the rate that INT8 can answer, a second each in "
         "turns, for 12 seconds of processor time; at most 64 wait, and an answer counts within 150 ms. Every policy "
         "meets them three times, in turns, and the median counts. The article's rule takes 16 bits above 512 tokens, "
-        "and here, where no text is longer, float32 above 256. Where INT4 takes longer than INT8 at every length, as it "
-        "does on Zen 4, INT8 in every batch is the best choice, and nothing can be gained."
+        "and here, where no text is longer, float32 above 256. Where INT4 takes longer than INT8 at every length, as "
+        "it does on Zen 4, INT8 in every batch is the best choice, and nothing can be gained."
     ),
     bars=(
         Bar(
