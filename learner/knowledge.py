@@ -45,6 +45,7 @@ from learner.state.parts import classes_of, fresh_of
 from model.errors import NonFinite
 from model.strata import Strata
 from wire.events import encoded_key
+from wire.label_set import LabelSet
 from wire.recent import hash_of
 from wire.records import ConceptChange, Lineage, RoundKind
 
@@ -57,8 +58,8 @@ Learnable: TypeAlias = Sample | ConceptChange
 class Knowledge:
     """Belongs to the learner's thread. `progress` and `counts`, of what becomes of the samples, are the learner's.
 
-    `fresh` holds what was learnt since the last round began. `temperature` is that of the last candidate, and `trial`
-    of the encoder in use.
+    `fresh` holds what was learnt since the last round began. `labels` is the set of labels, `temperature` that of the
+    last candidate, and `trial` that of the encoder in use.
     """
 
     config: LearnerConfig
@@ -72,6 +73,7 @@ class Knowledge:
     holdout: Holdout
     fresh: Replay[Labelled]
     concept_changes: ConceptChanges
+    labels: LabelSet
     lineage: Lineage
     temperature: float = DEFAULT
     anchor: Anchor | None = None

@@ -2,8 +2,8 @@
 
     records --join--> samples --score, trust--> Knowledge: fast head, memories --a unit at a time--> slow round
 
-The learner is the one owner of everything that a checkpoint holds. `export` and `restore` are each other's inverse: a
-restored learner goes on as if nothing had happened, bit for bit, but for a slow round, which it repeats from its plan.
+The learner owns everything that a checkpoint holds. `export` and `restore` are inverse: what is restored goes on as if
+nothing had happened, bit for bit, but for a slow round, which it repeats from its plan.
 
 Rejected: parts that write themselves down one by one (offsets and sums of two moments would count labels twice).
 """
@@ -20,6 +20,7 @@ from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge, Learnable
 from learner.known_vectors import take_vectors
 from learner.labels.join import Join
+from learner.labels.label_names import LabelNames
 from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
 from learner.labels.trust import LabelTrust
@@ -38,8 +39,9 @@ from learner.stopwatch import Pace
 from learner.unlearning import erase, set_aside
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
+from wire.config import LabelConfig
 from wire.receipts import Receipts
-from wire.records import Answer, ConceptChange, Feedback, Quarantined, RoundKind, WeightManifest
+from wire.records import Answer, ConceptChange, Feedback, LabelCommand, Quarantined, RoundKind, WeightManifest
 
 
 class Learner:
@@ -64,12 +66,15 @@ class Learner:
         self._receipts = receipts
         self._subject_digest = subject_digest
         self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
+        self.label_config = LabelConfig()
         self.knowledge = empty_knowledge(self.bases.of_settings)
         self.progress = self.knowledge.progress
         self.counts = self.knowledge.counts
         self.schedule = Schedule(config, self.progress, self.counts)
         self.trust = LabelTrust(config, receipts=receipts)
-        self.join = Join(config, self.trust)
+        self.label_commands: tuple[LabelCommand, ...] = ()  # all that were read
+        self._names = LabelNames(lambda: self.knowledge)
+        self.join = Join(config, self.trust, self._names)
         self.letters = Letters()
         self.prequential = Prequential()
         self.drift = drift_of(config)
@@ -86,10 +91,9 @@ class Learner:
     def learn_many(
         self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int], logs: Mapping[str, str] | None = None
     ) -> list[Quarantined]:
-        """Learns what was read up to `offsets` of `logs`. Afterwards every record below them has had its effect.
+        """Learns what was read up to `offsets` of `logs`: then every record below has had its effect.
 
-        Returns the labels that had none because they are not believed.
-        """
+        Returns the labels that have none: they are not believed."""
         start_s = time.perf_counter()
         kept = list(self.erased.without_erased(records, self.join.skip))
         take_vectors(kept, self.fast_head.served.known, self._receipts)
@@ -145,7 +149,8 @@ class Learner:
         self.knowledge, difference = self.recall(VersionState(snapshot))
         self.knowledge.count_in(self.progress, self.counts)
         self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.trust)
-        self.join = Join(self._config, self.trust, state=facts.join)
+        self.join = Join(self._config, self.trust, self._names, facts.join)
+        self.label_commands = facts.label_commands
         self.letters.restore(facts.letters)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)
@@ -156,7 +161,7 @@ class Learner:
         self.offsets = dict(facts.offsets)
         self.logs = dict(facts.logs)
         self.last_version = facts.last_version
-        self.read_on(facts.version, facts.read_first)
+        self.read_on(facts.version, facts.read_first, {})
         self._note_difference(difference)
 
     def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
@@ -190,19 +195,15 @@ class Learner:
         self.reserve(manifest.version)
         self.erased.mark_published(manifest.version, manifest.erased)
 
-    def read_on(self, version: int, offsets: Mapping[str, int]) -> None:
-        """Goes on from `version`, which is ahead: publishes nothing before the records below `offsets` are read."""
+    def read_on(self, version: int, offsets: Mapping[str, int], ends: Mapping[str, int]) -> None:
+        """Goes on from `version`: publishes nothing before the records below `offsets`, and before `ends`, are read."""
         self.version = version
         self.reserve(version)
-        self.read_first = dict(offsets)
+        self.read_first = {name: min(offset, ends.get(name, offset)) for name, offset in offsets.items()}
 
     def reserve(self, version: int) -> None:
         """Takes note that this number is taken, and all below it."""
         self.last_version = max(self.last_version, version)
-
-    def bound_read_first(self, ends: Mapping[str, int]) -> None:
-        """Waits for no record behind the end of its partition, where that is known."""
-        self.read_first = {name: min(offset, ends.get(name, offset)) for name, offset in self.read_first.items()}
 
     def forget_read_first(self) -> None:
         """Waits for no more records: they are lost, or the version that knew them was withdrawn."""
@@ -237,13 +238,12 @@ class Learner:
     @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
-        is_rested = self.schedule.is_rested(self._num_memory, self.join, is_urgent=self.drift.is_urgent)
-        return self.knowledge.round is None and is_rested
+        may_rest = self.schedule.is_rested(self._num_memory, self.join, is_urgent=self.drift.is_urgent)
+        return self.knowledge.round is None and may_rest
 
     @property
     def _num_memory(self) -> int:
-        ridge = self.fast_head.ridge
-        return num_trainable(len(self.replay), ridge.num_samples, len(ridge.classes))
+        return num_trainable(len(self.replay), self.fast_head.ridge.num_samples, len(self.fast_head.ridge.classes))
 
     def _note_difference(self, difference: OriginDiff) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

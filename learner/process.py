@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 import torch
@@ -30,6 +31,7 @@ from learner.patience import patiently
 from learner.release.adopter import Adopter
 from learner.release.eraser import Eraser
 from learner.release.publisher import WeightPublisher
+from learner.release.relabeller import Relabeller
 from learner.release.repair import Repairer
 from learner.report import Reporter
 from learner.slow.worker import worker_thread
@@ -38,7 +40,7 @@ from learner.state.shared import shared_folder
 from model.bert import load_encoder
 from wire.bus import Bus
 from wire.clock import now_ms
-from wire.config import BusConfig, StoreConfig
+from wire.config import BusConfig, LabelConfig, StoreConfig
 from wire.errors import BusUnavailable, StaleEpoch
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
@@ -63,19 +65,25 @@ EXIT_STALE = 75
 log = structlog.get_logger("learner")
 
 
+class EncoderChoice(NamedTuple):
+    """An encoder by its name, and where texts are cut, here and in the replicas (None: where it was published for)."""
+
+    name: str
+    max_tokens: int | None
+
+
 def run(
     config: LearnerConfig,
     *,
     bus_config: BusConfig,
     store_config: StoreConfig,
     signing_key: bytes,
-    encoder: str,
-    max_tokens: int | None,
+    encoder: EncoderChoice,
+    labels: LabelConfig,
     stop: threading.Event,
 ) -> int:
-    """Learns until `stop` is set; returns the exit code. `max_tokens` is where texts are cut, here and in the replicas.
-
-    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError, which only an operator can mend.
+    """Learns until `stop` is set; returns the exit code. Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat
+    and ModelError, which only an operator can mend.
     """
     lower_priority(NICENESS)
     torch.set_num_threads(config.threads)
@@ -85,7 +93,7 @@ def run(
     bus = Bus(bus_config, client_id="learner")
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
-        strata, tokenizer = load_encoder(encoder, max_tokens=max_tokens)
+        strata, tokenizer = load_encoder(encoder.name, max_tokens=encoder.max_tokens)
         learner = Learner(
             config,
             strata,
@@ -95,6 +103,7 @@ def run(
             cache_dir=state_dir,
             executor=executor,
         )
+        learner.label_config = labels
         checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints, on_written=shared.offer)
         leadership = _leadership(config, store, lambda: max(checkpoints.highest_epoch(), shared.highest_epoch()))
         patiently(store.check_policy, stop)
@@ -134,13 +143,12 @@ def lead(
     """Learns from labels until `stop` is set.
 
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
-              erasures            from wire.store, before anything is learnt
+              erasures, LabelCommand      from wire.store, before anything is learnt
               EncoderOffer        from wire.store, decided on by a slow round of its own
     produces: WeightManifest      to wire.store, when the gate finds no reason to refuse it
-              OfferOutcome        to wire.store, when that round has ended
+              OfferOutcome, LabelOutcome  to wire.store, when that round has ended, and a version knows the command
               blobs               to wire.store, where it has damaged ones
-              Quarantined         to wire.bus, the labels that are not believed
-              DeadLetter          to wire.bus, the records that cannot be read
+              Quarantined, DeadLetter     to wire.bus, labels that are not believed, records that cannot be read
                                   (both: acknowledged, or part of the checkpoint whose offsets are behind them)
               units of slow work  to the worker's thread (`learner.slow.worker`), which never delays a label
     waits for: records, at most `poll_timeout_ms`, and UNIT_POLL_MS while there is slow work
@@ -151,6 +159,7 @@ def lead(
     pending = restore(learner, checkpoints)
     publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
+    relabeller = Relabeller(learner, store, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
     adopter = Adopter(learner, store, publisher, leadership=leadership, now_ms=now_ms)
     reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)
@@ -163,6 +172,7 @@ def lead(
     while not stop.is_set():
         leadership.check()
         eraser.carry_out()
+        relabeller.carry_out()
         _learn(config, learner, consumer, publisher)  # poll, join, fast head, replay memory; a slow unit
         publisher.turn()  # a version, where one is due
         adopter.turn()

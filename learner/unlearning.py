@@ -104,6 +104,12 @@ def set_aside(newer: "Knowledge", known: "Knowledge") -> None:
 
 
 def restart(known: "Knowledge", change: ConceptChange) -> None:
+    """Takes out what was learnt of a class before it changed, and notes it in the lineage."""
+    restart_since(known, change)
+    known.lineage = add_change(known.lineage, change)
+
+
+def restart_since(known: "Knowledge", change: ConceptChange) -> None:
     """Takes out what was learnt of a class before it changed. The round under way is dropped: it trains on that.
 
     The texts that the memory held of it go to its heir. Where that is a class which has changed, too, but was not found
@@ -123,7 +129,6 @@ def restart(known: "Knowledge", change: ConceptChange) -> None:
             head.learn_encoded(each.new_MD, head.served.features(each.new_MD), each.new)
     texts = list(chain.from_iterable(each.new for each in renamed.values()))
     known.replay.add(texts)
-    known.lineage = add_change(known.lineage, change)
     known.counts["concept_changes"] += len(renamed)
     log.warning("concept_changed", labels=list(renamed), since_ms=change.since_ms, renamed=len(texts))
 

@@ -47,6 +47,11 @@ def proj_weight(config: StrataConfig, *, seed: int = 0) -> QTensor:
     return quantize_w8c(PROJ, projection(config, seed=seed))
 
 
+def free_energies(logits_BC: Tensor, temperature: float) -> Tensor:
+    """Returns the free energy of each text, its sign turned: high where some class is likely (arXiv 2010.03759)."""
+    return torch.logsumexp(logits_BC / temperature, dim=1)
+
+
 def out_weight(config: StrataConfig, out_CR: Tensor, bias_C: Tensor) -> QTensor:
     """Returns `head.out` in its stored form, padded with zero rows to the label capacity. Raises WrongShape."""
     num_labels, num_features = out_CR.shape

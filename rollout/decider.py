@@ -11,9 +11,10 @@ operator who pins a version would then be overruled by labels from before.
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
 
+import msgspec
 import structlog
 
 from rollout.alarms import Alarms
@@ -31,8 +32,9 @@ from rollout.statistics.sample_ratio import log_e_mismatch
 from rollout.swap_skew import SwapSkews
 from rollout.tallies import Tallies
 from rollout.tallies_state import Frame, TalliesState
-from wire.config import TrustConfig
+from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
+from wire.label_set import LabelSet
 from wire.records import Answer, Feedback, LabelRate, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
 
@@ -63,7 +65,7 @@ class Decider:
 
     `trust` has the learner's settings: labels that the learner would hold for their source do not count here either.
     `refusal` returns why a label is not believed, "" where it is. `audit_share` is the share of the events whose labels
-    are asked for.
+    are asked for. `labels` are the settings of the set of labels, by which labels are compared.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Decider:
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
         audit_share: float = 0.0,
+        labels: LabelConfig | None = None,
     ) -> None:
         self.alarms = Alarms()
         self._store = store
@@ -82,6 +85,7 @@ class Decider:
         self._refusal = refusal
         self._now_ms = now_ms
         self._audit_share = audit_share
+        self._labels = LabelSet(labels or LabelConfig())
         self._excess = limits(trust, share=config.source_share)
         self._join = self._joined(TalliesState(seed=secrets.randbits(32)))
         self._tallies = Tallies()
@@ -110,13 +114,14 @@ class Decider:
             state = None
         self._tallies = Tallies(state)
         self.follow_plan()
+        self._follow_labels()
         return dict(state.offsets) if state else {}
 
     def _joined(self, state: TalliesState, events: Sequence[JudgedEvent] = ()) -> LabelJoin:
         """Returns a join that goes on from the tallies, and knows these events to be judged."""
         num_known = 3 * self._config.max_unlabelled  # an event has three aliases or more
         judged = JudgedEvents(num_known, seed=state.seed, events=events, last_number=state.last_number)
-        return LabelJoin(self._config.max_unlabelled, judged, self._excess, self._audit_share)
+        return LabelJoin(self._config.max_unlabelled, judged, self._excess, self._audit_share, self._labels.hashes)
 
     def follow_plan(self) -> None:
         """Goes over to the versions of the plan in force. It is called once for each batch of records, before them."""
@@ -129,6 +134,14 @@ class Decider:
         reports = self._store.reports.replicas()
         self._health = health_of(reports)
         self._skews.add(reports)
+        self._follow_labels()
+
+    def _follow_labels(self) -> None:
+        """Follows what operators did to the set of labels: labels and verdicts are compared by the names of now."""
+        commands = self._store.labels.requested(self._labels.number)
+        if commands:
+            self._labels = reduce(LabelSet.after, commands, self._labels)
+            self._join.renamed = self._labels.hashes
 
     def save(self, offsets: Mapping[str, int]) -> None:
         """Writes the tallies, the offsets below which every record is in them, and the events that were judged."""
@@ -142,11 +155,12 @@ class Decider:
         if isinstance(record, Answer):
             self._tallies.add_answer(record)
             label = self._join.add_answer(record)
-        elif reason := self._refusal(record):
+        elif reason := self._refusal(record) or self._labels.refusal(record.label, lambda name: True):
             self._join.counts[f"label_{reason}"] += 1
             return False
         else:
-            label = self._join.add_label(record)
+            name = self._labels.name_of(record.label)
+            label = self._join.add_label(msgspec.structs.replace(record, label=name))
         if label is None:
             return False
         self._tallies.add_label(label, self._now_ms())

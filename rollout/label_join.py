@@ -20,6 +20,7 @@ Rejected: reading the learner's own joined pairs. A learner that is wrong about 
 """
 
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -46,13 +47,14 @@ class LabelJoin:
 
     `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
     may (`rollout/influence.py`); its event is then left to other labels. `audit_share` is the share of the events whose
-    labels are asked for.
+    labels are asked for. `renamed` has the hash of what a label means now that had another name, by that name's hash.
     """
 
     max_unlabelled: int
     judged: JudgedEvents
     excess: Excess = lambda source, answer_ms: ""
     audit_share: float = 0.0
+    renamed: Mapping[int, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     _num_answers: int = 0
     _answers: dict[int, WaitingAnswer] = field(default_factory=dict)  # by their number
@@ -168,7 +170,7 @@ class LabelJoin:
         if excess:
             return None
         return JudgedLabel(
-            verdicts=verdicts,
+            verdicts=self._by_names_of_now(verdicts),
             name=name_hash(feedback.label),
             source=feedback.source,
             answer_ms=answer_ms,
@@ -176,6 +178,11 @@ class LabelJoin:
             entity=hash_of(entity.encode(), self.judged.seed),
             is_audited=is_audited(feedback.event_id, self.audit_share),
         )
+
+    def _by_names_of_now(self, verdicts: Verdicts) -> Verdicts:
+        """Returns verdicts of which each names the label that its name means now."""
+        names = tuple((version, self.renamed.get(name, name)) for version, name in verdicts.names)
+        return replace(verdicts, names=names)
 
     def _thin(self) -> None:
         """Drops waiting answers, until a share of the window is free."""

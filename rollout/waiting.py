@@ -53,4 +53,4 @@ class WaitingAnswer:
 def own_verdict(answer: Answer) -> Verdicts:
     """Returns the verdict of the version that answered, where the receipt has none, as those of earlier programs."""
     version = answer.weights_version
-    return Verdicts(answer.arm, version, ((version, name_hash(answer.label)),))
+    return Verdicts(answer.arm, version, ((version, name_hash(answer.named)),))

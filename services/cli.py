@@ -43,6 +43,7 @@ def program() -> "typer.Typer":
         encoder,
         forget,
         keys,
+        labels,
         ledger,
         model,
         page,
@@ -74,7 +75,7 @@ def program() -> "typer.Typer":
     for command in (*running, *using, *measuring):
         app.command()(command)
     app.command("import")(ask.import_)
-    for group in (versions, topics, encoder, model, rollout, quarantine, deadletters, keys, config, bench):
+    for group in (versions, topics, encoder, model, rollout, labels, quarantine, deadletters, keys, config, bench):
         app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
     return app
 

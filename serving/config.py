@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict
 
+from serving.refusal_config import RefusalConfig
 from serving.scaling import ScalingConfig
 from wire.backoff import Backoff
-from wire.config import SECTION, BusConfig, MetricsConfig, OrNone, StoreConfig, require
+from wire.config import SECTION, BusConfig, LabelConfig, MetricsConfig, OrNone, StoreConfig, require
 from wire.logs import LogConfig, LogLevel, secrets_in
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
 
@@ -78,8 +79,8 @@ class ServingConfig:
     """Consumer group of the replicas."""
 
     max_tokens: OrNone[Annotated[int, Ge(3), Le(MAX_TEXT_TOKENS)]] = None
-    """Tokens of a text that the model reads, in the learner and in replicas: each version answers with the length it
-    was trained with. At most the positions of the encoder. Without it: what the encoder was published for."""
+    """Tokens of a text that are read, in learner and replicas: each version answers with the length it was trained
+    with. At most the positions of the encoder. Without it: what the encoder was published for."""
     max_batch_tokens: Annotated[int, Ge(1), Le(1 << 20)] = 1_024
     """Tokens of a batch: a larger batch does not answer faster, and the next event waits for it."""
     max_batch_items: Annotated[int, Ge(1), Le(65_536)] = 64
@@ -92,8 +93,7 @@ class ServingConfig:
     max_queue_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
     """Memory of these texts. Beyond it HTTP answers 503, too."""
     max_open_events: Annotated[int, Ge(1), Le(1_000_000)] = 512
-    """Events from Kafka that have no acknowledged answer yet. Further events wait in Kafka, where HTTP does not wait
-    behind them."""
+    """Events from Kafka that have no acknowledged answer. Others wait in Kafka, where HTTP does not wait for them."""
     dedupe_window: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
     """Answered events that are remembered, so that one delivered twice is answered once. Each takes some 250 bytes."""
     outbox_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
@@ -123,8 +123,7 @@ class ServingConfig:
     max_events_per_request: Annotated[int, Ge(1), Le(65_536)] = 256
     """Events in one HTTP request."""
     header_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
-    """Longest time that a client takes to send the head of an HTTP request, from its connection or from its first byte
-    on."""
+    """Longest time that a client takes to send the head of an HTTP request, from connection or first byte on."""
     body_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
     """Longest time that a client takes to send the body of an HTTP request, and to read the response."""
     keep_alive_s: Annotated[int, Ge(1), Le(3_600)] = 75
@@ -162,6 +161,8 @@ class ServingConfig:
     """Longest time that a stopped replica takes to answer the events that it has accepted."""
     object_store_mb: Annotated[int, Ge(75), Le(1 << 20)] = 128
     """Shared memory of a Ray that we start, in MiB. Nothing of ours is sent through it."""
+    refusal: RefusalConfig = RefusalConfig()
+    """Which answers are refused."""
     precision: PrecisionConfig = PrecisionConfig()
     """The choice between INT8 and INT4."""
     level: ServiceLevelConfig = ServiceLevelConfig()
@@ -214,6 +215,7 @@ class ReplicaSettings(BaseModel):
     bus: BusConfig = BusConfig()
     store: StoreConfig = StoreConfig()
     metrics: MetricsConfig = MetricsConfig()
+    labels: LabelConfig = LabelConfig()
     serving: ServingConfig = ServingConfig()
 
     @property
@@ -236,6 +238,7 @@ class ReplicaConfig:
     store: StoreConfig = field(repr=False)
     signing_key: bytes = field(repr=False)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
     logs: LogConfig = field(default_factory=LogConfig)
 
     @classmethod
@@ -248,6 +251,7 @@ class ReplicaConfig:
             bus=settings.bus,
             store=settings.store,
             metrics=settings.metrics,
+            labels=settings.labels,
             signing_key=signing_key,
             logs=replace(settings.logs, secrets=(signing_key.decode(), *settings.logs.secrets)),
         )

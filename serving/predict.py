@@ -21,7 +21,7 @@ Shape suffixes: B texts of one encoder, D width, R random features, C classes, K
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import torch
@@ -35,6 +35,14 @@ from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for, place_of
 
 Scores = tuple[tuple[str, float], ...]
+
+
+class Scored(NamedTuple):
+    """The best classes of a text, none while no class is known, and how certain the version is (None: nobody asks)."""
+
+    scores: Scores
+    certainty: float | None
+
 
 PAIRED_PER_S: Final = 50.0
 """Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""
@@ -69,7 +77,7 @@ def predict_many(
     """
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
-    scores: dict[int, Scores] = {}
+    scored: dict[int, Scored] = {}
     names: dict[int, VersionNames] = {}
     vectors: dict[int, Tensor] = {}
     for rows in grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
@@ -78,8 +86,8 @@ def predict_many(
         z_BD = live.health.encode(first.model.encoder, batch, precisions[first.number])
         rankings = _rankings(z_BD, live.beside(first), top_scores)
         for indices in grouped([versions[row].number for row in rows]):
-            version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
-            scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
+            ranking = rankings[versions[rows[indices[0]]].number]
+            scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
         names.update(zip(rows, _names(rankings), strict=True))
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
@@ -89,7 +97,7 @@ def predict_many(
     answers = [
         _answer(
             event,
-            scores[row],
+            scored[row],
             live,
             arm=arms[row],
             precision=precisions[arms[row].version],
@@ -166,8 +174,8 @@ class _Ranking:
     logits_BC: Tensor
     classes_BK: Tensor
 
-    def scores(self, indices: Sequence[int]) -> list[Scores]:
-        """Returns the best classes of these rows with their probabilities; none while no class is known.
+    def scored(self, indices: Sequence[int]) -> list[Scored]:
+        """Returns the best classes of these rows with their probabilities, and how certain the version is.
 
         Raises ValueError where a score is not finite.
         """
@@ -176,11 +184,12 @@ class _Ranking:
         if not torch.isfinite(values_BK).all():
             raise ValueError(f"version {self.version.number} gives a score that is not finite")
         labels = self.version.model.labels
-        scores: list[Scores] = []
-        for classes, values in zip(classes_BK.tolist(), values_BK.tolist(), strict=True):
+        certainties = self.version.refusal.certainties(self.logits_BC[indices])
+        found: list[Scored] = []
+        for classes, values, certainty in zip(classes_BK.tolist(), values_BK.tolist(), certainties, strict=True):
             names = [labels[index] for index in classes]
-            scores.append(tuple(zip(names, values, strict=True)))
-        return scores
+            found.append(Scored(tuple(zip(names, values, strict=True)), certainty))
+        return found
 
     def names(self) -> list[tuple[int, int]]:
         """Returns the version, and the hash of its best class, for each row."""
@@ -212,15 +221,15 @@ def _rankings(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dic
 
 
 def _answer(
-    event: Event, scores: Scores, live: ActiveVersions, *, arm: Arm, precision: str, receipt: str, time_ms: int
+    event: Event, scored: Scored, live: ActiveVersions, *, arm: Arm, precision: str, receipt: str, time_ms: int
 ) -> Answer:
-    label, score = scores[0] if scores else (None, 0.0)
-    return Answer(
+    label, score = scored.scores[0] if scored.scores else (None, 0.0)
+    answer = Answer(
         event_id=event.id,
         text=event.text,
         label=label,
         score=score,
-        scores=scores,
+        scores=scored.scores,
         weights_version=arm.version,
         arm=arm.name,
         precision=precision,
@@ -232,3 +241,4 @@ def _answer(
         receipt=receipt,
         headers=event.headers,
     )
+    return live.versions[arm.version].refusal.applied(answer, scored.certainty)

@@ -34,8 +34,10 @@ from serving.kafka.intake import Intake
 from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
 from serving.kafka.spool import Spool
+from serving.label_watch import LabelWatch
 from serving.pipeline import Pipeline, encoding, queue_of
 from serving.predict import predict_many
+from serving.refusal import Refusal, counting_refusals
 from serving.service_level import accuracy_of
 from serving.status import ReplicaStatus
 from serving.weights.loader import Loader
@@ -65,6 +67,7 @@ class Replica:
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.signing_key)
         self._receipts = Receipts(config.signing_key)
+        self._labels = LabelWatch(self._store, config.labels)
         self._pipeline = _assembled(serving, tokenizer, self._bus, self._receipts, name)
         self._queue = self._pipeline.queue
         self._engine = self._pipeline.engine
@@ -86,6 +89,7 @@ class Replica:
                 precision=serving.precision,
                 probe_tolerance=serving.probe_tolerance,
                 names_encodings=serving.answer_vectors,
+                refusal=Refusal(serving.refusal),
             ),
             self._engine,
             refusal_retry_s=serving.refusal_retry_s,
@@ -110,6 +114,7 @@ class Replica:
                 limit=limit if config.rate_limit_per_s else None,
             ),
             receipts=self._receipts,
+            labels=lambda: self._labels.labels,
             max_events=config.max_events_per_request,
             check=self.check,
             status=self.status,
@@ -155,6 +160,7 @@ class Replica:
             stand_in=live.stand_in if live else 0,
             arms=live.plan.arms if live else (),
             num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
+            refused_below={str(number): version.refusal.threshold for number, version in versions.items()},
             forwards={str(number): version.model.encoder.implementation for number, version in versions.items()},
             queue_items=len(self._queue),
             open_events=self._window.num_open,
@@ -171,6 +177,7 @@ class Replica:
 
     def _report(self) -> ReplicaReport:
         """Is called by the swap's thread."""
+        self._labels.follow()
         status = self.status()
         latency_counts, latency_sum_ms = self._engine.level.latencies()
         return ReplicaReport(
@@ -212,7 +219,7 @@ def _assembled(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receip
     engine = Engine(
         queue,
         counts,
-        audited(predict, config.audit_share),
+        audited(counting_refusals(predict, counts), config.audit_share),
         precision=config.precision,
     )
 

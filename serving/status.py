@@ -12,7 +12,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     between two batches with a swap of weights, `swap_pauses_ms` those before them, without one. `refused` counts
     versions that were not taken, by reason. `stand_in` is the version that answers in place of the plan's stable one,
     which this replica cannot load (0: the stable one answers). `forwards` has the implementation of the encoder of each
-    version: `native`, or what takes its place for shapes and machines that it cannot run.
+    version: `native`, or what takes its place for shapes and machines that it cannot run. `refused_below` has the
+    certainty below which answers of each version are refused (0: none are).
     """
 
     replica: str
@@ -30,3 +31,4 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     swap_pauses_ms: tuple[float, ...]
     refused: dict[str, int]
     counts: dict[str, int]
+    refused_below: dict[str, float] = {}

@@ -11,6 +11,7 @@ mapping/     foreign messages as our records
 finished     which offsets may be committed                        events    which answer a label is about
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
 admin_log    the chain of what operators did
+label_set    what labels mean now, and which may be learnt (label_config: its settings)
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
 config, bus_config, sections  settings, and what their sections are made with
 errors, clock, logs           exceptions, the clock and the logging of every process

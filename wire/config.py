@@ -1,7 +1,7 @@
 """The settings of the Kafka and Redis clients, of metrics, and of the trust in labels: addresses and bounds.
 
 Each section is a frozen record whose fields have type, range, default and description in one place. That of Kafka has a
-file of its own, `bus_config`, and what all sections are made with is in `sections`.
+file of its own, `bus_config`, and that of labels, `label_config`; what all sections are made with is in `sections`.
 
 Rejected: reading the environment where a value is needed (a wrong one would be found long after the start).
 """
@@ -14,11 +14,13 @@ from annotated_types import Ge, Gt, Le
 from pydantic import SecretStr
 
 from wire.bus_config import BusConfig
+from wire.label_config import LabelConfig
 from wire.sections import SECTION, OrNone, flat, nested, require
 
 __all__ = [
     "SECTION",
     "BusConfig",
+    "LabelConfig",
     "MetricsConfig",
     "OrNone",
     "StoreConfig",

@@ -87,6 +87,10 @@ class ErasuresFull(WireError):
     """The list of erased subjects is full."""
 
 
+class LabelsChanged(WireError):
+    """A command about labels is not the next one, or there is room for no more: read the commands again."""
+
+
 class BusRefused(WireError):
     """The broker refused a request: for lack of rights, by its configuration, or for a protocol version."""
 

@@ -89,7 +89,7 @@ class Receipts:
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
         """Returns the label with the text of its answer, the label that was answered, and a proof of both."""
         found = msgspec.structs.replace(
-            feedback, key=answer.key, event_source=answer.source, text=answer.text, answered=answer.label
+            feedback, key=answer.key, event_source=answer.source, text=answer.text, answered=answer.named
         )
         return msgspec.structs.replace(found, proof=self._answer_proof_of(found))
 

@@ -4,6 +4,7 @@
     ridge            the ridge head: exact sums, solved by Cholesky
     gram             the largest of its sums, of products of features
     fast_head        an encoder with the ridge head and the class means under it
+    renamed_sums     its sums under other names of the classes
     carry_over       what a fast head knows beyond the memory, on its way to the next encoder
     solver           the weights of a release, solved anew or updated
     row_log          the samples since the last release

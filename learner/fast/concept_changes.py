@@ -28,7 +28,7 @@ errors of a class, which says that something is wrong, and not that the newest l
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import log
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -136,6 +136,17 @@ class ConceptChanges:
     def is_outdated(self, label: str, time_ms: int) -> bool:
         """Whether a label about an event of `time_ms` is from before its class changed."""
         return time_ms < self._changed_ms.get(label, 0)
+
+    def rename(self, label: str, name: str) -> None:
+        """Gives a class another name. Where that is one of a class, what was known of both is forgotten."""
+        tables: tuple[dict[str, Any], ...] = (self._evidence, self._wrong_since_ms, self._changed_ms)
+        is_taken = any(name in table for table in tables)
+        for table in tables:
+            value = table.pop(label, None)
+            if value is not None and not is_taken:
+                table[name] = value
+        if is_taken:
+            self.forget(name)
 
     def forget(self, label: str) -> None:
         """Forgets a class."""

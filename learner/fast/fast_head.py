@@ -23,6 +23,7 @@ from learner.fast.directions import Directions
 from learner.fast.head import grown
 from learner.fast.prototype import blend, decoder_of
 from learner.fast.recent_labels import RecentLabels
+from learner.fast.renamed_sums import renamed_sums
 from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
 from learner.fast.row_log import RowLog
 from learner.memory.replay import Labelled
@@ -200,6 +201,17 @@ class FastHead:
         reordered.restore(sums_in_order, classes)
         reordered.log = self.log  # names labels, no rows
         return reordered
+
+    def with_names(self, name_of: Callable[[str], str]) -> "FastHead":
+        """Returns the fast head of a learner that knew the classes by other names from the start.
+
+        Classes of one name are one, at the first of their rows. A class that is named "" goes; its texts stay in the
+        Gram matrix, which knows no classes.
+        """
+        sums, classes = renamed_sums(self.export(), self.ridge.classes, name_of)
+        renamed = FastHead(self.served, penalty=self._penalty, num_recent=self.recent.num_recent)
+        renamed.restore(sums, classes)
+        return renamed
 
     def admit_all(self, labels: Iterable[str]) -> None:
         """Gives every label a row, in this order."""

@@ -75,6 +75,18 @@ class Classes:
         """Takes its row from a class; returns how many labels it had."""
         return self._labels.pop(label)
 
+    def rename(self, new: Mapping[str, str]) -> None:
+        """Gives classes other names; the labels of classes that become one are counted together."""
+        renamed = dict[str, int]()
+        for label, num in self._labels.items():
+            name = new.get(label, label)
+            renamed[name] = renamed.pop(name, 0) + num
+        self._labels = renamed
+
+    def retire(self, label: str) -> None:
+        """Takes its row from a class, if it has one, and forgets how many labels it had."""
+        self._labels.pop(label, None)
+
     def in_the_way_of(self, sample: Sample) -> list[str]:
         """Returns the classes of which one has to make room for that of `sample`, weakest first; [] for no need."""
         needs_no_room = sample.is_in_holdout or not self.is_full or sample.label in self

@@ -19,7 +19,7 @@ Rejected: a binomial test over a window (its delay is the window's, for small ch
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from math import log
 from typing import Final
@@ -166,6 +166,21 @@ class Charts:
         self._trials[context] += by
         self._wrong[context] += by * is_wrong
         self._num_wrong += by * is_wrong
+
+
+def renamed(state: ChartsState, name_of: Callable[[str], str], *, are_contexts_classes: bool) -> ChartsState:
+    """Returns charts whose outcomes, and whose contexts where these are classes, have other names; "" goes.
+
+    Of several that get one name, the one that was tried last stays.
+    """
+    context_of = name_of if are_contexts_classes else str
+    contexts = dict[str, Context]()
+    for name, entry in _copy_contexts(state.contexts).items():
+        charts = {name_of(outcome): chart for outcome, chart in entry.charts.items() if name_of(outcome)}
+        if context_of(name):
+            contexts.pop(context_of(name), None)
+            contexts[context_of(name)] = Context(entry.num, charts)
+    return ChartsState(contexts=contexts, recent=[(context_of(name), is_wrong) for name, is_wrong in state.recent])
 
 
 def _in_control_rate(chart: Chart, wrong_elsewhere: float) -> float:

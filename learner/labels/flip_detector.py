@@ -19,9 +19,11 @@ when its cause does. A true change of that kind (what was p is s from now on) lo
 flip that `num_sources` sources have said at least AGREEING times each is none. What fewer say, an operator judges.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
-from learner.labels.cusum import Charts, ChartsState
+from learner.labels.cusum import Charts, ChartsState, renamed
 
 MIN_LABELS = 50
 """A class is charted from this number of labels on."""
@@ -75,6 +77,13 @@ class FlipDetector:
         ]
         sources = [f"source {source!r} says {label!r}" for source, label in self._by_source.raised_charts()]
         return flips + sources
+
+    def rename(self, name_of: Callable[[str], str]) -> None:
+        """Goes on under other names of the classes; one that is named "" is forgotten."""
+        state = self.export()
+        self._by_label = Charts(renamed(state.by_label, name_of, are_contexts_classes=True))
+        self._by_prediction = Charts(renamed(state.by_prediction, name_of, are_contexts_classes=True))
+        self._by_source = Charts(renamed(state.by_source, name_of, are_contexts_classes=False))
 
     def export(self) -> FlipsState:
         return FlipsState(

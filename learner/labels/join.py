@@ -32,9 +32,10 @@ import msgspec
 from learner.config import LearnerConfig
 from learner.labels.flow import Levels
 from learner.labels.join_state import JoinState
+from learner.labels.label_names import LabelNames
 from learner.labels.late_labels import LateLabels, is_before
 from learner.labels.outcomes import LabelOutcomes, Unmatched
-from learner.labels.sample import Sample, Waiting, is_in_holdout, make_quarantined, make_sample
+from learner.labels.sample import Sample, Waiting, is_in_holdout
 from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching
@@ -48,10 +49,11 @@ ALIASES_PER_EVENT: Final = 3
 class Join:
     """Holds the windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
 
-    def __init__(self, config: LearnerConfig, trust: LabelTrust, *, state: JoinState | None = None) -> None:
+    def __init__(self, config: LearnerConfig, trust: LabelTrust, names: LabelNames, state: JoinState | None = None):
         num_aliases = ALIASES_PER_EVENT * config.remembered_ids
         self._holdout_share = config.holdout_share
         self._trust = trust
+        self._names = names
         self.late = LateLabels(state.late if state else ())
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
@@ -73,8 +75,7 @@ class Join:
 
     def take_quarantined(self) -> list[Quarantined]:
         """Returns what was refused or held since the last call."""
-        labels = self._quarantined
-        self._quarantined = []
+        labels, self._quarantined = self._quarantined, []
         return labels
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
@@ -153,9 +154,9 @@ class Join:
 
     def _add_label(self, feedback: Feedback) -> Sample | None:
         self.counts["labels"] += 1
-        if reason := self._trust.refusal(feedback):
+        if reason := self._trust.refusal(feedback) or self._names.refusal(feedback.label):
             self._outcomes.add(f"refused_{reason}")
-            self._quarantined.append(make_quarantined(reason, feedback))
+            self._quarantined.append(self._names.quarantined(reason, feedback))
             return None
         answer_or_reason = self._find_answer(feedback)
         is_unanswered = (
@@ -200,10 +201,10 @@ class Join:
         if answer_or_reason is Unmatched.LATE:
             self.late.add(feedback)
         if answer_or_reason is Unmatched.AMBIGUOUS:
-            self._quarantined.append(make_quarantined(AMBIGUOUS, feedback))
+            self._quarantined.append(self._names.quarantined(AMBIGUOUS, feedback))
         if answer_or_reason is Unmatched.CORRECTION:
-            sample = make_sample(Waiting.from_label(feedback), feedback, holdout_share=self._holdout_share)
-            return msgspec.structs.replace(sample, is_correction=True)
+            correction = self._names.sample(Waiting.from_label(feedback), feedback)
+            return msgspec.structs.replace(correction, is_correction=True)
         return None
 
     def _park(self, feedback: Feedback) -> None:
@@ -229,10 +230,10 @@ class Join:
         return sample
 
     def _join(self, answer: Waiting, feedback: Feedback) -> Sample | None:
-        sample = make_sample(answer, feedback, holdout_share=self._holdout_share)
-        if reason := self._trust.hold(sample):
+        sample = self._names.sample(answer, feedback)
+        if reason := self._names.refusal(feedback.label) or self._trust.hold(sample):  # it may have been parked
             self._outcomes.add(f"quarantined_{reason}")
-            self._quarantined.append(make_quarantined(reason, feedback, answer))
+            self._quarantined.append(self._names.quarantined(reason, feedback, answer))
             return None
         self._outcomes.add("matched")
         if sample.is_answered:

@@ -4,7 +4,7 @@ Rejected: scoring the current weights instead of the served answer. What was ser
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from learner.labels.sample import Sample
@@ -35,6 +35,11 @@ class Prequential:
             self.num_correct += sample.is_correct
             self.recent.append(sample.is_correct)
             self._named.append((sample.label, sample.predicted_label or ""))
+
+    def rename(self, name_of: Callable[[str], str]) -> None:
+        """Goes on under other names of the classes."""
+        named = [(name_of(label), name_of(answered) if answered else "") for label, answered in self._named]
+        self._named = deque(named, maxlen=RECENT)
 
     @property
     def accuracy(self) -> float:

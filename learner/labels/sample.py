@@ -82,7 +82,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
         return cls(
             answer.event_id,
             answer.text,
-            answer.label,
+            answer.named,
             answer.arm,
             answer.weights_version,
             answer.key,

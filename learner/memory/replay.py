@@ -83,10 +83,15 @@ def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labell
     for sample in samples:
         if sample.label not in seen:
             seen.add(sample.label)
-            words = re.sub(r"[\W_]+", " ", sample.label).strip()
-            named.append(Labelled(words or sample.label, sample.label, experience=sample.experience))
+            named.append(name_sample(sample.label, sample.experience))
         named.append(sample)
     return named
+
+
+def name_sample(label: str, experience: int) -> Labelled:
+    """Returns the words of a class's name as a sample of it."""
+    words = re.sub(r"[\W_]+", " ", label).strip()
+    return Labelled(words or label, label, experience=experience)
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

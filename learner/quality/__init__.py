@@ -3,6 +3,8 @@
     comparison   two versions on the same samples, as counts; the anchor, which is the best version so far
     evaluation   measures a candidate beside its parent and the anchor
     name_changes what a candidate names differently from the reference of the rollout
+    named_rows   the rows that versions name, where their classes are others
+    certainty    how certain a version is of texts of its classes
     review       what is measured now and then, beside publications
     parity       the served precisions beside full precision
     temperature  calibration of the scores

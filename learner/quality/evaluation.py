@@ -18,11 +18,12 @@ from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled
+from learner.quality.certainty import fit_certainty
 from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare
 from learner.quality.temperature import DEFAULT
 from model.grid import is_of_grid
 from model.quantized import QuantizedHead
-from wire.records import CohortEvaluation, Evaluation
+from wire.records import Certainty, CohortEvaluation, Evaluation
 
 
 class ScoredVersion(NamedTuple):
@@ -59,6 +60,7 @@ class MeasuredCandidate:
     worst_class_drop: float = 0.0
     head_update: float = 0.0
     top_update: float = 0.0
+    certainty: Certainty = field(default_factory=Certainty)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -127,6 +129,7 @@ def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anc
         num_labels=len(new.samples),
         record=anchor_of(new.samples, right_N, new.rows_N, len(new.classes)),
         num_named=len(set(named_N.tolist())),
+        certainty=fit_certainty(new.logits_NC, right_N, new.rows_N >= 0),
     )
     if parent is not None:
         measured = _compare_with_parent(measured, new, parent)

@@ -21,6 +21,9 @@ encoder of the reference.
 
 Shapes: N events in the ring, B new events, R features, C classes.
 
+Operators rename classes, and retire some: then all are compared by the names of now, and what the reference names as a
+class that was retired says nothing against a version.
+
 Rejected: the names of holdout samples where the encoder is the same (they are balanced by class, events are not), and
 the events of the encoder before (all of them would have to be encoded again).
 """
@@ -31,9 +34,11 @@ import torch
 from torch import Tensor
 
 from learner.fast.row_log import Rows
-from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired, best_rows
+from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
-from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
+from learner.quality.named_rows import is_new, is_right, named_rows, new_classes, rows_in
+from wire.label_set import LabelSet
+from wire.records import NameChanges
 
 MAX_EVENTS: Final = 2_000
 """Most events in the ring."""
@@ -67,7 +72,9 @@ class RecentEvents:
     def __init__(self, num_features: int) -> None:
         self._before: ScoredVersion | None = None
         self._encoder = ""
-        self._reference: Reference | None = None
+        self._reference: Reference | None = None  # by the names of now
+        self._given: Reference | None = None  # as it was given
+        self._names = LabelSet()
         self._begin(num_features)
 
     def _begin(self, num_features: int) -> None:
@@ -84,15 +91,30 @@ class RecentEvents:
 
     def refer_to(self, reference: Reference | None) -> None:
         """Compares with `reference` from now on (None: with nothing)."""
-        if reference is self._reference:
-            return
-        self._reference = reference
+        if reference is not self._given:
+            self._given = reference
+            self._begin_comparison()
+
+    def rename(self, names: LabelSet) -> None:
+        """Goes on under other names of the classes: what was counted until now counts no more."""
+        self._names = names
+        self._labels = [names.name_of(label) if label else "" for label in self._labels]
+        self._begin_comparison()
+
+    def _begin_comparison(self) -> None:
+        """Compares the events with the reference by the names of now."""
+        given = self._given
+        version = given.version if given is not None else None
+        if given is not None and version is not None:
+            version = version._replace(classes=tuple(map(self._names.name_of, version.classes)))
+            given = given._replace(version=version)
+        self._reference = given
         self._differences_N.fill_(NOT_COUNTED)
         referred = self._referred
         if referred is not None:
             num = len(self)
-            self._referred_N[:num] = _named(referred, self._phi_NR[:num])
-            self._is_known_N[:num] = _is_right(self._referred_N[:num], referred, self._labels[:num])
+            self._referred_N[:num] = named_rows(referred, self._phi_NR[:num])
+            self._is_known_N[:num] = is_right(self._referred_N[:num], referred, self._labels[:num])
 
     def add(self, rows: Rows, encoder: str, newest: ScoredVersion | None) -> None:
         """Adds events under `encoder`. `newest` is the version published last, which has not learnt them."""
@@ -112,12 +134,12 @@ class RecentEvents:
         referred = self._referred
         if referred is None or not labels:
             return
-        referred_B = _named(referred, phi_BR)
+        referred_B = named_rows(referred, phi_BR)
         self._referred_N[places_B] = referred_B
-        is_known_B = _is_right(referred_B, referred, labels)
+        is_known_B = is_right(referred_B, referred, labels)
         self._is_known_N[places_B] = is_known_B
         if newest is not None and newest.served.key == encoder and newest.classes:
-            is_right_B = _is_right(_named(newest, phi_BR), newest, labels)
+            is_right_B = is_right(named_rows(newest, phi_BR), newest, labels)
             self._was_right_N[places_B] = is_right_B
             self._differences_N[places_B] = is_right_B.long() - is_known_B.long()
 
@@ -143,12 +165,14 @@ class RecentEvents:
         num = len(self)
         if referred is None or version.served.key != self._encoder or not num or not version.classes:
             return NameChanges()
-        named_N = _named(version, self._phi_NR[:num])
-        is_new_C = _is_new(version, referred)
+        named_N = named_rows(version, self._phi_NR[:num])
+        is_new_C = is_new(version, referred)
         is_new_N = is_new_C[named_N]
-        old_N = _rows_in(version, referred.classes)[self._referred_N[:num]]
+        is_gone_C = torch.tensor([*(label in self._names.retired for label in referred.classes), False])
+        is_gone_N = is_gone_C[self._referred_N[:num]]
+        old_N = rows_in(version, referred.classes)[self._referred_N[:num]]
         differences_N = self._differences_N[:num]
-        labels_N = _rows_in(version, self._labels[:num])[:num]
+        labels_N = rows_in(version, self._labels[:num])[:num]
         right_N = named_N == labels_N
         self._counted = (version, right_N)
         texts_C = named_N.bincount(minlength=len(is_new_C))
@@ -156,14 +180,14 @@ class RecentEvents:
         return NameChanges(
             reference=reference.number,
             texts=num,
-            between_old=int(((named_N != old_N) & ~is_new_N).sum()),
+            between_old=int(((named_N != old_N) & ~is_new_N & ~is_gone_N).sum()),
             to_new=int(is_new_N.sum()),
-            forgotten=int((self._is_known_N[:num] & ~right_N).sum()),
+            forgotten=int((self._is_known_N[:num] & ~right_N & ~is_gone_N).sum()),
             lost=int((self._was_right_N[:num] & ~right_N).sum()),
             wins=int((differences_N == 1).sum()),
             ties=int((differences_N == 0).sum()),
             losses=int((differences_N == -1).sum()),
-            new_classes=_new_classes(version.classes, is_new_C, texts_C, labels_C),
+            new_classes=new_classes(version.classes, is_new_C, texts_C, labels_C),
             labels=num,
         )
 
@@ -209,37 +233,3 @@ def encoder_changes(held: Paired, tried: Paired, *, reference: int = 0) -> NameC
         trial_ties=tried.ties,
         trial_losses=tried.lost,
     )
-
-
-def _named(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
-    """Returns the row that the version names for each event; -1 while it knows no class."""
-    return best_rows(version.head.logits_of(phi_BR, len(version.classes))).clamp(min=-1)
-
-
-def _rows_in(version: ScoredVersion, labels: list[str] | tuple[str, ...]) -> Tensor:
-    """Returns the row of each label in `version`, -1 where it has none, and one more -1, for no label."""
-    rows = {label: row for row, label in enumerate(version.classes)}
-    return torch.tensor([*(rows.get(label, -1) for label in labels), -1])
-
-
-def _is_new(version: ScoredVersion, reference: ScoredVersion) -> Tensor:
-    """Returns whether the reference lacks each class of `version`, bool [C]."""
-    known = set(reference.classes)
-    return torch.tensor([label not in known for label in version.classes], dtype=torch.bool)
-
-
-def _is_right(named_B: Tensor, version: ScoredVersion, labels: list[str]) -> Tensor:
-    """Returns whether the rows that `version` names are those of the labels, bool [B]."""
-    return (named_B == _rows_in(version, labels)[: len(labels)]) & (named_B >= 0)
-
-
-def _new_classes(classes: tuple[str, ...], is_new_C: Tensor, texts_C: Tensor, labels_C: Tensor) -> tuple[NewClass, ...]:
-    """Returns the new classes that a text is named or labelled as, those of most texts first."""
-    found = [
-        NewClass(label=label, texts=texts, labels=num_labels)
-        for label, is_new, texts, num_labels in zip(
-            classes, is_new_C.tolist(), texts_C.tolist(), labels_C.tolist(), strict=True
-        )
-        if is_new and (texts or num_labels)
-    ]
-    return tuple(sorted(found, key=lambda each: (-each.texts, each.label))[:MAX_NEW_CLASSES])

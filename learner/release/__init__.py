@@ -8,10 +8,11 @@
     reference          the version that candidates are compared with
     parent             which version the learner goes on from; follows the store's pointer, counts refusals
     tensors, repair    writes damaged blobs again
-    store_turns        when the next three ask the store, and what becomes of a failure
+    store_turns        when the next four ask the store, and what becomes of a failure
     eraser             carries out erasures
+    relabeller         follows what operators do to the set of labels
     adopter            follows the offer of another encoder, and notes what became of it
     rebuild            makes a published version again from the topics
 
-The learner's process drives publisher, adopter, eraser and repairer, one after another, in one thread.
+The learner's process drives publisher, adopter, eraser, relabeller and repairer, one after another, in one thread.
 """

@@ -8,7 +8,7 @@ Rejected: measuring the weights before they are rounded (what is served would no
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -32,6 +32,7 @@ from model.errors import ModelError
 from model.head import OUT
 from model.qtensor import from_blob
 from wire.errors import BlobCorrupt, NotFound
+from wire.label_set import LabelSet
 from wire.records import HeadSolution, NameChanges, PrecisionEvaluation, Probe, WeightManifest
 from wire.store import Blobs
 
@@ -62,6 +63,7 @@ class CandidateMaker:
         self.solver = HeadSolver(executor)
         self.recent = RecentEvents(config.num_features)
         self.parent: Candidate | None = None
+        self._labels_followed = 0
 
     def make(
         self,
@@ -81,6 +83,8 @@ class CandidateMaker:
         NonFinite.
         """
         served = known.fast_head.served
+        if is_live:
+            self._follow(known.labels)
         anew = anew or self._review.encoder != served.key
         weights_CR = self.solver.solve(known.fast_head, offsets, anew=anew and not temperature)
         stopwatch.end("solve")
@@ -111,6 +115,19 @@ class CandidateMaker:
             solution=msgspec.structs.replace(self.solver.solution, temperature=known.temperature),
             name_changes=self.recent.name_changes(version, measured.record, known.trial),
         )
+
+    def _follow(self, labels: LabelSet) -> None:
+        """Goes on under the names that the classes have now. A parent whose rows are others now is forgotten."""
+        if labels.number == self._labels_followed:
+            return
+        self._labels_followed = labels.number
+        self.recent.rename(labels)
+        if self.parent is not None:
+            version = self.parent.version
+            classes = tuple(map(labels.name_of, version.classes))
+            has_same_rows = len(set(classes)) == len(classes) and labels.retired.isdisjoint(classes)
+            renamed = replace(self.parent, version=version._replace(classes=classes))
+            self.parent = renamed if has_same_rows else None
 
     def review(self, known: Knowledge, now_s: float) -> None:
         """Does a unit of the review of the parent, if one is due and the parent has the encoder of `known`."""
@@ -198,10 +215,12 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         epoch=epoch,
         created_ms=time_ms,
         erased=len(learner.erased),
+        label_commands=learner.knowledge.labels.number,
         lineage=learner.knowledge.lineage,
         max_tokens=candidate.version.served.tokenizer.max_tokens,
         name_changes=candidate.name_changes,
         solution=candidate.solution,
+        certainty=candidate.measured.certainty,
     )
 
 

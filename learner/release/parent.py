@@ -75,7 +75,7 @@ class ParentVersion:
         is_published = pending is not None and is_same(pending, self._find_manifest(pending.version))
         self._num_known = self._progress.published_effects
         learner.reserve(self._checkpoints.highest_version())
-        learner.bound_read_first(ends)
+        learner.read_on(learner.version, learner.read_first, ends)
         if pending is not None and is_published:
             candidate = self._made(pending)
             self.adopt(pending, self._progress.num_effects - learner.has_migrated)
@@ -134,7 +134,7 @@ class ParentVersion:
         if pending is not None and is_same(pending, stored):
             self.adopt(pending, self._num_known)  # it was published, but the reply was lost; what came since is new
         elif current == 0 or (current < learner.version and self._is_lost(learner.version)):
-            learner.read_on(current, learner.read_first)
+            learner.read_on(current, learner.read_first, {})
             self.make_due()
         elif current > learner.version:
             self._read_on(current, stored, {})
@@ -202,7 +202,7 @@ class ParentVersion:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
-            learner.read_on(current, {})
+            learner.read_on(current, {}, {})
             self._maker.parent = None
             self._is_due = len(learner.erased) > 0  # the current version may know somebody who was erased
         self._set_known(self._progress.num_effects)
@@ -212,6 +212,5 @@ class ParentVersion:
         if stored is None:  # what the current version knows cannot be found out: publish what is known here
             self._learner.counts["manifest_missing"] += 1
             self.make_due()
-        self._learner.read_on(current, stored.trained_through if stored else {})
-        self._learner.bound_read_first(ends)
+        self._learner.read_on(current, stored.trained_through if stored else {}, ends)
         log.warning("reading_on", version=current, through=self._learner.read_first)

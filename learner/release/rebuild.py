@@ -21,12 +21,13 @@ from learner.config import LearnerConfig
 from learner.errors import DataError, LearnerError
 from learner.fast.solver import HeadSolver
 from learner.learner import Learner
+from learner.relabelling import follow_settings, relabel
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.slow.making import Phase
 from learner.stopwatch import Stopwatch
 from model.config import StrataConfig
 from model.errors import NonFinite
-from wire.records import Answer, Feedback, Round, WeightManifest
+from wire.records import Answer, ConceptChange, Feedback, LabelChange, Lineage, Round, WeightManifest
 
 ReadTo: TypeAlias = Callable[[Mapping[str, int]], Iterable[Sequence[Answer | Feedback]]]
 """Yields, in parts, the records below these offsets (`topic/partition` -> next offset) that were not read before."""
@@ -45,6 +46,7 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
         raise NotRebuilt(f"version {manifest.version} is of a program that solved the head in another way")
     if learner.knowledge.base.spec_of(StrataConfig.from_json(manifest.config).label_capacity) != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} is of another model or other settings than these")
+    follow_settings(learner)
     maker = CandidateMaker(config)
     reader = _Reader(learner, read_to, maker.solver, manifest)
     for each in lineage.rounds:
@@ -68,7 +70,7 @@ class _Reader:
         self._solver = solver
         self._manifest = manifest
         self._solved_at = [manifest.solution.base, *manifest.solution.batches]
-        self._concept_changes = list(manifest.lineage.concept_changes)
+        self._changes = _in_order_of_offsets(manifest.lineage)
 
     def read(self, offsets: Mapping[str, int]) -> None:
         """Learns every record below `offsets`; solves where that was done below them."""
@@ -91,10 +93,13 @@ class _Reader:
         self._solver.solve(self._learner.fast_head, offsets, anew=is_base)
 
     def _learn(self, offsets: Mapping[str, int]) -> None:
-        while self._concept_changes and not _is_before(offsets, self._concept_changes[0].offsets):
-            change = self._concept_changes.pop(0)
+        while self._changes and not _is_before(offsets, self._changes[0].offsets):
+            change = self._changes.pop(0)
             self._read(change.offsets)
-            self._learner.restart_class(change)
+            if isinstance(change, LabelChange):
+                relabel(self._learner, change.command)
+            else:
+                self._learner.restart_class(change)
         self._read(offsets)
 
     def _read(self, offsets: Mapping[str, int]) -> None:
@@ -110,6 +115,15 @@ class _Reader:
         if not known <= set(self._manifest.labels):
             raise NotRebuilt(f"classes are in the topics that are not in the version: {sorted(known)}")
         self._learner.knowledge.reorder([label for label in self._manifest.labels if label in known])
+
+
+def _in_order_of_offsets(lineage: Lineage) -> list[ConceptChange | LabelChange]:
+    """Returns the changes of concepts and of labels in the order in which they came."""
+    changes = list[ConceptChange | LabelChange](lineage.concept_changes)
+    for change in reversed(lineage.label_changes):  # each goes behind the last one that did not come later
+        place = sum(not _is_before(change.offsets, each.offsets) for each in lineage.concept_changes)
+        changes.insert(place, change)
+    return changes
 
 
 def _is_before(offsets: Mapping[str, int], others: Mapping[str, int]) -> bool:

@@ -17,13 +17,13 @@ from typing import Final
 
 import msgspec
 
-from wire.records import ConceptChange, Lineage, Round, RoundKind
+from wire.records import ConceptChange, LabelChange, Lineage, Round, RoundKind
 
 MAX_ROUNDS: Final = 256
 """A lineage has the last so many rounds: about 40 KB in a manifest."""
 
 MAX_CHANGES: Final = 256
-"""A lineage has the last so many changes of concepts."""
+"""A lineage has the last so many changes of concepts, and as many of the set of labels."""
 
 
 def add_round(
@@ -43,6 +43,14 @@ def add_change(lineage: Lineage, change: ConceptChange) -> Lineage:
     if len(changes) > MAX_CHANGES:
         lineage = record_gap(lineage, f"concepts changed more than {MAX_CHANGES} times")
     return msgspec.structs.replace(lineage, concept_changes=changes[-MAX_CHANGES:])
+
+
+def add_label_change(lineage: Lineage, change: LabelChange) -> Lineage:
+    """Returns `lineage` and what an operator did to the set of labels behind all records so far."""
+    changes = (*lineage.label_changes, change)
+    if len(changes) > MAX_CHANGES:
+        lineage = record_gap(lineage, f"the labels were changed more than {MAX_CHANGES} times")
+    return msgspec.structs.replace(lineage, label_changes=changes[-MAX_CHANGES:])
 
 
 def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:

@@ -21,6 +21,8 @@ from learner.state.lineage import end_round
 from learner.state.origin import OriginDiff
 from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
+from wire.config import LabelConfig
+from wire.label_set import LabelSet
 from wire.records import Lineage, WeightManifest
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def empty_knowledge(base: BaseEncoder) -> Knowledge:
         holdout=holdout_of(config),
         fresh=fresh_of(config),
         concept_changes=ConceptChanges(config.trust.change_sources),
+        labels=LabelSet(),
         lineage=Lineage(),
     )
 
@@ -70,6 +73,7 @@ def restore_knowledge(state: VersionState, base: BaseEncoder, *, like: ServedEnc
         holdout=holdout_of(config, facts.holdout),
         fresh=fresh_of(config, facts.since_round),
         concept_changes=ConceptChanges(config.trust.change_sources, facts.concept_changes),
+        labels=LabelSet.of(LabelConfig(), facts.label_commands[: facts.labels_followed]),
         temperature=facts.temperature,
         anchor=None if change.is_rebuilt else facts.anchor,
         lineage=facts.lineage,
@@ -112,6 +116,8 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         holdout=known.holdout.samples.export(),
         since_round=known.fresh.export(),
         concept_changes=known.concept_changes.export(),
+        label_commands=learner.label_commands,
+        labels_followed=known.labels.number,
         lineage=known.lineage,
         round_plan=trained.plan if trained else None,
         drift=learner.drift.export(),

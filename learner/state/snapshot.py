@@ -36,7 +36,7 @@ from learner.quality.comparison import Anchor
 from learner.slow.round_plan import RoundPlan
 from learner.state.origin import Adopted, Origin
 from model.plan import layer_of
-from wire.records import Lineage, WeightManifest
+from wire.records import LabelCommand, Lineage, WeightManifest
 
 MAGIC: Final = b"LLCKPT01"
 HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
@@ -71,6 +71,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     offsets      `topic/partition` -> the next offset to read: every record below it had its effect
     logs         topic -> the log that the offsets belong to
     read_first   offsets below which nothing is published: `version` already knows those records
+    labels_followed
+                 how many of `label_commands` were followed
     adopted      the encoder that took the place of that of the settings, if one did
     source       what format 1 had in place of `origin`
     """
@@ -103,6 +105,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     drift: DriftState = DriftState()
     concept_changes: ConceptChangesState = ConceptChangesState()
     read_first: dict[str, int] = {}
+    label_commands: tuple[LabelCommand, ...] = ()
+    labels_followed: int = 0
     origin: Origin | None = None
     adopted: Adopted | None = None
     source: str = ""

@@ -89,12 +89,16 @@ def import_(
     """Teach the learner the labelled texts of FILE: history, which needs no answers. You vouch for it."""
     from services.history import send
     from services.keys import key_bytes
+    from services.stack import open_store
     from wire.bus import Bus
+    from wire.label_set import LabelSet
     from wire.receipts import Receipts
 
     settings = context.attached()
+    with closing(open_store(settings)) as store:
+        labels = LabelSet.of(settings.labels, store.labels.requested())
     with closing(Bus(settings.bus, client_id="import")) as bus:
-        num_labels = send(bus, Receipts(key_bytes(settings)), file, source=source)
+        num_labels = send(bus, Receipts(key_bytes(settings)), file, labels, source=source)
     print(json.dumps({"sent": num_labels}) if as_json else f"{num_labels} labelled texts: sent to the learner")
 
 

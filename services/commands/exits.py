@@ -14,6 +14,7 @@ def codes() -> dict[type[Exception], int]:
     from services.commands.forget import NotErasedYet
     from services.encoders.vectors import BadVectors
     from services.history import BadHistory
+    from services.label_commands import NotFollowedYet
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
     from services.members.decision import NotAdoptedYet
@@ -49,7 +50,7 @@ def codes() -> dict[type[Exception], int]:
         NotRunning: TEMPORARY,
         RayLost: TEMPORARY,
         NoAnswer: TEMPORARY,
-        NotErasedYet: TEMPORARY,
+        **dict.fromkeys((NotErasedYet, NotFollowedYet), TEMPORARY),
         NotAdoptedYet: TEMPORARY,
         StackFailed: TEMPORARY,
         TuneFailed: TEMPORARY,

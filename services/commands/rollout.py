@@ -160,6 +160,7 @@ def run(context: CliContext) -> None:
                 refusal=label_trust.refusal,
                 now_ms=now_ms,
                 audit_share=settings.serving.audit_share,
+                labels=settings.labels,
             )
             return Judge(bus, decider, niceness=settings.rollout.niceness)
 
@@ -175,7 +176,7 @@ def open_operator(context: CliContext) -> "Iterator[Operator]":
 
     settings = context.attached()
     with closing(open_store(settings)) as store:
-        yield Operator(store, name=_name(), config=settings.rollout)
+        yield Operator(store, name=user_name(), config=settings.rollout)
 
 
 def _print_plan(plan: "RolloutPlan", as_json: bool) -> None:
@@ -200,7 +201,7 @@ def to_builtins(records: object) -> Any:
     return msgspec.to_builtins(records)
 
 
-def _name() -> str:
+def user_name() -> str:
     """Returns the user name for the history, or the user id where it has no name, as in some containers."""
     try:
         return getpass.getuser()

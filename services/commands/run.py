@@ -67,7 +67,7 @@ def learn(context: CliContext) -> None:
     from services.keys import key_bytes
 
     settings = context.attached()
-    from learner.process import run
+    from learner.process import EncoderChoice, run
     from services.topic_uses import require_topics
     from wire import metrics
 
@@ -79,8 +79,8 @@ def learn(context: CliContext) -> None:
             bus_config=settings.bus,
             store_config=settings.store,
             signing_key=key_bytes(settings),
-            encoder=settings.encoder,
-            max_tokens=settings.serving.max_tokens,
+            encoder=EncoderChoice(settings.encoder, settings.serving.max_tokens),
+            labels=settings.labels,
             stop=stop_signal(),
         )
     raise typer.Exit(code)

@@ -147,6 +147,7 @@ def rebuild(
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
     encoder = load_encoder(settings.encoder, max_tokens=manifest.max_tokens or settings.serving.max_tokens)
     learner = Learner(settings.learner, *encoder, receipts=Receipts(key_bytes(settings)))
+    learner.label_config = settings.labels
     with closing(Bus(settings.bus, client_id="rebuild")) as bus, progress() as say:
         result = rebuild_version(manifest, learner, settings.learner, bus, say=say)
     print(json.dumps(dataclasses.asdict(result), indent=2) if as_json else _summary(result))

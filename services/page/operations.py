@@ -3,8 +3,8 @@
     ask    --> POST /v1/predict of the replicas            label --> feedback.v1
     change --> audit.v1 (asked) --> the step of the command of that name --> audit.v1 (done, or failed)
 
-The steps are those of the commands `lifelong rollout`, `quarantine` and `deadletters`. What cannot be recorded is not
-done: the command line does it then.
+The steps are those of the commands `lifelong rollout`, `labels`, `quarantine` and `deadletters`. What cannot be
+recorded is not done: the command line does it then.
 
 Rejected: recording afterwards (a step could happen without a trace).
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from heapq import nlargest
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 import msgspec
 
@@ -29,6 +29,7 @@ from services.commands.deadletters import as_builtins
 from services.commands.rollout_text import plan_line
 from services.dead_letters import newest_letters, replay
 from services.keys import key_bytes
+from services.label_commands import ClassesInForce, Wish
 from services.quarantine import LabelFilter, quarantined_labels, release
 from services.settings import Settings
 from wire.bus import Bus
@@ -37,7 +38,7 @@ from wire.envelope import from_message, to_message
 from wire.errors import WireError
 from wire.message import Place
 from wire.receipts import Receipts
-from wire.records import MAX_TEXT_CHARS, Feedback
+from wire.records import MAX_TEXT_CHARS, Feedback, LabelAction
 from wire.store import Store
 
 SOURCE: Final = "page"
@@ -62,10 +63,14 @@ class PageLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class AdminCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What to change: a version (None: the candidate), or the events or letters with these ids."""
+    """What to change: a version (None: the candidate), the events or letters with these ids, or these labels, as a
+    `LabelCommand` says it."""
 
     version: int | None = None
     ids: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    to: tuple[str, ...] = ()
+    forgets: bool = False
 
 
 Act: TypeAlias = Callable[[Operator, AdminCall], str]
@@ -90,6 +95,7 @@ class PageOperations:
             "resume": lambda operator, _: plan_line(operator.resume(now_ms=now_ms())),
             "release": lambda _, call: self._release(call.ids),
             "replay": lambda _, call: self._replay(call.ids),
+            **{f"labels-{action}": partial(self._change_labels, action) for action in get_args(LabelAction)},
         }
 
     def close(self) -> None:
@@ -162,6 +168,17 @@ class PageOperations:
     def note_denied(self, action: str, client: str, reason: str) -> None:
         """Records a call that was denied. Raises WireError."""
         self._audit.write(action, "refused", detail=reason, client=client)
+
+    def _change_labels(self, action: LabelAction, operator: Operator, call: AdminCall) -> str:
+        settings = self._settings
+        if not call.labels or (action in ("rename", "merge", "split")) is not bool(call.to):
+            raise NotPossible("name `labels`, and `to` for rename, merge and split alone")
+        wish = Wish(action=action, labels=call.labels, to=call.to, forgets=call.forgets)
+        known = ClassesInForce.read(self._store, settings.labels)
+        max_chars = settings.learner.max_label_chars
+        command = known.command(wish, max_chars=max_chars, source=SOURCE, now_ms=now_ms())
+        self._store.labels.request(command)
+        return f"command {command.number} about labels is requested"
 
     def _release(self, event_ids: tuple[str, ...]) -> str:
         if not event_ids:

@@ -28,17 +28,20 @@ from serving.http.keys import Role
 from serving.http.problems import Problem, RequestRefused, accepted
 from serving.http.schemas import read_request, whole_problem, write_replies
 from serving.status import ReplicaStatus
+from wire.label_set import LabelSet
 from wire.receipts import Receipts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Api:
-    """What the endpoints share, and those that this file lists. `receipts` checks and approves labels."""
+    """What the endpoints share, and those that this file lists. `receipts` checks and approves labels; `labels` returns
+    the set of them."""
 
     bridge: RequestBridge
     bodies: Bodies
     access: Access
     receipts: Receipts
+    labels: Callable[[], LabelSet] = LabelSet
     max_events: int
     check: Callable[[], None]
     status: Callable[[], ReplicaStatus]

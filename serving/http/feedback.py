@@ -3,9 +3,12 @@
     {"event_id", "label", "receipt"?, ...} or {"labels": [{...}, ...]} --> Feedback --outbox--> feedback.v1
 
 The source of a label is who sent it: the name of its API key, or its address where no keys are required. So nobody
-labels in another's name, and the limits of the learner hold for each sender. A forged receipt is refused here, where
-its sender can see it; everything else is judged by the learner (`learner/labels/trust.py`). Whoever has the role
+labels in another's name, and the limits of the learner hold for each sender. A forged receipt and a
+label outside the set are refused here, where their sender can see it; everything else is judged by the learner
+(`learner/labels/trust.py`). Whoever has the role
 `admin` may replace a label (`correct`), which the learner believes without a receipt.
+
+Rejected: asking the learner what it thinks of a label (it may be away, and reads labels from the topic in any case).
 """
 
 import math
@@ -107,6 +110,8 @@ class FeedbackApi:
         for name in ("event_id", "label", "key", "receipt", "event_source"):
             if len((getattr(body, name) or "").encode()) > MAX_FIELD_BYTES:
                 return wrong_shape(f"`{name}` has more than {MAX_FIELD_BYTES} bytes")
+        if refused := self._outside(body.label):
+            return refused
         record = Feedback(
             event_id=body.event_id,
             label=body.label,
@@ -120,6 +125,17 @@ class FeedbackApi:
         if body.correct:
             return self._approved(record, client)
         return FORGED if self.api.receipts.refusal(record, is_required=False, max_age_ms=math.inf) else record
+
+    def _outside(self, label: str) -> Problem | None:
+        """Returns what is wrong with a label that is not in the set; None where it may be learnt, or waits for an
+        operator."""
+        labels = self.api.labels()
+        reason = labels.refusal(label, lambda name: True)
+        if not reason:
+            return None
+        self.api.bridge.pipeline.count(f"labels_{reason}")
+        message = labels.why(reason, label)
+        return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=f"label_{reason}", message=message)
 
     def _approved(self, record: Feedback, client: ApiClient) -> Feedback | Problem:
         client.require(Role.ADMIN)

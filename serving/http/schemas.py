@@ -66,6 +66,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
 
     A label returns `event_id`, `key` and `receipt` unchanged, and `source` as `event_source`. An answer that is not
     `can_be_labelled` was kept nowhere: its label would find no answer. `audit` asks for a label, whatever the answer.
+    One that is `refused` was not certain enough, and has the fallback label; see `Answer`.
     """
 
     event_id: str
@@ -81,6 +82,8 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     receipt: str
     can_be_labelled: bool = True
     audit: bool = False
+    refused: bool = False
+    certainty: float | None = None
 
 
 class AnswersBody(msgspec.Struct, frozen=True):
@@ -175,4 +178,6 @@ def _answer_body(answer: Answer, *, can_be_labelled: bool) -> AnswerBody:
         receipt=answer.receipt,
         can_be_labelled=can_be_labelled,
         audit=answer.audit,
+        refused=answer.refused,
+        certainty=answer.certainty,
     )

@@ -9,6 +9,7 @@ import msgspec
 
 from model.quantized import QuantizedModel
 from model.tokenizer import MAX_TOKENS
+from serving.refusal import NEVER, Refusal
 from serving.weights.health import Health
 from wire.records import STAND_IN, Arm, PrecisionEvaluation, RolloutPlan
 
@@ -51,7 +52,7 @@ class Version:
 
     `precisions` has at least one entry, the best first; `latency` has their times on this machine, where there is a
     choice. `max_tokens` is the length at which the learner cut texts for it, `encoding` the name of how its encoder
-    makes vectors in INT8 ("" where they are of no use to the learner).
+    makes vectors in INT8 ("" where they are of no use to the learner). `refusal` says which of its answers are refused.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Version:
     max_tokens: int = MAX_TOKENS
     latency: LatencyTable = NOT_MEASURED
     encoding: str = ""
+    refusal: Refusal = NEVER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,9 +5,8 @@
 
 Tensors are kept by their manifest entry, digest included, as long as a resident version needs them. A version that
 changed only its head costs only the head: it shares the encoder object with the version before, the projection of its
-head, and the embeddings of the probes.
-
-A version that lacks only damaged blobs keeps its other tensors, so that a repair costs only the damaged ones.
+head, and the embeddings of the probes. A version that lacks only damaged blobs keeps its other tensors, so that a
+repair costs only the damaged ones.
 
 Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into the live weights (a batch could see half
 of them).
@@ -15,7 +14,7 @@ of them).
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -33,6 +32,7 @@ from model.vectors import from_format
 from model.weights import encoder_key
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
+from serving.refusal import NEVER, Refusal
 from serving.weights.active import NOT_MEASURED, LatencyTable, Version
 from serving.weights.precision import AUTO, allowed, measure
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
@@ -81,14 +81,15 @@ class Loader:
         precision: PrecisionConfig,
         probe_tolerance: float,
         names_encodings: bool = True,
+        refusal: Refusal = NEVER,
     ) -> None:
-        self.versions: dict[int, Version] = {}
-        """The loaded versions, by number."""
+        self.versions: dict[int, Version] = {}  # the loaded ones, by number
         self._store = store
         self._tokenizer = tokenizer
         self._precision = precision
         self._probe_tolerance = probe_tolerance
         self._names_encodings = names_encodings
+        self._refusal = refusal
         self._manifests: dict[int, WeightManifest] = {}
         self._tensors: dict[TensorEntry, QTensor] = {}
         self._shared: dict[str, _Shared] = {}
@@ -116,7 +117,6 @@ class Loader:
                 self._check_probes(manifest, shared, head)
                 latency = self._latency_of(manifest, shared.encoder)
         max_tokens = manifest.max_tokens or MAX_TOKENS
-        digests = {entry.name: entry.digest for entry in manifest.tensors}
         self.versions[number] = Version(
             number=number,
             model=model,
@@ -124,7 +124,8 @@ class Loader:
             num_bytes=manifest.num_bytes,
             max_tokens=max_tokens,
             latency=latency,
-            encoding=shared.encoder.encoding(digests, max_tokens) if self._names_encodings else "",
+            encoding=shared.encoder.encoding(manifest.encoder_digests, max_tokens) if self._names_encodings else "",
+            refusal=replace(self._refusal, measured=manifest.certainty),
         )
         return self.versions[number]
 
@@ -156,8 +157,7 @@ class Loader:
         return config
 
     def _all_tensors(self, manifest: WeightManifest) -> dict[str, QTensor]:
-        """Returns the tensors by name. Raises VersionRefused with every damaged or missing blob; the others are
-        kept."""
+        """Returns the tensors by name. Raises VersionRefused with every damaged or missing blob; others are kept."""
         tensors: dict[str, QTensor] = {}
         lacking: dict[str, WireError] = {}
         for entry in manifest.tensors:

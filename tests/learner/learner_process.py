@@ -10,14 +10,16 @@ import signal
 import sys
 import threading
 
-from learner.process import run
+from learner.process import EncoderChoice, run
 from tests.learner.small_learner import small_config
-from wire.config import BusConfig, StoreConfig
+from wire.config import BusConfig, LabelConfig, StoreConfig
 
 SIGNING_KEY = b"a key for the tests"
 
 
 def main(changed: str, encoder: str, broker: str, bus_prefix: str, redis: str, store_prefix: str) -> int:
+    settings = json.loads(changed)
+    labels = LabelConfig(**settings.pop("labels", {}))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     return run(
@@ -26,13 +28,13 @@ def main(changed: str, encoder: str, broker: str, bus_prefix: str, redis: str, s
             poll_timeout_ms=20,
             checkpoint_interval_s=0.1,
             slow_rate=1e-5,  # so that every round is adopted
-            **json.loads(changed),
+            **settings,
         ),
         bus_config=BusConfig(bootstrap_servers=broker, prefix=bus_prefix),
         store_config=StoreConfig(url=redis, prefix=store_prefix),
         signing_key=SIGNING_KEY,
-        encoder=encoder,
-        max_tokens=256,
+        encoder=EncoderChoice(encoder, 256),
+        labels=labels,
         stop=stop,
     )
 

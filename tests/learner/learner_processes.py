@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from learner.failpoints import VARIABLE
 from learner.state.checkpoint import Checkpoints
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 class LearnerProcesses:
     """Starts learners with `changed` settings; `close` kills those that still run."""
 
-    def __init__(self, folder: Path, bus_config: BusConfig, store_config: StoreConfig, **changed: float | str) -> None:
+    def __init__(self, folder: Path, bus_config: BusConfig, store_config: StoreConfig, **changed: Any) -> None:
         (folder / "encoder").mkdir()
         self.state_dir = folder / "state"
         self._args = [

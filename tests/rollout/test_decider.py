@@ -11,7 +11,7 @@ from rollout.plans import Grounds, add, follow
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
 from tests.rollout.world import RECEIPTS, answer_of, label_of
 from tests.stores import entry_of, lease_of, manifest_of
-from wire.records import CANDIDATE, NEWEST, STABLE, Feedback, ReplicaReport, VersionHealth
+from wire.records import CANDIDATE, NEWEST, STABLE, Feedback, LabelCommand, ReplicaReport, VersionHealth
 from wire.store import Store
 
 
@@ -227,3 +227,19 @@ def test_a_label_is_corrected_by_a_decider_that_started_after_it(published: Stor
     right = Feedback(event_id="event", label="yes", source="head", event_source="shop")
     after.add(RECEIPTS.approved(right))
     assert "1 won, 0 tied, 0 lost" in after.decider.state().evidence
+
+
+def test_labels_count_by_the_names_of_now(published: Store) -> None:
+    """The answers named the class "no" by its old name; a label that was retired counts for nothing."""
+    judging = Judging(published)
+    rename = LabelCommand(number=1, action="rename", labels=("no",), to=("yes",))
+    published.labels.request(rename)
+    published.labels.request(LabelCommand(number=2, action="retire", labels=("spam",)))
+    judging.decider.follow_health()
+    judging.label(12, WORSE)
+    assert judging.arms()[:2] == [(STABLE, 1), (CANDIDATE, 2)] and "0 won" in judging.decider.state().evidence
+    answer = answer_of("spam", judging.plan, {1: True, 2: True, 3: True})
+    judging.add(answer, label_of(answer, source="desk", label="spam"))
+    assert judging.decider.state().counts["label_retired"] == 1
+    judging.add(answer, label_of(answer, source="desk", label="no"))
+    assert judging.decider.state().counts["judged"] == 13

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rollout.influence import limits
 from tests.rollout.joined import Judged, answer, feedback
 from wire.config import TrustConfig
+from wire.receipts import name_hash
 from wire.records import CANDIDATE, STABLE, STAND_IN, Feedback
 
 
@@ -204,3 +205,16 @@ def test_any_other_label_of_a_judged_event_is_none_of_it(label: Feedback) -> Non
     window.add(feedback("a", "no"))
     window.add(label)
     assert len(window.found) == 1
+
+
+def test_verdicts_and_labels_are_compared_by_the_names_of_now() -> None:
+    """A version from before a rename named the class rightly under its old name; so did a merged one."""
+    window = Judged()
+    window.add(answer("a", "old", version=1))
+    window.renamed = {name_hash("old"): name_hash("new"), name_hash("other"): name_hash("new")}
+    window.add(feedback("a", "new"))
+    window.add(answer("b", "other", version=1))
+    window.add(feedback("b", "new"))
+    window.add(answer("c", "third", version=1))
+    window.add(feedback("c", "new"))
+    assert window.num_judged() == (3, 2)

@@ -20,6 +20,7 @@ PRELOADED = [
     "services.commands.run",
     "services.doctor",
     "services.history",
+    "services.label_commands",
     "services.quarantine",
     "services.settings_docs",
     "services.stack",

@@ -28,6 +28,7 @@ GROUPS = {
     "keys": ("create", "list", "revoke"),
     "encoder": ("check",),
     "model": ("show", "convert", "share", "prune", "distill", "quantize", "export"),
+    "labels": ("list", "add", "rename", "merge", "split", "retire"),
     "quarantine": ("list", "release"),
     "config": ("show", "check", "schema"),
     "bench": ("learn",),

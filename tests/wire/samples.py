@@ -30,6 +30,8 @@ SAMPLES: tuple[TopicRecord, ...] = (
         receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
         vector=TextVector(z=b"\x00\x00\x80\x3f", encoding="5f3a", code="00112233445566778899aabbccddeeff"),
         audit=True,
+        refused=True,
+        certainty=0.25,
     ),
     Feedback(
         event_id="e-17",
@@ -55,6 +57,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         text="My card d\u00e9clined",
         answered="refund",
         event_source="shop",
+        detail="ask for a receipt",
     ),
     DeadLetter(
         reason="undecodable",

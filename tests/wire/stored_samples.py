@@ -3,6 +3,7 @@
 from tests.wire.records.test_plans import PLAN
 from wire.records import (
     ArmAccuracy,
+    Certainty,
     CohortEvaluation,
     ConceptChange,
     Confusion,
@@ -13,6 +14,9 @@ from wire.records import (
     Erasure,
     Evaluation,
     HeadSolution,
+    LabelChange,
+    LabelCommand,
+    LabelOutcome,
     LabelRate,
     LearnerReport,
     Lineage,
@@ -30,6 +34,16 @@ from wire.records import (
     VersionEntry,
     VersionHealth,
     WeightManifest,
+)
+
+COMMAND = LabelCommand(
+    number=1,
+    action="split",
+    labels=("refund",),
+    to=("refund by card",),
+    forgets=True,
+    source="operator",
+    time_ms=1_700_000_000_000,
 )
 
 SAMPLES: dict[str, Record] = {
@@ -108,6 +122,7 @@ SAMPLES: dict[str, Record] = {
         epoch=3,
         created_ms=1_700_000_000_000,
         erased=2,
+        label_commands=1,
         lineage=Lineage(
             rounds=(
                 Round(
@@ -119,6 +134,7 @@ SAMPLES: dict[str, Record] = {
                 ),
             ),
             concept_changes=(ConceptChange("refund", 1_764_000_000_000, {"feedback.v1/1": 2}),),
+            label_changes=(LabelChange(command=COMMAND, offsets={"feedback.v1/1": 4}),),
         ),
         max_tokens=256,
         name_changes=NameChanges(
@@ -146,6 +162,7 @@ SAMPLES: dict[str, Record] = {
             temperature=0.046875,
             arithmetic="torch 2.9 AVX2",
         ),
+        certainty=Certainty(temperature=4.0, quantiles=(0.5, 2.25), risks=(0.125, 0.0625), samples=64),
         format_version=2,
     ),
     "erasure.v1": Erasure(
@@ -215,6 +232,8 @@ SAMPLES: dict[str, Record] = {
         durable_version=11,
         confusions=(Confusion(label="refund", answered="delivery", answers=3),),
     ),
+    "label_command.v1": COMMAND,
+    "label_outcome.v1": LabelOutcome(number=1, time_ms=1_700_000_000_000, samples={"replay": 12}, version=12),
     "controller_report.v1": ControllerReport(
         controller="c1",
         time_ms=1_700_000_000_000,

@@ -56,16 +56,24 @@ OLD_FIELDS: dict[type, dict[str, Any]] = {  # the value as version 1 was first w
 BEFORE_PROOF: dict[str, Any] = {"answered": None, "proof": ""}
 BEFORE_TEXT: dict[str, Any] = {"text": "", **BEFORE_PROOF}
 BEFORE_EVENT_SOURCE: dict[str, Any] = {"event_source": None}
+BEFORE_DETAIL: dict[str, Any] = {"detail": ""}
+BEFORE_REFUSAL: dict[str, Any] = {"refused": False, "certainty": None}
+BEFORE_AUDIT: dict[str, Any] = {"audit": False, **BEFORE_REFUSAL}
 BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     "before_receipts": {
-        Answer: {"receipt": "", "vector": None, "audit": False},
+        Answer: {"receipt": "", "vector": None, **BEFORE_AUDIT},
         Feedback: {"receipt": "", "approval": "", **BEFORE_EVENT_SOURCE, **BEFORE_TEXT},
     },
-    "before_event_source": {Feedback: BEFORE_EVENT_SOURCE | BEFORE_TEXT, Quarantined: BEFORE_EVENT_SOURCE},
+    "before_event_source": {
+        Feedback: BEFORE_EVENT_SOURCE | BEFORE_TEXT,
+        Quarantined: BEFORE_EVENT_SOURCE | BEFORE_DETAIL,
+    },
     "before_text": {Feedback: BEFORE_TEXT},
     "before_proof": {Feedback: BEFORE_PROOF},
-    "before_vector": {Answer: {"vector": None, "audit": False}},
-    "before_audit": {Answer: {"audit": False}},
+    "before_vector": {Answer: {"vector": None, **BEFORE_AUDIT}},
+    "before_audit": {Answer: BEFORE_AUDIT},
+    "before_refusal": {Answer: BEFORE_REFUSAL},
+    "before_detail": {Quarantined: BEFORE_DETAIL},
 }
 """Defaults of the fields that a message of an earlier program does not have."""
 

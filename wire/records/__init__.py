@@ -5,11 +5,13 @@
     rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
     operator --EncoderOffer + blobs--> learner --OfferOutcome--> operator          page --AdminAction--> operator
+    operator --LabelCommand--> learner, replicas, rollout          learner --LabelOutcome--> operator
 
 `topics` has the records of Kafka topics, `weights` those of versions of the weights, `name_changes` what such a version
-names differently, `offers` those of encoders that are offered, `plans` the rollout plan, `reports` the reports of
-processes, `admin` that of what operators did, `schemas` the JSON Schemas of what clients read and write, and `record`
-the base class. Others import all of them from here.
+names differently, `certainty` how certain it is of its classes, `labels` what operators do to the set of labels,
+`offers` those of encoders that are offered, `plans` the rollout plan, `reports` the reports of processes, `admin` that
+of what operators did, `schemas` the JSON Schemas of what clients read and write, and `record` the base class. Others
+import all of them from here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
@@ -20,6 +22,8 @@ already depend on `wire`).
 """
 
 from wire.records.admin import AdminAction
+from wire.records.certainty import Certainty
+from wire.records.labels import LabelAction, LabelChange, LabelCommand, LabelOutcome
 from wire.records.name_changes import MAX_NEW_CLASSES, NameChanges, NewClass
 from wire.records.offers import EncoderOffer, OfferOutcome
 from wire.records.plans import (
@@ -108,6 +112,7 @@ __all__ = [
     "Arm",
     "ArmAccuracy",
     "ArmName",
+    "Certainty",
     "CohortEvaluation",
     "ConceptChange",
     "Confusion",
@@ -121,6 +126,10 @@ __all__ = [
     "Event",
     "Feedback",
     "HeadSolution",
+    "LabelAction",
+    "LabelChange",
+    "LabelCommand",
+    "LabelOutcome",
     "LabelRate",
     "LearnerReport",
     "Lineage",

@@ -76,7 +76,9 @@ class Answer(Record, frozen=True, kw_only=True):
     `text` is the event's text, so that the learner needs no more than the answer and a label. `label` is None while the
     weights know no class. `scores` are the best few classes with their probabilities, best first. `receipt` proves
     that the service gave the answer, see `wire.receipts`. `vector` is that of `text`, where it can be used. `audit`
-    asks for the label of the event, whatever the answer. `headers` are the event's, see there.
+    asks for the label of the event, whatever the answer. `headers` are the event's, see there. `certainty` is the share
+    of the learner's holdout samples that the weights are less certain of (None: nobody asked); an answer that is
+    `refused` for it has the fallback label, and the class that the weights name first in its `scores`.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -99,6 +101,8 @@ class Answer(Record, frozen=True, kw_only=True):
     vector: TextVector | None = None
     audit: bool = False
     headers: tuple[tuple[str, str], ...] = ()
+    refused: bool = False
+    certainty: float | None = None
 
     @property
     def message_id(self) -> str:
@@ -107,6 +111,11 @@ class Answer(Record, frozen=True, kw_only=True):
     @property
     def entity(self) -> str:
         return self.key if self.key else self.event_id
+
+    @property
+    def named(self) -> str | None:
+        """The class that the weights name, also where the answer was refused."""
+        return self.scores[0][0] if self.refused and self.scores else self.label
 
 
 class Feedback(Record, frozen=True, kw_only=True):
@@ -180,7 +189,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     """A label that the learner refused or held, and the reason: the fields of its `Feedback`, and what it labels.
 
     `text` and `answered`, the label that the service gave, are set where the answer was known, and `event_source` is
-    then the answer's. An operator may release the label.
+    then the answer's. `detail` says what to do, where the reason alone does not. An operator may release the label.
     """
 
     TOPIC: ClassVar[str] = "quarantine.v1"
@@ -196,6 +205,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     text: str = ""
     answered: str | None = None
     event_source: str | None = None
+    detail: str = ""
 
     @property
     def message_id(self) -> str:

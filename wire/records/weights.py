@@ -12,6 +12,8 @@ from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from wire.records.certainty import Certainty
+from wire.records.labels import LabelChange
 from wire.records.name_changes import NameChanges
 from wire.records.record import Record
 
@@ -136,7 +138,8 @@ class ConceptChange(NamedTuple):
 class Lineage(Record, frozen=True, kw_only=True):
     """How to reproduce a version: read the topics from their start, and run these rounds on the way, the oldest first.
 
-    On the way, too, restart the classes whose concepts have changed. The result of a round depends only on which
+    On the way, too, restart the classes whose concepts have changed, and follow what operators did to the set of
+    labels: of what came at the same offsets, the concepts first. The result of a round depends only on which
     records are below its offsets, so reading them in any order gives the same weights. `gap` says why the version
     cannot be reproduced from these: labels were set aside, a subject was erased, or there were more rounds or concept
     changes than are kept; "" where it can.
@@ -145,6 +148,7 @@ class Lineage(Record, frozen=True, kw_only=True):
     rounds: tuple[Round, ...] = ()
     gap: str = ""
     concept_changes: tuple[ConceptChange, ...] = msgspec.field(default=(), name="changes")
+    label_changes: tuple[LabelChange, ...] = ()
 
 
 class HeadSolution(Record, frozen=True, kw_only=True):
@@ -168,11 +172,13 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     JSON, and `model_spec` is the hash of it and of the tokenizer's. `trained_through` maps `topic/partition` to the
     next offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are
     those that may answer, the best first; the probes hold for the first. `erased` counts the erasures (`Erasure`) that
-    were done before the version was made: its sums hold nothing about those subjects. `lineage` says how to reproduce
-    the version. `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they
-    must be truncated in serving (0: not recorded, as by older programs, which truncated at 256). `name_changes` tells
-    what the version names differently from the reference of the rollout, and `solution` how its head was computed.
-    In format 2, matrices hold their biases and input scales, and every norm is a tensor (`model.vectors`).
+    were done before the version was made: its sums hold nothing about those subjects. `label_commands` counts the
+    commands about labels (`LabelCommand`) that its classes follow. `lineage` says how to reproduce the version.
+    `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they must be
+    truncated in serving (0: not recorded, as by older programs, which truncated at 256). `name_changes` tells what the
+    version names differently from the reference of the rollout, `solution` how its head was computed, and `certainty`
+    how certain it is of texts of its classes. In format 2, matrices hold their biases and input scales, and every norm
+    is a tensor (`model.vectors`).
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
@@ -191,10 +197,12 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     epoch: int
     created_ms: int
     erased: int = 0
+    label_commands: int = 0
     lineage: Lineage = Lineage(gap="the program that made it kept no lineage")
     max_tokens: int = 0
     name_changes: NameChanges = msgspec.field(default=NameChanges(), name="changes")
     solution: HeadSolution = HeadSolution()
+    certainty: Certainty = Certainty()
     format: str = "lifelong-weights"
     format_version: int = 3
 

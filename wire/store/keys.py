@@ -1,7 +1,7 @@
 """The Redis keys of the store, each named once, without the prefix of the environment (`Server.key` puts it before).
 
-one key      plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, erasures, offer, ...
-a key each   manifest:<version>, blob:<digest>, lease:<name>, erasure:<digest>, report:<replica>
+one key      plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, labels, offer, ...
+a key each   manifest:<version>, blob:<digest>, lease:<name>, erasure:<digest>, label:<number>, report:<replica>
 """
 
 from typing import Final
@@ -30,6 +30,10 @@ HISTORY: Final = "history"
 """A list: the publications of the versions, newest first."""
 JUDGED: Final = "judged"
 """A list: the events that were judged last, each signed, beside the evidence."""
+LABEL: Final = "label"
+"""A record for each command about labels, by its number: what became of it."""
+LABELS: Final = "labels"
+"""A list: the signed commands about labels, in their order."""
 LEARNER: Final = "learner"
 """The report of the learner that leads."""
 LEASE: Final = "lease"

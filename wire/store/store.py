@@ -1,7 +1,8 @@
 """The store: everything that the programs keep in Redis.
 
-    learner: leases, blobs, versions, erasures, offers, reports     serving: plans, versions, blobs, reports
-    rollout: leases, versions, plans, reports, collector    operator: plans, versions, reports, erasures, offers
+    learner: leases, blobs, versions, erasures, labels, offers, reports
+    serving: plans, versions, blobs, labels, reports    rollout: leases, versions, plans, labels, reports, collector
+    operator: plans, versions, reports, erasures, labels, offers
 
 Each part is implemented in the file named after its noun.
 """
@@ -10,6 +11,7 @@ from wire.config import StoreConfig
 from wire.store.blobs import Blobs
 from wire.store.collect import Collector
 from wire.store.erasures import Erasures
+from wire.store.labels import LabelCommands
 from wire.store.lease import Leases
 from wire.store.offers import Offers
 from wire.store.plans import Plans
@@ -35,6 +37,7 @@ class Store:
         self.blobs = Blobs(self._server, self.collector.make_room)
         self.leases = Leases(self._server)
         self.erasures = Erasures(self._server)
+        self.labels = LabelCommands(self._server, signing_key)
         self.reports = Reports(self._server)
 
     def watch(self) -> Watch:

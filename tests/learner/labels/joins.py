@@ -1,13 +1,17 @@
 """Joins whose windows are small, and the answers and labels that the tests match in them."""
 
+from dataclasses import dataclass
+
 from learner.config import LearnerConfig
 from learner.labels.join import Join
 from learner.labels.join_state import JoinState
+from learner.labels.label_names import LabelNames
 from learner.labels.sample import Sample
 from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD
 from tests.wire.samples import VERDICTS
-from wire.config import TrustConfig
+from wire.config import LabelConfig, TrustConfig
+from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
 
@@ -25,7 +29,21 @@ def make_join(
     """Returns a join whose windows hold so many small answers and labels, and which remembers so many events."""
     bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 155)}
     config = LearnerConfig(holdout_share=0.0, remembered_ids=remembered, **bounds)  # type: ignore[arg-type]
-    return Join(config, trust or make_trust(), state=state)
+    return Join(config, trust or make_trust(), names_of(config), state)
+
+
+@dataclass
+class Known:
+    """What a learner knows of labels."""
+
+    config: LearnerConfig
+    labels: LabelSet
+    classes: frozenset[str] = frozenset()
+
+
+def names_of(config: LearnerConfig, labels: LabelConfig | None = None) -> LabelNames:
+    known = Known(config, LabelSet(labels or LabelConfig()))
+    return LabelNames(lambda: known)
 
 
 def make_trust(**limits: float) -> LabelTrust:

@@ -14,6 +14,7 @@ from learner.labels.letters import Letters
 from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD
 from services.local.kafka import LocalBroker
+from tests.learner.labels.joins import names_of
 from wire.bus import Bus
 from wire.records import Answer, Feedback
 
@@ -63,7 +64,7 @@ def fill(bus: Bus, *, is_clock_right: bool) -> None:
 
 def caught_up(bus: Bus, config: LearnerConfig) -> Counter[str]:
     """The counts of a join that has read both topics to their end, without a checkpoint."""
-    join = Join(config, LabelTrust(config))
+    join = Join(config, LabelTrust(config), names_of(config))
     consumer = Consumer(
         bus,
         ReadState(offsets={}, letters=Letters(), counts=join.counts),

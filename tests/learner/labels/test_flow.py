@@ -13,6 +13,7 @@ from learner.labels.flow import OTHER, STALLED_S, FlowControl, Levels, Times, To
 from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD, Level
+from tests.learner.labels.joins import names_of
 from tests.learner.streams import answer, feedback
 from wire.records import Answer, Feedback
 
@@ -131,7 +132,7 @@ def make_join(num_items: int) -> Join:
     """Returns a join whose windows hold so many small answers and labels."""
     num_bytes = num_items * (OVERHEAD + 100)
     config = LearnerConfig(holdout_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
-    return Join(config, LabelTrust(config))
+    return Join(config, LabelTrust(config), names_of(config))
 
 
 def timed(number: int) -> list[Answer | Feedback]:

@@ -9,7 +9,7 @@ from learner.config import LearnerConfig
 from learner.labels.join import Join
 from learner.labels.join_state import JoinState
 from learner.labels.sample import is_in_holdout
-from tests.learner.labels.joins import RECEIPTS, answer, label, label_of, make_join, make_trust, num_outcomes
+from tests.learner.labels.joins import RECEIPTS, answer, label, label_of, make_join, make_trust, names_of, num_outcomes
 from tests.wire.samples import VERDICTS
 from wire.records import Answer, Feedback
 
@@ -22,7 +22,8 @@ def test_a_label_after_its_answer_makes_a_sample() -> None:
 
 
 def test_texts_wait_for_their_label_but_for_those_of_the_holdout() -> None:
-    join = Join(LearnerConfig(holdout_share=0.5), make_trust())
+    config = LearnerConfig(holdout_share=0.5)
+    join = Join(config, make_trust(), names_of(config))
     join.match([*(answer(f"e{number}", f"text {number}") for number in range(40)), label("e3")])
     waiting = [number for number in range(40) if number != 3]
     learnt = [f"text {number}" for number in waiting if not is_in_holdout(("", f"e{number}"), 0.5)]

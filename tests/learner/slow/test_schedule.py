@@ -9,6 +9,7 @@ from learner.memory.replay import Labelled, Replay, hash_key
 from learner.progress import LearnerProgress
 from learner.slow.round_plan import RoundPlan
 from learner.slow.schedule import UNSETTLED, Schedule
+from tests.learner.labels.joins import names_of
 from tests.learner.small_learner import labelled, small_config
 from tests.learner.streams import answer
 from wire.records import TIERS
@@ -30,7 +31,7 @@ def replay_of(samples: list[Labelled]) -> Replay[Labelled]:
 def waiting(size: int) -> Join:
     """A join with that many answers without a label."""
     config = small_config()
-    join = Join(config, LabelTrust(config))
+    join = Join(config, LabelTrust(config), names_of(config))
     join.match(answer(number) for number in range(size))
     return join
 

@@ -49,3 +49,19 @@ def test_a_dead_letter_is_shown_and_sent_again(served_page: ServedPage, bus_conf
     refused = served_page.admin("replay", {"ids": ["nowhere"]})
     assert (refused.status_code, "nowhere: there is no such letter" in refused.json()["error"]) == (409, True)
     assert served_page.admin("replay", {}).status_code == 409
+
+
+def test_labels_are_changed_with_the_token_and_it_is_recorded(served_page: ServedPage) -> None:
+    served_page.begin(1)  # its version knows the class "refund", and others
+    label, *_ = served_page.store.versions.manifest(1).labels
+    call = {"labels": [label], "to": ["money back"]}
+    assert served_page.admin("labels-rename", call, token="").status_code == 401
+    done = served_page.admin("labels-rename", call)
+    assert done.json()["result"] == "command 1 about labels is requested", done.text
+    (command,) = served_page.store.labels.requested()
+    assert (command.action, command.labels, command.to, command.source) == ("rename", (label,), ("money back",), "page")
+    wrong = served_page.admin("labels-rename", call)
+    assert (wrong.status_code, "is called 'money back' now" in wrong.json()["error"]) == (409, True)
+    assert served_page.admin("labels-retire", {"labels": ["nothing"], "to": ["x"]}).status_code == 409
+    actions = [(each["action"], each["outcome"]) for each in served_page.browse("actions")]
+    assert ("labels-rename", "done") in actions and ("labels-rename", "failed") in actions

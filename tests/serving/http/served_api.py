@@ -21,6 +21,7 @@ from serving.status import ReplicaStatus
 from tests.serving.pipelines import PREDICT, no_broker, pipeline_of
 from tests.serving.versions import RECEIPTS, live_of, tokenizer
 from wire.bus import Publisher
+from wire.label_set import LabelSet
 from wire.records import MAX_EVENT_BYTES
 from wire.token_bucket import TokenBuckets
 
@@ -31,7 +32,7 @@ Response: TypeAlias = Any  # the test client has an httpx of its own
 class ServedApi:
     """An application over an engine. Answers to publish stay in the outbox, which is not started.
 
-    A test may replace `encode`, and give reasons for which the replica is not healthy.
+    A test may replace `encode` and `labels`, and give reasons for which the replica is not healthy.
     """
 
     limit: TokenBuckets | None = None
@@ -41,6 +42,7 @@ class ServedApi:
     timeout_s: float = 10.0
     open_publisher: Callable[[], Publisher] = no_broker
     health: list[str] = field(default_factory=list)
+    labels: LabelSet = field(default_factory=LabelSet)
     bodies: Bodies = field(default_factory=lambda: Bodies(max_bytes=2 * MAX_EVENT_BYTES))
 
     def __post_init__(self) -> None:
@@ -57,6 +59,7 @@ class ServedApi:
             bodies=self.bodies,
             access=Access(keys=self.keys, limit=self.limit),
             receipts=RECEIPTS,
+            labels=lambda: self.labels,
             max_events=10,
             check=self._check,
             status=self._status,

@@ -10,8 +10,10 @@ from serving.http.keys import KeyFile, Role, create_key
 from tests.serving.http.served_api import Response, ServedApi, error_of
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.versions import RECEIPTS
+from wire.config import LabelConfig
 from wire.errors import BusUnavailable
-from wire.records import MAX_TEXT_CHARS, Feedback
+from wire.label_set import LabelSet
+from wire.records import MAX_TEXT_CHARS, Feedback, LabelCommand
 
 LABEL = {"event_id": "e1", "label": "lost card"}
 
@@ -95,6 +97,24 @@ def test_labels_that_wait_for_the_broker_are_bounded(labelled: ServedApi, broker
     assert error_of(labelled.client.post("/v1/feedback", json=LABEL)) == "503 bus_full"
     for acknowledge in broker.hold:
         acknowledge(None)
+
+
+def test_a_label_outside_the_list_is_refused_by_name(labelled: ServedApi, broker: FakeBroker) -> None:
+    labelled.labels = LabelSet(LabelConfig(mode="listed", allow=("lost card", "refund")))
+    reply = labelled.client.post("/v1/feedback", json={**LABEL, "label": "lost crad"})
+    assert error_of(reply) == "422 label_not_listed"
+    assert "did you mean 'lost card'?" in reply.json()["error"]["message"]
+    assert labelled.pipeline.counts.snapshot()["labels_not_listed"] == 1
+    assert labelled.client.post("/v1/feedback", json={**LABEL, "label": " lost  card"}).status_code == 200
+    retired = LabelCommand(number=1, action="retire", labels=("refund",))
+    labelled.labels = labelled.labels.after(retired)
+    assert error_of(labelled.client.post("/v1/feedback", json={**LABEL, "label": "refund"})) == "422 label_retired"
+    assert len(sent(broker)) == 1
+
+
+def test_a_label_that_waits_for_an_operator_is_taken(labelled: ServedApi, broker: FakeBroker) -> None:
+    labelled.labels = LabelSet(LabelConfig(mode="ask"))
+    assert labelled.client.post("/v1/feedback", json=LABEL).status_code == 200 and len(sent(broker)) == 1
 
 
 @pytest.fixture

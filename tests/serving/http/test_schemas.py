@@ -108,6 +108,8 @@ def test_replies_are_written_in_order() -> None:
         "receipt": "5.ab",
         "can_be_labelled": True,
         "audit": False,
+        "refused": False,
+        "certainty": None,
     }
     assert second == {"error": {"code": "wrong_schema", "message": "`text` is blank"}}
     assert third == first | {"can_be_labelled": False}

@@ -7,6 +7,7 @@ import msgspec
 
 from tests.wire.stored_samples import SAMPLES
 from wire.records import (
+    Certainty,
     Evaluation,
     HeadSolution,
     NameChanges,
@@ -24,11 +25,17 @@ def sample() -> WeightManifest:
 
 
 MANIFEST = sample()
+BEFORE_LABELS = msgspec.structs.replace(
+    MANIFEST,
+    label_commands=0,
+    lineage=msgspec.structs.replace(MANIFEST.lineage, label_changes=()),
+    certainty=Certainty(),
+)
 NO_TRIAL = msgspec.structs.replace(MANIFEST.name_changes, trial_wins=0, trial_ties=0, trial_losses=0)
-BEFORE_TRIAL = msgspec.structs.replace(MANIFEST, name_changes=NO_TRIAL)
+BEFORE_TRIAL = msgspec.structs.replace(BEFORE_LABELS, name_changes=NO_TRIAL)
 NO_HOLDOUT = msgspec.structs.replace(NO_TRIAL, held_wins=0, held_ties=0, held_losses=0)
-BEFORE_HELD = msgspec.structs.replace(MANIFEST, name_changes=NO_HOLDOUT)
-NO_CONCEPTS = msgspec.structs.replace(MANIFEST.lineage, concept_changes=())
+BEFORE_HELD = msgspec.structs.replace(BEFORE_LABELS, name_changes=NO_HOLDOUT)
+NO_CONCEPTS = msgspec.structs.replace(BEFORE_LABELS.lineage, concept_changes=())
 BEFORE_CONCEPTS = msgspec.structs.replace(BEFORE_HELD, lineage=NO_CONCEPTS)
 BEFORE_CHANGES = msgspec.structs.replace(BEFORE_CONCEPTS, name_changes=NameChanges(), solution=HeadSolution())
 
@@ -76,6 +83,11 @@ def test_how_deep_a_round_trained_is_written_and_an_older_program_reads_past_it(
     fields = [field for field in Round.__struct_fields__ if field != "layers"]
     old = msgspec.json.decode(written, type=msgspec.defstruct("Round", [(field, Any) for field in fields]))
     assert [getattr(old, field) for field in fields] == [getattr(deep, field) for field in fields]
+
+
+def test_the_manifest_from_before_changes_of_labels_is_read() -> None:
+    old = (GOLDEN / "weight_manifest.v2.before_labels.json").read_bytes()
+    assert msgspec.json.decode(old, type=WeightManifest) == BEFORE_LABELS
 
 
 def test_the_manifest_counts_its_bytes() -> None:

@@ -117,6 +117,7 @@ def test_the_manifests_of_both_formats_are_still_read_and_still_written() -> Non
         ".before_concepts",
         ".before_held",
         ".before_trial",
+        ".before_labels",
         "",
     ):
         name = f"manifest_v2{written}"
@@ -125,7 +126,8 @@ def test_the_manifests_of_both_formats_are_still_read_and_still_written() -> Non
         assert sign(body, b"golden") == (GOLDEN / f"{name}.hmac").read_text()
     assert encode(manifest) == body
     newest = msgspec.structs.replace(manifest, format_version=3)
-    body = (GOLDEN / "manifest_v3.json").read_bytes()
-    assert decode_manifest(body, 3) == newest
-    assert sign(body, b"golden") == (GOLDEN / "manifest_v3.hmac").read_text()
+    for name in ("manifest_v3.before_labels", "manifest_v3"):
+        body = (GOLDEN / f"{name}.json").read_bytes()
+        assert decode_manifest(body, 3) == newest
+        assert sign(body, b"golden") == (GOLDEN / f"{name}.hmac").read_text()
     assert encode(newest) == body

@@ -1,0 +1,63 @@
+"""What labels mean now, for the join: labels and answers under older names are translated, and some labels are refused.
+
+    label --LabelSet--> its class, or a reason to refuse it          answered name --LabelSet--> its class
+
+Labels and answers wait under the names that they came with, and are translated when they meet. So a change of the set
+need not touch what waits, and a label under an old name that comes late means what the name means by then.
+
+Rejected: translating records when they are read (what waits in a checkpoint would keep the names of then).
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from learner.config import LearnerConfig
+from learner.labels.sample import Sample, Waiting, make_quarantined, make_sample
+from wire.label_set import LabelSet
+from wire.records import Feedback, Quarantined
+
+
+class KnownNames(Protocol):
+    """Names that something is known of."""
+
+    def __contains__(self, label: str, /) -> bool: ...
+
+
+class KnownLabels(Protocol):
+    """What is known of labels: the set of them, and the classes that have a row."""
+
+    @property
+    def config(self) -> LearnerConfig: ...
+    @property
+    def labels(self) -> LabelSet: ...
+    @property
+    def classes(self) -> KnownNames: ...
+
+
+class LabelNames:
+    """`known` returns what is known now."""
+
+    def __init__(self, known: Callable[[], KnownLabels]) -> None:
+        self._known = known
+
+    def refusal(self, label: str) -> str:
+        """Returns why a label is not learnt under the set as it is now; "" where it is."""
+        known = self._known()
+        return known.labels.refusal(label, known.classes.__contains__)
+
+    def sample(self, answer: Waiting, feedback: Feedback) -> Sample:
+        """Returns the sample of an answer and its label, both by the names of now."""
+        known = self._known()
+        sample = make_sample(answer, feedback, holdout_share=known.config.holdout_share)
+        name_of = known.labels.name_of
+        predicted = None if sample.predicted_label is None else name_of(sample.predicted_label)
+        return msgspec.structs.replace(sample, label=name_of(sample.label), predicted_label=predicted)
+
+    def quarantined(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
+        """Returns the record of a label that is refused or held; with the fix, where it is not in the set."""
+        record = make_quarantined(reason, feedback, answer)
+        is_ours = reason == self.refusal(feedback.label)
+        detail = self._known().labels.why(reason, feedback.label) if is_ours else ""
+        return msgspec.structs.replace(record, detail=detail)

@@ -1,0 +1,157 @@
+"""Follows what operators do to the set of labels: classes are renamed, become one, lose what was learnt, or go.
+
+    LabelCommand --> memories, sums, counts and evidence under the new names --> the next version
+                 --> lineage: the command, and the records before it
+
+The sums are exact, so after a rename or a merge they are those of a learner that was given the new names from the
+start, bit for bit. So are the memories, but for what they have dropped. The words of a name are a sample of its class
+(`learner.learn_names`): those of the old name are taken out, as far as the memory holds them, and those of the new one
+learnt.
+
+A slow round under way is dropped: its plan has the old names.
+
+Rejected: renaming the rows alone (the memory would teach the old name again in the next round), and refusing a command
+that comes out of place (the set must be the same for everybody who reads the commands).
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import structlog
+
+from learner import unlearning
+from learner.memory.replay import Labelled, Replay, name_sample
+from learner.quality.comparison import Anchor, sample_hash
+from learner.state.lineage import add_label_change
+from wire.label_set import LabelSet
+from wire.records import ConceptChange, LabelChange, LabelCommand
+
+if TYPE_CHECKING:
+    from learner.knowledge import Knowledge
+    from learner.learner import Learner
+
+log = structlog.get_logger("learner")
+
+
+def follow_settings(learner: "Learner") -> None:
+    """Takes the set of labels as the settings of now say it: what is known may be from under others."""
+    known = learner.knowledge
+    if known.labels.config != learner.label_config:
+        followed = learner.label_commands[: known.labels.number]
+        known.labels = LabelSet.of(learner.label_config, followed)
+
+
+def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
+    """Follows the next command; returns how many samples were renamed or taken out, by where they were.
+
+    A version is due afterwards, and no journal leads past it.
+    """
+    known = learner.knowledge
+    before = known.labels
+    known.labels = before.after(command)
+    changed = {before.name_of(label) for label in command.labels} & _classes(known)
+    samples = Counter[str]()
+    if known.round is not None and (changed or command.action == "split"):
+        known.round.wait()
+        known.drop()
+    if command.action == "retire":
+        samples = _retire(known, changed)
+    elif command.action in ("rename", "merge"):
+        new = {label: known.labels.name_of(label) for label in sorted(changed)}
+        samples = _rename(known, {label: name for label, name in new.items() if label != name})
+    known.lineage = add_label_change(known.lineage, LabelChange(command=command, offsets=dict(learner.offsets)))
+    if command.action == "split" and command.forgets:
+        for label in changed:
+            unlearning.restart_since(known, ConceptChange(label, command.time_ms))
+    learner.prequential.rename(known.labels.name_of)
+    learner.trust.flips.rename(lambda name: "" if name in known.labels.retired else known.labels.name_of(name))
+    learner.progress.break_off()
+    learner.counts[f"labels_{command.action}"] += 1
+    log.info("labels_changed", number=command.number, action=command.action, labels=command.labels, to=command.to)
+    return dict(samples)
+
+
+def _classes(known: "Knowledge") -> set[str]:
+    """Returns the classes that something is known of."""
+    held = {sample.label for sample in known.holdout.samples.samples()}
+    return held.union(known.fast_head.ridge.classes)
+
+
+def _retire(known: "Knowledge", labels: set[str]) -> Counter[str]:
+    """Takes out classes, as far as the memory holds them, and their rows."""
+    samples = Counter[str]()
+    for label in labels:
+        held = known.replay.of(label)
+        known.fast_head.unlearn_many(held)
+        samples.update(replay=len(held), holdout=len(known.holdout.samples.of(label)))
+        for memory in (known.replay, known.fresh, known.holdout.samples):
+            memory.erase_class(label)
+        known.concept_changes.forget(label)
+        known.classes.retire(label)
+    known.fast_head = known.fast_head.with_names(lambda name: "" if name in labels else name)
+    known.holdout.keep(known.encoder_keys)
+    return samples
+
+
+def _rename(known: "Knowledge", new: dict[str, str]) -> Counter[str]:
+    """Gives each class of `new` the name that it has there; classes of one name become one."""
+    if not new:
+        return Counter()
+    head = known.fast_head
+    named = {label for label in {*new.values()} if head.ridge.num_of(label)}
+    names = [sample for label in new for sample in known.replay.of(label) if not sample.event]
+    for memory in (known.replay, known.fresh):
+        memory.take_out(set(names).__contains__)
+    head.unlearn_many(names)
+    known.fast_head = head.with_names(lambda name: new.get(name, name))
+    known.anchor = _renamed_anchor(known, new) if len(new) == 1 and not named else None
+    samples = Counter(
+        replay=_rename_in(known.replay, new),
+        holdout=_rename_in(known.holdout.samples, new),
+        fresh=_rename_in(known.fresh, new),
+    )
+    known.classes.rename(new)
+    for label, name in new.items():
+        known.concept_changes.rename(label, name)
+    known.holdout.keep(known.encoder_keys)
+    _learn_names(known, names, new, named)
+    return samples
+
+
+def _rename_in(memory: Replay[Labelled], new: dict[str, str]) -> int:
+    """Renames the samples of these classes in a memory; returns how many there were."""
+    renamed = list[Labelled]()
+    for label, name in new.items():
+        renamed += [sample._replace(label=name) for sample in memory.of(label)]
+        memory.erase_class(label)
+    memory.add(renamed)
+    return len(renamed)
+
+
+def _learn_names(known: "Knowledge", old: list[Labelled], new: dict[str, str], named: set[str]) -> None:
+    """Learns the words of each new name, as when its class came, where those of an old name were learnt.
+
+    Classes that are `named` have learnt theirs.
+    """
+    for name in sorted({*new.values()} - named):
+        experiences = [sample.experience for sample in old if new[sample.label] == name]
+        if experiences:
+            words = [name_sample(name, min(experiences))]
+            known.fast_head.learn_many(words)
+            known.replay.add(words)
+            known.fresh.add(words)
+
+
+def _renamed_anchor(known: "Knowledge", new: dict[str, str]) -> Anchor | None:
+    """Returns the anchor by the new name of a class: it knows holdout samples by hashes of label and text."""
+    anchor = known.anchor
+    if anchor is None:
+        return None
+    hashes = {
+        sample_hash(sample): sample_hash(sample._replace(label=new[sample.label]))
+        for sample in known.holdout.samples.samples()
+        if sample.label in new
+    }
+    right = [hashes.get(name, name) for name in anchor.right]
+    wrong = [hashes.get(name, name) for name in anchor.wrong]
+    return Anchor(version=anchor.version, num_classes=anchor.num_classes, right=right, wrong=wrong)

@@ -1,0 +1,205 @@
+"""`lifelong labels ...`: lists the set of labels, and changes it while the service runs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.commands.context import CliContext, JsonOption, reads_settings
+from wire.clock import now_ms
+
+if TYPE_CHECKING:
+    from services.label_commands import LabelOperator, Wish
+    from wire.store import Store
+
+app = typer.Typer(no_args_is_help=True, help="The set of labels, which may change while the service runs.")
+
+LabelsArgument = Annotated[list[str], typer.Argument(metavar="LABEL...", help="Which classes")]
+OldArgument = Annotated[str, typer.Argument(metavar="LABEL", help="Which class")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for a version that knows it")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")]
+
+
+@app.command("list")
+@reads_settings
+def list_(context: CliContext, as_json: JsonOption = False) -> None:
+    """Show the classes, the list, the names that were changed, and labels that wait to be added."""
+    import msgspec
+
+    from services.label_commands import ClassesInForce, waiting_labels
+    from services.stack import open_store
+    from wire.bus import Bus
+
+    settings = context.attached()
+    with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="labels")) as bus:
+        known = ClassesInForce.read(store, settings.labels)
+        waiting = waiting_labels(bus, known) if settings.labels.mode == "ask" else {}
+        commands = store.labels.requested()
+    labels = known.labels
+    shown = {
+        "mode": labels.config.mode,
+        "classes": list(known.classes),
+        "listed": sorted(labels.listed),
+        "renamed": dict(labels.meanings),
+        "retired": sorted(labels.retired),
+        "waiting": waiting,
+        "commands": msgspec.to_builtins(commands),
+    }
+    print(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(shown)))
+
+
+@app.command()
+@reads_settings
+def add(
+    context: CliContext,
+    labels: LabelsArgument,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = 60.0,
+    release: Annotated[bool, typer.Option("--release/--no-release", help="Send what waits for them again")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Add labels to the set; take back what was retired. What lies in quarantine for them is sent to the learner."""
+    from services.label_commands import Wish
+
+    with _opened(context) as (store, operator):
+        done = _carried_out(store, operator, Wish(action="add", labels=tuple(labels)), timeout if wait else 0.0)
+        done["released"] = operator.release(labels) if release and wait else 0
+    _print(done, as_json)
+
+
+@app.command()
+@reads_settings
+def rename(
+    context: CliContext,
+    old: OldArgument,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name")],
+    wait: WaitOption = True,
+    timeout: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a class another name. What was learnt stays, and a label of the old name means the new one from now on."""
+    from services.label_commands import Wish
+
+    with _opened(context) as (store, operator):
+        done = _carried_out(store, operator, Wish(action="rename", labels=(old,), to=(new,)), timeout if wait else 0.0)
+    _print(done, as_json)
+
+
+@app.command()
+@reads_settings
+def merge(
+    context: CliContext,
+    labels: LabelsArgument,
+    into: Annotated[str, typer.Option("--into", metavar="LABEL", help="The name of all of them from now on")],
+    wait: WaitOption = True,
+    timeout: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one class of several. What was learnt of them is added up, and a label of any of them means the one."""
+    from services.label_commands import Wish
+
+    wish = Wish(action="merge", labels=tuple(labels), to=(into,))
+    with _opened(context) as (store, operator):
+        done = _carried_out(store, operator, wish, timeout if wait else 0.0)
+    _print(done, as_json)
+
+
+@app.command()
+@reads_settings
+def split(
+    context: CliContext,
+    old: OldArgument,
+    into: Annotated[list[str], typer.Option("--into", metavar="LABEL", help="A class that takes texts of it")],
+    forget: Annotated[bool, typer.Option("--forget", help="Take out what was learnt of it until now")] = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Let classes take texts of another one. They are learnt from the labels that come; what was learnt stays where it
+    is, unless it is forgotten."""
+    from services.label_commands import Wish
+
+    wish = Wish(action="split", labels=(old,), to=tuple(into), forgets=forget)
+    with _opened(context) as (store, operator):
+        done = _carried_out(store, operator, wish, timeout if wait else 0.0)
+    done["old_rows"] = "forgotten" if forget else f"kept: they are {old!r} until labels say otherwise"
+    _print(done, as_json)
+
+
+@app.command()
+@reads_settings
+def retire(
+    context: CliContext,
+    labels: LabelsArgument,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Take classes out: no version after this one answers them, and their labels are refused."""
+    from services.label_commands import Wish
+
+    with _opened(context) as (store, operator):
+        done = _carried_out(store, operator, Wish(action="retire", labels=tuple(labels)), timeout if wait else 0.0)
+    _print(done, as_json)
+
+
+@contextmanager
+def _opened(context: CliContext) -> "Iterator[tuple[Store, LabelOperator]]":
+    from services.admin_log import AdminWriter
+    from services.keys import key_bytes
+    from services.label_commands import LabelOperator
+    from services.stack import open_store
+    from wire.bus import Bus
+
+    settings = context.attached()
+    with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="labels")) as bus:
+        audit = AdminWriter(bus, key_bytes(settings), source=f"labels:{now_ms():x}", now_ms=now_ms)
+        max_chars = settings.learner.max_label_chars
+        yield store, LabelOperator(store, bus, audit, config=settings.labels, max_chars=max_chars)
+
+
+def _carried_out(store: "Store", operator: "LabelOperator", wish: "Wish", timeout_s: float) -> dict[str, Any]:
+    """Requests what is wished, and waits for its version where there is time; returns what is so now."""
+    import msgspec
+
+    from services.commands.rollout import user_name
+    from services.label_commands import await_version
+
+    command = operator.request(wish, source=user_name(), now_ms=now_ms())
+    done: dict[str, Any] = msgspec.to_builtins(command)
+    if timeout_s:
+        outcome = await_version(store, command, timeout_s=timeout_s)
+        done |= {"samples": dict(outcome.samples), "version": outcome.version}
+    return done
+
+
+def _print(done: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(done, indent=2, ensure_ascii=False))
+        return
+    to = f" -> {', '.join(done['to'])}" if done["to"] else ""
+    print(f"{done['action']} {', '.join(done['labels'])}{to}: command {done['number']}")
+    if "version" not in done:
+        print("The learner will follow it.")
+        return
+    samples = ", ".join(f"{num} in {place}" for place, num in done["samples"].items() if num)
+    print(f"Version {done['version']} is the first that knows it. Samples changed: {samples or 'none'}.")
+    if "old_rows" in done:
+        print(f"What was learnt until now is {done['old_rows']}.")
+    if done.get("released"):
+        print(f"{done['released']} labels were in quarantine for it, and are sent again.")
+
+
+def _lines(shown: dict[str, Any]) -> Iterator[str]:
+    """Yields what a person reads of the set."""
+    yield f"mode: {shown['mode']}"
+    yield f"classes: {', '.join(shown['classes']) or 'none yet'}"
+    for name in ("listed", "retired"):
+        if shown[name]:
+            yield f"{name}: {', '.join(shown[name])}"
+    for old, new in shown["renamed"].items():
+        yield f"renamed: {old} -> {new}"
+    for label, num in shown["waiting"].items():
+        yield f"waiting: {label} ({num} labels; `lifelong labels add` takes them)"

@@ -1,0 +1,201 @@
+"""Commands about labels: checked, recorded in the audit, requested in the store, and awaited.
+
+    an operator --checked against what is known--> audit.v1 (asked) --> LabelCommand in the store --> the learner
+    LabelOutcome, with the first version that knows the command --> audit.v1 (done) --> what lies in quarantine for it
+
+The check is for people: a misspelt name would be a new class, and a rename to the name of another class would be a
+merge that nobody meant. What is requested is followed whatever it says.
+
+Rejected: the check in the learner (who typed the command would hear of it by the outcome, a second later, and everybody
+who follows the commands would have to know which of them count).
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+import msgspec
+
+from rollout.plans import NotPossible
+from services.admin_log import AdminWriter
+from services.quarantine import LabelFilter, quarantined_labels
+from wire.bus import Bus
+from wire.config import LabelConfig
+from wire.errors import NotFound
+from wire.label_set import NEW, NOT_LISTED, RETIRED, LabelSet
+from wire.records import Feedback, LabelAction, LabelCommand, LabelOutcome
+from wire.store import Store
+
+TIMEOUT_S: Final = 30.0
+WAIT_S: Final = 1.0
+
+REASONS: Final = (NEW, NOT_LISTED, RETIRED)
+"""Why a label that is added may lie in quarantine."""
+
+
+class NotFollowedYet(RuntimeError):
+    """No version knows the command in time; it stays requested."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What an operator wants to be done to `labels`, as `LabelCommand` says it."""
+
+    action: LabelAction
+    labels: tuple[str, ...]
+    to: tuple[str, ...] = ()
+    forgets: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClassesInForce:
+    """The set of labels as it is asked for, and the classes of the current version."""
+
+    labels: LabelSet
+    classes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, store: Store, config: LabelConfig) -> "ClassesInForce":
+        """Reads the commands and the current version. Raises WireError."""
+        labels = LabelSet.of(config, store.labels.requested())
+        current = store.versions.current()
+        try:
+            classes = store.versions.manifest(current).labels if current else ()
+        except NotFound:  # it was withdrawn meanwhile
+            classes = ()
+        return cls(labels, classes)
+
+    def command(self, wish: Wish, *, max_chars: int, source: str, now_ms: int) -> LabelCommand:
+        """Returns the next command, by the normal forms of its labels. Raises NotPossible, which says what to mend."""
+        normal = self.labels.config.normal_form
+        labels = tuple(dict.fromkeys(map(normal, wish.labels)))
+        to = tuple(dict.fromkeys(map(normal, wish.to)))
+        for label in (*labels, *to):
+            if not label.strip() or len(label) > max_chars:
+                raise NotPossible(f"a label has 1 to {max_chars} characters (learner.max_label_chars); got {label!r}")
+        if wish.action == "add":
+            self._check_new(labels)
+        else:
+            for label in labels:
+                self._check_known(label)
+        if wish.action in ("rename", "split"):
+            self._check_free(to, wish.action)
+        elif wish.action == "merge":
+            self._check_merged(labels, to)
+        return LabelCommand(
+            number=self.labels.number + 1,
+            action=wish.action,
+            labels=labels,
+            to=to,
+            forgets=wish.forgets,
+            source=source,
+            time_ms=now_ms,
+        )
+
+    @property
+    def _known(self) -> set[str]:
+        return {*map(self.labels.name_of, self.classes), *self.labels.listed} - self.labels.retired
+
+    def _check_new(self, labels: Sequence[str]) -> None:
+        there = [label for label in labels if label in self._known]
+        if there:
+            raise NotPossible(f"{there[0]!r} is in the set already")
+
+    def _check_known(self, label: str) -> None:
+        meaning = self.labels.name_of(label)
+        if meaning != label:
+            raise NotPossible(f"{label!r} is called {meaning!r} now: say that")
+        if label in self.labels.retired:
+            raise NotPossible(f"{label!r} was retired; `lifelong labels add` takes it back")
+        if label not in self._known:
+            near = get_close_matches(label, sorted(self._known), n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise NotPossible(f"no class is called {label!r}{meant}")
+
+    def _check_free(self, names: Sequence[str], action: str) -> None:
+        taken = [name for name in names if name in self._known]
+        if taken and action == "rename":
+            raise NotPossible(f"{taken[0]!r} is a class already: `lifelong labels merge` makes one of both")
+        if taken:
+            raise NotPossible(f"{taken[0]!r} is a class already: its labels are learnt as they come")
+
+    def _check_merged(self, labels: Sequence[str], to: Sequence[str]) -> None:
+        if len({*labels, *to}) < 2:
+            raise NotPossible("name two classes or more, or another one with --into")
+        for name in to:
+            if self.labels.name_of(name) != name:
+                self._check_known(name)
+
+
+class LabelOperator:
+    """Requests commands about labels, each recorded before and after. `source` says who asks, for the command."""
+
+    def __init__(self, store: Store, bus: Bus, audit: AdminWriter, *, config: LabelConfig, max_chars: int) -> None:
+        self._store = store
+        self._bus = bus
+        self._audit = audit
+        self._config = config
+        self._max_chars = max_chars
+
+    def request(self, wish: Wish, *, source: str, now_ms: int) -> LabelCommand:
+        """Requests what is wished; returns the command when it is on disk and in the audit.
+
+        Raises NotPossible, and WireError where it cannot be recorded: then it is not requested.
+        """
+        known = ClassesInForce.read(self._store, self._config)
+        command = known.command(wish, max_chars=self._max_chars, source=source, now_ms=now_ms)
+        detail = json.dumps(msgspec.to_builtins(command), ensure_ascii=False)
+        self._audit.write(f"labels {wish.action}", "asked", detail=detail, client=source)
+        self._store.labels.request(command)
+        self._audit.write(f"labels {wish.action}", "done", detail=f"command {command.number}", client=source)
+        return command
+
+    def release(self, labels: Iterable[str]) -> int:
+        """Sends again what lies in quarantine because these labels were not in the set; returns how many there were.
+
+        Nobody vouches for these labels: they are judged as if they came for the first time.
+        """
+        known = LabelSet.of(self._config, self._store.labels.requested())
+        names = {known.name_of(label) for label in labels}
+        num = 0
+
+        def waiting() -> Iterator[Feedback]:
+            nonlocal num
+            for label in quarantined_labels(self._bus, LabelFilter()):
+                if label.reason in REASONS and known.name_of(label.label) in names:
+                    num += 1
+                    yield label.feedback
+
+        with closing(self._bus.publisher()) as publisher:
+            publisher.send_all(waiting(), TIMEOUT_S)
+        return num
+
+
+def await_version(store: Store, command: LabelCommand, *, timeout_s: float) -> LabelOutcome:
+    """Waits until a version knows the command. Raises NotFollowedYet."""
+    deadline_s = time.monotonic() + timeout_s
+    with closing(store.watch()) as watch:
+        while (outcome := store.labels.outcome(command.number)) is None or not outcome.version:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                is_learning = store.reports.learner() is not None
+                done = "the learner follows it, but no version is published" if outcome else "no learner has seen it"
+                hint = "`lifelong rollout status` says why" if is_learning else "is `lifelong learn` running?"
+                raise NotFollowedYet(f"after {timeout_s:g} s {done} ({hint}); command {command.number} stays requested")
+            watch.wait(min(left_s, WAIT_S))
+    return outcome
+
+
+def waiting_labels(bus: Bus, known: ClassesInForce) -> dict[str, int]:
+    """Returns the labels that lie in quarantine until they are added, those of most labels first."""
+    labels = known.labels
+    found = Counter[str]()
+    for each in quarantined_labels(bus, LabelFilter(reason=NEW)):
+        if labels.refusal(each.label, known.classes.__contains__) == NEW:
+            found[labels.name_of(each.label)] += 1
+    return dict(found.most_common())

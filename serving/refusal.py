@@ -1,0 +1,107 @@
+"""Refuses to name a class where a version is not certain enough: the answer has the fallback label (selective
+prediction).
+
+    logits --free energy, among the quantiles of the manifest--> certainty --below the threshold--> refused
+
+The certainty of a text is the share of holdout samples, which are of known classes, that the version is less certain
+of. So the threshold is the share of texts of known classes that are refused, and what is refused besides is mostly of
+no class. The threshold is that of the settings, or the lowest that leaves a stated risk; both follow from the manifest
+alone, so that all replicas agree. What the version names stays in `scores`, and in the receipt: the learner and the
+rollout judge that.
+
+Rejected: a threshold for each replica by its own answers (they would disagree), and no label at all in place of the
+fallback one (it is what clients get before the first class is known).
+
+Shapes: B texts, C classes.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, ParamSpec
+
+import msgspec
+from torch import Tensor
+
+from model.head import free_energies
+from serving.counts import Counts
+from serving.refusal_config import RefusalConfig
+from wire.records import Answer, Certainty
+
+NO_REFUSALS: Final = RefusalConfig()
+NOT_MEASURED: Final = Certainty()
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Which answers of a version are refused: by the settings, and by what its manifest says of its certainty."""
+
+    config: RefusalConfig = NO_REFUSALS
+    measured: Certainty = NOT_MEASURED
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything may be refused."""
+        config = self.config
+        return bool(config.min_score or config.known_share or config.max_risk)
+
+    @property
+    def threshold(self) -> float:
+        """The certainty below which answers are refused; 0 where nothing was measured.
+
+        Where no threshold leaves as little risk as `max_risk`, it is the one that leaves least.
+        """
+        risks = self.measured.risks
+        if not risks:
+            return 0.0
+        max_risk = max(self.config.max_risk, min(risks)) if self.config.max_risk else 1.0
+        place = next(place for place, risk in enumerate(risks) if risk <= max_risk)
+        return max(self.config.known_share, place / (len(risks) - 1))
+
+    def certainties(self, logits_BC: Tensor) -> list[float | None]:
+        """Returns the certainty of each text, in [0, 1]; None where it was not measured, or refuses nothing."""
+        quantiles = self.measured.quantiles
+        if not self.is_on or not quantiles or not logits_BC.shape[1]:
+            return [None] * len(logits_BC)
+        energies = free_energies(logits_BC, self.measured.temperature).tolist()
+        return [share_below(quantiles, energy) for energy in energies]
+
+    def applied(self, answer: Answer, certainty: float | None) -> Answer:
+        """Returns the answer with its certainty, and with the fallback label where it is refused."""
+        if not self.is_on or answer.label is None:
+            return answer
+        is_uncertain = certainty is not None and certainty < self.threshold
+        shown = None if certainty is None else round(certainty, 4)
+        if not is_uncertain and answer.score >= self.config.min_score:
+            return msgspec.structs.replace(answer, certainty=shown)
+        return msgspec.structs.replace(answer, certainty=shown, label=self.config.label, refused=True)
+
+
+NEVER: Final = Refusal()
+
+
+def counting_refusals(predict: Callable[P, list[Answer]], counts: Counts) -> Callable[P, list[Answer]]:
+    """Returns `predict`, whose refused answers are counted."""
+
+    def predict_counted(*args: P.args, **kwargs: P.kwargs) -> list[Answer]:
+        answers = predict(*args, **kwargs)
+        if num_refused := sum(answer.refused for answer in answers):
+            counts.add("answers_refused", num_refused)
+        return answers
+
+    return predict_counted
+
+
+def share_below(quantiles: Sequence[float], value: float) -> float:
+    """Returns the share of a distribution below `value`, linear between its quantiles.
+
+    >>> [share_below((0.0, 1.0, 3.0), value) for value in (-1.0, 0.5, 2.0, 4.0)]
+    [0.0, 0.25, 0.75, 1.0]
+    """
+    place = bisect_left(quantiles, value)
+    if place == 0 or place == len(quantiles):
+        return float(place > 0)
+    low = quantiles[place - 1]
+    return (place - 1 + (value - low) / (quantiles[place] - low)) / (len(quantiles) - 1)

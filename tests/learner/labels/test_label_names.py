@@ -1,0 +1,50 @@
+"""Labels and answers under older names are translated when they meet, and labels outside the set are refused."""
+
+from dataclasses import replace
+
+from learner.config import LearnerConfig
+from learner.labels.join import Join
+from learner.labels.label_names import LabelNames
+from tests.learner.labels.joins import Known, answer, label, make_trust
+from wire.config import LabelConfig
+from wire.label_set import LabelSet
+from wire.records import LabelCommand
+
+CONFIG = LearnerConfig(holdout_share=0.0)
+RENAMED = LabelCommand(number=1, action="rename", labels=("yes",), to=("agreed",))
+RETIRED = LabelCommand(number=2, action="retire", labels=("no",))
+
+
+def join_of(known: Known) -> Join:
+    return Join(CONFIG, make_trust(), LabelNames(lambda: known))
+
+
+def test_what_waits_is_translated_when_it_meets() -> None:
+    known = Known(CONFIG, LabelSet())
+    join = join_of(known)
+    join.match([answer("a", label="yes"), label("b", "yes")])  # an answer waits, and a label is parked
+    known.labels = known.labels.after(RENAMED)
+    samples = join.match([label("a", "yes"), answer("b", label="no")])
+    assert [(each.label, each.predicted_label) for each in samples] == [("agreed", "agreed"), ("agreed", "no")]
+
+
+def test_a_label_whose_class_was_retired_while_it_was_parked_is_held() -> None:
+    known = Known(CONFIG, LabelSet())
+    join = join_of(known)
+    join.match([label("b", "no")])
+    known.labels = known.labels.after(RETIRED)
+    assert join.match([answer("b", label="no")]) == []
+    (held,) = join.take_quarantined()
+    assert held.reason == "retired" and "lifelong labels add" in held.detail
+    assert join.counts["quarantined_retired"] == 1
+
+
+def test_a_new_label_is_asked_for_unless_its_class_has_a_row() -> None:
+    known = Known(CONFIG, LabelSet(LabelConfig(mode="ask")), frozenset({"yes"}))
+    join = join_of(known)
+    assert len(join.match([answer("a"), label("a", " yes ")])) == 1
+    join.match([answer("b"), label("b", "maybe")])
+    (held,) = join.take_quarantined()
+    assert (held.reason, join.counts["refused_new_label"]) == ("new_label", 1)
+    known.labels = replace(known.labels, added=frozenset({"maybe"}))
+    assert [each.label for each in join.match([held.feedback])] == ["maybe"]  # its answer still waits

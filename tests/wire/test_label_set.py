@@ -1,0 +1,78 @@
+"""The set of labels is a function of the settings and of the commands in their order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.label_config import LabelConfig
+from wire.label_set import NEW, NOT_LISTED, RETIRED, LabelSet
+from wire.receipts import name_hash
+from wire.records import LabelAction, LabelCommand
+
+LISTED = LabelConfig(mode="listed", allow=("bill", "card"))
+NAMES = st.sampled_from("abcd")
+
+
+def command(number: int, action: LabelAction, *labels: str, to: tuple[str, ...] = ()) -> LabelCommand:
+    return LabelCommand(number=number, action=action, labels=labels, to=to)
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> list[LabelCommand]:
+    drawn: list[LabelCommand] = []
+    for number in range(1, draw(st.integers(1, 8))):
+        action: LabelAction = draw(st.sampled_from(["add", "rename", "merge", "split", "retire"]))
+        to = (draw(NAMES),) if action in ("rename", "merge", "split") else ()
+        drawn.append(command(number, action, draw(NAMES), to=to))
+    return drawn
+
+
+@given(commands(), st.integers(0, 8), NAMES)
+def test_the_commands_may_be_read_in_parts(given_: list[LabelCommand], place: int, name: str) -> None:
+    whole = LabelSet.of(LabelConfig(), given_)
+    part = LabelSet.of(LabelConfig(), given_[:place])
+    for each in given_[place:]:
+        part = part.after(each)
+    assert part == whole and whole.number == len(given_)
+    meaning = whole.name_of(name)
+    assert whole.name_of(meaning) == meaning  # no name leads to a name that leads on
+    assert whole.added.isdisjoint(whole.retired)
+
+
+def test_a_late_label_means_what_its_name_was_changed_to_last() -> None:
+    labels = LabelSet().after(command(1, "rename", "bill", to=("invoice",)))
+    labels = labels.after(command(2, "merge", "invoice", "receipt", to=("money",)))
+    assert [labels.name_of(name) for name in ("bill", "invoice", "receipt", "money")] == ["money"] * 4
+    assert labels.hashes[name_hash("bill")] == name_hash("money")
+    again = labels.after(command(3, "rename", "money", to=("bill",)))
+    assert [again.name_of(name) for name in ("bill", "invoice", "money")] == ["bill"] * 3
+
+
+def test_a_name_that_is_added_is_a_class_of_its_own_again() -> None:
+    labels = LabelSet().after(command(1, "rename", "bill", to=("invoice",))).after(command(2, "add", "bill"))
+    assert labels.name_of("bill") == "bill"
+
+
+def test_only_labels_of_the_list_are_learnt() -> None:
+    labels = LabelSet(LISTED)
+    assert [labels.refusal(name, lambda name: True) for name in ("bill", " card ", "cart")] == ["", "", NOT_LISTED]
+    assert "did you mean 'card'?" in labels.why(NOT_LISTED, "cart")
+    assert labels.after(command(1, "add", "cart")).refusal("cart", lambda name: False) == ""
+    renamed = labels.after(command(1, "rename", "bill", to=("invoice",)))
+    assert renamed.listed == {"invoice", "card"} and renamed.refusal("bill", lambda name: False) == ""
+
+
+@pytest.mark.parametrize(("is_class", "reason"), [(True, ""), (False, NEW)])
+def test_a_new_label_waits_until_somebody_adds_it(is_class: bool, reason: str) -> None:
+    labels = LabelSet(LabelConfig(mode="ask"))
+    assert labels.refusal("bill", lambda name: is_class) == reason
+    assert labels.after(command(1, "add", "bill")).refusal("bill", lambda name: False) == ""
+    assert "lifelong labels add" in labels.why(NEW, "bill")
+
+
+def test_a_retired_label_is_refused_in_every_mode() -> None:
+    for config in (LabelConfig(), LISTED, LabelConfig(mode="ask")):
+        retired = LabelSet(config).after(command(1, "retire", "bill"))
+        assert retired.refusal("bill", lambda name: True) == RETIRED and "bill" not in retired.listed
+        assert retired.after(command(2, "add", "bill")).refusal("bill", lambda name: True) == ""
+        assert "was retired" in retired.why(RETIRED, "bill")

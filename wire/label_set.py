@@ -1,0 +1,110 @@
+"""The set of labels: how a label is written, what it is called now, and whether it may be learnt. Pure.
+
+    label --normal form--> its name --renamed, merged?--> the class that it means --refusal--> "", or a reason
+    LabelCommand, LabelCommand, ... --after--> LabelSet
+
+The set is a function of the settings and of the commands in their order. So everybody who has read the same commands
+has the same set: the learner, which follows them, and the replicas, the rollout and the command line, which translate
+labels by it. A label that comes late, under a name of long ago, means what that name was changed to last.
+
+A name means itself where nothing was done to it, and a command is about what its names mean then. A new meaning
+replaces the old one: whoever renames A to B, and then C to A, has a class A whose labels are learnt as A again.
+
+Rejected: commands that fail halfway (a rename to a name that a class has would be one; here it is a merge), and names
+that point to names (each look-up would follow a chain).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import reduce
+from typing import Final
+
+from wire.label_config import LabelConfig
+from wire.receipts import name_hash
+from wire.records import LabelCommand
+
+RETIRED: Final = "retired"
+NOT_LISTED: Final = "not_listed"
+NEW: Final = "new_label"
+"""Why a label is refused: its class was retired; it is outside the list; it waits for `lifelong labels add`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The set after `number` commands. `meanings` has what each name that was changed means now."""
+
+    config: LabelConfig = field(default_factory=LabelConfig)
+    number: int = 0
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    added: frozenset[str] = frozenset()
+    retired: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, config: LabelConfig, commands: Iterable[LabelCommand]) -> "LabelSet":
+        return reduce(cls.after, commands, cls(config))
+
+    def after(self, command: LabelCommand) -> "LabelSet":
+        """Returns the set after one more command.
+
+        >>> renamed = LabelCommand(number=1, action="rename", labels=("bill",), to=("invoice",))
+        >>> LabelSet().after(renamed).name_of("bill")
+        'invoice'
+        """
+        classes = [self.name_of(label) for label in command.labels]
+        to = [self.config.normal_form(label) for label in command.to]
+        after = replace(self, number=command.number)
+        if command.action in ("rename", "merge"):
+            return after._with(to)._renamed(dict.fromkeys([name for name in classes if name != to[0]], to[0]))
+        if command.action == "retire":
+            return replace(after, added=after.added.difference(classes), retired=after.retired.union(classes))
+        return after._with(map(self.config.normal_form, command.labels) if command.action == "add" else to)
+
+    def name_of(self, label: str) -> str:
+        """Returns the name of the class that a label means now."""
+        name = self.config.normal_form(label)
+        return self.meanings.get(name, name)
+
+    def refusal(self, label: str, is_class: Callable[[str], bool]) -> str:
+        """Returns why a label is not learnt, "" where it is. `is_class` says whether a class of this name is known."""
+        name = self.name_of(label)
+        if name in self.retired:
+            return RETIRED
+        if self.config.mode == "open" or name in self.listed:
+            return ""
+        if self.config.mode == "listed":
+            return NOT_LISTED
+        return "" if is_class(name) else NEW
+
+    def why(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
+        """Returns the sentence of a refusal, with the fix. `known` are classes that may be meant besides the list."""
+        name = self.name_of(label)
+        if reason == RETIRED:
+            return f"the label {name!r} was retired; `lifelong labels add` takes it back"
+        if reason == NEW:
+            return f"the label {name!r} is new, and labels.mode is ask: `lifelong labels add` takes it"
+        near = get_close_matches(name, self.listed.union(known) - self.retired, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        return f"the label {name!r} is not in labels.allow{meant} (`lifelong labels add` takes it)"
+
+    @property
+    def hashes(self) -> dict[int, int]:
+        """The hash of what each name that was changed means now, by the hash of that name."""
+        return {name_hash(name): name_hash(meaning) for name, meaning in self.meanings.items()}
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """The labels of the list: those of the settings by their names of now, and those that were added."""
+        return self.added.union(map(self.name_of, self.config.allow)) - self.retired
+
+    def _with(self, labels: Iterable[str]) -> "LabelSet":
+        """Returns the set in which each of these labels means itself, and may be learnt."""
+        names = frozenset(labels)
+        meanings = {name: meaning for name, meaning in self.meanings.items() if name not in names}
+        return replace(self, meanings=meanings, added=self.added | names, retired=self.retired - names)
+
+    def _renamed(self, new: Mapping[str, str]) -> "LabelSet":
+        """Returns the set in which each of these names, and all that means it, means what `new` says."""
+        meanings = {name: new.get(meaning, meaning) for name, meaning in self.meanings.items()} | dict(new)
+        meanings = {name: meaning for name, meaning in meanings.items() if name != meaning}
+        return replace(self, meanings=meanings, added=self.added.difference(new), retired=self.retired.difference(new))
