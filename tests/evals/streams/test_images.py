@@ -53,7 +53,11 @@ def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
         permuted_mnist(None)
 
 
-@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"\0\0"), gzip.compress(b"\0\0\x08\x01\0\0\0\x09ab")])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no gzip", gzip.compress(b"\0\0"), gzip.compress(b"\0\0\x08\x01\0\0\0\x09ab")],
+    ids=["empty", "no gzip", "short", "too few bytes"],  # a packed file holds the time, and ids must stay the same
+)
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
     folder = small_mnist(tmp_path)
     (folder / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(data)
