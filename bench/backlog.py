@@ -25,7 +25,7 @@ from bench.service import apache_kafka
 from bench.texts import clinc150
 from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
-from services.keys import key_bytes, with_signing_key
+from services.keys import ring_of, with_signing_key
 from services.local import tether
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
@@ -79,7 +79,7 @@ def catch_up(size: BacklogSize) -> CatchUp:
     with _servers() as settings, closing(open_store(settings)) as store:
         with closing(Bus(settings.bus, "backlog")) as bus:
             bus.create_topics()
-            _write(bus.publisher(), items, size, Receipts(key_bytes(settings)))
+            _write(bus.publisher(), items, size, Receipts(*ring_of(settings).receipts))
         argv = [sys.executable, "-P", "-m", "services.cli", "learn", "--config", os.devnull]
         learner = tether.start(argv, log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings))
         try:

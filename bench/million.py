@@ -45,11 +45,12 @@ from rollout.retention import retained
 from services.local.redis import start_redis
 from wire.clock import now_ms
 from wire.config import StoreConfig
+from wire.keyring import parse
 from wire.receipts import Receipts
 from wire.records import STABLE, Answer, Feedback
 from wire.store import Store
 
-KEY = b"a key for this measurement alone"
+KEYS = parse("a key for this measurement alone")
 
 TENTHS = 10
 
@@ -94,7 +95,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
         folder = Path(name)
         redis = start_redis(folder / "redis")
         try:
-            with closing(Store(StoreConfig(url=redis.url, timeout_ms=60_000), KEY)) as store:
+            with closing(Store(StoreConfig(url=redis.url, timeout_ms=60_000), KEYS)) as store:
                 run = ManyLabels(store, folder / "learner", items, config, "minilm-l6")
                 readings = run.learn(size, lambda: _resident_bytes(redis.process.pid), fixtures.say)
                 yield from rows(readings)
@@ -131,7 +132,7 @@ class ManyLabels:
         self._store = store
         self._folder = folder
         self._items = items
-        self._receipts = Receipts(KEY)
+        self._receipts = Receipts(*KEYS.receipts)
         strata, tokenizer = load_encoder(encoder)
         slow = worker_thread("slow", niceness=config.niceness, threads=config.threads)
         self._learner = Learner(config, strata, tokenizer, receipts=self._receipts, executor=slow)

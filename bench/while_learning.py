@@ -18,7 +18,7 @@ from bench.service import Service
 from bench.texts import clinc150
 from evals.results.row import Goal, NoResult, Peer, Row
 from evals.streams.stream import StreamItem
-from services.keys import key_bytes
+from services.keys import ring_of
 from wire.clock import now_ms
 from wire.receipts import Receipts
 from wire.records import Feedback, LearnerReport
@@ -55,7 +55,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
 @contextmanager
 def labels(service: Service, items: tuple[StreamItem, ...], *, run: str) -> Iterator[None]:
     """Sends labelled texts at LABELS_PER_S, from entering to leaving. Raises NoResult where none was sent."""
-    receipts = Receipts(key_bytes(service.settings))
+    receipts = Receipts(*ring_of(service.settings).receipts)
     num_sent = 0
 
     def send() -> None:

@@ -42,6 +42,7 @@ from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, LabelConfig, StoreConfig
 from wire.errors import BusUnavailable, StaleEpoch
+from wire.keyring import KeyRing
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Store
@@ -77,7 +78,7 @@ def run(
     *,
     bus_config: BusConfig,
     store_config: StoreConfig,
-    signing_key: bytes,
+    ring: KeyRing,
     encoder: EncoderChoice,
     labels: LabelConfig,
     stop: threading.Event,
@@ -89,7 +90,7 @@ def run(
     torch.set_num_threads(config.threads)
     state_dir = Path(config.state_dir)
     shared = shared_folder(config.checkpoint_url, state_dir)
-    store = Store(store_config, signing_key)
+    store = Store(store_config, ring)
     bus = Bus(bus_config, client_id="learner")
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
@@ -98,8 +99,8 @@ def run(
             config,
             strata,
             tokenizer,
-            receipts=Receipts(signing_key),
-            subject_digest=partial(subject_digest, signing_key),
+            receipts=Receipts(*ring.receipts),
+            subject_digest=partial(subject_digest, ring.subject),
             cache_dir=state_dir,
             executor=executor,
         )

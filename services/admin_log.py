@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from wire.admin_log import AdminLog
 from wire.bus import Bus, Publisher
 from wire.bus.scan import every_record
+from wire.keyring import KeyRing
 from wire.records import AdminAction
 
 TIMEOUT_S = 10.0
@@ -28,9 +29,9 @@ def admin_actions(bus: Bus) -> Iterator[AdminAction]:
 class AdminWriter:
     """Continues the chain in the topic. Any thread may write. It reads the topic before its first record."""
 
-    def __init__(self, bus: Bus, signing_key: bytes, *, source: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, bus: Bus, ring: KeyRing, *, source: str, now_ms: Callable[[], int]) -> None:
         self._bus = bus
-        self._log = AdminLog(signing_key, source=source)
+        self._log = AdminLog(ring, source=source)
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._publisher: Publisher | None = None  # None: the end of the chain is not known

@@ -51,6 +51,7 @@ def program() -> "typer.Typer":
         quarantine,
         rollout,
         run,
+        signing_keys,
         status,
         top,
         topics,
@@ -75,8 +76,9 @@ def program() -> "typer.Typer":
     for command in (*running, *using, *measuring):
         app.command()(command)
     app.command("import")(ask.import_)
-    for group in (versions, topics, encoder, model, rollout, labels, quarantine, deadletters, keys, config, bench):
-        app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+    learning = (versions, encoder, model, rollout, labels, quarantine)
+    for group in (*learning, topics, deadletters, keys, signing_keys, config, bench):
+        app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
     return app
 
 

@@ -1,9 +1,9 @@
-"""The signing key: given by the settings, or generated once for a local Redis and stored beside its data.
+"""The file of keys that sign: given by the settings, or generated once for a local Redis and stored beside its data.
 
-All programs that share a Redis server need the same key. So a key is generated only for a server that ends with us.
+All programs that share a Redis server need keys of one installation, so they are generated only for a server that ends
+with us. `services/signing_keys.py` changes the file; what a key is and does says `wire/keyring/`.
 """
 
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,37 +13,48 @@ from pydantic import SecretStr
 from services.local.folders import new_folder
 from services.settings import MIN_KEY_CHARS, BadSettings, Settings, replaced, variable_of
 from wire.files import atomic_write
+from wire.keyring import KeyRing, new_ring, parse
 
 FILE = "signing.key"
 
 
 def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
-    """Returns the settings with a signing key. Raises BadSettings where one must be set and is not."""
+    """Returns the settings with keys. Raises BadSettings where they must be given and are not."""
     if settings.signing_key is not None:
         return settings
     if not own_store:
         raise BadSettings(
-            f"{variable_of('signing_key')}: is required where store.url names a server. Give the secret that the other "
-            "programs on this Redis server use, in this variable"
+            f"{variable_of('signing_key')}: is required where store.url names a server. Give the keys that the other "
+            "programs on this Redis server use, in this variable or in the file that "
+            f"{variable_of('signing_key')}_FILE names; `lifelong signing-keys new` makes the first"
         )
-    return replaced(settings, {"signing_key": SecretStr(_stored_key(settings.state_dir / FILE))})
+    return replaced(settings, {"signing_key": SecretStr(_stored_keys(settings.state_dir / FILE))})
 
 
-def key_bytes(settings: Settings) -> bytes:
-    """Returns the key of settings that have one: those of `with_signing_key`."""
+def ring_of(settings: Settings) -> KeyRing:
+    """Returns the keys of settings that have them: those of `with_signing_key`."""
     assert settings.signing_key is not None, "attach, or start a stack, first"
-    return settings.signing_key.get_secret_value().encode()
+    return parse(settings.signing_key.get_secret_value())
 
 
-def _stored_key(path: Path) -> str:
-    """Returns the key in `path`, generated where there is none. Raises BadSettings where the file holds no key."""
-    key = generated_once(path, lambda: secrets.token_hex(32))
-    if len(key) < MIN_KEY_CHARS:
+def for_replicas(settings: Settings) -> Settings:
+    """Returns the settings with the keys that a replica needs, none of which signs weights or plans."""
+    return replaced(settings, {"signing_key": SecretStr(ring_of(settings).for_replicas().text)})
+
+
+def _stored_keys(path: Path) -> str:
+    """Returns what is in `path`, generated where there is none. Raises BadSettings where the file holds no keys."""
+    text = generated_once(path, lambda: new_ring().text)
+    try:
+        if len(text) < MIN_KEY_CHARS:
+            raise ValueError(f"{len(text)} characters")
+        parse(text)
+    except ValueError as error:
         raise BadSettings(
-            f"{path}: holds no signing key. Restore it from a copy. Where there is none, nothing that was signed with "
-            f"it can be read any more: remove it and {path.parent / 'redis'}, and begin anew"
-        )
-    return key
+            f"{path}: holds no keys ({error}). Restore it from a copy. Where there is none, nothing that was signed "
+            f"with them can be read any more: remove it and {path.parent / 'redis'}, and begin anew"
+        ) from error
+    return text
 
 
 def generated_once(path: Path, generate: Callable[[], str]) -> str:

@@ -3,7 +3,8 @@
     signing_key_file = "/run/secrets/key"  |  LIFELONG_SIGNING_KEY_FILE=/run/secrets/key  -->  signing_key
 
 The name of a secret with `_file` behind it is the path of a file that holds the secret alone; a line end behind it is
-none of it. It stands for the secret in its own layer (file, environment, flags), so that a later layer wins as always.
+none of it, and an empty path names none. It stands for the secret in its own layer (file, environment, flags), so that
+a later layer wins as always.
 
 Rejected: a setting `..._file` for each secret (a secret would then have two values, and each reader would have to
 choose).
@@ -27,7 +28,7 @@ def resolved(layer: Mapping[str, Any], secrets: Iterable[str]) -> tuple[dict[str
     values = dict(layer)
     problems: list[str] = []
     for name in secrets:
-        if (path := values.pop(f"{name}{SUFFIX}", None)) is None:
+        if not (path := values.pop(f"{name}{SUFFIX}", "")):
             continue
         if name in values:
             problems.append(f"{name} and {name}{SUFFIX}: only one of them can be the secret. Remove one")

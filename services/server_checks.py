@@ -5,14 +5,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
-from services.keys import with_signing_key
+from services.keys import ring_of, with_signing_key
 from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
 from services.settings import BadSettings, Settings
 from services.topic_uses import findings_of
 from wire.bus import Bus
-from wire.config import BusConfig
-from wire.errors import WireError
+from wire.config import BusConfig, StoreConfig
+from wire.errors import BadSignature, WireError
+from wire.keyring import KeyRing
 from wire.logs import without_password
 from wire.store import Store
 
@@ -71,7 +72,7 @@ def check_redis(settings: Settings) -> Check:
             return Check("redis", "fail", str(error), "Debian: apt install redis-server")
     shown = without_password(settings.store.url)
     try:
-        with closing(Store(settings.store, b"")) as store:
+        with closing(Store(settings.store, KeyRing(()))) as store:
             store.check_policy()
             why_not_durable = store.why_not_durable()
     except WireError as error:
@@ -84,10 +85,28 @@ def check_key(settings: Settings) -> Check:
     if not settings.store.url and settings.signing_key is None:
         return Check("signing key", "ok", f"made once, in {settings.state_dir}")
     try:
-        with_signing_key(settings, own_store=not settings.store.url)
+        ring = ring_of(with_signing_key(settings, own_store=not settings.store.url))
     except BadSettings as error:
         return Check("signing key", "fail", "none", error.problems[0])
-    return Check("signing key", "ok", "given")
+    shown = f"{ring.signer.id} signs" if ring.signer else "none that signs, as for replicas"
+    found = f"{shown}; accepted: {', '.join(ring.accepted)}"
+    if settings.store.url and (problem := _unreadable(settings.store, ring)):
+        return Check("signing key", "fail", f"{found}\n{problem}", "Give this program the keys of the learner")
+    return Check("signing key", "warn" if ring.why_unsafe else "ok", found, ring.why_unsafe)
+
+
+def _unreadable(config: StoreConfig, ring: KeyRing) -> str:
+    """Returns which of the plan and the current version our keys do not verify; empty where no store answers."""
+    try:
+        with closing(Store(config, ring)) as store:
+            store.plans.read()
+            if current := store.versions.current():
+                store.versions.manifest(current)
+    except BadSignature as error:
+        return str(error)
+    except WireError:  # the check of Redis says so
+        return ""
+    return ""
 
 
 def _java() -> str:

@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from annotated_types import MinLen
@@ -25,10 +26,11 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from learner.config import LearnerConfig, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
-from services.secret_files import resolved
+from services.secret_files import SUFFIX, resolved
 from services.settings_docs import mistake, schemas, tables
 from serving.config import ReplicaSettings
 from wire.config import OrNone, flat, nested, require
+from wire.keyring import parse
 
 PREFIX = "LIFELONG_"
 
@@ -37,6 +39,11 @@ READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", "LIFELONG_
 """Variables with our prefix that are no settings: options of tests and benchmarks, which are read elsewhere."""
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+def _checked_keys(keys: SecretStr) -> SecretStr:
+    parse(keys.get_secret_value())
+    return keys
 
 
 class BadSettings(ValueError):
@@ -61,8 +68,9 @@ class Settings(ReplicaSettings, BaseSettings):
     """Folder of the data sets that `lifelong demo --data NAME` looks in."""
     seed: Seed = LearnerConfig().seed
     """Seed of all random numbers."""
-    signing_key: OrNone[Annotated[SecretStr, MinLen(MIN_KEY_CHARS)]] = None
-    """Secret that signs weights and plans, 16 characters or more. Generated where Redis is started by us."""
+    signing_key: OrNone[Annotated[SecretStr, MinLen(MIN_KEY_CHARS), AfterValidator(_checked_keys)]] = None
+    """Keys that sign and verify weights and plans, from `lifelong signing-keys`, or a secret of 16 characters or more.
+    Generated where Redis is started by us."""
     api_key: OrNone[SecretStr] = None
     """API key that `lifelong predict` sends, where `serving.keys_file` requires one."""
 
@@ -100,10 +108,12 @@ def _client_problems(table: Mapping[str, Any]) -> list[str]:
 
 
 class Loaded(NamedTuple):
-    """Valid settings, and by dotted name the origin of each value that is not a default."""
+    """Valid settings, by dotted name the origin of each value that is not a default, and the file of each secret that
+    was read from one."""
 
     settings: Settings
     origins: dict[str, str]
+    files: Mapping[str, Path] = MappingProxyType({})
 
     def filled(self, origin: str, values: Mapping[str, Any]) -> "Loaded":
         """Returns these settings with values, by dotted name below a section, for those that nothing sets.
@@ -112,7 +122,8 @@ class Loaded(NamedTuple):
         """
         new = {name: value for name, value in values.items() if name not in self.origins}
         sections = {name: _with_values(getattr(self.settings, name), below) for name, below in nested(new).items()}
-        return Loaded(self.settings.model_copy(update=sections), self.origins | dict.fromkeys(new, origin))
+        settings = self.settings.model_copy(update=sections)
+        return self._replace(settings=settings, origins=self.origins | dict.fromkeys(new, origin))
 
 
 def _with_values(section: Any, values: Mapping[str, Any]) -> Any:
@@ -139,18 +150,20 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     ]
     values = {}
     origins: dict[str, str] = {}
+    files: dict[str, Path] = {}
     for given, origin_of in layers:
         layer, wrong = resolved(given, _secrets())
         problems += wrong
         values |= layer
         origins |= {name: origin_of(name if name in given else f"{name}_file") for name in layer}
+        files |= {name: Path(str(given[f"{name}_file"])) for name in layer if name not in given}
     try:
         settings = Settings(**nested(values))
     except ValidationError as error:
         problems += [mistake(Settings, detail, origins) for detail in error.errors()]
     if problems:
         raise BadSettings(*problems)
-    loaded = Loaded(settings, origins).filled("follows seed", {"learner.seed": settings.seed})
+    loaded = Loaded(settings, origins, files).filled("follows seed", {"learner.seed": settings.seed})
     folders = {"learner.state_dir": "learner", "serving.spool_dir": "spool"}
     below = {name: str(settings.state_dir / folder) for name, folder in folders.items()}
     return loaded.filled("follows state_dir", below)
@@ -204,16 +217,18 @@ def variable_of(name: str) -> str:
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
-    """Returns the variables from which a child process loads the same settings, the signing key included.
+    """Returns the variables from which a child process loads the same settings, the keys included.
 
-    A table, whose names are the user's, is one variable of JSON.
+    A table, whose names are the user's, is one variable of JSON. Variables of ours that name the file of a secret are
+    empty: the child has the secret itself, and may have our environment as well.
     """
     values = values_of(settings)
     for table in tables(Settings):
         rows = [name for name in values if name.startswith(f"{table}.")]
         if rows:
             values[table] = json.dumps({name.removeprefix(f"{table}."): values.pop(name) for name in rows})
-    return {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
+    no_files = {f"{variable_of(name)}{SUFFIX.upper()}": "" for name in _secrets() if values.get(name) is not None}
+    return no_files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
 
 
 def _as_text(value: Any) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from services.keys import key_bytes, with_signing_key
+from services.keys import for_replicas, ring_of, with_signing_key
 from services.local import tether
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
@@ -142,9 +142,8 @@ class Stack:
         self.stop("broker", "redis")
         self._supervisor.close()
         self._servers.stop()
-        for lock in self._claims:
-            lock.close()
-        self._claims = []
+        while self._claims:
+            self._claims.pop().close()
 
     def _start(self) -> None:
         self._claim()
@@ -197,7 +196,8 @@ class Stack:
         argv = [sys.executable, "-P", "-m", "services.cli", *COMMANDS[name], "--config", os.devnull]
         command = guarded(argv) if name in GUARDED else argv
         log = RotatingLog(self.logs / f"{name}.log")
-        start = partial(tether.start, command, log=log, env=as_environment(self.settings))
+        settings = for_replicas(self.settings) if name == "serve" else self.settings
+        start = partial(tether.start, command, log=log, env=as_environment(settings))
         if name != "serve":
             return Program(name=name, start=start, log=log)
         return Program(name=name, start=start, log=log, may_start=self._is_port_free)
@@ -253,5 +253,5 @@ def unready_program(store: Store, *, replicas: int, earlier: Set[str]) -> str:
 
 
 def open_store(settings: Settings) -> Store:
-    """Opens the store of settings that have an address and a signing key."""
-    return Store(settings.store, key_bytes(settings))
+    """Opens the store of settings that have an address and keys."""
+    return Store(settings.store, ring_of(settings))

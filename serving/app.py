@@ -26,6 +26,7 @@ from serving.config import ReplicaConfig, ReplicaSettings
 from serving.ray_metrics import RayMetrics
 from serving.serve_watch import RayLost, await_start, wait_while_running
 from wire.config import flat, nested
+from wire.keyring import KeyRing, parse
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -158,7 +159,8 @@ def build(args: Mapping[str, Any]) -> "Application":
     """
     found = {name: os.environ[variable] for name, variable in ADDRESSES.items() if variable in os.environ}
     settings = ReplicaSettings(**nested(found | flat(args)))
-    config = ReplicaConfig.of(settings, signing_key=os.environ.get(KEY_VARIABLE, "").encode())
+    text = os.environ.get(KEY_VARIABLE, "")
+    config = ReplicaConfig.of(settings, ring=parse(text) if text else KeyRing(()))
     _require_addresses(config)
     return application(config, listens=False)
 
@@ -218,7 +220,7 @@ def _check_policy(config: ReplicaConfig) -> None:
     from wire.errors import StoreRefused, StoreUnavailable
     from wire.store import Store
 
-    with closing(Store(config.store, config.signing_key)) as store:
+    with closing(Store(config.store, config.ring)) as store:
         try:
             store.check_policy()
         except StoreRefused:
@@ -232,7 +234,7 @@ def _require_addresses(config: ReplicaConfig) -> None:
     required = {
         "bus.bootstrap_servers": config.bus.bootstrap_servers,
         "store.url": config.store.url,
-        KEY_VARIABLE: config.signing_key,
+        KEY_VARIABLE: config.ring.keys,
     }
     missing = [name for name, value in required.items() if not value]
     if missing:

@@ -14,6 +14,7 @@ from serving.refusal_config import RefusalConfig
 from serving.scaling import ScalingConfig
 from wire.backoff import Backoff
 from wire.config import SECTION, BusConfig, LabelConfig, MetricsConfig, OrNone, StoreConfig, require
+from wire.keyring import KeyRing
 from wire.logs import LogConfig, LogLevel, secrets_in
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
 
@@ -226,8 +227,7 @@ class ReplicaSettings(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaConfig:
-    """Everything that a replica needs to know. Keys and addresses are left out of its repr.
-
+    """Everything that a replica needs to know; keys and addresses are left out of its repr.
     `encoder` names whose tokenizer is used; the weights come from the store.
     """
 
@@ -236,14 +236,14 @@ class ReplicaConfig:
     serving: ServingConfig
     bus: BusConfig = field(repr=False)
     store: StoreConfig = field(repr=False)
-    signing_key: bytes = field(repr=False)
+    ring: KeyRing = field(repr=False)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
     logs: LogConfig = field(default_factory=LogConfig)
 
     @classmethod
-    def of(cls, settings: ReplicaSettings, *, signing_key: bytes) -> "ReplicaConfig":
-        """Returns the configuration of replicas under these settings, whose logs hide the key, too."""
+    def of(cls, settings: ReplicaSettings, *, ring: KeyRing) -> "ReplicaConfig":
+        """Returns the configuration of replicas under these settings, whose logs hide the keys, too."""
         return cls(
             encoder=settings.encoder,
             profile=settings.profile,
@@ -252,6 +252,6 @@ class ReplicaConfig:
             store=settings.store,
             metrics=settings.metrics,
             labels=settings.labels,
-            signing_key=signing_key,
-            logs=replace(settings.logs, secrets=(signing_key.decode(), *settings.logs.secrets)),
+            ring=ring,
+            logs=replace(settings.logs, secrets=(*ring.secrets, *settings.logs.secrets)),
         )

@@ -65,8 +65,8 @@ class Replica:
         self._config = serving
         self._profile = config.profile
         self._bus = Bus(config.bus, client_id=name)
-        self._store = Store(config.store, config.signing_key)
-        self._receipts = Receipts(config.signing_key)
+        self._store = Store(config.store, config.ring)
+        self._receipts = Receipts(*config.ring.receipts)
         self._labels = LabelWatch(self._store, config.labels)
         self._pipeline = _assembled(serving, tokenizer, self._bus, self._receipts, name)
         self._queue = self._pipeline.queue

@@ -10,11 +10,13 @@ import redis
 
 from services.local.redis import LocalRedis, start_redis
 from wire.config import StoreConfig
+from wire.keyring import parse
 from wire.records import Evaluation, RolloutPlan, TensorEntry, TensorPart, WeightManifest, key_name
 from wire.store import Lease, Store
-from wire.store.signed import encode, sign
+from wire.store.signed import encode
 
 SIGNING_KEY = b"a key for the tests"
+KEYS = parse(SIGNING_KEY.decode())
 
 CONFIGURABLE = {"rename-command": ["CONFIG", "CONFIG"]}
 """Options of a server that tests may reconfigure while it runs: ours disables CONFIG."""
@@ -43,7 +45,7 @@ def open_store(store_config: StoreConfig) -> Iterator[Callable[[], Store]]:
     opened: list[Store] = []
 
     def open_one() -> Store:
-        opened.append(Store(store_config, SIGNING_KEY))
+        opened.append(Store(store_config, KEYS))
         return opened[-1]
 
     yield open_one
@@ -101,7 +103,7 @@ def entry_of(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:
 def plant_plan(config: StoreConfig, plan: RolloutPlan) -> None:
     """Puts `plan` in force without any check, as an earlier program may have left it."""
     body = encode(plan)
-    fields = {"body": body, "signature": sign(body, SIGNING_KEY), "revision": plan.revision}
+    fields = {"body": body, "signature": KEYS.sign(body), "revision": plan.revision}
     with redis.Redis.from_url(config.url, protocol=2) as client:
         client.hset(key_name(config.prefix, "plan"), mapping=fields)
 

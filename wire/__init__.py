@@ -9,6 +9,7 @@ bus/         the Kafka client: topics, publisher, consumer groups, followers    
 envelope     records as messages (`message`, `timestamps`, `structured`)   letters   dead letters of what is refused
 mapping/     foreign messages as our records
 finished     which offsets may be committed                        events    which answer a label is about
+keyring/     the keys of a program: what it signs with, and what it accepts
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
 admin_log    the chain of what operators did
 label_set    what labels mean now, and which may be learnt (label_config: its settings)

@@ -2,29 +2,31 @@
 
     AdminAction + code of the last one --sealed--> AdminAction     breaks(all of them) -> what was done to the chain
 
-A code is HMAC-SHA256 over the record with the code before it, under a key that is derived from the signing key. Pages
-that write at the same time may continue the same record: the chain then forks, and is whole. What retention has removed
-of its beginning, and what was cut off at its end, cannot be seen.
+A code is the signature of the record with the code before it. The key of a record that is older than a rotation may be
+retired; then its public key still tells that the record is ours. A shared secret makes codes as earlier releases did:
+HMAC-SHA256 under a key that is derived from it; those of one that is removed cannot be checked any more.
+
+Pages that write at the same time may continue the same record: the chain then forks, and is whole. What retention has
+removed of its beginning, and what was cut off at its end, cannot be seen.
 
 Rejected: plain digests (whoever may write the topic could compute them anew), and one writer under a lease (a rollback
 must not wait for one).
 """
 
-import hmac
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 
 import msgspec
 
-from wire.receipts import derived
+from wire.errors import BadSignature
+from wire.keyring import Key, KeyRing, Kind, derived
 from wire.records import AdminAction
 
 
 class AdminLog:
     """The end of the chain. Verbs: follow, seal, breaks. Not for several threads at once."""
 
-    def __init__(self, signing_key: bytes, *, source: str) -> None:
-        self._key = derived(signing_key, b"lifelong admin action v1")
+    def __init__(self, ring: KeyRing, *, source: str) -> None:
+        self._ring = KeyRing(tuple(map(_key_of_the_log, ring.keys)))
         self._source = source
         self._number = 0
         self._last = ""
@@ -36,7 +38,7 @@ class AdminLog:
                 self._last = record.code
 
     def seal(self, action: str, outcome: str, *, detail: str, client: str, time_ms: int) -> AdminAction:
-        """Returns the next record of the chain."""
+        """Returns the next record of the chain. Raises CannotSign."""
         self._number += 1
         record = AdminAction(
             action=action,
@@ -48,7 +50,7 @@ class AdminLog:
             time_ms=time_ms,
             previous=self._last,
         )
-        self._last = self._code_of(record)
+        self._last = self._ring.sign(_body_of(record))
         return msgspec.structs.replace(record, code=self._last)
 
     def breaks(self, records: Iterable[AdminAction]) -> Iterator[str]:
@@ -65,8 +67,19 @@ class AdminLog:
             codes.add(record.code)
 
     def _is_ours(self, record: AdminAction) -> bool:
-        return hmac.compare_digest(record.code.encode(), self._code_of(record).encode())
+        try:
+            self._ring.verify(_body_of(record), record.code.encode(), record.message_id)
+        except BadSignature:
+            return False
+        return True
 
-    def _code_of(self, record: AdminAction) -> str:
-        body = msgspec.json.encode(msgspec.structs.replace(record, code=""), order="deterministic")
-        return hmac.new(self._key, body, sha256).hexdigest()
+
+def _key_of_the_log(key: Key) -> Key:
+    """Returns the key with which records are signed, or verified: also one that is retired elsewhere."""
+    if key.kind is Kind.SHARED:
+        return Key(Kind.SHARED, derived(key.value, b"lifelong admin action v1"))
+    return key.of_kind(Kind.PUBLIC) if key.kind is Kind.RETIRED else key
+
+
+def _body_of(record: AdminAction) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(record, code=""), order="deterministic")

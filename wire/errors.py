@@ -64,7 +64,15 @@ class BlobCorrupt(WireError):
 
 
 class BadSignature(WireError):
-    """A manifest or plan was not signed with our key."""
+    """A manifest or plan was changed since it was signed, or not signed at all."""
+
+
+class UnknownKey(BadSignature):
+    """A manifest or plan was signed with a key that we do not have, or do not accept any more."""
+
+
+class CannotSign(WireError):
+    """Our keys do not include what is to be signed with."""
 
 
 class UnknownFormat(WireError):

@@ -58,7 +58,8 @@ def secrets_in(value: object) -> tuple[str, ...]:
     """Returns every secret (SecretStr) in a setting, a dataclass or a sequence, at any depth."""
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
-        return (secret,) if secret else ()
+        lines = secret.splitlines()  # a list of keys is shown line by line, if at all
+        return (secret, *lines) if len(lines) > 1 else (secret,) if secret else ()
     if dataclasses.is_dataclass(value):
         parts: Iterable[object] = [getattr(value, field.name) for field in dataclasses.fields(value)]
     else:

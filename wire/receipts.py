@@ -17,14 +17,15 @@ A receipt holds the time of its answer, so it is checked without that answer. Wh
 not depend on which of the two topics is read faster, and a replay of the topics refuses the same labels. `wire.events`
 checks that the receipt belongs to the answer with which the label is joined. An event that was answered twice (a
 redelivery) has two valid receipts. The digest is truncated to half its length (RFC 2104, section 5). The keys are
-derived from the signing key by HKDF-Expand (RFC 5869, section 2.3), one for each purpose, so that a receipt is never a
-valid signature of weights. Receipts of earlier programs have no verdicts, and stay valid.
+derived from a secret by HKDF-Expand (RFC 5869, section 2.3), one for each purpose. There may be several secrets: the
+first one makes, all are accepted. None of them signs weights or plans, so replicas may hold them (`wire/keyring/`).
+Receipts of earlier programs have no verdicts, and stay valid.
 
 The age is the time of the label minus the time in the receipt. The sender chooses the time of a label: whoever may
 write labels may claim an early one, and gains only that a late label counts.
 
 Rejected: unguessable event ids (the client chooses ids, and topics and logs show them), and Ed25519 (makers and
-checkers of receipts belong to the same installation; HMAC takes 2 us and needs no dependency).
+checkers of receipts belong to the same installation; HMAC takes 2 us, and every answer has one).
 """
 
 import hmac
@@ -35,6 +36,7 @@ from typing import Final
 import mmh3
 import msgspec
 
+from wire.keyring import derived
 from wire.records import Answer, ArmName, Feedback, TextVector
 
 MAC_BYTES: Final = 16
@@ -62,16 +64,26 @@ class Verdicts:
     names: tuple[tuple[int, int], ...]
 
 
-class Receipts:
-    """Makes and checks receipts and approvals. Raises ValueError for an empty key, which everybody knows."""
+class _Keys:
+    """The keys that are derived from one secret, by purpose."""
 
-    def __init__(self, signing_key: bytes) -> None:
-        if not signing_key:
-            raise ValueError("receipts need a signing key")
-        self._receipt_key = derived(signing_key, b"lifelong receipt v1")
-        self._approval_key = derived(signing_key, b"lifelong approval v1")
-        self._answer_key = derived(signing_key, b"lifelong answer v1")
-        self._vector_key = derived(signing_key, b"lifelong vector v1")
+    def __init__(self, secret: bytes) -> None:
+        self.receipt = derived(secret, b"lifelong receipt v1")
+        self.approval = derived(secret, b"lifelong approval v1")
+        self.answer = derived(secret, b"lifelong answer v1")
+        self.vector = derived(secret, b"lifelong vector v1")
+
+
+class Receipts:
+    """Makes receipts and approvals with the first secret, and accepts those of all.
+
+    Raises ValueError without a secret, and for an empty one, which everybody knows.
+    """
+
+    def __init__(self, *secrets: bytes) -> None:
+        if not secrets or not all(secrets):
+            raise ValueError("receipts need a secret that is not empty")
+        self._keys = tuple(map(_Keys, secrets))
 
     def of(self, event_id: str, *, time_ms: int, entity: str, verdicts: Verdicts) -> str:
         """Returns the receipt of the answer at `time_ms` to the event of `entity` (its key; its id if it has none).
@@ -80,70 +92,75 @@ class Receipts:
         """
         if len(verdicts.names) > MAX_VERDICTS:
             raise ValueError(f"{len(verdicts.names)} verdicts; a receipt holds {MAX_VERDICTS}")
-        return self._signed(event_id, time_ms, entity, _encoded(verdicts))
+        return _receipt(self._keys[0], event_id, time_ms, entity, _encoded(verdicts))
 
     def approved(self, feedback: Feedback) -> Feedback:
         """Returns the label with an operator's approval: it needs no receipt, and no limit and no alarm holds it."""
-        return msgspec.structs.replace(feedback, approval=self._approval_of(feedback))
+        return msgspec.structs.replace(feedback, approval=_approval_of(self._keys[0], feedback))
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
         """Returns the label with the text of its answer, the label that was answered, and a proof of both."""
         found = msgspec.structs.replace(
             feedback, key=answer.key, event_source=answer.source, text=answer.text, answered=answer.named
         )
-        return msgspec.structs.replace(found, proof=self._answer_proof_of(found))
+        return msgspec.structs.replace(found, proof=_answer_proof_of(self._keys[0], found))
 
     def has_answer(self, feedback: Feedback) -> bool:
         """Whether the text of the label is that of its answer, as `with_answer` has proved."""
-        return bool(feedback.proof) and _is_same(feedback.proof, self._answer_proof_of(feedback))
+        proof = feedback.proof
+        return bool(proof) and any(_is_same(proof, _answer_proof_of(keys, feedback)) for keys in self._keys)
 
     def refusal(self, feedback: Feedback, *, is_required: bool, max_age_ms: float) -> str:
         """Returns why the label is refused, one of FORGED, EXPIRED and MISSING; "" where it is accepted."""
         if feedback.approval:
-            return "" if _is_same(feedback.approval, self._approval_of(feedback)) else FORGED
+            approved = any(_is_same(feedback.approval, _approval_of(keys, feedback)) for keys in self._keys)
+            return "" if approved else FORGED
         if not feedback.receipt:
             return MISSING if is_required else ""
         time_ms = time_of(feedback.receipt)
         if time_ms < 0:
             return FORGED
         verdicts = feedback.receipt.split(".")[1:-1]
-        expected = self._signed(feedback.event_id, time_ms, feedback.answered_entity, *verdicts)
-        if not _is_same(feedback.receipt, expected):
+        answer = (feedback.event_id, time_ms, feedback.answered_entity)
+        if not any(_is_same(feedback.receipt, _receipt(keys, *answer, *verdicts)) for keys in self._keys):
             return FORGED
         return EXPIRED if feedback.time_ms - time_ms > max_age_ms else ""
 
     def vector(self, text: str, z: bytes, encoding: str) -> TextVector:
         """Returns the vector `z` of `text` with its code."""
-        return TextVector(z=z, encoding=encoding, code=_mac(self._vector_key, text, encoding, z))
+        return TextVector(z=z, encoding=encoding, code=_vector_code(self._keys[0], text, encoding, z))
 
     def is_code_of_vector(self, vector: TextVector, text: str) -> bool:
         """Whether we made `vector`, of `text`."""
-        return _is_same(vector.code, _mac(self._vector_key, text, vector.encoding, vector.z))
-
-    def _signed(self, event_id: str, time_ms: int, entity: str, *verdicts: str) -> str:
-        """Returns the receipt with these encoded verdicts: one text, or none in receipts of earlier programs."""
-        code = _mac(self._receipt_key, event_id, time_ms, entity, *verdicts)
-        return ".".join((f"{time_ms:x}", *verdicts, code))
-
-    def _approval_of(self, feedback: Feedback) -> str:
-        """Returns the code over the label's fields, and over the event's source and text where the label has them.
-
-        Approvals without them are those of programs that did not have the fields yet.
-        """
-        fields = (feedback.event_id, feedback.label, feedback.key, feedback.source, feedback.time_ms)
-        event_source = () if feedback.event_source is None else (feedback.event_source,)
-        text = ("text", feedback.text) if feedback.text else ()
-        return _mac(self._approval_key, *fields, *event_source, *text)
-
-    def _answer_proof_of(self, feedback: Feedback) -> str:
-        event = (feedback.event_id, feedback.event_source or "", feedback.key, feedback.receipt)
-        answered = () if feedback.answered is None else (feedback.answered,)
-        return _mac(self._answer_key, *event, feedback.text, *answered)
+        made = (text, vector.encoding, vector.z)
+        return any(_is_same(vector.code, _vector_code(keys, *made)) for keys in self._keys)
 
 
-def derived(signing_key: bytes, purpose: bytes) -> bytes:
-    """Returns the key for one purpose, by HKDF-Expand."""
-    return hmac.digest(signing_key, purpose + b"\x01", sha256)
+def _receipt(keys: _Keys, event_id: str, time_ms: int, entity: str, *verdicts: str) -> str:
+    """Returns the receipt with these encoded verdicts: one text, or none in receipts of earlier programs."""
+    code = _mac(keys.receipt, event_id, time_ms, entity, *verdicts)
+    return ".".join((f"{time_ms:x}", *verdicts, code))
+
+
+def _approval_of(keys: _Keys, feedback: Feedback) -> str:
+    """Returns the code over the label's fields, and over the event's source and text where the label has them.
+
+    Approvals without them are those of programs that did not have the fields yet.
+    """
+    fields = (feedback.event_id, feedback.label, feedback.key, feedback.source, feedback.time_ms)
+    event_source = () if feedback.event_source is None else (feedback.event_source,)
+    text = ("text", feedback.text) if feedback.text else ()
+    return _mac(keys.approval, *fields, *event_source, *text)
+
+
+def _answer_proof_of(keys: _Keys, feedback: Feedback) -> str:
+    event = (feedback.event_id, feedback.event_source or "", feedback.key, feedback.receipt)
+    answered = () if feedback.answered is None else (feedback.answered,)
+    return _mac(keys.answer, *event, feedback.text, *answered)
+
+
+def _vector_code(keys: _Keys, text: str, encoding: str, z: bytes) -> str:
+    return _mac(keys.vector, text, encoding, z)
 
 
 def time_of(receipt: str) -> int:

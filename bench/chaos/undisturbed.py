@@ -17,7 +17,7 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
 from model.bert import load_encoder
-from services.keys import key_bytes
+from services.keys import ring_of
 from services.settings import Settings
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
@@ -31,12 +31,12 @@ def differing_tensors(settings: Settings, topics: Mapping[str, Partition], publi
     """Returns the tensors of `published` that the undisturbed learner does not reproduce, or why it has no weights."""
     torch.set_num_threads(1)
     config = _wide(settings.learner, sum(len(records) for records in topics.values()))
-    key = key_bytes(settings)
+    ring = ring_of(settings)
     learner = Learner(
         config,
         *load_encoder(settings.encoder, max_tokens=settings.serving.max_tokens),
-        receipts=Receipts(key),
-        subject_digest=partial(subject_digest, key),
+        receipts=Receipts(*ring.receipts),
+        subject_digest=partial(subject_digest, ring.subject),
     )
     try:
         candidate = rebuild(published, learner, config, _reader(topics))

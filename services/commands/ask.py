@@ -61,7 +61,7 @@ def feedback(
     ] = False,
 ) -> None:
     """Tell the learner the label of an event."""
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from wire.bus import Bus
     from wire.receipts import Receipts
     from wire.records import Feedback
@@ -71,7 +71,7 @@ def feedback(
     record = Feedback(event_id=event_id, label=label, time_ms=now_ms(), **asdict(options))
     settings = context.attached()
     if correct:
-        record = Receipts(key_bytes(settings)).approved(record)
+        record = Receipts(*ring_of(settings).receipts).approved(record)
     with closing(Bus(settings.bus, client_id="feedback")) as bus:
         bus.publisher().send_all([record], TIMEOUT_S)
     print(f"{event_id} is {label!r}: sent to the learner")
@@ -88,7 +88,7 @@ def import_(
 ) -> None:
     """Teach the learner the labelled texts of FILE: history, which needs no answers. You vouch for it."""
     from services.history import send
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from services.stack import open_store
     from wire.bus import Bus
     from wire.label_set import LabelSet
@@ -98,7 +98,7 @@ def import_(
     with closing(open_store(settings)) as store:
         labels = LabelSet.of(settings.labels, store.labels.requested())
     with closing(Bus(settings.bus, client_id="import")) as bus:
-        num_labels = send(bus, Receipts(key_bytes(settings)), file, labels, source=source)
+        num_labels = send(bus, Receipts(*ring_of(settings).receipts), file, labels, source=source)
     print(json.dumps({"sent": num_labels}) if as_json else f"{num_labels} labelled texts: sent to the learner")
 
 

@@ -26,14 +26,14 @@ def audit(
     import msgspec
 
     from services.admin_log import admin_actions
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from wire.admin_log import AdminLog
     from wire.bus import Bus
 
     settings = context.attached()
     with closing(Bus(settings.bus, client_id="audit")) as bus:
         records = list(admin_actions(bus))
-    breaks = list(AdminLog(key_bytes(settings), source="").breaks(records))
+    breaks = list(AdminLog(ring_of(settings), source="").breaks(records))
     newest = records[-limit:]
     if as_json:
         print(json.dumps({"actions": msgspec.to_builtins(newest), "breaks": breaks}, indent=2))

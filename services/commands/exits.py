@@ -20,6 +20,7 @@ def codes() -> dict[type[Exception], int]:
     from services.members.decision import NotAdoptedYet
     from services.running import NotRunning
     from services.settings import BadSettings
+    from services.signing_keys import KeysUnfit
     from services.supervisor import StackFailed
     from services.topic_uses import TopicsUnfit
     from services.tune.measure import TuneFailed
@@ -35,14 +36,12 @@ def codes() -> dict[type[Exception], int]:
         BadHistory: USAGE,
         BadVectors: USAGE,
         BadSettings: CONFIGURATION,
-        BadKeys: CONFIGURATION,
-        TopicsUnfit: CONFIGURATION,
+        **dict.fromkeys((BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
         **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),
         wire_errors.TopicMissing: CONFIGURATION,
-        wire_errors.BadSignature: CONFIGURATION,
+        **dict.fromkeys((wire_errors.BadSignature, wire_errors.CannotSign), CONFIGURATION),
         wire_errors.UnknownFormat: CONFIGURATION,
-        NoRedis: CONFIGURATION,
-        NoBroker: CONFIGURATION,
+        **dict.fromkeys((NoRedis, NoBroker), CONFIGURATION),
         ModelError: CONFIGURATION,
         StateRefused: CONFIGURATION,
         LearnerError: TEMPORARY,

@@ -30,14 +30,14 @@ def forget(
     as_json: JsonOption = False,
 ) -> None:
     """Erase what was learnt from the texts of a subject, publish weights without it, and never learn from it again."""
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from services.stack import open_store
     from wire.subjects import subject_digest
 
     if not subject:
         raise typer.BadParameter("give the key of the events; an event without a key is about nobody")
     settings = context.attached()
-    digest = subject_digest(key_bytes(settings), subject)
+    digest = subject_digest(ring_of(settings).subject, subject)
     with closing(open_store(settings)) as store:
         store.erasures.request(digest)
         if not wait:

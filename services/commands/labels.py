@@ -148,14 +148,14 @@ def retire(
 @contextmanager
 def _opened(context: CliContext) -> "Iterator[tuple[Store, LabelOperator]]":
     from services.admin_log import AdminWriter
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from services.label_commands import LabelOperator
     from services.stack import open_store
     from wire.bus import Bus
 
     settings = context.attached()
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="labels")) as bus:
-        audit = AdminWriter(bus, key_bytes(settings), source=f"labels:{now_ms():x}", now_ms=now_ms)
+        audit = AdminWriter(bus, ring_of(settings), source=f"labels:{now_ms():x}", now_ms=now_ms)
         max_chars = settings.learner.max_label_chars
         yield store, LabelOperator(store, bus, audit, config=settings.labels, max_chars=max_chars)
 

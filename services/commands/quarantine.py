@@ -61,7 +61,7 @@ def release(
     as_json: JsonOption = False,
 ) -> None:
     """Vouch for labels and send them to the learner again. It still needs the answer in its window, see the manual."""
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from services.quarantine import LabelFilter
     from services.quarantine import release as send
     from wire.bus import Bus
@@ -72,7 +72,7 @@ def release(
         raise typer.BadParameter("name events, or give --reason or --source, or --all")
     settings = context.attached()
     with closing(Bus(settings.bus, client_id="quarantine")) as bus:
-        labels = send(bus, Receipts(key_bytes(settings)), chosen)
+        labels = send(bus, Receipts(*ring_of(settings).receipts), chosen)
     print(_json(labels) if as_json else f"{len(labels)} sent to the learner again")
 
 

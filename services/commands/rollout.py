@@ -138,7 +138,7 @@ def run(context: CliContext) -> None:
     from rollout.decider import Decider
     from rollout.judge import Judge
     from services.commands.run import stop_signal
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from services.stack import open_store
     from services.topic_uses import require_topics
     from wire import metrics
@@ -147,9 +147,11 @@ def run(context: CliContext) -> None:
 
     stop: threading.Event = stop_signal()
     settings = context.attached()
+    ring = ring_of(settings)
+    ring.require_signer()
     require_topics(settings.bus, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    label_trust = LabelTrust(settings.learner, receipts=Receipts(key_bytes(settings)))
+    label_trust = LabelTrust(settings.learner, receipts=Receipts(*ring.receipts))
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
 
         def open_judge() -> Judge:

@@ -49,7 +49,7 @@ def demo(
 def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
     from model.tokenizer import TextTokenizer
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from services.topic_uses import require_topics
     from serving.app import run
     from serving.config import ReplicaConfig
@@ -58,15 +58,17 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     require_topics(settings.bus, "serve")
     # loaded here so that its errors are reported once, and not by every replica
     TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
-    run(ReplicaConfig.of(settings, signing_key=key_bytes(settings)), stop_signal())
+    run(ReplicaConfig.of(settings, ring=ring_of(settings)), stop_signal())
 
 
 @reads_settings
 def learn(context: CliContext) -> None:
     """Run the learner: labels in, weights out. A second one stands by."""
-    from services.keys import key_bytes
+    from services.keys import ring_of
 
     settings = context.attached()
+    ring = ring_of(settings)
+    ring.require_signer()
     from learner.process import EncoderChoice, run
     from services.topic_uses import require_topics
     from wire import metrics
@@ -78,7 +80,7 @@ def learn(context: CliContext) -> None:
             settings.learner,
             bus_config=settings.bus,
             store_config=settings.store,
-            signing_key=key_bytes(settings),
+            ring=ring,
             encoder=EncoderChoice(settings.encoder, settings.serving.max_tokens),
             labels=settings.labels,
             stop=stop_signal(),

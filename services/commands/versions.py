@@ -135,7 +135,7 @@ def rebuild(
 
     from learner.learner import Learner
     from model.bert import load_encoder
-    from services.keys import key_bytes
+    from services.keys import ring_of
     from services.rebuild import rebuild_version
     from services.stack import open_store
     from wire.bus import Bus
@@ -146,7 +146,7 @@ def rebuild(
     with closing(open_store(settings)) as store:
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
     encoder = load_encoder(settings.encoder, max_tokens=manifest.max_tokens or settings.serving.max_tokens)
-    learner = Learner(settings.learner, *encoder, receipts=Receipts(key_bytes(settings)))
+    learner = Learner(settings.learner, *encoder, receipts=Receipts(*ring_of(settings).receipts))
     learner.label_config = settings.labels
     with closing(Bus(settings.bus, client_id="rebuild")) as bus, progress() as say:
         result = rebuild_version(manifest, learner, settings.learner, bus, say=say)

@@ -28,7 +28,7 @@ from services.commands.ask import post
 from services.commands.deadletters import as_builtins
 from services.commands.rollout_text import plan_line
 from services.dead_letters import newest_letters, replay
-from services.keys import key_bytes
+from services.keys import ring_of
 from services.label_commands import ClassesInForce, Wish
 from services.quarantine import LabelFilter, quarantined_labels, release
 from services.settings import Settings
@@ -83,9 +83,9 @@ class PageOperations:
         self._settings = settings
         self._store = store
         self._bus = Bus(settings.bus, client_id="page")
-        self._receipts = Receipts(key_bytes(settings))
+        self._receipts = Receipts(*ring_of(settings).receipts)
         name = f"{socket.gethostname()}:{os.getpid()}:{now_ms():x}"
-        self._audit = AdminWriter(self._bus, key_bytes(settings), source=name, now_ms=now_ms)
+        self._audit = AdminWriter(self._bus, ring_of(settings), source=name, now_ms=now_ms)
         self._changing = threading.Lock()
         self._reading = threading.Lock()
         self._acts: Mapping[str, Act] = {

@@ -35,13 +35,14 @@ from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal
 from serving.weights.active import NOT_MEASURED, LatencyTable, Version
 from serving.weights.precision import AUTO, allowed, measure
-from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
+from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey, WireError
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store
 
 REASONS: Final[Mapping[type[Exception], str]] = {
     NotFound: "not_found",
     BadSignature: "bad_signature",
+    UnknownKey: "unknown_key",
     UnknownFormat: "unknown_format",
     BlobCorrupt: "blob_corrupt",
     WrongConfig: "wrong_config",
@@ -52,8 +53,7 @@ REASONS: Final[Mapping[type[Exception], str]] = {
     BadTokens: "bad_probe",
     MemoryError: "load_failed",
 }
-"""The stable code of each reason not to take a version. `wrong_spec`, `wrong_precision` and `probe_mismatch` are raised
-below. Any other error is a mistake of ours, which ends the thread and is seen."""
+"""The code of each reason not to take a version; three more are below. Any other error is a mistake of ours."""
 
 MAX_PROBES: Final = 64
 """Most embeddings of probes that are kept for one encoder; a manifest has four probes by default."""

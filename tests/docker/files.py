@@ -8,9 +8,15 @@ from typing import Any
 import yaml
 
 from services.versions import ROOT
+from wire.keyring import new_ring
 
 DOCKER = ROOT / "docker"
-SECRETS = {"LIFELONG_SIGNING_KEY": "s" * 16, "REDIS_PASSWORD": "p" * 16}
+RING = new_ring()
+SECRETS = {
+    "LIFELONG_SIGNING_KEY": RING.text.replace("\n", ","),
+    "REPLICA_KEYS": RING.for_replicas().text.replace("\n", ","),
+    "REDIS_PASSWORD": "p" * 16,
+}
 
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::\?([^}]*))?\}")
 

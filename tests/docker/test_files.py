@@ -75,7 +75,7 @@ def built(folder: Path, secrets: dict[str, str]) -> subprocess.CompletedProcess[
 
 
 def test_kubernetes_gets_valid_manifests(tmp_path: Path) -> None:
-    done = built(tmp_path / "base", {"LIFELONG_SIGNING_KEY": "s" * 16, "LIFELONG_STORE__URL": "redis://redis"})
+    done = built(tmp_path / "base", {**SECRETS, "LIFELONG_STORE__URL": "redis://redis"})
     assert done.returncode == 0, done.stdout
     everything = tmp_path / "all.yaml"
     everything.write_text(done.stdout)
@@ -118,7 +118,7 @@ def test_serve_accepts_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     (application,) = ServeDeploySchema.model_validate(yaml.safe_load((DOCKER / "serve.yaml").read_text())).applications
     with pytest.raises(ValueError, match=r"missing: bus\.bootstrap_servers, store\.url, LIFELONG_SIGNING_KEY"):
         build(application.args)
-    monkeypatch.setenv("LIFELONG_SIGNING_KEY", "s" * 16)
+    monkeypatch.setenv("LIFELONG_SIGNING_KEY", SECRETS["REPLICA_KEYS"])
     monkeypatch.setenv("LIFELONG_STORE__URL", "redis://:p@redis:6379/0")
     monkeypatch.setenv("LIFELONG_BUS__BOOTSTRAP_SERVERS", "kafka:9092")
     with warnings.catch_warnings():

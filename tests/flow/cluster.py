@@ -19,7 +19,7 @@ from tests.clusters import RayNode, WatchedRedis, ray_environment, start_kafka_n
 from tests.learner.small_learner import save_encoder
 from tests.learner.streams import label_of, text_of
 from tests.required import missing
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS, SIGNING_KEY
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.errors import StoreUnavailable, WireError
@@ -140,7 +140,7 @@ class Cluster:
         self.bus_config = BusConfig(
             bootstrap_servers=",".join(node.bootstrap_servers for node in self.kafka), replication_factor=3
         )
-        self.store = Store(StoreConfig(url=self.redis.url), SIGNING_KEY)
+        self.store = Store(StoreConfig(url=self.redis.url), KEYS)
         exits.callback(self.store.close)
         (folder / "encoder").mkdir()
         encoder = save_encoder(folder / "encoder")

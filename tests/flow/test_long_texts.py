@@ -27,7 +27,7 @@ from tests.brokers import take
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
 from tests.model.small_encoder import small_strata
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS, SIGNING_KEY
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -118,9 +118,7 @@ def service(
     member = Member(config=LONG, max_tokens=MAX_TEXT_TOKENS)
     write_member(folder, member, small_strata(LONG), (encoder_folder("minilm-l6") / "tokenizer.json").read_bytes())
     serving = ServingConfig(report_interval_s=0.1, reconnect_s=0.1, request_timeout_s=WAIT_S)
-    config = ReplicaConfig(
-        encoder=str(folder), serving=serving, bus=bus_config, store=store_config, signing_key=SIGNING_KEY
-    )
+    config = ReplicaConfig(encoder=str(folder), serving=serving, bus=bus_config, store=store_config, ring=KEYS)
     changed: dict[str, Setting] = {"trainable_layers": 1, "holdout_share": 0.0, "rehearsal_steps": 2}
     rig = LongRig(store, tmp_path, Receipts(SIGNING_KEY), **changed)
     replica = Replica(config, "replica")

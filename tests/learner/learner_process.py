@@ -13,8 +13,9 @@ import threading
 from learner.process import EncoderChoice, run
 from tests.learner.small_learner import small_config
 from wire.config import BusConfig, LabelConfig, StoreConfig
+from wire.keyring import parse
 
-SIGNING_KEY = b"a key for the tests"
+KEYS = parse("a key for the tests")
 
 
 def main(changed: str, encoder: str, broker: str, bus_prefix: str, redis: str, store_prefix: str) -> int:
@@ -32,7 +33,7 @@ def main(changed: str, encoder: str, broker: str, bus_prefix: str, redis: str, s
         ),
         bus_config=BusConfig(bootstrap_servers=broker, prefix=bus_prefix),
         store_config=StoreConfig(url=redis, prefix=store_prefix),
-        signing_key=SIGNING_KEY,
+        ring=KEYS,
         encoder=EncoderChoice(encoder, 256),
         labels=labels,
         stop=stop,

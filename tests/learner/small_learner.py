@@ -26,6 +26,7 @@ from model.tokenizer import TextTokenizer
 from tests.learner.streams import label_of, text_of
 from tests.model.published_encoder import write_modules
 from wire.config import TrustConfig
+from wire.keyring import parse
 from wire.receipts import Receipts
 from wire.subjects import subject_digest
 
@@ -73,7 +74,7 @@ def small_served(strata: Strata | None = None) -> ServedEncoder:
     return ServedEncoder(CONFIG, tokenizer(), tensors)
 
 
-SUBJECT_DIGEST = partial(subject_digest, b"a key for the tests")
+SUBJECT_DIGEST = partial(subject_digest, parse("a key for the tests").subject)
 
 
 def small_learner(

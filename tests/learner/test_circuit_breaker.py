@@ -10,7 +10,7 @@ from learner.circuit_breaker import CircuitBreaker
 from learner.release.eraser import Eraser
 from services.local.redis import LocalRedis, start_redis
 from tests.learner.publish_rig import PublishRig
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from tests.waiting import suspend
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
@@ -44,7 +44,7 @@ def test_an_outage_is_said_once_and_its_end_once() -> None:
 @pytest.mark.live
 def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redis: LocalRedis, tmp_path: Path) -> None:
     """B21: in one turn the loop read erasures and the current version, renewed the lease, reported: four timeouts."""
-    store = Store(StoreConfig(url=redis.url, timeout_ms=int(1e3 * TIMEOUT_S)), SIGNING_KEY)
+    store = Store(StoreConfig(url=redis.url, timeout_ms=int(1e3 * TIMEOUT_S)), KEYS)
     rig = PublishRig(store, tmp_path / "state")
     eraser = Eraser(
         rig.learner,

@@ -8,7 +8,7 @@ import pytest
 from learner.leadership import Leadership
 from services.local.redis import start_redis
 from tests.learner.publish_rig import wipe
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StaleEpoch, StoreUnavailable
@@ -197,7 +197,7 @@ def test_the_first_refusal_ends_it(open_store: Callable[[], Store]) -> None:
 
 def test_a_store_that_is_away_closes_its_reach_until_it_answers(tmp_path: Path) -> None:
     server = start_redis(tmp_path)
-    store = Store(StoreConfig(url=server.url, timeout_ms=200), SIGNING_KEY)
+    store = Store(StoreConfig(url=server.url, timeout_ms=200), KEYS)
     it = leadership(store, "a", ttl_ms=300)
     assert it.acquire()
     server.process.send_signal(19)

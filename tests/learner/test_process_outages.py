@@ -20,7 +20,7 @@ from services.local.redis import LocalRedis, start_redis
 from tests.brokers import start_kind
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.streams import stream
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from tests.waiting import eventually, suspend
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -74,7 +74,7 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
     bus = Bus(bus_config, client_id="test")
     bus.create_topics()
     children = LearnerProcesses(tmp_path, bus_config, store_config, trainable_layers=0)
-    it = Servers(broker, redis, children, bus, Store(store_config, SIGNING_KEY))
+    it = Servers(broker, redis, children, bus, Store(store_config, KEYS))
     yield it
     it.close()
 

@@ -13,7 +13,7 @@ import redis
 
 from services.local.redis import LocalRedis, start_redis
 from tests.rollout.world import CONFIG, DEADLINE_S, World, leading
-from tests.stores import CONFIGURABLE, SIGNING_KEY, plant_plan
+from tests.stores import CONFIGURABLE, KEYS, SIGNING_KEY, plant_plan
 from tests.waiting import eventually, suspend
 from wire.bus import Bus
 from wire.config import StoreConfig
@@ -34,7 +34,7 @@ def own_server(tmp_path: Path) -> Iterator[LocalRedis]:
 
 @pytest.fixture
 def own_world(own_server: LocalRedis, bus: Bus) -> Iterator[World]:
-    with closing(Store(StoreConfig(url=own_server.url, timeout_ms=200), SIGNING_KEY)) as store:
+    with closing(Store(StoreConfig(url=own_server.url, timeout_ms=200), KEYS)) as store:
         yield World(store, bus.publisher())
 
 

@@ -7,15 +7,16 @@ from wire.admin_log import AdminLog
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.errors import SendFailed
+from wire.keyring import parse
 from wire.records import AdminAction
 
 pytestmark = pytest.mark.live
 
-KEY = b"a key for tests"
+KEYS = parse("a key for tests")
 
 
 def writer(bus: Bus, source: str) -> AdminWriter:
-    return AdminWriter(bus, KEY, source=source, now_ms=now_ms)
+    return AdminWriter(bus, KEYS, source=source, now_ms=now_ms)
 
 
 def test_one_page_continues_the_chain_of_another(bus: Bus) -> None:
@@ -29,7 +30,7 @@ def test_one_page_continues_the_chain_of_another(bus: Bus) -> None:
         ("a", "pause", "done"),
         ("b", "resume", "asked"),
     ]
-    assert list(AdminLog(KEY, source="").breaks(records)) == []
+    assert list(AdminLog(KEYS, source="").breaks(records)) == []
 
 
 def test_a_record_that_the_broker_did_not_take_leaves_no_gap(bus: Bus) -> None:
@@ -40,4 +41,4 @@ def test_a_record_that_the_broker_did_not_take_leaves_no_gap(bus: Bus) -> None:
     page.write("resume", "asked")
     records: list[AdminAction] = list(admin_actions(bus))
     assert [record.action for record in records] == ["pause", "resume"]
-    assert list(AdminLog(KEY, source="").breaks(records)) == []
+    assert list(AdminLog(KEYS, source="").breaks(records)) == []

@@ -10,10 +10,14 @@ from pydantic import SecretStr
 from services import server_checks
 from services.local.kafka import LocalBroker
 from services.settings import Settings, replaced
+from tests.stores import KEYS
 from wire.config import BusConfig, StoreConfig
-from wire.records import Feedback, topic_name
+from wire.keyring import new_ring
+from wire.records import Feedback, RolloutPlan, topic_name
+from wire.store import Store
 
 NOBODY = "127.0.0.1:1"
+RING = new_ring()
 
 
 def test_a_redis_server_that_does_not_answer_is_found() -> None:
@@ -38,7 +42,20 @@ def test_a_signing_key_is_asked_for_where_redis_is_not_ours() -> None:
     remote = replaced(Settings(), {"store.url": f"redis://{NOBODY}"})
     assert server_checks.check_key(remote).state == "fail"
     assert "LIFELONG_SIGNING_KEY" in server_checks.check_key(remote).fix
-    assert server_checks.check_key(replaced(remote, {"signing_key": SecretStr("k" * 20)})).state == "ok"
+    assert server_checks.check_key(replaced(remote, {"signing_key": SecretStr(RING.text)})).state == "ok"
+    shared = server_checks.check_key(replaced(remote, {"signing_key": SecretStr("k" * 20)}))
+    assert (shared.state, "lifelong signing-keys new" in shared.fix) == ("warn", True)
+
+
+def test_keys_that_do_not_verify_what_is_stored_are_named(store: Store, store_config: StoreConfig) -> None:
+    store.plans.write(RolloutPlan(revision=1, salt="", arms=()))
+    changes = {"store.url": store_config.url, "store.prefix": store_config.prefix}
+    ours = replaced(Settings(), {**changes, "signing_key": SecretStr(KEYS.text)})
+    assert server_checks.check_key(ours).state == "warn"  # for a shared secret
+    wrong = server_checks.check_key(replaced(ours, {"signing_key": SecretStr(RING.text)}))
+    assert (wrong.state, wrong.fix) == ("fail", "Give this program the keys of the learner")
+    assert "plan was signed with a shared secret, and there is none among our keys" in wrong.found
+    assert f"{RING.keys[0].id} signs" in wrong.found
 
 
 def test_half_a_kafka_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

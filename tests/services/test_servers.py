@@ -14,6 +14,7 @@ from services.settings import load
 from services.supervisor import StackFailed, Supervisor
 from tests.required import missing
 from wire.errors import StoreUnavailable
+from wire.keyring import parse
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -77,7 +78,7 @@ def test_a_server_of_ours_that_is_killed_while_it_is_asked_is_asked_again(tmp_pa
     flags = {"state_dir": str(tmp_path), "bus.bootstrap_servers": "127.0.0.1:1"}
     try:
         settings = servers.start(load(file=Path(os.devnull), environ={}, flags=flags).settings)
-        with closing(Store(settings.store, b"key")) as store:
+        with closing(Store(settings.store, parse("key"))) as store:
             redis = supervisor.processes["redis"]  # the supervisor forgets it when it sees that it has ended
             redis.kill()
             redis.wait(10)

@@ -49,6 +49,8 @@ def test_a_child_reads_the_same_settings() -> None:
     }
     settings = load(file=None, environ=environ).settings
     assert load(file=Path(os.devnull), environ=as_environment(settings)).settings == settings
+    files = {"LIFELONG_SIGNING_KEY_FILE": "/of/its/parent", "LIFELONG_API_KEY_FILE": "/of/its/parent"}
+    assert load(file=Path(os.devnull), environ=files | as_environment(settings)).settings == settings
 
 
 def test_every_secret_is_hidden_in_logs_and_in_what_is_shown() -> None:

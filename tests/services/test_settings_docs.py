@@ -66,7 +66,7 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_LEARNER__GUARD__FLIP_ALARM": "0"}, "Did you mean learner.trust?"),
         ({"LIFELONG_STORE_URL": "redis://host"}, "Did you mean store.url?"),
         ({"LIFELONG_BUS_": "1"}, "`lifelong config show` lists all settings"),
-        ({"LIFELONG_SIGNING_KEY": "short"}, "Secret that signs weights and plans, 16 characters or more"),
+        ({"LIFELONG_SIGNING_KEY": "short"}, "Keys that sign and verify weights and plans"),
         ({"LIFELONG_SERVING__API_KEYS": '["a key"]'}, "Did you mean serving.keys_file?"),
         ({"LIFELONG_LOG_LEVEL": "loud"}, "Input should be 'debug', 'info', 'warning' or 'error'"),
         ({"LIFELONG_ROLLOUT__NEWEST_SHARE": "5"}, "(number, minimum 0, maximum 0.5, default 0.05)"),

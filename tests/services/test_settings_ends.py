@@ -16,6 +16,7 @@ from services.settings_docs import schemas
 from serving.config import ReplicaConfig
 from serving.replica import Replica
 from tests.learner.small_learner import SMALL, small_learner
+from wire.keyring import parse
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -57,7 +58,7 @@ def test_a_replica_can_be_built(section: str) -> None:
                         serving=settings.serving,
                         bus=settings.bus,
                         store=settings.store,
-                        signing_key=b"a key for the tests",
+                        ring=parse("a key for the tests"),
                     ),
                     "replica",
                 )

@@ -19,6 +19,7 @@ from services.supervisor import StackFailed
 from tests.services.stack_owner import DEADLINE_S, UP, Owner, gone, owning
 from tests.stores import manifest_of
 from tests.waiting import eventually
+from wire.keyring import Kind, parse
 from wire.records import ReplicaReport
 from wire.store import Store
 
@@ -116,6 +117,14 @@ def test_what_it_keeps_is_its_owner_s_alone(up: Owner) -> None:
     inside = [path for path in up.folder.rglob("*") if not path.is_symlink()]
     assert any(path.suffix == ".checkpoint" for path in inside)
     assert [str(path) for path in inside if path.stat().st_mode & 0o077] == []
+
+
+def test_replicas_get_public_keys_alone(up: Owner) -> None:
+    for name in ("learner", "rollout", "serve"):
+        for pid in up.pids(name):
+            ring = parse(psutil.Process(pid).environ()["LIFELONG_SIGNING_KEY"])
+            assert (ring.signer is None) == (name == "serve") and ring.receipts
+            assert bool(ring.of(Kind.SUBJECT)) == (name != "serve")
 
 
 def test_nobody_else_can_reach_its_redis(up: Owner) -> None:

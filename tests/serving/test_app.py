@@ -42,6 +42,7 @@ from serving.scaling import ScalingConfig
 from serving.serve_watch import RayLost
 from services.commands.exits import code_of
 from wire.config import BusConfig, StoreConfig
+from wire.keyring import parse
 from wire.logs import LogConfig
 from wire.mapping.config import *
 stop = threading.Event()
@@ -51,8 +52,7 @@ config = ReplicaConfig(
     serving=ServingConfig(**{serving}, drain_timeout_s=5.0, report_interval_s=0.2),
     bus={bus},
     store={store},
-    signing_key={key},
-    logs=LogConfig("debug", as_json=True),
+    ring=parse({key!r}), logs=LogConfig("debug", as_json=True),
 )
 try:
     run(config, stop)
@@ -86,7 +86,7 @@ def serve(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> C
     @contextmanager
     def serving(port: int, *, replicas: int, ends_with: int = 0, **changed: Any) -> Iterator[Served]:
         serving = {"http_port": port, "grpc_port": free_port(), "replicas": replicas, **changed}
-        program = PROGRAM.format(serving=serving, bus=bus_config, store=store_config, key=SIGNING_KEY)
+        program = PROGRAM.format(serving=serving, bus=bus_config, store=store_config, key=SIGNING_KEY.decode())
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         log = tmp_path / f"serve-{port}.log"
         with log.open("ab") as out:

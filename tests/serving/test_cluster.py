@@ -7,11 +7,12 @@ import pytest
 from services.settings import Settings
 from serving.cluster import _init_options, is_shared
 from serving.config import ReplicaConfig
+from wire.keyring import parse
 
 
 @pytest.fixture
 def config() -> ReplicaConfig:
-    return ReplicaConfig.of(Settings(), signing_key=b"k" * 20)
+    return ReplicaConfig.of(Settings(), ring=parse("k" * 20))
 
 
 def test_our_own_ray_has_a_process_for_each_replica_and_one_more(

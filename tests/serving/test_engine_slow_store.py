@@ -18,7 +18,7 @@ from serving.engine import Engine
 from tests.serving.callers import Caller, running
 from tests.serving.versions import TinyPublisher
 from tests.serving.weights.swaps import served, swap_of
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
@@ -38,7 +38,7 @@ def redis_behind(toxiproxy: Toxiproxy, tmp_path: Path) -> Iterator[tuple[str, Pr
 
 def opened(url: str) -> Store:
     """Opens a store with a long timeout, whose blobs lie in chunks of 64 KiB: a version takes many."""
-    return Store(replace(StoreConfig(), url=url, timeout_ms=5_000, chunk_bytes=64 << 10), SIGNING_KEY)
+    return Store(replace(StoreConfig(), url=url, timeout_ms=5_000, chunk_bytes=64 << 10), KEYS)
 
 
 def test_answers_do_not_wait_for_the_version_that_comes_slowly(

@@ -12,7 +12,7 @@ from serving.config import PrecisionConfig, ReplicaConfig, ServingConfig
 from serving.replica import Replica
 from tests.brokers import take
 from tests.serving.versions import TinyPublisher, label_of, logits_of, model_of
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS, SIGNING_KEY
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -27,9 +27,7 @@ SERVING = ServingConfig(report_interval_s=0.1, reconnect_s=0.1, drain_timeout_s=
 
 @pytest.fixture
 def config(bus: Bus, bus_config: BusConfig, store_config: StoreConfig) -> ReplicaConfig:
-    return ReplicaConfig(
-        encoder="minilm-l6", serving=SERVING, bus=bus_config, store=store_config, signing_key=SIGNING_KEY
-    )
+    return ReplicaConfig(encoder="minilm-l6", serving=SERVING, bus=bus_config, store=store_config, ring=KEYS)
 
 
 @pytest.fixture

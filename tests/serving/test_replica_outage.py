@@ -16,7 +16,7 @@ from serving.config import ReplicaConfig, ServingConfig
 from serving.replica import Replica
 from tests.brokers import start_kind, take
 from tests.serving.versions import TinyPublisher
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from tests.waiting import eventually, suspend
 from tests.wire.bus.traffic import kept_ports, kill
 from wire.bus import Bus, Subscription
@@ -87,7 +87,7 @@ def start(
         serving=ServingConfig(reconnect_s=0.2, drain_timeout_s=1.0, spool_dir=str(tmp_path / "spool")),
         bus=bus_config,
         store=store_config,
-        signing_key=SIGNING_KEY,
+        ring=KEYS,
     )
     with ExitStack() as started:
 

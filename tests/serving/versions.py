@@ -128,7 +128,7 @@ class TinyPublisher:
         lease = store.leases.acquire("learner", "test", 60_000)
         assert lease is not None
         self.store = store
-        self._lease: Lease = lease
+        self.lease: Lease = lease
 
     def publish(
         self, number: int, *, encoder_seed: int = 0, blobs: Iterable[bytes] = (), **changes: Any
@@ -140,9 +140,9 @@ class TinyPublisher:
         for blob in blobs:
             self.store.blobs.put(blob)
         manifest = manifest_of(
-            number, parent=self.store.versions.current(), encoder_seed=encoder_seed, epoch=self._lease.epoch, **changes
+            number, parent=self.store.versions.current(), encoder_seed=encoder_seed, epoch=self.lease.epoch, **changes
         )
-        self.store.versions.publish(manifest, self._lease)
+        self.store.versions.publish(manifest, self.lease)
         return manifest
 
     def plan(self, stable: int, candidate: int = 0, *, share: float = 0.5, previous: int = 0) -> RolloutPlan:

@@ -207,6 +207,7 @@ SAMPLES: dict[str, Record] = {
         latency_counts=(0, 0, 0, 80, 20, 0, 0, 0, 0, 0, 0, 0, 0),
         latency_sum_ms=1_250.0,
         swapped_ms=1_699_999_999_000,
+        keys=("0123456789abcdef",),
     ),
     "learner_report.v1": LearnerReport(
         learner="l1",
@@ -231,6 +232,7 @@ SAMPLES: dict[str, Record] = {
         alarms=("'refund' is said to be 'delivery'",),
         durable_version=11,
         confusions=(Confusion(label="refund", answered="delivery", answers=3),),
+        keys=("0123456789abcdef", "fedcba9876543210"),
     ),
     "label_command.v1": COMMAND,
     "label_outcome.v1": LabelOutcome(number=1, time_ms=1_700_000_000_000, samples={"replay": 12}, version=12),
@@ -249,5 +251,6 @@ SAMPLES: dict[str, Record] = {
         label_to_live_sum_ms=7_500.0,
         swap_skews_ms=(12.0, 20.0),
         arm_accuracies=(ArmAccuracy(arm="stable", labels=230, right=200, low=0.75, high=0.9375),),
+        keys=("0123456789abcdef",),
     ),
 }

@@ -4,23 +4,24 @@ import msgspec
 import pytest
 
 from wire.admin_log import AdminLog
+from wire.keyring import parse
 from wire.records import AdminAction
 
-KEY = b"a key for tests"
+KEYS = parse("a key for tests")
 
 
 def chain(num: int, *, log: AdminLog | None = None) -> list[AdminAction]:
-    log = log or AdminLog(KEY, source="page")
+    log = log or AdminLog(KEYS, source="page")
     return [log.seal("promote", "done", detail=f"{n}", client="127.0.0.1", time_ms=n) for n in range(num)]
 
 
 def breaks(records: list[AdminAction]) -> list[str]:
-    return list(AdminLog(KEY, source="").breaks(records))
+    return list(AdminLog(KEYS, source="").breaks(records))
 
 
 def test_a_chain_is_whole_also_without_its_beginning_and_after_a_restart() -> None:
     records = chain(3)
-    again = AdminLog(KEY, source="page again")
+    again = AdminLog(KEYS, source="page again")
     again.follow(records)
     records += chain(2, log=again)
     assert breaks(records) == breaks(records[2:]) == breaks([]) == []
@@ -29,7 +30,7 @@ def test_a_chain_is_whole_also_without_its_beginning_and_after_a_restart() -> No
 
 def test_two_pages_may_continue_the_same_record() -> None:
     records = chain(2)
-    logs = [AdminLog(KEY, source=name) for name in "ab"]
+    logs = [AdminLog(KEYS, source=name) for name in "ab"]
     for log in logs:
         log.follow(records)
     first, second = (chain(2, log=log) for log in logs)
@@ -55,8 +56,8 @@ def test_a_record_that_was_taken_out_is_missed() -> None:
 
 
 def test_another_key_writes_no_record_of_ours_and_is_not_followed() -> None:
-    stranger = chain(1, log=AdminLog(b"another key", source="page"))
+    stranger = chain(1, log=AdminLog(parse("another key"), source="page"))
     assert breaks(stranger) == ["page/1 (promote) was changed, or not written by us"]
-    log = AdminLog(KEY, source="page")
+    log = AdminLog(KEYS, source="page")
     log.follow(stranger)
     assert chain(1, log=log)[0].previous == ""

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.wire.samples import VERDICTS
-from wire.receipts import MAX_CHARS, MAX_VERDICTS, Receipts, Verdicts, name_hash, time_of, verdicts_of
+from wire.receipts import FORGED, MAX_CHARS, MAX_VERDICTS, Receipts, Verdicts, name_hash, time_of, verdicts_of
 from wire.records import Feedback
 from wire.timestamps import MAX_TIME_MS
 
@@ -148,7 +148,7 @@ def test_an_approval_covers_the_source_of_the_event_where_it_is_named() -> None:
 
 
 def test_an_empty_key_makes_no_receipts() -> None:
-    with pytest.raises(ValueError, match="signing key"):
+    with pytest.raises(ValueError, match="a secret that is not empty"):
         Receipts(b"")
 
 
@@ -159,3 +159,18 @@ def test_a_vector_has_a_code_that_binds_it_to_its_text_and_encoding() -> None:
     assert not receipts.is_code_of_vector(vector, "ho")
     for changed in ({"z": b"\x00\x02"}, {"encoding": "other"}, {"code": ""}):
         assert not receipts.is_code_of_vector(msgspec.structs.replace(vector, **changed), "hi")
+
+
+def test_receipts_of_every_secret_are_accepted_and_made_with_the_first() -> None:
+    before = Receipts(b"the old secret")
+    new = Receipts(b"the new secret")
+    both = Receipts(b"the new secret", b"the old secret")
+    made = [each.of("e", time_ms=1_000, entity="e", verdicts=VERDICTS) for each in (before, new, both)]
+    assert made[2] == made[1]
+    for receipt in made:
+        label = Feedback(event_id="e", label="yes", time_ms=2_000, receipt=receipt)
+        assert both.refusal(label, is_required=True, max_age_ms=1e9) == ""
+    label = Feedback(event_id="e", label="yes", time_ms=2_000, receipt=made[0])
+    assert new.refusal(label, is_required=True, max_age_ms=1e9) == FORGED
+    assert both.refusal(before.approved(label), is_required=True, max_age_ms=1e9) == ""
+    assert both.is_code_of_vector(before.vector("text", b"12345678", "e"), "text")

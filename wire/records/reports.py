@@ -67,7 +67,8 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     this replica cannot load that (0: it serves the stable version). `health` has the versions that answer. `profile`
     is that of its settings ("": none), and `promises` are what it is held to. `latency_counts` counts answers by the
     time from the queue to the answer, in the classes of LATENCY_BOUNDS_MS and beyond; `latency_sum_ms` is the sum of
-    these times. Since `swapped_ms` the replica follows the plan of `revision` (0: unknown).
+    these times. Since `swapped_ms` the replica follows the plan of `revision` (0: unknown). `keys` are the ids of the
+    keys whose signatures it accepts (none: unknown).
     """
 
     replica: str
@@ -89,6 +90,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     latency_counts: tuple[int, ...] = ()
     latency_sum_ms: float = 0.0
     swapped_ms: int = 0
+    keys: tuple[str, ...] = ()
 
 
 class Drift(Record, frozen=True, kw_only=True):
@@ -130,7 +132,8 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     `drifts` are the last few. `alarms` name the labels that are held as flips now, the label windows that are too
     small, classes without a row, and a slow strategy that was set aside. `durable_version` is the newest version that
     is known to be on the store's disk, where a power cut does not take it (0: none that this learner published).
-    `confusions` are the most frequent mistakes among the answers of `recent_accuracy` since the learner started.
+    `confusions` are the most frequent mistakes among the answers of `recent_accuracy` since the learner started. `keys`
+    are the ids of the keys whose signatures it accepts (none: unknown); it signs with the first.
     """
 
     learner: str
@@ -156,6 +159,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     alarms: tuple[str, ...] = ()
     durable_version: int = 0
     confusions: tuple[Confusion, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def num_drifts(self) -> int:
@@ -193,7 +197,8 @@ class ControllerReport(Record, frozen=True, kw_only=True):
     `label_to_live_counts` counts labels by the time from the label to the first answer of the stable arm that had
     learnt it, in the classes of LABEL_TO_LIVE_BOUNDS_MS and beyond; `label_to_live_sum_ms` is the sum of these times.
     `swap_skews_ms` are the times between the first and the last replica that took a plan, of the last few plans.
-    `arm_accuracies` has the arms that got labels.
+    `arm_accuracies` has the arms that got labels. `keys` are the ids of the keys whose signatures it accepts (none:
+    unknown); it signs with the first.
     """
 
     controller: str
@@ -207,3 +212,4 @@ class ControllerReport(Record, frozen=True, kw_only=True):
     label_to_live_sum_ms: float = 0.0
     swap_skews_ms: tuple[float, ...] = ()
     arm_accuracies: tuple[ArmAccuracy, ...] = ()
+    keys: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """The Redis client: weights by digest, the lease to publish them, the rollout plan. Nothing else imports redis.
 
-    Store -> blobs | lease | versions | plans | erasures | labels | offers | reports | collect
+    Store -> blobs | lease | versions | plans | erasures | labels | offers | reports | signatures | collect
           -> server (Lua scripts) -> Redis
 
 `store` is the door and shows these parts; `keys` names every Redis key, `signed` signs and verifies records, `watch`

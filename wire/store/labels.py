@@ -14,6 +14,7 @@ wrote last would undo what came between).
 from collections.abc import Sequence
 
 from wire.errors import BadSignature, LabelsChanged
+from wire.keyring import KeyRing
 from wire.records import LabelCommand, LabelOutcome
 from wire.store import keys, signed
 from wire.store.server import Server
@@ -34,9 +35,9 @@ return 1
 class LabelCommands:
     """The commands on one server."""
 
-    def __init__(self, server: Server, signing_key: bytes) -> None:
+    def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
-        self._signing_key = signing_key
+        self._ring = ring
         self._list = server.key(keys.LABELS)
 
     def request(self, command: LabelCommand) -> None:
@@ -46,7 +47,7 @@ class LabelCommands:
         """
         if command.number > MAX_COMMANDS:
             raise LabelsChanged(f"{MAX_COMMANDS} commands about labels were given already, and no more are kept")
-        body = signed.sealed(command, self._signing_key)
+        body = signed.entry_of(command, self._ring)
         if not self._server.run(_REQUEST, (self._list,), (body, command.number)):
             raise LabelsChanged(f"somebody else has changed the labels: command {command.number} is not the next one")
         self._server.sync()
@@ -56,7 +57,7 @@ class LabelCommands:
         commands = list[LabelCommand]()
         for number, value in enumerate(self._server.ask("LRANGE", self._list, first, -1), start=first + 1):
             name = f"command {number} about labels"
-            command = signed.decode(signed.opened(value, self._signing_key, name), LabelCommand, name)
+            command = signed.decode(signed.body_of(value, self._ring, name), LabelCommand, name)
             if command.number != number:
                 raise BadSignature(f"{name} was signed as number {command.number}")
             commands.append(command)

@@ -8,6 +8,7 @@ killed finds it again, and the collector keeps its blobs.
 Rejected: a queue of offers (the second would be measured against an encoder that nobody has seen yet).
 """
 
+from wire.keyring import KeyRing
 from wire.records import EncoderOffer, OfferOutcome, VersionEntry
 from wire.store import keys, signed
 from wire.store.server import Server
@@ -30,22 +31,22 @@ notify(history, notices, entry, limit)
 class Offers:
     """The offer on one server."""
 
-    def __init__(self, server: Server, signing_key: bytes) -> None:
+    def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
-        self._signing_key = signing_key
+        self._ring = ring
         self._key = server.key(keys.OFFER)
 
     def make(self, offer: EncoderOffer) -> None:
         """Offers an encoder, whose blobs are stored, in place of the last one; returns when the offer is on disk."""
         body = signed.encode(offer)
-        self._server.run(_MAKE, (self._key,), (body, signed.sign(body, self._signing_key), offer.id))
+        self._server.run(_MAKE, (self._key,), (body, self._ring.sign(body), offer.id))
         self._server.sync()
 
     def open(self) -> EncoderOffer | None:
         """Returns the last offer, unless it has an outcome. Raises BadSignature, UnknownFormat."""
         if self._server.ask("HEXISTS", self._key, "outcome"):
             return None
-        body = signed.fetch(self._server, self._key, self._signing_key)
+        body = signed.fetch(self._server, self._key, self._ring)
         return None if body is None else signed.decode(body, EncoderOffer, self._key)
 
     def note(self, outcome: OfferOutcome) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from wire.errors import NotFound, PlanMoved
+from wire.keyring import KeyRing
 from wire.records import Decision, Record, RolloutPlan
 from wire.store import keys, signed
 from wire.store.decisions import DECIDE, Decisions
@@ -53,15 +54,15 @@ redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
 class Plans:
     """The rollout plan on one server."""
 
-    def __init__(self, server: Server, signing_key: bytes) -> None:
+    def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
-        self._signing_key = signing_key
+        self._ring = ring
         self.decisions = Decisions(server)
 
     def read(self) -> RolloutPlan | None:
         """Returns the plan in force; None before the first. Raises BadSignature, UnknownFormat."""
         key = self._server.key(keys.PLAN)
-        body = signed.fetch(self._server, key, self._signing_key)
+        body = signed.fetch(self._server, key, self._ring)
         return None if body is None else signed.decode(body, RolloutPlan, key)
 
     def write(self, plan: RolloutPlan, decision: Decision | None = None, current: int | None = None) -> None:
@@ -76,7 +77,7 @@ class Plans:
         script_keys = [key(keys.PLAN), key(keys.DECISIONS), key(keys.NOTICES), key(keys.CURRENT)]
         script_keys += [key(keys.MANIFEST, version) for version in needed]
         pointer = "" if current is None else current
-        signature = signed.sign(body, self._signing_key)
+        signature = self._ring.sign(body)
         args = (body, signature, plan.revision, pointer, *self.decisions.arguments(decision), *needed)
         outcome, *details = (part.decode() for part in self._server.run(_WRITE, script_keys, args))
         if outcome == "moved":
@@ -96,21 +97,21 @@ class Plans:
         """
         body = signed.encode(evidence)
         key = self._server.key
-        events = [signed.sealed(event, self._signing_key) for event in judged]
-        args = (body, signed.sign(body, self._signing_key), max_judged, *events)
+        events = [signed.sealed(event, self._ring) for event in judged]
+        args = (body, self._ring.sign(body), max_judged, *events)
         self._server.run(_WRITE_EVIDENCE, [key(keys.EVIDENCE), key(keys.JUDGED)], args)
 
     def read_evidence(self, record_type: type[AnyRecord]) -> AnyRecord | None:
         """Returns the evidence that was written last; None where none was. Raises BadSignature, UnknownFormat."""
         key = self._server.key(keys.EVIDENCE)
-        body = signed.fetch(self._server, key, self._signing_key)
+        body = signed.fetch(self._server, key, self._ring)
         return None if body is None else signed.decode(body, record_type, key)
 
     def read_judged(self, record_type: type[AnyRecord]) -> list[AnyRecord]:
         """Returns the events that were judged last, in their order. Raises BadSignature, UnknownFormat."""
         key = self._server.key(keys.JUDGED)
         items = self._server.ask("LRANGE", key, 0, -1)
-        return [signed.decode(signed.opened(item, self._signing_key, key), record_type, key) for item in items]
+        return [signed.decode(signed.opened(item, self._ring, key), record_type, key) for item in items]
 
     def forget_evidence(self) -> None:
         """Removes the evidence, and the events that were judged: they cannot be read."""

@@ -10,9 +10,12 @@ Redis account of a replica needs no permission for scripts. Rejected: KEYS and S
 
 from typing import TypeVar
 
+import msgspec
+
 from wire import metrics
 from wire.errors import UnknownFormat
-from wire.records import ControllerReport, LearnerReport, ReplicaReport
+from wire.keyring import KeyRing
+from wire.records import ControllerReport, LearnerReport, Record, ReplicaReport
 from wire.store import keys, signed
 from wire.store.server import Server
 
@@ -25,8 +28,9 @@ MAX_REPORTS = 1_000
 class Reports:
     """The reports on one server. `num_unreadable` counts those that were skipped."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
+        self._keys = ring.accepted
         self.num_unreadable = 0
 
     def write_replica(self, report: ReplicaReport) -> None:
@@ -40,7 +44,7 @@ class Reports:
         ttl_ms = self._server.config.report_ttl_ms
         self._server.ask_once(
             [
-                ("SET", key, signed.encode(report), "PX", ttl_ms),
+                ("SET", key, self._encoded(report), "PX", ttl_ms),
                 ("ZADD", names, report.time_ms, report.replica),
                 ("ZREMRANGEBYRANK", names, 0, -MAX_REPORTS - 1),
             ]
@@ -74,7 +78,11 @@ class Reports:
     def _set(self, name: str, report: LearnerReport | ControllerReport) -> None:
         metrics.take(report)
         ttl_ms = self._server.config.report_ttl_ms
-        self._server.ask_once([("SET", self._server.key(name), signed.encode(report), "PX", ttl_ms)])
+        self._server.ask_once([("SET", self._server.key(name), self._encoded(report), "PX", ttl_ms)])
+
+    def _encoded(self, report: Record) -> bytes:
+        """Returns the bytes of a report that says which keys this process accepts."""
+        return signed.encode(msgspec.structs.replace(report, keys=self._keys))
 
     def _decoded(self, body: bytes | None, record_type: type[AnyReport]) -> AnyReport | None:
         if body is None:

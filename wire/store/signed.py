@@ -1,27 +1,28 @@
-"""Signed records: manifests and rollout plans. The key is never in Redis.
+"""Signed records: manifests and rollout plans. No key that signs is ever in Redis.
 
-    record -> canonical JSON -> HMAC-SHA256 -> {body, signature} in one Redis hash, and back
+    record -> canonical JSON -> signature by the first key of `wire/keyring/` -> {body, signature} in one Redis hash
+    and back: the signature names its key, which is looked up among those that are accepted
 
 The format is decoded before the rest, so that a manifest of a later program is refused by name and not misread.
 
-Rejected: Ed25519 (all processes of one installation are equally trusted, and one shared key needs no dependency).
+Rejected: one secret that all programs share (who verified could sign: a replica that was broken into could change what
+all of them answer). Judged events are still sealed by a secret: only controllers read them, thousands at a time.
 """
 
-import hmac
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import msgspec
 
 from wire.errors import BadSignature, UnknownFormat
+from wire.keyring import KeyRing
 from wire.records import Record, WeightManifest
 from wire.store.server import Server
 
 MAX_BODY_BYTES = 32 << 20
 """Largest record: the manifest of 100,000 tensors has about this size."""
 
-SIGNATURE_CHARS = 64
-"""HMAC-SHA256 in hexadecimal."""
+SEAL_CHARS = 64
+"""Characters of a seal: HMAC-SHA256 in hexadecimal."""
 
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
@@ -41,34 +42,45 @@ def encode(record: Record) -> bytes:
     return body
 
 
-def sign(body: bytes, key: bytes) -> str:
-    return hmac.new(key, body, sha256).hexdigest()
+def fetch(server: Server, name: str, ring: KeyRing) -> bytes | None:
+    """Returns the body under the Redis key `name` after verifying its signature; None where there is none.
 
-
-def fetch(server: Server, name: str, signing_key: bytes) -> bytes | None:
-    """Returns the body under the Redis key `name` after verifying its signature; None where there is none."""
+    Raises UnknownKey, BadSignature, and UnknownFormat above MAX_BODY_BYTES.
+    """
     num_bytes = server.ask("HSTRLEN", name, "body")
     if num_bytes > MAX_BODY_BYTES:
         raise UnknownFormat(f"{name}: {num_bytes} bytes")
     body, signature = server.ask("HMGET", name, "body", "signature")
-    return None if body is None else _verified(body, signature or b"", signing_key, name)
-
-
-def sealed(record: Record, signing_key: bytes) -> bytes:
-    """Returns the signature and the body of a record in one value, as for an entry of a list."""
-    body = encode(record)
-    return sign(body, signing_key).encode() + body
-
-
-def opened(value: bytes, signing_key: bytes, name: str) -> bytes:
-    """Returns the body of a sealed record. Raises BadSignature, with `name`, where we have not signed it."""
-    return _verified(value[SIGNATURE_CHARS:], value[:SIGNATURE_CHARS], signing_key, name)
-
-
-def _verified(body: bytes, signature: bytes, signing_key: bytes, name: str) -> bytes:
-    if not hmac.compare_digest(signature, sign(body, signing_key).encode()):
-        raise BadSignature(f"{name} was not signed with our key, or was changed since")
+    if body is None:
+        return None
+    ring.verify(body, signature or b"", name)
     return bytes(body)
+
+
+def sealed(record: Record, ring: KeyRing) -> bytes:
+    """Returns the seal and the body of a record in one value, as for an entry of a list. Raises CannotSign."""
+    body = encode(record)
+    return ring.seal(body).encode() + body
+
+
+def opened(value: bytes, ring: KeyRing, name: str) -> bytes:
+    """Returns the body of a sealed record. Raises BadSignature, with `name`, where we have not sealed it."""
+    ring.open(value[SEAL_CHARS:], value[:SEAL_CHARS], name)
+    return value[SEAL_CHARS:]
+
+
+def entry_of(record: Record, ring: KeyRing) -> bytes:
+    """Returns the signature and the body of a record in one value, for a list that replicas read. Raises CannotSign."""
+    body = encode(record)
+    return ring.sign(body).encode() + body
+
+
+def body_of(value: bytes, ring: KeyRing, name: str) -> bytes:
+    """Returns the body of a signed entry, which begins at its first brace. Raises UnknownKey, BadSignature."""
+    signature, brace, rest = value.partition(b"{")
+    body = brace + rest
+    ring.verify(body, signature, name)
+    return body
 
 
 def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:

@@ -2,12 +2,13 @@
 
     learner: leases, blobs, versions, erasures, labels, offers, reports
     serving: plans, versions, blobs, labels, reports    rollout: leases, versions, plans, labels, reports, collector
-    operator: plans, versions, reports, erasures, labels, offers
+    operator: plans, versions, reports, erasures, labels, offers, signatures
 
 Each part is implemented in the file named after its noun.
 """
 
 from wire.config import StoreConfig
+from wire.keyring import KeyRing
 from wire.store.blobs import Blobs
 from wire.store.collect import Collector
 from wire.store.erasures import Erasures
@@ -17,6 +18,7 @@ from wire.store.offers import Offers
 from wire.store.plans import Plans
 from wire.store.reports import Reports
 from wire.store.server import Server
+from wire.store.signatures import Signatures
 from wire.store.versions import Versions
 from wire.store.watch import Watch
 
@@ -24,21 +26,24 @@ from wire.store.watch import Watch
 class Store:
     """Weights, plans and reports in Redis. Connects at the first command. Thread-safe; close it when done.
 
+    A ring that cannot sign reads everything, and raises CannotSign where something would be written signed.
+
     Every method of every part raises StoreUnavailable where Redis does not answer or refuses, and may be called again
     after that: all are idempotent.
     """
 
-    def __init__(self, config: StoreConfig, signing_key: bytes) -> None:
+    def __init__(self, config: StoreConfig, ring: KeyRing) -> None:
         self._server = Server(config)
-        self.versions = Versions(self._server, signing_key)
-        self.plans = Plans(self._server, signing_key)
-        self.offers = Offers(self._server, signing_key)
+        self.versions = Versions(self._server, ring)
+        self.plans = Plans(self._server, ring)
+        self.offers = Offers(self._server, ring)
         self.collector = Collector(self._server, self.versions, self.plans, self.offers)
         self.blobs = Blobs(self._server, self.collector.make_room)
         self.leases = Leases(self._server)
         self.erasures = Erasures(self._server)
-        self.labels = LabelCommands(self._server, signing_key)
-        self.reports = Reports(self._server)
+        self.labels = LabelCommands(self._server, ring)
+        self.signatures = Signatures(self._server, ring, self.versions)
+        self.reports = Reports(self._server, ring)
 
     def watch(self) -> Watch:
         """Returns a watch that waits for publications and plans from now on."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from wire.config import StoreConfig
 from wire.errors import BadSignature, BlobCorrupt, NotFound, ParentMoved, StaleEpoch, UnknownFormat
+from wire.keyring import KeyRing
 from wire.records import VersionEntry, WeightManifest
 from wire.store import keys, signed
 from wire.store.lease import Lease
@@ -66,9 +67,9 @@ class Versions:
     Contents are cached by version and signature, since a version number is used again after a server was wiped.
     """
 
-    def __init__(self, server: Server, signing_key: bytes) -> None:
+    def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
-        self._signing_key = signing_key
+        self._ring = ring
         self._contents: dict[tuple[int, bytes | None], Contents] = {}
 
     def publish(self, manifest: WeightManifest, lease: Lease) -> None:
@@ -94,7 +95,7 @@ class Versions:
 
     def manifest(self, version: int) -> WeightManifest:
         """Returns the manifest. Raises NotFound, BadSignature, UnknownFormat, or BlobCorrupt for a giant blob."""
-        body = signed.fetch(self._server, self._server.key(keys.MANIFEST, version), self._signing_key)
+        body = signed.fetch(self._server, self._server.key(keys.MANIFEST, version), self._ring)
         if body is None:
             raise NotFound(f"version {version} is not stored: it was never published, or nobody needed it any more")
         manifest = signed.decode_manifest(body, version)
@@ -151,7 +152,7 @@ class Versions:
         script_keys += [key(keys.HISTORY), key(keys.NOTICES), key(keys.BLOBS)]
         script_keys += [key(keys.BLOB, digest) for digest in blobs]
         args: list[str | bytes | int] = [lease.nonce, lease.epoch, manifest.version, manifest.parent]
-        args += [body, signed.sign(body, self._signing_key), signed.encode(entry), self._server.config.history]
+        args += [body, self._ring.sign(body), signed.encode(entry), self._server.config.history]
         for digest, num_bytes in blobs.items():
             args += [digest, num_bytes]
         return script_keys, args

@@ -10,7 +10,7 @@ import pytest
 from learner.release.sender import Durability
 from services.local.redis import start_redis
 from tests.learner.publish_rig import PublishRig
-from tests.stores import SIGNING_KEY, lease_of, publish
+from tests.stores import KEYS, lease_of, publish
 from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
@@ -26,7 +26,7 @@ class Machine:
         self._folder = folder / "redis"
         self._disk = folder / "disk"
         self.server = start_redis(self._folder)
-        self.store = Store(StoreConfig(url=self.server.url), SIGNING_KEY)
+        self.store = Store(StoreConfig(url=self.server.url), KEYS)
 
     def note_disk(self) -> None:
         """The disk has what was written so far."""

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from tests.services.command_line import lifelong
 from tests.services.page.states import LEARNER
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.store import Store
 
 
 def test_it_shows_the_reports_once(store_config: StoreConfig, there: dict[str, str]) -> None:
-    with closing(Store(replace(store_config, report_ttl_ms=3_600_000), SIGNING_KEY)) as store:
+    with closing(Store(replace(store_config, report_ttl_ms=3_600_000), KEYS)) as store:
         store.reports.write_learner(LEARNER)
     shown = lifelong("top", "--once", **there)
     assert (shown.returncode, "right, all answers 75.0 %" in " ".join(shown.stdout.split())) == (0, True), shown.stderr

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from services.local import redis as local
 from services.local.redis import NoRedis, find_binary, start_redis
 from services.versions import ROOT
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
@@ -25,7 +25,7 @@ from wire.store import Store
 
 def test_it_answers_and_stops(tmp_path: Path) -> None:
     server = start_redis(tmp_path / "state")
-    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    store = Store(StoreConfig(url=server.url), KEYS)
     store.check_policy()
     assert store.versions.current() == 0
     assert server.version.split(".")[0].isdigit()
@@ -42,7 +42,7 @@ def is_private(path: Path) -> bool:
 def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
     """B8: it has no port, its socket lies in a private folder, and its files are private."""
     server = start_redis(tmp_path / "state")
-    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    store = Store(StoreConfig(url=server.url), KEYS)
     store.blobs.put(b"weights")
     store.close()
     listening = psutil.Process(server.process.pid).net_connections(kind="inet")
@@ -65,7 +65,7 @@ def test_a_long_path_has_its_socket_elsewhere_and_always_there(tmp_path: Path) -
     for _ in range(2):
         server = start_redis(folder)
         urls.append(server.url)
-        store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+        store = Store(StoreConfig(url=server.url), KEYS)
         assert store.versions.current() == 0
         store.close()
         server.stop()
@@ -83,7 +83,7 @@ def test_a_long_path_has_its_socket_elsewhere_and_always_there(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["with space", "q?a=b", "hash#", "p%41"])
 def test_every_path_can_be_said_in_an_address(tmp_path: Path, name: str) -> None:
     server = start_redis(tmp_path / name)
-    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    store = Store(StoreConfig(url=server.url), KEYS)
     assert store.versions.current() == 0
     store.close()
     server.stop()
@@ -92,7 +92,7 @@ def test_every_path_can_be_said_in_an_address(tmp_path: Path, name: str) -> None
 def test_a_killed_server_is_back_at_its_address(tmp_path: Path) -> None:
     """B7: clients reconnect, data on disk is there, and an incomplete command at the end of the file is truncated."""
     server = start_redis(tmp_path)
-    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    store = Store(StoreConfig(url=server.url), KEYS)
     digest = store.blobs.put(b"weights")
     server.process.kill()
     server.process.wait()
@@ -118,7 +118,7 @@ def test_the_data_survives_a_clean_restart(tmp_path: Path) -> None:
     digests = []
     for turn in range(2):
         server = start_redis(tmp_path)
-        store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+        store = Store(StoreConfig(url=server.url), KEYS)
         digests.append(store.blobs.put(b"turn %d" % turn))
         assert store.blobs.has(digests) == set(digests)
         store.close()

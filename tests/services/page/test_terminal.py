@@ -11,6 +11,7 @@ from services.page.tables import tables_of
 from services.page.terminal import drawn, watch
 from tests.services.page.states import DECISION, status
 from wire.config import StoreConfig
+from wire.keyring import parse
 from wire.store import Store
 
 
@@ -52,7 +53,7 @@ def test_it_is_drawn_again_and_again_until_it_is_interrupted(store: Store) -> No
 
 
 def test_it_says_why_it_knows_nothing() -> None:
-    away = Store(StoreConfig(url="redis://127.0.0.1:1", timeout_ms=100), b"a key for the tests")
+    away = Store(StoreConfig(url="redis://127.0.0.1:1", timeout_ms=100), parse("a key for the tests"))
     state = StateReader(Operator(away, name="test"), now_ms=lambda: 1).read_or_problem()
     assert state.problem and state.problem in " ".join(text_of(state).split())
     away.close()

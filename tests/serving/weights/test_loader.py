@@ -32,6 +32,7 @@ from tests.serving.versions import (
     version_weights,
 )
 from wire.errors import StoreUnavailable
+from wire.keyring import parse
 from wire.records import PrecisionEvaluation, Probe, TensorEntry
 from wire.store import Store
 
@@ -108,11 +109,9 @@ def test_a_version_that_was_never_published_is_not_found(loader: Loader) -> None
 
 def test_a_manifest_under_another_key_is_refused(learner: TinyPublisher, store: Store, store_config: Any) -> None:
     learner.publish(1)
-    stranger = Store(store_config, b"another key")
-    assert (
-        reason_of(Loader(stranger, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05), 1)
-        == "bad_signature"
-    )
+    stranger = Store(store_config, parse("another key"))
+    of_stranger = Loader(stranger, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
+    assert reason_of(of_stranger, 1) == "bad_signature"
     stranger.close()
 
 
@@ -215,7 +214,7 @@ def test_a_blob_that_is_missing_is_not_found(
 
 
 def test_a_store_that_is_away_says_nothing_of_the_version(learner: TinyPublisher, store_config: Any) -> None:
-    away = Store(replace(store_config, url="redis://127.0.0.1:1/0", timeout_ms=100), b"key")
+    away = Store(replace(store_config, url="redis://127.0.0.1:1/0", timeout_ms=100), parse("key"))
     with pytest.raises(StoreUnavailable):
         Loader(away, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05).load(1)
     away.close()

@@ -12,6 +12,7 @@ from tests.serving.weights.swaps import arms, served, swap_of
 from tests.stores import plant_plan
 from tests.waiting import eventually
 from wire.config import StoreConfig
+from wire.keyring import parse
 from wire.store import Store
 
 
@@ -118,13 +119,13 @@ def test_a_bad_version_is_looked_at_again_later(
     assert swap.refused == {"not_found": 1}
 
 
-def test_a_plan_under_another_key_changes_nothing(
+def test_a_plan_under_another_secret_changes_nothing(
     learner: TinyPublisher, swap: Swap, engine: Engine, store_config: Any
 ) -> None:
     learner.publish(1)
     learner.plan(1)
     swap.follow_plan()
-    stranger = Store(store_config, b"another key")
+    stranger = Store(store_config, parse("another key"))
     stranger.plans.write(plan_of(1, revision=2))
     stranger.close()
     swap.follow_plan()

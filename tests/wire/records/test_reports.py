@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from tests.wire.stored_samples import SAMPLES
 from wire.records import (
@@ -15,14 +16,16 @@ from wire.records import (
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-BEFORE_SWAP_TIMES: dict[str, Any] = {"swapped_ms": 0}
+BEFORE_KEYS: dict[str, Any] = {"keys": ()}
+BEFORE_SWAP_TIMES: dict[str, Any] = {"swapped_ms": 0, **BEFORE_KEYS}
 BEFORE_LATENCY: dict[str, Any] = {"latency_counts": (), "latency_sum_ms": 0.0, **BEFORE_SWAP_TIMES}
-BEFORE_CONFUSIONS: dict[str, Any] = {"confusions": ()}
+BEFORE_CONFUSIONS: dict[str, Any] = {"confusions": (), **BEFORE_KEYS}
 BEFORE_LABEL_TO_LIVE: dict[str, Any] = {
     "label_to_live_counts": (),
     "label_to_live_sum_ms": 0.0,
     "swap_skews_ms": (),
     "arm_accuracies": (),
+    **BEFORE_KEYS,
 }
 BEFORE_PROMISES: dict[str, Any] = {"profile": "", "promises": (), **BEFORE_LATENCY}
 
@@ -43,6 +46,13 @@ def test_the_controllers_report_from_before_label_to_live_is_read() -> None:
     path = GOLDEN / "controller_report.v1.before_label_to_live.json"
     old = msgspec.json.decode(path.read_bytes(), type=ControllerReport)
     assert old == msgspec.structs.replace(SAMPLES["controller_report.v1"], **BEFORE_LABEL_TO_LIVE)
+
+
+@pytest.mark.parametrize("name", ["replica_report", "learner_report", "controller_report"])
+def test_the_reports_from_before_the_ids_of_keys_are_read(name: str) -> None:
+    now = SAMPLES[f"{name}.v1"]
+    old = msgspec.json.decode((GOLDEN / f"{name}.v1.before_keys.json").read_bytes(), type=type(now))
+    assert old == msgspec.structs.replace(now, **BEFORE_KEYS)
 
 
 def test_the_report_from_before_the_times_of_swaps_is_read() -> None:

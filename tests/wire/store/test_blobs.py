@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
 from wire.store import Store
@@ -46,7 +46,7 @@ def test_a_writer_goes_on_in_the_chunks_of_the_one_before_it(store: Store, store
     name = f"{store_config.prefix}blob:{digest}"
     raw.hdel(name, "bytes", 4, 5)
     assert store.blobs.has([digest]) == set()
-    other = Store(replace(store_config, chunk_bytes=4_096), SIGNING_KEY)
+    other = Store(replace(store_config, chunk_bytes=4_096), KEYS)
     assert other.blobs.put(memoryview(DATA)) == digest
     assert store.blobs.get(digest, len(DATA)) == DATA
     other.close()

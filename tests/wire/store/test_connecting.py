@@ -13,7 +13,7 @@ from services.local.redis import LocalRedis, find_binary, start_redis, version_o
 from services.local.tether import free_port
 from tests.required import missing
 from tests.secure_brokers import KEY_PASSWORD, make_authority, make_certificate
-from tests.stores import SIGNING_KEY, lease_of, manifest_of
+from tests.stores import KEYS, lease_of, manifest_of
 from tests.waiting import eventually
 from tests.wire.store.test_reports import report_of
 from wire.config import StoreConfig
@@ -89,8 +89,8 @@ def sha256_of(text: str) -> str:
 
 def test_a_replica_s_account_reads_weights_and_writes_its_own_report_alone(secure: Secure) -> None:
     with (
-        closing(Store(secure.account("writer"), SIGNING_KEY)) as learner,
-        closing(Store(secure.account("replica"), SIGNING_KEY)) as replica,
+        closing(Store(secure.account("writer"), KEYS)) as learner,
+        closing(Store(secure.account("replica"), KEYS)) as replica,
     ):
         learner.check_policy()
         replica.check_policy()
@@ -125,7 +125,7 @@ def test_a_replica_s_account_reads_weights_and_writes_its_own_report_alone(secur
     ids=["password", "account", "authority"],
 )
 def test_who_does_not_belong_is_told_what_to_mend(secure: Secure, change: dict[str, object], fix: str) -> None:
-    with closing(Store(replace(secure.config, **change), SIGNING_KEY)) as store:  # type: ignore[arg-type]
+    with closing(Store(replace(secure.config, **change), KEYS)) as store:  # type: ignore[arg-type]
         with pytest.raises(StoreRefused, match=fix) as caught:
             store.versions.current()
         assert "wrong" not in str(caught.value).replace("WRONGPASS", "")
@@ -133,7 +133,7 @@ def test_who_does_not_belong_is_told_what_to_mend(secure: Secure, change: dict[s
 
 def test_without_a_certificate_of_ours_the_server_hangs_up(secure: Secure) -> None:
     config = replace(secure.config, ssl_certfile=None, ssl_keyfile=None, ssl_password=None)
-    with closing(Store(config, SIGNING_KEY)) as store, pytest.raises(StoreUnavailable):
+    with closing(Store(config, KEYS)) as store, pytest.raises(StoreUnavailable):
         store.versions.current()
 
 
@@ -142,7 +142,7 @@ def test_a_cluster_is_refused_by_name(tmp_path: Path) -> None:
         tmp_path, options={"cluster-enabled": ["yes"], "port": [str(free_port())], "appendonly": ["no"]}
     )
     try:
-        with closing(Store(StoreConfig(url=server.url), SIGNING_KEY)) as store:
+        with closing(Store(StoreConfig(url=server.url), KEYS)) as store:
             for attempt in (store.check_policy, lambda: store.blobs.put(b"weights")):
                 with pytest.raises(StoreRefused, match="Redis Cluster"):
                     attempt()
@@ -189,7 +189,7 @@ def sees_replica(port: int) -> bool:
 
 def test_the_master_of_the_moment_is_asked(watched: str) -> None:
     """A Sentinel that is away is passed over, and after a failover the new master answers."""
-    with closing(Store(StoreConfig(url=watched, timeout_ms=2_000), SIGNING_KEY)) as store:
+    with closing(Store(StoreConfig(url=watched, timeout_ms=2_000), KEYS)) as store:
         store.check_policy()
         store.versions.publish(manifest_of(store, 1, epoch=1), lease_of(store))
         sentinel = watched.split(",")[1].split("/")[0]
@@ -214,5 +214,5 @@ def test_the_master_of_the_moment_is_asked(watched: str) -> None:
 )
 def test_an_address_of_sentinels_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="store url") as caught:
-        Store(StoreConfig(url=url), SIGNING_KEY)
+        Store(StoreConfig(url=url), KEYS)
     assert URL_FORMS in str(caught.value) and "secret" not in str(caught.value)

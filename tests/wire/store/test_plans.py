@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.stores import SIGNING_KEY, lease_of, manifest_of
+from tests.stores import KEYS, lease_of, manifest_of
 from wire.errors import BadSignature, NotFound, PlanMoved, UnknownFormat
 from wire.records import Arm, Decision, RolloutPlan
 from wire.store import Store
-from wire.store.signed import sign
 
 Key = Callable[..., str]
 Open = Callable[[], Store]
@@ -126,7 +125,7 @@ def test_a_changed_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
 
 
 def test_a_signed_body_that_is_no_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
-    raw.hset(key("plan"), mapping={"body": b"{}", "signature": sign(b"{}", SIGNING_KEY)})
+    raw.hset(key("plan"), mapping={"body": b"{}", "signature": KEYS.sign(b"{}")})
     with pytest.raises(UnknownFormat):
         store.plans.read()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.records import ControllerReport, ReplicaReport
 from wire.store import Store
@@ -15,7 +16,13 @@ Key = Callable[..., str]
 
 def report_of(replica: str, time_ms: int = 1) -> ReplicaReport:
     return ReplicaReport(
-        replica=replica, revision=2, versions=(3, 4), time_ms=time_ms, counts={"answers": 5}, swap_stalls_ms=(0.5,)
+        replica=replica,
+        revision=2,
+        versions=(3, 4),
+        time_ms=time_ms,
+        counts={"answers": 5},
+        swap_stalls_ms=(0.5,),
+        keys=KEYS.accepted,
     )
 
 
@@ -52,7 +59,7 @@ def test_a_report_that_cannot_be_read_hides_no_other(store: Store, raw: Any, key
 
 def test_the_controller_is_heard_of_for_a_while(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
     assert store.reports.controller() is None
-    report = ControllerReport(controller="c", time_ms=1, alarms=("collect: ...",))
+    report = ControllerReport(controller="c", time_ms=1, alarms=("collect: ...",), keys=KEYS.accepted)
     store.reports.write_controller(report)
     assert store.reports.controller() == report
     assert raw.pttl(key("controller")) in range(1, store_config.report_ttl_ms + 1)

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from services.local.redis import LocalRedis, start_redis
 from tests.required import missing
-from tests.stores import CONFIGURABLE, SIGNING_KEY, lease_of, manifest_of
+from tests.stores import CONFIGURABLE, KEYS, lease_of, manifest_of
 from tests.wire.store.lossy import LossyProxy
 from tests.wire.store.test_reports import report_of
 from wire.config import StoreConfig
@@ -64,7 +64,7 @@ def test_a_full_server_keeps_the_old_version(store: Store, setting: Any, raw: An
 def test_a_server_that_is_not_there_is_reported_soon_without_the_password() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    store = Store(StoreConfig(url=f"redis://me:secret@127.0.0.1:{port}/3"), SIGNING_KEY)
+    store = Store(StoreConfig(url=f"redis://me:secret@127.0.0.1:{port}/3"), KEYS)
     started = time.monotonic()
     with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}") as caught:
         store.versions.current()
@@ -76,7 +76,7 @@ def test_a_server_that_is_not_there_is_reported_soon_without_the_password() -> N
 def test_a_server_that_says_nothing_is_reported_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        store = Store(StoreConfig(url=url, timeout_ms=100), SIGNING_KEY)
+        store = Store(StoreConfig(url=url, timeout_ms=100), KEYS)
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             store.versions.current()
@@ -87,12 +87,12 @@ def test_a_server_that_says_nothing_is_reported_in_time() -> None:
 @pytest.mark.parametrize("url", ["", "secret", "http://me:secret@there", "redis://there:secret", "redis://[secret"])
 def test_an_address_that_is_none_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ValueError, match="redis://host:port/0") as caught:
-        Store(StoreConfig(url=url), SIGNING_KEY)
+        Store(StoreConfig(url=url), KEYS)
     assert "secret" not in str(caught.value)
 
 
 def test_a_wrong_password_is_reported_without_it(redis_server: LocalRedis) -> None:
-    store = Store(StoreConfig(url=redis_server.url.replace("//", "//me:secret@")), SIGNING_KEY)
+    store = Store(StoreConfig(url=redis_server.url.replace("//", "//me:secret@")), KEYS)
     with pytest.raises(StoreUnavailable, match="invalid username-password") as caught:
         store.versions.current()
     assert "secret" not in str(caught.value)
@@ -101,7 +101,7 @@ def test_a_wrong_password_is_reported_without_it(redis_server: LocalRedis) -> No
 
 def test_one_effect_whatever_reply_is_lost(proxy: LossyProxy, store_config: StoreConfig, raw: Any, key: Key) -> None:
     """The reply of each script is lost twice; the client repeats the script, which has one effect."""
-    store = Store(replace(store_config, url=proxy.url), SIGNING_KEY)
+    store = Store(replace(store_config, url=proxy.url), KEYS)
     lease = lease_of(store)  # loads the scripts' first
     proxy.marker = b"EVALSHA"
     for version in range(1, 21):
@@ -121,7 +121,7 @@ def test_one_effect_whatever_reply_is_lost(proxy: LossyProxy, store_config: Stor
 
 
 def test_what_is_not_repeated_fails_at_once(proxy: LossyProxy, store_config: StoreConfig) -> None:
-    store = Store(replace(store_config, url=proxy.url), SIGNING_KEY)
+    store = Store(replace(store_config, url=proxy.url), KEYS)
     proxy.marker = b"ZADD"
     proxy.lose = 5
     with pytest.raises(StoreUnavailable):
@@ -133,7 +133,7 @@ def test_what_is_not_repeated_fails_at_once(proxy: LossyProxy, store_config: Sto
 def test_a_killed_server_keeps_the_last_acknowledged_version(tmp_path: Path) -> None:
     for version in (1, 2, 3):
         server = start_redis(tmp_path)
-        store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+        store = Store(StoreConfig(url=server.url), KEYS)
         lease = lease_of(store)
         assert (store.versions.current(), lease.epoch) == (version - 1, version)
         store.versions.publish(manifest_of(store, version, epoch=lease.epoch), lease)
@@ -145,7 +145,7 @@ def test_a_killed_server_keeps_the_last_acknowledged_version(tmp_path: Path) -> 
         store.close()
         server.stop()
     server = start_redis(tmp_path)
-    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    store = Store(StoreConfig(url=server.url), KEYS)
     newest = store.versions.manifest(store.versions.current())
     blob = newest.tensors[0]
     assert store.blobs.get(blob.digest, blob.num_bytes) == b"weights of version 3"
@@ -173,7 +173,7 @@ def test_a_version_is_served_before_the_disk_has_it_and_waited_for_where_the_ser
     if int(server.version.split(".")[0]) < 8:
         server.stop()
         missing("redis", f"Redis {server.version} has no WAITAOF, or one that returns early")
-    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    store = Store(StoreConfig(url=server.url), KEYS)
     lease = lease_of(store)
     manifest = manifest_of(store, 1, epoch=1)
     with redis.Redis.from_url(server.url, protocol=2) as raw:

@@ -7,14 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.stores import SIGNING_KEY, lease_of, manifest_of, publish
+from tests.stores import KEYS, lease_of, manifest_of, publish
 from wire.config import StoreConfig
 from wire.errors import BadSignature, UnknownFormat
+from wire.keyring import parse
 from wire.records import Evaluation, PrecisionEvaluation, Probe, TensorEntry, TensorPart, WeightManifest
 from wire.store import Store
-from wire.store.signed import decode_manifest, encode, sign
+from wire.store.signed import decode_manifest, encode
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN_KEYS = parse("golden")
+"""The shared secret of earlier releases: what it signs, they read."""
 
 Key = Callable[..., str]
 
@@ -30,7 +33,7 @@ def test_any_changed_byte_of_a_manifest_is_noticed(store: Store, raw: Any, key: 
             store.versions.manifest(1)
 
 
-@pytest.mark.parametrize("signature", [None, "", "0" * 64, sign(b"", SIGNING_KEY), b"\xff" * 32])
+@pytest.mark.parametrize("signature", [None, "", "0" * 64, KEYS.sign(b""), b"\xff" * 32])
 def test_another_signature_is_refused(store: Store, raw: Any, key: Key, signature: str | bytes | None) -> None:
     publish(store, lease_of(store), 1)
     raw.hdel(key("manifest", 1), "signature")
@@ -42,7 +45,7 @@ def test_another_signature_is_refused(store: Store, raw: Any, key: Key, signatur
 
 def test_another_key_is_refused(store: Store, store_config: StoreConfig) -> None:
     publish(store, lease_of(store), 1)
-    stranger = Store(store_config, b"another key")
+    stranger = Store(store_config, parse("another key"))
     with pytest.raises(BadSignature):
         stranger.versions.manifest(1)
     stranger.close()
@@ -72,7 +75,7 @@ def test_an_unknown_format_is_refused_by_name(store: Store, change: dict[str, An
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{}", b'{"format":"lifelong-weights","format_version":2}'])
 def test_a_signed_body_that_is_no_manifest_is_refused(store: Store, raw: Any, key: Key, body: bytes) -> None:
-    raw.hset(key("manifest", 1), mapping={"body": body, "signature": sign(body, SIGNING_KEY)})
+    raw.hset(key("manifest", 1), mapping={"body": body, "signature": KEYS.sign(body)})
     with pytest.raises(UnknownFormat, match="version 1"):
         store.versions.manifest(1)
 
@@ -123,11 +126,11 @@ def test_the_manifests_of_both_formats_are_still_read_and_still_written() -> Non
         name = f"manifest_v2{written}"
         body = (GOLDEN / f"{name}.json").read_bytes()
         assert decode_manifest(body, 3) == manifest
-        assert sign(body, b"golden") == (GOLDEN / f"{name}.hmac").read_text()
+        assert GOLDEN_KEYS.sign(body) == (GOLDEN / f"{name}.hmac").read_text()
     assert encode(manifest) == body
     newest = msgspec.structs.replace(manifest, format_version=3)
     for name in ("manifest_v3.before_labels", "manifest_v3"):
         body = (GOLDEN / f"{name}.json").read_bytes()
         assert decode_manifest(body, 3) == newest
-        assert sign(body, b"golden") == (GOLDEN / f"{name}.hmac").read_text()
+        assert GOLDEN_KEYS.sign(body) == (GOLDEN / f"{name}.hmac").read_text()
     assert encode(newest) == body

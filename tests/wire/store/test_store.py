@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from services.local.redis import LocalRedis
-from tests.stores import SIGNING_KEY, manifest_of
+from tests.stores import KEYS, manifest_of
 from wire.config import StoreConfig
 from wire.errors import NotFound, ParentMoved, PlanMoved, StaleEpoch
 from wire.records import Arm, Decision, RolloutPlan, WeightManifest, key_name
@@ -25,7 +25,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self, url: str) -> None:
         super().__init__()
         config = StoreConfig(url=url, prefix=f"machine{next(_numbers)}:")
-        self.stores = [Store(config, SIGNING_KEY) for _ in range(2)]
+        self.stores = [Store(config, KEYS) for _ in range(2)]
         self.raw = redis.Redis.from_url(url, protocol=2)
         self.lease_key = key_name(config.prefix, "lease", "learner")
         self.leases: list[Lease | None] = [None, None]

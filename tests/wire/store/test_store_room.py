@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from services.local.redis import LocalRedis, start_redis
-from tests.stores import CONFIGURABLE, SIGNING_KEY, lease_of, manifest_of
+from tests.stores import CONFIGURABLE, KEYS, lease_of, manifest_of
 from wire.config import StoreConfig
 from wire.errors import StoreFull
 from wire.records import Arm, Decision, RolloutPlan
@@ -33,7 +33,7 @@ def open_store(server: LocalRedis) -> Iterator[Callable[[], Store]]:
     opened: list[Store] = []
 
     def open_one() -> Store:
-        opened.append(Store(StoreConfig(url=server.url), SIGNING_KEY))
+        opened.append(Store(StoreConfig(url=server.url), KEYS))
         return opened[-1]
 
     yield open_one

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.stores import SIGNING_KEY, entry_of, lease_of, manifest_of, publish
+from tests.stores import KEYS, entry_of, lease_of, manifest_of, publish
 from wire.config import StoreConfig
 from wire.errors import BlobCorrupt, NotFound, ParentMoved, StaleEpoch
 from wire.records import RolloutPlan
 from wire.store import Store
-from wire.store.signed import encode, sign
+from wire.store.signed import encode
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -173,7 +173,7 @@ def test_a_giant_tensor_is_refused_on_both_sides(store: Store, store_config: Sto
     manifest = msgspec.structs.replace(manifest_of(store, 1, epoch=1), tensors=(giant,))
     with pytest.raises(BlobCorrupt, match=r"head\.out"):
         store.versions.publish(manifest, lease_of(store))
-    raw.hset(key("manifest", 1), mapping={"body": encode(manifest), "signature": sign(encode(manifest), SIGNING_KEY)})
+    raw.hset(key("manifest", 1), mapping={"body": encode(manifest), "signature": KEYS.sign(encode(manifest))})
     with pytest.raises(BlobCorrupt, match=r"head\.out"):
         store.versions.manifest(1)
 
@@ -184,7 +184,7 @@ def test_version_0_cannot_be_published(store: Store) -> None:
 
 
 def test_the_history_is_bounded(store_config: StoreConfig) -> None:
-    store = Store(StoreConfig(url=store_config.url, prefix=store_config.prefix, history=3), SIGNING_KEY)
+    store = Store(StoreConfig(url=store_config.url, prefix=store_config.prefix, history=3), KEYS)
     publish(store, lease_of(store), 5)
     assert [entry.version for entry in store.versions.history(10)] == [5, 4, 3]
     assert store.versions.history(0) == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stores import SIGNING_KEY, lease_of, manifest_of
+from tests.stores import KEYS, lease_of, manifest_of
 from wire.config import StoreConfig
 from wire.records import RolloutPlan
 from wire.store import Store, Watch
@@ -50,7 +50,7 @@ def test_what_was_there_before_is_no_change(store: Store) -> None:
 
 
 def test_a_notice_wakes_long_before_the_next_poll(store_config: StoreConfig, raw: Any, key: Key) -> None:
-    store = Store(replace(store_config, poll_interval_ms=60_000), SIGNING_KEY)
+    store = Store(replace(store_config, poll_interval_ms=60_000), KEYS)
     watch = store.watch()
     woken = []
     waiter = threading.Thread(target=lambda: woken.append((watch.wait(50.0), time.monotonic())))

@@ -1,0 +1,229 @@
+"""`lifelong signing-keys ...`: makes, lists, rotates and retires the keys that sign weights and plans."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.commands.context import CliContext, JsonOption, reads_settings
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+    from wire.keyring import Key, KeyRing
+    from wire.store import Store
+
+app = typer.Typer(no_args_is_help=True, help="The keys that sign weights and plans: docs/keys.md.")
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--file", help="File of the keys [default: that of signing_key_file, or in the state folder]"),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Also where a program that runs is not ready for it")]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Its id, of `lifelong signing-keys list`")]
+
+
+@app.command()
+@reads_settings
+def new(
+    context: CliContext,
+    file: FileOption = None,
+    receipt: Annotated[bool, typer.Option("--receipt", help="A secret of receipts, not a key that signs")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key, which is accepted and not used yet; where there is no file, make one with all that is needed."""
+    from services import signing_keys
+    from wire.keyring import Kind
+
+    path = _unmade(file) or _file(context, file)[0]
+    before = signing_keys.read(path)
+    ring = signing_keys.added(before, Kind.RECEIPT if receipt else Kind.NEXT)
+    signing_keys.write(path, ring)
+    rows = [_row(ring, key) for key in ring.keys if before is None or key not in before.keys]
+    _show(rows, path, as_json=as_json)
+    if before is not None and not as_json:
+        print("Give the file to every program and start each again; then `lifelong signing-keys rotate`")
+
+
+@app.command("list")
+@reads_settings
+def list_(context: CliContext, file: FileOption = None, as_json: JsonOption = False) -> None:
+    """Show the keys in their order, what each is for, and how many stored records it signed."""
+    path, ring, settings = _opened(context, file)
+    with _store(settings) as store:
+        signed = store.signatures.signers() if store is not None else {}
+    rows = [{**_row(ring, key), "records": len(signed.get(key.id, ()))} for key in ring.keys]
+    if "" in signed:
+        rows.append({"key": "", "kind": "none of ours", "use": "refused", "records": len(signed[""])})
+    _show(rows, path, as_json=as_json)
+
+
+@app.command()
+@reads_settings
+def rotate(
+    context: CliContext,
+    key: Annotated[str, typer.Argument(metavar="[KEY]", help="Its id [default: the newest]")] = "",
+    file: FileOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let another key sign, which every program accepts already, and sign anew with it what is stored."""
+    from services import signing_keys
+    from services.signing_keys import KeysUnfit
+
+    path, ring, settings = _opened(context, file)
+    chosen = signing_keys.found(ring, key) if key else signing_keys.newest(ring)
+    ring = signing_keys.rotated(ring, chosen)
+    chosen = ring.keys[0]
+    with _store(_with(settings, ring)) as store:
+        if store is not None and not force and (late := list(signing_keys.unready(store, chosen))):
+            raise KeysUnfit(
+                f"{', '.join(late)}: would refuse what {chosen.id} signs. Give the file of keys to it and start it "
+                "again, or force it with --force"
+            )
+        signing_keys.write(path, ring)
+        renewed = store.signatures.renew() if store is not None and ring.signer is not None else 0
+    if as_json:
+        print(json.dumps({**_row(ring, chosen), "records": renewed}, indent=2))
+        return
+    said = f"{renewed} stored records are signed by it now" if store else "no store answers: rotate again when one does"
+    print(f"{chosen.id} is the first key of {path}; {said}. Start the learner and the rollout again with this file")
+
+
+@app.command()
+@reads_settings
+def retire(
+    context: CliContext,
+    key: KeyArgument,
+    file: FileOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Accept a key no more: what it signed is refused from the next start of each program on."""
+    from services import signing_keys
+    from services.signing_keys import KeysUnfit
+
+    path, ring, settings = _opened(context, file)
+    chosen = signing_keys.found(ring, key)
+    if signing_keys.is_used(ring, chosen):
+        raise KeysUnfit(f"{key}: is in use. Let another one take its place: `lifelong signing-keys rotate KEY`")
+    if not force:
+        with _store(settings) as store:
+            _check_unused(store, chosen)
+    signing_keys.write(path, signing_keys.retired(ring, chosen))
+    if as_json:
+        print(json.dumps(_row(ring, chosen), indent=2))
+    else:
+        print(f"{key} is retired in {path}. Give the file to every program and start each again")
+
+
+@app.command()
+@reads_settings
+def public(context: CliContext, file: FileOption = None) -> None:
+    """Print the keys for replicas: they verify weights and plans and make receipts, and sign neither."""
+    _, ring, _ = _opened(context, file)
+    print(ring.for_replicas().text, end="")
+
+
+def _check_unused(store: "Store | None", key: "Key") -> None:
+    """Raises KeysUnfit where a program or a stored record needs the key, or nobody can tell."""
+    from services import signing_keys
+    from services.signing_keys import KeysUnfit
+
+    if store is None:
+        raise KeysUnfit(f"{key.id}: no store answers, so nobody can tell what it signed. Try again, or use --force")
+    if users := list(signing_keys.signing_with(store, key)):
+        names = ", ".join(users)
+        raise KeysUnfit(f"{names}: signs with {key.id}. Start it again with the file of keys, or use --force")
+    if signed := store.signatures.signers().get(key.id, []):
+        names = ", ".join(signed[:5])
+        raise KeysUnfit(
+            f"{key.id}: signed {len(signed)} stored records ({names}), which would be refused. `lifelong signing-keys "
+            "rotate` signs them anew; --force refuses them"
+        )
+
+
+def _unmade(file: Path | None) -> Path | None:
+    """Returns the file that is to hold the first keys; None where it is there. No settings can be loaded before."""
+    path = file or Path(os.environ.get("LIFELONG_SIGNING_KEY_FILE", ""))
+    return None if path.exists() else path
+
+
+def _file(context: CliContext, file: Path | None) -> tuple[Path, "Settings"]:
+    """Returns the file of keys, and the settings. Raises KeysUnfit where keys are given as a value."""
+    from services.keys import FILE
+    from services.signing_keys import KeysUnfit
+
+    loaded = context.load()
+    path = file or loaded.files.get("signing_key")
+    if path is None and "signing_key" in loaded.origins:
+        raise KeysUnfit(
+            f"{loaded.origins['signing_key']}: holds the keys themselves. Put them into a file and name it by "
+            "LIFELONG_SIGNING_KEY_FILE, or give it as --file"
+        )
+    return path or loaded.settings.state_dir / FILE, loaded.settings
+
+
+def _opened(context: CliContext, file: Path | None) -> tuple[Path, "KeyRing", "Settings"]:
+    """Returns the file of keys, what is in it, and the settings with it. Raises KeysUnfit where there is none."""
+    from services import signing_keys
+    from services.signing_keys import KeysUnfit
+
+    path, settings = _file(context, file)
+    ring = signing_keys.read(path)
+    if ring is None:
+        raise KeysUnfit(f"{path}: is not there. `lifelong signing-keys new` makes it, or name another with --file")
+    return path, ring, _with(settings, ring)
+
+
+def _with(settings: "Settings", ring: "KeyRing") -> "Settings":
+    from pydantic import SecretStr
+
+    from services.settings import replaced
+
+    return replaced(settings, {"signing_key": SecretStr(ring.text)})
+
+
+@contextmanager
+def _store(settings: "Settings") -> "Iterator[Store | None]":
+    """Opens the store of the settings, or of the stack that runs here; yields None where there is none."""
+    from services.running import NotRunning, attach
+    from services.stack import open_store
+    from wire.errors import StoreUnavailable
+
+    try:
+        store = open_store(settings if settings.store.url else attach(settings))
+    except NotRunning:
+        yield None
+        return
+    try:
+        store.versions.current()
+    except StoreUnavailable:
+        store.close()
+        yield None
+        return
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _row(ring: "KeyRing", key: "Key") -> dict[str, Any]:
+    from services.signing_keys import is_used
+    from wire.keyring import Kind
+
+    use = "used" if is_used(ring, key) else "accepted"
+    return {"key": key.id, "kind": str(key.kind), "use": "refused" if key.kind is Kind.RETIRED else use}
+
+
+def _show(rows: list[dict[str, Any]], path: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"file": str(path), "keys": rows}, indent=2))
+        return
+    print(path)
+    for row in rows:
+        records = f"  {row['records']} stored records" if row.get("records") else ""
+        print(f"{row['key']:<16}  {row['kind']:<15}  {row['use']:<8}{records}")

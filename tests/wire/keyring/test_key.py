@@ -1,0 +1,30 @@
+"""Tests one key: both of a pair have one id, and a signature is one of Ed25519, with the vector of RFC 8032."""
+
+from hashlib import sha256
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from wire.keyring import Key, Kind, new_key
+
+SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+PUBLIC = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+
+
+def test_the_public_key_of_a_seed_is_that_of_the_first_test_of_rfc_8032() -> None:
+    pair = Key(Kind.SECRET, SEED)
+    assert pair.public == PUBLIC and pair.of_kind(Kind.PUBLIC) == Key(Kind.PUBLIC, PUBLIC)
+    assert pair.id == Key(Kind.PUBLIC, PUBLIC).id == Key(Kind.RETIRED, PUBLIC).id == sha256(PUBLIC).hexdigest()[:16]
+
+
+def test_a_signature_is_of_the_purpose_and_the_digest_of_the_record() -> None:
+    signature = Key(Kind.SECRET, SEED).sign(b"body")
+    digest = sha256(b"body").digest()
+    Ed25519PublicKey.from_public_bytes(PUBLIC).verify(signature, b"lifelong signature v1\n" + digest)
+    assert Key(Kind.PUBLIC, PUBLIC).is_signature(signature, b"body")
+    assert not Key(Kind.PUBLIC, PUBLIC).is_signature(signature, b"other")
+
+
+def test_no_two_keys_are_the_same_and_none_shows_its_secret() -> None:
+    keys = [new_key(kind) for kind in Kind for _ in range(20)]
+    assert len({key.value for key in keys}) == len({key.id for key in keys}) == len(keys)
+    assert not any(key.value.hex() in repr(key) or key.id in key.value.hex() for key in keys)

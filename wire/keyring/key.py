@@ -1,0 +1,124 @@
+"""One key of a ring: what it is for, its id, and the cryptography. `cryptography` is imported where it is needed."""
+
+import hmac
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+SECRET_BYTES: Final = 32
+"""Bytes of an Ed25519 seed, of a public key, and of each secret that is made here."""
+
+ID_CHARS: Final = 16
+
+_PURPOSE: Final = b"lifelong signature v1\n"
+_MAX_CACHED: Final = 64
+
+
+class Kind(StrEnum):
+    """What a key is for: the word before its digits."""
+
+    SECRET = "ed25519-secret"
+    NEXT = "ed25519-next"
+    PUBLIC = "ed25519-public"
+    RETIRED = "ed25519-retired"
+    SHARED = "shared-secret"
+    RECEIPT = "receipt-secret"
+    SUBJECT = "subject-secret"
+
+
+SIGNING: Final = (Kind.SECRET, Kind.SHARED)
+"""The kinds that can sign."""
+
+PAIRS: Final = (Kind.SECRET, Kind.NEXT, Kind.PUBLIC)
+"""The kinds that verify Ed25519 signatures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: the seed of an Ed25519 key, a public key, or a secret."""
+
+    kind: Kind
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"Key({self.kind}, {self.id})"
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that tell nothing of a secret. Both keys of a pair have the same."""
+        if self.kind in (*PAIRS, Kind.RETIRED):
+            return sha256(self.public).hexdigest()[:ID_CHARS]
+        return derived(self.value, b"lifelong key id v1").hex()[:ID_CHARS]
+
+    @property
+    def public(self) -> bytes:
+        """The public key of an Ed25519 key."""
+        has_seed = self.kind in (Kind.SECRET, Kind.NEXT)
+        return _private(self.value).public_key().public_bytes_raw() if has_seed else self.value
+
+    @property
+    def line(self) -> str:
+        """The key as the text of a ring has it."""
+        return f"{self.kind}:{self.value.hex()}"
+
+    def of_kind(self, kind: Kind) -> "Key":
+        """Returns the public key of this pair, accepted or retired."""
+        return Key(kind, self.public)
+
+    def sign(self, body: bytes) -> bytes:
+        """Returns the Ed25519 signature of a record's digest."""
+        return _private(self.value).sign(_digest(body))
+
+    def is_signature(self, signature: bytes, body: bytes) -> bool:
+        """Whether the secret of this pair made the Ed25519 signature."""
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            _public(self.public).verify(signature, _digest(body))
+        except InvalidSignature:
+            return False
+        return True
+
+    def hmac(self, body: bytes) -> str:
+        """Returns the HMAC of a record under a shared secret, as earlier releases signed."""
+        return hmac.new(self.value, body, sha256).hexdigest()
+
+    def seal(self, body: bytes) -> str:
+        """Returns a code that only holders of this secret can check; that of a shared secret is its HMAC."""
+        secret = self.value if self.kind is Kind.SHARED else derived(self.value, b"lifelong seal v1")
+        return hmac.new(secret, body, sha256).hexdigest()
+
+
+def new_key(kind: Kind) -> Key:
+    """Returns a key of random bytes."""
+    return Key(kind, secrets.token_bytes(SECRET_BYTES))
+
+
+def derived(secret: bytes, purpose: bytes) -> bytes:
+    """Returns the key for one purpose, by HKDF-Expand (RFC 5869, section 2.3)."""
+    return hmac.digest(secret, purpose + b"\x01", sha256)
+
+
+def _digest(body: bytes) -> bytes:
+    """Returns what is signed: a fast hash of the record, so that the size of a manifest hardly counts."""
+    return _PURPOSE + sha256(body).digest()
+
+
+@lru_cache(maxsize=_MAX_CACHED)
+def _private(seed: bytes) -> "Ed25519PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+@lru_cache(maxsize=_MAX_CACHED)
+def _public(key: bytes) -> "Ed25519PublicKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    return Ed25519PublicKey.from_public_bytes(key)

@@ -1,0 +1,124 @@
+"""Which key signed what is stored, and how it is signed anew with the first of ours: after keys have rotated.
+
+    signers() -> {id of a key: the records that it signed}        renew() -> how many are signed by our first key now
+
+A record that is signed anew keeps its bytes; a script writes the signature only where they are still the same, so a
+program that publishes meanwhile loses nothing. What none of our keys signed is left as it is, and named.
+
+Rejected: a new version for a new key (every replica would load the same weights again), and to sign at the next
+publication alone (a rollback target may be the work of a key for months).
+"""
+
+import hmac
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Final
+
+from wire.errors import BadSignature
+from wire.keyring import SIGNING, KeyRing
+from wire.store import keys, signed
+from wire.store.server import WHEN_FULL, Server
+from wire.store.versions import Versions
+
+BATCH: Final = 500
+"""Entries of a list that one script replaces."""
+
+NOBODY: Final = ""
+"""Stands for the id of a key that is none of ours."""
+
+_RENEW = f"""{WHEN_FULL}
+if redis.call('HGET', KEYS[1], 'body') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'signature', ARGV[2])
+return 1
+"""
+
+_RENEW_ENTRIES = """
+local new = {}
+for i = 1, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end
+for i, event in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+  if new[event] then redis.call('LSET', KEYS[1], i - 1, new[event]) end
+end
+"""
+
+
+class Signatures:
+    """The signatures of everything on one server."""
+
+    def __init__(self, server: Server, ring: KeyRing, versions: Versions) -> None:
+        self._server = server
+        self._ring = ring
+        self._versions = versions
+
+    def signers(self) -> dict[str, list[str]]:
+        """Returns the names of the records that each key signed, by its id; NOBODY stands for a foreign key."""
+        found: dict[str, list[str]] = {}
+        for name, body, signature in self._records():
+            found.setdefault(self._signer(name, body, signature), []).append(name)
+        for entry in self._labels():
+            signer = self._signer(keys.LABELS, *_parts_of(entry))
+            if keys.LABELS not in found.setdefault(signer, []):
+                found[signer].append(keys.LABELS)
+        for event in self._judged():
+            names = found.setdefault(self._sealer(event), [])
+            if keys.JUDGED not in names:
+                names.append(keys.JUDGED)
+        return found
+
+    def renew(self) -> int:
+        """Signs with our first key what another of ours signed; returns how many records. Raises CannotSign."""
+        first = self._ring.require_signer().id
+        renewed = 0
+        for name, body, signature in self._records():
+            if self._signer(name, body, signature) not in (first, NOBODY):
+                renewed += self._server.run(_RENEW, [self._server.key(name)], [body, self._ring.sign(body)])
+        events = [event for event in self._judged() if self._sealer(event) not in (first, NOBODY)]
+        sealed = {event: event[signed.SEAL_CHARS :] for event in events}
+        self._replace(keys.JUDGED, {old: self._ring.seal(body).encode() + body for old, body in sealed.items()})
+        commands = {entry: _parts_of(entry)[0] for entry in self._labels()}
+        old = {
+            entry: self._ring.sign(body).encode() + body
+            for entry, body in commands.items()
+            if self._signer(keys.LABELS, *_parts_of(entry)) not in (first, NOBODY)
+        }
+        self._replace(keys.LABELS, old)
+        return renewed + len(events) + len(old)
+
+    def _replace(self, name: str, entries: Mapping[bytes, bytes]) -> None:
+        """Replaces entries of a list, each by another of the same record."""
+        pairs = list(entries.items())
+        for start in range(0, len(pairs), BATCH):
+            batch = [*chain.from_iterable(pairs[start : start + BATCH])]
+            self._server.run(_RENEW_ENTRIES, [self._server.key(name)], batch)
+
+    def _records(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yields the name, the body and the signature of every signed hash."""
+        names = [keys.PLAN, keys.EVIDENCE, keys.OFFER]
+        for name in [*names, *(f"{keys.MANIFEST}:{version}" for version in self._versions.stored())]:
+            body, signature = self._server.ask("HMGET", self._server.key(name), "body", "signature")
+            if body is not None:
+                yield name, body, signature or b""
+
+    def _judged(self) -> list[bytes]:
+        events: list[bytes] = self._server.ask("LRANGE", self._server.key(keys.JUDGED), 0, -1)
+        return events
+
+    def _labels(self) -> list[bytes]:
+        commands: list[bytes] = self._server.ask("LRANGE", self._server.key(keys.LABELS), 0, -1)
+        return commands
+
+    def _signer(self, name: str, body: bytes, signature: bytes) -> str:
+        try:
+            return self._ring.verify(body, signature, name)
+        except BadSignature:
+            return NOBODY
+
+    def _sealer(self, event: bytes) -> str:
+        code, body = event[: signed.SEAL_CHARS], event[signed.SEAL_CHARS :]
+        sealers = (key.id for key in self._ring.of(*SIGNING) if hmac.compare_digest(key.seal(body).encode(), code))
+        return next(sealers, NOBODY)
+
+
+def _parts_of(entry: bytes) -> tuple[bytes, bytes]:
+    """Returns the body and the signature of an entry of a list."""
+    signature, brace, rest = entry.partition(b"{")
+    return brace + rest, signature
