@@ -36,6 +36,7 @@ def program() -> "typer.Typer":
     from services.commands import (
         ask,
         audit,
+        backup,
         bench,
         config,
         deadletters,
@@ -72,8 +73,9 @@ def program() -> "typer.Typer":
     app.callback()(version.options)
     running = (run.up, run.demo, run.serve, run.learn, page.page)
     using = (ask.predict, ask.feedback, try_message.try_message, forget.forget, status.status, top.top, audit.audit)
+    keeping = (backup.backup, backup.restore)
     measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)
-    for command in (*running, *using, *measuring):
+    for command in (*running, *using, *keeping, *measuring):
         app.command()(command)
     app.command("import")(ask.import_)
     learning = (versions, encoder, model, rollout, labels, quarantine)

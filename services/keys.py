@@ -31,6 +31,13 @@ def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
     return replaced(settings, {"signing_key": SecretStr(_stored_keys(settings.state_dir / FILE))})
 
 
+def require_keys(settings: Settings, wanted: str) -> None:
+    """Raises BadSettings, which names the `wanted`, where no keys are given and none are stored: none are made."""
+    path = settings.state_dir / FILE
+    if settings.signing_key is None and not path.exists():
+        raise BadSettings(f"{variable_of('signing_key')}_FILE: is required. Name {wanted}, or copy it to {path}")
+
+
 def ring_of(settings: Settings) -> KeyRing:
     """Returns the keys of settings that have them: those of `with_signing_key`."""
     assert settings.signing_key is not None, "attach, or start a stack, first"

@@ -10,6 +10,7 @@ def codes() -> dict[type[Exception], int]:
     from learner.errors import DataError, LearnerError, StateRefused
     from model.errors import ModelError
     from rollout.plans import NotPossible
+    from services.backups.format import BackupRefused
     from services.commands.ask import NoAnswer
     from services.commands.forget import NotErasedYet
     from services.encoders.vectors import BadVectors
@@ -36,7 +37,7 @@ def codes() -> dict[type[Exception], int]:
         BadHistory: USAGE,
         BadVectors: USAGE,
         BadSettings: CONFIGURATION,
-        **dict.fromkeys((BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
+        **dict.fromkeys((BackupRefused, BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
         **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),
         wire_errors.TopicMissing: CONFIGURATION,
         **dict.fromkeys((wire_errors.BadSignature, wire_errors.CannotSign), CONFIGURATION),

@@ -1,6 +1,6 @@
 """The Redis client: weights by digest, the lease to publish them, the rollout plan. Nothing else imports redis.
 
-    Store -> blobs | lease | versions | plans | erasures | labels | offers | reports | signatures | collect
+    Store -> blobs | lease | versions | plans | erasures | labels | offers | reports | signatures | dump | collect
           -> server (Lua scripts) -> Redis
 
 `store` is the door and shows these parts; `keys` names every Redis key, `signed` signs and verifies records, `watch`
@@ -9,10 +9,22 @@ waits for changes, `connecting` makes the clients. Other rooms use
 """
 
 from wire.store.blobs import Blobs
+from wire.store.dump import StoredKey, blobs_of
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
 from wire.store.store import Store
 from wire.store.versions import Contents, Versions
 from wire.store.watch import Watch
 
-__all__ = ["Blobs", "Contents", "Lease", "Leases", "Plans", "Store", "Versions", "Watch"]
+__all__ = [
+    "Blobs",
+    "Contents",
+    "Lease",
+    "Leases",
+    "Plans",
+    "Store",
+    "StoredKey",
+    "Versions",
+    "Watch",
+    "blobs_of",
+]

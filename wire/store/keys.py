@@ -54,3 +54,33 @@ REPORTS: Final = "reports"
 """A sorted set: the names of the replicas, by the time of their last report."""
 VERSIONS: Final = "versions"
 """A sorted set: the versions that have a manifest."""
+
+ALL: Final = frozenset(
+    (
+        BLOB,
+        BLOBS,
+        CONTROLLER,
+        CURRENT,
+        DECISIONS,
+        DISK,
+        EPOCH,
+        ERASURE,
+        ERASURES,
+        EVIDENCE,
+        HISTORY,
+        JUDGED,
+        LABEL,
+        LABELS,
+        LEARNER,
+        LEASE,
+        MANIFEST,
+        NEWEST,
+        NOTICES,
+        OFFER,
+        PLAN,
+        REPORT,
+        REPORTS,
+        VERSIONS,
+    )
+)
+"""The first part of the name of every key."""

@@ -2,7 +2,7 @@
 
     learner: leases, blobs, versions, erasures, labels, offers, reports
     serving: plans, versions, blobs, labels, reports    rollout: leases, versions, plans, labels, reports, collector
-    operator: plans, versions, reports, erasures, labels, offers, signatures
+    operator: plans, versions, reports, erasures, labels, offers, signatures, dump
 
 Each part is implemented in the file named after its noun.
 """
@@ -11,6 +11,7 @@ from wire.config import StoreConfig
 from wire.keyring import KeyRing
 from wire.store.blobs import Blobs
 from wire.store.collect import Collector
+from wire.store.dump import Dump
 from wire.store.erasures import Erasures
 from wire.store.labels import LabelCommands
 from wire.store.lease import Leases
@@ -43,6 +44,7 @@ class Store:
         self.erasures = Erasures(self._server)
         self.labels = LabelCommands(self._server, ring)
         self.signatures = Signatures(self._server, ring, self.versions)
+        self.dump = Dump(self._server, ring)
         self.reports = Reports(self._server, ring)
 
     def watch(self) -> Watch:

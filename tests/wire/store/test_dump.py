@@ -1,0 +1,106 @@
+"""Tests the values of all keys: written elsewhere they are the same, and neighbours are left alone."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.signing_keys import added
+from tests.stores import KEYS, lease_of
+from tests.wire.store.test_reports import report_of
+from tests.wire.store.test_signatures import COMMAND, EVENTS, fill
+from wire.config import StoreConfig
+from wire.errors import BadSignature, NotFound
+from wire.keyring import Kind, new_ring
+from wire.records import Decision, Erasure, LabelOutcome, RolloutPlan, VersionEntry
+from wire.store import Store, StoredKey, blobs_of
+from wire.store.dump import GAP
+
+LEASES = ("learner", "rollout")
+
+
+def filled(store: Store) -> None:
+    """Stores something under every key."""
+    fill(store)
+    decision = Decision(version=1, action="promoted", time_ms=1_700_000_000_000, rule="B", reason="", numbers={})
+    store.plans.write(RolloutPlan(revision=2, salt="", arms=()), decision, current=1)
+    store.erasures.request("d" * 32)
+    store.erasures.note(Erasure(digest="d" * 32, number=1, time_ms=1, removed={}, version=1, is_purged=False))
+    store.labels.note(LabelOutcome(number=1, time_ms=1))
+    store.reports.write_replica(report_of("r1"))
+
+
+def move(source: Store, target: Store, *, newest: int = 0) -> int:
+    """Writes what one store has into another, through bytes."""
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(source.dump.read(LEASES)), type=list[StoredKey])
+    for digest, num_bytes in blobs_of(stored).items():
+        try:
+            target.blobs.put(source.blobs.get(digest, num_bytes))
+        except NotFound:
+            assert digest == "f" * 64  # that of the sample of an offer, which was never put
+    return target.dump.write(stored, newest=newest)
+
+
+@pytest.fixture
+def other(store_config: StoreConfig) -> Any:
+    with closing(Store(replace(store_config, prefix="elsewhere*:"), KEYS)) as opened:
+        yield opened
+        opened.dump.clear()
+
+
+def test_what_is_written_elsewhere_reads_the_same(store: Store, other: Store) -> None:
+    filled(store)
+    move(store, other)
+    for number in (1, 2):
+        manifest = store.versions.manifest(number)
+        assert other.versions.manifest(number) == manifest
+        tensor = manifest.tensors[0]
+        assert other.blobs.get(tensor.digest, tensor.num_bytes) == store.blobs.get(tensor.digest, tensor.num_bytes)
+    assert other.versions.stored() == [1, 2] and other.versions.current() == 1
+    assert other.versions.history(10) == store.versions.history(10)
+    assert other.plans.read() == store.plans.read() and other.offers.open() == store.offers.open()
+    assert other.plans.read_judged(VersionEntry) == EVENTS
+    assert other.plans.read_evidence(VersionEntry) == EVENTS[0]
+    assert other.plans.decisions.since(0, 9) == store.plans.decisions.since(0, 9) != []
+    assert other.erasures.requested(0) == ["d" * 32] and other.erasures.of("d" * 32) is not None
+    assert other.labels.requested() == [COMMAND] and other.labels.outcome(1) == store.labels.outcome(1) is not None
+    assert other.reports.replicas() == []
+    other.dump.verify(store.dump.read(LEASES))
+
+
+def test_no_number_and_no_epoch_is_given_twice(store: Store, other: Store) -> None:
+    filled(store)
+    lease = lease_of(store, "the last")
+    assert move(store, other, newest=7) == 7 + GAP and other.versions.next_number() == 8 + GAP
+    assert move(store, other) == 2 + GAP
+    assert lease_of(other, "the first").epoch > lease.epoch
+
+
+def test_the_same_keys_may_be_written_again(store: Store, other: Store) -> None:
+    filled(store)
+    move(store, other)
+    once = other.dump.read(LEASES)
+    move(store, other)
+    assert other.dump.read(LEASES) == once
+
+
+def test_only_keys_of_ours_are_removed(store: Store, other: Store, raw: Any, key: Callable[..., str]) -> None:
+    filled(store)
+    filled(other)
+    neighbour = key("shop", "plan")  # the prefix of another service may begin with ours
+    raw.set(neighbour, "theirs")
+    assert not store.dump.is_empty()
+    store.dump.clear()
+    assert store.dump.is_empty() and raw.get(neighbour) == b"theirs" and not other.dump.is_empty()
+    assert store.plans.read() is None and store.versions.stored() == []
+
+
+def test_what_a_stranger_signed_is_refused_by_name(store: Store, store_config: StoreConfig) -> None:
+    fill(store)
+    with closing(Store(store_config, new_ring())) as stranger, pytest.raises(BadSignature, match="manifest:1"):
+        stranger.dump.verify(store.dump.read(LEASES))
+    with closing(Store(store_config, added(KEYS, Kind.NEXT))) as ours:
+        ours.dump.verify(store.dump.read(LEASES))

@@ -1,0 +1,182 @@
+"""Everything that the store holds of one service, as values that another server takes: for backups.
+
+    read() -> the small keys, as they were in one moment -> blobs_of(them) -> digests, each fetched by `Blobs.get`
+    write(keys) -> each in one script, those that are followed last         is_empty, clear: before a restore
+
+What expires is left out: reports, and who holds a lease. The epoch of a lease is kept, or the next holder would have
+one that the store refuses. After a restore the numbers of versions go on GAP higher: numbers that were given after the
+backup are in receipts, and must never name two versions.
+
+Rejected: DUMP and RESTORE (an older server does not read what a newer one wrote), the server's own files (they belong
+to all services on it, and not to us), and SCAN (its keys are of many moments).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from wire.errors import UnknownFormat
+from wire.keyring import KeyRing
+from wire.records import EncoderOffer
+from wire.store import keys, signed
+from wire.store.server import Server
+
+GAP: Final = 10_000
+"""How much higher the numbers of versions go on after a restore."""
+
+BATCH: Final = 500
+"""Keys that one command removes."""
+
+FOLLOWED: Final = (keys.NEWEST, keys.CURRENT, keys.PLAN)
+"""Written last: a program that finds them finds everything else."""
+
+_SINGLE: Final = (
+    *(keys.VERSIONS, keys.HISTORY, keys.EVIDENCE, keys.JUDGED, keys.DECISIONS, keys.ERASURES, keys.OFFER, keys.LABELS),
+    *(keys.EPOCH, keys.NOTICES, *FOLLOWED),
+)
+
+_READ: Final = """
+local prefix, found = ARGV[1], {}
+local readers = {
+  string = function(key) return {redis.call('GET', key)} end,
+  hash = function(key) return redis.call('HGETALL', key) end,
+  list = function(key) return redis.call('LRANGE', key, 0, -1) end,
+  zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
+}
+local function add(name)
+  local kind = redis.call('TYPE', prefix .. name).ok
+  if readers[kind] then found[#found + 1] = {name, kind, readers[kind](prefix .. name)} end
+end
+for _, version in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do add('manifest:' .. version) end
+for _, digest in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do add('erasure:' .. digest) end
+for number = 1, redis.call('LLEN', KEYS[3]) do add('label:' .. number) end
+for i = 2, #ARGV do add(ARGV[i]) end
+return found
+"""
+
+_WRITE: Final = """
+redis.call('DEL', KEYS[1])
+local kind = ARGV[1]
+if kind == 'string' then redis.call('SET', KEYS[1], ARGV[2]) end
+for i = 2, #ARGV do
+  if kind == 'list' then redis.call('RPUSH', KEYS[1], ARGV[i]) end
+  if kind == 'hash' and i % 2 == 0 then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+  if kind == 'zset' and i % 2 == 0 then redis.call('ZADD', KEYS[1], ARGV[i + 1], ARGV[i]) end
+end
+"""
+
+KeyType: TypeAlias = Literal["string", "hash", "list", "zset"]
+
+
+class StoredKey(msgspec.Struct, frozen=True, array_like=True):
+    """One key without its prefix: its value, the items, fields and values by turns, or members and scores by turns."""
+
+    name: str
+    type: KeyType
+    values: tuple[bytes, ...]
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        """The fields of a hash."""
+        return dict(zip(self.values[::2], self.values[1::2], strict=True))
+
+
+class Dump:
+    """The keys of one service on one server."""
+
+    def __init__(self, server: Server, ring: KeyRing) -> None:
+        self._server = server
+        self._ring = ring
+        self._prefix = server.config.prefix
+
+    def read(self, leases: Sequence[str]) -> list[StoredKey]:
+        """Returns every key but the blobs, as they are in one moment; of `leases` the epochs alone."""
+        names = [*(f"{keys.LEASE}:{name}" for name in leases), *_SINGLE]
+        lists = [self._server.key(name) for name in (keys.VERSIONS, keys.ERASURES, keys.LABELS)]
+        found = self._server.run(_READ, lists, [self._prefix, *names])
+        return [_without_holder(StoredKey(name.decode(), kind.decode(), tuple(values))) for name, kind, values in found]
+
+    def verify(self, stored: Sequence[StoredKey]) -> None:
+        """Raises UnknownKey and BadSignature for the first record that no key of ours signed."""
+        for key in stored:
+            if key.type == "hash" and b"body" in key.fields:
+                self._ring.verify(key.fields[b"body"], key.fields.get(b"signature", b""), key.name)
+
+    def is_empty(self) -> bool:
+        """Whether there is no key of ours, of any kind."""
+        return next(self._names(), None) is None
+
+    def clear(self) -> None:
+        """Removes every key of ours, the blobs among them."""
+        batch: list[bytes] = []
+        for name in self._names():
+            batch.append(name)
+            if len(batch) == BATCH:
+                self._server.ask("UNLINK", *batch)
+                batch = []
+        if batch:
+            self._server.ask("UNLINK", *batch)
+
+    def write(self, stored: Sequence[StoredKey], *, newest: int) -> int:
+        """Writes the keys, whose blobs are put; returns the number from which versions go on: above `newest`, too.
+
+        Returns when they are on the server's disk. Idempotent.
+        """
+        by_name = {key.name: key for key in stored}
+        last = [by_name.pop(name) for name in FOLLOWED if name in by_name]
+        highest = max(newest, *(int(key.values[0]) for key in last if key.name == keys.NEWEST), 0) + GAP
+        last = [key for key in last if key.name != keys.NEWEST]
+        for key in (*by_name.values(), StoredKey(keys.NEWEST, "string", (b"%d" % highest,)), *last):
+            self._server.run(_WRITE, [self._server.key(key.name)], [key.type, *key.values])
+        self._server.sync()
+        return highest
+
+    def _names(self) -> Iterator[bytes]:
+        """Yields the names of all our keys. Another service may have a prefix that begins with ours."""
+        cursor = 0
+        while True:
+            reply = self._server.ask("SCAN", cursor, "MATCH", f"{_escaped(self._prefix)}*", "COUNT", 1_000)
+            cursor = int(reply[0])
+            for name in reply[1]:
+                if name.decode().removeprefix(self._prefix).partition(":")[0] in keys.ALL:
+                    yield name
+            if not cursor:
+                return
+
+
+def blobs_of(stored: Sequence[StoredKey]) -> dict[str, int]:
+    """Returns the sizes of the blobs that the stored versions and the offer need, by digest. Raises UnknownFormat."""
+    found: dict[str, int] = {}
+    for version, body in manifests(stored):
+        found |= {tensor.digest: tensor.num_bytes for tensor in signed.decode_manifest(body, version).tensors}
+    for key in stored:
+        if key.name == keys.OFFER and b"outcome" not in key.fields:
+            offer = signed.decode(key.fields[b"body"], EncoderOffer, keys.OFFER)
+            found |= {tensor.digest: tensor.num_bytes for tensor in offer.tensors}
+    return found
+
+
+def manifests(stored: Sequence[StoredKey]) -> Iterator[tuple[int, bytes]]:
+    """Yields the number and the body of every manifest."""
+    for key in stored:
+        kind, _, number = key.name.partition(":")
+        if kind == keys.MANIFEST:
+            if not number.isdigit():
+                raise UnknownFormat(f"{key.name} names no version")
+            yield int(number), key.fields[b"body"]
+
+
+def _without_holder(key: StoredKey) -> StoredKey:
+    if not key.name.startswith(f"{keys.LEASE}:"):
+        return key
+    return StoredKey(key.name, key.type, (b"epoch", key.fields.get(b"epoch", b"0")))
+
+
+def _escaped(prefix: str) -> str:
+    r"""Returns a pattern that matches the prefix alone.
+
+    >>> _escaped("a*b:")
+    'a\\*b:'
+    """
+    return "".join(f"\\{char}" if char in r"*?[]^\\" else char for char in prefix)
