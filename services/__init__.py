@@ -10,6 +10,7 @@ stack, supervisor   starts everything on one machine, and restarts what ends; se
 asyncapi   the document of the topics
 topic_uses          which topics each program needs, and the check at its start
 backups/   what `lifelong backup` and `restore` do; open_store: the store of a service that may not run
+migration/          what `lifelong migrate` does
 running, keys       where a running stack can be reached, and its keys; signing_keys: how their file is changed
 page/               the page that `up` and `demo` serve, and `lifelong top`
 demo/, bench/, tune/, encoders/, members/   what `lifelong demo`, `bench`, `tune`, `encoder` and `model` do

@@ -31,8 +31,6 @@ def main() -> None:
 
 def program() -> "typer.Typer":
     """Returns the program with its commands. Their modules are imported here, after the check for collisions."""
-    import typer
-
     from services.commands import (
         ask,
         audit,
@@ -46,6 +44,7 @@ def program() -> "typer.Typer":
         keys,
         labels,
         ledger,
+        migrate,
         model,
         page,
         profile,
@@ -62,18 +61,11 @@ def program() -> "typer.Typer":
         versions,
     )
 
-    app = typer.Typer(
-        name="lifelong",
-        help="Answers events with a quantized model and keeps learning from the labels that come back.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
+    app = _without_commands()
     app.callback()(version.options)
     running = (run.up, run.demo, run.serve, run.learn, page.page)
     using = (ask.predict, ask.feedback, try_message.try_message, forget.forget, status.status, top.top, audit.audit)
-    keeping = (backup.backup, backup.restore)
+    keeping = (backup.backup, backup.restore, migrate.migrate)
     measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)
     for command in (*running, *using, *keeping, *measuring):
         app.command()(command)
@@ -82,6 +74,19 @@ def program() -> "typer.Typer":
     for group in (*learning, topics, deadletters, keys, signing_keys, config, bench):
         app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
     return app
+
+
+def _without_commands() -> "typer.Typer":
+    import typer
+
+    return typer.Typer(
+        name="lifelong",
+        help="Answers events with a quantized model and keeps learning from the labels that come back.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ Rejected: pickle, also that of `torch.load` (a file that somebody else wrote cou
 import math
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
@@ -162,6 +162,14 @@ class Snapshot:
     def _named(self, prefix: str) -> dict[str, Tensor]:
         """Returns the tensors whose names begin with `prefix`, by the rest of their names."""
         return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+
+
+def upgraded(snapshot: Snapshot) -> Snapshot:
+    """Returns a snapshot of an older format as this program would have written it."""
+    facts = msgspec.structs.replace(snapshot.facts, format=FORMAT, source="")
+    if snapshot.facts.origin is None and snapshot.facts.source:
+        facts = msgspec.structs.replace(facts, origin=snapshot.origin)
+    return replace(snapshot, facts=facts)
 
 
 def encode(snapshot: Snapshot) -> bytes:

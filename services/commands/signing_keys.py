@@ -1,4 +1,8 @@
-"""`lifelong signing-keys ...`: makes, lists, rotates and retires the keys that sign weights and plans."""
+"""`lifelong signing-keys ...`: makes, lists, rotates and retires the keys that sign weights and plans.
+
+Rejected: one command that rotates at once. Programs have to know a key before it signs, and they are started again in
+between.
+"""
 
 import json
 import os

@@ -9,7 +9,7 @@ import pytest
 
 from tests.services.command_line import PRELOADED, lifelong
 
-COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
+COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune", "backup")
 GROUPS = {
     "rollout": (
         "run",
@@ -26,6 +26,7 @@ GROUPS = {
     "versions": ("show", "diff"),
     "topics": ("create", "describe"),
     "keys": ("create", "list", "revoke"),
+    "signing-keys": ("new", "list", "rotate", "retire", "public"),
     "encoder": ("check",),
     "model": ("show", "convert", "share", "prune", "distill", "quantize", "export"),
     "labels": ("list", "add", "rename", "merge", "split", "retire"),

@@ -1,0 +1,1 @@
+"""Tests of `lifelong migrate`, on golden files and a real Redis."""
