@@ -11,7 +11,7 @@ operator who pins a version would then be overruled by labels from before.
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import partial
 from itertools import chain
 
 import msgspec
@@ -140,7 +140,7 @@ class Decider:
         """Follows what operators did to the set of labels: labels and verdicts are compared by the names of now."""
         commands = self._store.labels.requested(self._labels.number)
         if commands:
-            self._labels = reduce(LabelSet.after, commands, self._labels)
+            self._labels = self._labels.after_all(commands)
             self._join.renamed = self._labels.hashes
 
     def save(self, offsets: Mapping[str, int]) -> None:

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Final
 
 import msgspec
@@ -27,7 +26,7 @@ from services.quarantine import LabelFilter, quarantined_labels
 from wire.bus import Bus
 from wire.config import LabelConfig
 from wire.errors import NotFound
-from wire.label_set import NEW, NOT_LISTED, RETIRED, LabelSet
+from wire.label_set import NEW, NOT_LISTED, RETIRED, LabelSet, did_you_mean
 from wire.records import Feedback, LabelAction, LabelCommand, LabelOutcome
 from wire.store import Store
 
@@ -113,9 +112,7 @@ class ClassesInForce:
         if label in self.labels.retired:
             raise NotPossible(f"{label!r} was retired; `lifelong labels add` takes it back")
         if label not in self._known:
-            near = get_close_matches(label, sorted(self._known), n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise NotPossible(f"no class is called {label!r}{meant}")
+            raise NotPossible(f"no class is called {label!r}{did_you_mean(label, self._known)}")
 
     def _check_free(self, names: Sequence[str], action: str) -> None:
         taken = [name for name in names if name in self._known]

@@ -17,6 +17,7 @@ from pathlib import Path
 from services.local.folders import new_folder
 from wire.files import atomic_write
 from wire.keyring import PAIRS, Key, KeyRing, Kind, new_key, new_ring, parse
+from wire.records import ReplicaReport
 from wire.store import Store
 
 
@@ -98,28 +99,18 @@ def newest(ring: KeyRing) -> Key:
 
 def unready(store: Store, key: Key) -> Iterator[str]:
     """Yields the programs that run and do not accept a key: they would refuse what it signs."""
-    for name, accepted in _accepted(store).items():
-        if key.id not in accepted:
+    for name, report in store.reports.programs().items():
+        if key.id not in report.keys:
             yield name
 
 
 def signing_with(store: Store, key: Key) -> Iterator[str]:
     """Yields the programs that run and sign with a key."""
-    for name, accepted in _accepted(store).items():
-        if not name.startswith("replica") and accepted[:1] == (key.id,):
+    for name, report in store.reports.programs().items():
+        if not isinstance(report, ReplicaReport) and report.keys[:1] == (key.id,):
             yield name
 
 
 def is_used(ring: KeyRing, key: Key) -> bool:
     """Whether this key signs, makes receipts, or names subjects."""
     return key == ring.signer or key.value == ring.receipts[0] or key.kind is Kind.SUBJECT
-
-
-def _accepted(store: Store) -> dict[str, tuple[str, ...]]:
-    """Returns the ids of the keys that each program accepts, as it reports them."""
-    found = {f"replica {report.replica}": report.keys for report in store.reports.replicas()}
-    if (learner := store.reports.learner()) is not None:
-        found[f"learner {learner.learner}"] = learner.keys
-    if (controller := store.reports.controller()) is not None:
-        found[f"rollout {controller.controller}"] = controller.keys
-    return found

@@ -7,8 +7,6 @@ While the store is away, the set stays as it was: the learner refuses what it mu
 Rejected: asking the store for each label (an outage of the store would end the labels by HTTP).
 """
 
-from functools import reduce
-
 import structlog
 
 from wire.config import LabelConfig
@@ -31,8 +29,7 @@ class LabelWatch:
         """Reads the commands that are new. What cannot be read is logged once."""
         trouble = ""
         try:
-            commands = self._store.labels.requested(self.labels.number)
-            self.labels = reduce(LabelSet.after, commands, self.labels)
+            self.labels = self.labels.after_all(self._store.labels.requested(self.labels.number))
         except WireError as error:
             trouble = str(error)
         if trouble and trouble != self._trouble:

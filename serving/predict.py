@@ -180,11 +180,12 @@ class _Ranking:
         Raises ValueError where a score is not finite.
         """
         classes_BK = self.classes_BK[indices]
-        values_BK = torch.softmax(self.logits_BC[indices], dim=1).gather(1, classes_BK)
+        logits_BC = self.logits_BC[indices]
+        values_BK = torch.softmax(logits_BC, dim=1).gather(1, classes_BK)
         if not torch.isfinite(values_BK).all():
             raise ValueError(f"version {self.version.number} gives a score that is not finite")
         labels = self.version.model.labels
-        certainties = self.version.refusal.certainties(self.logits_BC[indices])
+        certainties = self.version.refusal.certainties(logits_BC)
         found: list[Scored] = []
         for classes, values, certainty in zip(classes_BK.tolist(), values_BK.tolist(), certainties, strict=True):
             names = [labels[index] for index in classes]

@@ -17,7 +17,7 @@ Shapes: B texts, C classes.
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, ParamSpec
 
 import msgspec
@@ -40,25 +40,17 @@ class Refusal:
 
     config: RefusalConfig = NO_REFUSALS
     measured: Certainty = NOT_MEASURED
+    threshold: float = field(init=False)
+    """The certainty below which answers are refused."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", _threshold(self.config, self.measured.risks))
 
     @property
     def is_on(self) -> bool:
         """Whether anything may be refused."""
         config = self.config
         return bool(config.min_score or config.known_share or config.max_risk)
-
-    @property
-    def threshold(self) -> float:
-        """The certainty below which answers are refused; 0 where nothing was measured.
-
-        Where no threshold leaves as little risk as `max_risk`, it is the one that leaves least.
-        """
-        risks = self.measured.risks
-        if not risks:
-            return 0.0
-        max_risk = max(self.config.max_risk, min(risks)) if self.config.max_risk else 1.0
-        place = next(place for place, risk in enumerate(risks) if risk <= max_risk)
-        return max(self.config.known_share, place / (len(risks) - 1))
 
     def certainties(self, logits_BC: Tensor) -> list[float | None]:
         """Returns the certainty of each text, in [0, 1]; None where it was not measured, or refuses nothing."""
@@ -79,9 +71,6 @@ class Refusal:
         return msgspec.structs.replace(answer, certainty=shown, label=self.config.label, refused=True)
 
 
-NEVER: Final = Refusal()
-
-
 def counting_refusals(predict: Callable[P, list[Answer]], counts: Counts) -> Callable[P, list[Answer]]:
     """Returns `predict`, whose refused answers are counted."""
 
@@ -92,6 +81,18 @@ def counting_refusals(predict: Callable[P, list[Answer]], counts: Counts) -> Cal
         return answers
 
     return predict_counted
+
+
+def _threshold(config: RefusalConfig, risks: Sequence[float]) -> float:
+    """Returns the certainty below which answers are refused; 0 where nothing was measured.
+
+    Where no threshold leaves as little risk as `max_risk`, it is the one that leaves least.
+    """
+    if not risks:
+        return 0.0
+    max_risk = max(config.max_risk, min(risks)) if config.max_risk else 1.0
+    place = next(place for place, risk in enumerate(risks) if risk <= max_risk)
+    return max(config.known_share, place / (len(risks) - 1))
 
 
 def share_below(quantiles: Sequence[float], value: float) -> float:
@@ -105,3 +106,6 @@ def share_below(quantiles: Sequence[float], value: float) -> float:
         return float(place > 0)
     low = quantiles[place - 1]
     return (place - 1 + (value - low) / (quantiles[place] - low)) / (len(quantiles) - 1)
+
+
+NEVER: Final = Refusal()

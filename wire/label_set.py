@@ -42,7 +42,11 @@ class LabelSet:
 
     @classmethod
     def of(cls, config: LabelConfig, commands: Iterable[LabelCommand]) -> "LabelSet":
-        return reduce(cls.after, commands, cls(config))
+        return cls(config).after_all(commands)
+
+    def after_all(self, commands: Iterable[LabelCommand]) -> "LabelSet":
+        """Returns the set after these commands, in their order."""
+        return reduce(LabelSet.after, commands, self)
 
     def after(self, command: LabelCommand) -> "LabelSet":
         """Returns the set after one more command.
@@ -83,8 +87,7 @@ class LabelSet:
             return f"the label {name!r} was retired; `lifelong labels add` takes it back"
         if reason == NEW:
             return f"the label {name!r} is new, and labels.mode is ask: `lifelong labels add` takes it"
-        near = get_close_matches(name, self.listed.union(known) - self.retired, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = did_you_mean(name, self.listed.union(known) - self.retired)
         return f"the label {name!r} is not in labels.allow{meant} (`lifelong labels add` takes it)"
 
     @property
@@ -108,3 +111,13 @@ class LabelSet:
         meanings = {name: new.get(meaning, meaning) for name, meaning in self.meanings.items()} | dict(new)
         meanings = {name: meaning for name, meaning in meanings.items() if name != meaning}
         return replace(self, meanings=meanings, added=self.added.difference(new), retired=self.retired.difference(new))
+
+
+def did_you_mean(label: str, known: Iterable[str]) -> str:
+    """Returns the question behind a sentence about a label that is not `known`; "" where none is like it.
+
+    >>> did_you_mean("refnud", ["delivery", "refund"])
+    "; did you mean 'refund'?"
+    """
+    near = get_close_matches(label, sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

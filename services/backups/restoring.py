@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from learner.state.checkpoint import named
 from services.backups.format import BLOBS, KEPT, KEYS, LEARNER, BackupManifest, BackupRefused, Say
 from services.backups.writing import sync
 from services.settings import Settings
@@ -36,7 +37,7 @@ def restore_backup(
             "that was backed up by LIFELONG_SIGNING_KEY_FILE"
         ) from error
     target = Path(settings.learner.state_dir)
-    if programs := [*_programs(store)]:
+    if programs := store.reports.programs():
         raise BackupRefused(f"{', '.join(programs)}: runs on this store. End it, and try again ten seconds later")
     if not is_forced and (problems := [*_in_use(store, target)]):
         raise BackupRefused(f"{'; '.join(problems)}. Restore elsewhere, or use --force, which takes its place")
@@ -49,15 +50,6 @@ def restore_backup(
         store.blobs.put((folder / BLOBS / digest).read_bytes())
     say("plan and versions")
     return store.dump.write(stored, newest=_highest_version(target))
-
-
-def _programs(store: Store) -> Iterator[str]:
-    """Yields the programs that run on the store, as they report."""
-    yield from (f"replica {report.replica}" for report in store.reports.replicas())
-    if (learner := store.reports.learner()) is not None:
-        yield f"learner {learner.learner}"
-    if (controller := store.reports.controller()) is not None:
-        yield f"rollout {controller.controller}"
 
 
 def _in_use(store: Store, target: Path) -> Iterator[str]:
@@ -84,5 +76,4 @@ def _replace_learner(source: Path, target: Path, *, aside: Path) -> None:
 
 def _highest_version(folder: Path) -> int:
     """Returns the highest version that the name of a checkpoint says it was published as; 0 for none."""
-    numbers = [path.stem.rpartition("-v")[2] for path in folder.glob("*.checkpoint")]
-    return max((int(number) for number in numbers if number.isdigit()), default=0)
+    return max((file.version for file in named(folder.iterdir())), default=0)

@@ -33,7 +33,8 @@ from services.backups.format import (
 )
 from services.settings import Settings
 from wire.errors import BlobCorrupt, NotFound
-from wire.store import Store, StoredKey, blobs_of
+from wire.keyring import Kind, signer_of
+from wire.store import Store, StoredKey, blobs_of, manifests
 
 TRIES: Final = 5
 """How often the store is read where versions were removed while their blobs were fetched."""
@@ -60,7 +61,7 @@ def _written(settings: Settings, store: Store, draft: Path, *, now_ms: int, say:
     say("the learner's files")
     names = copy_learner(source, draft / LEARNER)
     stored = _copy_store(settings, store, draft, say=say)
-    numbers = [int(key.name.partition(":")[2]) for key in stored if key.name.startswith("manifest:")]
+    numbers = [number for number, _ in manifests(stored)]
     if numbers and not any(name.endswith(".checkpoint") for name in names):
         raise BackupRefused(
             f"{source}: holds no checkpoint. Run this where the learner runs, or name its folder: "
@@ -137,5 +138,4 @@ def _signers(stored: Sequence[StoredKey]) -> Iterator[str]:
     """Yields the ids of the keys that the signatures name; that of a shared secret has no name."""
     for key in stored:
         if key.type == "hash" and b"body" in key.fields:
-            kind, _, rest = key.fields.get(b"signature", b"").decode(errors="replace").partition(":")
-            yield rest.partition(":")[0] if kind == "ed25519" else "shared-secret"
+            yield signer_of(key.fields.get(b"signature", b"")) or Kind.SHARED

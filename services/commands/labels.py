@@ -82,9 +82,7 @@ def rename(
     """Give a class another name. What was learnt stays, and a label of the old name means the new one from now on."""
     from services.label_commands import Wish
 
-    with _opened(context) as (store, operator):
-        done = _carried_out(store, operator, Wish(action="rename", labels=(old,), to=(new,)), timeout if wait else 0.0)
-    _print(done, as_json)
+    _print(_changed(context, Wish(action="rename", labels=(old,), to=(new,)), timeout if wait else 0.0), as_json)
 
 
 @app.command()
@@ -101,9 +99,7 @@ def merge(
     from services.label_commands import Wish
 
     wish = Wish(action="merge", labels=tuple(labels), to=(into,))
-    with _opened(context) as (store, operator):
-        done = _carried_out(store, operator, wish, timeout if wait else 0.0)
-    _print(done, as_json)
+    _print(_changed(context, wish, timeout if wait else 0.0), as_json)
 
 
 @app.command()
@@ -122,8 +118,7 @@ def split(
     from services.label_commands import Wish
 
     wish = Wish(action="split", labels=(old,), to=tuple(into), forgets=forget)
-    with _opened(context) as (store, operator):
-        done = _carried_out(store, operator, wish, timeout if wait else 0.0)
+    done = _changed(context, wish, timeout if wait else 0.0)
     done["old_rows"] = "forgotten" if forget else f"kept: they are {old!r} until labels say otherwise"
     _print(done, as_json)
 
@@ -140,9 +135,7 @@ def retire(
     """Take classes out: no version after this one answers them, and their labels are refused."""
     from services.label_commands import Wish
 
-    with _opened(context) as (store, operator):
-        done = _carried_out(store, operator, Wish(action="retire", labels=tuple(labels)), timeout if wait else 0.0)
-    _print(done, as_json)
+    _print(_changed(context, Wish(action="retire", labels=tuple(labels)), timeout if wait else 0.0), as_json)
 
 
 @contextmanager
@@ -158,6 +151,12 @@ def _opened(context: CliContext) -> "Iterator[tuple[Store, LabelOperator]]":
         audit = AdminWriter(bus, ring_of(settings), source=f"labels:{now_ms():x}", now_ms=now_ms)
         max_chars = settings.learner.max_label_chars
         yield store, LabelOperator(store, bus, audit, config=settings.labels, max_chars=max_chars)
+
+
+def _changed(context: CliContext, wish: "Wish", timeout_s: float) -> dict[str, Any]:
+    """Carries out what is wished on the service of the settings; returns what is so now."""
+    with _opened(context) as (store, operator):
+        return _carried_out(store, operator, wish, timeout_s)
 
 
 def _carried_out(store: "Store", operator: "LabelOperator", wish: "Wish", timeout_s: float) -> dict[str, Any]:

@@ -23,8 +23,8 @@ ring would be a folder, and secrets are mounted as files), and one setting for e
 the keys of one installation and half of another's).
 """
 
-from wire.keyring.key import PAIRS, SIGNING, Key, Kind, derived, new_key
+from wire.keyring.key import PAIRS, SIGNING, Key, Kind, derived, new_key, signer_of
 from wire.keyring.parsing import new_ring, parse
 from wire.keyring.ring import KeyRing
 
-__all__ = ["PAIRS", "SIGNING", "Key", "KeyRing", "Kind", "derived", "new_key", "new_ring", "parse"]
+__all__ = ["PAIRS", "SIGNING", "Key", "KeyRing", "Kind", "derived", "new_key", "new_ring", "parse", "signer_of"]

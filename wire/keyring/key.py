@@ -16,6 +16,9 @@ SECRET_BYTES: Final = 32
 
 ID_CHARS: Final = 16
 
+ED25519: Final = "ed25519"
+"""The first word of a signature that names its key."""
+
 _PURPOSE: Final = b"lifelong signature v1\n"
 _MAX_CACHED: Final = 64
 
@@ -103,6 +106,25 @@ def new_key(kind: Kind) -> Key:
 def derived(secret: bytes, purpose: bytes) -> bytes:
     """Returns the key for one purpose, by HKDF-Expand (RFC 5869, section 2.3)."""
     return hmac.digest(secret, purpose + b"\x01", sha256)
+
+
+def signer_of(signature: bytes) -> str:
+    """Returns the id of the key that a signature names; "" for an HMAC, which names none.
+
+    >>> signer_of(b"ed25519:0123456789abcdef:00"), signer_of(b"00" * 32)
+    ('0123456789abcdef', '')
+    """
+    named = identity_and_code(signature)
+    return named[0] if named else ""
+
+
+def identity_and_code(signature: bytes) -> tuple[str, str] | None:
+    """Returns the id of the key that a signature names, and the digits behind it; None for an HMAC."""
+    scheme, _, rest = signature.partition(b":")
+    if scheme != ED25519.encode():
+        return None
+    identity, _, code = rest.decode(errors="replace").partition(":")
+    return identity, code
 
 
 def _digest(body: bytes) -> bytes:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from wire.errors import BadSignature, CannotSign, UnknownKey
-from wire.keyring.key import ID_CHARS, PAIRS, SIGNING, Key, Kind, derived
+from wire.keyring.key import ED25519, ID_CHARS, PAIRS, SIGNING, Key, Kind, derived, identity_and_code
 
-ED25519: Final = "ed25519"
 HMAC_CHARS: Final = 64
 
 _FIX: Final = "give this program the file of keys of the learner, in LIFELONG_SIGNING_KEY_FILE"
@@ -82,9 +81,8 @@ class KeyRing:
 
         Raises UnknownKey where that is none that we accept, BadSignature where the record was changed since.
         """
-        kind, _, rest = signature.partition(b":")
-        if kind == ED25519.encode():
-            identity, _, code = rest.decode(errors="replace").partition(":")
+        if named := identity_and_code(signature):
+            identity, code = named
             self._verify(body, code, identity, name)
             return identity
         shared = self.of(Kind.SHARED)

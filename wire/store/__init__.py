@@ -9,7 +9,7 @@ waits for changes, `connecting` makes the clients. Other rooms use
 """
 
 from wire.store.blobs import Blobs
-from wire.store.dump import StoredKey, blobs_of
+from wire.store.dump import StoredKey, blobs_of, manifests
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
 from wire.store.store import Store
@@ -27,4 +27,5 @@ __all__ = [
     "Versions",
     "Watch",
     "blobs_of",
+    "manifests",
 ]

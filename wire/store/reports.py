@@ -75,6 +75,16 @@ class Reports:
         """Returns the controller's report; None where it has expired."""
         return self._decoded(self._server.ask("GET", self._server.key(keys.CONTROLLER)), ControllerReport)
 
+    def programs(self) -> dict[str, ReplicaReport | LearnerReport | ControllerReport]:
+        """Returns the reports of all programs that run, by what each is and its name: `learner host/1/ab`."""
+        found: dict[str, ReplicaReport | LearnerReport | ControllerReport] = {}
+        found |= {f"replica {report.replica}": report for report in self.replicas()}
+        if (learner := self.learner()) is not None:
+            found[f"learner {learner.learner}"] = learner
+        if (controller := self.controller()) is not None:
+            found[f"rollout {controller.controller}"] = controller
+        return found
+
     def _set(self, name: str, report: LearnerReport | ControllerReport) -> None:
         metrics.take(report)
         ttl_ms = self._server.config.report_ttl_ms

@@ -51,18 +51,14 @@ class Signatures:
 
     def signers(self) -> dict[str, list[str]]:
         """Returns the names of the records that each key signed, by its id; NOBODY stands for a foreign key."""
-        found: dict[str, list[str]] = {}
+        found = dict[str, dict[str, None]]()
         for name, body, signature in self._records():
-            found.setdefault(self._signer(name, body, signature), []).append(name)
-        for entry in self._labels():
-            signer = self._signer(keys.LABELS, *_parts_of(entry))
-            if keys.LABELS not in found.setdefault(signer, []):
-                found[signer].append(keys.LABELS)
-        for event in self._judged():
-            names = found.setdefault(self._sealer(event), [])
-            if keys.JUDGED not in names:
-                names.append(keys.JUDGED)
-        return found
+            found.setdefault(self._signer(name, body, signature), {})[name] = None
+        for entry in self._entries(keys.LABELS):
+            found.setdefault(self._signer_of_entry(entry), {})[keys.LABELS] = None
+        for event in self._entries(keys.JUDGED):
+            found.setdefault(self._sealer(event), {})[keys.JUDGED] = None
+        return {signer: list(names) for signer, names in found.items()}
 
     def renew(self) -> int:
         """Signs with our first key what another of ours signed; returns how many records. Raises CannotSign."""
@@ -71,17 +67,19 @@ class Signatures:
         for name, body, signature in self._records():
             if self._signer(name, body, signature) not in (first, NOBODY):
                 renewed += self._server.run(_RENEW, [self._server.key(name)], [body, self._ring.sign(body)])
-        events = [event for event in self._judged() if self._sealer(event) not in (first, NOBODY)]
-        sealed = {event: event[signed.SEAL_CHARS :] for event in events}
-        self._replace(keys.JUDGED, {old: self._ring.seal(body).encode() + body for old, body in sealed.items()})
-        commands = {entry: _parts_of(entry)[0] for entry in self._labels()}
-        old = {
-            entry: self._ring.sign(body).encode() + body
-            for entry, body in commands.items()
-            if self._signer(keys.LABELS, *_parts_of(entry)) not in (first, NOBODY)
+        events = {
+            event: signed.sealed_body(event[signed.SEAL_CHARS :], self._ring)
+            for event in self._entries(keys.JUDGED)
+            if self._sealer(event) not in (first, NOBODY)
         }
-        self._replace(keys.LABELS, old)
-        return renewed + len(events) + len(old)
+        self._replace(keys.JUDGED, events)
+        commands = {
+            entry: signed.signed_entry(signed.parts_of(entry)[0], self._ring)
+            for entry in self._entries(keys.LABELS)
+            if self._signer_of_entry(entry) not in (first, NOBODY)
+        }
+        self._replace(keys.LABELS, commands)
+        return renewed + len(events) + len(commands)
 
     def _replace(self, name: str, entries: Mapping[bytes, bytes]) -> None:
         """Replaces entries of a list, each by another of the same record."""
@@ -98,13 +96,9 @@ class Signatures:
             if body is not None:
                 yield name, body, signature or b""
 
-    def _judged(self) -> list[bytes]:
-        events: list[bytes] = self._server.ask("LRANGE", self._server.key(keys.JUDGED), 0, -1)
-        return events
-
-    def _labels(self) -> list[bytes]:
-        commands: list[bytes] = self._server.ask("LRANGE", self._server.key(keys.LABELS), 0, -1)
-        return commands
+    def _entries(self, name: str) -> list[bytes]:
+        entries: list[bytes] = self._server.ask("LRANGE", self._server.key(name), 0, -1)
+        return entries
 
     def _signer(self, name: str, body: bytes, signature: bytes) -> str:
         try:
@@ -112,13 +106,10 @@ class Signatures:
         except BadSignature:
             return NOBODY
 
+    def _signer_of_entry(self, entry: bytes) -> str:
+        return self._signer(keys.LABELS, *signed.parts_of(entry))
+
     def _sealer(self, event: bytes) -> str:
         code, body = event[: signed.SEAL_CHARS], event[signed.SEAL_CHARS :]
         sealers = (key.id for key in self._ring.of(*SIGNING) if hmac.compare_digest(key.seal(body).encode(), code))
         return next(sealers, NOBODY)
-
-
-def _parts_of(entry: bytes) -> tuple[bytes, bytes]:
-    """Returns the body and the signature of an entry of a list."""
-    signature, brace, rest = entry.partition(b"{")
-    return brace + rest, signature

@@ -59,7 +59,11 @@ def fetch(server: Server, name: str, ring: KeyRing) -> bytes | None:
 
 def sealed(record: Record, ring: KeyRing) -> bytes:
     """Returns the seal and the body of a record in one value, as for an entry of a list. Raises CannotSign."""
-    body = encode(record)
+    return sealed_body(encode(record), ring)
+
+
+def sealed_body(body: bytes, ring: KeyRing) -> bytes:
+    """Returns the sealed entry of a body that is encoded. Raises CannotSign."""
     return ring.seal(body).encode() + body
 
 
@@ -71,16 +75,25 @@ def opened(value: bytes, ring: KeyRing, name: str) -> bytes:
 
 def entry_of(record: Record, ring: KeyRing) -> bytes:
     """Returns the signature and the body of a record in one value, for a list that replicas read. Raises CannotSign."""
-    body = encode(record)
+    return signed_entry(encode(record), ring)
+
+
+def signed_entry(body: bytes, ring: KeyRing) -> bytes:
+    """Returns the entry of a body that is encoded. Raises CannotSign."""
     return ring.sign(body).encode() + body
 
 
 def body_of(value: bytes, ring: KeyRing, name: str) -> bytes:
-    """Returns the body of a signed entry, which begins at its first brace. Raises UnknownKey, BadSignature."""
-    signature, brace, rest = value.partition(b"{")
-    body = brace + rest
+    """Returns the body of a signed entry. Raises UnknownKey, BadSignature."""
+    body, signature = parts_of(value)
     ring.verify(body, signature, name)
     return body
+
+
+def parts_of(value: bytes) -> tuple[bytes, bytes]:
+    """Returns the body and the signature of an entry: the body begins at its first brace."""
+    signature, brace, rest = value.partition(b"{")
+    return brace + rest, signature
 
 
 def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:

@@ -70,3 +70,12 @@ def test_the_list_is_bounded(store: Store, raw: Any, key: Key) -> None:
     store.reports.write_replica(report_of("a", 10_000))
     assert raw.zcard(key("reports")) == MAX_REPORTS
     assert store.reports.replicas() == [report_of("a", 10_000)]
+
+
+def test_every_program_that_runs_is_named(store: Store) -> None:
+    assert store.reports.programs() == {}
+    store.reports.write_replica(report_of("a"))
+    store.reports.write_controller(ControllerReport(controller="c", time_ms=1))
+    reports = store.reports.programs()
+    assert list(reports) == ["replica a", "rollout c"]
+    assert {report.keys for report in reports.values()} == {KEYS.accepted}
