@@ -76,7 +76,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
 def catch_up(size: BacklogSize) -> CatchUp:
     """Lets a learner catch up with a backlog. Raises Skip where there is no Apache Kafka, or no data."""
     items = list(chain.from_iterable(stage.train for stage in clinc150().stages))
-    with _servers() as settings, closing(open_store(settings)) as store:
+    with own_servers() as settings, closing(open_store(settings)) as store:
         with closing(Bus(settings.bus, "backlog")) as bus:
             bus.create_topics()
             _write(bus.publisher(), items, size, Receipts(*ring_of(settings).receipts))
@@ -89,7 +89,7 @@ def catch_up(size: BacklogSize) -> CatchUp:
 
 
 @contextmanager
-def _servers() -> Iterator[Settings]:
+def own_servers() -> Iterator[Settings]:
     """Starts an Apache Kafka and a Redis; yields settings with their addresses."""
     home = apache_kafka()
     with tempfile.TemporaryDirectory(prefix="backlog-") as name:
@@ -109,9 +109,9 @@ def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, rec
     """Writes all answers and labels, in the order in which a service and a desk with a delay would write them."""
     labels = deque[Feedback]()
     for number, item in enumerate(islice(cycle(items), size.labels)):
-        answer = _answer(number, item, items, receipts)
+        answer = answer_of(number, item, items, receipts)
         publisher.send(answer)
-        labels.append(_label(answer, item.label))
+        labels.append(label_of(answer, item.label))
         if len(labels) > size.behind:
             publisher.send(labels.popleft())
     for label in labels:
@@ -119,7 +119,7 @@ def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, rec
     publisher.flush(FLUSH_S)
 
 
-def _answer(number: int, item: StreamItem, items: list[StreamItem], receipts: Receipts) -> Answer:
+def answer_of(number: int, item: StreamItem, items: list[StreamItem], receipts: Receipts) -> Answer:
     """Makes an answer as long as those of a service, with five scores and a receipt."""
     event_id = f"backlog-{number:09d}"
     time_ms = 1 + number
@@ -142,7 +142,7 @@ def _answer(number: int, item: StreamItem, items: list[StreamItem], receipts: Re
     )
 
 
-def _label(answer: Answer, label: str) -> Feedback:
+def label_of(answer: Answer, label: str) -> Feedback:
     return Feedback(
         event_id=answer.event_id,
         event_source=answer.source,

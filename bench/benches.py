@@ -22,6 +22,7 @@ from bench import (
     million,
     precision,
     rollback,
+    scale,
     sparse_attention,
     swap_stall,
     while_learning,
@@ -68,5 +69,6 @@ BENCHES = (
     Bench("http", http.measure, uses=(*PEERS, *SERVERS), is_long=True),
     Bench("live", live.measure, uses=SERVERS, is_long=True),
     Bench("backlog", backlog.measure, uses=SERVERS, has_own_servers=True, is_long=True),
+    Bench("scale", scale.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),
 )

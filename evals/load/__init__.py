@@ -6,6 +6,7 @@ labeller.py   sends each label some seconds after its answer; outbox.py notices 
 watcher.py    polls the store; ledger.py (with columns.py, curve.py) records what was sent, answered and labelled
 readback.py   counts the answers topic at the end; score.py and figures.py turn the records into figures
 mixed.py      computes every answer again by the version that it names
+capacity.py   simulates a day of a load, for planning
 oracle.py     replays the run for a learner that knows each label at once, under the encoder of reference.py
 loops.py      threads; callbacks.py: what a session gets from its caller
 """

@@ -1,5 +1,7 @@
 """The times of the precisions, measured by a clock that the encoder moves."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +41,14 @@ def test_the_precisions_take_turns() -> None:
     machine = Machine()
     machine.measure(budget_s=1.0)
     assert machine.calls[:4] == [(16, "int8"), (16, "int4")] * 2
+
+
+def test_the_time_that_a_thread_waits_for_the_processor_does_not_count() -> None:
+    def encode(_: RaggedBatch, precision: str) -> None:
+        time.sleep(0.05 if precision == "int8" else 0)
+
+    table = measure(encode, ("int8", "int4"), vocab=1_000)
+    assert max(table.ms["int8"]) < 25
 
 
 @given(st.integers(1, 10_000), st.floats(0.01, 1.0))
