@@ -10,9 +10,9 @@ and the fastest answers, whatever its margin.
 
 The measurement runs in the thread that loads weights, within a budget of time: sizes that do not fit any more are left
 out, and times beyond the largest size are extrapolated in proportion. Times are those of the thread on the processor:
-under load a thread waits for a processor as long as it computes, and by the clock on the wall 7 of 40 tables called INT4
-faster for 40 tokens where it is slower (two busy cores, Zen 4; none of 40 does now). The precisions take turns, and the
-best of their times counts.
+under load a thread waits for a processor as long as it computes, and by the clock on the wall 7 of 40 tables called
+INT4 faster for 40 tokens where it is slower (two busy cores, Zen 4; none of 40 does now). The precisions take turns,
+and the best of their times counts.
 
 Rejected: a finer model of load (the queue's length says all that the batch can change), a mode that may go below the
 floor (weights that lost more than that should not be published in that precision), a table of times that comes with the

@@ -1,0 +1,164 @@
+"""Finds which part of a service of many millions of events a day falls behind first: costs of here, simulated.
+
+    one thread of this machine --seconds of each part for an event, a label--> parts
+    a simulated day of events and labels, growing --parts--> the load that each can take, the smallest first
+
+Measured: the operations that the INT8 encoder does a second, what the learner takes to read and join an answer and a
+label from Apache Kafka, what a publication takes, and the bytes of an answer. Computed from the size: the encoder's
+operations (two for each parameter and token), how many replicas there are, and what they fetch. The rest is assumed and
+said in `ScaleSize`. The day is that of `evals.load.capacity`.
+
+Rejected: the load itself, played on as many machines (there are two cores here).
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+
+from bench.backlog import FLUSH_S, answer_of, label_of, own_servers
+from bench.fixtures import Fixtures
+from bench.process import run_module
+from bench.texts import clinc150
+from evals.load.capacity import Day, Part, by_limit
+from evals.results.row import NoResult, Row
+from learner.config import LearnerConfig
+from learner.labels.consumer import Consumer, ReadState
+from learner.labels.join import Join
+from learner.labels.letters import Letters
+from learner.learner import Learner
+from model.bert import load_encoder
+from services.keys import ring_of
+from wire.bus import Bus
+from wire.envelope import to_message
+from wire.receipts import Receipts
+from wire.records import Answer, Feedback
+
+OWN_EVENT_S = 0.0004
+"""What a replica takes for an event besides the model (row `kafka_throughput`: its other threads, the sender's too)."""
+
+BYTES_OF_LINE = 1e9 / 8
+"""The bytes a second of a gigabit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScaleSize:
+    """The load that is planned for, and the machines."""
+
+    events: float = 100e6
+    """A day, and so are the labels."""
+    labels: float = 1e6
+    peak: float = 3.0
+    """The busiest moment over the mean."""
+    parameters: float = 302e6
+    """Of the encoder's layers."""
+    tokens: int = 32
+    replicas: int = 81
+    publish_interval_s: float = 1.0
+    version_bytes: float = 0.3e6
+    """What a replica fetches of a new version."""
+    copies: int = 3
+    brokers: int = 3
+    gigabits: float = 10.0
+    """Of the line of Redis, and of each broker."""
+    measured: int = 40_000
+    """Answers, and as many labels, that the learner reads and joins here."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """What was measured here."""
+
+    operations_per_s: float
+    answer_s: float
+    label_s: float
+    publication_s: float
+    answer_bytes: int
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    fixtures.stop_service()
+    size = fixtures.sized(ScaleSize())
+    costs = _costs(size)
+    yield Row.of(name="scale.answer", value=round(1e6 * costs.answer_s, 1), unit="us to read and join an answer")
+    yield Row.of(name="scale.label", value=round(1e6 * costs.label_s, 1), unit="us to read and join a label")
+    yield Row.of(name="scale.peak", value=round(costs.operations_per_s / 1e9), unit="INT8 GOP/s of the encoder")
+    day = Day(events=size.events, labels=size.labels, peak=size.peak)
+    limits = by_limit(parts(size, costs), day)
+    for place, (name, factor) in enumerate(limits.items(), start=1):
+        unit = "million events a day"
+        value = None if math.isinf(factor) else round(factor * size.events / 1e6, 1)
+        yield Row.of(name=f"scale.{name}", value=value, unit=unit, note=f"{place} of {len(limits)} to fall behind")
+
+
+def parts(size: ScaleSize, costs: Costs) -> tuple[Part, ...]:
+    """Returns the parts of a service of that size. Every replica fetches every version, whatever the load."""
+    encode_s = 2 * size.parameters * size.tokens / costs.operations_per_s
+    fetched_s = size.version_bytes * size.replicas / size.publish_interval_s / (size.gigabits * BYTES_OF_LINE)
+    written_s = costs.answer_bytes * size.copies / (size.gigabits * BYTES_OF_LINE)
+    return (
+        Part(name="replicas", event_s=encode_s + OWN_EVENT_S, servers=size.replicas),
+        Part(
+            name="learner",
+            event_s=costs.answer_s,
+            label_s=costs.label_s,
+            share=costs.publication_s / size.publish_interval_s,
+        ),
+        Part(name="learner_vectors", label_s=encode_s),
+        Part(name="kafka_line", event_s=written_s, servers=size.brokers),
+        Part(name="redis_line", share=fetched_s),
+    )
+
+
+def _costs(size: ScaleSize) -> Costs:
+    """Measures one thread of this machine. Raises Skip, and NoResult."""
+    items = list(chain.from_iterable(stage.train for stage in clinc150().stages))
+    encoder = run_module("bench.peers.encode_rate", str(size.tokens))
+    head = run_module("bench.peers.head_speed", "150")
+    join = Learner(LearnerConfig(), *load_encoder("minilm-l6")).join
+    with own_servers() as settings, closing(Bus(settings.bus, "scale")) as bus:
+        bus.create_topics()
+        receipts = Receipts(*ring_of(settings).receipts)
+        chosen = islice(cycle(items), size.measured)
+        answers = [answer_of(number, item, items, receipts) for number, item in enumerate(chosen)]
+        with closing(_consumer(bus, join)) as consumer:
+            answer_s = _seconds_each(bus, consumer, join, answers)
+            labels = [label_of(answer, answer.label or "") for answer in answers]
+            label_s = _seconds_each(bus, consumer, join, labels)
+    if join.counts["matched"] < size.measured:
+        raise NoResult(f"{size.measured} labels were sent, and {join.counts['matched']} met their answer")
+    message = to_message(answers[0])
+    return Costs(
+        operations_per_s=encoder["operations_per_s"],
+        answer_s=answer_s,
+        label_s=label_s,
+        publication_s=1e-3 * head["update_ms"],
+        answer_bytes=len(message.value) + sum(len(name) + len(value) for name, value in message.headers),
+    )
+
+
+def _consumer(bus: Bus, join: Join) -> Consumer:
+    return Consumer(
+        bus,
+        ReadState(offsets={}, letters=Letters(), counts=join.counts),
+        levels=lambda: join.levels,
+        wait=lambda: time.sleep(0.1),
+        on_truncated=lambda: None,
+    )
+
+
+def _seconds_each(bus: Bus, consumer: Consumer, join: Join, records: Sequence[Answer | Feedback]) -> float:
+    """Writes the records; returns the processor time of this process to read and join one of them."""
+    publisher = bus.publisher()
+    for record in records:
+        publisher.send(record)
+    publisher.flush(FLUSH_S)
+    began_s = time.process_time()
+    num_read = 0
+    while num_read < len(records):
+        found = consumer.poll(LearnerConfig().poll_timeout_ms)
+        join.match(found)
+        num_read += len(found)
+    return (time.process_time() - began_s) / len(records)
