@@ -22,7 +22,7 @@ from bench.backlog import FLUSH_S, answer_of, label_of, own_servers
 from bench.fixtures import Fixtures
 from bench.process import run_module
 from bench.texts import clinc150
-from evals.load.capacity import Day, Part, by_limit
+from evals.load.capacity import DAY_S, Day, Part, by_limit
 from evals.results.row import NoResult, Row
 from learner.config import LearnerConfig
 from learner.labels.consumer import Consumer, ReadState
@@ -85,12 +85,19 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     yield Row.of(name="scale.answer", value=round(1e6 * costs.answer_s, 1), unit="us to read and join an answer")
     yield Row.of(name="scale.label", value=round(1e6 * costs.label_s, 1), unit="us to read and join a label")
     yield Row.of(name="scale.peak", value=round(costs.operations_per_s / 1e9), unit="INT8 GOP/s of the encoder")
-    day = Day(events=size.events, labels=size.labels, peak=size.peak)
-    limits = by_limit(parts(size, costs), day)
+    planned = {part.name: part for part in parts(size, costs)}
+    busiest_per_s = size.peak * size.events / DAY_S
+    needed = math.ceil(busiest_per_s * planned["replicas"].event_s)
+    yield Row.of(name="scale.replicas_needed", value=needed, unit="replicas like this thread in the busiest moment")
+    limits = by_limit(planned.values(), Day(events=size.events, labels=size.labels, peak=size.peak))
     for place, (name, factor) in enumerate(limits.items(), start=1):
-        unit = "million events a day"
-        value = None if math.isinf(factor) else round(factor * size.events / 1e6, 1)
-        yield Row.of(name=f"scale.{name}", value=value, unit=unit, note=f"{place} of {len(limits)} to fall behind")
+        if math.isinf(factor):
+            share = round(100 * planned[name].share, 2)
+            yield Row.of(name=f"scale.{name}", value=share, unit="% of it is taken, whatever the load")
+        else:
+            millions = round(factor * size.events / 1e6, 1)
+            note = f"{place} of {len(limits)} to fall behind"
+            yield Row.of(name=f"scale.{name}", value=millions, unit="million events a day", note=note)
 
 
 def parts(size: ScaleSize, costs: Costs) -> tuple[Part, ...]:
