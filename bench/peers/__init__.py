@@ -8,5 +8,5 @@ torch_peers.py, onnx_peers.py, openvino_peers.py, ours.py    the encoders
 summary.py    the table of a race
 http_servers.py, http/    servers of others for the same model, each in an environment of its own
 programs that print one JSON line: kafka_loop.py, kernel_speed.py, learner_speed.py, head_speed.py, ours_pack.py,
-    precisions.py, span_speed.py
+    precisions.py, span_speed.py, encode_rate.py
 """

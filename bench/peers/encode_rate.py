@@ -23,14 +23,15 @@ TEXTS = 64
 SECONDS = 3.0
 
 
-def main(num_tokens: int) -> None:
-    torch.set_num_threads(1)
+def rate(num_tokens: int, *, seconds: float = SECONDS) -> float:
+    """Returns the operations a second on texts of so many tokens, by the processor time of this thread."""
     strata, _ = load_encoder("minilm-l6")
     encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
     token_ids = torch.randint(1_000, strata.config.vocab, (TEXTS, num_tokens)).tolist()
-    call_s = median(times_s(partial(encoder.encode, RaggedBatch.of(token_ids), INT8), SECONDS))
-    print(json.dumps({"operations_per_s": operations(strata.config, token_ids) / call_s}))
+    call_s = median(times_s(partial(encoder.encode, RaggedBatch.of(token_ids), INT8), seconds))
+    return operations(strata.config, token_ids) / call_s
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    torch.set_num_threads(1)
+    print(json.dumps({"operations_per_s": rate(int(sys.argv[1]))}))

@@ -1,7 +1,9 @@
-"""The rate of the encoder is that of whole texts."""
+"""The rate of the encoder, as the program prints it and as it is computed."""
 
+from bench.peers.encode_rate import rate
 from bench.process import run_module
 
 
-def test_the_rate_is_printed() -> None:
+def test_the_rate_is_of_whole_texts_and_is_printed() -> None:
     assert run_module("bench.peers.encode_rate", "4")["operations_per_s"] > 1e6
+    assert rate(4, seconds=0.01) > 1e6
