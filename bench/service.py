@@ -5,11 +5,13 @@ running_service() -> Stack -> two labels of every class learnt, and live -> Serv
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
 from bench.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
@@ -27,6 +29,7 @@ from wire.store import Store
 LABELS_OF_EACH = 2
 IDLE_WITHIN_S = 120.0
 POLL_INTERVAL_S = 0.5
+NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 PRIMING = LoadProfile(rate=150, label_delay_s=(0.2, 1.0))
 
 
@@ -72,10 +75,13 @@ class Service:
 
 
 @contextmanager
-def fresh_stack() -> Iterator[tuple[Stack, Store, Bus]]:
-    """Starts a service that has learnt nothing, as `lifelong up` does, and ends it when left."""
+def fresh_stack(settings: Mapping[str, Any] = NONE) -> Iterator[tuple[Stack, Store, Bus]]:
+    """Starts a service that has learnt nothing, as `lifelong up` does, and ends it when left.
+
+    `settings` are set by name, besides those of the environment.
+    """
     with (
-        fresh(tuned(load(file=None, environ=os.environ)).settings) as own,
+        fresh(tuned(load(file=None, environ=os.environ, flags=dict(settings))).settings) as own,
         Stack(own, say=discard) as stack,
         closing(open_store(stack.settings)) as store,
         closing(Bus(stack.settings.bus, "bench")) as bus,
@@ -84,12 +90,12 @@ def fresh_stack() -> Iterator[tuple[Stack, Store, Bus]]:
 
 
 @contextmanager
-def running_service() -> Iterator[Service]:
+def running_service(settings: Mapping[str, Any] = NONE) -> Iterator[Service]:
     """Starts the service, and ends it when left. Raises Skip where there is no data, and NoResult."""
     stream = clinc150()
     primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
     items = tuple(chain.from_iterable(stage.test for stage in stream.stages))
-    with fresh_stack() as (stack, store, bus):
+    with fresh_stack(settings) as (stack, store, bus):
         play(system_of(stack, bus, store), primer, PRIMING, say=discard)
         _await_idle(store)
         service = Service(stack.settings, stack, bus, store, items, replicas_of(store))

@@ -3,6 +3,7 @@
     Event, Feedback --to_message--> Message --Kafka client--> events.v1, feedback.v1
     answers.v1 --Kafka client--> Message, Place --from_message--> Answer, or BadMessage
     Client, AsyncClient --HTTP--> the service        text -> ServedAnswer; its label -> Feedback; or ClientError
+    answers.v1 --Client.answers--> Answer, Answer, ...
 
 Public are the names of `__all__`, and besides this package the command `lifelong`, HTTP and the topics. Every other
 package is internal and may change in any release: also `RolloutPlan` and `WeightManifest`, which lie in Redis under our
@@ -13,8 +14,8 @@ consumers of other releases understand each other.
 is one of the names in `deadletter.v1`.
 
 The clients need `pip install 'lifelong[client]'`, and are imported when they are first used. `client` has both of them,
-`calls` what they ask in records, `exchange` how it is tried again, `replies` what responses say, and `errors` what is
-raised.
+`calls` what they ask in records, `exchange` how it is tried again, `replies` what responses say, `answer_stream`
+(`streams`) the answers to all events, and `errors` what is raised.
 """
 
 from typing import TYPE_CHECKING, Any

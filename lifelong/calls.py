@@ -72,6 +72,14 @@ class Calls:
         results = yield from exchange(FEEDBACK, entries, self.policy)
         return [_taken(result, record) for result, record in zip(results, sent, strict=True)]
 
+    def keep(self, answer: Answer) -> None:
+        """Keeps the receipt of an answer, so that the id of its event is enough to label it."""
+        with self._lock:
+            self._proofs.pop(answer.event_id, None)
+            self._proofs[answer.event_id] = _proof_of(answer)
+            if len(self._proofs) > self._max_receipts:
+                self._proofs.popitem(last=False)
+
     def _answer_of(self, result: Result, text: str) -> ServedAnswer | ClientError:
         if isinstance(result, ClientError):
             return result
@@ -79,11 +87,7 @@ class Calls:
             answer = msgspec.convert({**result, "text": text}, ServedAnswer)
         except msgspec.ValidationError as error:
             return not_understood(str(error))
-        with self._lock:
-            self._proofs.pop(answer.event_id, None)
-            self._proofs[answer.event_id] = _proof_of(answer)
-            if len(self._proofs) > self._max_receipts:
-                self._proofs.popitem(last=False)
+        self.keep(answer)
         return answer
 
     def _feedback_of(self, answer: Answer | str, label: str) -> Feedback:

@@ -1,6 +1,7 @@
-"""The clients of the service over HTTP: one that waits, and one for asyncio, of the same calls.
+"""The clients of the service: one that waits, and one for asyncio, of the same calls.
 
     Client, AsyncClient --calls--> attempts --httpx--> /v1/predict, /v1/feedback, /v1/health/ready
+                        <--answers, of all events-- answer_stream <-- the topic of answers
 
 They need httpx: `pip install 'lifelong[client]'`. An extra, because the service itself does not need it.
 
@@ -11,9 +12,9 @@ themselves (they could not be stored).
 import asyncio
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import ClassVar, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 import httpx
 
@@ -21,7 +22,11 @@ from lifelong.calls import Calls, Labels, ServedAnswer
 from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, ExchangePolicy, next_step
 from lifelong.replies import HttpReply
+from lifelong.streams import Streams
 from wire.records import Answer, Event, Feedback
+
+if TYPE_CHECKING:
+    from lifelong.answer_stream import AnswerStream  # with the client of Kafka, which few need
 
 READY_PATH: Final = "/v1/health/ready"
 
@@ -50,13 +55,15 @@ class _Connection:
         max_entries: int = 64,
         max_receipts: int = 10_000,
         tls: ssl.SSLContext | None = None,
+        bus: Mapping[str, Any] | None = None,
     ) -> None:
         """Connects to nothing yet. Raises ValueError where `url`, without the path of an endpoint, is none of HTTP.
 
         `timeout_s` is the deadline of a call with all of its attempts, `attempt_timeout_s` the longest that one of them
         waits. A call of many events or labels sends requests of at most `max_entries` (the service takes
         `serving.max_events_per_request`), one after another. The receipts of the last `max_receipts` answers are kept,
-        so that their ids are enough to label them. `tls` has certificates of one's own.
+        so that their ids are enough to label them. `tls` has certificates of one's own. `bus` has the settings of the
+        section of that name, such as `bootstrap_servers`, for `answers`.
         """
         if httpx.URL(url).scheme not in ("http", "https"):
             raise ValueError(f"{url!r} is no URL of a service: http://host:port or https://host")
@@ -65,6 +72,7 @@ class _Connection:
         if api_key is not None:
             headers["x-api-key"] = api_key
         self._calls = Calls(policy, max_receipts=max_receipts)
+        self._streams = Streams(bus, patience_s=timeout_s)
         verify = True if tls is None else tls
         self._http = self._open(base_url=url, headers=headers, timeout=attempt_timeout_s, verify=verify)
 
@@ -112,6 +120,24 @@ class Client(_Connection):
         """Returns each label as it was taken, or in its place the error. Raises ClientError where all are errors."""
         return self._run(self._calls.feedback(labels, correct=correct))
 
+    def answers(self, *, begin: str = "latest", idle_s: float | None = None) -> Iterator[Answer]:
+        """Returns an iterator over the answers to all events, by HTTP and Kafka, as they come to the topic.
+
+        `begin` is latest (from this call on), earliest, or a time such as 2026-01-31T00:00:00Z. It ends where no answer
+        came for `idle_s` seconds, or the client was closed; else never. Receipts are kept as those of `predict` are. An
+        answer may come twice, by its event's source and id. Raises ClientError; ValueError for wrong settings.
+        """
+        return self._answers_of(self._streams.open(begin, idle_s))
+
+    def _answers_of(self, stream: "AnswerStream") -> Iterator[Answer]:
+        try:
+            while (batch := stream.read()) is not None:
+                for answer in batch:
+                    self._calls.keep(answer)
+                    yield answer
+        finally:
+            stream.close()
+
     def is_ready(self) -> bool:
         """Whether the service can be reached, and answers."""
         try:
@@ -120,7 +146,8 @@ class Client(_Connection):
             return False
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and ends the iterations over answers."""
+        self._streams.close()
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -164,6 +191,17 @@ class AsyncClient(_Connection):
         """Returns each label as it was taken, as `Client.feedback_many` does."""
         return await self._run(self._calls.feedback(labels, correct=correct))
 
+    async def answers(self, *, begin: str = "latest", idle_s: float | None = None) -> AsyncIterator[Answer]:
+        """Iterates over the answers to all events, as `Client.answers` does, from its first step on."""
+        stream = await asyncio.to_thread(self._streams.open, begin, idle_s)
+        try:
+            while (batch := await asyncio.to_thread(stream.read)) is not None:
+                for answer in batch:
+                    self._calls.keep(answer)
+                    yield answer
+        finally:
+            await asyncio.to_thread(stream.close)
+
     async def is_ready(self) -> bool:
         """Whether the service can be reached, and answers."""
         try:
@@ -172,7 +210,8 @@ class AsyncClient(_Connection):
             return False
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and ends the iterations over answers."""
+        await asyncio.to_thread(self._streams.close)
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

@@ -16,7 +16,8 @@ page/               the page that `up` and `demo` serve, and `lifelong top`
 demo/, bench/, tune/, encoders/, members/   what `lifelong demo`, `bench`, `tune`, `encoder` and `model` do
 cores   how many cores there are, within the limits of a container
 progress   what a command is doing, on a terminal and in a log
-doctor (server_checks), quarantine, history (import)   what the commands of the same names do
+history/   what `lifelong import` does
+doctor (server_checks), quarantine   what the commands of the same names do
 label_commands   what `lifelong labels` does, and the page
 dead_letters, admin_log (audit)   what `lifelong deadletters` and `audit` do, and the page
 rebuild, versions_at   what `lifelong versions rebuild` and `versions at` do

@@ -41,6 +41,7 @@ def program() -> "typer.Typer":
         doctor,
         encoder,
         forget,
+        history,
         keys,
         labels,
         ledger,
@@ -69,7 +70,7 @@ def program() -> "typer.Typer":
     measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)
     for command in (*running, *using, *keeping, *measuring):
         app.command()(command)
-    app.command("import")(ask.import_)
+    app.command("import")(history.import_)
     learning = (versions, encoder, model, rollout, labels, quarantine)
     for group in (*learning, topics, deadletters, keys, signing_keys, config, bench):
         app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))

@@ -116,8 +116,8 @@ def from_message(
     attributes = _attributes(message, READ_HEADERS.get(record_type, COMMON_HEADERS))
     if record_type is DeadLetter:
         _check_type(record_type, attributes)
-        return _convert(record_type, _dead_letter_fields(message, attributes))
-    body = _body(message.value)
+        return record_of(record_type, _dead_letter_fields(message, attributes))
+    body = json_object(message.value)
     if structured.is_structured(attributes.get("content-type", "")):
         unpacked, body = structured.unpacked(body)
         attributes |= unpacked
@@ -134,7 +134,7 @@ def from_message(
             fields["headers"] = message.texts_of(passed_on, max_bytes=MAX_FIELD_BYTES)
     if "ce_type" not in attributes or is_mapped:
         fields.setdefault("time_ms", clamped_ms(message.timestamp_ms))
-    return _convert(record_type, fields)
+    return record_of(record_type, fields)
 
 
 def _body_of(record: TopicRecord) -> dict[str, Any]:
@@ -211,7 +211,8 @@ def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> di
     return fields
 
 
-def _body(value: bytes | None) -> dict[str, Any]:
+def json_object(value: bytes | None) -> dict[str, Any]:
+    """Returns the JSON object that a value is. Raises BadMessage: empty, oversized, undecodable or wrong_schema."""
     if value is None or not value.strip():
         raise BadMessage("empty", "the message has no value")
     if len(value) > MAX_EVENT_BYTES:
@@ -237,7 +238,8 @@ def _complete_event(fields: dict[str, Any], message: Message, place: Place) -> N
         fields["key"] = "" if key == fields["id"] else key
 
 
-def _convert(record_type: type[R], fields: Mapping[str, Any]) -> R:
+def record_of(record_type: type[R], fields: Mapping[str, Any]) -> R:
+    """Returns the record with these fields, within its bounds. Raises BadMessage: wrong_schema or oversized."""
     try:
         record = msgspec.convert(fields, record_type)
     except msgspec.ValidationError as error:

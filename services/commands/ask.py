@@ -1,9 +1,8 @@
-"""`lifelong predict`, `feedback` and `import`: one event in, one label back, and labels of the past."""
+"""`lifelong predict` and `feedback`: one event in, and one label back."""
 
 import json
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,31 +74,6 @@ def feedback(
     with closing(Bus(settings.bus, client_id="feedback")) as bus:
         bus.publisher().send_all([record], TIMEOUT_S)
     print(f"{event_id} is {label!r}: sent to the learner")
-
-
-@reads_settings
-def import_(
-    context: CliContext,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Lines of JSON with text and label", exists=True, dir_okay=False)
-    ],
-    source: Annotated[str, typer.Option("--source", help="Who says so")] = "history",
-    as_json: JsonOption = False,
-) -> None:
-    """Teach the learner the labelled texts of FILE: history, which needs no answers. You vouch for it."""
-    from services.history import send
-    from services.keys import ring_of
-    from services.stack import open_store
-    from wire.bus import Bus
-    from wire.label_set import LabelSet
-    from wire.receipts import Receipts
-
-    settings = context.attached()
-    with closing(open_store(settings)) as store:
-        labels = LabelSet.of(settings.labels, store.labels.requested())
-    with closing(Bus(settings.bus, client_id="import")) as bus:
-        num_labels = send(bus, Receipts(*ring_of(settings).receipts), file, labels, source=source)
-    print(json.dumps({"sent": num_labels}) if as_json else f"{num_labels} labelled texts: sent to the learner")
 
 
 def _answer_line(answer: dict[str, Any]) -> str:

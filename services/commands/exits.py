@@ -14,7 +14,8 @@ def codes() -> dict[type[Exception], int]:
     from services.commands.ask import NoAnswer
     from services.commands.forget import NotErasedYet
     from services.encoders.vectors import BadVectors
-    from services.history import BadHistory
+    from services.history.rows import BadHistory
+    from services.history.sending import NotLearntYet
     from services.label_commands import NotFollowedYet
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
@@ -50,7 +51,7 @@ def codes() -> dict[type[Exception], int]:
         NotRunning: TEMPORARY,
         RayLost: TEMPORARY,
         NoAnswer: TEMPORARY,
-        **dict.fromkeys((NotErasedYet, NotFollowedYet), TEMPORARY),
+        **dict.fromkeys((NotErasedYet, NotFollowedYet, NotLearntYet), TEMPORARY),
         NotAdoptedYet: TEMPORARY,
         StackFailed: TEMPORARY,
         TuneFailed: TEMPORARY,

@@ -1,0 +1,88 @@
+"""Measures the import of labelled history into a service that has learnt nothing: the command, as a user types it.
+
+    CLINC150's training texts as lines of JSON --lifelong import --wait--> labels at the broker --> a version knows them
+
+Rejected: the labels a second of the sender alone, since history is there to be learnt.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+from pathlib import Path
+from typing import Any
+
+from bench.fixtures import Fixtures
+from bench.service import fresh_stack
+from bench.texts import clinc150
+from evals.results.row import Goal, NoResult, Row
+from evals.streams.stream import StreamItem
+from services.settings import Settings, as_environment
+
+GOAL = 1_500
+WAIT_S = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportSize:
+    """The size of the benchmark."""
+
+    rows: int = 15_000
+    """Labelled texts in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What the command printed, and the seconds from its start to its end, with and without the wait for a version."""
+
+    told: dict[str, Any]
+    sent_s: float
+    learnt_s: float
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    fixtures.stop_service()
+    size = fixtures.sized(ImportSize())
+    items = list(islice(cycle(chain.from_iterable(stage.train for stage in clinc150().stages)), size.rows))
+    with fresh_stack() as (stack, _, _), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "history.jsonl")
+        path.write_bytes(b"".join(_line(number, item) for number, item in enumerate(items)))
+        done = imported(path, stack.settings)
+        if stack.num_restarts:
+            raise NoResult(f"{stack.num_restarts} times a program of the service ended and was started again")
+    if done.told["sent"] != size.rows:
+        raise NoResult(f"{done.told['sent']} of {size.rows} rows were sent: {done.told['refused_rows'][:3]}")
+    note = f"{size.rows} rows, with the start of the command"
+    yield Row.of(name="import_pace.sent", value=round(size.rows / done.sent_s), unit="texts/s", note=note)
+    goal = Goal(">=", GOAL)
+    yield Row.of(
+        name="import_pace.learnt", value=round(size.rows / done.learnt_s), unit="texts/s", goal=goal, note=note
+    )
+
+
+def imported(path: Path, settings: Settings) -> Imported:
+    """Runs the command twice, once to send and once to wait. Raises NoResult where it fails."""
+    start_s = time.monotonic()
+    told = _run(path, settings)
+    sent_s = time.monotonic() - start_s
+    _run(path, settings, "--wait", str(WAIT_S))
+    return Imported(told, sent_s, time.monotonic() - start_s)
+
+
+def _run(path: Path, settings: Settings, *words: str) -> dict[str, Any]:
+    argv = [sys.executable, "-P", "-m", "services.cli", "import", str(path), "--json", *words, "--config", os.devnull]
+    environ = os.environ | as_environment(settings)
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=WAIT_S + 100, check=False)
+    if done.returncode:
+        raise NoResult(f"lifelong import ended with {done.returncode}: {done.stderr[-1000:]}")
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def _line(number: int, item: StreamItem) -> bytes:
+    return json.dumps({"id": f"row-{number}", "text": item.text, "label": item.label}).encode() + b"\n"

@@ -1,0 +1,211 @@
+"""`lifelong import`: labelled texts of the past, from a file or the input, which the learner learns without answers."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+import typer
+
+from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.exits import USAGE
+
+if TYPE_CHECKING:
+    from services.history.rows import Row
+    from services.history.sending import Sending
+    from services.settings import Settings
+    from wire.errors import BadMessage
+
+SHOWN = 20
+"""So many refused rows are shown; `--refused` writes all of them."""
+
+
+def _maps(texts: list[str] | None) -> list[str] | None:
+    """Returns the values of `--map`. Raises BadParameter where one is no template of a field."""
+    for text in texts or ():
+        if "=" not in text:
+            raise typer.BadParameter(f"{text!r} has no template. Write --map FIELD=TEMPLATE, such as text='{{body}}'")
+    return texts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOptions:
+    """How the rows are read, and what is done about those that were sent before."""
+
+    maps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FIELD=TEMPLATE",
+            help="What text, label, id, source, key or time_ms is made of, such as text='{subject?} {body}'; repeated",
+            callback=_maps,
+        ),
+    ] = None
+    form: Annotated[
+        Literal["jsonl", "csv", "tsv", "parquet"] | None,
+        typer.Option("--format", help="The form of the rows [default: by the name of FILE; - is jsonl]"),
+    ] = None
+    source: Annotated[str, typer.Option("--source", help="Who says so")] = "history"
+    refused: Annotated[
+        Path | None, typer.Option("--refused", metavar="FILE", help="Gets the refused rows, a JSON object each")
+    ] = None
+    restart: Annotated[bool, typer.Option("--restart", help="Send all rows, also those that were sent before")] = False
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait so long for a version that knows them")
+    ] = 0.0
+
+    def templates(self) -> dict[str, str]:
+        pairs = [text.partition("=") for text in self.maps or ()]
+        return {name.strip(): template for name, _, template in pairs}
+
+
+@reads_settings
+def import_(
+    context: CliContext,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Rows with text and label; - reads the input")],
+    options: ImportOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """Teach the learner the labelled texts of FILE: history, which needs no answers. You vouch for it.
+
+    Goes on where it was, when it was stopped in the middle or the file has grown. Exits with 2 where rows were refused.
+    """
+    import json
+
+    settings = context.attached()
+    told: dict[str, Any] = {}
+    with _refusals(options.refused) as refusals:
+        try:
+            told |= _imported(settings, file, options, refusals)
+        finally:
+            refusals.end(is_listed=not as_json)
+    if as_json:
+        print(json.dumps(told | {"refused_rows": refusals.first}, indent=2))
+    else:
+        print(_sentence(told))
+    if refusals.number:
+        raise typer.Exit(USAGE)
+
+
+@dataclass
+class Refusals:
+    """Collects the refused rows: the first few, and all of them in `file`."""
+
+    file: BinaryIO | None
+    first: list[dict[str, str]] = field(default_factory=list)
+    number: int = 0
+
+    def add(self, row: "Row", error: "BadMessage") -> None:
+        """Notes a row, its place, the reason and what mends it."""
+        import json
+
+        from services.history.labelled import FIXES
+
+        told = {"place": row.place, "reason": error.reason, "detail": error.detail, "fix": FIXES[error.reason]}
+        self.number += 1
+        if len(self.first) < SHOWN:
+            self.first.append(told)
+        if self.file is not None:
+            self.file.write(json.dumps(told | {"row": row.raw.decode(errors="replace")}).encode() + b"\n")
+
+    def end(self, *, is_listed: bool) -> None:
+        """Shows the first ones, one a line."""
+        for told in self.first if is_listed else ():
+            print(f"{told['place']}: {told['reason']}: {told['detail']}. Fix: {told['fix']}", file=sys.stderr)
+        if is_listed and self.number > len(self.first):
+            hint = f"in {self.file.name}" if self.file else "--refused FILE gets all of them"
+            print(f"... and {self.number - len(self.first)} more rows ({hint})", file=sys.stderr)
+
+
+@contextmanager
+def _refusals(path: Path | None) -> Iterator[Refusals]:
+    if path is None:
+        yield Refusals(None)
+        return
+    try:
+        with path.open("wb") as file:
+            yield Refusals(file)
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _imported(settings: "Settings", file: str, options: ImportOptions, refusals: Refusals) -> dict[str, Any]:
+    """Sends the file; returns what is printed."""
+    from services.history.bookmark import BookmarkFile
+    from services.history.labelled import Labelled
+    from services.history.rows import BadHistory, form_of, rows_of
+    from services.history.sending import await_version
+    from services.stack import open_store
+    from wire.label_set import LabelSet
+
+    path = None if file == "-" else Path(file).absolute()
+    form = options.form or form_of(path)
+    if path is None and form == "parquet":
+        raise BadHistory("Parquet is read from its end, so it cannot come from the input: name the file")
+    templates = options.templates()
+    bookmarks = BookmarkFile(
+        settings.state_dir, file if path is None else str(path), form, options.source, *options.maps or ()
+    )
+    if options.restart:
+        bookmarks.remove()
+    with ExitStack() as opened:
+        opened_file = sys.stdin.buffer if path is None else opened.enter_context(_opened(path))
+        store = opened.enter_context(closing(open_store(settings)))
+        sending = opened.enter_context(_sending(settings, refusals))
+        labelled = Labelled(
+            templates,
+            LabelSet.of(settings.labels, store.labels.requested()),
+            source=options.source,
+            max_label_chars=settings.learner.max_label_chars,
+            is_table=form != "jsonl",
+        )
+        try:
+            before, after = sending.send(rows_of(opened_file, form), labelled, bookmarks)
+        except BadHistory as error:
+            raise BadHistory(f"{file}: {error}") from error
+        told: dict[str, Any] = {
+            "rows": after.rows,
+            "sent": after.sent - before.sent,
+            "sent_before": before.sent,
+            "refused": after.refused,
+        }
+        if options.wait_s and after.sent:
+            told["version"] = await_version(sending.bus, store, timeout_s=options.wait_s)
+    return told
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error.strerror}") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _sending(settings: "Settings", refusals: Refusals) -> "Iterator[Sending]":
+    from services.history.sending import Sending
+    from services.keys import ring_of
+    from services.progress import progress
+    from wire.bus import Bus
+    from wire.receipts import Receipts
+
+    receipts = Receipts(*ring_of(settings).receipts)
+    with closing(Bus(settings.bus, client_id="import")) as bus, progress() as show:
+        yield Sending(bus=bus, receipts=receipts, on_refused=refusals.add, show=show)
+
+
+def _sentence(told: dict[str, Any]) -> str:
+    parts = [f"{told['sent']} labelled texts: sent to the learner"]
+    if told["sent_before"]:
+        parts.append(f"{told['sent_before']} were sent before")
+    if told["refused"]:
+        reasons = ", ".join(f"{num} {reason}" for reason, num in sorted(told["refused"].items()))
+        parts.append(f"refused: {reasons}")
+    if told.get("version"):
+        parts.append(f"version {told['version']} knows them")
+    return "; ".join(parts)

@@ -1,0 +1,110 @@
+"""Makes a label, with its text, of the fields of a row; or says why not, and what mends that.
+
+fields --templates of --map--> text, label, id, source, key, time_ms --> Feedback, or BadMessage(reason, detail)
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from services.history.rows import BadHistory
+from wire.envelope import record_of
+from wire.errors import BadMessage
+from wire.label_set import LabelSet
+from wire.mapping.template import Template
+from wire.message import shown
+from wire.records import MAX_TEXT_CHARS, Feedback
+
+FIXES: Final = {
+    "undecodable": "correct the row: a JSON object, or the cells that the first line names, in UTF-8",
+    "oversized": "shorten it",
+    "wrong_schema": "correct the field, or say which one it is: --map text='{body}' --map label='{queue}'",
+    "retired": "lifelong labels add, or leave the row out",
+    "not_listed": "correct the label, or lifelong labels add",
+    "new_label": "lifelong labels add",
+}
+"""What mends the refusal of a row, by its reason."""
+
+
+class HistoryRow(msgspec.Struct, kw_only=True):
+    """The fields of a row, after the maps."""
+
+    text: str
+    label: str
+    id: str = ""
+    source: str = "history"
+    key: str = ""
+    time_ms: int = 0
+
+
+OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
+
+
+class Labelled:
+    """Makes labels of rows. Where there are `maps`, or rows are those of a table, other fields than ours are ignored.
+
+    Raises BadHistory where a map is none.
+    """
+
+    def __init__(
+        self, maps: Mapping[str, str], labels: LabelSet, *, source: str, max_label_chars: int, is_table: bool
+    ) -> None:
+        self._source = source
+        self._labels = labels
+        self._max_label_chars = max_label_chars
+        self._is_strict = not (maps or is_table)
+        if unknown := maps.keys() - set(OURS):
+            raise BadHistory(f"--map {min(unknown)}: history has the fields {', '.join(OURS)}")
+        try:
+            self._templates = {name: Template.of(text, f"--map {name}") for name, text in maps.items()}
+        except ValueError as error:
+            raise BadHistory(str(error)) from error
+
+    def feedback(self, fields: Mapping[str, Any]) -> Feedback:
+        """Returns the label of a row. Raises BadMessage with a reason of FIXES."""
+        if self._is_strict and (unknown := fields.keys() - set(OURS)):
+            raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_did_you_mean(min(unknown))}")
+        own = {name: fields[name] for name in OURS if name in fields}
+        own |= {name: template.fill(fields) for name, template in self._templates.items()}
+        row = _row_of(own, fields)
+        if not row.text.strip():
+            raise BadMessage("wrong_schema", "`text` is blank")
+        if len(row.label) > self._max_label_chars:
+            at_most = f"at most {self._max_label_chars} are learnt (learner.max_label_chars)"
+            raise BadMessage("oversized", f"`label` has {len(row.label)} characters, {at_most}")
+        feedback = record_of(Feedback, self._fields(row))
+        if reason := self._labels.refusal(feedback.label, lambda name: True):
+            raise BadMessage(reason, self._labels.why(reason, feedback.label))
+        return feedback
+
+    def _fields(self, row: HistoryRow) -> dict[str, Any]:
+        text = row.text[:MAX_TEXT_CHARS]
+        return {
+            "event_id": row.id or blake2b(text.encode(), digest_size=16).hexdigest(),
+            "label": row.label,
+            "key": row.key,
+            "source": self._source,
+            "time_ms": row.time_ms,
+            "event_source": row.source,
+            "text": text,
+        }
+
+
+def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
+    for name in ("text", "label"):
+        if name not in own:
+            close = get_close_matches(name, fields, n=1)
+            meant = f"; did you mean --map {name}='{{{close[0]}}}'?" if close else ""
+            raise BadMessage("wrong_schema", f"`{name}` is missing: there are {shown(', '.join(fields))}{meant}")
+    try:
+        return msgspec.convert(own, HistoryRow, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadMessage("wrong_schema", str(error)) from error
+
+
+def _did_you_mean(name: str) -> str:
+    close = get_close_matches(name, OURS, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(OURS)}"

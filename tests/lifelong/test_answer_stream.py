@@ -1,0 +1,80 @@
+"""The answers of the topic as an iterator: in bounded memory, from a place on, ended by whoever is done with it."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from lifelong import Answer, AsyncClient, Client, ServiceUnavailable
+from lifelong.answer_stream import bus_config, client_error_of
+from services.local.tether import free_port
+from tests.wire.samples import SAMPLES
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.errors import BusUnauthorized, LogReplaced, TopicMissing
+
+NOBODY = "http://127.0.0.1:9"
+TANSU = pytest.mark.parametrize("broker", ["tansu"], indirect=True)
+
+
+def settings_of(config: BusConfig) -> dict[str, Any]:
+    return {"bootstrap_servers": config.bootstrap_servers, "prefix": config.prefix}
+
+
+def send(bus: Bus, *event_ids: str) -> None:
+    (sample,) = (each for each in SAMPLES if isinstance(each, Answer))
+    bus.publisher().send_all([msgspec.structs.replace(sample, event_id=each) for each in event_ids], 30)
+
+
+@pytest.mark.live
+@TANSU
+def test_answers_are_iterated_over_until_the_client_is_closed(bus: Bus, bus_config: BusConfig) -> None:
+    send(bus, "e1", "e2")
+    client = Client(NOBODY, bus=settings_of(bus_config))
+    assert {answer.event_id for answer in client.answers(begin="earliest", idle_s=2)} == {"e1", "e2"}
+    latest = client.answers()
+    send(bus, "e3")
+    assert next(latest).event_id == "e3"
+    threading.Timer(0.5, client.close).start()
+    begun_s = time.monotonic()
+    assert list(latest) == []
+    assert time.monotonic() - begun_s < 5
+
+
+@pytest.mark.live
+@TANSU
+def test_asyncio_iterates_and_ends_with_the_loop(bus: Bus, bus_config: BusConfig) -> None:
+    send(bus, "e1", "e2", "e3")
+
+    async def first_two() -> list[str]:
+        found: list[str] = []
+        async with AsyncClient(NOBODY, bus=settings_of(bus_config)) as client:
+            async for answer in client.answers(begin="earliest"):
+                found.append(answer.event_id)
+                if len(found) == 2:
+                    break
+        return found
+
+    assert set(asyncio.run(first_two())) < {"e1", "e2", "e3"}
+
+
+def test_who_cannot_be_reached_is_named_and_so_are_wrong_settings() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    quick = {"bootstrap_servers": address, "request_timeout_ms": 300}
+    with Client(NOBODY, bus=quick, timeout_s=0.5) as client, pytest.raises(ServiceUnavailable, match=address) as caught:
+        client.answers()
+    assert caught.value.code == "broker_unreachable"
+    with Client(NOBODY) as client, pytest.raises(ValueError, match="name it, as Client"):
+        client.answers()
+    for settings, why in (({}, "is required"), ({"bootstrap_server": "h:1"}, "bootstrap_server: Unexpected")):
+        with pytest.raises(ValueError, match=why):
+            bus_config(settings)
+
+
+def test_errors_of_the_broker_have_codes_of_their_own() -> None:
+    errors = (TopicMissing("t"), BusUnauthorized("t"), LogReplaced("t", ["t/0"]))
+    codes = [client_error_of(error).code for error in errors]
+    assert codes == ["topic_missing", "broker_refused", "answers_lost"]

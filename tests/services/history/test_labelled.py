@@ -1,0 +1,78 @@
+"""Tests what the fields of a row become: a label with its text, or a refusal that says what mends it."""
+
+from typing import Any
+
+import pytest
+
+from services.history.labelled import FIXES, Labelled
+from services.history.rows import BadHistory
+from tests.learner.labels.joins import make_join
+from wire.errors import BadMessage
+from wire.label_config import LabelConfig
+from wire.label_set import LabelSet
+
+TICKET = {"ticket_id": 7, "subject": None, "body": "where is it", "queue": "delivery", "agent": {"name": "eve"}}
+MAPS = {"id": "{ticket_id}", "text": "{subject?} {body}", "label": "{queue}", "key": "{agent.name}"}
+
+
+def labelled(maps: dict[str, str] | None = None, labels: LabelSet | None = None, *, is_table: bool = False) -> Labelled:
+    return Labelled(maps or {}, labels or LabelSet(), source="desk", max_label_chars=20, is_table=is_table)
+
+
+def test_fields_of_ours_become_a_label_with_its_text() -> None:
+    found = labelled().feedback({"text": "hello", "label": "greeting", "id": "e-1", "source": "crm", "time_ms": 5})
+    assert (found.event_id, found.text, found.label) == ("e-1", "hello", "greeting")
+    assert (found.source, found.event_source, found.time_ms) == ("desk", "crm", 5)
+
+
+def test_foreign_fields_become_it_by_maps() -> None:
+    found = labelled(MAPS).feedback(TICKET)
+    assert (found.event_id, found.text, found.label, found.key) == ("7", " where is it", "delivery", "eve")
+
+
+def test_a_table_may_have_more_columns_and_has_numbers_as_texts() -> None:
+    found = labelled(is_table=True).feedback({"text": "hello", "label": "greeting", "agent": "eve", "time_ms": "5"})
+    assert found.time_ms == 5
+
+
+def test_a_row_without_an_id_is_learnt_once_however_often_it_is_sent() -> None:
+    join = make_join()
+    row = {"text": "hello", "label": "greeting"}
+    assert len(join.match([labelled().feedback(row)])) == 1
+    assert join.match([labelled().feedback(row)]) == []
+    assert join.counts["duplicate"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "detail"),
+    [
+        ({"text": "t"}, "wrong_schema", "`label` is missing"),
+        ({"txt": "t", "label": "l"}, "wrong_schema", "did you mean 'text'"),
+        ({"text": " ", "label": "l"}, "wrong_schema", "`text` is blank"),
+        ({"text": "t", "label": " "}, "wrong_schema", "`label` is blank"),
+        ({"text": 5, "label": "l"}, "wrong_schema", "text"),
+        ({"text": "t", "label": "l", "time_ms": -5}, "wrong_schema", "time_ms"),
+        ({"text": "t", "label": 21 * "l"}, "oversized", "at most 20"),
+        ({"text": "t", "label": "l", "id": 1_025 * "i"}, "oversized", "1025 bytes"),
+        ({"text": "t", "label": "refnud"}, "not_listed", "did you mean 'refund'"),
+    ],
+)
+def test_a_bad_row_is_refused_with_a_reason_and_a_fix(fields: dict[str, Any], reason: str, detail: str) -> None:
+    labels = LabelSet(LabelConfig(mode="listed", allow=("refund", "l", 21 * "l")))
+    with pytest.raises(BadMessage, match=detail) as refusal:
+        labelled(labels=labels).feedback(fields)
+    assert refusal.value.reason == reason
+    assert FIXES[reason]
+
+
+def test_a_missing_column_names_the_one_that_may_be_meant() -> None:
+    with pytest.raises(BadMessage, match=r"did you mean --map label='\{labels\}'"):
+        labelled(is_table=True).feedback({"text": "t", "labels": "l"})
+
+
+@pytest.mark.parametrize(
+    ("maps", "why"), [({"labl": "{a}"}, "--map labl: history has"), ({"text": "{a"}, "--map text")]
+)
+def test_a_map_that_is_none_is_refused_before_a_row_is_read(maps: dict[str, str], why: str) -> None:
+    with pytest.raises(BadHistory, match=why):
+        labelled(maps)

@@ -1,0 +1,102 @@
+"""Tests that a file reaches the topic once, whatever stops it in the middle, and what is refused is told."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.history.bookmark import BookmarkFile
+from services.history.labelled import Labelled
+from services.history.rows import BadHistory, Row, rows_of
+from services.history.sending import CHUNK, Sending
+from tests.brokers import take
+from tests.learner.labels.joins import make_join, make_trust
+from wire.bus import Bus
+from wire.errors import BadMessage
+from wire.label_set import LabelSet
+from wire.receipts import Receipts
+from wire.records import Feedback
+
+pytestmark = [pytest.mark.live, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
+
+NUM = CHUNK + 300
+
+
+class Stopped(Exception):
+    """Stands for whatever ends an import."""
+
+
+def lines(num: int) -> bytes:
+    texts = [{"text": f"text {number}", "label": f"l{number % 7}", "id": f"e{number}"} for number in range(num)]
+    return b"".join(json.dumps(text).encode() + b"\n" for text in texts)
+
+
+def stopping(rows: Iterator[Row], after: int) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number == after:
+            raise Stopped
+        yield row
+
+
+class Importer:
+    """Imports files on one bus, and collects what is refused."""
+
+    def __init__(self, bus: Bus, state_dir: Path) -> None:
+        self.bus = bus
+        self.file = BookmarkFile(state_dir, "history.jsonl")
+        self.refused: list[tuple[str, str]] = []
+        receipts = Receipts(b"a key for tests")
+        self._sending = Sending(bus=bus, receipts=receipts, on_refused=self._note, show=lambda text: None)
+
+    def send(self, data: bytes, *, stop_after: int = -1) -> int:
+        """Returns how many labels were sent now."""
+        labelled = Labelled({}, LabelSet(), source="desk", max_label_chars=20, is_table=False)
+        rows = stopping(rows_of(io.BytesIO(data), "jsonl"), stop_after)
+        before, after = self._sending.send(rows, labelled, self.file)
+        return after.sent - before.sent
+
+    def learnt(self, num: int) -> Counter[str]:
+        """Returns what became of the labels in the topic, at least `num`, where every label needs a receipt."""
+        received = [item.record for item in take(self.bus.follow([Feedback], {}).poll, num)]
+        join = make_join(trust=make_trust(require_receipts=True))
+        samples = [sample for sample in join.match(received) if not sample.is_correction]
+        assert len({sample.event_id for sample in samples}) == len(samples)
+        return join.counts
+
+    def _note(self, row: Row, error: BadMessage) -> None:
+        self.refused.append((row.place, error.reason))
+
+
+@pytest.fixture
+def importer(bus: Bus, tmp_path: Path) -> Importer:
+    return Importer(bus, tmp_path)
+
+
+def test_an_import_that_stops_goes_on_where_it_was(importer: Importer) -> None:
+    with pytest.raises(Stopped):
+        importer.send(lines(NUM), stop_after=CHUNK + 200)
+    assert importer.send(lines(NUM)) == 300
+    assert importer.send(lines(NUM)) == 0
+    assert importer.send(lines(NUM + 5)) == 5
+    assert importer.learnt(NUM + 5)["matched"] == NUM + 5
+
+
+def test_a_file_that_changed_before_the_place_is_refused_until_it_is_sent_anew(importer: Importer) -> None:
+    importer.send(lines(20))
+    with pytest.raises(BadHistory, match="first 20 rows are not those"):
+        importer.send(lines(30).replace(b"text 3", b"text three"))
+    with pytest.raises(BadHistory, match="first 20 rows are not those"):
+        importer.send(lines(10))
+    importer.file.remove()
+    assert importer.send(lines(30)) == 30
+    counts = importer.learnt(50)
+    assert (counts["matched"], counts["correction"]) == (30, 20)  # these take the place of the same label
+
+
+def test_bad_rows_are_told_and_the_others_are_sent(importer: Importer) -> None:
+    assert importer.send(b"{\n" + lines(3) + b'{"text": "t"}\n') == 3
+    assert importer.refused == [("line 1", "undecodable"), ("line 5", "wrong_schema")]
+    assert importer.learnt(3)["matched"] == 3
