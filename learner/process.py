@@ -99,7 +99,7 @@ def run(
             config,
             strata,
             tokenizer,
-            receipts=Receipts(*ring.receipts),
+            receipts=Receipts.following(ring),
             subject_digest=partial(subject_digest, ring.subject),
             cache_dir=state_dir,
             executor=executor,

@@ -7,7 +7,7 @@ a slow reader delays nobody. While no broker answers it is asked again, with pau
 Unreadable messages of others are left out, counted, and logged.
 
 Rejected: a stream over HTTP (each replica has only answers of its own, and would have to keep what a reader missed),
-and a consumer group (answers are to be seen by everyone who asks; who shares work reads the topic by a group of its own).
+and a consumer group (everyone who asks is to see every answer; who shares work reads the topic by a group).
 """
 
 import logging

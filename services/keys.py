@@ -13,9 +13,10 @@ from pydantic import SecretStr
 from services.local.folders import new_folder
 from services.settings import MIN_KEY_CHARS, BadSettings, Settings, replaced, variable_of
 from wire.files import atomic_write
-from wire.keyring import KeyRing, new_ring, parse
+from wire.keyring import Key, KeyRing, followed, new_ring, parse
 
 FILE = "signing.key"
+REPLICA_FILE = "replica.keys"
 
 
 def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
@@ -28,7 +29,8 @@ def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
             "programs on this Redis server use, in this variable or in the file that "
             f"{variable_of('signing_key')}_FILE names; `lifelong signing-keys new` makes the first"
         )
-    return replaced(settings, {"signing_key": SecretStr(_stored_keys(settings.state_dir / FILE))})
+    path = settings.state_dir / FILE
+    return replaced(settings, {"signing_key": SecretStr(_stored_keys(path))}).with_key_file(path)
 
 
 def require_keys(settings: Settings, wanted: str) -> None:
@@ -39,14 +41,41 @@ def require_keys(settings: Settings, wanted: str) -> None:
 
 
 def ring_of(settings: Settings) -> KeyRing:
-    """Returns the keys of settings that have them: those of `with_signing_key`."""
+    """Returns the keys of settings that have them: those of `with_signing_key`, and those of their file from now on."""
     assert settings.signing_key is not None, "attach, or start a stack, first"
-    return parse(settings.signing_key.get_secret_value())
+    ring = parse(settings.signing_key.get_secret_value())
+    return ring if settings.key_file is None else followed(settings.key_file, ring)
 
 
-def for_replicas(settings: Settings) -> Settings:
-    """Returns the settings with the keys that a replica needs, none of which signs weights or plans."""
-    return replaced(settings, {"signing_key": SecretStr(ring_of(settings).for_replicas().text)})
+class ReplicaKeys:
+    """Keeps the file of the keys that replicas of this machine follow, none of which signs weights or plans.
+
+    There is one where the keys of the service are in a file, too.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._ring = ring_of(settings)
+        self._path = settings.state_dir / REPLICA_FILE if settings.key_file else None
+        self._written: tuple[Key, ...] = ()
+        self._write()
+
+    def follow(self) -> None:
+        """Writes the file anew where the keys of the service have changed; again later, where the disk is full."""
+        if self._ring.keys is not self._written:
+            with suppress(OSError):
+                self._write()
+
+    def _write(self) -> None:
+        keys = self._ring.keys
+        if self._path is not None:
+            with atomic_write(self._path, mode=0o600) as file:
+                file.write(self._ring.for_replicas().text.encode())
+        self._written = keys
+
+    def given_to(self, settings: Settings) -> Settings:
+        """Returns the settings of replicas."""
+        public = replaced(settings, {"signing_key": SecretStr(self._ring.for_replicas().text)})
+        return public.with_key_file(self._path) if self._path is not None else public
 
 
 def _stored_keys(path: Path) -> str:

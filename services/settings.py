@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from annotated_types import MinLen
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from learner.config import LearnerConfig, Seed
@@ -74,6 +74,8 @@ class Settings(ReplicaSettings, BaseSettings):
     api_key: OrNone[SecretStr] = None
     """API key that `lifelong predict` sends, where `serving.keys_file` requires one."""
 
+    _key_file: Path | None = PrivateAttr(None)
+
     learner: LearnerConfig = LearnerConfig()
     rollout: RolloutConfig = RolloutConfig()
     page: PageConfig = PageConfig()
@@ -82,6 +84,17 @@ class Settings(ReplicaSettings, BaseSettings):
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
         """Leaves the file and the environment to `load`."""
         return (init_settings,)
+
+    @property
+    def key_file(self) -> Path | None:
+        """The file that `signing_key` was read from, which is followed; None where it was given in another way."""
+        return self._key_file
+
+    def with_key_file(self, path: Path) -> "Settings":
+        """Returns the settings with keys that were read from a file."""
+        settings = self.model_copy()
+        settings._key_file = path
+        return settings
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Settings":
@@ -163,6 +176,8 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
         problems += [mistake(Settings, detail, origins) for detail in error.errors()]
     if problems:
         raise BadSettings(*problems)
+    if "signing_key" in files:
+        settings = settings.with_key_file(files["signing_key"].absolute())
     loaded = Loaded(settings, origins, files).filled("follows seed", {"learner.seed": settings.seed})
     folders = {"learner.state_dir": "learner", "serving.spool_dir": "spool"}
     below = {name: str(settings.state_dir / folder) for name, folder in folders.items()}
@@ -208,7 +223,8 @@ def values_of(settings: Settings) -> dict[str, Any]:
 
 def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Returns the settings with some values changed, by dotted name."""
-    return Settings(**nested({**values_of(settings), **changes}))
+    new = Settings(**nested({**values_of(settings), **changes}))
+    return new.with_key_file(settings.key_file) if settings.key_file and "signing_key" not in changes else new
 
 
 def variable_of(name: str) -> str:
@@ -220,15 +236,19 @@ def as_environment(settings: Settings) -> dict[str, str]:
     """Returns the variables from which a child process loads the same settings, the keys included.
 
     A table, whose names are the user's, is one variable of JSON. Variables of ours that name the file of a secret are
-    empty: the child has the secret itself, and may have our environment as well.
+    empty: the child has the secret itself, and may have our environment as well. The keys that sign have the name of
+    their file, where they have one, so that the child follows it.
     """
     values = values_of(settings)
     for table in tables(Settings):
         rows = [name for name in values if name.startswith(f"{table}.")]
         if rows:
             values[table] = json.dumps({name.removeprefix(f"{table}."): values.pop(name) for name in rows})
-    no_files = {f"{variable_of(name)}{SUFFIX.upper()}": "" for name in _secrets() if values.get(name) is not None}
-    return no_files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
+    files = {f"{variable_of(name)}{SUFFIX.upper()}": "" for name in _secrets() if values.get(name) is not None}
+    if settings.key_file is not None:
+        del values["signing_key"]
+        files[f"{variable_of('signing_key')}{SUFFIX.upper()}"] = str(settings.key_file)
+    return files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
 
 
 def _as_text(value: Any) -> str:

@@ -21,10 +21,9 @@ from collections.abc import Callable, Set
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
-from services.keys import for_replicas, ring_of, with_signing_key
+from services.keys import ReplicaKeys, ring_of, with_signing_key
 from services.local import tether
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
@@ -36,13 +35,13 @@ from services.settings import Settings, as_environment, replaced
 from services.supervisor import Program, StackFailed, Supervisor
 from serving.http.listener import PortTaken, check_port
 from wire.errors import StoreUnavailable
+from wire.files import do_nothing
 from wire.store import Store
 
 READY_TIMEOUT_S = 180.0
 """Longest start. The first one on a slow machine packs the model for its processor."""
 
 POLL_INTERVAL_S = 0.1
-"""Poll interval while we wait for the stack."""
 
 STOP_GRACE_S = 15.0
 
@@ -51,7 +50,6 @@ ENOUGH_BYTES = 128 << 20
 """Free space below which a disk counts as full, and from which on it does not: two checkpoints, and four."""
 
 LOGS = "logs"
-"""Folder of the programs' logs in the state folder."""
 
 COMMANDS: dict[str, tuple[str, ...]] = {"serve": ("serve",), "learner": ("learn",), "rollout": ("rollout", "run")}
 """Programs of the stack, the slowest to start first."""
@@ -83,6 +81,7 @@ class Stack:
         self._closing = threading.Event()
         self._is_announced = False
         self._is_disk_low = False
+        self._follow_keys: Callable[[], None] = do_nothing
 
     def __enter__(self) -> "Stack":
         """Starts the stack. Raises StackFailed, NoRedis, NoBroker or a WireError; then nothing is left running."""
@@ -92,9 +91,7 @@ class Stack:
             undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -120,6 +117,7 @@ class Stack:
     def check(self) -> None:
         """Raises StackFailed where a program has ended fatally, which is possible only before all were ready."""
         self._supervisor.check()
+        self._follow_keys()
         self._check_disk()
 
     def stop(self, *names: str) -> None:
@@ -153,13 +151,15 @@ class Stack:
         settings = self._servers.start(self.settings)
         is_ours = self._servers.owns_store
         self.settings = with_signing_key(settings, own_store=is_ours)
+        replica_keys = ReplicaKeys(self.settings)
+        self._follow_keys = replica_keys.follow
         self._choose_port()
         with closing(open_store(self.settings)) as store:
             if not is_ours and (why_not_durable := store.why_not_durable()):
                 self._say(f"{why_not_durable}.")
             reports = self._servers.ask(store.reports.replicas, is_ours=is_ours, deadline_s=deadline_s)
             for name in COMMANDS:
-                self._supervisor.add(self._program(name))
+                self._supervisor.add(self._program(name, replica_keys))
             self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)
             self._wait_until_ready(store, {report.replica for report in reports}, deadline_s)
         self._supervisor.tolerate()
@@ -192,11 +192,11 @@ class Stack:
             return True
         return True
 
-    def _program(self, name: str) -> Program:
+    def _program(self, name: str, replica_keys: ReplicaKeys) -> Program:
         argv = [sys.executable, "-P", "-m", "services.cli", *COMMANDS[name], "--config", os.devnull]
         command = guarded(argv) if name in GUARDED else argv
         log = RotatingLog(self.logs / f"{name}.log")
-        settings = for_replicas(self.settings) if name == "serve" else self.settings
+        settings = replica_keys.given_to(self.settings) if name == "serve" else self.settings
         start = partial(tether.start, command, log=log, env=as_environment(settings))
         if name != "serve":
             return Program(name=name, start=start, log=log)

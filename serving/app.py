@@ -26,7 +26,7 @@ from serving.config import ReplicaConfig, ReplicaSettings
 from serving.ray_metrics import RayMetrics
 from serving.serve_watch import RayLost, await_start, wait_while_running
 from wire.config import flat, nested
-from wire.keyring import KeyRing, parse
+from wire.keyring import given
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -153,14 +153,14 @@ def application(config: ReplicaConfig, *, listens: bool) -> "Application":
 def build(args: Mapping[str, Any]) -> "Application":
     """Builds the application for `serve run serving.app:build store.url=... bus.bootstrap_servers=...`.
 
-    It serves the `args` of a Serve config file as well. Names are those of the settings, dotted or nested; the signing
-    key comes from LIFELONG_SIGNING_KEY, and addresses may come from the environment, too (ADDRESSES). HTTP is served by
-    Serve's own proxy then. Raises ValueError, which names what is wrong or missing.
+    It serves the `args` of a Serve config file as well. Names are those of the settings, dotted or nested; keys come
+    from LIFELONG_SIGNING_KEY or from the file that LIFELONG_SIGNING_KEY_FILE names, and addresses may come from the
+    environment, too (ADDRESSES). HTTP is served by Serve's proxy then. Raises ValueError, which names what is wrong.
     """
     found = {name: os.environ[variable] for name, variable in ADDRESSES.items() if variable in os.environ}
     settings = ReplicaSettings(**nested(found | flat(args)))
-    text = os.environ.get(KEY_VARIABLE, "")
-    config = ReplicaConfig.of(settings, ring=parse(text) if text else KeyRing(()))
+    ring = given(os.environ.get(KEY_VARIABLE, ""), file=os.environ.get(f"{KEY_VARIABLE}_FILE", ""))
+    config = ReplicaConfig.of(settings, ring=ring)
     _require_addresses(config)
     return application(config, listens=False)
 

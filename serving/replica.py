@@ -66,7 +66,7 @@ class Replica:
         self._profile = config.profile
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.ring)
-        self._receipts = Receipts(*config.ring.receipts)
+        self._receipts = Receipts.following(config.ring)
         self._labels = LabelWatch(self._store, config.labels)
         self._pipeline = _assembled(serving, tokenizer, self._bus, self._receipts, name)
         self._queue = self._pipeline.queue

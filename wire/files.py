@@ -49,6 +49,12 @@ def atomic_write(
             _sync_folder(path.parent)  # also after FileExistsError: what the other process wrote is on disk then
 
 
+def stamp_of(path: Path) -> tuple[int, int, int]:
+    """Returns what differs between a file and the one that takes its place. Raises OSError."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

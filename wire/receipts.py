@@ -36,7 +36,7 @@ from typing import Final
 import mmh3
 import msgspec
 
-from wire.keyring import derived
+from wire.keyring import Key, KeyRing, derived
 from wire.records import Answer, ArmName, Feedback, TextVector
 
 MAC_BYTES: Final = 16
@@ -83,7 +83,23 @@ class Receipts:
     def __init__(self, *secrets: bytes) -> None:
         if not secrets or not all(secrets):
             raise ValueError("receipts need a secret that is not empty")
-        self._keys = tuple(map(_Keys, secrets))
+        self._derived = tuple(map(_Keys, secrets))
+        self._ring: KeyRing | None = None
+        self._derived_of: tuple[Key, ...] = ()
+
+    @classmethod
+    def following(cls, ring: KeyRing) -> "Receipts":
+        """Returns those of the secrets of a ring, whatever they change to."""
+        receipts = cls(*ring.receipts)
+        receipts._ring = ring
+        return receipts
+
+    @property
+    def _keys(self) -> tuple[_Keys, ...]:
+        if self._ring is not None and (keys := self._ring.keys) is not self._derived_of:
+            self._derived = tuple(map(_Keys, self._ring.receipts))
+            self._derived_of = keys
+        return self._derived
 
     def of(self, event_id: str, *, time_ms: int, entity: str, verdicts: Verdicts) -> str:
         """Returns the receipt of the answer at `time_ms` to the event of `entity` (its key; its id if it has none).

@@ -151,7 +151,7 @@ def run(context: CliContext) -> None:
     ring.require_signer()
     require_topics(settings.bus, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    label_trust = LabelTrust(settings.learner, receipts=Receipts(*ring.receipts))
+    label_trust = LabelTrust(settings.learner, receipts=Receipts.following(ring))
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
 
         def open_judge() -> Judge:

@@ -83,7 +83,7 @@ class PageOperations:
         self._settings = settings
         self._store = store
         self._bus = Bus(settings.bus, client_id="page")
-        self._receipts = Receipts(*ring_of(settings).receipts)
+        self._receipts = Receipts.following(ring_of(settings))
         name = f"{socket.gethostname()}:{os.getpid()}:{now_ms():x}"
         self._audit = AdminWriter(self._bus, ring_of(settings), source=name, now_ms=now_ms)
         self._changing = threading.Lock()

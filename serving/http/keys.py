@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from wire.files import atomic_write
+from wire.files import atomic_write, stamp_of
 from wire.sources import MAX_NAME_CHARS
 
 PREFIX: Final = "lifelong_"
@@ -68,7 +68,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._keys = {key.digest: key for key in read_keys(path)}
-        self._stamp = _stamp_of(path)
+        self._stamp = stamp_of(path)
         self._checked_s = time.monotonic()
 
     def find(self, key: str) -> ApiKey | None:
@@ -81,7 +81,7 @@ class KeyFile:
 
     def _follow(self) -> None:
         try:
-            stamp = _stamp_of(self._path)
+            stamp = stamp_of(self._path)
             if stamp != self._stamp:
                 self._keys = {key.digest: key for key in read_keys(self._path)}
                 self._stamp = stamp
@@ -129,9 +129,3 @@ def revoke_key(path: Path, name: str) -> ApiKey:
 def _write(path: Path, keys: tuple[ApiKey, ...]) -> None:
     with atomic_write(path, mode=0o600, is_synced=True) as file:
         file.write(msgspec.json.format(msgspec.json.encode(keys), indent=1) + b"\n")
-
-
-def _stamp_of(path: Path) -> tuple[int, int, int]:
-    """Returns what differs between a file and the one that takes its place."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino

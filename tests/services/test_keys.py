@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.keys import FILE, with_signing_key
-from services.settings import BadSettings, Settings
+from services.keys import FILE, REPLICA_FILE, ReplicaKeys, ring_of, with_signing_key
+from services.settings import BadSettings, Settings, as_environment, load, replaced
+from services.signing_keys import write
+from wire.keyring import Kind, new_ring, parse
 
 
 def test_the_signing_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
@@ -30,3 +32,29 @@ def test_a_signing_key_is_asked_for_where_redis_is_not_ours(tmp_path: Path) -> N
         with_signing_key(Settings(state_dir=tmp_path), own_store=False)
     given_key = Settings(state_dir=tmp_path, signing_key=SecretStr("k" * 20))
     assert with_signing_key(given_key, own_store=False) == given_key
+
+
+def test_programs_that_are_started_follow_the_file_of_the_keys(tmp_path: Path) -> None:
+    path = tmp_path / "signing.keys"
+    write(path, new_ring())
+    settings = load(file=Path("/dev/null"), environ={"LIFELONG_SIGNING_KEY_FILE": str(path)}).settings
+    settings = replaced(settings, {"state_dir": tmp_path, "bus.prefix": "x."})
+    assert settings.key_file == path
+    environ = as_environment(settings)
+    assert environ["LIFELONG_SIGNING_KEY_FILE"] == str(path)
+    assert "LIFELONG_SIGNING_KEY" not in environ or environ["LIFELONG_SIGNING_KEY"] == ""
+    child = load(file=Path("/dev/null"), environ=environ).settings
+    assert (child.key_file, child.signing_key) == (path, settings.signing_key)
+    assert as_environment(replaced(settings, {"signing_key": "k" * 20}))["LIFELONG_SIGNING_KEY"] == "k" * 20
+
+
+def test_replicas_follow_a_file_of_their_own_that_signs_nothing(tmp_path: Path) -> None:
+    settings = with_signing_key(Settings(state_dir=tmp_path), own_store=True)
+    replica_keys = ReplicaKeys(settings)
+    given = replica_keys.given_to(settings)
+    assert given.key_file == tmp_path / REPLICA_FILE
+    assert not parse((tmp_path / REPLICA_FILE).read_text()).of(Kind.SECRET)
+    assert ring_of(given).accepted == ring_of(settings).accepted
+    write(tmp_path / FILE, new_ring())
+    ReplicaKeys(settings)
+    assert ring_of(given).accepted == ring_of(settings).accepted

@@ -1,7 +1,8 @@
 """The keys of one program, in their order: what it signs with, what it accepts, and what proves a receipt."""
 
 import hmac
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from wire.errors import BadSignature, CannotSign, UnknownKey
@@ -18,9 +19,18 @@ _AGAIN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The keys of one program. Verbs: sign, verify, seal, open. Thread-safe: nothing changes."""
+    """The keys of one program. Verbs: sign, verify, seal, open.
 
-    keys: tuple[Key, ...]
+    Thread-safe: nothing changes but what `current` returns, the keys of a file that is followed (None: those given).
+    """
+
+    given: tuple[Key, ...]
+    current: Callable[[], tuple[Key, ...]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys in force, in their order: the same tuple until they change."""
+        return self.given if self.current is None else self.current()
 
     @property
     def signer(self) -> Key | None:
