@@ -25,6 +25,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders t
     "grpc": ("serving/grpc/",),
     "avalanche": ("learner/slow/avalanche/",),
     "prometheus_client": ("wire/metrics/",),
+    "fastavro": ("wire/registry/",),
     "fsspec": ("learner/state/shared.py",),
     "river": ("evals/continual/", "learner/labels/drift.py"),
 }

@@ -7,7 +7,8 @@ Imports no other room, torch or ray.
 records/     every record that crosses a process, with its topic or key
 bus/         the Kafka client: topics, publisher, consumer groups, followers       store/   the Redis client
 envelope     records as messages (`message`, `timestamps`, `structured`)   letters   dead letters of what is refused
-mapping/     foreign messages as our records
+mapping/     foreign messages as our records                       registry/   messages whose schema lies in a registry
+values       values of messages as JSON objects
 finished     which offsets may be committed                        events    which answer a label is about
 keyring/     the keys of a program: what it signs with, and what it accepts
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from wire.errors import BadMessage
 from wire.mapping.config import MapConfig
 from wire.records import Answer, TopicRecord, topic_name
+from wire.registry.config import RegistryConfig
 from wire.sections import SECTION, OrNone, require
 from wire.timestamps import from_rfc3339
 
@@ -99,6 +100,7 @@ class BusConfig:
     client: ClientOptions = field(default_factory=dict)
     """Further options of the client library (kafka-python), by its own names, such as `compression_type = "lz4"`."""
     map: MapConfig = field(default_factory=MapConfig)
+    registry: RegistryConfig = field(default_factory=RegistryConfig)
     begin: Annotated[str, AfterValidator(_is_begin)] = "earliest"
     """Where events, answers and labels are read from before anything was: `earliest`, `latest`, or a time such as
     `2026-01-31T00:00:00Z`."""

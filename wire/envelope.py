@@ -27,8 +27,9 @@ import msgspec
 from wire import structured
 from wire.errors import BadMessage
 from wire.message import Message, Place, shown
-from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, TopicRecord
+from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, TopicRecord
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
+from wire.values import Decode, object_of
 
 if TYPE_CHECKING:
     from wire.mapping.records import FieldMap  # with pydantic, which clients need not load
@@ -105,10 +106,12 @@ def from_message(
     *,
     foreign: "FieldMap | None" = None,
     passed_on: frozenset[str] = frozenset(),
+    decode: Decode | None = None,
 ) -> R:
     """Returns the record of type `record_type` in `message`. Raises BadMessage with one of the reasons above.
 
     `foreign` is the map of the topic, where it has one. An event keeps the headers whose names are in `passed_on`.
+    `decode` reads values in the wire format of a schema registry (None: there is none).
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
     Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=())
@@ -117,7 +120,7 @@ def from_message(
     if record_type is DeadLetter:
         _check_type(record_type, attributes)
         return record_of(record_type, _dead_letter_fields(message, attributes))
-    body = json_object(message.value)
+    body = object_of(message.value, decode)
     if structured.is_structured(attributes.get("content-type", "")):
         unpacked, body = structured.unpacked(body)
         attributes |= unpacked
@@ -209,21 +212,6 @@ def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> di
     if "ce_time" in attributes:
         fields["time_ms"] = from_rfc3339(attributes["ce_time"])
     return fields
-
-
-def json_object(value: bytes | None) -> dict[str, Any]:
-    """Returns the JSON object that a value is. Raises BadMessage: empty, oversized, undecodable or wrong_schema."""
-    if value is None or not value.strip():
-        raise BadMessage("empty", "the message has no value")
-    if len(value) > MAX_EVENT_BYTES:
-        raise BadMessage("oversized", f"the value has {len(value)} bytes, at most {MAX_EVENT_BYTES} are read")
-    try:
-        body = msgspec.json.decode(value)
-    except (ValueError, RecursionError) as error:
-        raise BadMessage("undecodable", f"no JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadMessage("wrong_schema", f"a JSON {type(body).__name__}, expected an object")
-    return body
 
 
 def _complete_event(fields: dict[str, Any], message: Message, place: Place) -> None:

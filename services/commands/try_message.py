@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FIXES = {
     "empty": "send a JSON object as the value",
     "oversized": "send less: docs/your-topics.md has the bounds",
-    "undecodable": "send a JSON object in UTF-8",
+    "undecodable": "send a JSON object in UTF-8, or a message of the registry of bus.registry.url",
     "wrong_schema": "correct the field, or its template under [bus.map]; `lifelong topics schema` prints our fields",
     "wrong_type": "send it to the topic of its type, or map the topic under [bus.map]",
     "future_schema": "update this program, or send the version that it reads",
@@ -40,7 +40,6 @@ def try_message(
     import msgspec
 
     from wire.bus import readings
-    from wire.envelope import from_message
     from wire.errors import BadMessage
     from wire.message import Message, Place
     from wire.records import Event, Feedback
@@ -55,8 +54,7 @@ def try_message(
     place = Place(topic=topic, partition=0, offset=0)
     shown: dict[str, Any] = {"topic": topic}
     try:
-        made = from_message(kind, message, place, foreign=reading.foreign, passed_on=reading.passed_on)
-        shown[record] = msgspec.to_builtins(made)
+        shown[record] = msgspec.to_builtins(reading.record_in(message, place))
     except BadMessage as error:
         shown |= {"refused": error.reason, "detail": error.detail, "fix": FIXES[error.reason]}
     if reading.foreign is None and (ignored := _ignored(message, kind)):

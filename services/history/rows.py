@@ -19,10 +19,10 @@ from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
 import msgspec
 
-from wire.envelope import json_object
 from wire.errors import BadMessage
 from wire.message import shown
 from wire.records import MAX_EVENT_BYTES
+from wire.values import json_object
 
 Form: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet"]
 

@@ -16,6 +16,7 @@ from wire.mapping.config import EventMap, FeedbackMap
 from wire.mapping.records import FieldMap, field_map
 from wire.message import Message, Place
 from wire.records import DeadLetter, Event, Feedback, TopicRecord
+from wire.registry.decoding import RegistryDecoder
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -46,26 +47,44 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopicReading(Generic[R]):
-    """How the messages of a topic are read: as which record, by which map (None: they are ours), with which headers."""
+    """How the messages of a topic are read: as which record, by which map (None: they are ours), with which headers.
+
+    `decode` reads those that were written with a schema registry.
+    """
 
     record_type: type[R]
     foreign: FieldMap | None = None
     passed_on: frozenset[str] = frozenset()
+    decode: RegistryDecoder | None = None
+
+    def record_in(self, message: Message, place: Place) -> R:
+        """Returns the record in a message. Raises BadMessage."""
+        return from_message(
+            self.record_type,
+            message,
+            place,
+            foreign=self.foreign,
+            passed_on=self.passed_on,
+            decode=self.decode,
+        )
 
 
 def readings(config: BusConfig, record_types: Sequence[type[R]]) -> dict[str, TopicReading[R]]:
     """Returns how each topic of `record_types` is read, by its name: ours, and those that are mapped."""
     found: dict[str, TopicReading[R]] = {}
+    decode = RegistryDecoder(config.registry) if config.registry.url else None
     maps: dict[type, EventMap | FeedbackMap] = {Event: config.map.events, Feedback: config.map.feedback}
     for record_type in record_types:
         passed_on = frozenset(config.map.answers.headers) if record_type is Event else frozenset[str]()
         found[config.topic_of(cast(type[TopicRecord], record_type))] = TopicReading(
-            record_type=record_type, passed_on=passed_on
+            record_type=record_type, passed_on=passed_on, decode=decode
         )
         section = maps.get(record_type)
         if section is not None and section.topic:
             foreign = field_map(section)
-            found[section.topic] = TopicReading(record_type=record_type, foreign=foreign, passed_on=passed_on)
+            found[section.topic] = TopicReading(
+                record_type=record_type, foreign=foreign, passed_on=passed_on, decode=decode
+            )
     return found
 
 
@@ -76,7 +95,7 @@ def read(raw: Raw, reading: TopicReading[R], position: Position, *, log: str, re
     try:
         if raw.error is not None:
             raise raw.error
-        record = from_message(reading.record_type, message, place, foreign=reading.foreign, passed_on=reading.passed_on)
+        record = reading.record_in(message, place)
         return Received(record=record, position=position, log_ms=raw.timestamp_ms)
     except BadMessage as error:
         return Refused(dead_letter=refuse(error, message, place, source=refused_by), position=position)

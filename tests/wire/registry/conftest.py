@@ -1,0 +1,13 @@
+"""A registry that serves during one test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.wire.registry.served import Registry, serving
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with serving() as served:
+        yield served
