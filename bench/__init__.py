@@ -6,6 +6,7 @@
     encoder.py, precision.py, hardware_limit.py, kernels.py, sparse_attention.py    the encoder; opponents are in peers/
     kafka_latency.py, kafka_throughput.py, while_learning.py                        the service
     http.py (with http_load.py)                                                     the service, beside other servers
+    import_pace.py, mapping.py    labelled history into the service, and what a map of foreign messages costs
     swap_stall.py, rollback.py (with version_faker.py)                              its swaps
     learner_pace.py, head_update.py, label_flips.py, concept_change.py, backlog.py, million.py    the learner
     clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run

@@ -55,15 +55,13 @@ class _Connection:
         max_entries: int = 64,
         max_receipts: int = 10_000,
         tls: ssl.SSLContext | None = None,
-        bus: Mapping[str, Any] | None = None,
     ) -> None:
         """Connects to nothing yet. Raises ValueError where `url`, without the path of an endpoint, is none of HTTP.
 
         `timeout_s` is the deadline of a call with all of its attempts, `attempt_timeout_s` the longest that one of them
         waits. A call of many events or labels sends requests of at most `max_entries` (the service takes
         `serving.max_events_per_request`), one after another. The receipts of the last `max_receipts` answers are kept,
-        so that their ids are enough to label them. `tls` has certificates of one's own. `bus` has the settings of the
-        section of that name, such as `bootstrap_servers`, for `answers`.
+        so that their ids are enough to label them. `tls` has certificates of one's own.
         """
         if httpx.URL(url).scheme not in ("http", "https"):
             raise ValueError(f"{url!r} is no URL of a service: http://host:port or https://host")
@@ -72,7 +70,7 @@ class _Connection:
         if api_key is not None:
             headers["x-api-key"] = api_key
         self._calls = Calls(policy, max_receipts=max_receipts)
-        self._streams = Streams(bus, patience_s=timeout_s)
+        self._streams = Streams(patience_s=timeout_s)
         verify = True if tls is None else tls
         self._http = self._open(base_url=url, headers=headers, timeout=attempt_timeout_s, verify=verify)
 
@@ -120,14 +118,17 @@ class Client(_Connection):
         """Returns each label as it was taken, or in its place the error. Raises ClientError where all are errors."""
         return self._run(self._calls.feedback(labels, correct=correct))
 
-    def answers(self, *, begin: str = "latest", idle_s: float | None = None) -> Iterator[Answer]:
+    def answers(
+        self, bus: Mapping[str, Any], *, begin: str = "latest", idle_s: float | None = None
+    ) -> Iterator[Answer]:
         """Returns an iterator over the answers to all events, by HTTP and Kafka, as they come to the topic.
 
-        `begin` is latest (from this call on), earliest, or a time such as 2026-01-31T00:00:00Z. It ends where no answer
-        came for `idle_s` seconds, or the client was closed; else never. Receipts are kept as those of `predict` are. An
-        answer may come twice, by its event's source and id. Raises ClientError; ValueError for wrong settings.
+        `bus` has the settings of the section of that name, such as `bootstrap_servers` and `prefix`. `begin` is latest
+        (from this call on), earliest, or a time such as 2026-01-31T00:00:00Z. It ends where no answer came for `idle_s`
+        seconds, or the client was closed; else never. Receipts are kept as those of `predict` are. An answer may come
+        twice, by its event's source and id. Raises ClientError; ValueError for wrong settings.
         """
-        return self._answers_of(self._streams.open(begin, idle_s))
+        return self._answers_of(self._streams.open(bus, begin, idle_s))
 
     def _answers_of(self, stream: "AnswerStream") -> Iterator[Answer]:
         try:
@@ -191,9 +192,11 @@ class AsyncClient(_Connection):
         """Returns each label as it was taken, as `Client.feedback_many` does."""
         return await self._run(self._calls.feedback(labels, correct=correct))
 
-    async def answers(self, *, begin: str = "latest", idle_s: float | None = None) -> AsyncIterator[Answer]:
+    async def answers(
+        self, bus: Mapping[str, Any], *, begin: str = "latest", idle_s: float | None = None
+    ) -> AsyncIterator[Answer]:
         """Iterates over the answers to all events, as `Client.answers` does, from its first step on."""
-        stream = await asyncio.to_thread(self._streams.open, begin, idle_s)
+        stream = await asyncio.to_thread(self._streams.open, bus, begin, idle_s)
         try:
             while (batch := await asyncio.to_thread(stream.read)) is not None:
                 for answer in batch:

@@ -9,20 +9,17 @@ if TYPE_CHECKING:
 
 
 class Streams:
-    """Opens streams of answers by the settings `bus`, and closes those that are still in use."""
+    """Opens streams of answers, and closes those that are still in use."""
 
-    def __init__(self, bus: Mapping[str, Any] | None, *, patience_s: float) -> None:
-        self._bus = bus
+    def __init__(self, *, patience_s: float) -> None:
         self._patience_s = patience_s
         self._opened: weakref.WeakSet[AnswerStream] = weakref.WeakSet()
 
-    def open(self, begin: str, idle_s: float | None) -> "AnswerStream":
-        """Returns a new stream. Raises ValueError without settings, or for wrong ones, and ClientError."""
+    def open(self, bus: Mapping[str, Any], begin: str, idle_s: float | None) -> "AnswerStream":
+        """Returns a new stream. Raises ValueError for wrong settings, and ClientError."""
         from lifelong.answer_stream import AnswerStream, bus_config
 
-        if self._bus is None:
-            raise ValueError("answers are read from Kafka: name it, as Client(url, bus={'bootstrap_servers': ...})")
-        stream = AnswerStream(bus_config(self._bus), begin, patience_s=self._patience_s, idle_s=idle_s)
+        stream = AnswerStream(bus_config(bus), begin, patience_s=self._patience_s, idle_s=idle_s)
         self._opened.add(stream)
         return stream
 

@@ -32,11 +32,7 @@ def codes() -> dict[type[Exception], int]:
     from wire import errors as wire_errors
 
     return {
-        NotPossible: USAGE,
-        wire_errors.NotFound: USAGE,
-        DataError: USAGE,
-        BadHistory: USAGE,
-        BadVectors: USAGE,
+        **dict.fromkeys((NotPossible, wire_errors.NotFound, DataError, BadHistory, BadVectors), USAGE),
         BadSettings: CONFIGURATION,
         **dict.fromkeys((BackupRefused, BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
         **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),

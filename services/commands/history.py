@@ -13,8 +13,8 @@ from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import USAGE
 
 if TYPE_CHECKING:
-    from services.history.rows import Row
-    from services.history.sending import Sending
+    from services.history.rows import SourceRow
+    from services.history.sending import HistorySender
     from services.settings import Settings
     from wire.errors import BadMessage
 
@@ -90,18 +90,18 @@ def import_(
 
 
 @dataclass
-class Refusals:
+class RefusedRows:
     """Collects the refused rows: the first few, and all of them in `file`."""
 
     file: BinaryIO | None
     first: list[dict[str, str]] = field(default_factory=list)
     number: int = 0
 
-    def add(self, row: "Row", error: "BadMessage") -> None:
+    def add(self, row: "SourceRow", error: "BadMessage") -> None:
         """Notes a row, its place, the reason and what mends it."""
         import json
 
-        from services.history.labelled import FIXES
+        from services.history.labeller import FIXES
 
         told = {"place": row.place, "reason": error.reason, "detail": error.detail, "fix": FIXES[error.reason]}
         self.number += 1
@@ -120,21 +120,21 @@ class Refusals:
 
 
 @contextmanager
-def _refusals(path: Path | None) -> Iterator[Refusals]:
+def _refusals(path: Path | None) -> Iterator[RefusedRows]:
     if path is None:
-        yield Refusals(None)
+        yield RefusedRows(None)
         return
     try:
         with path.open("wb") as file:
-            yield Refusals(file)
+            yield RefusedRows(file)
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _imported(settings: "Settings", file: str, options: ImportOptions, refusals: Refusals) -> dict[str, Any]:
+def _imported(settings: "Settings", file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
     """Sends the file; returns what is printed."""
     from services.history.bookmark import BookmarkFile
-    from services.history.labelled import Labelled
+    from services.history.labeller import RowLabeller
     from services.history.rows import BadHistory, form_of, rows_of
     from services.history.sending import await_version
     from services.stack import open_store
@@ -154,7 +154,7 @@ def _imported(settings: "Settings", file: str, options: ImportOptions, refusals:
         opened_file = sys.stdin.buffer if path is None else opened.enter_context(_opened(path))
         store = opened.enter_context(closing(open_store(settings)))
         sending = opened.enter_context(_sending(settings, refusals))
-        labelled = Labelled(
+        labelled = RowLabeller(
             templates,
             LabelSet.of(settings.labels, store.labels.requested()),
             source=options.source,
@@ -187,8 +187,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _sending(settings: "Settings", refusals: Refusals) -> "Iterator[Sending]":
-    from services.history.sending import Sending
+def _sending(settings: "Settings", refusals: RefusedRows) -> "Iterator[HistorySender]":
+    from services.history.sending import HistorySender
     from services.keys import ring_of
     from services.progress import progress
     from wire.bus import Bus
@@ -196,7 +196,7 @@ def _sending(settings: "Settings", refusals: Refusals) -> "Iterator[Sending]":
 
     receipts = Receipts(*ring_of(settings).receipts)
     with closing(Bus(settings.bus, client_id="import")) as bus, progress() as show:
-        yield Sending(bus=bus, receipts=receipts, on_refused=refusals.add, show=show)
+        yield HistorySender(bus=bus, receipts=receipts, on_refused=refusals.add, show=show)
 
 
 def _sentence(told: dict[str, Any]) -> str:

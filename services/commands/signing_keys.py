@@ -1,7 +1,6 @@
 """`lifelong signing-keys ...`: makes, lists, rotates and retires the keys that sign weights and plans.
 
-Rejected: one command that rotates at once. Programs have to know a key before it signs, and they are started again in
-between.
+Rejected: one command that rotates at once. Programs have to know a key before it signs, and get its file in between.
 """
 
 import json
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from services.settings import Settings
     from wire.keyring import Key, KeyRing
     from wire.store import Store
+
+HAND_OUT = "Give the file to every program, and start those again that have the keys from a variable"
 
 app = typer.Typer(no_args_is_help=True, help="The keys that sign weights and plans: docs/keys.md.")
 
@@ -49,7 +50,7 @@ def new(
     rows = [_row(ring, key) for key in ring.keys if before is None or key not in before.keys]
     _show(rows, path, as_json=as_json)
     if before is not None and not as_json:
-        print("Give the file to every program and start each again; then `lifelong signing-keys rotate`")
+        print(f"{HAND_OUT}; then `lifelong signing-keys rotate`")
 
 
 @app.command("list")
@@ -121,7 +122,7 @@ def retire(
     if as_json:
         print(json.dumps(_row(ring, chosen), indent=2))
     else:
-        print(f"{key} is retired in {path}. Give the file to every program and start each again")
+        print(f"{key} is retired in {path}. {HAND_OUT}")
 
 
 @app.command()

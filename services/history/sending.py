@@ -12,8 +12,8 @@ from itertools import islice
 from typing import Final
 
 from services.history.bookmark import Bookmark, BookmarkFile, RowDigest
-from services.history.labelled import Labelled
-from services.history.rows import BadHistory, Row
+from services.history.labeller import RowLabeller
+from services.history.rows import BadHistory, SourceRow
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.errors import BadMessage, NotFound
@@ -30,7 +30,7 @@ LOG_MS: Final = 100
 SETTLED_MS: Final = 3_000
 """A learner that says after so long that it has read everything has fetched since."""
 
-OnRefused = Callable[[Row, BadMessage], None]
+OnRefused = Callable[[SourceRow, BadMessage], None]
 
 
 class NotLearntYet(RuntimeError):
@@ -38,7 +38,7 @@ class NotLearntYet(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class HistorySender:
     """Where labels are sent, and what is told on the way."""
 
     bus: Bus
@@ -48,7 +48,7 @@ class Sending:
     show: Callable[[str], None]
     """Shows how far it is."""
 
-    def send(self, rows: Iterator[Row], labelled: Labelled, file: BookmarkFile) -> tuple[Bookmark, Bookmark]:
+    def send(self, rows: Iterator[SourceRow], labelled: RowLabeller, file: BookmarkFile) -> tuple[Bookmark, Bookmark]:
         """Sends what lies behind the bookmark; returns the bookmark before, and the one after.
 
         What is sent is acknowledged by the broker. Raises BadHistory where the file changed before the bookmark, and
@@ -80,7 +80,9 @@ class Sending:
                 self.show(f"{bookmark.rows} rows read, {bookmark.sent} sent, {pace:.0f}/s")
         return first, bookmark
 
-    def _read(self, chunk: list[Row], labelled: Labelled, digest: RowDigest) -> tuple[list[Feedback], Counter[str]]:
+    def _read(
+        self, chunk: list[SourceRow], labelled: RowLabeller, digest: RowDigest
+    ) -> tuple[list[Feedback], Counter[str]]:
         """Returns the labels of the rows, and counts the others by the reason for which they are refused."""
         labels: list[Feedback] = []
         refused = Counter[str]()

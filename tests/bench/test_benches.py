@@ -18,6 +18,7 @@ def test_what_takes_long_and_the_kernels_run_only_by_name() -> None:
     long = {"backlog", "chaos", "concept_change", "http", "kernels", "live", "million", "rollback"} | {
         "import_pace",
         "mapping",
+        "scale",
         "sparse_attention",
         "while_learning",
     }

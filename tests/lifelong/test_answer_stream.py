@@ -33,9 +33,10 @@ def send(bus: Bus, *event_ids: str) -> None:
 @TANSU
 def test_answers_are_iterated_over_until_the_client_is_closed(bus: Bus, bus_config: BusConfig) -> None:
     send(bus, "e1", "e2")
-    client = Client(NOBODY, bus=settings_of(bus_config))
-    assert {answer.event_id for answer in client.answers(begin="earliest", idle_s=2)} == {"e1", "e2"}
-    latest = client.answers()
+    bus_settings = settings_of(bus_config)
+    client = Client(NOBODY)
+    assert {answer.event_id for answer in client.answers(bus_settings, begin="earliest", idle_s=2)} == {"e1", "e2"}
+    latest = client.answers(bus_settings)
     send(bus, "e3")
     assert next(latest).event_id == "e3"
     threading.Timer(0.5, client.close).start()
@@ -51,8 +52,8 @@ def test_asyncio_iterates_and_ends_with_the_loop(bus: Bus, bus_config: BusConfig
 
     async def first_two() -> list[str]:
         found: list[str] = []
-        async with AsyncClient(NOBODY, bus=settings_of(bus_config)) as client:
-            async for answer in client.answers(begin="earliest"):
+        async with AsyncClient(NOBODY) as client:
+            async for answer in client.answers(settings_of(bus_config), begin="earliest"):
                 found.append(answer.event_id)
                 if len(found) == 2:
                     break
@@ -64,11 +65,9 @@ def test_asyncio_iterates_and_ends_with_the_loop(bus: Bus, bus_config: BusConfig
 def test_who_cannot_be_reached_is_named_and_so_are_wrong_settings() -> None:
     address = f"127.0.0.1:{free_port()}"
     quick = {"bootstrap_servers": address, "request_timeout_ms": 600}
-    with Client(NOBODY, bus=quick, timeout_s=0.5) as client, pytest.raises(ServiceUnavailable, match=address) as caught:
-        client.answers()
+    with Client(NOBODY, timeout_s=0.5) as client, pytest.raises(ServiceUnavailable, match=address) as caught:
+        client.answers(quick)
     assert caught.value.code == "broker_unreachable"
-    with Client(NOBODY) as client, pytest.raises(ValueError, match="name it, as Client"):
-        client.answers()
     for settings, why in (({}, "is required"), ({"bootstrap_server": "h:1"}, "bootstrap_server: Unexpected")):
         with pytest.raises(ValueError, match=why):
             bus_config(settings)

@@ -122,7 +122,7 @@ def test_what_it_keeps_is_its_owner_s_alone(up: Owner) -> None:
 def test_replicas_get_public_keys_alone(up: Owner) -> None:
     for name in ("learner", "rollout", "serve"):
         for pid in up.pids(name):
-            ring = parse(psutil.Process(pid).environ()["LIFELONG_SIGNING_KEY"])
+            ring = parse(Path(psutil.Process(pid).environ()["LIFELONG_SIGNING_KEY_FILE"]).read_text())
             assert (ring.signer is None) == (name == "serve") and ring.receipts
             assert bool(ring.of(Kind.SUBJECT)) == (name != "serve")
 

@@ -5,6 +5,8 @@
 While the registry does not answer, a schema that is not kept is asked for again for PATIENCE_S, since its messages are
 good; then they are refused, and so are all others of its kind for REFUSED_S, so that a reader is never away from its
 broker for long. What is refused is a dead letter, which `lifelong deadletters replay` sends again.
+
+Rejected: waiting as long as it takes (a reader that does not poll loses its partitions, and known schemas wait, too).
 """
 
 import ssl
@@ -38,7 +40,7 @@ BACKOFF: Final = Backoff(first_s=0.1, longest_s=2.0, jitter=0.5)
 log = structlog.get_logger("registry")
 
 
-class Reference(msgspec.Struct, frozen=True):
+class SchemaReference(msgspec.Struct, frozen=True):
     """A schema that another one names."""
 
     name: str
@@ -51,7 +53,7 @@ class Schema(msgspec.Struct, frozen=True, rename="camel"):
 
     schema: str
     schema_type: str = "AVRO"
-    references: tuple[Reference, ...] = ()
+    references: tuple[SchemaReference, ...] = ()
 
 
 class Unreachable(Exception):

@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from services.history.rows import BadHistory, Form, Row, form_of, rows_of
+from services.history.rows import BadHistory, Form, SourceRow, form_of, rows_of
 from wire.errors import BadMessage
 from wire.records import MAX_EVENT_BYTES
 
@@ -17,11 +17,11 @@ JSONL = b"\n\n".join(msgspec.json.encode(row) for row in ROWS)
 CSV = b'\xef\xbb\xbftext,label,id\r\nwhere is my parcel,delivery,\r\n"I want\nmy money",refund,7\r\n'
 
 
-def read(data: bytes, form: Form) -> list[Row]:
+def read(data: bytes, form: Form) -> list[SourceRow]:
     return list(rows_of(io.BytesIO(data), form))
 
 
-def reasons(rows: list[Row]) -> list[str]:
+def reasons(rows: list[SourceRow]) -> list[str]:
     return [row.fields.reason if isinstance(row.fields, BadMessage) else "" for row in rows]
 
 
@@ -40,9 +40,8 @@ def test_rows_have_the_fields_and_the_places_of_their_file(data: bytes, form: Fo
 
 
 def test_the_rows_of_parquet_have_the_fields_that_json_would(tmp_path: Path) -> None:
-    columns = {name: [row.get(name) for row in ROWS] for name in ("text", "label", "id")}
     path = tmp_path / "history.parquet"
-    parquet.write_table(pyarrow.table(columns), path)
+    parquet.write_table(pyarrow.Table.from_pylist([{"id": None, **row} for row in ROWS]), path)
     rows = read(path.read_bytes(), "parquet")
     assert [(row.place, row.fields) for row in rows] == [("row 1", ROWS[0]), ("row 2", ROWS[1])]
     with pytest.raises(BadHistory, match="no Parquet file"):

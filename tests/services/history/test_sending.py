@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.history.bookmark import BookmarkFile
-from services.history.labelled import Labelled
-from services.history.rows import BadHistory, Row, rows_of
-from services.history.sending import CHUNK, Sending
+from services.history.labeller import RowLabeller
+from services.history.rows import BadHistory, SourceRow, rows_of
+from services.history.sending import CHUNK, HistorySender
 from tests.brokers import take
 from tests.learner.labels.joins import make_join, make_trust
 from wire.bus import Bus
@@ -34,7 +34,7 @@ def lines(num: int) -> bytes:
     return b"".join(json.dumps(text).encode() + b"\n" for text in texts)
 
 
-def stopping(rows: Iterator[Row], after: int) -> Iterator[Row]:
+def stopping(rows: Iterator[SourceRow], after: int) -> Iterator[SourceRow]:
     for number, row in enumerate(rows):
         if number == after:
             raise Stopped
@@ -49,11 +49,11 @@ class Importer:
         self.file = BookmarkFile(state_dir, "history.jsonl")
         self.refused: list[tuple[str, str]] = []
         receipts = Receipts(b"a key for tests")
-        self._sending = Sending(bus=bus, receipts=receipts, on_refused=self._note, show=lambda text: None)
+        self._sending = HistorySender(bus=bus, receipts=receipts, on_refused=self._note, show=lambda text: None)
 
     def send(self, data: bytes, *, stop_after: int = -1) -> int:
         """Returns how many labels were sent now."""
-        labelled = Labelled({}, LabelSet(), source="desk", max_label_chars=20, is_table=False)
+        labelled = RowLabeller({}, LabelSet(), source="desk", max_label_chars=20, is_table=False)
         rows = stopping(rows_of(io.BytesIO(data), "jsonl"), stop_after)
         before, after = self._sending.send(rows, labelled, self.file)
         return after.sent - before.sent
@@ -66,7 +66,7 @@ class Importer:
         assert len({sample.event_id for sample in samples}) == len(samples)
         return join.counts
 
-    def _note(self, row: Row, error: BadMessage) -> None:
+    def _note(self, row: SourceRow, error: BadMessage) -> None:
         self.refused.append((row.place, error.reason))
 
 

@@ -1,4 +1,4 @@
-"""A schema registry as a small HTTP server that follows the public REST API: schemas by id, and by subject and version."""
+"""A schema registry as a small HTTP server that follows the public REST API: schemas by id, or subject and version."""
 
 import json
 from base64 import b64encode

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.history.labelled import FIXES, Labelled
+from services.history.labeller import FIXES, RowLabeller
 from services.history.rows import BadHistory
 from tests.learner.labels.joins import make_join
 from wire.errors import BadMessage
@@ -15,8 +15,10 @@ TICKET = {"ticket_id": 7, "subject": None, "body": "where is it", "queue": "deli
 MAPS = {"id": "{ticket_id}", "text": "{subject?} {body}", "label": "{queue}", "key": "{agent.name}"}
 
 
-def labelled(maps: dict[str, str] | None = None, labels: LabelSet | None = None, *, is_table: bool = False) -> Labelled:
-    return Labelled(maps or {}, labels or LabelSet(), source="desk", max_label_chars=20, is_table=is_table)
+def labelled(
+    maps: dict[str, str] | None = None, labels: LabelSet | None = None, *, is_table: bool = False
+) -> RowLabeller:
+    return RowLabeller(maps or {}, labels or LabelSet(), source="desk", max_label_chars=20, is_table=is_table)
 
 
 def test_fields_of_ours_become_a_label_with_its_text() -> None:

@@ -43,7 +43,7 @@ class HistoryRow(msgspec.Struct, kw_only=True):
 OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
 
 
-class Labelled:
+class RowLabeller:
     """Makes labels of rows. Where there are `maps`, or rows are those of a table, other fields than ours are ignored.
 
     Raises BadHistory where a map is none.
