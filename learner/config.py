@@ -1,7 +1,7 @@
 """The settings of the learner: its windows, memory and pace, and what it refuses to publish."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -139,7 +139,8 @@ class LearnerConfig:
     from the labels under a strategy that does not use the memory."""
     slow_strategy: StrategyName = "er"
     """The continual-learning strategy of a gradient step (see learner/slow/strategies/), or the import path of a
-    strategy or plugin of Avalanche, with its arguments: `avalanche.training.supervised:EWC(ewc_lambda=0.4)`."""
+    `lifelong.Strategy` of yours, or of a strategy or plugin of Avalanche, with its arguments:
+    `avalanche.training.supervised:EWC(ewc_lambda=0.4)`."""
     slow_loss_q: Annotated[float, Ge(0), Le(1)] = 0.5
     """Exponent q of the generalized cross-entropy. 0 is cross-entropy. Towards 1, wrong labels pull less, and rare
     classes are learnt more slowly. CLINC150 with every fifth label wrong: see docs/benchmarks.md."""
@@ -240,6 +241,11 @@ class LearnerConfig:
     def deepest_layers(self) -> int:
         """Number of top blocks that any slow round may train; all others are never trained."""
         return self.tiers[-1]
+
+    def of_module(self, *, is_trainable: bool) -> "LearnerConfig":
+        """Returns the settings for a module of the user: one block, so slow rounds train all of it or nothing."""
+        layers = min(self.trainable_layers, int(is_trainable))
+        return replace(self, trainable_layers=layers, domain_layers=0, base_layers=0)
 
     @property
     def deepest_setting(self) -> str:

@@ -23,14 +23,16 @@ from torch import Tensor
 from learner.fast.head import rows_for
 from learner.known_activations import KnownActivations
 from learner.known_vectors import KnownVectors
-from model.config import StrataConfig
+from model.encoders import WholeEncoder, packed
 from model.head import OUT, PROJ, out_weight, proj_weight
+from model.modules.config import EncoderConfig
+from model.modules.whole import WholeModule, module_tensors
+from model.packed import Inputs
 from model.plan import layer_of
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedEncoder, QuantizedHead, RandomFeatures
 from model.ragged import RaggedBatch, RaggedLayout, runs
-from model.strata import MAX_BATCH_TOKENS, Strata, encode_many
-from model.tokenizer import TextTokenizer
+from model.strata import MAX_BATCH_TOKENS, encode_many
 from model.weights import encoder_tensors
 from wire.records import TensorEntry, TensorPart
 
@@ -61,22 +63,25 @@ def export_tensor(tensor: QTensor) -> StoredTensor:
 
 
 def export_encoder(
-    strata: Strata, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
+    strata: WholeEncoder, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, StoredTensor]:
     """Returns all weights of the encoder, or those of the blocks from `first_layer` on. `grams`: see `encoder_tensors`.
 
     Raises NonFinite.
     """
-    tensors = encoder_tensors(strata, first_layer=first_layer, grams=grams)
+    if isinstance(strata, WholeModule):
+        tensors = {} if first_layer else module_tensors(strata)
+    else:
+        tensors = encoder_tensors(strata, first_layer=first_layer, grams=grams)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def export_projection(config: StrataConfig, *, seed: int) -> StoredTensor:
+def export_projection(config: EncoderConfig, *, seed: int) -> StoredTensor:
     """Returns the weights of the random features."""
     return export_tensor(proj_weight(config, seed=seed))
 
 
-def export_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float) -> StoredTensor:
+def export_head(config: EncoderConfig, weights_CR: Tensor, *, temperature: float) -> StoredTensor:
     """Returns the ridge weights, divided by the temperature. Raises NonFinite.
 
     They have the rows of the tables of so many classes, up to the label capacity of `config`.
@@ -91,14 +96,14 @@ class ServedEncoder:
     The texts of `known` are not encoded again, nor those of `activations` up to the blocks that are trained.
     """
 
-    def __init__(self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, StoredTensor]) -> None:
+    def __init__(self, config: EncoderConfig, tokenizer: Inputs, tensors: Mapping[str, StoredTensor]) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.tensors = dict(tensors)
         digests = {name: tensor.entry.digest for name, tensor in sorted(tensors.items())}
         lines = [f"{name} {digest}\n" for name, digest in digests.items()]
         self.key = sha256("".join([f"{config.without_labels.canonical_json()}\n", *lines]).encode()).hexdigest()
-        self._encoder = QuantizedEncoder.from_tensors(config, {name: each.tensor for name, each in tensors.items()})
+        self._encoder = packed(config, {name: each.tensor for name, each in tensors.items()}, tokenizer)
         self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
         self.activations = KnownActivations()
         self.known = KnownVectors(self._encoder.encoding(digests, tokenizer.max_tokens), config.d_model)
@@ -119,10 +124,15 @@ class ServedEncoder:
         if known:
             z_BD[list(known)] = torch.stack(list(known.values()))
         if unknown:
-            token_ids = self.tokenizer.encode_many([texts[place] for place in unknown])
             encode = partial(self._encoder.encode, precision=precision)
-            z_BD[unknown] = encode_many(encode, token_ids, batch_size=ENCODE_BATCH)
+            token_ids = self.tokenizer.encode_many([texts[place] for place in unknown])
+            z_BD[unknown] = encode_many(encode, token_ids, batch_size=self._num_together)
         return z_BD
+
+    @property
+    def _num_together(self) -> int:
+        """How many texts are encoded together: a module may round by that, and each text must have one vector."""
+        return ENCODE_BATCH if isinstance(self._encoder, QuantizedEncoder) else 1
 
     def features(self, z_BD: Tensor) -> Tensor:
         """Returns the random features phi_BR of unit vectors."""
@@ -132,25 +142,33 @@ class ServedEncoder:
         self, texts: Sequence[str], layer: int, *, drop_tokens: Callable[[list[int]], list[int]] = list
     ) -> tuple[Tensor, RaggedLayout]:
         """Returns x_TD at the input of block `layer`, in the order of the layout. Texts that it still has are not
-        encoded again. `drop_tokens` gets the places of a text's tokens, and returns those that stay."""
+        encoded again. `drop_tokens` gets the places of a text's tokens, and returns those that stay.
+
+        A module has one block, so these are the numbers that it reads, all of them."""
+        encoder = self._encoder
+        if not isinstance(encoder, QuantizedEncoder):
+            batch = RaggedBatch.of(self.tokenizer.encode_many(texts))
+            return batch.ids_T[:, None], batch.layout
         below = self._digest_below(layer)
         known = self.activations.of(below, texts)
         new = [text for text in dict.fromkeys(texts) if text not in known]
         token_ids = dict(zip(new, self.tokenizer.encode_many(new), strict=True))
         places = [drop_tokens(list(range(len(known[text] if text in known else token_ids[text])))) for text in texts]
         kept_pieces: dict[int, Tensor] = {}
-        for text, x_LD in chain(known.items(), self._encoded(token_ids, below, layer)):
+        for text, x_LD in chain(known.items(), self._encoded(encoder, token_ids, below, layer)):
             kept_pieces |= {row: x_LD[places[row]] for row, each in enumerate(texts) if each == text}
         layout = RaggedLayout.of([len(kept_pieces[row]) for row in range(len(texts))])
         return layout.join([kept_pieces[row] for row in range(len(texts))]).float(), layout
 
-    def _encoded(self, token_ids: Mapping[str, list[int]], below: str, layer: int) -> Iterator[tuple[str, Tensor]]:
+    def _encoded(
+        self, encoder: QuantizedEncoder, token_ids: Mapping[str, list[int]], below: str, layer: int
+    ) -> Iterator[tuple[str, Tensor]]:
         """Yields texts and their activations at the input of block `layer`, and keeps them; few tokens at a time."""
         texts = list(token_ids)
         offsets = [0, *accumulate(map(len, token_ids.values()))]
         for first, end in runs(offsets, MAX_BATCH_TOKENS) if texts else ():
             batch = RaggedBatch.of([token_ids[text] for text in texts[first:end]])
-            pieces = batch.layout.split(self._encoder.encode_prefix(batch, layer))
+            pieces = batch.layout.split(encoder.encode_prefix(batch, layer))
             for text, piece_TD in zip(texts[first:end], pieces, strict=True):
                 yield text, self.activations.add(below, text, piece_TD)
 

@@ -42,8 +42,8 @@ from learner.slow.schedule import Schedule
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import classes_of, fresh_of
+from model.encoders import WholeEncoder
 from model.errors import NonFinite
-from model.strata import Strata
 from wire.events import encoded_key
 from wire.label_set import LabelSet
 from wire.recent import hash_of
@@ -66,7 +66,7 @@ class Knowledge:
     base: BaseEncoder
     progress: LearnerProgress
     counts: Counter[str]
-    strata: Strata
+    strata: WholeEncoder
     fast_head: FastHead
     classes: Classes
     replay: Replay[Labelled]
@@ -215,7 +215,7 @@ class Knowledge:
         sample_of = {each.event: sample for each, sample in zip(labelled, samples, strict=True)}
         if self.config.learn_names:
             known = [each.label for each in labelled if self.fast_head.ridge.num_of(each.label)]
-            labelled = with_names(labelled, known)
+            labelled = with_names(labelled, known, self.fast_head.served.tokenizer.reads)
         self.fast_head.admit_all(sample.label for sample in labelled)
         z_BD, phi_BR = self.fast_head.encode(labelled)
         nearest = self.fast_head.nearest(z_BD)

@@ -37,8 +37,8 @@ from learner.state.persistence import empty_knowledge, restore_knowledge, snapsh
 from learner.state.snapshot import Snapshot
 from learner.stopwatch import Pace
 from learner.unlearning import erase, set_aside
-from model.strata import Strata
-from model.tokenizer import TextTokenizer
+from model.encoders import WholeEncoder
+from model.packed import Inputs
 from wire.config import LabelConfig
 from wire.receipts import Receipts
 from wire.records import Answer, ConceptChange, Feedback, LabelCommand, Quarantined, RoundKind, WeightManifest
@@ -53,8 +53,8 @@ class Learner:
     def __init__(
         self,
         config: LearnerConfig,
-        strata: Strata,
-        tokenizer: TextTokenizer,
+        strata: WholeEncoder,
+        tokenizer: Inputs,
         *,
         receipts: Receipts | None = None,
         subject_digest: Callable[[str], str] | None = None,
@@ -71,7 +71,7 @@ class Learner:
         self.progress = self.knowledge.progress
         self.counts = self.knowledge.counts
         self.schedule = Schedule(config, self.progress, self.counts)
-        self.trust = LabelTrust(config, receipts=receipts)
+        self.trust = LabelTrust(config, receipts=receipts, reads=tokenizer.reads)
         self.label_commands: tuple[LabelCommand, ...] = ()  # all that were read
         self._names = LabelNames(lambda: self.knowledge)
         self.join = Join(config, self.trust, self._names)
@@ -148,7 +148,7 @@ class Learner:
         facts = snapshot.facts
         self.knowledge, difference = self.recall(VersionState(snapshot))
         self.knowledge.count_in(self.progress, self.counts)
-        self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.trust)
+        self.trust = self.trust.restored(facts.trust)
         self.join = Join(self._config, self.trust, self._names, facts.join)
         self.label_commands = facts.label_commands
         self.letters.restore(facts.letters)

@@ -37,7 +37,9 @@ from learner.report import Reporter
 from learner.slow.worker import worker_thread
 from learner.state.checkpoint import Checkpoints
 from learner.state.shared import shared_folder
-from model.bert import load_encoder
+from model.encoders import WholeEncoder, open_encoder
+from model.modules.whole import WholeModule
+from model.packed import Inputs
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, LabelConfig, StoreConfig
@@ -94,7 +96,7 @@ def run(
     bus = Bus(bus_config, client_id="learner")
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
-        strata, tokenizer = load_encoder(encoder.name, max_tokens=encoder.max_tokens)
+        config, strata, tokenizer = opened(config, encoder)
         learner = Learner(
             config,
             strata,
@@ -124,6 +126,14 @@ def run(
         store.close()
         executor.shutdown(cancel_futures=True)
     return 0
+
+
+def opened(config: LearnerConfig, encoder: EncoderChoice) -> tuple[LearnerConfig, WholeEncoder, Inputs]:
+    """Opens an encoder; returns the settings under which it is learnt with, too. Raises ModelError."""
+    strata, inputs = open_encoder(encoder.name, max_tokens=encoder.max_tokens)
+    if isinstance(strata, WholeModule):
+        config = config.of_module(is_trainable=strata.is_trainable)
+    return config, strata, inputs
 
 
 def _leadership(config: LearnerConfig, store: Store, highest_epoch: Callable[[], int]) -> Leadership:

@@ -135,8 +135,8 @@ def _learn_names(known: "Knowledge", old: list[Labelled], new: dict[str, str], n
     """
     for name in sorted({*new.values()} - named):
         experiences = [sample.experience for sample in old if new[sample.label] == name]
-        if experiences:
-            words = [name_sample(name, min(experiences))]
+        words = [name_sample(name, min(experiences))] if experiences else []
+        if words and known.fast_head.served.tokenizer.reads(words[0].text):
             known.fast_head.learn_many(words)
             known.replay.add(words)
             known.fresh.add(words)

@@ -16,8 +16,12 @@ is one of the names in `deadletter.v1`.
 The clients need `pip install 'lifelong[client]'`, and are imported when they are first used. `client` has both of them,
 `calls` what they ask in records, `exchange` how it is tried again, `replies` what responses say, `answer_stream`
 (`streams`) the answers to all events, and `errors` what is raised.
+
+`Encoder` is the protocol of a class that `encoder = "module:Class"` names, and `Strategy` the base of one that
+`learner.slow_strategy` names, with the `Outputs` that it sees; torch is imported when they are first used.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lifelong.calls import ServedAnswer
@@ -28,7 +32,9 @@ from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined
 
 if TYPE_CHECKING:
+    from learner.slow.strategies.strategy import Outputs, Strategy
     from lifelong.client import AsyncClient, Client
+    from model.modules.encoder import Encoder
 
 __version__ = "0.1.0"
 
@@ -39,15 +45,18 @@ __all__ = [
     "Client",
     "ClientError",
     "DeadLetter",
+    "Encoder",
     "Event",
     "Feedback",
     "Message",
     "NotAuthorized",
+    "Outputs",
     "Place",
     "Quarantined",
     "RequestInvalid",
     "ServedAnswer",
     "ServiceUnavailable",
+    "Strategy",
     "UnknownAnswer",
     "__version__",
     "from_message",
@@ -55,12 +64,24 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "AsyncClient": "lifelong.client",
+    "Client": "lifelong.client",
+    "Encoder": "model.modules.encoder",
+    "Outputs": "learner.slow.strategies.strategy",
+    "Strategy": "learner.slow.strategies.strategy",
+}
+"""The names that need more than the records, and where they are."""
+
+
 def __getattr__(name: str) -> Any:
-    """Imports the clients, and httpx with them, when they are first used."""
-    if name not in ("AsyncClient", "Client"):
+    """Imports what needs httpx or torch when it is first used."""
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from lifelong import client
+        module = import_module(_LATER[name])
     except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
         raise ImportError(f"the clients need httpx: pip install 'lifelong[client]' ({error})") from error
-    return getattr(client, name)
+    return getattr(module, name)

@@ -15,6 +15,8 @@
     qtensor, weights       a stored weight and its bytes; an encoder as stored weights, and back
     vectors                norms, biases and input scales, apart from the matrices of their layer
     forward, quantized     runs the stored weights, natively or in torch; the model as served
+    packed, encoders       what is asked of any encoder, and of what reads texts for it; opens and packs either kind
+    modules/               torch modules of the user in the place of the built-in family
     fakequant              training against the rounding of the served kernels
     convert/, member       other members of the family, made of an encoder by arithmetic; one of them as a folder
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from model.grid import grid_of
 from model.linears import ScaledLinear, full_precision
+from model.packed import Inputs
 from model.plan import plan_of
 from model.ragged import RaggedBatch
 from model.strata import Strata
-from model.tokenizer import TextTokenizer
 
 TEXTS = (
     "how much money is left on my card",
@@ -96,7 +96,7 @@ TINY = 1e-12
 
 
 @torch.no_grad()
-def grams(strata: Strata, tokenizer: TextTokenizer) -> dict[str, Tensor]:
+def grams(strata: Strata, tokenizer: Inputs) -> dict[str, Tensor]:
     """Returns the Gram matrix of every matrix of the blocks, the mean of x x^T [K, K] over its inputs x, by name.
 
     The inputs of a matrix that several layers use are those of all of them.

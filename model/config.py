@@ -145,6 +145,16 @@ class StrataConfig:
         )
 
     @property
+    def shown(self) -> str:
+        """The encoder as messages name it."""
+        return f"{self.n_layers} layers of {self.d_model} and another tokenizer or prefix"
+
+    @property
+    def frozen_facts(self) -> str:
+        """What the vectors depend on besides weights and tokens: the pooling, unless it is the mean."""
+        return "" if self.pooling == "mean" else self.pooling
+
+    @property
     def without_labels(self) -> "StrataConfig":
         """The shape of everything but the rows of the head: equal for versions that can share all else."""
         return dataclasses.replace(self.from_json(self.canonical_json()), label_capacity=1)

@@ -38,3 +38,7 @@ class EncoderNotFound(ModelError, LookupError):
 
 class EncoderChanged(ModelError, ValueError):
     """A file of an encoder's package is not the one that was published."""
+
+
+class UnreadableInput(ModelError, ValueError):
+    """A text that the encoder of the user cannot read; the message says why."""

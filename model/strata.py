@@ -17,6 +17,7 @@ Shape suffixes: T tokens of all texts, B texts, D width.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import cast
 
@@ -144,6 +145,14 @@ class Strata(nn.Module):
             raise WrongShape(f"x_TD is {tuple(x_TD.shape)}; expected {expected}")
         blocks = self._blocks(layer, self.config.n_layers)
         return encode_through(blocks, x_TD, layout, linear, pooling=self.config.pooling)
+
+    def trainable(self, first_layer: int) -> list[nn.Parameter]:
+        """Returns the parameters of the blocks from `first_layer` on, which are trained from now on."""
+        return list(self.layers[first_layer:].requires_grad_().parameters())
+
+    def resize_head(self, *, head_features: int, label_capacity: int) -> None:
+        """Gives the config a head of these sizes."""
+        self.config = replace(self.config, head_features=head_features, label_capacity=label_capacity)
 
     def _blocks(self, first: int, end: int) -> list[nn.Module]:
         if first < 0 or end < first or end > self.config.n_layers:

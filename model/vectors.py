@@ -16,8 +16,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
+from model.modules.config import EncoderConfig, ModuleConfig
 from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.qtensor import VECTORS, QTensor, check_finite
 
@@ -79,10 +79,10 @@ def check_vectors(tensors: Mapping[str, QTensor], block: BlockPlan, width: int) 
         raise WrongShape(f"{block.vectors} is {tensor.scheme} {found}; expected {VECTORS} {allowed}")
 
 
-def from_format(version: int, config: StrataConfig, tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
+def from_format(version: int, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
     """Returns the tensors of a manifest of this format as those of format 3. Raises MissingWeight."""
     split = dict(tensors)
-    if version > 2:
+    if version > 2 or isinstance(config, ModuleConfig):  # there were no modules in format 2
         return split
     for block in plan_of(config).blocks:
         vectors: dict[str, Tensor] = {}

@@ -14,6 +14,7 @@ migration/          what `lifelong migrate` does
 running, keys       where a running stack can be reached, and its keys; signing_keys: how their file is changed
 page/               the page that `up` and `demo` serve, and `lifelong top`
 demo/, bench/, tune/, encoders/, members/   what `lifelong demo`, `bench`, `tune`, `encoder` and `model` do
+templates/, exported/   what `lifelong new` writes, and `lifelong export`
 cores   how many cores there are, within the limits of a container
 progress   what a command is doing, on a terminal and in a log
 history/   what `lifelong import` does

@@ -40,6 +40,7 @@ def program() -> "typer.Typer":
         deadletters,
         doctor,
         encoder,
+        exported,
         forget,
         history,
         keys,
@@ -47,6 +48,7 @@ def program() -> "typer.Typer":
         ledger,
         migrate,
         model,
+        new,
         page,
         profile,
         quarantine,
@@ -71,7 +73,8 @@ def program() -> "typer.Typer":
     for command in (*running, *using, *keeping, *measuring):
         app.command()(command)
     app.command("import")(history.import_)
-    learning = (versions, encoder, model, rollout, labels, quarantine)
+    app.command("export")(exported.export_)
+    learning = (versions, encoder, new, model, rollout, labels, quarantine)
     for group in (*learning, topics, deadletters, keys, signing_keys, config, bench):
         app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
     return app

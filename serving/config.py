@@ -25,7 +25,7 @@ class PrecisionConfig:
 
     __pydantic_config__ = SECTION
 
-    mode: Literal["auto", "int8", "int4"] = "auto"
+    mode: Literal["auto", "fp32", "int8", "int4"] = "auto"
     """`auto` chooses for every batch by the latencies measured on this machine. A named precision is kept as far as the
     accuracy allows it."""
     max_accuracy_loss: Annotated[float, Ge(0), Le(1)] = 0.005
@@ -205,7 +205,8 @@ class ReplicaSettings(BaseModel):
     )
 
     encoder: str = "minilm-l6"
-    """The encoder to start from: `minilm-l6` (installed with us), a local folder, or a cached Hugging Face id."""
+    """The encoder to start from: `minilm-l6` (installed with us), a local folder, a cached Hugging Face id, or
+    `module:Class`, a class of yours."""
     profile: Literal["", "nano", "base", "pro"] = ""
     """Fills in what it fixes, where nothing else sets it: see `lifelong profile`. Empty: none."""
     log_level: LogLevel = LogConfig().level
@@ -227,9 +228,8 @@ class ReplicaSettings(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaConfig:
-    """Everything that a replica needs to know; keys and addresses are left out of its repr.
-    `encoder` names whose tokenizer is used; the weights come from the store.
-    """
+    """Everything that a replica needs to know; keys and addresses are left out of its repr. `encoder`
+    names whose tokenizer, or whose class, is used; the weights come from the store."""
 
     encoder: str
     profile: str = ""

@@ -157,12 +157,14 @@ class Engine:
         )
         self._record_choice(choice)
         outcomes: dict[int, Outcome] = {}
-        for rows in grouped([item.terms.task for item in items]):
+        for rows in grouped([(item.terms.task, bool(item.unreadable)) for item in items]):
             outcomes |= zip(rows, self._on_terms([items[row] for row in rows], live), strict=True)
         return [outcomes[row] for row in range(len(items))]
 
     def _on_terms(self, items: Sequence[Item], live: ActiveVersions) -> list[Outcome]:
         """Returns the outcomes of items that ask for the same, of the version that they name where they name one."""
+        if items[0].unreadable:
+            return [self._failure(item, "unreadable", item.unreadable) for item in items]
         version = items[0].terms.version
         arm = live.arm_of(version)
         if version and arm is None:
@@ -243,6 +245,6 @@ class Engine:
         answers = self._answers([Item(event=control, token_ids=last.token_ids, done=last.done)], live)
         return isinstance(answers, Exception)
 
-    def _failure(self, item: Item, reason: str) -> ItemFailure:
+    def _failure(self, item: Item, reason: str, detail: str = "") -> ItemFailure:
         self._counts.add(reason)
-        return ItemFailure(event=item.event, reason=reason)
+        return ItemFailure(event=item.event, reason=reason, detail=detail)

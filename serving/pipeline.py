@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from model.tokenizer import TextTokenizer
+from model.errors import UnreadableInput
+from model.packed import Inputs
 from serving.batcher import BatchQueue, Done, Encode, Item
 from serving.config import ServingConfig
 from serving.counts import Counts
@@ -15,7 +16,7 @@ from serving.terms import DEFAULT, Terms
 from wire.records import Event, text_chars
 
 
-def encoding(tokenizer: TextTokenizer, max_tokens: Callable[[], int]) -> Encode:
+def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
     """Returns a function that tokenizes texts, each to at most as many ids as `max_tokens` returns at that time."""
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
@@ -72,11 +73,21 @@ def items_of(
     learner will read, and no longer text waits anywhere.
     """
     events = [_truncated(event, max_chars) for event in events]
-    token_ids = encode([event.text for event in events])
+    read = _read(encode, [event.text for event in events])
     return [
-        Item(event=event, token_ids=tokens, done=done, terms=terms)
-        for event, tokens, done in zip(events, token_ids, dones, strict=True)
+        Item(event=event, token_ids=tokens, done=done, terms=terms, unreadable=why)
+        for event, (tokens, why), done in zip(events, read, dones, strict=True)
     ]
+
+
+def _read(encode: Encode, texts: Sequence[str]) -> list[tuple[list[int], str]]:
+    """Returns the tokens of each text, and "" or why the encoder of the user cannot read it."""
+    try:
+        return [(tokens, "") for tokens in encode(texts)]
+    except UnreadableInput as error:
+        if len(texts) == 1:
+            return [([], str(error))]
+    return [_read(encode, [text])[0] for text in texts]
 
 
 def _truncated(event: Event, max_chars: int) -> Event:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from model.tokenizer import TextTokenizer
+from model.encoders import open_inputs
+from model.packed import Inputs
 from serving.audit import audited
 from serving.config import ReplicaConfig, ServingConfig
 from serving.counts import Counts
@@ -60,7 +61,7 @@ class Replica:
     def __init__(self, config: ReplicaConfig, name: str) -> None:
         serving = config.serving
         torch.set_num_threads(serving.threads)
-        tokenizer = TextTokenizer.from_encoder(config.encoder, max_tokens=serving.max_tokens)
+        tokenizer = open_inputs(config.encoder, max_tokens=serving.max_tokens)
         self.name = name
         self._config = serving
         self._profile = config.profile
@@ -212,7 +213,7 @@ class Replica:
         )
 
 
-def _assembled(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
+def _assembled(config: ServingConfig, tokenizer: Inputs, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
     counts = Counts()
     queue = queue_of(config)
     predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)

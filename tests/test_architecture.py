@@ -9,7 +9,7 @@ from tests.sources import files, imports, parsed
 EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "kernels": (),
     "wire": (),
-    "lifelong": ("wire",),
+    "lifelong": ("wire", "model", "learner"),  # the latter two when their protocols are first used
     "model": ("kernels",),
     "serving": ("kernels", "wire", "model"),
     "learner": ("kernels", "wire", "model", "rollout"),

@@ -48,6 +48,7 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 RUN_NOWHERE = {
     "bench.peers.http.classifier": "a part of the programs beside it, which import it by its own name",
     "kernels.attention.reference": "the definition, with which the tests compare",
+    "services.templates.encoder": "`lifelong new encoder` copies it",
 }
 """Modules that no program reaches, and why they are there."""
 
@@ -61,6 +62,7 @@ TESTED_ELSEWHERE = {
     "bench.peers.openvino_peers": "OpenVINO is installed for `make bench` alone",
     "serving.http.app": "tests/serving/http/test_api.py asks it",
     "serving.http.operations": "tests/serving/http/test_openapi.py reads them",
+    "services.exported.onnx": "tests/services/exported/test_exporting.py runs its graph",
     "bench.precision": "these are rows of the figures of bench.peers.precisions",
     "bench.while_learning": "it asks a service under load, which `make bench` alone plays",
 }

@@ -15,8 +15,8 @@ import torch
 
 from bench.peers.cache import cached, model_folder
 from bench.peers.calibration import calibration_batches
-from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Variant
+from model.convert.padded import Padded
 from model.strata import Strata
 
 

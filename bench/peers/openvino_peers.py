@@ -15,8 +15,8 @@ from typing import Any
 
 from bench.peers.cache import cached, model_folder
 from bench.peers.calibration import NUM_BATCHES, calibration_batches
-from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Shape, Variant
+from model.convert.padded import Padded
 from model.strata import Strata
 from services.machine import require_bfloat16
 

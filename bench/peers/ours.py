@@ -7,6 +7,7 @@ import torch
 from bench.peers.rectangles import Prepared, TokenIds
 from learner.config import LearnerConfig
 from learner.learner import Learner
+from model.modules.config import built_in
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -18,7 +19,7 @@ class OurEngine:
         torch.set_num_threads(num_threads)
         served = Learner(LearnerConfig(), strata, tokenizer).fast_head.served
         tensors = {name: stored.tensor for name, stored in served.tensors.items()}
-        self._encoder = QuantizedEncoder.from_tensors(served.config, tensors)
+        self._encoder = QuantizedEncoder.from_tensors(built_in(served.config), tensors)
         self._precision = precision
 
     def prepare(self, token_ids: TokenIds) -> Prepared:

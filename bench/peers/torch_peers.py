@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from bench.peers.cache import folder
-from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Variant
+from model.convert.padded import Padded
 from model.strata import Strata
 from services.machine import require_bfloat16
 

@@ -31,7 +31,8 @@ class FrozenEncoder:
     def __init__(self, config: LearnerConfig, encoder: str) -> None:
         known = Learner(config, *load_encoder(encoder)).knowledge
         self.served: ServedEncoder = known.fast_head.served
-        self.strata: Strata = known.strata
+        assert isinstance(known.strata, Strata), "it was loaded as one"
+        self.strata = known.strata
         """The same encoder in full precision; its inputs are scaled as `served` has them."""
         self._tested: dict[str, Tensor] = {}
 

@@ -19,10 +19,11 @@ from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.frozen import FrozenEncoder
 from evals.streams.benchmark import Part, Texts
 from model.fakequant import fake_layer
+from model.modules.config import built_in
+from model.packed import Inputs
 from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.strata import encode_through
-from model.tokenizer import TextTokenizer
 
 PADDING = -1
 PREDICT_BATCH = 64
@@ -34,7 +35,7 @@ class TopBlocks(nn.Module):
 
     def __init__(self, encoder: FrozenEncoder, head: nn.Module, *, num_blocks: int) -> None:
         super().__init__()
-        config = encoder.served.config
+        config = built_in(encoder.served.config)
         first_layer = config.n_layers - num_blocks
         self.top = copy.deepcopy(encoder.strata.layers[first_layer:])
         self.head = head
@@ -65,7 +66,7 @@ class OnTokens(Contender[Texts]):
 
     traits = Traits(precision=INT8, encoder="trained")
 
-    def __init__(self, tokenizer: TextTokenizer, inner: Contender[Tensor], texts: Iterable[str]) -> None:
+    def __init__(self, tokenizer: Inputs, inner: Contender[Tensor], texts: Iterable[str]) -> None:
         self._tokenizer = tokenizer
         self._inner = inner
         self._width = max(map(len, tokenizer.encode_many(list(texts))))

@@ -42,6 +42,7 @@ def deltas_of_a_round(
 ) -> tuple[int, int]:
     """Returns the bytes of the delta on grids, and without them. A step takes `config.slow_batch` of the items."""
     known = Learner(config, copy.deepcopy(strata), tokenizer).knowledge
+    assert isinstance(known.strata, Strata), "it was opened as one"
     first_layer = strata.config.n_layers - config.trainable_layers
     plain = with_own_top(known.strata, first_layer)
     for module in plain.layers[first_layer:].modules():

@@ -36,6 +36,7 @@ from learner.export import export_encoder
 from learner.slow.training import token_dropout
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
+from model.tokenizer import TextTokenizer
 from wire.records import TIERS
 
 PASSES = 2
@@ -103,7 +104,9 @@ def _tiers(run: SeedRun, task: TextSet, recipe: Callable[..., TuningRecipe]) -> 
 
 
 def _tuned(run: SeedRun, encoder: FrozenEncoder, task: TextSet, recipe: TuningRecipe) -> Tuned:
-    texts = labelled(task, encoder.served.tokenizer, len(task.train))
+    tokenizer = encoder.served.tokenizer
+    assert isinstance(tokenizer, TextTokenizer), "the encoder was loaded from files"
+    texts = labelled(task, tokenizer, len(task.train))
     drop = partial(token_dropout, share=DROPOUT, rng=np.random.default_rng(recipe.seed))
 
     def whole(strata: Strata, places: Sequence[int]) -> tuple[Tensor, RaggedLayout]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from evals.ledger.tasks import closed_form_head, served_by
 from evals.streams.stream import StreamItem
 from learner.export import export_head
+from model.modules.config import built_in
 from model.quantized import QuantizedEncoder, QuantizedModel
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -16,4 +17,6 @@ def served_model(strata: Strata, tokenizer: TextTokenizer, train: Sequence[Strea
     head = closed_form_head(served, sorted({item.label for item in train}), train)
     tensors = {name: stored.tensor for name, stored in served.tensors.items()}
     out = export_head(served.config, head.solve(), temperature=1.0)
-    return QuantizedModel(QuantizedEncoder.from_tensors(served.config, tensors), served.head(out), head.ridge.classes)
+    return QuantizedModel(
+        QuantizedEncoder.from_tensors(built_in(served.config), tensors), served.head(out), head.ridge.classes
+    )

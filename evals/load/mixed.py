@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 
 from model.config import StrataConfig
+from model.packed import Inputs
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
-from model.tokenizer import TextTokenizer
 from model.vectors import from_format
 from model.weights import encoder_key
 from wire.errors import NotFound
@@ -67,7 +67,7 @@ class _Versions:
         return self._tensors[entry]
 
 
-def recompute(answers: Iterable[Answer], store: Store, tokenizer: TextTokenizer) -> Recomputed:
+def recompute(answers: Iterable[Answer], store: Store, tokenizer: Inputs) -> Recomputed:
     """Computes every answer again."""
     by_version: dict[int, list[Answer]] = defaultdict(list)
     for answer in answers:
@@ -92,7 +92,7 @@ def recompute(answers: Iterable[Answer], store: Store, tokenizer: TextTokenizer)
     return Recomputed(answers=num_answers, mixed=num_mixed, gone=num_gone, encoders=tuple(num_by_shape.values()))
 
 
-def _scores(model: QuantizedModel, answer: Answer, tokenizer: TextTokenizer, max_tokens: int) -> dict[str, float]:
+def _scores(model: QuantizedModel, answer: Answer, tokenizer: Inputs, max_tokens: int) -> dict[str, float]:
     """Returns the probability of every class."""
     if not model.labels:
         return {}

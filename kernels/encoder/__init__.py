@@ -11,7 +11,7 @@ exchanges one reference, and a running batch keeps the old encoder alive.
 This package has no reference of its own. Its definition is those of its operations, one after the other, which
 `model.forward.library` puts together for the real weights (LIFELONG_KERNELS=reference);
 tests/model/forward/test_native.py compares the two layer by layer. A second copy of that chain here would be a second
-definition. Callers use `why_not` and `Encoder`, and make its weights from the records of `weights`
+definition. Callers use `why_not` and `EncoderKernel`, and make its weights from the records of `weights`
 and `embedding`, which `checks` checks.
 
 Rejected: one native call for each operation. At one short text the calls take as long as the products.
@@ -38,7 +38,7 @@ __all__ = [
     "BlockShape",
     "BlockWeights",
     "EmbeddingWeights",
-    "Encoder",
+    "EncoderKernel",
     "MatrixWeights",
     "NormWeights",
     "RotaryWeights",
@@ -62,7 +62,7 @@ def why_not(*, width: int, positions: int, blocks: Iterable[BlockShape]) -> list
     return list(dict.fromkeys(reasons))
 
 
-class Encoder:
+class EncoderKernel:
     """An encoder with packed weights. It is immutable, and any number of threads may call it at once."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The records of which the embedding of an `Encoder` is made: words, positions, and what stands in place of either.
+"""The records of which the embedding of an `EncoderKernel` is made: words, positions, and what takes their place.
 
 Shape suffixes: T tokens, V vocabulary, E width of a word, G its groups, P positions, D width, C half the width of a
 head.

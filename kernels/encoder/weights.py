@@ -1,4 +1,4 @@
-"""The records of which the blocks of an `Encoder` are made, and how they become the records that the kernels read.
+"""The records of which the blocks of an `EncoderKernel` are made, and how the kernels get them.
 
     BlockWeights --contiguous--> BlockWeights in one allocation --checked, addresses--> binding.NativeBlock
 

@@ -1,11 +1,13 @@
 """Decides whether a label is trusted before it is learnt, since anybody may have sent it.
 
     Feedback --refusal--> blank, too_long, forged, expired, missing     judged by itself; the same at every replay
-    Sample   --hold-----> over_rate, over_share, flip                   judged beside the labels before it
+    Sample   --hold-----> unreadable, over_rate, over_share, flip       judged beside the labels before it
 
 A label that is refused or held is counted by its reason and sent to the quarantine topic. A label that is held leaves
 its event unlabelled, so another source may still label it. A label that an operator approves is never held.
 """
+
+from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -28,11 +30,21 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabelTrust:
-    """Judges labels, one after the other. Without `receipts` (a measurement has no key) no signature counts."""
+    """Judges labels, one after the other. Without `receipts` (a measurement has no key) no signature counts.
+
+    `reads` says whether the encoder can read a text.
+    """
 
     def __init__(
-        self, learner: LearnerConfig, *, receipts: Receipts | None = None, state: TrustState | None = None
+        self,
+        learner: LearnerConfig,
+        *,
+        receipts: Receipts | None = None,
+        state: TrustState | None = None,
+        reads: Callable[[str], bool] = lambda text: True,
     ) -> None:
+        self._learner = learner
+        self._reads = reads
         config = learner.trust
         self._config = config
         self._max_label_chars = learner.max_label_chars
@@ -91,6 +103,8 @@ class LabelTrust:
 
     def hold(self, sample: Sample) -> str:
         """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
+        if not self._reads(sample.text):
+            return "unreadable"
         if sample.is_approved and self._receipts is not None:
             return ""
         if not self._rates.take(sample.source, sample.answer_time_ms):
@@ -98,6 +112,10 @@ class LabelTrust:
         if not self._shares.add(sample.source):
             return "over_share"
         return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
+
+    def restored(self, state: TrustState | None) -> "LabelTrust":
+        """Returns one with the same settings that goes on from `state`."""
+        return LabelTrust(self._learner, receipts=self._receipts, state=state, reads=self._reads)
 
     def export(self) -> TrustState:
         return TrustState(

@@ -70,20 +70,21 @@ def hash_key(seed: int) -> Callable[[Labelled], float]:
     return key_of
 
 
-def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labelled]:
+def with_names(added: Iterable[Labelled], known: Iterable[str], reads: Callable[[str], bool] = bool) -> list[Labelled]:
     """Returns the samples; the first of each class that is not `known` follows the class's name, as a sample of it.
 
-    So the order depends on that of the samples alone, however they are batched.
+    So the order depends on that of the samples alone, however they are batched. `reads`: whether a text can be encoded.
 
     >>> [sample.text for sample in with_names([Labelled("where is it", "lost_card")], known=())]
     ['lost card', 'where is it']
     """
     seen = set(known)
     named = list[Labelled]()
-    for sample in samples:
+    for sample in added:
         if sample.label not in seen:
             seen.add(sample.label)
-            named.append(name_sample(sample.label, sample.experience))
+            name = name_sample(sample.label, sample.experience)
+            named += [name] if reads(name.text) else []
         named.append(sample)
     return named
 

@@ -12,17 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from learner.export import ENCODE_BATCH, ServedEncoder
+from model.encoders import WholeEncoder
 from model.head import features, projection
 from model.quantized import QuantizedHead
-from model.strata import Strata, encode_many
-
-PROBE_TEXTS = (
-    "how much money is left on my card",
-    "please wake me up at seven tomorrow morning",
-    "Das Paket ist noch nicht angekommen.",
-    "?",
-)
-"""Texts on which every encoder is compared from its first version on, before any text of the stream was seen."""
+from model.strata import encode_many
 
 MIN_TEXTS = 16
 """Agreement is measured on no fewer texts of the stream than this."""
@@ -34,16 +27,17 @@ MAX_TOKENS = 32_768
 class Parity:
     """Holds the vectors of at most `max_texts` texts in every precision, for one encoder."""
 
-    def __init__(self, served: ServedEncoder, strata: Strata, *, max_texts: int, seed: int) -> None:
+    def __init__(self, served: ServedEncoder, strata: WholeEncoder, *, max_texts: int, seed: int) -> None:
         self.served = served
         self._strata = strata
         self._max_texts = max_texts
         self._proj_RD = projection(served.config, seed=seed)
+        self._num_probes = len(set(served.tokenizer.probe_texts))
         self.texts: list[str] = []
         self._num_tokens = 0
         self._full_z_ND = torch.empty(0, served.config.d_model)
         self._served_z_ND = {precision: self._full_z_ND for precision in served.precisions}
-        self.add(PROBE_TEXTS)
+        self.add(served.tokenizer.probe_texts)
 
     @torch.no_grad()
     def add(self, texts: Iterable[str]) -> None:
@@ -79,10 +73,10 @@ class Parity:
         `head` reads the vectors in `precision`, `weights_CR` those in float32. 1 while there are too few texts. The
         built-in texts are left out: they belong to none of the classes, so rounding decides which one is named.
         """
-        if not len(weights_CR) or len(self.texts) < len(PROBE_TEXTS) + MIN_TEXTS:
+        if not len(weights_CR) or len(self.texts) < self._num_probes + MIN_TEXTS:
             return 1.0
-        full_z_ND = self._full_z_ND[len(PROBE_TEXTS) :]
-        served_z_ND = self._served_z_ND[precision][len(PROBE_TEXTS) :]
+        full_z_ND = self._full_z_ND[self._num_probes :]
+        served_z_ND = self._served_z_ND[precision][self._num_probes :]
         full_NC = features(full_z_ND, self._proj_RD) @ weights_CR.T
         served_NC = head.logits(served_z_ND, len(weights_CR))
         return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())

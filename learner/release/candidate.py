@@ -27,9 +27,9 @@ from learner.quality.gate import GateLimits
 from learner.quality.name_changes import RecentEvents
 from learner.quality.review import Review
 from learner.stopwatch import Stopwatch
-from model.config import StrataConfig
 from model.errors import ModelError
 from model.head import OUT
+from model.modules.config import config_from_json
 from model.qtensor import from_blob
 from wire.errors import BlobCorrupt, NotFound
 from wire.label_set import LabelSet
@@ -178,7 +178,7 @@ class CandidateMaker:
 
 def has_encoder(manifest: WeightManifest, served: ServedEncoder) -> bool:
     """Whether the version has this encoder: its shape, and all tensors but those of its head, are the same."""
-    if StrataConfig.from_json(manifest.config).without_labels != served.config.without_labels:
+    if config_from_json(manifest.config).without_labels != served.config.without_labels:
         return False
     entries = {entry.name: entry for entry in manifest.tensors if entry.name != OUT}
     return entries == {name: tensor.entry for name, tensor in served.tensors.items()}

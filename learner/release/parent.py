@@ -70,7 +70,8 @@ class ParentVersion:
         current = self._store.versions.current()
         newest = self._store.versions.next_number() - 1
         stored = {version: self._find_manifest(version) for version in {current, newest, learner.version}}
-        is_news = stored[newest] is not None and newest > learner.last_version
+        latest = stored[newest]
+        is_news = latest is not None and latest.epoch > 0 and newest > learner.last_version  # 0: it was imported
         ahead = newest if is_news else current  # what was withdrawn meanwhile is read first, then set aside
         is_published = pending is not None and is_same(pending, self._find_manifest(pending.version))
         self._num_known = self._progress.published_effects

@@ -25,8 +25,8 @@ from learner.relabelling import follow_settings, relabel
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.slow.making import Phase
 from learner.stopwatch import Stopwatch
-from model.config import StrataConfig
 from model.errors import NonFinite
+from model.modules.config import config_from_json
 from wire.records import Answer, ConceptChange, Feedback, LabelChange, Lineage, Round, WeightManifest
 
 ReadTo: TypeAlias = Callable[[Mapping[str, int]], Iterable[Sequence[Answer | Feedback]]]
@@ -44,7 +44,7 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
     if not manifest.solution.arithmetic:
         raise NotRebuilt(f"version {manifest.version} is of a program that solved the head in another way")
-    if learner.knowledge.base.spec_of(StrataConfig.from_json(manifest.config).label_capacity) != manifest.model_spec:
+    if learner.knowledge.base.spec_of(config_from_json(manifest.config).label_capacity) != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} is of another model or other settings than these")
     follow_settings(learner)
     maker = CandidateMaker(config)

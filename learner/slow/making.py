@@ -27,7 +27,7 @@ from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.round_plan import RoundPlan
 from learner.slow.training import Training
 from learner.state.base_encoder import BaseEncoder
-from model.strata import Strata
+from model.encoders import WholeEncoder
 from wire.records import EncoderOffer
 
 Making: TypeAlias = Generator[Callable[[], Any], Any, FastHead]
@@ -54,7 +54,7 @@ class TrainedEncoder:
     """Trains a copy of `strata`, which is served as `served`, by `plan`, from the class means `means_CD` on."""
 
     def __init__(
-        self, plan: RoundPlan, means_CD: Tensor, served: ServedEncoder, strata: Strata, *, config: LearnerConfig
+        self, plan: RoundPlan, means_CD: Tensor, served: ServedEncoder, strata: WholeEncoder, *, config: LearnerConfig
     ) -> None:
         self.plan = plan
         self.means_CD = means_CD
@@ -76,7 +76,7 @@ class TrainedEncoder:
         return stored
 
     @property
-    def strata(self) -> Strata:
+    def strata(self) -> WholeEncoder:
         """The encoder in training."""
         return self._training.strata
 
@@ -128,7 +128,7 @@ class OfferedEncoder:
         return self._base
 
     @property
-    def strata(self) -> Strata:
+    def strata(self) -> WholeEncoder:
         """The same in full precision."""
         return self.base.strata
 

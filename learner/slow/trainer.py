@@ -16,27 +16,29 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, groupby
-from typing import cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learner.config import LearnerConfig, SlowStrategy
+from learner.config import LearnerConfig
 from learner.slow.adamw import BETAS, EPSILON, AdamW, ParameterGroup
 from learner.slow.strategies.in_rounds import make_strategy
 from learner.slow.strategies.strategy import Outputs
+from model.encoders import WholeEncoder
 from model.fakequant import fake_layer
 from model.grid import set_grids
 from model.plan import layer_of, names_from
 from model.ragged import RaggedLayout
-from model.strata import Strata
 
 SCALE = 20.0
 """Logits of the auxiliary head are this times a cosine."""
 
 HEAD_RATE = 10.0
 """The learning rate of the auxiliary head, relative to that of the blocks."""
+
+AnyEncoder = TypeVar("AnyEncoder", bound=WholeEncoder)
 
 
 def torch_adamw(
@@ -58,36 +60,39 @@ def cosine_logits(z_BD: Tensor, head_CD: Tensor) -> Tensor:
     return SCALE * z_BD @ functional.normalize(head_CD, dim=1).T
 
 
-def with_own_top(strata: Strata, first_layer: int) -> Strata:
+def with_own_top(strata: AnyEncoder, first_layer: int) -> AnyEncoder:
     """Returns a second encoder with its own copy of the blocks from `first_layer` on; the rest is shared."""
     lower = (strata.embed, *list(strata.layers)[:first_layer])
     shared = chain.from_iterable(each.modules() for each in lower)  # the top may use their matrices
-    return copy.deepcopy(strata, {id(each): each for each in shared}).eval()
+    copied: AnyEncoder = copy.deepcopy(strata, {id(each): each for each in shared})
+    copied.eval()
+    return copied
 
 
-def top_state(strata: Strata, first_layer: int) -> dict[str, Tensor]:
+def top_state(strata: WholeEncoder, first_layer: int) -> dict[str, Tensor]:
     """Returns the weights of the blocks from `first_layer` on, by name."""
     state = strata.state_dict()
     return {name: state[name] for name in names_from(state, first_layer)}
 
 
-def load_top(strata: Strata, state: Mapping[str, Tensor]) -> None:
+def load_top(strata: WholeEncoder, state: Mapping[str, Tensor]) -> None:
     """Writes back the weights that `top_state` returned, and the grids to which they are rounded."""
     set_grids(strata, state)
     strata.load_state_dict(dict(state), strict=False)
 
 
-def lower_digests(strata: Strata) -> list[str]:
+def lower_digests(strata: WholeEncoder) -> list[str]:
     """Returns the digests of the weights below each block, and last that of all weights.
 
     The first `first_layer` blocks are frozen, so entry `first_layer` identifies what training leaves unchanged. Weights
     that are pooled otherwise are another encoder.
 
     >>> from model.config import StrataConfig
+    >>> from model.strata import Strata
     >>> len(lower_digests(Strata(StrataConfig(vocab=9, d_model=4, n_layers=2, n_heads=1, d_ff=4))))
     3
     """
-    digest = sha256(b"" if strata.config.pooling == "mean" else strata.config.pooling.encode())
+    digest = sha256(strata.config.frozen_facts.encode())
     digests = list[str]()
     state = sorted(strata.state_dict().items(), key=lambda item: layer_of(item[0]))
     for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):
@@ -108,10 +113,10 @@ class Trainer:
 
     def __init__(
         self,
-        strata: Strata,
+        strata: WholeEncoder,
         means_CD: Tensor,
         *,
-        parent: Strata,
+        parent: WholeEncoder,
         first_layer: int,
         num_steps: int,
         config: LearnerConfig,
@@ -120,11 +125,11 @@ class Trainer:
         self._parent = parent
         self._means_CD = means_CD
         self._first_layer = first_layer
-        self._strategy = make_strategy(cast(SlowStrategy, config.slow_strategy), loss_q=config.slow_loss_q)
+        self._strategy = make_strategy(config.slow_strategy, loss_q=config.slow_loss_q)
         self._max_gradient_norm = config.max_gradient_norm
         self._head_CD = nn.Parameter(means_CD.clone())
         strata.requires_grad_(False)  # also the matrices below that the top uses
-        top = list(strata.layers[self._first_layer :].requires_grad_().parameters())
+        top = strata.trainable(self._first_layer)
         self._parameters = [*top, self._head_CD]
         groups = (
             ParameterGroup(top, rate=config.slow_rate, decay=config.slow_weight_decay),
@@ -155,7 +160,7 @@ class Trainer:
         self._optimizer.step()
         return float(loss)
 
-    def _logits(self, strata: Strata, head_CD: Tensor, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+    def _logits(self, strata: WholeEncoder, head_CD: Tensor, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         return cosine_logits(strata.forward_from(self._first_layer, x_TD, layout, linear=fake_layer), head_CD)
 
     @torch.no_grad()

@@ -18,12 +18,15 @@ import torch
 from torch import Tensor
 
 from learner.config import LearnerConfig, is_import_path
+from learner.errors import DataError
 from learner.export import ServedEncoder
 from learner.failpoints import failpoint
 from learner.memory.replay import Labelled
 from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.round_plan import RoundPlan, StepPlan
+from learner.slow.strategies.in_rounds import own_strategy
 from learner.slow.trainer import Trainer, with_own_top
+from model.encoders import WholeEncoder
 from model.ragged import RaggedLayout
 from model.strata import Strata
 
@@ -52,7 +55,7 @@ class Training:
         means_CD: Tensor,
         pseudo_labels: PseudoLabels,
         served: ServedEncoder,
-        parent: Strata,
+        parent: WholeEncoder,
         *,
         config: LearnerConfig,
     ) -> None:
@@ -82,7 +85,7 @@ class Training:
     def _trainer(self) -> "Trainer | AvalancheTrainer":
         """The trainer, made for the first step. Raises DataError where a strategy that is not ours cannot be made."""
         config = self._config
-        if not is_import_path(config.slow_strategy):
+        if not is_import_path(config.slow_strategy) or own_strategy(config.slow_strategy) is not None:
             num_steps = len(self._plan.steps)
             return Trainer(
                 self.strata,
@@ -92,10 +95,15 @@ class Training:
                 num_steps=num_steps,
                 config=config,
             )
+        strata = self.strata
+        if not isinstance(strata, Strata):
+            raise DataError(
+                f"{config.slow_strategy} trains the built-in encoders alone: choose one of learner/slow/strategies"
+            )
         from learner.slow.avalanche.trainer import AvalancheTrainer
 
         return AvalancheTrainer(
-            self.strata,
+            strata,
             self._means_CD,
             first_layer=self.first_layer,
             plan=self._plan,

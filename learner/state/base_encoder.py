@@ -28,13 +28,14 @@ from learner.slow.trainer import load_top, lower_digests, top_state, with_own_to
 from learner.state.origin import Adopted, Origin, OriginDiff, compare
 from learner.state.rounded import rounded_encoder
 from learner.state.snapshot import Snapshot
+from model.encoders import WholeEncoder
 from model.errors import WrongConfig
 from model.grid import attach_grids
 from model.head import PROJ
+from model.modules.whole import WholeModule
+from model.packed import Inputs
 from model.plan import names_from
 from model.qtensor import QTensor
-from model.strata import Strata
-from model.tokenizer import TextTokenizer
 
 log = structlog.get_logger("learner")
 
@@ -42,7 +43,7 @@ log = structlog.get_logger("learner")
 class RestoredEncoder(NamedTuple):
     """What a snapshot restores to under the settings of now, and what is different from the settings of then."""
 
-    strata: Strata
+    strata: WholeEncoder
     fast_head: FastHead
     change: OriginDiff
 
@@ -57,17 +58,17 @@ class BaseEncoder:
     def __init__(
         self,
         config: LearnerConfig,
-        strata: Strata,
-        tokenizer: TextTokenizer,
+        strata: WholeEncoder,
+        tokenizer: Inputs,
         *,
         cache_dir: Path | None = None,
         stored: Mapping[str, QTensor] | None = None,
         adopted: Adopted | None = None,
     ) -> None:
-        shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
+        strata.resize_head(head_features=config.num_features, label_capacity=config.label_capacity)
+        shape = strata.config
         if config.deepest_layers > shape.n_layers:
             raise WrongConfig(f"{config.deepest_setting}, but the encoder has {shape.n_layers} blocks")
-        strata.config = shape
         self.strata = strata
         self.config = config
         self.adopted = adopted
@@ -75,7 +76,9 @@ class BaseEncoder:
         self._lower_digests = lower_digests(strata)
         self._num_kept = config.deepest_layers  # top blocks that may have been trained
         first_layer = shape.n_layers - config.deepest_layers
-        if stored is None:
+        if isinstance(strata, WholeModule):
+            tensors = export_encoder(strata)
+        elif stored is None:
             digest = self._lower_digests[-1]
             tensors = rounded_encoder(
                 strata, tokenizer, first_layer=first_layer, weights_digest=digest, cache_dir=cache_dir
@@ -123,7 +126,7 @@ class BaseEncoder:
             log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
         return RestoredEncoder(strata, fast_head, change)
 
-    def top(self, strata: Strata) -> dict[str, Tensor]:
+    def top(self, strata: WholeEncoder) -> dict[str, Tensor]:
         """Returns the weights of the blocks of `strata` that may have been trained, by name."""
         return top_state(strata, self._first_kept)
 
@@ -133,7 +136,7 @@ class BaseEncoder:
         new = self._origin(max(self._num_kept, old.trainable_layers) if is_same else self._num_kept)
         return compare(old, new, is_same_encoder=is_same, num_classes=len(snapshot.facts.classes))
 
-    def _with_blocks_of(self, snapshot: Snapshot, like: ServedEncoder) -> tuple[Strata, ServedEncoder]:
+    def _with_blocks_of(self, snapshot: Snapshot, like: ServedEncoder) -> tuple[WholeEncoder, ServedEncoder]:
         """Returns the encoder of `snapshot`, as trained and as served. It takes no block of another encoder."""
         is_same = self._is_same(snapshot.origin)
         if is_same:
@@ -168,7 +171,7 @@ class BaseEncoder:
         return self.strata.config.n_layers - self._num_kept
 
 
-def _as_stored(strata: Strata, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
+def _as_stored(strata: WholeEncoder, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
     """Returns stored weights as tensors of a version; the blocks of `strata` from `first_layer` on get their grids."""
     attach_grids(strata, {name: stored[name] for name in names_from(stored, first_layer)})
     return {name: export_tensor(tensor) for name, tensor in stored.items()}

@@ -23,10 +23,10 @@ from learner.state.base_encoder import BaseEncoder
 from learner.state.origin import Adopted
 from learner.state.tensor_file import read_tensors, write_tensors
 from model.config import StrataConfig
+from model.encoders import WholeEncoder
 from model.errors import ModelError
+from model.packed import Inputs
 from model.qtensor import QTensor
-from model.strata import Strata
-from model.tokenizer import TextTokenizer
 from model.weights import to_strata
 from wire.records import EncoderOffer
 
@@ -40,7 +40,7 @@ class Bases:
     """Belongs to a learner. `folder` is that of its checkpoints; without one, no adopted encoder survives a restart."""
 
     def __init__(
-        self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer, *, folder: Path | None = None
+        self, config: LearnerConfig, strata: WholeEncoder, tokenizer: Inputs, *, folder: Path | None = None
     ) -> None:
         self.of_settings = BaseEncoder(config, strata, tokenizer, cache_dir=folder)
         self._config = config
@@ -106,7 +106,7 @@ class Bases:
             path.unlink(missing_ok=True)
 
 
-def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: TextTokenizer) -> str:
+def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: Inputs) -> str:
     """Returns what is wrong with an offer for a learner of these settings, with the fix; "" for nothing."""
     try:
         shape = StrataConfig.from_json(offer.config)

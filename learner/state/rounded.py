@@ -21,10 +21,10 @@ from learner.export import StoredTensor, export_tensor
 from learner.state.tensor_file import read_tensors, write_tensors
 from model.calibration import grams, smooth
 from model.grid import attach_grids
+from model.packed import Inputs
 from model.plan import names_from, plan_of
 from model.qtensor import QTensor
 from model.strata import Strata
-from model.tokenizer import TextTokenizer
 from model.vectors import in_scale_of
 from model.weights import encoder_tensors
 
@@ -34,7 +34,7 @@ log = structlog.get_logger("learner")
 
 
 def rounded_encoder(
-    strata: Strata, tokenizer: TextTokenizer, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
+    strata: Strata, tokenizer: Inputs, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
 ) -> dict[str, StoredTensor]:
     """Rounds all weights of `strata`, and sets its `in_scale`s; returns the tensors by name. Raises NonFinite.
 
@@ -58,14 +58,14 @@ def rounded_encoder(
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def _round_encoder(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> dict[str, QTensor]:
+def _round_encoder(strata: Strata, tokenizer: Inputs, first_layer: int) -> dict[str, QTensor]:
     smoothed = smooth(strata, grams(strata, tokenizer))
     for name in names_from(smoothed, first_layer):
         del smoothed[name]
     return encoder_tensors(strata, grams=smoothed)
 
 
-def _key(strata: Strata, weights_digest: str, tokenizer: TextTokenizer, first_layer: int) -> bytes:
+def _key(strata: Strata, weights_digest: str, tokenizer: Inputs, first_layer: int) -> bytes:
     """Returns the cache key: the digest of the weights, the tokenizer, the settings, and the program itself."""
     digest = sha256()
     for fact in (weights_digest, strata.config, tokenizer.digest, first_layer, torch.__version__):

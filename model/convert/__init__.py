@@ -11,6 +11,7 @@
     entropy       how many keys heads look at, and the spans that are enough for them: needs texts
     dense         the plain encoder that computes the same: the way back
     publish       a plain encoder as the files of a published one
+    padded        a plain encoder over padded texts, for other runtimes
 
     dense encoder --factorise, pool, share, prune--> smaller encoder --learner.distill--> as good as before
 

@@ -73,7 +73,7 @@ class NativeForward:
                     **matrices,
                 )
             )
-        self._encoder = encoder.Encoder(
+        self._encoder = encoder.EncoderKernel(
             embedding,
             blocks,
             pools_first=config.pooling == "cls",

@@ -98,9 +98,13 @@ def require_strategy(settings: "Settings") -> None:
     if not is_import_path(settings.learner.slow_strategy):
         return
     from learner.slow.avalanche.trainer import try_out
+    from learner.slow.strategies.in_rounds import make_strategy, own_strategy
 
     try:
-        try_out(settings.learner)
+        if own_strategy(settings.learner.slow_strategy) is None:
+            try_out(settings.learner)
+        else:
+            make_strategy(settings.learner.slow_strategy, loss_q=settings.learner.slow_loss_q)
     except DataError as error:
         name = "learner.slow_strategy"
         raise BadSettings(f"{name}: {error}. {name}: {described(Settings, name)}") from error

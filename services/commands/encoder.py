@@ -1,4 +1,4 @@
-"""`lifelong encoder check`: is an encoder computed as it was published, and how accurate and fast is it here?"""
+"""`lifelong encoder check`: is an encoder computed as it was published, or as a class says, and how fast is it?"""
 
 import dataclasses
 import json
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Encoders that are not MiniLM.")
 
 EncoderArgument = Annotated[
-    str | None, typer.Argument(metavar="ENCODER", help="A folder, a cached id, or minilm-l6 [default: the setting]")
+    str | None,
+    typer.Argument(metavar="ENCODER", help="A folder, a cached id, minilm-l6, or module:Class [default: the setting]"),
 ]
 VectorsOption = Annotated[
     Path | None,
@@ -47,16 +48,31 @@ def check(
     """Read an encoder, compare it with published vectors, round it, time it. Exits with 78 where it is not right."""
     import torch
 
+    from model.source import is_import_path
     from services.encoders import check as encoder_check
 
     settings = context.process()
     torch.set_num_threads(settings.serving.threads)
+    name = encoder or settings.encoder
+    if is_import_path(name):
+        _check_module(name, as_json=as_json)
+        return
     with progress() as say:
-        found = encoder_check.check(encoder or settings.encoder, vectors=vectors, say=say)
+        found = encoder_check.check(name, vectors=vectors, say=say)
     if as_json:
         print(json.dumps(dataclasses.asdict(found) | {"is_right": found.is_right}, indent=2))
     else:
         _print(found)
+    if not found.is_right:
+        sys.stdout.flush()
+        raise typer.Exit(CONFIGURATION)
+
+
+def _check_module(path: str, *, as_json: bool) -> None:
+    from services.encoders.module_check import check_module
+
+    found = check_module(path)
+    print(json.dumps(found.fields(), indent=2) if as_json else "\n".join(found.lines()))
     if not found.is_right:
         sys.stdout.flush()
         raise typer.Exit(CONFIGURATION)

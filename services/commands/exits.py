@@ -14,6 +14,7 @@ def codes() -> dict[type[Exception], int]:
     from services.commands.ask import NoAnswer
     from services.commands.forget import NotErasedYet
     from services.encoders.vectors import BadVectors
+    from services.exported.format import BadExport
     from services.history.rows import BadHistory
     from services.history.sending import NotLearntYet
     from services.label_commands import NotFollowedYet
@@ -24,6 +25,7 @@ def codes() -> dict[type[Exception], int]:
     from services.settings import BadSettings
     from services.signing_keys import KeysUnfit
     from services.supervisor import StackFailed
+    from services.templates.writing import NameTaken
     from services.topic_uses import TopicsUnfit
     from services.tune.measure import TuneFailed
     from serving.http.keys import BadKeys
@@ -32,7 +34,8 @@ def codes() -> dict[type[Exception], int]:
     from wire import errors as wire_errors
 
     return {
-        **dict.fromkeys((NotPossible, wire_errors.NotFound, DataError, BadHistory, BadVectors), USAGE),
+        **dict.fromkeys((NotPossible, wire_errors.NotFound, DataError), USAGE),
+        **dict.fromkeys((BadHistory, BadVectors, BadExport, NameTaken), USAGE),
         BadSettings: CONFIGURATION,
         **dict.fromkeys((BackupRefused, BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
         **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),
@@ -40,17 +43,14 @@ def codes() -> dict[type[Exception], int]:
         **dict.fromkeys((wire_errors.BadSignature, wire_errors.CannotSign), CONFIGURATION),
         wire_errors.UnknownFormat: CONFIGURATION,
         **dict.fromkeys((NoRedis, NoBroker), CONFIGURATION),
-        ModelError: CONFIGURATION,
-        StateRefused: CONFIGURATION,
+        **dict.fromkeys((ModelError, StateRefused), CONFIGURATION),
         LearnerError: TEMPORARY,
         PortTaken: CONFIGURATION,
         NotRunning: TEMPORARY,
         RayLost: TEMPORARY,
         NoAnswer: TEMPORARY,
         **dict.fromkeys((NotErasedYet, NotFollowedYet, NotLearntYet), TEMPORARY),
-        NotAdoptedYet: TEMPORARY,
-        StackFailed: TEMPORARY,
-        TuneFailed: TEMPORARY,
+        **dict.fromkeys((NotAdoptedYet, StackFailed, TuneFailed), TEMPORARY),
         wire_errors.WireError: TEMPORARY,
     }
 

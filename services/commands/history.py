@@ -11,6 +11,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import USAGE
+from services.commands.exported import import_model
 
 if TYPE_CHECKING:
     from services.history.rows import SourceRow
@@ -47,6 +48,9 @@ class ImportOptions:
         Literal["jsonl", "csv", "tsv", "parquet"] | None,
         typer.Option("--format", help="The form of the rows [default: by the name of FILE; - is jsonl]"),
     ] = None
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="A version that `lifelong export` has written")
+    ] = None
     source: Annotated[str, typer.Option("--source", help="Who says so")] = "history"
     refused: Annotated[
         Path | None, typer.Option("--refused", metavar="FILE", help="Gets the refused rows, a JSON object each")
@@ -64,16 +68,24 @@ class ImportOptions:
 @reads_settings
 def import_(
     context: CliContext,
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Rows with text and label; - reads the input")],
     options: ImportOptions,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE|-", help="Rows with text and label; - reads the input")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Teach the learner the labelled texts of FILE: history, which needs no answers. You vouch for it.
 
     Goes on where it was, when it was stopped in the middle or the file has grown. Exits with 2 where rows were refused.
+    With --model, a version that `lifelong export` has written becomes the candidate instead.
     """
     import json
 
+    if options.model is not None and file is None:
+        import_model(context, options.model, as_json=as_json)
+        return
+    if file is None or options.model is not None:
+        raise typer.BadParameter("name a FILE of labelled texts, or --model DIR")
     settings = context.attached()
     told: dict[str, Any] = {}
     with _refusals(options.refused) as refusals:

@@ -48,7 +48,7 @@ def demo(
 @reads_settings
 def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
-    from model.tokenizer import TextTokenizer
+    from model.encoders import open_inputs
     from services.keys import ring_of
     from services.topic_uses import require_topics
     from serving.app import run
@@ -57,7 +57,7 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     settings = context.attached(serving__replicas=replicas)
     require_topics(settings.bus, "serve")
     # loaded here so that its errors are reported once, and not by every replica
-    TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
+    open_inputs(settings.encoder, max_tokens=settings.serving.max_tokens)
     run(ReplicaConfig.of(settings, ring=ring_of(settings)), stop_signal())
 
 

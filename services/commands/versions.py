@@ -134,7 +134,7 @@ def rebuild(
     import torch
 
     from learner.learner import Learner
-    from model.bert import load_encoder
+    from learner.process import EncoderChoice, opened
     from services.keys import ring_of
     from services.rebuild import rebuild_version
     from services.stack import open_store
@@ -145,11 +145,12 @@ def rebuild(
     torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
     with closing(open_store(settings)) as store:
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
-    encoder = load_encoder(settings.encoder, max_tokens=manifest.max_tokens or settings.serving.max_tokens)
-    learner = Learner(settings.learner, *encoder, receipts=Receipts(*ring_of(settings).receipts))
+    choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
+    config, strata, tokenizer = opened(settings.learner, choice)
+    learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring_of(settings).receipts))
     learner.label_config = settings.labels
     with closing(Bus(settings.bus, client_id="rebuild")) as bus, progress() as say:
-        result = rebuild_version(manifest, learner, settings.learner, bus, say=say)
+        result = rebuild_version(manifest, learner, config, bus, say=say)
     print(json.dumps(dataclasses.asdict(result), indent=2) if as_json else _summary(result))
     if result.differing:
         raise typer.Exit(DIFFERS)

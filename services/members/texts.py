@@ -11,13 +11,13 @@ import torch
 from evals.streams.text_sets import text_set
 from learner.errors import DataError
 from model.convert.importance import LabelledTexts
-from model.tokenizer import TextTokenizer
+from model.packed import Inputs
 
 MAX_TEXTS = 1_000_000
 """The most texts of a command."""
 
 
-def unlabelled(names: Sequence[str], data: Path | None, tokenizer: TextTokenizer) -> list[list[int]]:
+def unlabelled(names: Sequence[str], data: Path | None, tokenizer: Inputs) -> list[list[int]]:
     """Returns the token ids of the training texts of all sets, each text once. Raises DataError."""
     texts: dict[str, None] = {}
     for name in names:
@@ -30,7 +30,7 @@ def unlabelled(names: Sequence[str], data: Path | None, tokenizer: TextTokenizer
 
 
 def labelled(
-    names: Sequence[str], data: Path | None, tokenizer: TextTokenizer, *, max_texts: int, seed: int
+    names: Sequence[str], data: Path | None, tokenizer: Inputs, *, max_texts: int, seed: int
 ) -> list[LabelledTexts]:
     """Returns at most `max_texts` training texts of each set, with their classes. Raises DataError."""
     if not names:

@@ -208,6 +208,5 @@ class _Waiter(Generic[R]):
 
 
 def _failed(failure: ItemFailure) -> Problem:
-    return Problem(
-        status=HTTPStatus.UNPROCESSABLE_ENTITY, code=failure.reason, message="the model could not answer this event"
-    )
+    message = failure.detail or "the model could not answer this event"
+    return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=failure.reason, message=message)

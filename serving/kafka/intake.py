@@ -248,5 +248,5 @@ class Intake:
 
 def _letter_of(failure: ItemFailure, position: Position) -> DeadLetter:
     event = failure.event
-    detail = f"the model could not answer event {shown(event.id)}"
+    detail = failure.detail or f"the model could not answer event {shown(event.id)}"
     return refuse_event(failure.reason, detail, event, position.place)

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 from torch import Tensor
 
-from model.quantized import QuantizedEncoder
+from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
 from wire.records import TOLERATED_SLOWDOWN, VersionHealth
 
@@ -44,11 +44,11 @@ class Health:
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: dict[int, VersionHealth] = {}
-        self._encoders: dict[int, QuantizedEncoder] = {}
-        self._stable_encoder: QuantizedEncoder | None = None
+        self._encoders: dict[int, PackedEncoder] = {}
+        self._stable_encoder: PackedEncoder | None = None
         self._stable_s: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=NUM_FORWARDS))
 
-    def follow(self, encoders: Mapping[int, QuantizedEncoder], stable: int) -> None:
+    def follow(self, encoders: Mapping[int, PackedEncoder], stable: int) -> None:
         """Counts for these versions from now on, by their numbers; what is known of them stays."""
         with self._lock:
             self._encoders = dict(encoders)
@@ -64,7 +64,7 @@ class Health:
         """Counts an event that the version could not answer, and the stable one could."""
         self._add(number, answers=1, errors=1)
 
-    def encode(self, encoder: QuantizedEncoder, batch: RaggedBatch, precision: str) -> Tensor:
+    def encode(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str) -> Tensor:
         """Returns the vectors of a batch, z_BD; counts the forward for the versions that have this encoder."""
         began_s = self._clock()
         z_BD = encoder.encode(batch, precision)

@@ -8,8 +8,7 @@ changed only its head costs only the head: it shares the encoder object with the
 head, and the embeddings of the probes. A version that lacks only damaged blobs keeps its other tensors, so that a
 repair costs only the damaged ones.
 
-Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into the live weights (a batch could see half
-of them).
+Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into live weights (a batch could see half).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,20 +20,22 @@ import structlog
 import torch
 from torch import Tensor
 
-from model.config import StrataConfig
-from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, WrongConfig, WrongShape
+from model.encoders import packed, precisions_in
+from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, UnreadableInput, WrongConfig, WrongShape
 from model.head import PROJ
+from model.modules.config import EncoderConfig, config_from_json
+from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor, from_blob
-from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel, RandomFeatures, precisions_of
+from model.quantized import QuantizedHead, QuantizedModel, RandomFeatures
 from model.ragged import RaggedBatch
-from model.tokenizer import MAX_TOKENS, TextTokenizer
+from model.tokenizer import MAX_TOKENS
 from model.vectors import from_format
 from model.weights import encoder_key
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal
 from serving.weights.active import NOT_MEASURED, LatencyTable, Version
-from serving.weights.precision import AUTO, allowed, measure
+from serving.weights.precision import AUTO, allowed, times_of
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey, WireError
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store
@@ -48,6 +49,7 @@ REASONS: Final[Mapping[type[Exception], str]] = {
     WrongConfig: "wrong_config",
     WrongShape: "wrong_shape",
     MissingWeight: "missing_weight",
+    UnreadableInput: "bad_probe",
     NonFinite: "not_finite",
     BadBlob: "bad_blob",
     BadTokens: "bad_probe",
@@ -65,7 +67,7 @@ log = structlog.get_logger("swap")
 class _Shared:
     """What versions with the same encoder and projection share. Embeddings are by text, precision and length."""
 
-    encoder: QuantizedEncoder
+    encoder: PackedEncoder
     features: RandomFeatures
     z_D: dict[tuple[str, str, int], Tensor] = field(default_factory=dict)
 
@@ -76,7 +78,7 @@ class Loader:
     def __init__(
         self,
         store: Store,
-        tokenizer: TextTokenizer,
+        tokenizer: Inputs,
         *,
         precision: PrecisionConfig,
         probe_tolerance: float,
@@ -101,10 +103,7 @@ class Loader:
         return sizes | {"resident": sum(entry.num_bytes for entry in self._tensors)}
 
     def load(self, number: int) -> Version:
-        """Loads a version into `versions`, ready to answer.
-
-        Raises VersionRefused; StoreUnavailable says nothing of the version.
-        """
+        """Loads a version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
         with refusing():
             manifest = self._store.versions.manifest(number)
             config = self._checked_config(manifest)
@@ -145,15 +144,16 @@ class Loader:
         self._tensors = {entry: tensor for entry, tensor in self._tensors.items() if entry in entries}
         self._shared = {key: shared for key, shared in self._shared.items() if key in keys}
 
-    def _checked_config(self, manifest: WeightManifest) -> StrataConfig:
-        config = StrataConfig.from_json(manifest.config)
+    def _checked_config(self, manifest: WeightManifest) -> EncoderConfig:
+        config = config_from_json(manifest.config)
         names = [precision.name for precision in manifest.precisions]
-        expected = precisions_of({entry.name: entry.scheme for entry in manifest.tensors})
+        expected = precisions_in(config, {entry.name: entry.scheme for entry in manifest.tensors})
         if not names or not set(names) <= set(expected):
             raise VersionRefused("wrong_precision", f"measured in {names}; expected some of {', '.join(expected)}")
         spec = config.spec_hash(self._tokenizer.digest)
         if spec != manifest.model_spec:
-            raise VersionRefused("wrong_spec", f"made for model and tokenizer {manifest.model_spec}; ours are {spec}")
+            made_for = f"{config.shown} ({manifest.model_spec})"
+            raise VersionRefused("wrong_spec", f"made for {made_for}; `encoder` names {self._tokenizer.name} ({spec})")
         return config
 
     def _all_tensors(self, manifest: WeightManifest) -> dict[str, QTensor]:
@@ -175,10 +175,10 @@ class Loader:
             self._tensors[entry] = from_blob(entry, self._store.blobs.get(entry.digest, entry.num_bytes))
         return self._tensors[entry]
 
-    def _shared_by(self, manifest: WeightManifest, config: StrataConfig, tensors: Mapping[str, QTensor]) -> _Shared:
+    def _shared_by(self, manifest: WeightManifest, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> _Shared:
         key = _shared_key(manifest)
         if key not in self._shared:
-            encoder = QuantizedEncoder.from_tensors(config, tensors)
+            encoder = packed(config, tensors, self._tokenizer)
             self._shared[key] = _Shared(encoder, RandomFeatures.from_tensors(config, tensors))
         return self._shared[key]
 
@@ -217,7 +217,7 @@ class Loader:
         if not gap <= rounding:  # written so that a NaN is refused
             raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {rounding:.4g} is rounding")
 
-    def _latency_of(self, manifest: WeightManifest, encoder: QuantizedEncoder) -> LatencyTable:
+    def _latency_of(self, manifest: WeightManifest, encoder: PackedEncoder) -> LatencyTable:
         """Returns the times of its precisions, if it has a choice: measured, or a version's of the same shape."""
         names = allowed(manifest.precisions, self._precision, is_brown_out=True)
         if self._precision.mode not in (AUTO, *names):
@@ -227,7 +227,7 @@ class Loader:
         for other in self.versions.values():
             if other.latency.knows(names) and other.model.encoder.has_shape_of(encoder):
                 return other.latency
-        latency = measure(encoder.encode, names, vocab=encoder.config.vocab)
+        latency = times_of(encoder, names, self._tokenizer)
         log.info("latency_measured", num_tokens=latency.num_tokens, ms=latency.ms)
         return latency
 
@@ -253,5 +253,5 @@ def computing() -> Iterator[None]:
 def _shared_key(manifest: WeightManifest) -> str:
     """Returns a key that is equal for versions that can share all but the last layer: equal weights and shapes."""
     proj = next((entry.digest for entry in manifest.tensors if entry.name == PROJ), None)
-    shape = StrataConfig.from_json(manifest.config).without_labels
+    shape = config_from_json(manifest.config).without_labels
     return f"{shape.canonical_json()} {encoder_key(manifest.encoder_digests)} {proj}"

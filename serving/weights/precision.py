@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from model.packed import Inputs, PackedEncoder
 from model.ragged import RaggedBatch
 from serving.config import PrecisionConfig
 from serving.weights.active import LatencyTable, Version
@@ -132,29 +133,39 @@ def measure(
     precisions: Sequence[str],
     *,
     vocab: int,
+    examples: Sequence[Sequence[int]] = (),
     budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.thread_time,
 ) -> LatencyTable:
     """Measures the table of these precisions. The smallest size is always measured; another, if a round of it fits the
     budget.
 
+    A batch has the `examples` in turn, or tokens that are spread over the vocabulary, as those of real texts are.
     Raises whatever `encode` raises.
     """
     end_s = clock() + budget_s
     sizes: list[int] = []
     ms: dict[str, list[float]] = {precision: [] for precision in precisions}
     rounds = ROUNDS
+    num_before = 1
     for num_texts in NUM_TEXTS:
         if sizes:
-            round_s = sum(times[-1] for times in ms.values()) / 1e3 * num_texts * TEXT_TOKENS / sizes[-1]
+            round_s = sum(times[-1] for times in ms.values()) / 1e3 * num_texts / num_before
             rounds = min(ROUNDS, int((end_s - clock()) / round_s))
         if rounds < 1:
             break
-        batch = _batch(num_texts, vocab)
-        sizes.append(num_texts * TEXT_TOKENS)
+        batch = _batch(num_texts, vocab, examples)
+        sizes.append(len(batch.ids_T))
         for precision, best_s in _best_times_s(encode, batch, precisions, rounds, clock).items():
             ms[precision].append(1e3 * best_s)
+        num_before = num_texts
     return LatencyTable(tuple(sizes), {precision: tuple(times) for precision, times in ms.items()})
+
+
+def times_of(encoder: PackedEncoder, precisions: Sequence[str], inputs: Inputs) -> LatencyTable:
+    """Measures the table of an encoder: of a module, whose numbers are no tokens, on its own examples."""
+    examples = [] if inputs.vocab_size else inputs.encode_many(inputs.probe_texts)
+    return measure(encoder.encode, precisions, vocab=inputs.vocab_size, examples=examples)
 
 
 def _best_times_s(
@@ -174,7 +185,9 @@ def _seconds(encode: EncodeIn, batch: RaggedBatch, precision: str, clock: Callab
     return clock() - start_s
 
 
-def _batch(num_texts: int, vocab: int) -> RaggedBatch:
-    """Returns a batch of texts whose tokens are spread over the vocabulary, as those of real texts are."""
+def _batch(num_texts: int, vocab: int, examples: Sequence[Sequence[int]]) -> RaggedBatch:
+    """Returns a batch of the examples in turn, or of texts whose tokens are spread over the vocabulary."""
+    if examples:
+        return RaggedBatch.of([examples[place % len(examples)] for place in range(num_texts)])
     tokens = [position * 7_919 % vocab for position in range(num_texts * TEXT_TOKENS)]
     return RaggedBatch.of([tokens[start : start + TEXT_TOKENS] for start in range(0, len(tokens), TEXT_TOKENS)])

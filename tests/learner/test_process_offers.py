@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from learner.slow.worker import INLINE
+from model.modules.config import built_in
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.offers import PRUNED, offer_of
 from tests.learner.small_learner import small_learner
@@ -77,7 +78,7 @@ def test_a_killed_learner_adopts_the_encoder_to_the_same_bits(
     assert found.facts.adopted is not None and found.facts.adopted.offer == "one"
     restored = small_learner(None, INLINE, children.state_dir, **SETTINGS)
     restored.restore(found)
-    assert restored.fast_head.served.config.layers == PRUNED.layers
+    assert built_in(restored.fast_head.served.config).layers == PRUNED.layers
     once = restored.fast_head.successor(restored.fast_head.served)
     once.learn_many(restored.replay.samples())
     sums = restored.fast_head.export()

@@ -104,9 +104,12 @@ def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:
         raise UnknownFormat(f"{name}: {error}") from error
 
 
-def decode_manifest(body: bytes, version: int) -> WeightManifest:
-    """Returns the manifest in `body`. Raises UnknownFormat for another format, BadSignature for another version."""
-    name = f"manifest of version {version}"
+def decode_manifest(body: bytes, version: int | None) -> WeightManifest:
+    """Returns the manifest in `body`. Raises UnknownFormat for another format, BadSignature for another version.
+
+    None stands for any version: that of a file, which nobody has signed.
+    """
+    name = f"manifest of version {version}" if version is not None else "manifest"
     head = decode(body, _Format, name)
     versions = WeightManifest.FORMAT_VERSIONS
     if head.format != WeightManifest.FORMAT or head.format_version not in versions:
@@ -115,6 +118,6 @@ def decode_manifest(body: bytes, version: int) -> WeightManifest:
             f"{' and '.join(map(str, versions))}"
         )
     manifest = decode(body, WeightManifest, name)
-    if manifest.version != version:
+    if version not in (None, manifest.version):
         raise BadSignature(f"{name} was signed as version {manifest.version}")
     return manifest

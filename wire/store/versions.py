@@ -52,6 +52,25 @@ notify(history, notices, entry, limit)
 return {{'ok'}}
 """
 
+_ADD = f"""{NOTIFY}{NOW}
+local manifest, newest, versions, history, notices, blobs = unpack(KEYS, 1, 6)
+local version, body, signature, entry, limit = unpack(ARGV, 1, 5)
+if redis.call('HGET', manifest, 'body') == body then return {{'ok'}} end
+local highest = redis.call('GET', newest)
+if highest and tonumber(version) <= tonumber(highest) then return {{'used', highest}} end
+for i = 7, #KEYS do
+  if redis.call('HGET', KEYS[i], 'bytes') ~= ARGV[2 * i - 7] then return {{'blob', ARGV[2 * i - 8]}} end
+end
+
+for i = 7, #KEYS do redis.call('ZADD', blobs, now, ARGV[2 * i - 8]) end
+redis.call('HSET', manifest, 'body', body, 'signature', signature)
+redis.call('ZADD', versions, version, version)
+redis.call('SET', newest, version)
+notify(history, notices, entry, limit)
+return {{'ok'}}
+"""
+"""Stores a version that no learner goes on from: it takes a number, and needs no lease."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -88,6 +107,28 @@ class Versions:
             raise ValueError(f"version {manifest.version}: the first is 1, for 0 means that there is none")
         reply = self._server.run(_PUBLISH, *self._publication(manifest, lease))
         self._check_outcome(manifest, *(part.decode() for part in reply))
+
+    def add(self, manifest: WeightManifest, *, detail: str) -> None:
+        """Stores a version that was imported, beside the line of the learner; the plan may name it. It is on disk then.
+
+        Its epoch is 0. Raises ParentMoved where the number was used meanwhile, NotFound where a blob is missing.
+        """
+        assert manifest.epoch == 0, "an epoch is a lease's"
+        check_sizes(manifest, self._server.config)
+        key = self._server.key
+        body = signed.encode(manifest)
+        entry = VersionEntry(version=manifest.version, action="published", time_ms=manifest.created_ms, detail=detail)
+        blobs = {tensor.digest: tensor.num_bytes for tensor in manifest.tensors}
+        script_keys = [key(keys.MANIFEST, manifest.version), key(keys.NEWEST), key(keys.VERSIONS)]
+        script_keys += [key(keys.HISTORY), key(keys.NOTICES), key(keys.BLOBS)]
+        script_keys += [key(keys.BLOB, digest) for digest in blobs]
+        args: list[str | bytes | int] = [manifest.version, body, self._ring.sign(body)]
+        args += [signed.encode(entry), self._server.config.history]
+        for digest, num_bytes in blobs.items():
+            args += [digest, num_bytes]
+        reply = self._server.run(_ADD, script_keys, args)
+        self._check_outcome(manifest, *(part.decode() for part in reply))
+        self._server.sync()
 
     def sync(self) -> None:
         """Waits until what was published is on disk, where the server can tell (`why_not_durable`)."""

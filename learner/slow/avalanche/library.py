@@ -39,15 +39,21 @@ class ImportedClass(NamedTuple):
 def find(name: str) -> ImportedClass:
     """Imports the class that a name stands for. Raises DataError where it does not import or is no strategy."""
     require("avalanche", extra="avalanche")
+    cls, arguments = import_any(name)
     with quiet():
-        path, arguments = _parse(name)
-        cls = _import(path)
         from avalanche.core import BasePlugin
         from avalanche.training.templates.base import BaseTemplate
 
         if not isinstance(cls, type) or not issubclass(cls, (BaseTemplate, BasePlugin)):
-            raise DataError(f"{path} is neither a strategy nor a plugin of Avalanche")
+            raise DataError(f"{name} is no lifelong.Strategy, and neither a strategy nor a plugin of Avalanche")
     return ImportedClass(name, cls, arguments)
+
+
+def import_any(name: str) -> tuple[Any, dict[str, Any]]:
+    """Imports what a path names, and returns it with the arguments in the brackets. Raises DataError."""
+    with quiet():
+        path, arguments = _parse(name)
+        return _import(path), arguments
 
 
 def has_memory(imported: ImportedClass) -> bool:

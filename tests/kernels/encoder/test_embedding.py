@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.encoder import BlockShape, Encoder, NormWeights, RotaryWeights
+from kernels.encoder import BlockShape, EncoderKernel, NormWeights, RotaryWeights
 from kernels.linear_i4.reference import high_plane
 from tests.kernels.encoder.blocks import GENERATOR, POSITIONS, WORDS, block, embedding, packed, sequences
 
@@ -25,7 +25,7 @@ def test_words_of_4_bits_are_those_of_8_bits_that_they_stand_for(isa: str) -> No
     ids_T, offsets = sequences([POSITIONS, 3])
     for expand in (None, packed(128, 128)):
         found, expected = (
-            Encoder(replace(each, expand=expand), blocks).tokens(ids_T, offsets, layers=0, isa=isa)
+            EncoderKernel(replace(each, expand=expand), blocks).tokens(ids_T, offsets, layers=0, isa=isa)
             for each in (narrow, wide)
         )
         assert torch.equal(found, expected)
@@ -46,7 +46,7 @@ def test_words_of_4_bits_are_those_of_8_bits_that_they_stand_for(isa: str) -> No
 )
 def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Encoder(replace(EMBEDDING, **change), [BLOCK])
+        EncoderKernel(replace(EMBEDDING, **change), [BLOCK])
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str
 )
 def test_refuses_expansions_and_rotations_that_do_not_fit(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Encoder(replace(EMBEDDING, **change), [BLOCK])
+        EncoderKernel(replace(EMBEDDING, **change), [BLOCK])

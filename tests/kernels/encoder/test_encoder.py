@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels import native
-from kernels.encoder import BlockShape, Encoder, MatrixWeights, RotaryWeights, why_not
+from kernels.encoder import BlockShape, EncoderKernel, MatrixWeights, RotaryWeights, why_not
 from kernels.linear_i8.native import linear, pack_weight
 from kernels.linear_i8.reference import Int8Weight
 from tests.kernels import tolerances
@@ -32,12 +32,12 @@ from tests.kernels.encoder.blocks import (
 
 WIDTH = 32
 SHAPE = BlockShape(heads=2, kv_heads=2, head_width=16, inner=48)
-ENCODER = Encoder(embedding(WIDTH), [block(WIDTH, SHAPE), block(WIDTH, SHAPE)])
+ENCODER = EncoderKernel(embedding(WIDTH), [block(WIDTH, SHAPE), block(WIDTH, SHAPE)])
 
 
-def whole_tiles(pack: Pack) -> Encoder:
+def whole_tiles(pack: Pack) -> EncoderKernel:
     shape = BlockShape(heads=2, kv_heads=2, head_width=32, inner=128)
-    return Encoder(embedding(64), [block(64, shape, pack), block(64, shape, pack)])
+    return EncoderKernel(embedding(64), [block(64, shape, pack), block(64, shape, pack)])
 
 
 WHOLE_TILES = [whole_tiles(packed), whole_tiles(packed_i4)]
@@ -55,7 +55,7 @@ SHAPES = [BlockShape(4, 2, 16, 192), BlockShape(1, 1, 32, 64), BlockShape(6, 1, 
 )
 @settings(max_examples=100)
 def test_a_sequence_gets_the_same_bits_in_any_batch(
-    ids: list[list[int]], threads: int, isa: str, encoder: Encoder
+    ids: list[list[int]], threads: int, isa: str, encoder: EncoderKernel
 ) -> None:
     offsets = [0, *itertools.accumulate(map(len, ids))]
     ids_T = torch.tensor(list(itertools.chain.from_iterable(ids)))
@@ -74,7 +74,7 @@ def test_a_sequence_gets_the_same_bits_in_any_batch(
 
 
 @pytest.mark.parametrize("encoder", [ENCODER, *WHOLE_TILES])
-def test_tiles_and_vectors_give_the_same_bits(encoder: Encoder) -> None:
+def test_tiles_and_vectors_give_the_same_bits(encoder: EncoderKernel) -> None:
     if reasons := native.why_not("amx"):
         pytest.skip("; ".join(reasons))
     offsets = [*range(0, 130, 13), *range(130, 500, POSITIONS)]
@@ -130,7 +130,7 @@ def test_refuses_layers_that_are_not_there(layers: int) -> None:
 def test_blocks_may_differ_in_shape(isa: str, pack: Pack) -> None:
     """Each is, to the bit, its operations one after the other."""
     blocks = [block(64, shape, packed if shape.heads == 1 else pack, in_scale=False) for shape in SHAPES]
-    encoder = Encoder(embedding(64, in_scale=False), blocks)
+    encoder = EncoderKernel(embedding(64, in_scale=False), blocks)
     ids_T, offsets = sequences([POSITIONS, 1, 7, *[POSITIONS] * 8])
     for layer, weights in enumerate(blocks):
         before_TD = encoder.tokens(ids_T, offsets, layers=layer, isa=isa)
@@ -142,7 +142,7 @@ def test_blocks_may_differ_in_shape(isa: str, pack: Pack) -> None:
 def test_low_rank_additions(isa: str, pack: Pack) -> None:
     """A block is, to the bit, its operations one after the other, if it has additions of any rank."""
     weights = block(64, SHAPES[0], pack, in_scale=False, ranks=(8, 64, 0, 70))
-    encoder = Encoder(embedding(64, in_scale=False), [weights])
+    encoder = EncoderKernel(embedding(64, in_scale=False), [weights])
     ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
     expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa)
     assert torch.equal(encoder.tokens(ids_T, offsets, layers=1, isa=isa), expected)
@@ -156,7 +156,9 @@ def test_a_low_rank_addition_inside_the_gelu(isa: str) -> None:
     ids_T, offsets = sequences([POSITIONS])
     words = embedding(64, in_scale=False)
     added = replace(plain, up=MatrixWeights(zeros, None, (plain.up.packed, identity)))
-    found, expected = (Encoder(words, [each]).tokens(ids_T, offsets, layers=1, isa=isa) for each in (added, plain))
+    found, expected = (
+        EncoderKernel(words, [each]).tokens(ids_T, offsets, layers=1, isa=isa) for each in (added, plain)
+    )
     assert (found - expected).abs().mean() < 0.1 < expected.abs().mean()
 
 
@@ -172,7 +174,7 @@ def test_a_bias_may_replace_the_packed_one(isa: str, name: str) -> None:
     both: list[Tensor] = []
     for matrix in (MatrixWeights(own), MatrixWeights(none, bias_N)):
         change: dict[str, Any] = {name: matrix}
-        both.append(Encoder(words, [replace(weights, **change)]).encode(ids_T, offsets, isa=isa))
+        both.append(EncoderKernel(words, [replace(weights, **change)]).encode(ids_T, offsets, isa=isa))
     assert torch.equal(*both)
 
 
@@ -182,7 +184,7 @@ def test_a_matrix_may_widen_the_words(isa: str, pack: Pack) -> None:
     narrow_VE = torch.randint(-127, 128, (WORDS, 64), dtype=torch.int8, generator=GENERATOR)
     narrow = replace(words, word_VE=narrow_VE, expand=pack(64, 64))
     ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
-    found = Encoder(narrow, [block(64, SHAPES[0])]).tokens(ids_T, offsets, layers=0, isa=isa)
+    found = EncoderKernel(narrow, [block(64, SHAPES[0])]).tokens(ids_T, offsets, layers=0, isa=isa)
     positions_T = torch.cat([torch.arange(end - start) for start, end in itertools.pairwise(offsets)])
     assert narrow.expand is not None
     word_TD = linear(narrow_VE[ids_T].float() * words.scale_V[ids_T, None], narrow.expand, 64, isa=isa)
@@ -197,7 +199,7 @@ def test_rotated_queries_and_keys(isa: str) -> None:
     rotary = RotaryWeights(angle_PC.cos(), angle_PC.sin())
     words = embedding(64, in_scale=False)
     words = replace(words, position_PD=words.position_PD[:1].clone(), rotary=rotary)
-    encoder = Encoder(words, [weights])
+    encoder = EncoderKernel(words, [weights])
     ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
     expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa, rotary=rotary)
     assert torch.equal(encoder.tokens(ids_T, offsets, layers=1, isa=isa), expected)
@@ -206,7 +208,7 @@ def test_rotated_queries_and_keys(isa: str) -> None:
 def test_heads_may_see_some_of_the_keys(isa: str) -> None:
     spans = ((2, Keys("topk", window=1, block=16, topk=1)), (2, Keys("local", window=3, sinks=1)))
     weights = block(64, BlockShape(4, 2, 16, 64, spans), in_scale=False)
-    encoder = Encoder(embedding(64, in_scale=False), [weights])
+    encoder = EncoderKernel(embedding(64, in_scale=False), [weights])
     ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
     expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa)
     assert torch.equal(encoder.tokens(ids_T, offsets, layers=1, isa=isa), expected)
@@ -218,7 +220,7 @@ def test_blocks_may_share_matrices() -> None:
     ids_T, offsets = sequences([3, POSITIONS])
     copied = replace(second, qkv=MatrixWeights(first.qkv.packed.clone()), up=MatrixWeights(first.up.packed.clone()))
     words = embedding(64)
-    shared, separate = (Encoder(words, [first, each]) for each in (second, copied))
+    shared, separate = (EncoderKernel(words, [first, each]) for each in (second, copied))
     assert torch.equal(shared.encode(ids_T, offsets), separate.encode(ids_T, offsets))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.encoder import BlockShape, Encoder, MatrixWeights
+from kernels.encoder import BlockShape, EncoderKernel, MatrixWeights
 from kernels.encoder.weights import contiguous
 from tests.kernels.attention_i8.sequences import Keys
 from tests.kernels.encoder.blocks import block, embedding, packed
@@ -23,7 +23,7 @@ BLOCK = block(WIDTH, SHAPE)
 def test_refuses_matrices_that_do_not_fit(name: str, wrong: Tensor) -> None:
     change: dict[str, Any] = {name: MatrixWeights(wrong)}
     with pytest.raises(ValueError, match=rf"{name} is packed as .*; expected 8 or 4 bits"):
-        Encoder(EMBEDDING, [replace(BLOCK, **change)])
+        EncoderKernel(EMBEDDING, [replace(BLOCK, **change)])
 
 
 @pytest.mark.parametrize("kv_heads", [0, 4, 12])
@@ -48,7 +48,7 @@ def test_refuses_spans_that_do_not_fit_the_heads() -> None:
 )
 def test_refuses_what_a_layer_has_for_itself_if_it_does_not_fit(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Encoder(EMBEDDING, [replace(BLOCK, out=replace(BLOCK.out, **change))])
+        EncoderKernel(EMBEDDING, [replace(BLOCK, out=replace(BLOCK.out, **change))])
 
 
 def test_a_matrix_that_blocks_share_is_copied_once() -> None:

@@ -3,7 +3,8 @@ import torch
 
 from learner.export import export_head
 from learner.quality import parity as parities
-from learner.quality.parity import PROBE_TEXTS, Parity
+from learner.quality.parity import Parity
+from model.tokenizer import PROBE_TEXTS
 from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 
 

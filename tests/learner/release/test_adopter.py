@@ -10,6 +10,7 @@ import torch
 
 from learner.release.adopter import Adopter
 from model.config import StrataConfig
+from model.modules.config import built_in
 from model.strata import Strata
 from tests.learner.offers import NARROW, PRUNED, offer_of, offer_of_head, strata_of
 from tests.learner.publish_rig import PublishRig, withdraw
@@ -177,7 +178,7 @@ def test_a_restart_goes_on_with_what_was_adopted(rig: AdoptRig, store: Store) ->
     found = rig.learner.export(None)
     assert found.facts.adopted == expected.facts.adopted is not None
     assert all(torch.equal(value, expected.tensors[name]) for name, value in found.tensors.items())
-    assert rig.learner.fast_head.served.config.layers == PRUNED.layers
+    assert built_in(rig.learner.fast_head.served.config).layers == PRUNED.layers
     rig.learn(300, 360)
     assert rig.publish() == 3
 

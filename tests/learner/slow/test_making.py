@@ -8,6 +8,7 @@ from learner.slow.making import OfferedEncoder, Phase
 from learner.slow.round import SlowRound
 from learner.state.base_encoder import BaseEncoder
 from learner.state.bases import Bases
+from model.modules.config import built_in
 from tests.learner.offers import PRUNED, strata_of
 from tests.learner.slow.rounds import fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, small_strata, tokenizer
@@ -30,7 +31,7 @@ def test_an_offer_goes_through_the_phases_of_a_round_from_store_on() -> None:
     assert list(dict.fromkeys(phases)) == [Phase.STORE, Phase.READ, Phase.REBUILD, Phase.MEASURE, Phase.COMPARE]
     assert slow_round.trained is None and slow_round.number == 0
     assert slow_round.next_fast_head.ridge.num_samples == 90
-    assert making.strata.config.layers == PRUNED.layers
+    assert built_in(making.strata.config).layers == PRUNED.layers
     assert slow_round.held.num == 30 and making.refusals is None
 
 

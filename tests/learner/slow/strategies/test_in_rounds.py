@@ -1,12 +1,17 @@
+from collections.abc import Sequence
 from functools import partial
 from typing import get_args
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from learner.config import SlowStrategy
-from learner.slow.strategies.in_rounds import MAKERS, draws_per_step, make_strategy
+from learner.errors import DataError
+from learner.slow.strategies.in_rounds import MAKERS, draws_per_step, make_strategy, own_strategy
+from learner.slow.strategies.strategy import Outputs, Strategy
 from tests.learner.slow.strategies.checks import PLACES, Places, check_strategy
 
 
@@ -14,9 +19,45 @@ def test_every_strategy_has_a_maker() -> None:
     assert MAKERS.keys() == {*get_args(SlowStrategy)}
 
 
-def test_a_misspelt_strategy_is_refused_by_the_type_checker() -> None:
-    with pytest.raises(KeyError):
-        make_strategy("er.ace", loss_q=0.5)  # type: ignore[arg-type]  # mypy says so where it is no error any more
+class Halved(Strategy):
+    """A strategy of a user: half of the loss of the new samples, and one draw that it does not use."""
+
+    num_draws = 1
+
+    def __init__(self, *, loss_q: float = 0.0, factor: float = 0.5) -> None:
+        super().__init__(loss_q=loss_q)
+        self._factor = factor
+
+    def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
+        if self._factor < 0:
+            raise ValueError("the factor is negative")
+        return self._factor * self.class_loss(fresh)
+
+
+def test_a_strategy_of_a_user_is_made_by_its_import_path() -> None:
+    name = f"{__name__}:{Halved.__name__}(factor=0.25)"
+    assert draws_per_step(name) == 1
+    weight = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    outputs = Outputs(weight * 2, torch.tensor([0]))
+    ours = Outputs(weight.detach() * 2, torch.tensor([0]))
+    loss = make_strategy(name, loss_q=0.0).backward([weight], outputs, [])
+    assert loss == pytest.approx(0.25 * float(Strategy().class_loss(ours)))
+    assert weight.grad is not None
+
+
+def test_its_mistakes_end_the_round_alone() -> None:
+    strategy = make_strategy(f"{__name__}:{Halved.__name__}(factor=-1)", loss_q=0.0)
+    outputs = Outputs(torch.ones(1, 2, requires_grad=True), torch.tensor([0]))
+    with pytest.raises(DataError, match=r"Halved\(factor=-1\) cannot learn a slow round: ValueError\('the factor"):
+        strategy.backward([], outputs, [])
+    with pytest.raises(DataError, match=r"cannot be made: .*unexpected keyword"):
+        make_strategy(f"{__name__}:{Halved.__name__}(size=1)", loss_q=0.0)
+
+
+def test_a_misspelt_strategy_is_refused() -> None:
+    with pytest.raises(DataError, match="does not import"):
+        make_strategy("er.Ace", loss_q=0.5)
+    assert own_strategy("collections:Counter") is None and own_strategy("avalanche-replay") is None
 
 
 @pytest.mark.parametrize("name", get_args(SlowStrategy))

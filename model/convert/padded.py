@@ -1,8 +1,9 @@
-"""Implements MiniLM as others run it: texts padded to a rectangle, a mask over the padding.
+"""Implements a plain encoder as others run it: texts padded to a rectangle, a mask over the padding.
 
-    ids_BT, mask_BT --embed--> x_BTD --blocks--> x_BTD --mean over real tokens, unit length--> z_BD
+    ids_BT, mask_BT --embed--> x_BTD --blocks--> x_BTD --mean over real tokens, or the first, unit length--> z_BD
 
-The weights are those of `Strata`, in full precision; every peer is exported from here. The attention has two forms:
+The weights are those of `Strata`, in full precision; every peer of the benchmarks, and `model.onnx` of an exported
+version, are made from here. The attention has two forms:
 `fused=True` calls torch's own operation, which torch and OpenVINO run fastest; `fused=False` spells it out in the
 operations that ONNX Runtime's graph optimizer recognises.
 
@@ -58,7 +59,8 @@ class Padded(nn.Module):
         embed = strata.embed
         self.word = embed.word
         assert embed.position is not None, "this form of the encoder has learned positions"
-        self.position = embed.position
+        self.position_PD = nn.Parameter(embed.position.weight[embed.first_position :].detach(), requires_grad=False)
+        self.pools_first = strata.config.pooling == "cls"
         self.norm = embed.norm
         self.segment_D = nn.Parameter(embed.segment.weight[0].detach(), requires_grad=False)
         blocks = [block for block in strata.layers if isinstance(block, Block)]
@@ -67,10 +69,12 @@ class Padded(nn.Module):
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         mask = mask_BT.to(torch.float32)
-        x_BTD = self.norm(self.word(ids_BT) + self.position.weight[: ids_BT.shape[1]] + self.segment_D)
+        x_BTD = self.norm(self.word(ids_BT) + self.position_PD[: ids_BT.shape[1]] + self.segment_D)
         bias_B11T = (1.0 - mask[:, None, None, :]) * MASKED
         for block in self.blocks:
             x_BTD = block(x_BTD, bias_B11T)
+        if self.pools_first:
+            return functional.normalize(x_BTD[:, 0], dim=1)
         weight_BT1 = mask[:, :, None]
         return functional.normalize((x_BTD * weight_BT1).sum(1) / weight_BT1.sum(1), dim=1)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bench.peers.padded import Padded
 from bench.peers.rectangles import pad
+from model.convert.padded import Padded
 from model.ragged import RaggedBatch
 from tests.model.small_encoder import small_strata
 

@@ -1,0 +1,72 @@
+"""`lifelong export`, and `lifelong import --model`: a version as a folder, for other libraries and other services."""
+
+import dataclasses
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.commands.context import CliContext, JsonOption, reads_settings
+from services.progress import progress
+from wire.clock import now_ms
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """Which version is exported, and as what besides."""
+
+    version: Annotated[int | None, typer.Option("--version", min=1, help="[default: the stable one]")] = None
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too")] = False
+
+
+@reads_settings
+def export_(
+    context: CliContext,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that is written; there must be none")],
+    options: ExportOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version: weights, tokenizer, labels and card, for sentence-transformers and for another service."""
+    from model.source import encoder_folder, is_import_path
+    from services.exported.exporting import export_version
+    from services.stack import open_store
+
+    settings = context.attached()
+    tokenizer_json = b""
+    if not is_import_path(settings.encoder):
+        tokenizer_json = (encoder_folder(settings.encoder) / "tokenizer.json").read_bytes()
+    with closing(open_store(settings)) as store, progress() as say:
+        number = options.version
+        if number is None:
+            plan = store.plans.read()
+            number = plan.stable if plan else store.versions.current()
+        made = export_version(store, number, folder, tokenizer_json, with_onnx=options.onnx, say=say)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(made), indent=2))
+        return
+    print(f"{made.folder}: version {made.version}, {made.labels} labels, {made.bytes / 1e6:.1f} MB; see its README.md")
+    if made.lacks:
+        print(f"Other libraries cannot load it: {made.lacks}.")
+
+
+def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
+    """Stores the version of a folder, and makes it the candidate: its ramp begins, and labels decide about it."""
+    from model.encoders import open_inputs
+    from rollout.operator import Operator
+    from services.commands.rollout import user_name
+    from services.commands.rollout_text import plan_line
+    from services.exported.importing import import_version
+    from services.stack import open_store
+
+    settings = context.attached()
+    inputs = open_inputs(settings.encoder, max_tokens=settings.serving.max_tokens)
+    with closing(open_store(settings)) as store:
+        manifest = import_version(store, folder, inputs, now_ms=now_ms())
+        operator = Operator(store, name=user_name(), config=settings.rollout)
+        plan = operator.start(manifest.version, now_ms=now_ms())
+    if as_json:
+        print(json.dumps({"version": manifest.version, "labels": len(manifest.labels), "revision": plan.revision}))
+        return
+    print(f"{folder} is version {manifest.version} here: {len(manifest.labels)} labels. {plan_line(plan)}")
