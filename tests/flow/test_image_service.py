@@ -5,6 +5,7 @@ MNIST where LIFELONG_DATA has it; it runs the programs of `lifelong up` with wha
 
 import json
 import os
+import subprocess
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
@@ -48,14 +49,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written
 
 
-def service(folder: Path) -> Any:
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    return owning([*UP, "--config", str(folder / "digits.toml")], folder / "state", PYTHONPATH=path)
+def path_with(folder: Path) -> str:
+    """Returns the path of Python with the folder of the class."""
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
 
 @pytest.fixture(scope="module")
 def up(folder: Path) -> Iterator[Owner]:
-    with service(folder) as owner:
+    argv = [*UP, "--config", str(folder / "digits.toml")]
+    with owning(argv, folder / "state", PYTHONPATH=path_with(folder)) as owner:
         yield owner
 
 
@@ -123,8 +125,9 @@ def test_a_version_is_exported_and_imported_as_a_candidate(up: Owner, folder: Pa
     exported = up.ask("export", str(folder / "out"), "--json", "--set", "encoder=digits:Digits")
     assert exported.returncode == 0, exported.stderr
     assert "its encoder is digits:Digits" in json.loads(exported.stdout)["lacks"]
-    path = {"PYTHONPATH": str(folder), "LIFELONG_STATE_DIR": str(up.folder)}
-    done = lifelong("import", "--model", str(folder / "out"), "--json", "--set", "encoder=digits:Digits", **path)
+    argv = [*UP[:-1], "import", "--model", str(folder / "out"), "--json", "--config", str(folder / "digits.toml")]
+    environ = os.environ | {"PYTHONPATH": path_with(folder), "LIFELONG_STATE_DIR": str(up.folder)}
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     version = json.loads(done.stdout)["version"]
     decided = json.loads(up.ask("rollout", "history", "--json").stdout)
