@@ -2,7 +2,7 @@
 
     experiment.py   a row of the ledger: claim, bars, the function that measures
     register.py     all of them
-    run.py          runs them, seed after seed
+    run.py          runs them, seed after seed      measured.py   keeps what each seed measured
     document.py     writes ledger.jsonl and ledger.md
     tasks.py        the tasks of the rows that compare encoders, and a copy of an encoder tuned for one
     contracts.py, long_texts.py     long texts (E1)     virtual_time.py   arrivals at the queue, in virtual time

@@ -1,6 +1,7 @@
 """Runs experiments of the ledger, each with every seed, and makes a line of each of their rows.
 
 experiments --measure(a run with a seed)--> figures --> rows, shown as they come --> after the last seed: lines
+                                            figures of a seed that has ended <--> measured.py
 
 The calls of a row are its seeds, from 0 on: a bar is met where every seed meets it.
 """
@@ -9,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from evals.ledger.experiment import Experiment, SeedRun
+from evals.ledger.experiment import Experiment, Figure, SeedRun
+from evals.ledger.measured import MeasuredSeeds
 from evals.results.result_line import ResultLine, Surroundings
 from evals.results.row import NoResult, Skip
 from evals.results.rows import RowsByCall, line
@@ -25,29 +27,39 @@ def run_all(
     data: Path | None,
     surroundings: Surroundings,
     say: Callable[[str], None],
+    measured: MeasuredSeeds | None = None,
 ) -> Iterator[ResultLine]:
-    """Yields the lines of each experiment after its last seed; what cannot run here has none, and `say` tells why."""
+    """Yields the lines of each experiment after its last seed; what cannot run here has none, and `say` tells why.
+
+    Seeds that are among `measured` are not measured again.
+    """
+    measured = measured or MeasuredSeeds(None, surroundings)
     for experiment in experiments:
         rows = RowsByCall(experiment.id, surroundings)
         for seed in range(1 if is_quick else SEEDS):
             run = SeedRun(seed=seed, is_quick=is_quick, data=data, say=say)
             start_s = time.monotonic()
             try:
-                _measure(experiment, run, rows)
+                figures = _measure(experiment, run, rows, measured.read(experiment.id, seed))
             except Skip as why:
                 say(f"{experiment.id} is not run: {why}")
                 break
+            measured.write(experiment.id, seed, figures)
             say(f"{experiment.id}, seed {seed}, took {time.monotonic() - start_s:.0f} s")
         else:
             yield from rows.lines()
 
 
-def _measure(experiment: Experiment, run: SeedRun, rows: RowsByCall) -> None:
+def _measure(experiment: Experiment, run: SeedRun, rows: RowsByCall, known: tuple[Figure, ...]) -> tuple[Figure, ...]:
+    """Adds the figures of a seed to the rows, the known ones or new ones; returns them, none after a failure."""
+    figures: list[Figure] = []
     failure = ""
     try:
-        for figure in experiment.measure(run):
+        for figure in known or experiment.measure(run):
+            figures.append(figure)
             run.say(line(rows.add(experiment.row_of(figure, is_quick=run.is_quick))))
     except NoResult as why:
         failure = str(why)
     for row in rows.end_call(failure):
         run.say(line(row))
+    return () if failure else tuple(figures)

@@ -17,6 +17,7 @@ DocsOption = Annotated[
         "--docs", help="Folder of ledger.md and ledger.jsonl [default: docs of the checkout]", file_okay=False
     ),
 ]
+AnewOption = Annotated[bool, typer.Option("--anew", help="Measure also the seeds that were measured at this commit")]
 
 
 @reads_settings
@@ -26,9 +27,14 @@ def ledger(
     quick: QuickOption = False,
     as_json: JsonOption = False,
     docs: DocsOption = None,
+    anew: AnewOption = False,
 ) -> None:
-    """Measure rows of the ledger with three seeds, print them, and write docs/ledger.md."""
+    """Measure rows of the ledger with three seeds, print them, and write docs/ledger.md.
+
+    A run that was stopped goes on with the seeds that it lacks, as long as commit and machine are the same.
+    """
     from evals.ledger.document import store
+    from evals.ledger.measured import MeasuredSeeds
     from evals.ledger.register import EXPERIMENTS
     from evals.ledger.run import run_all
     from evals.results.result_line import ResultLine, Surroundings, encode
@@ -45,15 +51,18 @@ def ledger(
     def say(text: str) -> None:
         print(text, file=out, flush=True)
 
-    command = shlex.join(["lifelong", *sys.argv[1:]])
-    say(f"{machine()}\n{HEADER}")
+    here = Surroundings(
+        machine=machine(), versions=versions(), command=shlex.join(["lifelong", *sys.argv[1:]]), commit=commit()
+    )
+    say(f"{here.machine}\n{HEADER}")
     lines: list[ResultLine] = []
     for line in run_all(
         [experiment for experiment in EXPERIMENTS if experiment.id in wanted],
         is_quick=quick,
         data=context.load().settings.data,
-        surroundings=Surroundings(machine=machine(), versions=versions(), command=command, commit=commit()),
+        surroundings=here,
         say=say,
+        measured=MeasuredSeeds(None if quick or anew else ROOT / "build" / "ledger", here),
     ):
         lines.append(line)
         if as_json:

@@ -1,0 +1,56 @@
+"""Keeps what each seed measured, so that a run that was stopped goes on with the seeds that are missing.
+
+    figures of a seed, once it has ended --write--> FOLDER/COMMIT/ROW-SEED.json --read--> the same figures
+
+Figures belong to a commit without changes and to a machine. What ended without a result is not kept: it is tried again.
+
+Rejected: figures of half a seed (what is shared between two bars would have to be kept, too).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from evals.ledger.experiment import Figure
+from evals.results.result_line import Surroundings
+from wire.files import atomic_write
+
+
+class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is in a file."""
+
+    machine: str
+    figures: tuple[Figure, ...]
+
+
+class MeasuredSeeds:
+    """The figures that were measured at one commit. Without a folder, or with changes in the tree, nothing is kept."""
+
+    def __init__(self, folder: Path | None, surroundings: Surroundings) -> None:
+        is_kept = folder is not None and not surroundings.commit.endswith("+")
+        self._folder = folder / surroundings.commit if folder and is_kept else None
+        self._machine = surroundings.machine
+
+    def read(self, experiment: str, seed: int) -> tuple[Figure, ...]:
+        """Returns the figures of a seed; none where it was not measured here."""
+        if self._folder is None:
+            return ()
+        try:
+            kept = msgspec.json.decode((self._folder / _name(experiment, seed)).read_bytes(), type=Kept)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return ()
+        return kept.figures if kept.machine == self._machine else ()
+
+    def write(self, experiment: str, seed: int, figures: Sequence[Figure]) -> None:
+        """Keeps the figures of a seed that has ended."""
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        kept = Kept(self._machine, tuple(figures))
+        with atomic_write(self._folder / _name(experiment, seed)) as file:
+            file.write(msgspec.json.encode(kept))
+
+
+def _name(experiment: str, seed: int) -> str:
+    return f"{experiment}-{seed}.json"
