@@ -83,3 +83,12 @@ def require_topics(config: BusConfig, program: ProgramName) -> None:
             log.warning("topic_noted", topic=finding.topic, found=finding.found, fix=finding.fix)
     if wrong := [finding for finding in findings if finding.is_wrong]:
         raise TopicsUnfit(wrong)
+
+
+def require_transactions(config: BusConfig) -> None:
+    """Raises BusRefused where the broker ends no transactions, or we lack the right. One that is away is waited for."""
+    with closing(Bus(config, client_id="replica")) as bus:
+        try:
+            bus.transactions()
+        except BusUnavailable as error:
+            log.warning("transactions_not_checked", reason=str(error))

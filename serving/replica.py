@@ -31,6 +31,7 @@ from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.keys import KeyFile
 from serving.kafka.dedupe import DedupeWindow
+from serving.kafka.delivery import deliveries
 from serving.kafka.intake import Intake
 from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
@@ -75,7 +76,10 @@ class Replica:
         self._outbox = self._pipeline.outbox
         self._window = DedupeWindow(serving.dedupe_window)
         self._intake = Intake(
-            lambda: self._bus.subscribe(Event, serving.group),
+            lambda: self._bus.subscribe(Event, serving.group, commits_itself=not serving.exactly_once),
+            deliveries(
+                self._outbox, self._window, transactions=self._bus.transactions if serving.exactly_once else None
+            ),
             self._pipeline,
             self._window,
             max_open=serving.max_open_events,

@@ -12,7 +12,7 @@ Rejected: committing the highest finished offset (if we are killed, it loses eve
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from wire.message import Place
@@ -98,6 +98,28 @@ class FinishedPrefix:
         """Returns the offset to commit by partition: all records below it are finished. Empty prefixes are absent."""
         ends = {partition: next(iter(track.waiting), track.end) for partition, track in self._tracks.items()}
         return {partition: end for partition, end in ends.items() if end}
+
+    def through(self, is_done: Callable[[Position], bool]) -> tuple[dict[Partition, int], list[Position]]:
+        """Returns the prefix as it would be if the records for which `is_done` is true were finished, and these."""
+        ends = dict[Partition, int]()
+        done = list[Position]()
+        for (topic, number), track in self._tracks.items():
+            end = track.end
+            for offset, is_finished in track.waiting.items():
+                position = Position(topic=topic, partition=number, offset=offset, generation=track.generation)
+                if not (is_finished or is_done(position)):
+                    break
+                if not is_finished:
+                    done.append(position)
+                end = offset + 1
+            if end:
+                ends[topic, number] = end
+        return ends, done
+
+    def tracks(self, position: Position) -> bool:
+        """Whether the record at `position` still counts: its partition was not lost since it was delivered."""
+        track = self._tracks.get((position.topic, position.partition))
+        return track is not None and track.generation == position.generation
 
     def room(self, partition: Partition) -> int:
         """Returns how many more records of `partition` may be delivered."""

@@ -50,12 +50,14 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
     from model.encoders import open_inputs
     from services.keys import ring_of
-    from services.topic_uses import require_topics
+    from services.topic_uses import require_topics, require_transactions
     from serving.app import run
     from serving.config import ReplicaConfig
 
     settings = context.attached(serving__replicas=replicas)
     require_topics(settings.bus, "serve")
+    if settings.serving.exactly_once:
+        require_transactions(settings.bus)
     # loaded here so that its errors are reported once, and not by every replica
     open_inputs(settings.encoder, max_tokens=settings.serving.max_tokens)
     run(ReplicaConfig.of(settings, ring=ring_of(settings)), stop_signal())

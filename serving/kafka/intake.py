@@ -28,15 +28,14 @@ import structlog
 from serving.batcher import Item, ItemFailure, Outcome, Unanswered
 from serving.errors import QueueClosed, Unhealthy
 from serving.kafka.dedupe import Admission, DedupeWindow, conflicting_id
+from serving.kafka.delivery import Deliver, Delivery, letter_of
 from serving.pipeline import Pipeline
 from serving.terms import EmbeddedText
 from wire.backoff import Backoff
 from wire.bus import Poll, Position, Received, Refused, Subscription
 from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
-from wire.letters import refuse_event
-from wire.message import shown
-from wire.records import DeadLetter, Event
+from wire.records import Event
 from wire.threads import BackgroundThread
 
 POLL_MS = 50
@@ -71,6 +70,7 @@ class Intake:
     def __init__(
         self,
         subscribe: Callable[[], Subscription[Event]],
+        deliver: Deliver,
         pipeline: Pipeline,
         window: DedupeWindow,
         *,
@@ -79,6 +79,8 @@ class Intake:
         drain_timeout_s: float,
     ) -> None:
         self._subscribe = subscribe
+        self._deliver = deliver
+        self._delivery: Delivery | None = None
         self._pipeline = pipeline
         self._window = window
         self._max_open = max_open
@@ -89,7 +91,7 @@ class Intake:
         self._requeue_s = 0.0  # when they go to the model again, on the monotonic clock
         self._is_paused = False
         self._is_draining = False
-        self._drain_lock = threading.Lock()  # nothing is left unanswered once the drain has begun
+        self._drain_lock = threading.Lock()  # nothing is left unanswered, or put elsewhere, once the drain has begun
         self._num_failures = 0  # in a row
         self._first_failure_s = 0.0
         self._last_failure_s = 0.0
@@ -118,8 +120,10 @@ class Intake:
         """
         while not self._thread.closing.is_set():
             try:
-                with closing(self._subscribe()) as subscription:
-                    self._consume(subscription)
+                with closing(self._subscribe()) as subscription, closing(self._deliver(subscription)) as delivery:
+                    with self._drain_lock:
+                        self._delivery = delivery
+                    self._consume(subscription, delivery)
                     self._drain()
             except WireError as error:
                 self._record_failure(error)
@@ -134,13 +138,14 @@ class Intake:
             self._first_failure_s = self._last_failure_s
             log.warning("bus_unavailable", error=str(error))
 
-    def _consume(self, subscription: Subscription[Event]) -> None:
+    def _consume(self, subscription: Subscription[Event], delivery: Delivery) -> None:
         self._is_paused = False
         while not self._thread.closing.is_set():
+            delivery.turn()
             self._set_flow(subscription)
             poll = self._poll(subscription)
-            self._refuse(poll.refused, subscription)
-            self._admit(poll, subscription)
+            self._refuse(poll.refused, delivery)
+            self._admit(poll, subscription, delivery)
             self._requeue_unanswered()
             self._submit()
             self.lag = subscription.lag
@@ -175,30 +180,31 @@ class Intake:
         else:
             subscription.resume()
 
-    def _refuse(self, refused: Sequence[Refused], subscription: Subscription[Event]) -> None:
+    def _refuse(self, refused: Sequence[Refused], delivery: Delivery) -> None:
         for each in refused:
             self._pipeline.count(f"refused_{each.dead_letter.reason}")
-            finish = partial(subscription.finish, each.position)
-            self._pipeline.outbox.send(each.dead_letter, finish, each.position.place)
+            delivery.put_letter(each.dead_letter, each.position)
 
-    def _admit(self, poll: Poll[Event], subscription: Subscription[Event]) -> None:
+    def _admit(self, poll: Poll[Event], subscription: Subscription[Event], delivery: Delivery) -> None:
         new: list[Received[Event]] = []
         for received in poll.received:
-            if self._admit_one(received, subscription):
+            if self._admit_one(received, subscription, delivery):
                 new.append(received)
         dones = [partial(self._done, key_of(received.record), received.position) for received in new]
         self._backlog += self._pipeline.items([received.record for received in new], dones)
 
-    def _admit_one(self, received: Received[Event], subscription: Subscription[Event]) -> bool:
+    def _admit_one(self, received: Received[Event], subscription: Subscription[Event], delivery: Delivery) -> bool:
         """Returns whether the event is new; refuses a conflicting one, and finishes one that is answered already."""
         finish = partial(subscription.finish, received.position)
         admission = self._window.admit(received.record, finish)
         if admission is Admission.CONFLICT:
-            self._refuse([conflicting_id(received)], subscription)
+            self._refuse([conflicting_id(received)], delivery)
         elif admission is not Admission.NEW:
             self._pipeline.count("duplicates")
         if admission is Admission.ANSWERED:
             finish()
+        elif admission is not Admission.CONFLICT:
+            delivery.expect(received.position, key_of(received.record))
         return admission is Admission.NEW
 
     def _requeue_unanswered(self) -> None:
@@ -228,8 +234,10 @@ class Intake:
             self._window.drop(key)
             return
         assert not isinstance(outcome, EmbeddedText), "an event on Kafka asks for no vector"
-        record = _letter_of(outcome, position) if isinstance(outcome, ItemFailure) else outcome
-        self._pipeline.outbox.send(record, partial(self._window.acknowledge, key), position.place)
+        record = letter_of(outcome, position) if isinstance(outcome, ItemFailure) else outcome
+        with self._drain_lock:
+            assert self._delivery is not None, "events come from a subscription"
+            self._delivery.put(record, key, position)
 
     def _drain(self) -> None:
         """Drops the items that were not submitted, and waits for the others. All come again, unless they are
@@ -244,9 +252,3 @@ class Intake:
         for waiting in (self._backlog, self._unanswered):
             while waiting:
                 self._window.drop(key_of(waiting.popleft().event))
-
-
-def _letter_of(failure: ItemFailure, position: Position) -> DeadLetter:
-    event = failure.event
-    detail = failure.detail or f"the model could not answer event {shown(event.id)}"
-    return refuse_event(failure.reason, detail, event, position.place)

@@ -65,9 +65,9 @@ class Outbox:
         spool: Spool | None = None,
     ) -> None:
         self._open_publisher = open_publisher
-        self._counts = counts
+        self.counts = counts
         self._bounds = bounds
-        self._name = name
+        self.name = name
         self._changed = threading.Condition()
         self._queue = SendQueue(bounds.backoff)
         self._spool = AnswerSpool(spool, counts)
@@ -101,7 +101,7 @@ class Outbox:
             if is_kept:
                 self._wake_within(LINGER_S)
         if not is_kept:
-            self._counts.add("answers_not_published")
+            self.counts.add("answers_not_published")
         return is_kept
 
     def check(self) -> None:
@@ -147,7 +147,7 @@ class Outbox:
                 return self._open_publisher()
             except WireError as error:
                 num_failures += 1
-                self._counts.add("bus_unavailable")
+                self.counts.add("bus_unavailable")
                 log.warning("bus_unavailable", error=_shortened(error))
             rest_s = self._bounds.backoff.pause_s(num_failures)
             with self._changed:
@@ -224,13 +224,13 @@ class Outbox:
         if num_failures := self._queue.succeeded(sending, now_s):
             log.info("bus_answers_again", failures=num_failures, waiting=self._queue.num_items)
         if not isinstance(sending.record, Answer):
-            self._counts.add("labels" if isinstance(sending.record, Feedback) else "dead_letters")
+            self.counts.add("labels" if isinstance(sending.record, Feedback) else "dead_letters")
 
     def _failed(self, sending: Sending, error: Exception, now_s: float, *, is_immediate: bool) -> None:
-        self._counts.add("send_failed")
-        letter = letter_instead(sending, error, max_attempts=self._bounds.max_attempts, source=self._name)
+        self.counts.add("send_failed")
+        letter = letter_instead(sending, error, max_attempts=self._bounds.max_attempts, source=self.name)
         if letter is not None:
-            self._counts.add("unsendable")
+            self.counts.add("unsendable")
             message_id = shown(sending.record.message_id)
             log.error("unsendable", id=message_id, tried=sending.attempts, error=_shortened(error))
             self._queue.replace(sending, letter)

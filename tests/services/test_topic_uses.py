@@ -7,9 +7,11 @@ from typing import get_args
 
 import pytest
 
-from services.topic_uses import READS, WRITES, ProgramName, TopicsUnfit, line_of, require_topics
+from services.local.kafka import LocalBroker
+from services.topic_uses import READS, WRITES, ProgramName, TopicsUnfit, line_of, require_topics, require_transactions
 from wire.bus import Bus, Finding
 from wire.config import BusConfig
+from wire.errors import BusRefused
 
 FINDING = Finding(topic="events.v1", found="it is missing", fix="lifelong topics create", is_wrong=True)
 
@@ -47,3 +49,15 @@ def test_topics_that_nobody_makes_are_named_with_the_command(bus_config: BusConf
     config = replace(bus_config, prefix=f"{bus_config.prefix}never.", topics_timeout_s=0.0)
     with pytest.raises(TopicsUnfit, match=r"never\.answers\.v1: it is missing.*lifelong topics create"):
         require_topics(config, "rollout")
+
+
+@pytest.mark.live
+def test_a_broker_is_asked_for_transactions_and_one_that_has_none_is_refused(
+    bus_config: BusConfig, broker: LocalBroker
+) -> None:
+    if broker.kind == "kafka":
+        require_transactions(bus_config)
+    else:
+        with pytest.raises(BusRefused, match=r"set serving\.exactly_once to false"):
+            require_transactions(bus_config)
+    require_transactions(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500))

@@ -1,7 +1,7 @@
 """Tests the finished prefix against a simple model."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -146,3 +146,30 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=200, stateful_step_count=40)
+
+
+@given(st.lists(st.sampled_from(["finished", "done", "open"]), max_size=12))
+def test_what_is_done_is_taken_up_to_the_first_that_is_not(states: list[str]) -> None:
+    """So far a transaction may commit; afterwards the prefix is that far."""
+    prefix = opened()
+    positions = [prefix.add(PARTITIONS[0], offset) for offset in range(len(states))]
+    for position, state in zip(positions, states, strict=True):
+        if state == "finished":
+            prefix.finish(position)
+    done = {position for position, state in zip(positions, states, strict=True) if state == "done"}
+    ends, taken = prefix.through(done.__contains__)
+    end = states.index("open") if "open" in states else len(states)
+    assert ends.get(PARTITIONS[0], 0) == end
+    assert taken == [position for position in positions[:end] if position in done]
+    for position in taken:
+        prefix.finish(position)
+    assert prefix.prefix().get(PARTITIONS[0], 0) == end
+
+
+def test_a_position_counts_until_its_partition_is_lost() -> None:
+    prefix = opened()
+    position = prefix.add(PARTITIONS[0], 3)
+    assert prefix.tracks(position)
+    prefix.retain(())
+    prefix.open(PARTITIONS[0])
+    assert not prefix.tracks(position)

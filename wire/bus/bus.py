@@ -1,45 +1,40 @@
-"""Makes the clients of one Kafka cluster, and sets the options of the client library.
+"""Makes the clients of one Kafka cluster.
 
     Bus -> Publisher (any thread) | Subscription (a member of a group) | Follower (all partitions, from given offsets)
 
-Rejected: one producer for all publishers of a process (a flush would wait for the records of others), and the library's
-own defaults (it commits and creates topics by itself, and waits up to 30 s before it connects again).
+Rejected: one producer for all publishers of a process (a flush would wait for the records of others).
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, TypeVar, cast
-
-from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
-from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
+from typing import Any, TypeAlias, TypeVar, cast
 
 from wire.bus import topics
 from wire.bus.beginnings import begin_group, beginning
-from wire.bus.client import KafkaClient, ProducerClient
-from wire.bus.client_errors import mapped, told
-from wire.bus.client_options import options_for, problems
+from wire.bus.client_errors import mapped
 from wire.bus.end_offsets import fetched_ends, offsets_at
 from wire.bus.follower import Follower
-from wire.bus.publisher import Publisher, patch_abort_errors, patch_id_renewal
+from wire.bus.opening import Clients
+from wire.bus.publisher import Publisher
 from wire.bus.reading import by_name, partitions_of, readings
-from wire.bus.security import address_of, security_options
+from wire.bus.security import address_of
 from wire.bus.subscription import Subscription
 from wire.bus.topic_check import Finding, examine
+from wire.bus.transactions import TRANSACTION_TIMEOUT_MS, TransactionalPublisher
 from wire.config import BusConfig
-from wire.errors import BusRefused, WireError
-from wire.letters import MAX_LETTER_BYTES
+from wire.errors import WireError
 from wire.records import TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
 
+Opened: TypeAlias = Publisher | TransactionalPublisher | Subscription[Any] | Follower
+
 PING_TIMEOUT_MS = 2_000
 MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long loses its partitions
-METADATA_AGE_MS = 5_000  # new partitions are noticed after this long
 FOLLOWED_BYTES = 512 << 10  # largest fetch of a follower, so that it reads all partitions concurrently
 PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch from the first one alone
-RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
 
 
 class Bus:
@@ -49,14 +44,13 @@ class Bus:
         self._config = config
         self._client_id = client_id
         self._address = address_of(config)
-        if wrong := problems(config.client):
-            raise BusRefused("; ".join(wrong))
+        self._clients = Clients(config, client_id)
         self._lock = threading.Lock()
-        self._opened: list[Publisher | Subscription[Any] | Follower] = []
+        self._opened: list[Opened] = []
 
     def ping(self, timeout_ms: int = PING_TIMEOUT_MS) -> None:
         """Raises BusUnavailable, naming the address, where no broker answers within `timeout_ms`."""
-        self._open(KafkaAdminClient, wait_ms=timeout_ms).close()
+        self._clients.admin(timeout_ms).close()
 
     def create_topics(self) -> list[str]:
         """Creates the topics that do not exist, and returns them; existing ones are left as they are. Idempotent."""
@@ -79,13 +73,30 @@ class Bus:
             return examine(admin, self._config, uses)
 
     def publisher(self) -> Publisher:
-        publisher = Publisher(self._producer, self._config)
+        publisher = Publisher(self._clients.producer, self._config)
         self._register(publisher)
         return publisher
 
-    def subscribe(self, record_type: type[R], group: str) -> Subscription[R]:
-        """Joins `group`, whose members share the partitions of the topic of `record_type`."""
-        consumer = self._consumer(
+    def transactions(self) -> TransactionalPublisher:
+        """Returns a publisher that commits offsets with what it sends. One of a client id ends that before it."""
+        publisher = TransactionalPublisher(
+            partial(
+                self._clients.producer,
+                transactional_id=f"{self._config.prefix}{self._client_id}",
+                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            ),
+            self._config,
+        )
+        self._register(publisher)
+        return publisher
+
+    def subscribe(self, record_type: type[R], group: str, *, commits_itself: bool = True) -> Subscription[R]:
+        """Joins `group`, whose members share the partitions of the topic of `record_type`.
+
+        Where it does not commit itself, it begins at what transactions have committed, once they have ended.
+        """
+        consumer = self._clients.consumer(
+            isolation_level="read_uncommitted" if commits_itself else "read_committed",
             group_id=f"{self._config.prefix}{group}",
             auto_offset_reset="earliest",
             fetch_max_wait_ms=self._config.fetch_max_wait_ms,
@@ -98,7 +109,9 @@ class Bus:
             topics = readings(self._config, [record_type])
             with mapped(self._address):
                 begin_group(consumer, topics, partial(self.begin_offsets, cast(type[TopicRecord], record_type)))
-            subscription = Subscription(consumer, topics, self._config, refused_by=self._client_id)
+            subscription = Subscription(
+                consumer, topics, self._config, refused_by=self._client_id, commits_itself=commits_itself
+            )
         self._register(subscription)
         return subscription
 
@@ -120,7 +133,7 @@ class Bus:
         `patient_max_wait_ms`: fewer fetches spare the broker and the reader more than the wait costs.
         """
         wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.fetch_max_wait_ms
-        consumer = self._consumer(
+        consumer = self._clients.consumer(
             group_id=None,
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
@@ -168,7 +181,7 @@ class Bus:
     @contextmanager
     def _open_consumer(self) -> Iterator[Any]:
         """Opens a consumer without a group, which is asked for offsets and closed."""
-        consumer = self._consumer(group_id=None, auto_offset_reset="none")
+        consumer = self._clients.consumer(group_id=None, auto_offset_reset="none")
         try:
             with mapped(self._config.bootstrap_servers):
                 yield consumer
@@ -177,73 +190,16 @@ class Bus:
 
     @contextmanager
     def _admin(self, wait_ms: int | None = None) -> Iterator[Any]:
-        admin = self._open(KafkaAdminClient, wait_ms=wait_ms)
+        admin = self._clients.admin(wait_ms)
         try:
             with mapped(self._config.bootstrap_servers):
                 yield admin
         finally:
             admin.close()
 
-    def _register(self, opened: Publisher | Subscription[Any] | Follower) -> None:
+    def _register(self, opened: Opened) -> None:
         with self._lock:
             self._opened = [*(each for each in self._opened if not each.is_closed), opened]
-
-    def _producer(self) -> Any:
-        producer = self._open(
-            KafkaProducer,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=self._config.linger_ms,
-            delivery_timeout_ms=self._config.delivery_timeout_ms,
-            max_block_ms=self._config.request_timeout_ms,
-            max_request_size=MAX_LETTER_BYTES,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-        )
-        return patch_abort_errors(patch_id_renewal(producer))
-
-    def _consumer(self, **options: Any) -> Any:
-        return self._open(
-            KafkaConsumer,
-            enable_auto_commit=False,
-            max_poll_records=self._config.max_poll_records,
-            client_rack=self._config.client_rack,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-            **options,
-        )
-
-    def _open(self, client: Callable[..., Any], *, wait_ms: int | None = None, **options: Any) -> Any:
-        client_type = ProducerClient if client is KafkaProducer else KafkaClient
-        network_clients: list[Any] = []
-
-        def open_network(**configs: Any) -> Any:
-            network_client = client_type(**configs)
-            network_clients.append(network_client)
-            return network_client
-
-        try:
-            security = security_options(self._config)
-            with mapped(self._address):
-                return client(
-                    **security,
-                    **options_for(client, self._config.client),
-                    bootstrap_servers=self._config.bootstrap_servers.split(","),
-                    client_id=self._client_id,
-                    bootstrap_timeout_ms=self._config.request_timeout_ms if wait_ms is None else wait_ms,
-                    request_timeout_ms=self._config.request_timeout_ms,
-                    retry_backoff_ms=self._config.retry_backoff_ms,
-                    reconnect_backoff_ms=RECONNECT_MS[0],
-                    reconnect_backoff_max_ms=RECONNECT_MS[1],
-                    metadata_max_age_ms=METADATA_AGE_MS,
-                    kafka_client=open_network,
-                    **options,
-                )
-        except WireError as error:
-            failures = [failure for each in network_clients for failure in each.failures]
-            for network_client in network_clients:  # a client that found no broker leaves its thread running
-                network_client.close()
-            raise told(self._address, error, failures) from error
 
 
 @contextmanager

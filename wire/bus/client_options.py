@@ -59,7 +59,8 @@ FIXED: dict[str, str] = {
     "reconnect_backoff_max_ms": "a broker that is back must be noticed soon",
     "reconnect_backoff_ms": "a broker that is back must be noticed soon",
     "ssl_check_hostname": "the broker's name is always verified",
-    "transactional_id": "no transactions are used",
+    "transactional_id": "it names the replica (`serving.exactly_once`)",
+    "transaction_timeout_ms": "a replica that was killed must not hold up its partitions",
 }
 """The options that no setting changes, and why."""
 

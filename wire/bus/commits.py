@@ -7,19 +7,27 @@ Rejected: a commit for each record (Kafka would write as many records again).
 
 import threading
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 from kafka import TopicPartition  # type: ignore[import-untyped]
 from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
-from wire.finished import FinishedPrefix
+from wire.finished import FinishedPrefix, Position
 
 COMMIT_INTERVAL_S = 0.25
 """Records that were finished in this time are processed again after a crash."""
 
 log = structlog.get_logger("bus")
+
+
+class Transaction(NamedTuple):
+    """What one transaction commits: offsets, the records whose effects it must have, and the member that commits."""
+
+    offsets: Mapping[Any, Any]
+    positions: Sequence[Position]
+    member: Any
 
 
 class Commits:
@@ -47,12 +55,13 @@ class Commits:
     def offsets(self) -> dict[Any, Any]:
         """Returns what is finished and not committed."""
         with self._lock:
-            prefix = self._finished.prefix()
-            return {
-                TopicPartition(*partition): OffsetAndMetadata(end, "", -1)
-                for partition, end in prefix.items()
-                if self._committed.get(partition) != end
-            }
+            return self._missing(self._finished.prefix())
+
+    def through(self, is_done: Callable[[Position], bool]) -> tuple[dict[Any, Any], list[Position]]:
+        """Returns what to commit with the effects of the records for which `is_done` is true, and these."""
+        with self._lock:
+            ends, done = self._finished.through(is_done)
+            return self._missing(ends), done
 
     def ended(self, offsets: Mapping[Any, Any], answer: object) -> None:
         """Takes note of the client's answer, which is an exception where the commit failed."""
@@ -86,3 +95,10 @@ class Commits:
             if end is not None and partition in prefix:
                 lag += max(0, end - prefix[partition])
         return lag
+
+    def _missing(self, ends: Mapping[Any, int]) -> dict[Any, Any]:
+        return {
+            TopicPartition(*partition): OffsetAndMetadata(end, "", -1)
+            for partition, end in ends.items()
+            if self._committed.get(partition) != end
+        }

@@ -11,7 +11,7 @@ fetched records of a paused partition, and loses them where another partition wa
 """
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -22,7 +22,7 @@ from kafka.structs import MemberState  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
 from wire.bus.client_errors import mapped, topic_missing
-from wire.bus.commits import Commits
+from wire.bus.commits import Commits, Transaction
 from wire.bus.fetched import raw_polls
 from wire.bus.reading import Received, Refused, TopicReading, read
 from wire.bus.topic_logs import TopicLogs
@@ -48,7 +48,9 @@ class Poll(Generic[R]):
 
 
 class Subscription(Generic[R]):
-    """One member of a group. `poll` and `close` belong to one thread; `finish`, `pause` and `resume` to any.
+    """One member of a group. `poll` and `close` belong to one thread, the others to any.
+
+    With `commits_itself` false, a transaction commits (`wire.bus.transactions`), and nothing else does.
 
     consumes: the records of the partitions that the group assigns to us
     produces: Poll, and commits of the finished prefix: on a poll, now and then (`wire.bus.commits`), and before a
@@ -59,9 +61,16 @@ class Subscription(Generic[R]):
     """
 
     def __init__(
-        self, consumer: Any, readings: Mapping[str, TopicReading[R]], config: BusConfig, *, refused_by: str
+        self,
+        consumer: Any,
+        readings: Mapping[str, TopicReading[R]],
+        config: BusConfig,
+        *,
+        refused_by: str,
+        commits_itself: bool = True,
     ) -> None:
         self._consumer = consumer
+        self._commits_itself = commits_itself
         self._logs = TopicLogs(consumer, known={})
         self._poll = raw_polls(consumer, self._logs)
         self._readings = readings
@@ -72,6 +81,7 @@ class Subscription(Generic[R]):
         self._finished = FinishedPrefix(limit=max(MAX_UNFINISHED, config.max_poll_records))
         self._is_paused = False
         self._commits = Commits(self._finished, self._lock)
+        self._member: Any = None  # as which our partitions were assigned
         self.is_closed = False
         consumer.subscribe(list(readings), listener=_Rebalance(self))
         with mapped(self._servers):
@@ -102,6 +112,20 @@ class Subscription(Generic[R]):
         """Notes that the effect of the record at `position` is done; ignored where its partition was lost meanwhile."""
         with self._lock:
             self._finished.finish(position)
+
+    def transaction(self, is_done: Callable[[Position], bool]) -> Transaction:
+        """Returns what a transaction can commit, where the effects of the records with `is_done` are part of it."""
+        member = self._member  # first: the broker refuses the member of an assignment that is over
+        return Transaction(*self._commits.through(is_done), member)
+
+    def committed(self, offsets: Mapping[Any, Any]) -> None:
+        """Takes note that a transaction has committed these."""
+        self._commits.ended(offsets, None)
+
+    def is_ours(self, position: Position) -> bool:
+        """Whether the partition of `position` was not lost since."""
+        with self._lock:
+            return self._finished.tracks(position)
 
     def pause(self) -> None:
         """Stops the delivery of records from the next poll on. Go on polling to stay in the group."""
@@ -190,7 +214,7 @@ class Subscription(Generic[R]):
             self._consumer.seek_to_beginning(*replaced)
 
     def _commit_when_due(self) -> None:
-        if offsets := self._commits.due():
+        if self._commits_itself and (offsets := self._commits.due()):
             self._consumer.commit_async(offsets, callback=self._commits.ended)
 
     async def _commit_before_revoke(self) -> None:
@@ -198,7 +222,7 @@ class Subscription(Generic[R]):
 
         The client's `commit_async` has no timeout, and returns before the commit where the coordinator is unknown.
         """
-        if not (offsets := self._commits.offsets()):
+        if not (self._commits_itself and (offsets := self._commits.offsets())):
             return
         try:
             await self._consumer._coordinator._commit_offsets_sync_async(offsets, timeout_ms=REVOKE_TIMEOUT_MS)
@@ -212,6 +236,7 @@ class Subscription(Generic[R]):
             self._finished.retain(partitions)
             for partition in partitions:
                 self._finished.open(partition)
+            self._member = self._consumer.group_metadata()
         self._commits.retain(partitions)
         self._apply_pauses()
 

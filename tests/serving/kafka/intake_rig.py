@@ -5,6 +5,7 @@ from contextlib import closing
 from typing import Any
 
 from serving.kafka.dedupe import DedupeWindow
+from serving.kafka.delivery import deliveries
 from serving.kafka.intake import Intake
 from serving.pipeline import encoding
 from tests.brokers import take
@@ -18,12 +19,16 @@ from wire.records import Event, TopicRecord
 class IntakeRig:
     """All parts between a subscription and a publisher, with real weights. A test may replace what is public."""
 
-    def __init__(self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000) -> None:
+    def __init__(
+        self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000, exactly_once: bool = False
+    ) -> None:
         self.bus = bus
         self.encode = encoding(tokenizer(), lambda: 64)
         self.predict = PREDICT
         self.open_publisher: Callable[[], Publisher] = bus.publisher
-        self.open_subscription: Callable[[], Subscription[Event]] = lambda: bus.subscribe(Event, "serving")
+        self.open_subscription: Callable[[], Subscription[Event]] = lambda: bus.subscribe(
+            Event, "serving", commits_itself=not exactly_once
+        )
         self.pipeline = pipeline_of(
             lambda texts: self.encode(texts),
             predict=lambda *batch: self.predict(*batch),
@@ -35,6 +40,7 @@ class IntakeRig:
         self.subscriptions: list[Subscription[Event]] = []
         self.intake = Intake(
             self.subscribe,
+            deliveries(self.pipeline.outbox, self.window, transactions=bus.transactions if exactly_once else None),
             self.pipeline,
             self.window,
             max_open=max_open,

@@ -1,0 +1,202 @@
+"""Answers exactly once: results and the offsets of their events are committed in one transaction of Kafka.
+
+    put --> [results by event] --those of the prefix without a gap, every few milliseconds--> one transaction
+                                    committed --> the event is finished, and remembered as answered
+                                    aborted   --> again, with what has come meanwhile
+                                    nobody knows --> `turn` raises: another subscription asks what was committed
+
+A result waits until all events before it in its partition have one: an offset says that all before it are done. While a
+transaction commits, the next one gathers, so transactions are as large as the load makes them. A partition that is lost
+takes its results with it: the broker refuses our offsets for it, and the next owner answers its events.
+
+What Kafka delivers twice under two offsets (its sender sent it twice) is answered once as long as the window remembers
+it, as without transactions. Answers by HTTP have no offset, and are sent as before. A reader must read only what is
+committed (`isolation.level=read_committed`), as ours do.
+
+Rejected: a transaction for each batch of the model (it would wait for the broker), and sending answers at once into an
+open transaction (one that is aborted has to send all of them again, and where a gap stays open it could not end).
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from serving.counts import Counts
+from serving.kafka.dedupe import DedupeWindow
+from wire.bus import Position, Subscription
+from wire.bus.transactions import RecordRefused, TransactionAborted, TransactionalPublisher
+from wire.errors import BusUnavailable, SendFailed, WireError
+from wire.events import EventKey
+from wire.letters import unsendable
+from wire.message import Place
+from wire.records import Answer, DeadLetter, Event
+from wire.threads import BackgroundThread
+
+IDLE_S = 0.25
+"""Longest time between two looks for offsets to commit that have no result: what came twice."""
+
+ABORTED_PAUSE_S = 0.1
+UNCLAIMED_S = 10.0
+"""A result that no partition of ours has waited for so long belongs to an event that somebody else answers."""
+
+CLOSE_S = 2.0
+
+log = structlog.get_logger("intake")
+
+
+@dataclass(slots=True, eq=False)
+class _Result:
+    record: Answer | DeadLetter
+    place: Place
+    key: EventKey | None
+    since_s: float
+    positions: set[Position] = field(default_factory=set)
+
+
+class ExactlyOnce:
+    """The results of one subscription, which must not commit itself. Verbs: expect, put, put_letter, turn, close."""
+
+    def __init__(
+        self,
+        subscription: Subscription[Event],
+        *,
+        open_publisher: Callable[[], TransactionalPublisher],
+        window: DedupeWindow,
+        counts: Counts,
+        name: str,
+    ) -> None:
+        self._subscription = subscription
+        self._open_publisher = open_publisher
+        self._window = window
+        self._counts = counts
+        self._name = name
+        self._changed = threading.Condition()
+        self._deliveries: dict[EventKey, set[Position]] = {}
+        self._by_key: dict[EventKey, _Result] = {}
+        self._results: dict[Position, _Result] = {}
+        self._failure: WireError | None = None
+        self._look_s = time.monotonic() + UNCLAIMED_S
+        self._thread = BackgroundThread(self._run, name="transactions")
+        self._thread.start()
+
+    def expect(self, position: Position, key: EventKey) -> None:
+        with self._changed:
+            self._deliveries.setdefault(key, set()).add(position)
+            if result := self._by_key.get(key):
+                self._attach(result, position)
+
+    def put(self, record: Answer | DeadLetter, key: EventKey, position: Position) -> None:
+        with self._changed:
+            if self._thread.closing.is_set():
+                self._window.drop(key)  # it comes again, to the next subscription
+                return
+            result = _Result(record, position.place, key, time.monotonic())
+            self._by_key[key] = result
+            for delivery in self._deliveries.get(key, ()):
+                self._attach(result, delivery)
+
+    def put_letter(self, letter: DeadLetter, position: Position) -> None:
+        with self._changed:
+            self._attach(_Result(letter, position.place, None, time.monotonic()), position)
+
+    def turn(self) -> None:
+        """Forgets the results of lost partitions now and then: their events are new when they come again."""
+        if self._failure is not None:
+            raise BusUnavailable(str(self._failure)) from self._failure
+        now_s = time.monotonic()
+        if now_s < self._look_s:
+            return
+        self._look_s = now_s + UNCLAIMED_S
+        with self._changed:
+            for result in [*self._by_key.values(), *self._results.values()]:
+                is_old = result.since_s < now_s - UNCLAIMED_S
+                if is_old and not any(map(self._subscription.is_ours, result.positions)):
+                    self._remove(result)
+                    if result.key is not None:
+                        self._window.drop(result.key)
+
+    def close(self) -> None:
+        """Ends the thread; what is not committed is new when it comes again."""
+        with self._changed:
+            self._thread.closing.set()
+            self._changed.notify()
+        self._thread.close(CLOSE_S)
+        with self._changed:
+            for key in self._by_key:
+                self._window.drop(key)
+
+    def _attach(self, result: _Result, position: Position) -> None:
+        result.positions.add(position)
+        self._results[position] = result
+        self._changed.notify()
+
+    def _remove(self, result: _Result) -> None:
+        for position in result.positions:
+            self._results.pop(position, None)
+        if result.key is not None:
+            self._by_key.pop(result.key, None)
+            self._deliveries.pop(result.key, None)
+
+    def _run(self) -> None:
+        """Commits until closed, or nobody knows how a transaction ended.
+
+        consumes: the results of `put` and `put_letter`
+        produces: transactions
+        waits for: a result, at most IDLE_S; the broker
+        unblocked by: put, put_letter, close
+        """
+        publisher: TransactionalPublisher | None = None
+        try:
+            publisher = self._open_publisher()
+            while not self._thread.closing.is_set():
+                with self._changed:
+                    self._changed.wait_for(lambda: self._results or self._thread.closing.is_set(), IDLE_S)
+                self._commit(publisher)
+        except WireError as error:
+            self._failure = error
+        finally:
+            if publisher is not None:
+                publisher.close()
+
+    def _commit(self, publisher: TransactionalPublisher) -> None:
+        """Commits what has no gap before it. Raises BusUnavailable where nobody knows how that ended."""
+        with self._changed:
+            transaction = self._subscription.transaction(self._results.__contains__)
+            results = list(dict.fromkeys(self._results[position] for position in transaction.positions))
+        if not transaction.offsets:
+            self._thread.closing.wait(0.002)  # an event before all of them is still computed
+            return
+        try:
+            publisher.commit([result.record for result in results], transaction.offsets, transaction.member)
+        except RecordRefused as error:
+            self._replace(results, error)
+        except TransactionAborted as error:
+            self._counts.add("transactions_aborted")
+            log.warning("transaction_aborted", error=str(error))
+            self._thread.closing.wait(ABORTED_PAUSE_S)
+        else:
+            self._subscription.committed(transaction.offsets)
+            self._finish(results)
+
+    def _finish(self, results: list[_Result]) -> None:
+        """Finishes every delivery of what was committed."""
+        for result in results:
+            with self._changed:
+                self._remove(result)
+            if result.key is None:
+                for position in result.positions:
+                    self._subscription.finish(position)
+            else:
+                self._window.acknowledge(result.key)
+            if not isinstance(result.record, Answer):
+                self._counts.add("dead_letters")
+
+    def _replace(self, results: list[_Result], refused: RecordRefused) -> None:
+        """Puts a small dead letter in the place of a record that can never be sent."""
+        result = next(result for result in results if result.record is refused.record)
+        self._counts.add("unsendable")
+        log.error("unsendable", id=result.record.message_id, error=str(refused))
+        result.record = unsendable(result.record, SendFailed(str(refused)), result.place, source=self._name)

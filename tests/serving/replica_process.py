@@ -1,0 +1,36 @@
+"""A replica in a process of its own, without Ray, which may be killed.
+
+    python -m tests.serving.replica_process <name> <broker> <bus prefix> <redis> <store prefix>
+
+Answers exactly once until SIGTERM.
+"""
+
+import signal
+import sys
+import threading
+
+from serving.config import ReplicaConfig, ServingConfig
+from serving.replica import Replica
+from tests.stores import SIGNING_KEY
+from wire.config import BusConfig, StoreConfig
+
+
+def main(name: str, broker: str, bus_prefix: str, redis: str, store_prefix: str) -> int:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    config = ReplicaConfig(
+        encoder="minilm-l6",
+        serving=ServingConfig(exactly_once=True, report_interval_s=0.2),
+        bus=BusConfig(bootstrap_servers=broker, prefix=bus_prefix, heartbeat_interval_ms=200),
+        store=StoreConfig(url=redis, prefix=store_prefix, poll_interval_ms=50),
+        signing_key=SIGNING_KEY,
+    )
+    replica = Replica(config, name)
+    replica.start()
+    stop.wait()
+    replica.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
