@@ -94,8 +94,7 @@ class ServingConfig:
     max_queue_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
     """Memory of these texts. Beyond it HTTP answers 503, too."""
     exactly_once: bool = False
-    """Whether answers and offsets are one transaction of Kafka, so that readers of what is committed see each answer of
-    an event from Kafka once, whatever is killed."""
+    """Whether answers and offsets are one transaction of Kafka: each answer is committed once, whatever is killed."""
     max_open_events: Annotated[int, Ge(1), Le(1_000_000)] = 512
     """Events from Kafka that have no acknowledged answer. Others wait in Kafka, where HTTP does not wait for them."""
     dedupe_window: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
