@@ -26,9 +26,9 @@ import structlog
 import torch
 
 from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
-from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.embedding import embed_many
+from serving.engine_config import PrecisionConfig
 from serving.errors import Unhealthy
 from serving.event_rate import EventRate
 from serving.predict import PAIRED_PER_S, Predict, grouped

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from serving.batcher import Batch, Item
-from serving.config import ServiceLevelConfig
+from serving.engine_config import ServiceLevelConfig
 from serving.weights.active import ActiveVersions
 from serving.weights.precision import Choice
 from wire.records import LATENCY_BOUNDS_MS, Promise

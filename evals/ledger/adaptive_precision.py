@@ -30,7 +30,7 @@ from model.quantized import INT4, INT8, PRECISIONS, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from serving.config import PrecisionConfig
+from serving.engine_config import PrecisionConfig
 from serving.weights import precision
 from serving.weights.active import Version
 from serving.weights.precision import NO_CHOICE

@@ -31,7 +31,7 @@ from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
 from model.vectors import from_format
 from model.weights import encoder_key
-from serving.config import PrecisionConfig
+from serving.engine_config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal
 from serving.weights.active import NOT_MEASURED, LatencyTable, Version

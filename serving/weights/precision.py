@@ -28,7 +28,7 @@ from typing import Final, TypeAlias
 
 from model.packed import Inputs, PackedEncoder
 from model.ragged import RaggedBatch
-from serving.config import PrecisionConfig
+from serving.engine_config import PrecisionConfig
 from serving.weights.active import LatencyTable, Version
 from wire.records import PrecisionEvaluation
 

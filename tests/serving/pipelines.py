@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 
 from serving.batcher import BatchQueue, Encode, Item
-from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.engine import Engine
+from serving.engine_config import PrecisionConfig
 from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
 from serving.pipeline import Pipeline

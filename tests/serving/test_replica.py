@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.config import PrecisionConfig, ReplicaConfig, ServingConfig
+from serving.config import ReplicaConfig, ServingConfig
+from serving.engine_config import PrecisionConfig
 from serving.replica import Replica
 from tests.brokers import take
 from tests.serving.versions import TinyPublisher, label_of, logits_of, model_of

@@ -3,7 +3,7 @@
 import pytest
 
 from serving.batcher import Batch, Item
-from serving.config import ServiceLevelConfig
+from serving.engine_config import ServiceLevelConfig
 from serving.service_level import MAX_BATCHES, WINDOW_S, ServiceLevel
 from wire.records import LATENCY_BOUNDS_MS, Event, Promise
 

@@ -14,7 +14,7 @@ from learner.memory.replay import Labelled
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import Snapshot, decode, encode
 from model.errors import WrongConfig
-from serving.config import PrecisionConfig
+from serving.engine_config import PrecisionConfig
 from serving.weights.loader import Loader
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer

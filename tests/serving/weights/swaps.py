@@ -1,7 +1,7 @@
 """A swap that follows the plan of a store, and what then answers."""
 
-from serving.config import PrecisionConfig
 from serving.engine import Engine
+from serving.engine_config import PrecisionConfig
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from tests.serving.versions import tokenizer

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.config import PrecisionConfig
+from serving.engine_config import PrecisionConfig
 from serving.weights.active import NOT_MEASURED, LatencyTable, Version
 from serving.weights.precision import NO_CHOICE, Choice, accurate, choose, is_overloaded, preferred
 from tests.serving.versions import model_of

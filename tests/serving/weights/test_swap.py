@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from serving.config import PrecisionConfig
 from serving.engine import Engine
+from serving.engine_config import PrecisionConfig
 from serving.predict import predict_many
 from serving.weights.active import NOT_MEASURED, LatencyTable
 from serving.weights.swap import Swap, SwapState
