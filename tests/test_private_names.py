@@ -16,7 +16,7 @@ from tests.sources import ROOMS, files
 
 PRIVATE: dict[str, tuple[str, ...]] = {
     "kafka.consumer.fetcher:Fetcher": ("PartitionRecords", "_isolation_level"),
-    "kafka.consumer.group:KafkaConsumer": ("_fetcher", "_manager"),
+    "kafka.consumer.group:KafkaConsumer": ("_fetcher", "_manager", "_subscription"),
     "kafka.net.compat:KafkaNetClient": ("_manager",),
     "kafka.net.manager:KafkaConnectionManager": ("_backoff", "_build_transport", "_conns", "_connect"),
     "kafka.net.transport:KafkaTCPTransport": ("_sock_recv",),

@@ -11,7 +11,7 @@ import threading
 
 from serving.config import ReplicaConfig, ServingConfig
 from serving.replica import Replica
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS
 from wire.config import BusConfig, StoreConfig
 
 
@@ -23,7 +23,7 @@ def main(name: str, broker: str, bus_prefix: str, redis: str, store_prefix: str)
         serving=ServingConfig(exactly_once=True, report_interval_s=0.2),
         bus=BusConfig(bootstrap_servers=broker, prefix=bus_prefix, heartbeat_interval_ms=200),
         store=StoreConfig(url=redis, prefix=store_prefix, poll_interval_ms=50),
-        signing_key=SIGNING_KEY,
+        ring=KEYS,
     )
     replica = Replica(config, name)
     replica.start()

@@ -23,8 +23,8 @@ thread).
 from wire.bus.bus import Bus
 from wire.bus.follower import Followed, Follower
 from wire.bus.publisher import Publisher
-from wire.bus.reading import Received, Refused, partition_name, readings
-from wire.bus.subscription import Poll, Subscription
+from wire.bus.reading import Poll, Received, Refused, partition_name, readings
+from wire.bus.subscription import Subscription
 from wire.bus.topic_check import Finding
 from wire.finished import Position
 

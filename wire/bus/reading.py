@@ -46,6 +46,14 @@ class Refused:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Poll(Generic[R]):
+    """The records of one poll, in order within each partition."""
+
+    received: list[Received[R]]
+    refused: list[Refused]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TopicReading(Generic[R]):
     """How the messages of a topic are read: as which record, by which map (None: they are ours), with which headers.
 

@@ -3,8 +3,9 @@
     poll() -> Received, Refused -> (any thread) finish(position) -> commit of the finished prefix -> poll()
 
 A rebalance does not affect a partition that stays here: its records in flight still count. A record of a lost
-partition that is finished later has no effect; the new owner reads it again from the committed prefix. A recreated
-topic is read from its beginning.
+partition that is finished later has no effect; the new owner reads it again from the committed prefix. Where a
+transaction commits, no partition stays: it may have been another member's in between, in a generation of the group that
+was over before the client told us of it. A recreated topic is read from its beginning.
 
 All partitions are paused together or none is. Rejected: pausing only a full one. kafka-python 3.0.12 sets aside the
 fetched records of a paused partition, and loses them where another partition was read meanwhile.
@@ -12,7 +13,6 @@ fetched records of a paused partition, and loses them where another partition wa
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -24,7 +24,7 @@ from wire.bus.batches import Raw
 from wire.bus.client_errors import mapped, topic_missing
 from wire.bus.commits import Commits, Transaction
 from wire.bus.fetched import raw_polls
-from wire.bus.reading import Received, Refused, TopicReading, read
+from wire.bus.reading import Poll, Refused, TopicReading, read
 from wire.bus.topic_logs import TopicLogs
 from wire.config import BusConfig
 from wire.finished import FinishedPrefix, Position
@@ -37,14 +37,6 @@ JOIN_PATIENCE_MS = 250
 REVOKE_TIMEOUT_MS = 2_000  # the group waits for us meanwhile; others process again what is not committed
 
 log = structlog.get_logger("bus")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Poll(Generic[R]):
-    """The records of one poll, in order within each partition."""
-
-    received: list[Received[R]]
-    refused: list[Refused]
 
 
 class Subscription(Generic[R]):
@@ -217,12 +209,20 @@ class Subscription(Generic[R]):
         if self._commits_itself and (offsets := self._commits.due()):
             self._consumer.commit_async(offsets, callback=self._commits.ended)
 
+    async def _revoke(self) -> None:
+        """Prepares for a rebalance, after which we begin at what is committed, where a transaction commits."""
+        if self._commits_itself:
+            await self._commit_before_revoke()
+        else:
+            self._own(set())
+            self._consumer._subscription.assign_from_subscribed([])
+
     async def _commit_before_revoke(self) -> None:
         """Commits the finished prefix of revoked partitions, where the broker answers within REVOKE_TIMEOUT_MS.
 
         The client's `commit_async` has no timeout, and returns before the commit where the coordinator is unknown.
         """
-        if not (self._commits_itself and (offsets := self._commits.offsets())):
+        if not (offsets := self._commits.offsets()):
             return
         try:
             await self._consumer._coordinator._commit_offsets_sync_async(offsets, timeout_ms=REVOKE_TIMEOUT_MS)
@@ -248,7 +248,7 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._subscription = subscription
 
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:
-        await self._subscription._commit_before_revoke()
+        await self._subscription._revoke()
 
     async def on_partitions_assigned(self, assigned: set[Any]) -> None:
         self._subscription._own(assigned)

@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from tests.brokers import take
-from tests.wire.bus.traffic import events, send
+from tests.waiting import eventually
+from tests.wire.bus.traffic import events, ids, send
 from wire.bus import Bus, Publisher, Subscription
 from wire.bus.transactions import RecordRefused, TransactionAborted, TransactionalPublisher
 from wire.errors import BusUnavailable
@@ -70,6 +71,25 @@ def test_who_has_left_the_group_commits_nothing_and_its_successor_does(
             take(member.poll, 4)
             commit(transactions, member, letters("found"))
     assert details(bus) == ["found"]
+
+
+def test_after_a_rebalance_all_that_is_not_committed_comes_again(
+    bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher
+) -> None:
+    """Also of a partition that stays: it may have been another member's, in a generation that passed unnoticed."""
+    send(publisher, *(Event(id=key, text="hello", key=key) for key in "abcdefgh"))
+    again: set[str] = set()
+    with closing(subscribed(bus)) as member:
+        before = take(member.poll, 8)
+        with closing(subscribed(open_bus())) as other:
+
+            def have_all() -> bool:
+                again.update(ids(member.poll(50).received), ids(other.poll(50).received))
+                return again == set("abcdefgh")
+
+            eventually(have_all)
+            assert member.partitions and other.partitions
+        assert not any(member.is_ours(each.position) for each in before)
 
 
 def test_a_record_that_no_broker_takes_is_named_and_the_others_go_without_it(bus: Bus, publisher: Publisher) -> None:
