@@ -7,9 +7,9 @@
 
 A result waits until all events before it in its partition have one: an offset says that all before it are done. While a
 transaction commits, the next one gathers, so transactions are as large as the load makes them. A partition that is lost
-takes its results with it: the broker refuses our offsets for it, and the next owner answers its events. The broker knows
-the member and the generation of the group, and not whose a partition is; so at each rebalance all partitions count as
-lost, and a result counts again when its event has come again.
+takes its results with it: the broker refuses our offsets for it, and the next owner answers its events. The broker
+knows the member and the generation of the group, and not whose a partition is; so at each rebalance all partitions
+count as lost, and a result counts again when its event has come again.
 
 What Kafka delivers twice under two offsets (its sender sent it twice) is answered once as long as the window remembers
 it, as without transactions. Answers by HTTP have no offset, and are sent as before. A reader must read only what is
