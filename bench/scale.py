@@ -53,7 +53,7 @@ class ScaleSize:
     peak: float = 3.0
     """The busiest moment over the mean."""
     parameters: float = 302e6
-    """Of the encoder's layers."""
+    """Number of the parameters in the encoder's layers."""
     tokens: int = 32
     replicas: int = 81
     publish_interval_s: float = 1.0
@@ -62,7 +62,7 @@ class ScaleSize:
     copies: int = 3
     brokers: int = 3
     gigabits: float = 10.0
-    """Of the line of Redis, and of each broker."""
+    """Rate of the line of Redis, and of each broker."""
     measured: int = 40_000
     """Answers, and as many labels, that the learner reads and joins here."""
 
