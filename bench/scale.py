@@ -22,7 +22,7 @@ from bench.backlog import FLUSH_S, answer_of, label_of, own_servers
 from bench.fixtures import Fixtures
 from bench.process import run_module
 from bench.texts import clinc150
-from evals.load.capacity import DAY_S, Day, Part, by_limit
+from evals.load.capacity import DAY_S, Day, ServicePart, by_limit
 from evals.results.row import NoResult, Row
 from learner.config import LearnerConfig
 from learner.labels.consumer import Consumer, ReadState
@@ -100,22 +100,22 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
             yield Row.of(name=f"scale.{name}", value=millions, unit="million events a day", note=note)
 
 
-def parts(size: ScaleSize, costs: Costs) -> tuple[Part, ...]:
+def parts(size: ScaleSize, costs: Costs) -> tuple[ServicePart, ...]:
     """Returns the parts of a service of that size. Every replica fetches every version, whatever the load."""
     encode_s = 2 * size.parameters * size.tokens / costs.operations_per_s
     fetched_s = size.version_bytes * size.replicas / size.publish_interval_s / (size.gigabits * BYTES_OF_LINE)
     written_s = costs.answer_bytes * size.copies / (size.gigabits * BYTES_OF_LINE)
     return (
-        Part(name="replicas", event_s=encode_s + OWN_EVENT_S, servers=size.replicas),
-        Part(
+        ServicePart(name="replicas", event_s=encode_s + OWN_EVENT_S, servers=size.replicas),
+        ServicePart(
             name="learner",
             event_s=costs.answer_s,
             label_s=costs.label_s,
             share=costs.publication_s / size.publish_interval_s,
         ),
-        Part(name="learner_vectors", label_s=encode_s),
-        Part(name="kafka_line", event_s=written_s, servers=size.brokers),
-        Part(name="redis_line", share=fetched_s),
+        ServicePart(name="learner_vectors", label_s=encode_s),
+        ServicePart(name="kafka_line", event_s=written_s, servers=size.brokers),
+        ServicePart(name="redis_line", share=fetched_s),
     )
 
 

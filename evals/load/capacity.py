@@ -40,7 +40,7 @@ class Day:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class ServicePart:
     """A part of the service, and the seconds that one of its servers works for what comes."""
 
     name: str
@@ -76,10 +76,11 @@ def _wave(peak: float) -> NDArray[np.float64]:
     return wave_S / wave_S.sum()
 
 
-def delays_s(part: Part, events_S: NDArray[np.int64], labels_S: NDArray[np.int64]) -> NDArray[np.float64]:
+def delays_s(part: ServicePart, events_S: NDArray[np.int64], labels_S: NDArray[np.int64]) -> NDArray[np.float64]:
     """Returns how long the work that waits at the end of each second takes, in seconds.
 
-    >>> [float(delay) for delay in delays_s(Part(name="one", event_s=0.5), np.array([3, 1, 0]), np.zeros(3, np.int64))]
+    >>> one = ServicePart(name="one", event_s=0.5)
+    >>> [float(delay) for delay in delays_s(one, np.array([3, 1, 0]), np.zeros(3, np.int64))]
     [0.5, 0.0, 0.0]
     """
     surplus_S = np.cumsum(part.event_s * events_S + part.label_s * labels_S + part.share - part.servers)
@@ -87,7 +88,7 @@ def delays_s(part: Part, events_S: NDArray[np.int64], labels_S: NDArray[np.int64
     return waiting_S / part.servers
 
 
-def most_times(part: Part, day: Day) -> float:
+def most_times(part: ServicePart, day: Day) -> float:
     """Returns by how much the day's load can grow until the part falls behind; below 1 it does so as it is."""
 
     def falls_behind(factor: float) -> bool:
@@ -104,7 +105,7 @@ def most_times(part: Part, day: Day) -> float:
     return low
 
 
-def by_limit(parts: Iterable[Part], day: Day) -> Mapping[str, float]:
+def by_limit(parts: Iterable[ServicePart], day: Day) -> Mapping[str, float]:
     """Returns by how much the load can grow for each part, by its name; the first to fall behind comes first."""
     found = {part.name: most_times(part, day) for part in parts}
     return dict(sorted(found.items(), key=lambda each: each[1]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.load.capacity import DAY_S, Day, Part, arrivals, by_limit, delays_s, most_times
+from evals.load.capacity import DAY_S, Day, ServicePart, arrivals, by_limit, delays_s, most_times
 
 DAY = Day(events=1_000_000, labels=10_000, peak=3.0)
 
@@ -32,7 +32,7 @@ def test_a_day_has_what_was_asked_for_and_its_peak(peak: float) -> None:
 def test_delays_are_those_of_a_queue_that_is_worked_off_second_by_second(
     events: list[int], event_s: float, share: float, servers: int
 ) -> None:
-    part = Part(name="one", event_s=event_s, share=share, servers=servers)
+    part = ServicePart(name="one", event_s=event_s, share=share, servers=servers)
     found = delays_s(part, np.array(events), np.zeros(len(events), np.int64))
     waiting_s = 0.0
     for num, delay_s in zip(events, found, strict=True):
@@ -42,18 +42,22 @@ def test_delays_are_those_of_a_queue_that_is_worked_off_second_by_second(
 
 def test_a_part_takes_what_its_servers_can_work_off_in_the_busiest_hour() -> None:
     busiest_per_s = DAY.peak * DAY.events / DAY_S
-    part = Part(name="one", event_s=1 / busiest_per_s, servers=2)
+    part = ServicePart(name="one", event_s=1 / busiest_per_s, servers=2)
     assert most_times(part, DAY) == pytest.approx(2.0, rel=0.05)
 
 
 def test_more_servers_never_take_less() -> None:
-    limits = [most_times(Part(name="one", event_s=0.05, servers=servers), DAY) for servers in (1, 2, 4)]
+    limits = [most_times(ServicePart(name="one", event_s=0.05, servers=servers), DAY) for servers in (1, 2, 4)]
     assert limits == sorted(limits)
     assert limits[2] == pytest.approx(4 * limits[0], rel=0.1)
 
 
 def test_the_first_to_fall_behind_comes_first() -> None:
-    slow, fast, idle = Part(name="slow", event_s=0.1), Part(name="fast", label_s=0.001), Part(name="idle", share=0.5)
+    slow, fast, idle = (
+        ServicePart(name="slow", event_s=0.1),
+        ServicePart(name="fast", label_s=0.001),
+        ServicePart(name="idle", share=0.5),
+    )
     found = by_limit([idle, fast, slow], DAY)
     assert list(found) == ["slow", "fast", "idle"]
     assert found["slow"] < 1 < found["fast"]
@@ -61,4 +65,4 @@ def test_the_first_to_fall_behind_comes_first() -> None:
 
 
 def test_a_part_that_is_busy_without_a_load_can_take_none() -> None:
-    assert most_times(Part(name="one", share=1.1), DAY) < 0.01
+    assert most_times(ServicePart(name="one", share=1.1), DAY) < 0.01
