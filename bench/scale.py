@@ -137,12 +137,13 @@ def _costs(size: ScaleSize) -> Costs:
     if join.counts["matched"] < size.measured:
         raise NoResult(f"{size.measured} labels were sent, and {join.counts['matched']} met their answer")
     message = to_message(answers[0])
+    header_bytes = sum(len(name) + len(value or b"") for name, value in message.headers)
     return Costs(
         operations_per_s=encoder["operations_per_s"],
         answer_s=answer_s,
         label_s=label_s,
         publication_s=1e-3 * head["update_ms"],
-        answer_bytes=len(message.value) + sum(len(name) + len(value) for name, value in message.headers),
+        answer_bytes=len(message.value or b"") + header_bytes,
     )
 
 

@@ -73,7 +73,8 @@ def _wave(peak: float) -> NDArray[np.float64]:
         is_steeper = 1.0 / np.exp(middle * (cosines_S - 1.0)).mean() > peak
         low, high = (low, middle) if is_steeper else (middle, high)
     wave_S = np.exp(low * (cosines_S - 1.0))
-    return wave_S / wave_S.sum()
+    shares_S: NDArray[np.float64] = wave_S / wave_S.sum()
+    return shares_S
 
 
 def delays_s(part: ServicePart, events_S: NDArray[np.int64], labels_S: NDArray[np.int64]) -> NDArray[np.float64]:
