@@ -15,7 +15,7 @@ from model.encoders import open_encoder, open_inputs
 from model.ragged import RaggedBatch
 from services.exported.exporting import export_version
 from services.exported.importing import import_version
-from serving.config import PrecisionConfig
+from serving.engine_config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.pipeline import encoding, items_of
 from serving.terms import DEFAULT
