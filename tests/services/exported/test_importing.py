@@ -11,6 +11,9 @@ import torch
 
 from model.ragged import RaggedBatch
 from model.tokenizer import TextTokenizer
+from rollout.config import RolloutConfig
+from rollout.controller import Controller
+from rollout.judge import Judge
 from rollout.operator import Operator
 from services.exported.exporting import export_version
 from services.exported.format import BadExport, read_version
@@ -47,6 +50,10 @@ def other_store(store_config: StoreConfig) -> Iterator[Store]:
     """Another service's store, in which nothing is."""
     with closing(Store(replace(store_config, prefix=f"other-{store_config.prefix}"), KEYS)) as other:
         yield other
+
+
+def no_judge() -> Judge:
+    raise AssertionError("the test follows by itself")
 
 
 def logits(store: Store, number: int) -> torch.Tensor:
@@ -112,3 +119,22 @@ def test_a_learner_that_starts_again_goes_on_from_its_own_version(store: Store, 
     assert (rig.learner.version, rig.learner.counts["set_aside"]) == (1, 0)
     rig.learn(40, 60)
     assert rig.publish() == 3
+
+
+def test_the_learner_goes_on_beside_a_version_that_was_promoted(store: Store, tmp_path: Path) -> None:
+    """What it publishes then is compared with the imported version, which is the reference."""
+    rig = PublishRig(store, tmp_path / "state")
+    controller = Controller(store, no_judge, config=RolloutConfig(), holder="test", now_ms=lambda: 1)
+    rig.learn(0, 40)
+    rig.publish()
+    controller.follow_current()
+    export_version(store, 1, tmp_path / "out", b"{}", with_onnx=False, say=lambda text: None)
+    import_version(store, tmp_path / "out", rig.learner.fast_head.served.tokenizer, now_ms=1)
+    Operator(store, name="eve").promote(2, now_ms=2)
+    controller.collect()
+    rig.learn(40, 120)
+    assert rig.publish() == 3
+    assert store.versions.manifest(3).name_changes.reference == 2
+    controller.follow_current()
+    plan = store.plans.read()
+    assert plan is not None and 3 in plan.versions and {2, 3} <= {*store.versions.stored()}
