@@ -206,8 +206,12 @@ class Controller:
         return follow_current(plan, current, self._config, salt=secrets.token_hex(8), now_ms=now_ms)
 
     def _may_be_added(self, plan: RolloutPlan, version: int) -> bool:
-        """Whether `version` may become stable at once, if its manifest has the grounds."""
+        """Whether `version` may become stable at once, if its manifest has the grounds.
+
+        While an imported candidate is judged it may not: it is no newer form of that, which would be forgotten.
+        """
         is_held = plan.pinned or plan.paused or self._config.approval == "by_hand"
+        is_held = is_held or (plan.candidate > 0 and self._store.versions.is_imported(plan.candidate))
         return not is_held and plan.reference > 0 and version > plan.stable and version not in plan.versions
 
     def _report(self, state: RolloutState, judge_alarms: Alarms) -> None:

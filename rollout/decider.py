@@ -185,6 +185,7 @@ class Decider:
                 config=self._config,
                 now_ms=self._now_ms(),
                 has_other_encoder=self._has_other_encoder,
+                is_imported=self._store.versions.is_imported,
             )
         )
         if step is None:
@@ -225,10 +226,7 @@ class Decider:
         self.alarms.raise_("label_rates", f"whether a label comes depends on the arm that answers: {found}")
 
     def _has_other_encoder(self, version: int, reference: int) -> bool:
-        """Whether later versions, which have the encoder of `version`, cannot be compared with the reference.
-
-        Raises NotFound where one of them is not stored.
-        """
+        """Whether versions with the encoder of `version` cannot be compared with the reference. Raises NotFound."""
         manifest = self._store.versions.manifest
         return bool(reference) and manifest(version).encoder_digests != manifest(reference).encoder_digests
 

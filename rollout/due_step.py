@@ -33,7 +33,7 @@ TURNED_BAD: Final = "change"
 class DecisionInputs:
     """All that a decision rests on. `health` has what all replicas report of a version, by its number.
 
-    `has_other_encoder` compares two versions by their numbers.
+    `has_other_encoder` compares two versions by their numbers; `is_imported` says whether one is of another service.
     """
 
     plan: RolloutPlan
@@ -42,6 +42,7 @@ class DecisionInputs:
     config: RolloutConfig
     now_ms: int
     has_other_encoder: Callable[[int, int], bool]
+    is_imported: Callable[[int], bool] = lambda version: False
 
 
 class DueStep(NamedTuple):
@@ -104,7 +105,9 @@ def _candidate_step(inputs: DecisionInputs) -> DueStep:
     ruling = paired_rule.decide(evidence)
     grounds = Grounds.of(ruling)
     if ruling.action == "withdraw":
-        return DueStep(partial(plans.withdraw, version=plan.candidate, grounds=grounds, now_ms=inputs.now_ms))
+        is_imported = inputs.is_imported(plan.candidate)
+        step = partial(plans.withdraw, version=plan.candidate, grounds=grounds, is_imported=is_imported)
+        return DueStep(partial(step, now_ms=inputs.now_ms))
     if ruling.action == "hold":
         return DueStep(None, ruling.reason)
     if held := _why_held(inputs, plan.candidate, grounds):

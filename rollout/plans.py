@@ -131,9 +131,14 @@ def promote(
     return _promoted(plan, version, grounds, now_ms, arms=arms, moves_reference=moves_reference)
 
 
-def withdraw(plan: RolloutPlan, version: int, grounds: Grounds, *, now_ms: int) -> PlanChange:
+def withdraw(
+    plan: RolloutPlan, version: int, grounds: Grounds, *, is_imported: bool = False, now_ms: int
+) -> PlanChange:
     """Withdraws `version`, the candidate or the newest one: only the stable one answers, and the learner goes on from
-    it, since what is newer was learnt on what was withdrawn."""
+    it, since what is newer was learnt on what was withdrawn. An imported one has taught the learner nothing."""
+    if is_imported:
+        arms = arms_of(plan.stable, plan.arm(NEWEST))
+        return decided(plan, "withdrawn", version, grounds, now_ms, arms=arms, approved=0)
     change = decided(plan, "withdrawn", version, grounds, now_ms, arms=arms_of(plan.stable), approved=0)
     return replace(change, current=plan.stable)
 

@@ -38,7 +38,9 @@ def tallies_of(labels: int, names: Mapping[int, int], plan: RolloutPlan = PLAN) 
     return tallies
 
 
-def due(tallies: Tallies, plan: RolloutPlan = PLAN, health: Mapping[int, VersionHealth] = {}) -> RolloutPlan | None:
+def due(
+    tallies: Tallies, plan: RolloutPlan = PLAN, health: Mapping[int, VersionHealth] = {}, *, imported: int = 0
+) -> RolloutPlan | None:
     """Returns the plan after the step that is due; None where none is."""
     inputs = DecisionInputs(
         plan=plan,
@@ -47,9 +49,17 @@ def due(tallies: Tallies, plan: RolloutPlan = PLAN, health: Mapping[int, Version
         config=CONFIG,
         now_ms=2_000,
         has_other_encoder=lambda one, other: False,
+        is_imported=lambda version: version == imported,
     )
     step = due_step(inputs).step
     return None if step is None else step(plan).plan
+
+
+def test_the_newest_version_goes_on_beside_a_withdrawn_import() -> None:
+    tallies = tallies_of(600, {4: RIGHT, 6: WRONG, 9: WRONG})
+    own, imported = (due(tallies, imported=number) for number in (0, 6))
+    assert own is not None and own.versions == (4,)
+    assert imported is not None and imported.versions == (4, 9) and imported.candidate == 0
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,13 @@ def test_the_reference_moves_with_a_version_that_is_better() -> None:
     assert (moved.plan.reference, moved.plan.stable) == (2, 2)
 
 
+def test_withdrawal_of_an_import_leaves_the_learner_where_it_is() -> None:
+    done = withdraw(THREE, 2, Grounds("", "bad"), is_imported=True, now_ms=4)
+    assert done.current is None and done.decision is not None
+    assert (done.plan.candidate, done.plan.newest) == (0, THREE.newest)
+    assert (done.decision.version, done.decision.action) == (2, "withdrawn")
+
+
 def test_withdrawal_sets_the_learner_back() -> None:
     done = withdraw(THREE, 2, Grounds("", "bad"), now_ms=4)
     assert arms(done.plan) == [(STABLE, 1, 1.0)]

@@ -143,6 +143,10 @@ class Versions:
         check_sizes(manifest, self._server.config)
         return manifest
 
+    def is_imported(self, version: int) -> bool:
+        """Whether a version was added, and not published by a learner. Raises what `manifest` raises."""
+        return self.manifest(version).epoch == 0
+
     def current(self) -> int:
         """Returns the version to continue learning from; 0 where there is none. A rollback sets it back."""
         return int(self._server.ask("GET", self._server.key(keys.CURRENT)) or 0)

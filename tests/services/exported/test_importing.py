@@ -138,3 +138,19 @@ def test_the_learner_goes_on_beside_a_version_that_was_promoted(store: Store, tm
     controller.follow_current()
     plan = store.plans.read()
     assert plan is not None and 3 in plan.versions and {2, 3} <= {*store.versions.stored()}
+
+
+def test_the_learner_s_versions_wait_while_an_import_is_judged(store: Store, tmp_path: Path) -> None:
+    rig = PublishRig(store, tmp_path / "state")
+    controller = Controller(store, no_judge, config=RolloutConfig(), holder="test", now_ms=lambda: 1)
+    rig.learn(0, 40)
+    rig.publish()
+    controller.follow_current()
+    export_version(store, 1, tmp_path / "out", b"{}", with_onnx=False, say=lambda text: None)
+    import_version(store, tmp_path / "out", rig.learner.fast_head.served.tokenizer, now_ms=1)
+    Operator(store, name="eve").start(2, now_ms=2)
+    rig.learn(40, 120)
+    assert rig.publish() == 3
+    controller.follow_current()
+    plan = store.plans.read()
+    assert plan is not None and (plan.stable, plan.candidate, plan.newest) == (1, 2, 3)
