@@ -24,6 +24,7 @@ import torch
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
 from learner.labels.consumer import CLOSE_S, Consumer, ReadState
+from learner.labels.label_traces import LabelTraces
 from learner.labels.late_labels import AnswerFinder
 from learner.leadership import Leadership
 from learner.learner import Learner
@@ -151,7 +152,7 @@ def lead(
     leadership: Leadership,
     stop: threading.Event,
 ) -> None:
-    """Learns from labels until `stop` is set.
+    """Learns from labels until `stop` is set. Raises StaleEpoch when another learner leads.
 
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
               erasures, LabelCommand      from wire.store, before anything is learnt
@@ -164,8 +165,6 @@ def lead(
               units of slow work  to the worker's thread (`learner.slow.worker`), which never delays a label
     waits for: records, at most `poll_timeout_ms`, and UNIT_POLL_MS while there is slow work
     unblocked by: a record, the end of the timeout
-
-    Raises StaleEpoch when another learner leads.
     """
     pending = restore(learner, checkpoints)
     publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
@@ -179,13 +178,15 @@ def lead(
     patiently(lambda: publisher.recover(pending, ends or {}), stop)
     if stop.is_set():
         return
+    label_traces = LabelTraces()
     publisher.checkpoint()
     while not stop.is_set():
         leadership.check()
         eraser.carry_out()
         relabeller.carry_out()
-        _learn(config, learner, consumer, publisher)  # poll, join, fast head, replay memory; a slow unit
+        _learn(config, learner, consumer, publisher, label_traces)  # poll, join, fast head, replay memory; a slow unit
         publisher.turn()  # a version, where one is due
+        label_traces.published(learner.version, learner.progress.published_effects, now_ms=now_ms())
         adopter.turn()
         repairer.repair()
         reporter.report(learner, publisher, consumer)
@@ -194,12 +195,22 @@ def lead(
     reporter.report(learner, publisher, consumer, is_last=True)
 
 
-def _learn(config: LearnerConfig, learner: Learner, consumer: Consumer, publisher: WeightPublisher) -> None:
+def _learn(
+    config: LearnerConfig,
+    learner: Learner,
+    consumer: Consumer,
+    publisher: WeightPublisher,
+    label_traces: LabelTraces,
+) -> None:
     """Learns what has come, and begins a unit of slow work; tells the publisher what should not wait."""
     timeout_ms = min(config.poll_timeout_ms, UNIT_POLL_MS) if learner.has_work else config.poll_timeout_ms
     records = consumer.poll(1 if publisher.is_due() else timeout_ms, max_labels=learner.labels_to_round)
     failpoint("after-poll")
+    begun_ms = now_ms()
+    num_unwritten = len(learner.unwritten)
     consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.logs))
+    learnt = learner.unwritten[num_unwritten:]
+    label_traces.learnt(records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms())
     if learner.drift.take_num_detected():
         publisher.attempts.end_interval()
     failpoint("after-learn")

@@ -5,6 +5,8 @@
 
 `evals/load/score.py` computes the same of a run that is over.
 
+A label whose answer was traced ends in that trace: in a span from its own time to that answer of the stable arm.
+
 Rejected: the learner's time from a label to a publication (a version that nobody answers with is not live), and the
 replicas' swaps (they do not know the labels).
 """
@@ -12,13 +14,28 @@ replicas' swaps (they do not know the labels).
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
+from wire import traces
 from wire.errors import WireError
 from wire.records import LABEL_TO_LIVE_BOUNDS_MS, STABLE, Answer, Feedback
+from wire.traces.answers import TracedAnswers
+from wire.traces.catalogue import LIVE, VERSION_NUMBER
 
 MAX_WAITING: Final = 10_000
 """Labels that wait for a version; the oldest are forgotten first."""
+
+
+class _WaitingLabel(NamedTuple):
+    """The place and time of a label, and the trace of its answer ("": it has none)."""
+
+    partition: str
+    offset: int
+    time_ms: int
+    traceparent: str
+
+    def is_in(self, trained_through: Mapping[str, int]) -> bool:
+        return self.offset < trained_through.get(self.partition, 0)
 
 
 class LabelToLive:
@@ -27,7 +44,8 @@ class LabelToLive:
 
     def __init__(self, trained_through: Callable[[int], Mapping[str, int]]) -> None:
         self._trained_through = trained_through
-        self._waiting: deque[tuple[str, int, int]] = deque(maxlen=MAX_WAITING)
+        self._waiting: deque[_WaitingLabel] = deque(maxlen=MAX_WAITING)
+        self._traced = TracedAnswers()
         self._version = 0
         self._through: Mapping[str, int] = {}
         self._since_ms = 0
@@ -38,13 +56,15 @@ class LabelToLive:
         """Adds a label at its place in the topic. One without a time is not counted."""
         if label.time_ms <= 0:
             return
-        if offset < self._through.get(partition, 0):
-            self._count(self._since_ms - label.time_ms)  # the answers' topic was read before that of the labels
+        waiting = _WaitingLabel(partition, offset, label.time_ms, self._traced.take(label.event_id, label.event_source))
+        if waiting.is_in(self._through):
+            self._end(waiting)  # the answers' topic was read before that of the labels
         else:
-            self._waiting.append((partition, offset, label.time_ms))
+            self._waiting.append(waiting)
 
     def add_answer(self, answer: Answer) -> None:
         """Adds an answer. The first one of a later version of the stable arm makes labels live."""
+        self._traced.add(answer)
         if answer.arm != STABLE or answer.weights_version <= self._version:
             return
         self._version = answer.weights_version
@@ -54,9 +74,9 @@ class LabelToLive:
             return
         self._since_ms = answer.time_ms
         for _ in range(len(self._waiting)):
-            partition, offset, time_ms = waiting = self._waiting.popleft()
-            if offset < self._through.get(partition, 0):
-                self._count(answer.time_ms - time_ms)
+            waiting = self._waiting.popleft()
+            if waiting.is_in(self._through):
+                self._end(waiting)
             else:
                 self._waiting.append(waiting)
 
@@ -64,7 +84,16 @@ class LabelToLive:
         """Returns how many labels took how long, by LABEL_TO_LIVE_BOUNDS_MS, and the sum in milliseconds."""
         return tuple(self._counts), self._sum_ms
 
-    def _count(self, delay_ms: int) -> None:
-        delay_ms = max(delay_ms, 0)
+    def _end(self, label: _WaitingLabel) -> None:
+        """Counts a label that is live since the first answer of the stable version."""
+        delay_ms = max(self._since_ms - label.time_ms, 0)
         self._counts[bisect_left(LABEL_TO_LIVE_BOUNDS_MS, delay_ms)] += 1
         self._sum_ms += delay_ms
+        if label.traceparent:
+            traces.record(
+                LIVE,
+                label.traceparent,
+                start_ms=label.time_ms,
+                end_ms=self._since_ms,
+                attributes={VERSION_NUMBER: self._version},
+            )

@@ -69,13 +69,14 @@ class AppReplica:
         from serving.http.connection import bounds_of
         from serving.http.listener import Listener
         from serving.replica import Replica
-        from wire import metrics
+        from wire import metrics, traces
         from wire.logs import configure
 
         configure(config.logs)
         self._ray_metrics = None if listens else RayMetrics()
-        self._metrics = ExitStack()
-        self._metrics.enter_context(metrics.served(config.metrics))
+        self._telemetry = ExitStack()
+        self._telemetry.enter_context(metrics.served(config.metrics))
+        self._telemetry.enter_context(traces.exported(config.traces, "replica"))
         _bind_internal_server("127.0.0.1" if listens else ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
@@ -127,7 +128,7 @@ class AppReplica:
             if listener is not None:
                 listener.close()
         self._replica.close()
-        self._metrics.close()
+        self._telemetry.close()
 
 
 def application(config: ReplicaConfig, *, listens: bool) -> "Application":
@@ -168,13 +169,15 @@ def build(args: Mapping[str, Any]) -> "Application":
 def run(config: ReplicaConfig, stop: threading.Event) -> None:
     """Serves until `stop` is set, then drains. Must be called from the main thread.
 
-    Raises PortTaken, BadKeys, UnsafePolicy, RayLost, and RuntimeError where the replicas do not start; its message has
-    their reason.
+    Raises PortTaken, BadKeys, TracesUnavailable, UnsafePolicy, RayLost, and RuntimeError where the replicas do not
+    start; its message has their reason.
     """
     from serving.http.keys import read_keys
     from serving.http.listener import await_port
+    from wire import traces
 
     _require_addresses(config)
+    traces.require(config.traces)
     if config.serving.keys_file:
         read_keys(Path(config.serving.keys_file))
     _check_policy(config)

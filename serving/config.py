@@ -14,7 +14,7 @@ from serving.engine_config import PrecisionConfig, ServiceLevelConfig
 from serving.refusal_config import RefusalConfig
 from serving.scaling import ScalingConfig
 from wire.backoff import Backoff
-from wire.config import SECTION, BusConfig, LabelConfig, MetricsConfig, OrNone, StoreConfig, require
+from wire.config import SECTION, BusConfig, LabelConfig, MetricsConfig, OrNone, StoreConfig, TracesConfig, require
 from wire.keyring import KeyRing
 from wire.logs import LogConfig, LogLevel, secrets_in
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
@@ -175,6 +175,7 @@ class ReplicaSettings(BaseModel):
     bus: BusConfig = BusConfig()
     store: StoreConfig = StoreConfig()
     metrics: MetricsConfig = MetricsConfig()
+    traces: TracesConfig = TracesConfig()
     labels: LabelConfig = LabelConfig()
     serving: ServingConfig = ServingConfig()
 
@@ -196,6 +197,7 @@ class ReplicaConfig:
     store: StoreConfig = field(repr=False)
     ring: KeyRing = field(repr=False)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    traces: TracesConfig = field(default_factory=TracesConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
     logs: LogConfig = field(default_factory=LogConfig)
 
@@ -209,6 +211,7 @@ class ReplicaConfig:
             bus=settings.bus,
             store=settings.store,
             metrics=settings.metrics,
+            traces=settings.traces,
             labels=settings.labels,
             ring=ring,
             logs=replace(settings.logs, secrets=(*ring.secrets, *settings.logs.secrets)),

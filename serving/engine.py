@@ -25,6 +25,7 @@ import msgspec
 import structlog
 import torch
 
+from serving.answer_traces import traced
 from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.counts import Counts
 from serving.embedding import embed_many
@@ -134,7 +135,7 @@ class Engine:
                 live = replace(live, paired_share=share, is_lean=self._queue.has_full_batch)
             self._watchdog.batch_begins(sum(item.num_tokens for item in batch.items))
             self._stalls.batch_begins(live.number if live else None, ready_s=batch.ready_s, now_s=now_s)
-            outcomes = self._answer(batch.items, live)
+            outcomes = traced(batch, self._answer(batch.items, live), began_s=now_s, ended_s=self._clock())
             self._watchdog.record(is_fault=any(isinstance(outcome, Unanswered) for outcome in outcomes))
             for item, outcome in zip(batch.items, outcomes, strict=True):
                 item.done(outcome)

@@ -26,6 +26,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders t
     "avalanche": ("learner/slow/avalanche/",),
     "prometheus_client": ("wire/metrics/",),
     "fastavro": ("wire/registry/",),
+    "opentelemetry": ("wire/traces/",),
     "fsspec": ("learner/state/shared.py",),
     "river": ("evals/continual/", "learner/labels/drift.py"),
 }

@@ -17,7 +17,7 @@ label_set    what labels mean now, and which may be learnt (label_config: its se
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
 config, bus_config, sections  settings, and what their sections are made with
 errors, clock, logs           exceptions, the clock and the logging of every process
-metrics/     what Prometheus is told
+metrics/     what Prometheus is told                       traces/    the spans of an event, its answer and its label
 files, threads, token_bucket, backoff   atomic writes, background threads, rate limits, pauses between attempts
 recent       which names occurred recently
 

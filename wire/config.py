@@ -1,4 +1,4 @@
-"""The settings of the Kafka and Redis clients, of metrics, and of the trust in labels: addresses and bounds.
+"""The settings of the Kafka and Redis clients, of metrics and traces, and of the trust in labels: addresses and bounds.
 
 Each section is a frozen record whose fields have type, range, default and description in one place. That of Kafka has a
 file of its own, `bus_config`, and that of labels, `label_config`; what all sections are made with is in `sections`.
@@ -6,12 +6,13 @@ file of its own, `bus_config`, and that of labels, `label_config`; what all sect
 Rejected: reading the environment where a value is needed (a wrong one would be found long after the start).
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 
 from wire.bus_config import BusConfig
 from wire.label_config import LabelConfig
@@ -24,6 +25,7 @@ __all__ = [
     "MetricsConfig",
     "OrNone",
     "StoreConfig",
+    "TracesConfig",
     "TrustConfig",
     "flat",
     "nested",
@@ -130,3 +132,23 @@ class MetricsConfig:
     """Address that /metrics listens on."""
     port: Annotated[int, Ge(0), Le(65_535)] = 0
     """Port of /metrics. Each process of a machine takes the first of 64 from here on that is free. 0: no metrics."""
+
+
+def _is_endpoint(endpoint: str) -> str:
+    if endpoint and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", endpoint):
+        raise ValueError("it is no address such as http://127.0.0.1:4318")
+    return endpoint
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TracesConfig:
+    """Where a process sends the traces of events, answers and labels (OpenTelemetry)."""
+
+    __pydantic_config__ = SECTION
+
+    endpoint: Annotated[str, AfterValidator(_is_endpoint)] = ""
+    """Address of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`. Empty: no traces."""
+    share: Annotated[float, Ge(0), Le(1)] = 0.01
+    """Share of the events that begin a trace, of those whose sender began none. One that the sender sampled goes on."""
+    max_per_s: Annotated[float, Gt(0), Le(100_000)] = 20.0
+    """Most spans that a process makes in a second, whoever began their traces."""

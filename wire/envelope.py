@@ -110,8 +110,8 @@ def from_message(
 ) -> R:
     """Returns the record of type `record_type` in `message`. Raises BadMessage with one of the reasons above.
 
-    `foreign` is the map of the topic, where it has one. An event keeps the headers whose names are in `passed_on`.
-    `decode` reads values in the wire format of a schema registry (None: there is none).
+    `foreign` is the map of the topic, where it has one. An event, or an answer, keeps the headers whose names are in
+    `passed_on`. `decode` reads values in the wire format of a schema registry (None: there is none).
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
     Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=())
@@ -133,8 +133,8 @@ def from_message(
     fields.pop("headers", None)  # no client sets those of an answer by the JSON object
     if record_type is Event:
         _complete_event(fields, message, place)
-        if passed_on:
-            fields["headers"] = message.texts_of(passed_on, max_bytes=MAX_FIELD_BYTES)
+    if passed_on:
+        fields["headers"] = message.texts_of(passed_on, max_bytes=MAX_FIELD_BYTES)
     if "ce_type" not in attributes or is_mapped:
         fields.setdefault("time_ms", clamped_ms(message.timestamp_ms))
     return record_of(record_type, fields)

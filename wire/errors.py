@@ -115,6 +115,10 @@ class BusUntrusted(BusRefused):
     """There is no connection by TLS that both sides trust."""
 
 
+class TracesUnavailable(WireError):
+    """Traces are wanted, and the package that sends them is not installed."""
+
+
 class LogTruncated(WireError):
     """A partition ends before the offset to read next: the broker lost records that we have read.
 

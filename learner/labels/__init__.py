@@ -8,6 +8,7 @@
     outcomes        counts what became of the labels
     late_labels     finds the text of an answer that waits no longer in its topic, so that its label is learnt
     letters         dead letters and quarantined labels, sent at least once
+    label_traces    the spans of labels, up to a version that knows them
     classes         which classes have a row of the head
     prequential     accuracy of the served answers; drift detects that it falls, or that texts change
 

@@ -41,7 +41,7 @@ def codes() -> dict[type[Exception], int]:
         **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),
         wire_errors.TopicMissing: CONFIGURATION,
         **dict.fromkeys((wire_errors.BadSignature, wire_errors.CannotSign), CONFIGURATION),
-        wire_errors.UnknownFormat: CONFIGURATION,
+        **dict.fromkeys((wire_errors.UnknownFormat, wire_errors.TracesUnavailable), CONFIGURATION),
         **dict.fromkeys((NoRedis, NoBroker), CONFIGURATION),
         **dict.fromkeys((ModelError, StateRefused), CONFIGURATION),
         LearnerError: TEMPORARY,

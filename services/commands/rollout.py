@@ -141,7 +141,7 @@ def run(context: CliContext) -> None:
     from services.keys import ring_of
     from services.stack import open_store
     from services.topic_uses import require_topics
-    from wire import metrics
+    from wire import metrics, traces
     from wire.bus import Bus
     from wire.receipts import Receipts
 
@@ -166,7 +166,7 @@ def run(context: CliContext) -> None:
             )
             return Judge(bus, decider, niceness=settings.rollout.niceness)
 
-        with metrics.served(settings.metrics):
+        with metrics.served(settings.metrics), traces.exported(settings.traces, "rollout"):
             Controller(store, open_judge, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
 
 

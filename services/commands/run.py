@@ -73,11 +73,11 @@ def learn(context: CliContext) -> None:
     ring.require_signer()
     from learner.process import EncoderChoice, run
     from services.topic_uses import require_topics
-    from wire import metrics
+    from wire import metrics, traces
 
     require_strategy(settings)
     require_topics(settings.bus, "learn")
-    with metrics.served(settings.metrics):
+    with metrics.served(settings.metrics), traces.exported(settings.traces, "learner"):
         code = run(
             settings.learner,
             bus_config=settings.bus,

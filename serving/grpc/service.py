@@ -3,8 +3,8 @@
     ModelInferRequest --tensors--> events --bridge--> answers --> ModelInferResponse
 
 Inputs come as typed contents or as raw bytes, and outputs go in the form in which inputs came. A key is in the metadata
-`x-api-key` or `authorization`; `x-priority` and `x-request-timeout-ms` mean what they do over HTTP, and the deadline of
-the call is one, too. Errors have the status of gRPC that is nearest to that of HTTP.
+`x-api-key` or `authorization`; `x-priority`, `x-request-timeout-ms` and `traceparent` mean what they do over HTTP, and
+the deadline of the call is one, too. Errors have the status of gRPC that is nearest to that of HTTP.
 
 Rejected: an interceptor for errors (it would not see what a method raises in `grpc.aio`), and streams of requests (a
 call of many texts is one batch already).
@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2
 
 from serving.grpc.proto import SERVICE, message
 from serving.http.api import Api
-from serving.http.asks import PRIORITY_HEADER, Ask, priority_of, timeout_s_of
+from serving.http.asks import PRIORITY_HEADER, Ask, priority_of, timeout_s_of, trace_of
 from serving.http.bodies import TOO_MANY_BYTES
 from serving.http.keys import Role
 from serving.http.problems import INTERNAL, RequestRefused
@@ -205,6 +205,7 @@ def _ask_of(context: Any, version: int) -> Ask:
         timeout_s=min(limits, default=None),
         priority=priority_of(metadata.get(PRIORITY_HEADER, Priority.NORMAL.name)),
         version=version,
+        traceparent=trace_of(metadata),
     )
 
 

@@ -1,6 +1,6 @@
 """How a client asks: until when it waits, how urgent it is, which version it means.
 
-x-request-timeout-ms, x-priority --> Ask
+x-request-timeout-ms, x-priority, traceparent --> Ask
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -13,11 +13,14 @@ from starlette.requests import Request
 
 from serving.http.problems import Problem, RequestRefused
 from serving.terms import Priority
+from wire.traces.exporter import TRACEPARENT
 
 TIMEOUT_HEADER: Final = "x-request-timeout-ms"
 PRIORITY_HEADER: Final = "x-priority"
 
 MAX_TIMEOUT_MS: Final = 3_600_000
+MAX_TRACE_CHARS: Final = 128
+"""Version 00 of a traceparent has 55; a later one may have more."""
 
 HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 """Returns when the client has disconnected."""
@@ -27,7 +30,8 @@ HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 class Ask:
     """What a request asks for besides its events. `timeout_s` is the client's own deadline (None: it has none).
 
-    `version` and `is_embedding` are those of `serving.terms.Terms`.
+    `version` and `is_embedding` are those of `serving.terms.Terms`. `traceparent` is the client's: the answers are
+    part of that trace.
     """
 
     hung_up: HungUp
@@ -35,6 +39,7 @@ class Ask:
     priority: Priority = Priority.NORMAL
     version: int = 0
     is_embedding: bool = False
+    traceparent: str = ""
 
 
 def ask_of(request: Request, *, version: int = 0, is_embedding: bool = False) -> Ask:
@@ -45,7 +50,14 @@ def ask_of(request: Request, *, version: int = 0, is_embedding: bool = False) ->
         priority=priority_of(request.headers.get(PRIORITY_HEADER, Priority.NORMAL.name)),
         version=version,
         is_embedding=is_embedding,
+        traceparent=trace_of(request.headers),
     )
+
+
+def trace_of(headers: Mapping[str, str]) -> str:
+    """Returns the client's traceparent; "" where there is none that could be one."""
+    text = headers.get(TRACEPARENT, "")
+    return text if text.isascii() and len(text) <= MAX_TRACE_CHARS else ""
 
 
 def timeout_s_of(headers: Mapping[str, str]) -> float | None:

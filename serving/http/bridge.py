@@ -33,6 +33,7 @@ from serving.pipeline import Pipeline
 from serving.terms import EmbeddedText, Terms
 from serving.weights.active import ActiveVersions
 from wire.records import Event, Feedback
+from wire.traces.exporter import TRACEPARENT
 
 INLINE_CHARS = 4_096
 """Longer texts are tokenized in another thread: 1 MiB takes a third of a second, which would hold up every request."""
@@ -90,7 +91,8 @@ class RequestBridge:
 
         When the client has disconnected, or its deadline is over, the model skips the items that it has not begun.
         """
-        events = [entry for entry in entries if isinstance(entry, Event)]
+        headers = ((TRACEPARENT, ask.traceparent),) if ask.traceparent else ()
+        events = [_with_headers(entry, headers) for entry in entries if isinstance(entry, Event)]
         if not self.pipeline.is_ready:
             replies: list[Reply] = [NO_WEIGHTS] * len(events)
         else:
@@ -205,6 +207,10 @@ class _Waiter(Generic[R]):
     def _wake(self) -> None:
         if not self._all.done():
             self._all.set_result(None)
+
+
+def _with_headers(event: Event, headers: tuple[tuple[str, str], ...]) -> Event:
+    return msgspec.structs.replace(event, headers=headers) if headers else event
 
 
 def _failed(failure: ItemFailure) -> Problem:

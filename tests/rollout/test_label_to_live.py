@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
 from rollout.label_to_live import LabelToLive
+from tests.wire.traces.collector import collecting
+from wire import traces
+from wire.config import TracesConfig
 from wire.errors import NotFound
 from wire.records import LABEL_TO_LIVE_BOUNDS_MS, NEWEST, STABLE, Answer, ArmName, Feedback
 
@@ -68,3 +72,18 @@ def test_a_label_that_is_read_after_the_answer_is_live_since_that(live: LabelToL
 def test_a_version_that_is_gone_makes_nothing_live(live: LabelToLive) -> None:
     live.add_answer(answer(7, 2_000))
     assert sum(live.totals()[0]) == 0
+
+
+def test_a_label_whose_answer_was_traced_ends_in_that_trace() -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with collecting() as collector:
+        with traces.exported(TracesConfig(endpoint=collector.endpoint), "rollout"):
+            live = LabelToLive(trained_through)
+            live.add_answer(msgspec.structs.replace(answer(1, 500), headers=(("traceparent", parent),)))
+            live.add_label(label(1_000), PARTITION, 0)
+            live.add_label(label(1_100), PARTITION, 1)
+            live.add_answer(answer(2, 1_400))
+        (span,) = collector.spans
+    assert (span.service, span.name, span.parent) == ("lifelong-rollout", "lifelong.live", "00f067aa0ba902b7")
+    assert (span.start_ns, span.end_ns) == (1_000_000_000, 1_400_000_000)
+    assert span.attributes == {"lifelong.weights_version": 2}

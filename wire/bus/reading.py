@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
+from wire import traces
 from wire.bus.batches import Raw
 from wire.config import BusConfig
 from wire.envelope import from_message
@@ -15,8 +16,9 @@ from wire.letters import refuse
 from wire.mapping.config import EventMap, FeedbackMap
 from wire.mapping.records import FieldMap, field_map
 from wire.message import Message, Place
-from wire.records import DeadLetter, Event, Feedback, TopicRecord
+from wire.records import Answer, DeadLetter, Event, Feedback, TopicRecord
 from wire.registry.decoding import RegistryDecoder
+from wire.traces.exporter import TRACEPARENT
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -83,7 +85,7 @@ def readings(config: BusConfig, record_types: Sequence[type[R]]) -> dict[str, To
     decode = RegistryDecoder(config.registry) if config.registry.url else None
     maps: dict[type, EventMap | FeedbackMap] = {Event: config.map.events, Feedback: config.map.feedback}
     for record_type in record_types:
-        passed_on = frozenset(config.map.answers.headers) if record_type is Event else frozenset[str]()
+        passed_on = _passed_on(config, record_type)
         found[config.topic_of(cast(type[TopicRecord], record_type))] = TopicReading(
             record_type=record_type, passed_on=passed_on, decode=decode
         )
@@ -94,6 +96,13 @@ def readings(config: BusConfig, record_types: Sequence[type[R]]) -> dict[str, To
                 record_type=record_type, foreign=foreign, passed_on=passed_on, decode=decode
             )
     return found
+
+
+def _passed_on(config: BusConfig, record_type: type[Any]) -> frozenset[str]:
+    """Returns the headers that a record keeps: an event those of the settings, an answer that of a trace."""
+    if record_type is Event:
+        return frozenset(config.map.answers.headers)
+    return frozenset({TRACEPARENT}) if record_type is Answer and traces.is_on() else frozenset()
 
 
 def read(raw: Raw, reading: TopicReading[R], position: Position, *, log: str, refused_by: str) -> Received[R] | Refused:

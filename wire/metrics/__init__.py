@@ -9,6 +9,6 @@ exporter    the listener, in a thread of its own
 Only this package imports Prometheus's client.
 """
 
-from wire.metrics.exporter import latest, served, take
+from wire.metrics.exporter import latest, note_latency, served, take
 
-__all__ = ["latest", "served", "take"]
+__all__ = ["latest", "note_latency", "served", "take"]

@@ -6,20 +6,27 @@ It is off unless `metrics.port` is set. Several processes of one machine have th
 first port from there on that is free. What is told is the last report that the process has made for the store, and when
 that was; so a scrape costs the loops of the process nothing.
 
+The histogram of the latency has exemplars: the trace of the last traced answer of each bucket. They are told to those
+who ask for OpenMetrics.
+
 Rejected: Prometheus's own counters, incremented where something happens (the reports count the same already), and one
 process that serves the reports of all from the store (where the store is away, nobody would see anything). There is one
 exporter in a process, as there is one of Prometheus's registries: passing it on would pass through every constructor.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from wire.config import MetricsConfig
 from wire.metrics.catalogue import METRICS, Metric
@@ -42,10 +49,17 @@ class _Exporter(Collector):
 
     def __init__(self) -> None:
         self._report: AnyReport | None = None
+        self._exemplars: dict[int, Exemplar] = {}
 
     def take(self, report: AnyReport) -> None:
         """Takes a report, which is told from now on."""
         self._report = report
+
+    def note(self, seconds: float, traceparent: str) -> None:
+        """Takes the latency of a traced answer, which is the exemplar of its bucket from now on."""
+        _, trace_id, *_ = traceparent.split("-")
+        bucket = bisect_left(LATENCY_BOUNDS_MS, 1e3 * seconds)
+        self._exemplars[bucket] = Exemplar({"trace_id": trace_id}, seconds, time.time())
 
     def samples(self) -> dict[Metric, list[MetricValue]]:
         """Returns what the report says, by metric; without the histograms."""
@@ -60,7 +74,8 @@ class _Exporter(Collector):
                 family.add_metric(sample.labels, sample.value)
             yield family
         if isinstance(report, ReplicaReport) and report.latency_counts:
-            yield _histogram(LATENCY, LATENCY_BOUNDS_MS, report.latency_counts, report.latency_sum_ms)
+            counts, sum_ms = report.latency_counts, report.latency_sum_ms
+            yield _histogram(LATENCY, LATENCY_BOUNDS_MS, counts, sum_ms, dict(self._exemplars))
         if isinstance(report, ControllerReport) and report.label_to_live_counts:
             counts, sum_ms = report.label_to_live_counts, report.label_to_live_sum_ms
             yield _histogram(LABEL_TO_LIVE, LABEL_TO_LIVE_BOUNDS_MS, counts, sum_ms)
@@ -78,14 +93,24 @@ def _family(metric: Metric) -> Any:
     return kind(metric.name, metric.help, labels=metric.labels)
 
 
-def _histogram(name: str, bounds_ms: Sequence[int], counts: Sequence[int], sum_ms: float) -> HistogramMetricFamily:
-    """Returns times in classes, as Prometheus counts them: each bucket has what is in those below it, too."""
+def _histogram(
+    name: str,
+    bounds_ms: Sequence[int],
+    counts: Sequence[int],
+    sum_ms: float,
+    exemplars: Mapping[int, Exemplar] = MappingProxyType({}),
+) -> HistogramMetricFamily:
+    """Returns times in classes, as Prometheus counts them: each bucket has what is in those below it, too.
+
+    `exemplars` has that of a bucket by its index. A bucket without a count has none: its answer is not reported yet.
+    """
     total = 0
-    buckets: list[tuple[str, float]] = []
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
     bounds = [*(f"{1e-3 * bound_ms:g}" for bound_ms in bounds_ms), "+Inf"]
-    for bound, count in zip(bounds, counts, strict=True):
+    for index, (bound, count) in enumerate(zip(bounds, counts, strict=True)):
         total += count
-        buckets.append((bound, total))
+        exemplar = exemplars.get(index) if count else None
+        buckets.append((bound, total, exemplar) if exemplar else (bound, total))
     return HistogramMetricFamily(name, METRICS[name].help, buckets=buckets, sum_value=1e-3 * sum_ms)
 
 
@@ -95,6 +120,11 @@ _exporter = _Exporter()
 def take(report: AnyReport) -> None:
     """Takes the newest report of this process, which is told from now on. Any thread may call it."""
     _exporter.take(report)
+
+
+def note_latency(seconds: float, traceparent: str) -> None:
+    """Takes the latency of a traced answer, as an exemplar of the histogram. Any thread may call it."""
+    _exporter.note(seconds, traceparent)
 
 
 def latest() -> dict[Metric, list[MetricValue]]:

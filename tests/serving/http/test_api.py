@@ -1,14 +1,16 @@
 """The HTTP endpoints, through the real application over a real engine."""
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tests.serving.http.served_api import ServedApi, error_of
+from tests.serving.pipelines import PREDICT
 from tests.serving.versions import label_of, live_of
 from tests.waiting import eventually
-from wire.records import Answer
+from wire.records import Answer, Event
 
 
 def test_one_event_is_answered(served: ServedApi) -> None:
@@ -139,3 +141,17 @@ def test_requests_at_the_same_time_share_a_batch() -> None:
     served.drain()
     counts = served.pipeline.counts.snapshot()
     assert (counts["answers"], counts["batches"]) == (16, 1)
+
+
+def test_the_trace_of_a_request_is_that_of_its_answers() -> None:
+    asked: list[Event] = []
+
+    def predict(events: Sequence[Event], *others: Any) -> list[Answer]:
+        asked.extend(events)
+        return PREDICT(events, *others)
+
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with ServedApi(predict=predict).running() as served:
+        for headers in ({"traceparent": trace}, {}):
+            served.client.post("/v1/predict", json={"text": "hello"}, headers=headers)
+    assert [event.headers for event in asked] == [(("traceparent", trace),), ()]

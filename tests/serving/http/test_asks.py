@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.http.asks import priority_of, timeout_s_of
+from serving.http.asks import priority_of, timeout_s_of, trace_of
 from serving.http.problems import RequestRefused
 from serving.terms import Priority
 
@@ -26,3 +26,9 @@ def test_priorities_are_a_fixed_set() -> None:
     assert [priority_of(name) for name in ("high", "NORMAL", "Low")] == [*Priority]
     with pytest.raises(RequestRefused, match="x-priority"):
         priority_of("urgent")
+
+
+def test_a_trace_is_a_short_text() -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert trace_of({"traceparent": trace}) == trace
+    assert trace_of({}) == trace_of({"traceparent": 129 * "0"}) == trace_of({"traceparent": "\u00e9"}) == ""

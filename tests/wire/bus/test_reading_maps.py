@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
+from services.local.tether import free_port
 from tests.brokers import take
 from tests.wire.bus.traffic import events, ids, send
+from tests.wire.samples import answer_to
+from wire import traces
 from wire.bus import Bus, readings
-from wire.config import BusConfig
+from wire.config import BusConfig, TracesConfig
+from wire.envelope import from_message, to_message
 from wire.mapping.config import AnswerMap, EventMap, FeedbackMap, MapConfig
+from wire.message import Place
 from wire.records import Answer, Event, Feedback
 
 pytestmark = pytest.mark.live
@@ -51,6 +56,16 @@ def test_a_follower_reads_both_and_has_the_offsets_of_both(mapped: BusConfig, fo
         topics = {name.rpartition("/")[0] for name in bus.end_offsets(Answer, Feedback)}
     assert {(each.record.event_id, each.record.label) for each in received} == {("7", "3"), ("8", "delivery")}
     assert topics == {mapped.map.feedback.topic, mapped.topic_of(Feedback), mapped.topic_of(Answer)}
+
+
+def test_an_answer_keeps_its_trace_where_traces_are_exported(bus_config: BusConfig) -> None:
+    assert readings(bus_config, [Answer])[bus_config.topic_of(Answer)].passed_on == frozenset()
+    with traces.exported(TracesConfig(endpoint=f"http://127.0.0.1:{free_port()}"), "learner"):
+        (reading,) = readings(bus_config, [Answer]).values()
+    assert reading.passed_on == {"traceparent"}
+    traced = answer_to("a", headers=(("traceparent", "00-ab"), ("other", "x")))
+    place = Place(topic="t", partition=0, offset=0)
+    assert from_message(Answer, to_message(traced), place, passed_on=reading.passed_on).headers == traced.headers[:1]
 
 
 def test_a_topic_of_answers_that_has_another_name_is_ours(bus_config: BusConfig) -> None:

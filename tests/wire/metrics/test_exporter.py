@@ -4,6 +4,7 @@ import socket
 from contextlib import closing
 
 import httpx
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.wire.metrics.test_samples import REPLICA_REPORT
@@ -69,3 +70,22 @@ def test_processes_of_one_machine_take_one_port_after_the_other() -> None:
 def test_without_a_port_nothing_listens() -> None:
     with metrics.served(MetricsConfig()) as port:
         assert port == 0
+
+
+def test_the_latency_has_the_traces_of_answers_as_exemplars_for_who_asks_for_openmetrics() -> None:
+    report = SAMPLES["replica_report.v1"]
+    assert isinstance(report, ReplicaReport)
+    metrics.take(report)
+    for seconds, number in ((0.006, 1), (0.0075, 2), (3_600.0, 3)):
+        metrics.note_latency(seconds, f"00-{number:032x}-00f067aa0ba902b7-01")
+    with metrics.served(MetricsConfig(port=free_port())) as port:
+        url = f"http://127.0.0.1:{port}/metrics"
+        told = httpx.get(url, headers={"accept": "application/openmetrics-text; version=1.0.0"}).text
+        plain = httpx.get(url).text
+    families = openmetrics.text_string_to_metric_families(told)  # type: ignore[no-untyped-call]
+    (family,) = [each for each in families if "latency" in each.name]
+    exemplars = {sample.labels["le"]: sample.exemplar for sample in family.samples if sample.exemplar}
+    (exemplar,) = exemplars.values()
+    assert [*exemplars] == ["0.01"], "no answer took an hour by the report, so that bucket has none"
+    assert (exemplar.labels, exemplar.value) == ({"trace_id": f"{2:032x}"}, 0.0075)
+    assert "trace_id" not in plain

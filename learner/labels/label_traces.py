@@ -1,0 +1,83 @@
+"""The spans of labels: each is learnt, and then there is a version that knows it.
+
+    answers --> TracedAnswers --their samples are learnt--> span of the label --a version is published--> its span
+
+Nothing of it is in a checkpoint, so a label that was learnt before a restart has no version in its trace.
+
+Rejected: one span for a publication, with a link to each label (whoever looks at the trace of an event would have to
+look for the version in another one).
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from learner.knowledge import Learnable
+from learner.labels.sample import Sample
+from wire import traces
+from wire.records import Answer, Feedback
+from wire.traces.answers import TracedAnswers
+from wire.traces.catalogue import IN_HOLDOUT, LABEL, VERSION, VERSION_NUMBER
+
+MAX_WAITING: Final = 1_000
+"""Traced labels that wait for a version; the oldest are forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """A label that was learnt at `time_ms`: `num_effects` is the learner's progress then."""
+
+    traceparent: str
+    num_effects: int
+    time_ms: float
+
+
+class LabelTraces:
+    """Belongs to the learner's thread. Verbs: learnt, published."""
+
+    def __init__(self) -> None:
+        self._answers = TracedAnswers()
+        self._waiting: deque[_Learnt] = deque(maxlen=MAX_WAITING)
+        self._version = 0
+
+    def learnt(
+        self,
+        records: Iterable[Answer | Feedback],
+        learnt: Iterable[Learnable],
+        *,
+        num_effects: int,
+        begun_ms: float,
+        now_ms: float,
+    ) -> None:
+        """Takes the records that were read, and what was learnt of them, or joined the holdout, between these times."""
+        if not traces.is_on():
+            return
+        for record in records:
+            if isinstance(record, Answer):
+                self._answers.add(record)
+        for sample in learnt:
+            if isinstance(sample, Sample):
+                self._learnt(sample, num_effects, begun_ms=begun_ms, now_ms=now_ms)
+
+    def published(self, version: int, num_effects: int, *, now_ms: float) -> None:
+        """Makes the spans of what `version`, which the learner goes on from and which has so many effects, is the
+        first to know. After a way back, what waits is forgotten: it was set aside."""
+        if version < self._version:
+            self._waiting.clear()
+        is_newer = version > self._version
+        self._version = version
+        while is_newer and self._waiting and self._waiting[0].num_effects <= num_effects:
+            label = self._waiting.popleft()
+            traces.record(
+                VERSION, label.traceparent, start_ms=label.time_ms, end_ms=now_ms, attributes={VERSION_NUMBER: version}
+            )
+
+    def _learnt(self, sample: Sample, num_effects: int, *, begun_ms: float, now_ms: float) -> None:
+        parent = self._answers.take(sample.event_id, sample.event_source)
+        if not parent:
+            return
+        attributes = {IN_HOLDOUT: sample.is_in_holdout}
+        made = traces.record(LABEL, parent, start_ms=begun_ms, end_ms=now_ms, attributes=attributes)
+        if made and not sample.is_in_holdout:
+            self._waiting.append(_Learnt(made, num_effects, now_ms))
