@@ -64,7 +64,7 @@ class AppReplica:
         import ray
         from ray import serve
 
-        from serving.grpc.listener import GrpcListener
+        from serving.grpc.listener import listener_of
         from serving.http.app import make_app
         from serving.http.connection import bounds_of
         from serving.http.listener import Listener
@@ -85,7 +85,6 @@ class AppReplica:
         self._app = make_app(api)
         self._replica.start()
         self._listener: Listener | None = None
-        self._grpc: GrpcListener | None = None
         if listens:
             self._replica.await_weights(FIRST_WEIGHTS_S)
             self._listener = Listener(
@@ -96,14 +95,7 @@ class AppReplica:
                 bounds=bounds_of(config.serving),
                 note=api.count_refused,
             )
-        if config.serving.grpc_port:
-            self._grpc = GrpcListener(
-                self._replica.api(),
-                host=config.serving.http_host,
-                port=config.serving.grpc_port,
-                drain_timeout_s=config.serving.drain_timeout_s,
-                bounds=bounds_of(config.serving),
-            )
+        self._grpc = listener_of(self._replica.api(), config.serving)
         gc.freeze()  # objects of the imports live for ever, so the collector need not scan them
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":
@@ -169,9 +161,10 @@ def build(args: Mapping[str, Any]) -> "Application":
 def run(config: ReplicaConfig, stop: threading.Event) -> None:
     """Serves until `stop` is set, then drains. Must be called from the main thread.
 
-    Raises PortTaken, BadKeys, TracesUnavailable, UnsafePolicy, RayLost, and RuntimeError where the replicas do not
-    start; its message has their reason.
+    Raises PortTaken, BadKeys, BadCertificate, TracesUnavailable, UnsafePolicy, RayLost, and RuntimeError where the
+    replicas do not start; its message has their reason.
     """
+    from serving.grpc.certificates import certificates_of
     from serving.http.keys import read_keys
     from serving.http.listener import await_port
     from wire import traces
@@ -180,6 +173,7 @@ def run(config: ReplicaConfig, stop: threading.Event) -> None:
     traces.require(config.traces)
     if config.serving.keys_file:
         read_keys(Path(config.serving.keys_file))
+    certificates_of(config.serving)
     _check_policy(config)
     for port in (config.serving.http_port, config.serving.grpc_port):
         if port:

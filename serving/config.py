@@ -5,6 +5,7 @@ it depends on; only `PrecisionConfig` is one value with a meaning of its own).
 """
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -77,6 +78,12 @@ class ServingConfig:
     """Port that HTTP listens on."""
     grpc_port: Annotated[int, Ge(0), Le(65_535)] = 0
     """Port that gRPC (the Open Inference Protocol) listens on, at the address of HTTP. 0: it does not."""
+    grpc_ssl_certfile: OrNone[Path] = None
+    """Certificate (PEM) by which gRPC speaks TLS, and nothing else. It is read again when the file changes."""
+    grpc_ssl_keyfile: OrNone[Path] = None
+    """Private key (PEM, without a password) of the certificate, where it is not in the same file."""
+    grpc_ssl_cafile: OrNone[Path] = None
+    """Certificate authorities (PEM) of clients: every client of gRPC must have a certificate by one of them."""
     request_timeout_s: Annotated[float, Gt(0), Le(3_600)] = 10.0
     """A request that has no answer after this time gets 503."""
     max_events_per_request: Annotated[int, Ge(1), Le(65_536)] = 256
@@ -148,6 +155,14 @@ class ServingConfig:
                 self.max_queue_items >= self.max_events_per_request,
                 "serving.max_queue_items must be at least serving.max_events_per_request, or such a request could "
                 "never be answered",
+            ),
+            (
+                self.grpc_ssl_certfile is not None or not (self.grpc_ssl_keyfile or self.grpc_ssl_cafile),
+                "serving.grpc_ssl_keyfile and serving.grpc_ssl_cafile need serving.grpc_ssl_certfile, which is not set",
+            ),
+            (
+                self.grpc_port > 0 or self.grpc_ssl_certfile is None,
+                "serving.grpc_ssl_certfile is of serving.grpc_port, which is not set",
             ),
         )
 

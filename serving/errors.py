@@ -28,3 +28,7 @@ class VersionRefused(ServingError):
 
 class Unhealthy(ServingError):
     """A part of the replica has ended or hangs: the replica must be replaced."""
+
+
+class BadCertificate(ValueError):
+    """Files of a certificate that cannot be read, or do not belong together."""

@@ -28,6 +28,7 @@ def codes() -> dict[type[Exception], int]:
     from services.templates.writing import NameTaken
     from services.topic_uses import TopicsUnfit
     from services.tune.measure import TuneFailed
+    from serving.errors import BadCertificate
     from serving.http.keys import BadKeys
     from serving.http.listener import PortTaken
     from serving.serve_watch import RayLost
@@ -37,7 +38,7 @@ def codes() -> dict[type[Exception], int]:
         **dict.fromkeys((NotPossible, wire_errors.NotFound, DataError), USAGE),
         **dict.fromkeys((BadHistory, BadVectors, BadExport, NameTaken), USAGE),
         BadSettings: CONFIGURATION,
-        **dict.fromkeys((BackupRefused, BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
+        **dict.fromkeys((BackupRefused, BadCertificate, BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
         **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),
         wire_errors.TopicMissing: CONFIGURATION,
         **dict.fromkeys((wire_errors.BadSignature, wire_errors.CannotSign), CONFIGURATION),

@@ -1,6 +1,7 @@
 """The gRPC port of a replica: a server of `grpc.aio` in a thread of its own, on a port that all replicas share.
 
     client --> host:port --(the kernel picks a replica for each connection)--> grpc.aio --> InferenceService
+                    '--TLS, where there is a certificate (`certificates`)
 
 A message above the limit is refused by its length, before it is read: by the library, with RESOURCE_EXHAUSTED.
 """
@@ -14,11 +15,13 @@ import grpc
 import grpc.aio
 from grpc_reflection.v1alpha import reflection
 
+from serving.config import ServingConfig
 from serving.errors import Unhealthy
+from serving.grpc.certificates import Certificates, certificates_of
 from serving.grpc.proto import SERVICE, pool
 from serving.grpc.service import HEALTH, InferenceService
 from serving.http.api import Api
-from serving.http.connection import Bounds
+from serving.http.connection import Bounds, bounds_of
 from wire.records import MAX_EVENT_BYTES
 from wire.threads import BackgroundThread
 
@@ -39,11 +42,35 @@ class _State:
     stop: asyncio.Event | None = None
 
 
+def listener_of(api: Api, config: ServingConfig) -> "GrpcListener | None":
+    """Returns a listener as the settings have it; None where they have none. Raises BadCertificate and OSError."""
+    if not config.grpc_port:
+        return None
+    return GrpcListener(
+        api,
+        host=config.http_host,
+        port=config.grpc_port,
+        drain_timeout_s=config.drain_timeout_s,
+        bounds=bounds_of(config),
+        certificates=certificates_of(config),
+    )
+
+
 class GrpcListener:
     """Serves `api` from construction until `close`. Raises OSError where it cannot listen."""
 
-    def __init__(self, api: Api, *, host: str, port: int, drain_timeout_s: float, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        api: Api,
+        *,
+        host: str,
+        port: int,
+        drain_timeout_s: float,
+        bounds: Bounds,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._api = api
+        self._certificates = certificates
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._drain_timeout_s = drain_timeout_s
         self._bounds = bounds
@@ -87,7 +114,7 @@ class GrpcListener:
         server.add_generic_rpc_handlers(InferenceService(self._api).handlers())
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server, pool=pool())
         try:
-            port = server.add_insecure_port(self._address)
+            port = self._add_port(server)
         except RuntimeError:
             self._listens.set()
             return
@@ -96,6 +123,12 @@ class GrpcListener:
         self._listens.set()
         await self._tick_until_stopped()
         await server.stop(self._drain_timeout_s)
+
+    def _add_port(self, server: grpc.aio.Server) -> int:
+        """Opens the port, by TLS alone where there is a certificate. Raises RuntimeError where it is taken."""
+        if self._certificates is None:
+            return int(server.add_insecure_port(self._address))
+        return int(server.add_secure_port(self._address, self._certificates.credentials()))
 
     async def _tick_until_stopped(self) -> None:
         assert self._state.stop is not None

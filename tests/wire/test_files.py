@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.files import atomic_write
+from wire.files import atomic_write, stamp_of
 
 KILLED = """
 import os, signal, sys
@@ -97,3 +97,13 @@ def test_the_file_has_what_the_last_whole_write_wrote(writes: list[tuple[bytes, 
             expected = content if is_whole else expected
         assert (path.read_bytes() if path.exists() else None) == expected
         assert len(list(Path(folder).iterdir())) == (expected is not None)
+
+
+def test_a_file_that_takes_the_place_of_another_has_another_stamp(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    before = stamp_of(path)
+    assert stamp_of(path) == before
+    with atomic_write(path) as file:
+        file.write(b"behind")
+    assert stamp_of(path) != before
