@@ -28,6 +28,7 @@ from bench import (
     scale,
     sparse_attention,
     swap_stall,
+    telemetry,
     while_learning,
 )
 from bench.chaos import rows as chaos
@@ -67,6 +68,7 @@ BENCHES = (
     Bench("million", million.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("rollback", rollback.measure, uses=SERVERS, is_long=True),
     Bench("exactly_once", exactly_once.measure, uses=SERVERS, is_long=True),
+    Bench("telemetry", telemetry.measure, uses=SERVERS, is_long=True),
     Bench("while_learning", while_learning.measure, uses=SERVERS, is_long=True),
     Bench("kernels", kernels.measure, is_long=True),
     Bench("sparse_attention", sparse_attention.measure, is_long=True),

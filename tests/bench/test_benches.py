@@ -21,6 +21,7 @@ def test_what_takes_long_and_the_kernels_run_only_by_name() -> None:
         "rollback",
         "scale",
         "sparse_attention",
+        "telemetry",
         "while_learning",
     }
     assert {bench.name for bench in BENCHES if bench.is_long} == long
