@@ -2,7 +2,7 @@
 
     CLINC150's training texts as lines of JSON --lifelong import --wait--> labels at the broker --> a version knows them
 
-Rejected: the labels a second of the sender alone, since history is there to be learnt.
+Both paces have the goal: that of the sender, and that of all of it, since history is there to be learnt.
 """
 
 import json
@@ -58,8 +58,8 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     if done.told["sent"] != size.rows:
         raise NoResult(f"{done.told['sent']} of {size.rows} rows were sent: {done.told['refused_rows'][:3]}")
     note = f"{size.rows} rows, with the start of the command"
-    yield Row.of(name="import_pace.sent", value=round(size.rows / done.sent_s), unit="texts/s", note=note)
     goal = Goal(">=", GOAL)
+    yield Row.of(name="import_pace.sent", value=round(size.rows / done.sent_s), unit="texts/s", goal=goal, note=note)
     yield Row.of(
         name="import_pace.learnt", value=round(size.rows / done.learnt_s), unit="texts/s", goal=goal, note=note
     )

@@ -86,8 +86,8 @@ def rotate(
     with _store(_with(settings, ring)) as store:
         if store is not None and not force and (late := list(signing_keys.unready(store, chosen))):
             raise KeysUnfit(
-                f"{', '.join(late)}: would refuse what {chosen.id} signs. Give the file of keys to it and start it "
-                "again, or force it with --force"
+                f"{', '.join(late)}: would refuse what {chosen.id} signs. Give the file of keys to it, and wait "
+                "some seconds or start it again; or force it with --force"
             )
         signing_keys.write(path, ring)
         renewed = store.signatures.renew() if store is not None and ring.signer is not None else 0
@@ -95,7 +95,7 @@ def rotate(
         print(json.dumps({**_row(ring, chosen), "records": renewed}, indent=2))
         return
     said = f"{renewed} stored records are signed by it now" if store else "no store answers: rotate again when one does"
-    print(f"{chosen.id} is the first key of {path}; {said}. Start the learner and the rollout again with this file")
+    print(f"{chosen.id} is the first key of {path}; {said}. {HAND_OUT}")
 
 
 @app.command()
@@ -107,7 +107,7 @@ def retire(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Accept a key no more: what it signed is refused from the next start of each program on."""
+    """Accept a key no more: what it signed is refused when each program has the file."""
     from services import signing_keys
     from services.signing_keys import KeysUnfit
 

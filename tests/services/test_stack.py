@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -30,6 +31,7 @@ PROGRAMS = ("redis", "broker", "learner", "rollout", "serve")
 OWNER = """
 import json, os, signal
 from pathlib import Path
+from typing import Any
 from services.settings import load
 from services.stack import Stack
 
@@ -125,6 +127,25 @@ def test_replicas_get_public_keys_alone(up: Owner) -> None:
             ring = parse(Path(psutil.Process(pid).environ()["LIFELONG_SIGNING_KEY_FILE"]).read_text())
             assert (ring.signer is None) == (name == "serve") and ring.receipts
             assert bool(ring.of(Kind.SUBJECT)) == (name != "serve")
+
+
+def test_keys_rotate_while_it_runs(up: Owner) -> None:
+    """Every program follows its file: nothing is started again, and the learner goes on publishing with the new key."""
+    programs = {name: up.pids(name) for name in ("learner", "rollout", "serve")}
+    (old,) = [row["key"] for row in keys_of(up) if row["kind"] == Kind.SECRET]
+    assert up.ask("signing-keys", "new").returncode == 0
+    eventually(lambda: up.ask("signing-keys", "rotate").returncode == 0, within_s=60)
+    assert up.learns()
+    again = ("signing-keys", "rotate")  # signs anew what was published before the learner had read the file
+    eventually(lambda: not (up.ask(*again).returncode or up.ask("signing-keys", "retire", old).returncode), within_s=60)
+    assert up.learns()
+    assert {row["kind"]: row["records"] for row in keys_of(up)}[Kind.RETIRED] == 0
+    assert {name: up.pids(name) for name in programs} == programs
+
+
+def keys_of(up: Owner) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(up.ask("signing-keys", "list", "--json").stdout)["keys"]
+    return found
 
 
 def test_nobody_else_can_reach_its_redis(up: Owner) -> None:

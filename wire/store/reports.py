@@ -30,7 +30,7 @@ class Reports:
 
     def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
-        self._keys = ring.accepted
+        self._ring = ring
         self.num_unreadable = 0
 
     def write_replica(self, report: ReplicaReport) -> None:
@@ -92,7 +92,7 @@ class Reports:
 
     def _encoded(self, report: Record) -> bytes:
         """Returns the bytes of a report that says which keys this process accepts."""
-        return signed.encode(msgspec.structs.replace(report, keys=self._keys))
+        return signed.encode(msgspec.structs.replace(report, keys=self._ring.accepted))
 
     def _decoded(self, body: bytes | None, record_type: type[AnyReport]) -> AnyReport | None:
         if body is None:
