@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wire.events import content
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, TextVector
 
@@ -65,5 +66,5 @@ def take_vectors(records: Iterable[Answer | Feedback], known: KnownVectors, rece
     for record in records:
         if receipts is None or not isinstance(record, Answer) or record.vector is None:
             continue
-        if receipts.is_code_of_vector(record.vector, record.text):
-            known.add(record.text, record.vector)
+        if receipts.is_code_of_vector(record.vector, content(record)):
+            known.add(content(record), record.vector)

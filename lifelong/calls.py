@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from lifelong.errors import ClientError, UnknownAnswer
 from lifelong.exchange import Exchange, ExchangePolicy, exchange
 from lifelong.replies import FEEDBACK, PREDICT, Result, not_understood
+from wire.features import Features
 from wire.records import Answer, Event, Feedback
 
 HTTP_SOURCE: Final = "http"
@@ -22,7 +23,7 @@ HTTP_SOURCE: Final = "http"
 
 
 class ServedAnswer(Answer, frozen=True, kw_only=True):
-    """An answer as it comes by HTTP; `text` is the event's, as the client sent it.
+    """An answer as it comes by HTTP; `text` and `features` are the event's, as the client sent them.
 
     An answer that is not `can_be_labelled` was kept nowhere: its label finds it only where texts are taken without a
     receipt.
@@ -43,6 +44,7 @@ class _Proof:
     receipt: str
     event_source: str
     text: str = ""
+    features: Features = field(default_factory=dict)
 
 
 class Calls:
@@ -57,9 +59,9 @@ class Calls:
     def predict(self, events: Iterable[str | Event]) -> Exchange[list[ServedAnswer | ClientError]]:
         """Returns an answer for each event, or the error in its place. Raises ClientError where every one is one."""
         asked = [_event_of(event) for event in events]
-        entries = [msgspec.json.encode({"id": event.id, "text": event.text, "key": event.key}) for event in asked]
+        entries = [_asked_entry(event) for event in asked]
         results = yield from exchange(PREDICT, entries, self.policy)
-        return [self._answer_of(result, event.text) for result, event in zip(results, asked, strict=True)]
+        return [self._answer_of(result, event) for result, event in zip(results, asked, strict=True)]
 
     def feedback(self, labels: Labels, *, correct: bool) -> Exchange[list[Feedback | ClientError]]:
         """Returns each label as the service took it, or the error in its place.
@@ -80,11 +82,11 @@ class Calls:
             if len(self._proofs) > self._max_receipts:
                 self._proofs.popitem(last=False)
 
-    def _answer_of(self, result: Result, text: str) -> ServedAnswer | ClientError:
+    def _answer_of(self, result: Result, event: Event) -> ServedAnswer | ClientError:
         if isinstance(result, ClientError):
             return result
         try:
-            answer = msgspec.convert({**result, "text": text}, ServedAnswer)
+            answer = msgspec.convert({**result, "text": event.text, "features": event.features}, ServedAnswer)
         except msgspec.ValidationError as error:
             return not_understood(str(error))
         self.keep(answer)
@@ -104,6 +106,7 @@ class Calls:
             receipt=proof.receipt,
             event_source=proof.event_source,
             text=proof.text,
+            features=proof.features,
         )
 
 
@@ -118,8 +121,18 @@ def _event_of(event: str | Event) -> Event:
 
 def _proof_of(answer: Answer) -> _Proof:
     is_kept = not isinstance(answer, ServedAnswer) or answer.can_be_labelled
-    text = "" if is_kept else answer.text
-    return _Proof(key=answer.key, receipt=answer.receipt, event_source=answer.source, text=text)
+    return _Proof(
+        key=answer.key,
+        receipt=answer.receipt,
+        event_source=answer.source,
+        text="" if is_kept else answer.text,
+        features={} if is_kept else answer.features,
+    )
+
+
+def _asked_entry(event: Event) -> bytes:
+    entry = {"id": event.id, "text": event.text, "key": event.key}
+    return msgspec.json.encode({**entry, "features": event.features} if event.features else entry)
 
 
 def _entry_of(record: Feedback, *, correct: bool) -> bytes:
@@ -132,6 +145,8 @@ def _entry_of(record: Feedback, *, correct: bool) -> bytes:
         "text": record.text,
         "correct": correct,
     }
+    if record.features:
+        entry["features"] = record.features
     return msgspec.json.encode(entry)
 
 

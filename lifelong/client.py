@@ -23,6 +23,7 @@ from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, ExchangePolicy, next_step
 from lifelong.replies import HttpReply
 from lifelong.streams import Streams
+from wire.features import Features
 from wire.records import Answer, Event, Feedback
 
 if TYPE_CHECKING:
@@ -93,15 +94,18 @@ class Client(_Connection):
     _open = httpx.Client
     _http: httpx.Client
 
-    def predict(self, text: str, *, key: str = "", event_id: str = "") -> ServedAnswer:
-        """Returns the answer to a text about the entity `key`. Raises ClientError."""
-        (answer,) = self.predict_many([Event(id=event_id, text=text, key=key)])
+    def predict(
+        self, text: str = "", *, key: str = "", event_id: str = "", features: Features | None = None
+    ) -> ServedAnswer:
+        """Returns the answer to a text, or features, or both, about the entity `key`. Raises ClientError."""
+        (answer,) = self.predict_many([Event(id=event_id, text=text, key=key, features=features or {})])
         return _one(answer)
 
     def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:
         """Returns an answer for each event, or in its place the error. Raises ClientError where all are errors.
 
-        Of an Event its `id`, `text` and `key` are sent. Raises ValueError for one that has another source than "http".
+        Of an Event its `id`, `text`, `features` and `key` are sent. Raises ValueError for one that has another source
+        than "http".
         """
         return self._run(self._calls.predict(events))
 
@@ -174,9 +178,11 @@ class AsyncClient(_Connection):
     _open = httpx.AsyncClient
     _http: httpx.AsyncClient
 
-    async def predict(self, text: str, *, key: str = "", event_id: str = "") -> ServedAnswer:
-        """Returns the answer to a text, as `Client.predict` does."""
-        (answer,) = await self.predict_many([Event(id=event_id, text=text, key=key)])
+    async def predict(
+        self, text: str = "", *, key: str = "", event_id: str = "", features: Features | None = None
+    ) -> ServedAnswer:
+        """Returns the answer to a text, or features, or both, as `Client.predict` does."""
+        (answer,) = await self.predict_many([Event(id=event_id, text=text, key=key, features=features or {})])
         return _one(answer)
 
     async def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:

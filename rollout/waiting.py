@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wire.events import EventKey, with_later_time
+from wire.events import EventKey, content, with_later_time
 from wire.receipts import Verdicts, name_hash, verdicts_of
 from wire.recent import hash_of
 from wire.records import Answer
@@ -31,7 +31,7 @@ class WaitingAnswer:
             source=answer.source,
             event_id=answer.event_id,
             entity=answer.entity,
-            text_hash=hash_of(answer.text.encode(), seed),
+            text_hash=hash_of(content(answer).encode(), seed),
             times_ms=(answer.time_ms,),
             verdicts=verdicts_of(answer.receipt) or own_verdict(answer),
             number=number,

@@ -30,6 +30,7 @@ from torch import Tensor
 from model.quantized import RandomFeatures
 from model.ragged import RaggedBatch
 from serving.weights.active import ActiveVersions, Version
+from wire.events import content
 from wire.receipts import Receipts, Verdicts, name_hash
 from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for, place_of
@@ -155,7 +156,7 @@ def _with_vector(answer: Answer, z_D: Tensor, version: Version, receipts: Receip
     if not version.encoding:
         return answer
     z = z_D.numpy().astype("<f4", copy=False).tobytes()
-    return msgspec.structs.replace(answer, vector=receipts.vector(answer.text, z, version.encoding))
+    return msgspec.structs.replace(answer, vector=receipts.vector(content(answer), z, version.encoding))
 
 
 def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
@@ -241,5 +242,6 @@ def _answer(
         time_ms=time_ms,
         receipt=receipt,
         headers=event.headers,
+        features=event.features,
     )
     return live.versions[arm.version].refusal.applied(answer, scored.certainty)

@@ -9,6 +9,7 @@ bus/         the Kafka client: topics, publisher, consumer groups, followers    
 envelope     records as messages (`message`, `timestamps`, `structured`)   letters   dead letters of what is refused
 mapping/     foreign messages as our records                       registry/   messages whose schema lies in a registry
 values       values of messages as JSON objects
+features     numbers and categories of an event                  field_checks   what is refused of a record
 finished     which offsets may be committed                        events    which answer a label is about
 keyring/     the keys of a program: what it signs with, and what it accepts
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects

@@ -26,9 +26,10 @@ import msgspec
 
 from wire import structured
 from wire.errors import BadMessage
+from wire.field_checks import MAX_FIELD_BYTES, check_fields, check_length
 from wire.message import Message, Place, shown
-from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, TopicRecord
-from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
+from wire.records import Answer, DeadLetter, Event, TopicRecord
+from wire.timestamps import clamped_ms, from_rfc3339, to_rfc3339
 from wire.values import Decode, object_of
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ R = TypeVar("R", bound=TopicRecord)
 
 SPEC_VERSION = "1.0"
 NO_SOURCE = "/"  # CloudEvents requires a source; this one is read back as ""
-
-MAX_FIELD_BYTES = 1 << 10
-"""Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
 
 MAX_DETAIL_CHARS = 500
 """Longest `detail` of a dead letter, in characters."""
@@ -59,16 +57,6 @@ READ_HEADERS: dict[type, frozenset[str]] = {  # records that are not listed have
     Event: COMMON_HEADERS | {"ce_id"},
     DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
 }
-NOT_BLANK: dict[type, tuple[str, ...]] = {Event: ("text",), Feedback: ("event_id", "label")}
-
-
-def _short_fields(record: type[TopicRecord]) -> tuple[str, ...]:
-    """Returns the names of the text fields that are bounded by MAX_FIELD_BYTES."""
-    texts = [field.name for field in msgspec.structs.fields(record) if field.type in (str, str | None)]
-    return tuple(name for name in texts if name not in ("text", "detail"))
-
-
-SHORT_FIELDS: dict[type, tuple[str, ...]] = {record: _short_fields(record) for record in TOPIC_RECORDS}
 
 
 def to_message(record: TopicRecord, further: dict[str, Any] | None = None) -> Message:
@@ -114,7 +102,7 @@ def from_message(
     `passed_on`. `decode` reads values in the wire format of a schema registry (None: there is none).
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
-    Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=())
+    Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=(), features={})
     """
     attributes = _attributes(message, READ_HEADERS.get(record_type, COMMON_HEADERS))
     if record_type is DeadLetter:
@@ -142,7 +130,8 @@ def from_message(
 
 def _body_of(record: TopicRecord) -> dict[str, Any]:
     in_headers = HEADER_FIELDS.get(type(record), ATTRIBUTES)
-    return {name: value for name, value in msgspec.structs.asdict(record).items() if name not in in_headers}
+    fields = msgspec.structs.asdict(record).items()
+    return {name: value for name, value in fields if name not in in_headers and (name != "features" or value)}
 
 
 def _refusal_headers(letter: DeadLetter) -> dict[str, str]:
@@ -176,17 +165,12 @@ def _attributes(message: Message, names: frozenset[str]) -> dict[str, str]:
     for name, value in message.headers:
         if value is None or name not in names:
             continue
-        _check_length(name, len(value), at_most=MAX_DETAIL_BYTES if name == "ce_detail" else MAX_FIELD_BYTES)
+        check_length(name, len(value), at_most=MAX_DETAIL_BYTES if name == "ce_detail" else MAX_FIELD_BYTES)
         try:
             attributes[name] = value.decode()
         except UnicodeDecodeError as error:
             raise BadMessage("undecodable", f"{name} is not UTF-8: {error.reason} at byte {error.start}") from error
     return attributes
-
-
-def _check_length(name: str, num_bytes: int, *, at_most: int) -> None:
-    if num_bytes > at_most:
-        raise BadMessage("oversized", f"{name} has {num_bytes} bytes, at most {at_most} are read")
 
 
 def _check_type(record_type: type[R], attributes: Mapping[str, str], *, is_mapped: bool = False) -> None:
@@ -232,15 +216,5 @@ def record_of(record_type: type[R], fields: Mapping[str, Any]) -> R:
         record = msgspec.convert(fields, record_type)
     except msgspec.ValidationError as error:
         raise BadMessage("wrong_schema", str(error)) from error
-    for name in SHORT_FIELDS[record_type]:
-        _check_length(f"`{name}`", _num_bytes(getattr(record, name)), at_most=MAX_FIELD_BYTES)
-    for name in NOT_BLANK.get(record_type, ()):
-        if not getattr(record, name).strip():
-            raise BadMessage("wrong_schema", f"`{name}` is blank")
-    if not is_time(record.time_ms):
-        raise BadMessage("wrong_schema", f"`time_ms` is {record.time_ms}, not milliseconds since 1970")
+    check_fields(record)
     return record
-
-
-def _num_bytes(text: str | None) -> int:
-    return 0 if text is None else len(text.encode())

@@ -17,6 +17,7 @@ the source inside the receipt (a label without a source could then not be checke
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, TypeAlias, TypeVar
 
+from wire.features import content_of
 from wire.receipts import time_of
 from wire.records import Answer, Event, Feedback
 
@@ -54,6 +55,11 @@ A = TypeVar("A", bound=GivenAnswer)
 def key_of(record: Event | Answer) -> EventKey:
     """Returns source and id of the record's event: an id is unique within its source."""
     return record.source, record.id if isinstance(record, Event) else record.event_id
+
+
+def content(record: Event | Answer | Feedback) -> str:
+    """Returns what the event says, as one string: its text, where it has no features."""
+    return content_of(record.text, record.features)
 
 
 def encoded_key(key: EventKey) -> bytes:

@@ -36,6 +36,7 @@ from typing import Final
 import mmh3
 import msgspec
 
+from wire.features import content_of
 from wire.keyring import Key, KeyRing, derived
 from wire.records import Answer, ArmName, Feedback, TextVector
 
@@ -117,7 +118,12 @@ class Receipts:
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
         """Returns the label with the text of its answer, the label that was answered, and a proof of both."""
         found = msgspec.structs.replace(
-            feedback, key=answer.key, event_source=answer.source, text=answer.text, answered=answer.named
+            feedback,
+            key=answer.key,
+            event_source=answer.source,
+            text=answer.text,
+            features=answer.features,
+            answered=answer.named,
         )
         return msgspec.structs.replace(found, proof=_answer_proof_of(self._keys[0], found))
 
@@ -142,13 +148,13 @@ class Receipts:
             return FORGED
         return EXPIRED if feedback.time_ms - time_ms > max_age_ms else ""
 
-    def vector(self, text: str, z: bytes, encoding: str) -> TextVector:
-        """Returns the vector `z` of `text` with its code."""
-        return TextVector(z=z, encoding=encoding, code=_vector_code(self._keys[0], text, encoding, z))
+    def vector(self, content: str, z: bytes, encoding: str) -> TextVector:
+        """Returns the vector `z` of what an event says (`wire.features`) with its code."""
+        return TextVector(z=z, encoding=encoding, code=_vector_code(self._keys[0], content, encoding, z))
 
-    def is_code_of_vector(self, vector: TextVector, text: str) -> bool:
-        """Whether we made `vector`, of `text`."""
-        made = (text, vector.encoding, vector.z)
+    def is_code_of_vector(self, vector: TextVector, content: str) -> bool:
+        """Whether we made `vector`, of `content`."""
+        made = (content, vector.encoding, vector.z)
         return any(_is_same(vector.code, _vector_code(keys, *made)) for keys in self._keys)
 
 
@@ -165,14 +171,15 @@ def _approval_of(keys: _Keys, feedback: Feedback) -> str:
     """
     fields = (feedback.event_id, feedback.label, feedback.key, feedback.source, feedback.time_ms)
     event_source = () if feedback.event_source is None else (feedback.event_source,)
-    text = ("text", feedback.text) if feedback.text else ()
+    content = content_of(feedback.text, feedback.features)
+    text = ("text", content) if content else ()
     return _mac(keys.approval, *fields, *event_source, *text)
 
 
 def _answer_proof_of(keys: _Keys, feedback: Feedback) -> str:
     event = (feedback.event_id, feedback.event_source or "", feedback.key, feedback.receipt)
     answered = () if feedback.answered is None else (feedback.answered,)
-    return _mac(keys.answer, *event, feedback.text, *answered)
+    return _mac(keys.answer, *event, content_of(feedback.text, feedback.features), *answered)
 
 
 def _vector_code(keys: _Keys, text: str, encoding: str, z: bytes) -> str:

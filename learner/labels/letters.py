@@ -28,6 +28,7 @@ import structlog
 from learner.errors import LearnerError
 from wire.bus import Bus, Publisher
 from wire.errors import SendFailed, WireError
+from wire.features import content_of
 from wire.letters import MAX_SHORT_PAYLOAD_BYTES, unsendable
 from wire.message import Place
 from wire.records import DeadLetter, Quarantined
@@ -210,5 +211,5 @@ def _is_permanent(error: Exception | None) -> TypeGuard[SendFailed]:
 
 
 def _num_bytes(letter: Letter) -> int:
-    content = letter.payload if isinstance(letter, DeadLetter) else letter.text
+    content = letter.payload if isinstance(letter, DeadLetter) else content_of(letter.text, letter.features)
     return LETTER_OVERHEAD + len(content)

@@ -12,7 +12,8 @@ from typing import Final
 import mmh3
 import msgspec
 
-from wire.events import EventKey, encoded_key, with_later_time
+from wire.events import EventKey, content, encoded_key, with_later_time
+from wire.features import content_of, parts_of
 from wire.records import MAX_TEXT_CHARS, Answer, Feedback, Quarantined
 
 HOLDOUT_SEED: Final = 0x6865_6C64
@@ -20,7 +21,7 @@ HOLDOUT_SEED: Final = 0x6865_6C64
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds a text and its true label. `subject` is the event's key.
+    """Holds what an event says and its true label. `text` is its content (`wire.features`). `subject` is its key.
 
     Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
     what was learnt of its event: its `text` is that of the label, or "".
@@ -61,7 +62,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """Holds the part of an answer that is kept until its label comes.
+    """Holds the part of an answer that is kept until its label comes. `text` is the event's content.
 
     `later_ms` has the times of later answers to the same event. `source` is None in checkpoints from before the source
     was stored.
@@ -81,7 +82,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     def from_answer(cls, answer: Answer) -> "Waiting":
         return cls(
             answer.event_id,
-            answer.text,
+            content(answer),
             answer.named,
             answer.arm,
             answer.weights_version,
@@ -94,7 +95,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     def from_label(cls, feedback: Feedback, *, is_proved: bool = False) -> "Waiting":
         """Returns the event of a label that carries its text. Its answer counts only where it `is_proved`."""
         source = feedback.event_source if feedback.event_source is not None else ""
-        text = feedback.text[:MAX_TEXT_CHARS]
+        text = content_of(feedback.text[:MAX_TEXT_CHARS], feedback.features)
         answered = feedback.answered if is_proved else None
         return cls(feedback.event_id, text, answered, "", 0, feedback.key, feedback.time_ms, source)
 
@@ -112,7 +113,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     def is_same_event(self, answer: Answer) -> bool:
         """Whether `answer` is another answer to this event. The text counts too, since clients use an id twice."""
-        is_same = (self.event_id, self.text, self.subject) == (answer.event_id, answer.text, answer.key)
+        is_same = (self.event_id, self.text, self.subject) == (answer.event_id, content(answer), answer.key)
         return is_same and self.source in (None, answer.source)
 
     def with_repeat(self, answer: Answer) -> "Waiting":
@@ -148,6 +149,7 @@ def make_sample(answer: Waiting, feedback: Feedback, *, holdout_share: float) ->
 def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
     """Returns the record of a label that is not trusted, with what is known of its answer."""
     event_source = feedback.event_source
+    text, features = parts_of(answer.text) if answer else ("", {})
     if answer is not None and answer.source is not None:
         event_source = answer.source
     return Quarantined(
@@ -158,7 +160,8 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         source=feedback.source,
         time_ms=feedback.time_ms,
         receipt=feedback.receipt,
-        text=answer.text if answer else "",
+        text=text,
+        features=features,
         answered=answer.label if answer else None,
         event_source=event_source,
     )

@@ -77,12 +77,12 @@ class LabelTrust:
         )
 
     def takes_text(self, feedback: Feedback) -> bool:
-        """Whether the text that a label carries is believed.
+        """Whether the text and the features that a label carries are believed.
 
         A receipt proves the answer and not this text. So where receipts are required, an operator must approve it, or
         we have found it ourselves.
         """
-        if not feedback.text.strip():
+        if not feedback.text.strip() and not feedback.features:
             return False
         is_required = self._receipts is not None and self._config.require_receipts
         return not is_required or bool(feedback.approval) or self.has_answer(feedback)

@@ -33,6 +33,7 @@ from learner.progress import LearnerProgress
 from learner.slow.round_plan import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from learner.tiers import tier_of
+from wire.features import parts_of
 from wire.records import PSEUDO_LABELS, RoundKind
 
 GROWTH = 0.1
@@ -110,7 +111,8 @@ class Schedule:
             self._counts["rehearsals"] += 1
             progress.rehearsed_at = progress.num_labels
         else:
-            fresh = [Labelled(text, "") for text in join.unlabelled(config.pseudo_label_texts)]
+            contents = join.unlabelled(config.pseudo_label_texts)
+            fresh = [Labelled(each, "") for each in contents if parts_of(each)[0].strip()]
             sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=PSEUDO_LABEL_SHARE)
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             self._counts["pseudo_label_rounds"] += 1

@@ -84,6 +84,7 @@ def _json(labels: "list[Quarantined]") -> str:
 
 def _label_line(label: "Quarantined") -> str:
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
-    of = f"  of {label.text[:60]!r}, answered {label.answered!r}" if label.text else ""
+    about = label.text[:60] if label.text else ", ".join(f"{name} {each}" for name, each in label.features.items())[:60]
+    of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
     return f"{moment}  {label.reason:<10}  {event}  {label.source!r} said {label.label!r}{of}"

@@ -1,6 +1,8 @@
 """Makes a label, with its text, of the fields of a row; or says why not, and what mends that.
 
-fields --templates of --map--> text, label, id, source, key, time_ms --> Feedback, or BadMessage(reason, detail)
+fields --templates of --map--> text, features, label, id, source, key, time_ms --> Feedback, or BadMessage with a reason
+
+A map `features.NAME` makes the number or the category NAME; a cell of a table that reads as a number is one.
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ import msgspec
 from services.history.rows import BadHistory
 from wire.envelope import record_of
 from wire.errors import BadMessage
+from wire.features import Features, content_of, problem_of_content
 from wire.label_set import LabelSet
+from wire.mapping.records import feature_of
 from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
@@ -32,13 +36,17 @@ FIXES: Final = {
 class HistoryRow(msgspec.Struct, kw_only=True):
     """The fields of a row, after the maps."""
 
-    text: str
     label: str
+    text: str = ""
+    features: Features = {}
     id: str = ""
     source: str = "history"
     key: str = ""
     time_ms: int = 0
 
+
+FEATURE: Final = "features."
+"""How the names of maps begin that make features."""
 
 OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
 
@@ -55,13 +63,18 @@ class RowLabeller:
         self._source = source
         self._labels = labels
         self._max_label_chars = max_label_chars
+        self._is_table = is_table
         self._is_strict = not (maps or is_table)
-        if unknown := maps.keys() - set(OURS):
-            raise BadHistory(f"--map {min(unknown)}: history has the fields {', '.join(OURS)}")
+        if unknown := {name for name in maps if not name.startswith(FEATURE)} - set(OURS):
+            raise BadHistory(f"--map {min(unknown)}: history has the fields {', '.join(OURS)}, and features.NAME")
         try:
-            self._templates = {name: Template.of(text, f"--map {name}") for name, text in maps.items()}
+            templates = {name: Template.of(text, f"--map {name}") for name, text in maps.items()}
         except ValueError as error:
             raise BadHistory(str(error)) from error
+        self._templates = {name: each for name, each in templates.items() if not name.startswith(FEATURE)}
+        self._features = {
+            name.removeprefix(FEATURE): each for name, each in templates.items() if name.startswith(FEATURE)
+        }
 
     def feedback(self, fields: Mapping[str, Any]) -> Feedback:
         """Returns the label of a row. Raises BadMessage with a reason of FIXES."""
@@ -69,9 +82,12 @@ class RowLabeller:
             raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_did_you_mean(min(unknown))}")
         own = {name: fields[name] for name in OURS if name in fields}
         own |= {name: template.fill(fields) for name, template in self._templates.items()}
+        if self._features:
+            values = {name: feature_of(template.value(fields)) for name, template in self._features.items()}
+            own["features"] = {name: self._typed(value) for name, value in values.items() if value is not None}
         row = _row_of(own, fields)
-        if not row.text.strip():
-            raise BadMessage("wrong_schema", "`text` is blank")
+        if problem := problem_of_content(row.text, row.features):
+            raise BadMessage("wrong_schema", problem)
         if len(row.label) > self._max_label_chars:
             at_most = f"at most {self._max_label_chars} are learnt (learner.max_label_chars)"
             raise BadMessage("oversized", f"`label` has {len(row.label)} characters, {at_most}")
@@ -83,18 +99,28 @@ class RowLabeller:
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
         text = row.text[:MAX_TEXT_CHARS]
         return {
-            "event_id": row.id or blake2b(text.encode(), digest_size=16).hexdigest(),
+            "event_id": row.id or blake2b(content_of(text, row.features).encode(), digest_size=16).hexdigest(),
             "label": row.label,
             "key": row.key,
             "source": self._source,
             "time_ms": row.time_ms,
             "event_source": row.source,
             "text": text,
+            "features": row.features,
         }
+
+    def _typed(self, value: float | str) -> float | str:
+        """Returns a cell of a table as a number where it reads as one: tables of text have no others."""
+        if not self._is_table or not isinstance(value, str):
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            return value
 
 
 def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
-    for name in ("text", "label"):
+    for name in ("label",) if "features" in own else ("text", "label"):
         if name not in own:
             close = get_close_matches(name, fields, n=1)
             meant = f"; did you mean --map {name}='{{{close[0]}}}'?" if close else ""

@@ -26,7 +26,8 @@ from serving.http.asks import ask_of
 from serving.http.keys import Role
 from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefused, accepted
 from serving.http.schemas import UNREADABLE, whole_problem, wrong, wrong_shape
-from wire.envelope import MAX_FIELD_BYTES
+from wire.features import Features, problem_of
+from wire.field_checks import MAX_FIELD_BYTES
 from wire.records import MAX_TEXT_CHARS, Feedback
 
 FORGED = Problem(
@@ -37,7 +38,8 @@ FORGED = Problem(
 class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     """A label as a client sends it: `event_id`, `key` and `receipt` of the answer, and its `source` as `event_source`.
 
-    `text` is that of the event, where its answer no longer waits. With `correct` it replaces an earlier label.
+    `text` and `features` are those of the event, where its answer no longer waits. With `correct` it replaces an
+    earlier label.
     """
 
     event_id: str
@@ -46,6 +48,7 @@ class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     receipt: str = ""
     event_source: str | None = None
     text: str = ""
+    features: Features = {}
     correct: bool = False
 
 
@@ -110,6 +113,8 @@ class FeedbackApi:
         for name in ("event_id", "label", "key", "receipt", "event_source"):
             if len((getattr(body, name) or "").encode()) > MAX_FIELD_BYTES:
                 return wrong_shape(f"`{name}` has more than {MAX_FIELD_BYTES} bytes")
+        if problem := problem_of(body.features):
+            return wrong_shape(problem)
         if refused := self._outside(body.label):
             return refused
         record = Feedback(
@@ -121,6 +126,7 @@ class FeedbackApi:
             receipt=body.receipt,
             event_source=body.event_source,
             text=body.text[:MAX_TEXT_CHARS],
+            features=body.features,
         )
         if body.correct:
             return self._approved(record, client)

@@ -1,6 +1,6 @@
 """The JSON bodies of HTTP: bytes to events, and outcomes to bytes. No network here.
 
-{"text": ..., "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
+{"text"?, "features"?, "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
 Answer or Problem, one for each  -->  {"answers": [{...} or {"error": {...}}, ...]}
 
 Rejected: the validation of a web framework (a wrong event of a list would fail the whole request, and its errors have
@@ -16,6 +16,7 @@ import msgspec
 
 from serving.http.problems import ErrorBody, Problem, ProblemBody
 from serving.terms import EmbeddedText
+from wire.features import Features, problem_of_content
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback
 
 SOURCE: Final = "http"
@@ -45,15 +46,17 @@ Reply: TypeAlias = Answer | Unpublished | EmbeddedText | Problem
 
 
 class _EventBody(msgspec.Struct, frozen=True):
-    text: str
+    text: str = ""
     id: str = ""
     key: str = ""
+    features: Features = {}
 
 
 class _Request(msgspec.Struct, frozen=True):
     text: str | msgspec.UnsetType = msgspec.UNSET
     id: str = ""
     key: str = ""
+    features: Features = {}
     events: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -98,12 +101,13 @@ def read_request(
         request = _REQUESTS.decode(body)
     except UNREADABLE as error:
         return wrong(error)
-    text = request.text
+    text = "" if isinstance(request.text, msgspec.UnsetType) else request.text
     events = request.events
-    if isinstance(text, str) and isinstance(events, msgspec.UnsetType):
-        return [event_of(text, request.id, request.key, now_ms=now_ms, new_id=new_id)], False
-    if isinstance(events, msgspec.UnsetType) or isinstance(text, str):
-        return wrong_shape("give either `text` or `events`")
+    is_one = isinstance(request.text, str) or bool(request.features)
+    if is_one and isinstance(events, msgspec.UnsetType):
+        return [event_of(text, request.id, request.key, request.features, now_ms=now_ms, new_id=new_id)], False
+    if isinstance(events, msgspec.UnsetType) or is_one:
+        return wrong_shape("give either `text` (or `features`, or both) or `events`")
     if not 0 < len(events) <= max_events:
         return wrong_shape(f"`events` has {len(events)} entries; give 1 to {max_events}")
     return [_entry(raw, now_ms=now_ms, new_id=new_id) for raw in events], True
@@ -130,18 +134,20 @@ def _entry(raw: msgspec.Raw, *, now_ms: int, new_id: Callable[[], str]) -> Entry
         body = _EVENTS.decode(raw)
     except UNREADABLE as error:
         return wrong(error)
-    return event_of(body.text, body.id, body.key, now_ms=now_ms, new_id=new_id)
+    return event_of(body.text, body.id, body.key, body.features, now_ms=now_ms, new_id=new_id)
 
 
-def event_of(text: str, event_id: str, key: str, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+def event_of(
+    text: str, event_id: str, key: str, features: Features, *, now_ms: int, new_id: Callable[[], str]
+) -> Entry:
     """Returns the event of these values, with a new id where it has none, or what is wrong with them."""
-    if not text.strip():
-        return wrong_shape("`text` is blank")
+    if problem := problem_of_content(text, features):
+        return wrong_shape(problem)
     for name, value in (("id", event_id), ("key", key)):
         if len(value) > MAX_ID_CHARS:
             return wrong_shape(f"`{name}` has more than {MAX_ID_CHARS} characters")
     used = text[:MAX_TEXT_CHARS]  # the rest is never read
-    return Event(id=event_id or new_id(), text=used, key=key, source=SOURCE, time_ms=now_ms)
+    return Event(id=event_id or new_id(), text=used, key=key, source=SOURCE, time_ms=now_ms, features=features)
 
 
 def wrong(error: Exception) -> Problem:

@@ -8,9 +8,10 @@
 To finish a delivery allows its offset to be committed, so it is finished only when the answer is acknowledged. An event
 whose answer is never made is dropped: its next delivery is NEW again.
 
-An event is identified by (source, id), and its content is its text and its key. Another content under the same name is
-not a repetition but a mistake of its sender: to answer it would make two answers that a label cannot tell apart, and to
-finish it would lose it silently. Times are not part of the content, since a broker gives another one to each delivery.
+An event is identified by (source, id), and its content is its text, its features and its key. Another content under the
+same name is not a repetition but a mistake of its sender: to answer it would make two answers that a label cannot tell
+apart, and to finish it would lose it silently. Times are not part of the content, since a broker gives another one to
+each delivery.
 
 Names and contents are remembered as digests, so the window is bounded in bytes, however long the ids are.
 
@@ -27,7 +28,7 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 from wire.bus import Received, Refused
-from wire.events import EventKey, encoded_key, key_of
+from wire.events import EventKey, content, encoded_key, key_of
 from wire.letters import refuse_event
 from wire.message import shown
 from wire.records import Event
@@ -109,7 +110,9 @@ class DedupeWindow:
 def conflicting_id(received: Received[Event]) -> Refused:
     """Returns the refusal of an event whose id another event of its source has."""
     event = received.record
-    detail = f"event {shown(event.id)} came before with another text or key; an id is unique within its source"
+    detail = (
+        f"event {shown(event.id)} came before with another text, features or key; an id is unique within its source"
+    )
     letter = refuse_event("conflicting_id", detail, event, received.position.place)
     return Refused(dead_letter=letter, position=received.position)
 
@@ -119,7 +122,7 @@ def _name_of(key: EventKey) -> bytes:
 
 
 def _content_of(event: Event) -> bytes:
-    """Digests text and key: the same text with another key is another event, since another arm may answer it."""
-    digest = blake2b(event.text.encode(), digest_size=DIGEST_BYTES)
+    """Digests what is said, and the key: the same text with another key is another event, as another arm may answer."""
+    digest = blake2b(content(event).encode(), digest_size=DIGEST_BYTES)
     digest.update(b"\xff" + event.key.encode())  # 0xff is in no UTF-8
     return digest.digest()

@@ -156,7 +156,7 @@ def events_of(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], st
     events: list[Event] = []
     for row, text in enumerate(texts):
         own = {name: values[row] for name, values in columns.items() if name != "text"}
-        event = event_of(text, own.get("id", ""), own.get("key", ""), now_ms=now_ms, new_id=new_id)
+        event = event_of(text, own.get("id", ""), own.get("key", ""), {}, now_ms=now_ms, new_id=new_id)
         if isinstance(event, Problem):
             raise wrong_tensor(f"element {row}: {event.message}")
         events.append(event)

@@ -41,6 +41,16 @@ def play(exchange: Exchange[T], **body: Any) -> tuple[list[dict[str, Any]], T]:
     return entries, finished.result
 
 
+def test_features_go_along_with_an_event_and_with_the_label_of_an_answer_that_was_not_kept() -> None:
+    asked = Event(id="e1", features={"amount": 12.5})
+    entries, (answer,) = play(calls().predict([asked]), answers=[ANSWER | {"can_be_labelled": False}])
+    assert entries == [{"id": "e1", "text": "", "key": "", "features": {"amount": 12.5}}]
+    assert isinstance(answer, ServedAnswer)
+    assert answer.features == {"amount": 12.5}
+    labels, _ = play(calls().feedback([(answer, "up")], correct=False), labels=[{"source": "desk"}])
+    assert labels[0]["features"] == {"amount": 12.5}
+
+
 def test_fields_that_are_unknown_are_ignored() -> None:
     entries, (answer,) = play(calls().predict([Event(id="e1", text="t", key="k")]), answers=[ANSWER])
     assert entries == [{"id": "e1", "text": "t", "key": "k"}]

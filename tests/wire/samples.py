@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from wire.features import Features
 from wire.message import Message, Place
 from wire.receipts import Verdicts
 from wire.records import AdminAction, Answer, DeadLetter, Event, Feedback, Quarantined, TextVector, TopicRecord
@@ -11,8 +12,17 @@ PLACE = Place(topic="events.v1", partition=3, offset=1042)
 
 VERDICTS = Verdicts(arm="stable", version=3, names=((3, 0xA750374A),))
 
+FEATURES: Features = {"amount": 12.5, "country": "nz"}
+
 SAMPLES: tuple[TopicRecord, ...] = (
-    Event(id="e-17", text="My card d\u00e9clined", key="customer-9", source="shop", time_ms=1_700_000_000_123),
+    Event(
+        id="e-17",
+        text="My card d\u00e9clined",
+        key="customer-9",
+        source="shop",
+        time_ms=1_700_000_000_123,
+        features=FEATURES,
+    ),
     Answer(
         event_id="e-17",
         text="My card d\u00e9clined",
@@ -32,6 +42,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         audit=True,
         refused=True,
         certainty=0.25,
+        features=FEATURES,
     ),
     Feedback(
         event_id="e-17",
@@ -45,6 +56,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         text="My card d\u00e9clined",
         answered="refund",
         proof="0123456789abcdef0123456789abcdef",
+        features=FEATURES,
     ),
     Quarantined(
         reason="flip",
@@ -58,6 +70,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         answered="refund",
         event_source="shop",
         detail="ask for a receipt",
+        features=FEATURES,
     ),
     DeadLetter(
         reason="undecodable",

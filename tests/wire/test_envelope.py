@@ -53,11 +53,12 @@ OLD_FIELDS: dict[type, dict[str, Any]] = {  # the value as version 1 was first w
     },
 }
 
-BEFORE_PROOF: dict[str, Any] = {"answered": None, "proof": ""}
+BEFORE_FEATURES: dict[str, Any] = {"features": {}}
+BEFORE_PROOF: dict[str, Any] = {"answered": None, "proof": "", **BEFORE_FEATURES}
 BEFORE_TEXT: dict[str, Any] = {"text": "", **BEFORE_PROOF}
 BEFORE_EVENT_SOURCE: dict[str, Any] = {"event_source": None}
-BEFORE_DETAIL: dict[str, Any] = {"detail": ""}
-BEFORE_REFUSAL: dict[str, Any] = {"refused": False, "certainty": None}
+BEFORE_DETAIL: dict[str, Any] = {"detail": "", **BEFORE_FEATURES}
+BEFORE_REFUSAL: dict[str, Any] = {"refused": False, "certainty": None, **BEFORE_FEATURES}
 BEFORE_AUDIT: dict[str, Any] = {"audit": False, **BEFORE_REFUSAL}
 BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     "before_receipts": {
@@ -74,6 +75,7 @@ BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     "before_audit": {Answer: BEFORE_AUDIT},
     "before_refusal": {Answer: BEFORE_REFUSAL},
     "before_detail": {Quarantined: BEFORE_DETAIL},
+    "before_features": dict.fromkeys((Event, Answer, Feedback, Quarantined), BEFORE_FEATURES),
 }
 """Defaults of the fields that a message of an earlier program does not have."""
 

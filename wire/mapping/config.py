@@ -31,12 +31,19 @@ Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_decoded)]
 
 def templates_of(section: Any, name: str) -> dict[str, Template]:
     """Returns the templates of a map by the field of ours that each makes. Raises ValueError where one is none."""
-    texts = {each.name: getattr(section, each.name) for each in fields(section) if each.name != "topic"}
+    texts = {
+        each.name: getattr(section, each.name) for each in fields(section) if each.name not in ("topic", "features")
+    }
     return {field_: Template.of(text, f"{name}.{field_}") for field_, text in texts.items() if text}
 
 
+def feature_templates_of(section: Any, name: str) -> dict[str, Template]:
+    """Returns the templates of the features of a map by name. Raises ValueError where one is none."""
+    return {each: Template.of(text, f"{name}.features.{each}") for each, text in section.features.items()}
+
+
 def _check(section: Any, name: str, *, needed: tuple[str, ...]) -> None:
-    templates = templates_of(section, name)
+    templates = templates_of(section, name) | feature_templates_of(section, name)
     missing = [each for each in needed if each not in templates]
     require(
         (bool(section.topic) or not templates, f"{name}.topic is required: it names the topic that is mapped"),
@@ -60,9 +67,11 @@ class EventMap:
     """Entity, such as `{customer}`. Empty: the key of the message."""
     source: str = ""
     """Source. Empty: that of the CloudEvent."""
+    features: Table = field(default_factory=dict)
+    """Numbers and categories by name: `price = "{price}"`. A field alone keeps its type; other templates make text."""
 
     def __post_init__(self) -> None:
-        _check(self, "bus.map.events", needed=("text",))
+        _check(self, "bus.map.events", needed=() if self.features else ("text",))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +94,8 @@ class FeedbackMap:
     """Receipt of the answer, where the labeller has it."""
     text: str = ""
     """Text of the event, for labels of events whose answers no longer wait."""
+    features: Table = field(default_factory=dict)
+    """Numbers and categories of the event, for such labels."""
 
     def __post_init__(self) -> None:
         _check(self, "bus.map.feedback", needed=("event_id", "label"))

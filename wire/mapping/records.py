@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from wire.mapping.config import AnswerMap, EventMap, FeedbackMap, templates_of
+from wire.mapping.config import AnswerMap, EventMap, FeedbackMap, feature_templates_of, templates_of
 from wire.mapping.template import Template
 from wire.records import Answer
 
@@ -21,11 +21,24 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
     """Returns the map of a section. A field without a template is left out, for the envelope to complete."""
     name = "bus.map.events" if isinstance(section, EventMap) else "bus.map.feedback"
     templates = templates_of(section, name)
+    features = feature_templates_of(section, name)
 
     def fields(body: Mapping[str, Any]) -> dict[str, Any]:
-        return {field: template.fill(body) for field, template in templates.items()}
+        mapped: dict[str, Any] = {field: template.fill(body) for field, template in templates.items()}
+        values = {name: feature_of(template.value(body)) for name, template in features.items()}
+        known = {name: value for name, value in values.items() if value is not None}
+        return {**mapped, "features": known} if known else mapped
 
     return fields
+
+
+def feature_of(value: Any) -> float | str | None:
+    """Returns a number or a text as it is, a truth value as a category, None where there is none, and else its JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return float(value) if isinstance(value, int | float) else msgspec.json.encode(value).decode()
 
 
 class AnswerFields:

@@ -20,7 +20,8 @@ def _schema_of(record: type[TopicRecord]) -> dict[str, Any]:
     own = schema["$defs"].pop(record.__name__)
     own["properties"].pop("headers", None)
     if record is Event:
-        own["required"] = ["text"]  # an event without an id has that of its header, or its place
+        del own["required"]  # an event without an id has that of its header, or its place
+        own["anyOf"] = [{"required": ["text"]}, {"required": ["features"]}]
     definitions = {"$defs": schema["$defs"]} if schema["$defs"] else {}
     whole = {"$schema": DIALECT, "$id": record.TYPE, **own, **definitions}
     decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # defaults are lists, and no tuples

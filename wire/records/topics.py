@@ -6,6 +6,7 @@ learner would have to join them with the events as well).
 
 from typing import ClassVar, TypeAlias
 
+from wire.features import Features
 from wire.records.admin import AdminAction
 from wire.records.record import ArmName, Record
 
@@ -32,7 +33,7 @@ def text_chars(max_tokens: int) -> int:
 
 
 class Event(Record, frozen=True, kw_only=True):
-    """A text to classify.
+    """A text to classify, features (numbers and categories by name, `wire.features`), or both.
 
     `id` is unique within `source`; `key` names the entity (customer, device) and decides the arm and the partition.
     `headers` are those of its message that its answer's message has, too; they are no part of its content.
@@ -42,11 +43,12 @@ class Event(Record, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "lifelong.event.v1"
 
     id: str
-    text: str
+    text: str = ""
     key: str = ""
     source: str = ""
     time_ms: int = 0
     headers: tuple[tuple[str, str], ...] = ()
+    features: Features = {}
 
     @property
     def message_id(self) -> str:
@@ -73,12 +75,13 @@ class TextVector(Record, frozen=True, kw_only=True):
 class Answer(Record, frozen=True, kw_only=True):
     """The model's answer to one event, and the weights that gave it.
 
-    `text` is the event's text, so that the learner needs no more than the answer and a label. `label` is None while the
-    weights know no class. `scores` are the best few classes with their probabilities, best first. `receipt` proves
-    that the service gave the answer, see `wire.receipts`. `vector` is that of `text`, where it can be used. `audit`
-    asks for the label of the event, whatever the answer. `headers` are the event's, see there. `certainty` is the share
-    of the learner's holdout samples that the weights are less certain of (None: nobody asked); an answer that is
-    `refused` for it has the fallback label, and the class that the weights name first in its `scores`.
+    `text` and `features` are the event's, so that the learner needs no more than the answer and a label. `label` is
+    None while the weights know no class. `scores` are the best few classes with their probabilities, best first.
+    `receipt` proves that the service gave the answer, see `wire.receipts`. `vector` is that of what the event says,
+    where it can be used. `audit` asks for the label of the event, whatever the answer. `headers` are the event's, see
+    there. `certainty` is the share of the learner's holdout samples that the weights are less certain of (None: nobody
+    asked); an answer that is `refused` for it has the fallback label, and the class that the weights name first in its
+    `scores`.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -103,6 +106,7 @@ class Answer(Record, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     refused: bool = False
     certainty: float | None = None
+    features: Features = {}
 
     @property
     def message_id(self) -> str:
@@ -124,10 +128,10 @@ class Feedback(Record, frozen=True, kw_only=True):
     `event_source`, `key` and `receipt` are the answer's `source`, `key` and `receipt`, where the sender has them.
     `event_source` is None where the sender does not know it; "" is a source, that of plain JSON. `wire.events` joins
     the label with its answer. `approval` is made by an operator who releases a quarantined label. `wire.receipts`
-    checks receipts and approvals. `text` is the event's text: with it no answer is needed, so labels of any age and
-    labelled history can be learnt. Where the answer waits, its own text counts. `answered` and `proof` are set by the
-    learner alone, which has found the answer again for a late label: the label that was answered, and its own code over
-    it and the text.
+    checks receipts and approvals. `text` and `features` are the event's: with them no answer is needed, so labels of
+    any age and labelled history can be learnt. Where the answer waits, its own ones count. `answered` and `proof` are
+    set by the learner alone, which has found the answer again for a late label: the label that was answered, and its
+    own code over it and what the event says.
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -144,6 +148,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     text: str = ""
     answered: str | None = None
     proof: str = ""
+    features: Features = {}
 
     @property
     def message_id(self) -> str:
@@ -188,8 +193,9 @@ class DeadLetter(Record, frozen=True, kw_only=True):
 class Quarantined(Record, frozen=True, kw_only=True):
     """A label that the learner refused or held, and the reason: the fields of its `Feedback`, and what it labels.
 
-    `text` and `answered`, the label that the service gave, are set where the answer was known, and `event_source` is
-    then the answer's. `detail` says what to do, where the reason alone does not. An operator may release the label.
+    `text`, `features` and `answered`, the label that the service gave, are set where the answer was known, and
+    `event_source` is then the answer's. `detail` says what to do, where the reason alone does not. An operator may
+    release the label.
     """
 
     TOPIC: ClassVar[str] = "quarantine.v1"
@@ -206,6 +212,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     answered: str | None = None
     event_source: str | None = None
     detail: str = ""
+    features: Features = {}
 
     @property
     def message_id(self) -> str:
@@ -227,6 +234,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
             receipt=self.receipt,
             event_source=self.event_source,
             text=self.text,
+            features=self.features,
         )
 
 

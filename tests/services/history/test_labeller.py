@@ -37,6 +37,19 @@ def test_a_table_may_have_more_columns_and_has_numbers_as_texts() -> None:
     assert found.time_ms == 5
 
 
+def test_a_row_may_have_features_beside_the_text_or_instead_of_it() -> None:
+    found = labelled().feedback({"features": {"amount": 12, "country": "nz"}, "label": "fraud"})
+    assert (found.text, found.features, len(found.event_id)) == ("", {"amount": 12.0, "country": "nz"}, 32)
+    assert labelled().feedback({"features": {"amount": 12}, "label": "fraud"}).event_id != found.event_id
+
+
+def test_columns_become_features_by_maps_and_cells_that_read_as_numbers_are_numbers() -> None:
+    maps = {"features.amount": "{amount}", "features.country": "{country?}", "label": "{kind}"}
+    row = {"amount": "12.50", "country": None, "kind": "fraud"}
+    assert labelled(maps, is_table=True).feedback(row).features == {"amount": 12.5}
+    assert labelled(maps).feedback(row | {"country": "nz"}).features == {"amount": "12.50", "country": "nz"}
+
+
 def test_a_row_without_an_id_is_learnt_once_however_often_it_is_sent() -> None:
     join = make_join()
     row = {"text": "hello", "label": "greeting"}
@@ -52,6 +65,9 @@ def test_a_row_without_an_id_is_learnt_once_however_often_it_is_sent() -> None:
         ({"txt": "t", "label": "l"}, "wrong_schema", "did you mean 'text'"),
         ({"text": " ", "label": "l"}, "wrong_schema", "`text` is blank"),
         ({"text": "t", "label": " "}, "wrong_schema", "`label` is blank"),
+        ({"features": {}, "label": "l"}, "wrong_schema", "there are no `features`"),
+        ({"features": {" ": 1}, "label": "l"}, "wrong_schema", "a name that is blank"),
+        ({"features": {"x": [1]}, "label": "l"}, "wrong_schema", "features"),
         ({"text": 5, "label": "l"}, "wrong_schema", "text"),
         ({"text": "t", "label": "l", "time_ms": -5}, "wrong_schema", "time_ms"),
         ({"text": "t", "label": 21 * "l"}, "oversized", "at most 20"),

@@ -36,6 +36,18 @@ def test_many_events_get_ids_where_they_have_none() -> None:
     assert is_list
 
 
+def test_an_event_may_have_features_beside_its_text_or_instead_of_it() -> None:
+    entries, _ = read(
+        b'{"events": [{"features": {"amount": 12, "country": "nz"}}, {"text": "a", "features": {"b": 1.5}}]}'
+    )
+    assert [(entry.text, entry.features) for entry in entries] == [
+        ("", {"amount": 12.0, "country": "nz"}),
+        ("a", {"b": 1.5}),
+    ]
+    (entry,), is_list = read(b'{"features": {"amount": 12}, "id": "e1"}')
+    assert (entry.id, entry.features, is_list) == ("e1", {"amount": 12.0}, False)
+
+
 def test_unknown_fields_are_ignored() -> None:
     entries, _ = read(b'{"text": "hello", "lang": "en"}')
     assert entries[0].text == "hello"
@@ -56,6 +68,9 @@ def test_bytes_that_are_no_json_are_a_400(body: bytes) -> None:
         (b"[]", "object"),
         (b'{"text": 5}', "$.text"),
         (b'{"text": " \\n"}', "`text` is blank"),
+        (b'{"features": {"x": true}}', "$.features"),
+        (b'{"features": {"x": 1}, "events": [{"text": "a"}]}', "give either"),
+        (b'{"events": [{"features": {" ": 1}}]}', "a name that is blank"),
         (b'{"text": "a", "id": null}', "$.id"),
         (b'{"text": "a", "key": ["k"]}', "$.key"),
         (b'{"text": "a", "id": "' + b"i" * 201 + b'"}', "`id`"),

@@ -130,3 +130,23 @@ def test_an_answer_has_further_fields_and_the_headers_of_its_event() -> None:
 def test_the_answers_may_have_a_topic_of_their_own() -> None:
     config = BusConfig(prefix="eu.", map=MapConfig(answers=AnswerMap(topic="crm.predictions")))
     assert (config.topic_of(Answer), config.topic_of(Event)) == ("crm.predictions", "eu.events.v1")
+
+
+def test_fields_become_features_of_their_own_type() -> None:
+    section = EventMap(
+        topic="shop.payments",
+        features={"amount": "{payment.amount}", "country": "{country?}", "known": "{known}", "place": "{a}/{b}"},
+    )
+    body = {"payment": {"amount": 12}, "known": True, "a": 1, "b": "x"}
+    made = event(message(body), section)
+    assert made.features == {"amount": 12.0, "known": "true", "place": "1/x"}
+    assert made.text == ""
+    with pytest.raises(BadMessage, match=r"`payment.amount` is missing .setting bus.map.events.features.amount"):
+        event(message({"payment": {}, "known": False, "a": 1, "b": 2}), section)
+
+
+def test_a_map_of_events_needs_a_text_or_features() -> None:
+    with pytest.raises(ValueError, match=r"bus.map.events.topic needs bus.map.events.text"):
+        EventMap(topic="shop.payments")
+    with pytest.raises(ValueError, match=r"bus.map.events.features.a: character 1"):
+        EventMap(topic="shop.payments", features={"a": "{"})

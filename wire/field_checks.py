@@ -1,0 +1,55 @@
+"""Checks the values of a record that was read: what `wire.envelope` refuses though its types are right. Pure.
+
+Every field that becomes an id, a key or a header somewhere is bounded, so every record that is read can be sent again.
+
+Rejected: constraints in the types of the records (their errors name neither the field's size nor what to do).
+"""
+
+import msgspec
+
+from wire.errors import BadMessage
+from wire.features import problem_of, problem_of_content
+from wire.records import TOPIC_RECORDS, Answer, Event, Feedback, Quarantined, TopicRecord
+from wire.timestamps import is_time
+
+MAX_FIELD_BYTES = 1 << 10
+"""Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
+
+
+def _short_fields(record: type[TopicRecord]) -> tuple[str, ...]:
+    """Returns the names of the text fields that are bounded by MAX_FIELD_BYTES."""
+    texts = [field.name for field in msgspec.structs.fields(record) if field.type in (str, str | None)]
+    return tuple(name for name in texts if name not in ("text", "detail"))
+
+
+SHORT_FIELDS: dict[type, tuple[str, ...]] = {record: _short_fields(record) for record in TOPIC_RECORDS}
+
+
+def check_fields(record: TopicRecord) -> None:
+    """Raises BadMessage, with the field, where a value of `record` is too long, blank, or no time."""
+    for name in SHORT_FIELDS[type(record)]:
+        check_length(f"`{name}`", _num_bytes(getattr(record, name)), at_most=MAX_FIELD_BYTES)
+    if problem := _problem_of(record):
+        raise BadMessage("wrong_schema", problem)
+    if not is_time(record.time_ms):
+        raise BadMessage("wrong_schema", f"`time_ms` is {record.time_ms}, not milliseconds since 1970")
+
+
+def check_length(name: str, num_bytes: int, *, at_most: int) -> None:
+    """Raises BadMessage where a value has more bytes than are read."""
+    if num_bytes > at_most:
+        raise BadMessage("oversized", f"{name} has {num_bytes} bytes, at most {at_most} are read")
+
+
+def _problem_of(record: TopicRecord) -> str:
+    if isinstance(record, Event):
+        return problem_of_content(record.text, record.features)
+    if isinstance(record, Feedback):
+        for name in ("event_id", "label"):
+            if not getattr(record, name).strip():
+                return f"`{name}` is blank"
+    return problem_of(record.features) if isinstance(record, Answer | Feedback | Quarantined) else ""
+
+
+def _num_bytes(text: str | None) -> int:
+    return 0 if text is None else len(text.encode())
