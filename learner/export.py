@@ -24,6 +24,7 @@ from learner.fast.head import rows_for
 from learner.known_activations import KnownActivations
 from learner.known_vectors import KnownVectors
 from model.encoders import WholeEncoder, packed
+from model.features import SCALES, FeatureMap
 from model.head import OUT, PROJ, out_weight, proj_weight
 from model.modules.config import EncoderConfig
 from model.modules.whole import WholeModule, module_tensors
@@ -34,6 +35,7 @@ from model.quantized import QuantizedEncoder, QuantizedHead, RandomFeatures
 from model.ragged import RaggedBatch, RaggedLayout, runs
 from model.strata import MAX_BATCH_TOKENS, encode_many
 from model.weights import encoder_tensors
+from wire.features import Features, parts_of
 from wire.records import TensorEntry, TensorPart
 
 ENCODE_BATCH = 64
@@ -114,7 +116,7 @@ class ServedEncoder:
         return self._encoder.precisions
 
     def z_many(self, texts: Sequence[str], precision: str | None = None) -> Tensor:
-        """Returns z_BD, unit vectors, by default in the most accurate precision.
+        """Returns z_BD, unit vectors, by default in the most accurate precision. `texts` are contents of events.
 
         They do not depend on which texts are encoded together.
         """
@@ -124,15 +126,36 @@ class ServedEncoder:
         if known:
             z_BD[list(known)] = torch.stack(list(known.values()))
         if unknown:
-            encode = partial(self._encoder.encode, precision=precision)
-            token_ids = self.tokenizer.encode_many([texts[place] for place in unknown])
-            z_BD[unknown] = encode_many(encode, token_ids, batch_size=self._num_together)
+            z_BD[unknown] = self._encode([texts[place] for place in unknown], precision)
         return z_BD
 
     @property
     def _num_together(self) -> int:
         """How many texts are encoded together: a module may round by that, and each text must have one vector."""
         return ENCODE_BATCH if isinstance(self._encoder, QuantizedEncoder) else 1
+
+    def _encode(self, contents: Sequence[str], precision: str | None) -> Tensor:
+        parts = [parts_of(content) for content in contents]
+        encode = partial(self._encoder.encode, precision=precision)
+        return self.joined(parts, lambda token_ids: encode_many(encode, token_ids, batch_size=self._num_together))
+
+    def joined(self, parts: Sequence[tuple[str, Features]], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
+        """Returns z_BD of texts and features, of which `encode` makes the vectors of the texts' tokens."""
+        has_text = [bool(text.strip()) for text, _ in parts]
+        rows = [row for row, has in enumerate(has_text) if has]
+        z_BD = torch.zeros(len(parts), self.config.d_model)
+        if rows:
+            z_BD[rows] = encode(self.tokenizer.encode_many([parts[row][0] for row in rows]))
+        return self._encoder.features.joined(z_BD, [features for _, features in parts], has_text)
+
+    @property
+    def feature_map(self) -> FeatureMap:
+        """How features become part of the vectors."""
+        return self._encoder.features
+
+    def with_features(self, features: FeatureMap) -> "ServedEncoder":
+        """Returns a new encoder, this one with other scales of numbers."""
+        return self.with_top({SCALES: export_tensor(features.to_tensor())})
 
     def features(self, z_BD: Tensor) -> Tensor:
         """Returns the random features phi_BR of unit vectors."""

@@ -37,7 +37,7 @@ from learner.quality.evaluation import MeasuredCandidate
 from learner.quality.temperature import DEFAULT
 from learner.slow.making import NextEncoder, OfferedEncoder, Phase, TrainedEncoder
 from learner.slow.round import SlowRound
-from learner.slow.round_plan import RoundPlan
+from learner.slow.round_plan import RoundPlan, with_text
 from learner.slow.schedule import Schedule
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
@@ -206,7 +206,7 @@ class Knowledge:
         self.holdout.add(holdout)
         self.counts["holdout"] += len(holdout)
         self.counts["learnt"] += len(to_learn)
-        self.progress.learn(len(to_learn))
+        self.progress.learn([sample.text for sample in to_learn])
         for first in range(0, len(to_learn), RELEARN_BATCH):
             self._learn_batch(to_learn[first : first + RELEARN_BATCH], drift)
 
@@ -223,7 +223,7 @@ class Knowledge:
         self.concept_changes.add(observations([sample_of.get(each.event) for each in labelled], nearest))
         self.fast_head.learn_encoded(z_BD, phi_BR, labelled)
         self.replay.add(labelled)
-        self.fresh.add(labelled)
+        self.fresh.add(with_text(labelled))
         if self.round is not None:
             self.round.learn_meanwhile(labelled)
 

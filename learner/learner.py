@@ -25,10 +25,10 @@ from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
 from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
-from learner.memory.policies import num_trainable
 from learner.memory.replay import Labelled, Replay
-from learner.slow.schedule import Schedule
+from learner.slow.schedule import Schedule, num_memory
 from learner.slow.worker import INLINE
+from learner.standardisation import standardise
 from learner.state.bases import Bases
 from learner.state.checkpoint import VersionState
 from learner.state.origin import OriginDiff
@@ -119,8 +119,11 @@ class Learner:
         """
         for change in self.knowledge.concept_changes.found(self.offsets):
             self.restart_class(change)
+        standardise(self.knowledge, self.drift)
         if self.knowledge.round is None:
-            if kind := self.schedule.due(self._num_memory, self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
+            if kind := self.schedule.due(
+                num_memory(self.knowledge), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle
+            ):
                 self.begin(kind)
             return False
         try:
@@ -227,7 +230,7 @@ class Learner:
     @property
     def labels_to_round(self) -> float:
         """The fewest labels after which a slow round may be due: a poll ends there, and the round begins there."""
-        num_labels = self.schedule.labels_to_round(self._num_memory, is_urgent=self.drift.is_urgent)
+        num_labels = self.schedule.labels_to_round(num_memory(self.knowledge), is_urgent=self.drift.is_urgent)
         return math.inf if self.knowledge.round is not None else num_labels
 
     @property
@@ -238,12 +241,8 @@ class Learner:
     @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
-        may_rest = self.schedule.is_rested(self._num_memory, self.join, is_urgent=self.drift.is_urgent)
+        may_rest = self.schedule.is_rested(num_memory(self.knowledge), self.join, is_urgent=self.drift.is_urgent)
         return self.knowledge.round is None and may_rest
-
-    @property
-    def _num_memory(self) -> int:
-        return num_trainable(len(self.replay), self.fast_head.ridge.num_samples, len(self.fast_head.ridge.classes))
 
     def _note_difference(self, difference: OriginDiff) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

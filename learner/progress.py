@@ -5,9 +5,11 @@
 Rejected: deciding by counters (whoever renames or resets one for a report would change what is learnt).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
+
+from wire.features import has_features, has_text
 
 
 class LearnerProgress(msgspec.Struct, kw_only=True):
@@ -21,6 +23,9 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
     round_at, rehearsed_at, pseudo_labelled_at
                          `num_labels` at the last round of each kind
     published_effects    `num_effects` of the current version; -1 before there is one
+    standardised_at      `num_labels` when the scales of numbers were measured last (`learner.standardisation`)
+    num_featured, num_textless
+                         labels of events with features, and of those without a text among them
     num_refused          candidates that the gate has refused since it let one pass
     """
 
@@ -34,11 +39,26 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
     pseudo_labelled_at: int = 0
     published_effects: int = -1
     num_refused: int = 0
+    standardised_at: int = 0
+    num_featured: int = 0
+    num_textless: int = 0
 
-    def learn(self, num_labels: int) -> None:
-        """Takes note of labels that were learnt."""
-        self.num_labels += num_labels
-        self.num_effects += num_labels
+    def learn(self, contents: Sequence[str]) -> None:
+        """Takes note of labels that were learnt, of events with these contents (`wire.features`)."""
+        self.num_labels += len(contents)
+        self.num_effects += len(contents)
+        self.num_featured += sum(has_features(content) for content in contents)
+        self.num_textless += sum(not has_text(content) for content in contents)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether any label was that of an event with features."""
+        return self.num_featured > 0
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether any label was that of a text: without one there is nothing to train an encoder on."""
+        return self.num_labels > self.num_textless or not self.num_labels
 
     def break_off(self) -> None:
         """Takes note that knowledge has changed other than by samples."""
@@ -52,6 +72,9 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
         self.round_at = known.round_at
         self.rehearsed_at = known.rehearsed_at
         self.pseudo_labelled_at = known.pseudo_labelled_at
+        self.standardised_at = known.standardised_at
+        self.num_featured = known.num_featured
+        self.num_textless = known.num_textless
         self.num_breaks += 1
         return num_set_aside
 

@@ -104,8 +104,7 @@ class Client(_Connection):
     def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:
         """Returns an answer for each event, or in its place the error. Raises ClientError where all are errors.
 
-        Of an Event its `id`, `text`, `features` and `key` are sent. Raises ValueError for one that has another source
-        than "http".
+        Of an Event all but its time and headers are sent. Raises ValueError for one with another source than "http".
         """
         return self._run(self._calls.predict(events))
 

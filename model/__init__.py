@@ -6,6 +6,7 @@
     source, published      finds an encoder's files; what they say: shape, pooling, prefix
     bert                   reads a BERT, RoBERTa or XLM-R into `Strata`
     tokenizer, ragged      texts to token ids; batches of sequences without padding
+    features               the numbers and categories of an event as part of its vector
     strata, head           the encoder and the head in full precision
     linears, attend        the linear layers of the encoder, tied or in pairs; the attention of a layer
     norm_biases            rewrites an encoder so that its activations are easier to quantize

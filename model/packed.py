@@ -10,6 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from model.features import FeatureMap
 from model.modules.config import EncoderConfig
 from model.ragged import RaggedBatch
 
@@ -27,6 +28,10 @@ class PackedEncoder(Protocol):
     @property
     def implementation(self) -> str:
         """The name of what computes it."""
+
+    @property
+    def features(self) -> FeatureMap:
+        """How the features of events become part of the vectors."""
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD of unit length, in the caller's order."""

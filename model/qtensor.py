@@ -30,6 +30,7 @@ W4G64 = "w4g64"
 W8C = "w8c"
 FP32 = "fp32"
 VECTORS = "vectors"
+NUMBERS = "numbers"
 
 MAX_BLOB_BYTES = 1 << 30
 """The largest blob of a single weight, in bytes."""
@@ -53,14 +54,13 @@ PART_DTYPES: dict[str, dict[str, str]] = {
         **{f"{part}.in_scale": "F32" for part in ("qkv", "up")},
         **{norm: "F32" for norm in ("norm1", "norm2")},
     },
+    NUMBERS: {"names": "U8", "mean": "F32", "scale": "F32", "count": "I32"},
 }
 """Scheme -> the names of its parts and their dtypes."""
 
-GROUPED = (N8G64, W4G64)
-"""The schemes with an INT4 weight: a plane of nibbles, and a multiplier for every group of inputs."""
+GROUPED = (N8G64, W4G64)  # with an INT4 weight: a plane of nibbles, and a multiplier for every group of inputs
 
-OPTIONAL = {"bias", "in_scale", "qkv.in_scale", "up.in_scale"}
-"""The parts that may be absent."""
+OPTIONAL = {"bias", "in_scale", "qkv.in_scale", "up.in_scale"}  # the parts that may be absent
 
 
 class PartDescription(Protocol):
@@ -108,7 +108,7 @@ class QTensor:
     ksum is the sum of m * hi. `w8c` has q I8 [N, K] in place of the planes. `fp32` has value F32 of any shape.
     `vectors` has what a layer has besides its matrices, in F32: norm1 and norm2 [2, D], gain over bias, a bias for each
     matrix, and in_scale for those it owns whose inputs are scaled. In manifests of format 3 the parts bias and in_scale
-    of a matrix of the encoder are among those vectors. `digest` is that of the bytes that it was read from, if any.
+    of a matrix of the encoder are among those vectors. `numbers`: see `model.features`. `digest` is that of the bytes.
     """
 
     name: str
@@ -121,7 +121,7 @@ class QTensor:
         if self.scheme in GROUPED:
             num_rows, num_bytes = self.parts["hi"].shape
             return num_rows, 2 * num_bytes
-        if self.scheme == VECTORS:
+        if self.scheme in (VECTORS, NUMBERS):
             return (sum(part.numel() for part in self.parts.values()),)
         return tuple(self.parts["q" if self.scheme == W8C else "value"].shape)
 
@@ -175,7 +175,7 @@ def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
     _check_parts(entry, parts)
     check_finite(entry.name, parts)
     tensor = QTensor(entry.name, entry.scheme, parts, entry.digest)
-    if entry.scheme not in (FP32, VECTORS):
+    if entry.scheme not in (FP32, VECTORS, NUMBERS):
         _check_integers(tensor)
     return tensor
 

@@ -28,6 +28,7 @@ from torch.nn import functional
 from kernels.linear_i8 import PackedLinear, linear_i8, pack
 from model.config import StrataConfig
 from model.errors import WrongShape
+from model.features import FeatureMap
 from model.forward import Forward, forward_of
 from model.head import OUT, PROJ
 from model.modules.config import EncoderConfig
@@ -43,8 +44,12 @@ INT8, INT4 = PRECISIONS = ("int8", "int4")
 class QuantizedEncoder:
     """Encodes texts to unit vectors."""
 
-    def __init__(self, config: StrataConfig, forwards: Mapping[str, Forward]) -> None:
+    def __init__(
+        self, config: StrataConfig, forwards: Mapping[str, Forward], features: FeatureMap | None = None
+    ) -> None:
         self.config = config
+        self.features = features or FeatureMap(config.d_model, {})
+        """How the features of events become part of these vectors."""
         self._forwards = forwards
         self.precisions = tuple(forwards)
         """Those in which texts can be encoded, the most accurate first."""
@@ -54,7 +59,8 @@ class QuantizedEncoder:
         """Packs the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
         check_encoder(config, tensors)
         precisions = precisions_of({name: tensor.scheme for name, tensor in tensors.items()})
-        return cls(config, {precision: forward_of(config, tensors, precision) for precision in precisions})
+        forwards = {precision: forward_of(config, tensors, precision) for precision in precisions}
+        return cls(config, forwards, FeatureMap.from_tensors(config.d_model, tensors))
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD of unit length, in the caller's order: heads read directions.

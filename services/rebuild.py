@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.release.rebuild import NotRebuilt, differences, rebuild
+from model.features import SCALES, FeatureMap
+from model.modules.config import config_from_json
+from model.qtensor import from_blob
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, Feedback, WeightManifest
+from wire.store import Blobs
 
 POLL_MS = 200
 QUIET_S = 10.0
@@ -38,11 +42,20 @@ class Rebuilt:
 
 
 def rebuild_version(
-    manifest: WeightManifest, learner: Learner, config: LearnerConfig, bus: Bus, *, say: Callable[[str], None]
+    manifest: WeightManifest,
+    learner: Learner,
+    config: LearnerConfig,
+    bus: Bus,
+    *,
+    say: Callable[[str], None],
+    features: FeatureMap | None = None,
 ) -> Rebuilt:
-    """Reproduces the version of `manifest` with `learner`, which is untrained. Raises NotRebuilt."""
+    """Reproduces the version of `manifest` with `learner`, which is untrained. Raises NotRebuilt.
+
+    `features` are those of `features_of`.
+    """
     with closing(Topics(bus, say=say)) as topics:
-        candidate = rebuild(manifest, learner, config, topics.read_to)
+        candidate = rebuild(manifest, learner, config, topics.read_to, features)
     return Rebuilt(
         version=manifest.version,
         rounds=len(manifest.lineage.rounds),
@@ -50,6 +63,15 @@ def rebuild_version(
         tensors=len(manifest.tensors),
         differing=tuple(differences(manifest, candidate)),
     )
+
+
+def features_of(manifest: WeightManifest, blobs: Blobs) -> FeatureMap | None:
+    """Returns how the version reads the features of events; None where it reads no number. Raises NotFound."""
+    entry = next((entry for entry in manifest.tensors if entry.name == SCALES), None)
+    if entry is None:
+        return None
+    width = config_from_json(manifest.config).d_model
+    return FeatureMap.from_tensors(width, {SCALES: from_blob(entry, blobs.get(entry.digest, entry.num_bytes))})
 
 
 class Topics:

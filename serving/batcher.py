@@ -27,6 +27,9 @@ from serving.errors import QueueClosed, QueueFull
 from serving.terms import DEFAULT, EmbeddedText, Priority, Terms
 from wire.records import Answer, Event
 
+FEATURE_BYTES = 128
+"""Approximate memory of a feature that waits."""
+
 Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
 """Tokenizes texts."""
 
@@ -72,8 +75,9 @@ class Item:
 
     @property
     def num_bytes(self) -> int:
-        """Approximate memory of the text and the token ids."""
-        return sys.getsizeof(self.event.text) + sys.getsizeof(self.token_ids)
+        """Approximate memory of the text, the features and the token ids."""
+        num_features = len(self.event.features)
+        return sys.getsizeof(self.event.text) + FEATURE_BYTES * num_features + sys.getsizeof(self.token_ids)
 
 
 class Tokenized(Protocol):

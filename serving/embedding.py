@@ -1,12 +1,25 @@
-"""Texts to vectors, for clients that ask for no label: what the encoder of the answering version makes of each."""
+"""Contents to vectors: the probes of a version, and texts of clients who ask for no label."""
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from model.packed import Inputs, PackedEncoder
 from model.ragged import RaggedBatch
 from serving.terms import EmbeddedText
 from serving.weights.active import ActiveVersions
+from wire.features import parts_of
+
+
+def encode_contents(
+    contents: Sequence[str], encoder: PackedEncoder, tokenizer: Inputs, precision: str, max_tokens: int
+) -> Tensor:
+    """Returns z_BD of the contents of events (`wire.features`), as `serving.weights.health` does of events."""
+    parts = [parts_of(content) for content in contents]
+    token_ids = tokenizer.encode_many([text for text, _ in parts], max_tokens=max_tokens)
+    z_BD = encoder.encode(RaggedBatch.of(token_ids), precision)
+    return encoder.features.joined(z_BD, [features for _, features in parts], [bool(text.strip()) for text, _ in parts])
 
 
 def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from model.quantized import RandomFeatures
-from model.ragged import RaggedBatch
 from serving.weights.active import ActiveVersions, Version
 from wire.events import content
 from wire.receipts import Receipts, Verdicts, name_hash
@@ -70,7 +69,7 @@ def predict_many(
     receipts: Receipts,
     now_ms: Callable[[], int],
 ) -> list[Answer]:
-    """Returns an answer for each event, in order, with its receipt. `events[i]` has at least one token, `token_ids[i]`.
+    """Returns an answer for each event, in order, with its receipt. `token_ids[i]` are at least one, of `events[i]`.
 
     `precisions` has that of each version of `live`, by its number. `now_ms` is called when the scores are computed.
 
@@ -83,8 +82,8 @@ def predict_many(
     vectors: dict[int, Tensor] = {}
     for rows in grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         first = versions[rows[0]]
-        batch = RaggedBatch.of([token_ids[row] for row in rows])
-        z_BD = live.health.encode(first.model.encoder, batch, precisions[first.number])
+        picked = _picked(rows, events, token_ids)
+        z_BD = live.health.encode_events(*picked, first.model.encoder, precisions[first.number])
         rankings = _rankings(z_BD, live.beside(first), top_scores)
         for indices in grouped([versions[row].number for row in rows]):
             ranking = rankings[versions[rows[indices[0]]].number]
@@ -108,9 +107,15 @@ def predict_many(
         for row, event in enumerate(events)
     ]
     for row, z_D in vectors.items():
-        if _has_vector(len(token_ids[row]), live):
+        if events[row].text and _has_vector(len(token_ids[row]), live):
             answers[row] = _with_vector(answers[row], z_D, versions[row], receipts)
     return answers
+
+
+def _picked(
+    rows: Sequence[int], events: Sequence[Event], token_ids: Sequence[list[int]]
+) -> tuple[list[Event], list[list[int]]]:
+    return [events[row] for row in rows], [token_ids[row] for row in rows]
 
 
 def _has_vector(num_tokens: int, live: ActiveVersions) -> bool:
@@ -139,8 +144,7 @@ def _names_by_other_encoders(
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
-            batch = RaggedBatch.of([token_ids[row] for row in rows])
-            z_BD = live.health.encode(encoder, batch, precisions[first.number])
+            z_BD = live.health.encode_events(*_picked(rows, events, token_ids), encoder, precisions[first.number])
             for row, others in zip(rows, _names(_rankings(z_BD, live.beside(first), 1)), strict=True):
                 names[row] = names.get(row, ()) + others
     return names

@@ -70,6 +70,16 @@ def content_of(text: str, features: Mapping[str, float | str]) -> str:
     return f"{_MARK}{msgspec.json.encode(values, order='sorted').decode()}{_MARK}{text}"
 
 
+def has_features(content: str) -> bool:
+    """Whether a content has features."""
+    return bool(parts_of(content)[1])
+
+
+def has_text(content: str) -> bool:
+    """Whether a content has a text."""
+    return not content.startswith(_MARK) or bool(parts_of(content)[0].strip())
+
+
 def parts_of(content: str) -> tuple[str, Features]:
     """Returns the text and the features of a content.
 

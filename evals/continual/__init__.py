@@ -3,6 +3,7 @@
     contender.py, passes.py    what a contender is, and what it stores and computes
     runner.py, prequential.py    the two protocols: stage by stage, or test-then-train row by row
     texts.py, recipes.py, streams.py    the contenders by name for texts, images and tables
+    table_learner.py    for tables: the learner of the service
     whole_learner.py, top_blocks.py, frozen.py    for texts: the service's learner, others that train the same blocks of
                                                   the encoder, and heads on the encoder as it comes
     gradient.py, rows.py, ewc.py, avalanche.py    contenders trained by gradient, their memory, and Avalanche's own

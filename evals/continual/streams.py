@@ -1,6 +1,7 @@
 """Lists the contenders for tables in the order of time. All are measured row by row, and get the same inputs.
 
-hedged-ridge    ours
+lifelong        the service's learner: rows are the features of events (`evals.continual.table_learner`)
+hedged-ridge    ridge heads of several memories, made for such tables
 arf             river's adaptive random forest (Gomes et al. 2017), ten trees, ADWIN in each
 no-change       the label of the row before: what any learner of such a stream has to beat
 """
@@ -14,7 +15,10 @@ from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.hedged_ridge import HedgedRidge
 from evals.continual.prequential import prequential
 from evals.continual.runner import Method, RunChoice
+from evals.continual.table_learner import TableLearner
 from evals.streams.benchmark import Benchmark, Part
+from evals.streams.tabular import LAGS, past_labels
+from learner.config import LearnerConfig
 from learner.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,7 +74,14 @@ def _forest(benchmark: Benchmark[Tensor], choice: RunChoice) -> Forest:
     return Forest(ARFClassifier(n_models=10, seed=choice.seed))
 
 
+def _service(benchmark: Benchmark[Tensor], choice: RunChoice) -> TableLearner:
+    config = LearnerConfig(seed=choice.seed, label_capacity=16, trainable_layers=0)
+    categories = past_labels(benchmark.stages[0].train.inputs.shape[1], LAGS, num_classes=len(benchmark.classes))
+    return TableLearner(benchmark.classes, categories=categories, config=config)
+
+
 STRATEGIES: dict[str, Method[Tensor]] = {
+    "lifelong": Method(_service, prequential),
     "hedged-ridge": Method(_ours, prequential),
     "arf": Method(_forest, prequential),
     "no-change": Method(lambda benchmark, choice: NoChange(), prequential),

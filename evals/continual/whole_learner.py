@@ -18,6 +18,7 @@ from learner.release.candidate import Candidate, CandidateMaker
 from learner.stopwatch import Stopwatch
 from model.bert import load_encoder
 from model.quantized import INT8
+from wire.features import parts_of
 from wire.records import Answer, Feedback
 
 BATCH = 32
@@ -127,10 +128,12 @@ class WholeLearner(Contender[Texts]):
         return records
 
 
-def _answer(event_id: str, text: str, *, time_ms: int = 0) -> Answer:
+def _answer(event_id: str, content: str, *, time_ms: int = 0) -> Answer:
+    text, features = parts_of(content)
     return Answer(
         event_id=event_id,
         text=text,
+        features=features,
         label=None,
         score=0.0,
         weights_version=0,

@@ -58,6 +58,17 @@ def with_past(columns_ND: Tensor, labels_N: Tensor, lags: Sequence[int], *, num_
     return torch.cat([columns_ND, *past], dim=1)
 
 
+def past_labels(num_inputs: int, lags: Sequence[int], *, num_classes: int) -> list[list[int]]:
+    """Returns, for each lag, the inputs that are the one-hot label of that row.
+
+    >>> past_labels(22, (1, 2), num_classes=2)
+    [[12, 13], [20, 21]]
+    """
+    num_columns = (num_inputs - len(lags) * num_classes) // (1 + len(lags))
+    ends = [num_columns + (place + 1) * (num_columns + num_classes) for place in range(len(lags))]
+    return [list(range(end - num_classes, end)) for end in ends]
+
+
 def read_table(path: Path) -> tuple[Tensor, Tensor]:
     """Reads columns_ND (float64) and labels_N of a gzipped CSV file. Raises DataError, which names the line."""
     try:

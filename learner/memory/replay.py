@@ -37,7 +37,7 @@ T = TypeVar("T", bound=Rememberable)
 
 
 class Labelled(NamedTuple):
-    """Holds a text and its label, as they are trained on.
+    """Holds what an event says, its content (`wire.features`), and its label, as they are trained on.
 
     The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
     had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and

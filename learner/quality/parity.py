@@ -5,6 +5,7 @@ texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement
 """
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -16,6 +17,7 @@ from model.encoders import WholeEncoder
 from model.head import features, projection
 from model.quantized import QuantizedHead
 from model.strata import encode_many
+from wire.features import parts_of
 
 MIN_TEXTS = 16
 """Agreement is measured on no fewer texts of the stream than this."""
@@ -43,16 +45,17 @@ class Parity:
     def add(self, texts: Iterable[str]) -> None:
         """Adds new texts until there are `max_texts`, or MAX_TOKENS of them: long texts take long in float32."""
         new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self.room]
-        tokens = self.served.tokenizer.encode_many(new)
+        parts = [parts_of(content) for content in new]
+        tokens = self.served.tokenizer.encode_many([text for text, _ in parts])
         ends = accumulate(map(len, tokens), initial=self._num_tokens)
         num_fitting = sum(end <= MAX_TOKENS for end in ends) - 1
         if num_fitting < len(new):
             self._max_texts = len(self.texts) + num_fitting
         new = new[:num_fitting]
-        tokens = tokens[:num_fitting]
         if new:
-            self._num_tokens += sum(map(len, tokens))
-            full_z_ND = encode_many(self._strata, tokens, batch_size=ENCODE_BATCH)
+            self._num_tokens += sum(map(len, tokens[:num_fitting]))
+            encode = partial(encode_many, self._strata, batch_size=ENCODE_BATCH)
+            full_z_ND = self.served.joined(parts[:num_fitting], encode)
             self._full_z_ND = torch.cat((self._full_z_ND, full_z_ND))
             for precision, z_ND in self._served_z_ND.items():
                 self._served_z_ND[precision] = torch.cat((z_ND, self.served.z_many(new, precision)))

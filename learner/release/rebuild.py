@@ -26,6 +26,7 @@ from learner.release.candidate import Candidate, CandidateMaker
 from learner.slow.making import Phase
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
+from model.features import FeatureMap
 from model.modules.config import config_from_json
 from wire.records import Answer, ConceptChange, Feedback, LabelChange, Lineage, Round, WeightManifest
 
@@ -37,8 +38,17 @@ class NotRebuilt(LearnerError):
     """The version cannot be rebuilt; the message says why."""
 
 
-def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, read_to: ReadTo) -> Candidate:
-    """Rebuilds the version of `manifest` with `learner`, which knows nothing yet. Raises NotRebuilt, WrongConfig."""
+def rebuild(
+    manifest: WeightManifest,
+    learner: Learner,
+    config: LearnerConfig,
+    read_to: ReadTo,
+    features: FeatureMap | None = None,
+) -> Candidate:
+    """Rebuilds the version of `manifest` with `learner`, which knows nothing yet.
+
+    `features` are those of the version, if it reads numbers. Raises NotRebuilt, WrongConfig.
+    """
     lineage = manifest.lineage
     if lineage.gap:
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
@@ -46,6 +56,9 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
         raise NotRebuilt(f"version {manifest.version} is of a program that solved the head in another way")
     if learner.knowledge.base.spec_of(config_from_json(manifest.config).label_capacity) != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} is of another model or other settings than these")
+    if features is not None:  # all sums of the version are under its own scales, whenever they were measured
+        head = learner.fast_head
+        learner.knowledge.fast_head = head.successor(head.served.with_features(features))
     follow_settings(learner)
     maker = CandidateMaker(config)
     reader = _Reader(learner, read_to, maker.solver, manifest)

@@ -7,13 +7,15 @@ A checkpoint holds the plan, so a restart repeats the round, and it trains as de
 Rejected: batches drawn step by step (a restart would have to know the state of the generator).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import msgspec
 import numpy as np
 
 from learner.memory.policies import draw
 from learner.memory.replay import Labelled, Replay
+from wire.features import has_text
 
 
 class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,11 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
         return list(texts)
 
 
+def with_text(samples: Iterable[Labelled]) -> list[Labelled]:
+    """Returns the samples that have a text, not features alone: only these train an encoder."""
+    return [sample for sample in samples if has_text(sample.text)]
+
+
 def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:
     """Returns the number of fresh samples in a step of `size`, then that of each draw. Without draws all are fresh.
 
@@ -84,14 +91,15 @@ def draw_plan(
 ) -> RoundPlan:
     """Returns the steps of round `number`: `sizes[0]` samples each from `fresh`, the other sizes drawn from `replay`.
 
-    The samples of `fresh` are shuffled and used as often as needed. Without `fresh` all are from `replay`.
+    All are samples with a text. Those of `fresh` are shuffled and used as often as needed; without `fresh` all are from
+    `replay`.
 
     The plan is a function of the set of samples, of `number` and of `seed`: the order in which the samples came changes
     nothing.
     """
     rng = np.random.default_rng([seed, number])
-    groups = replay.groups()
-    pool = sorted(fresh) or replay.samples()
+    groups = [texts for group in replay.groups() if (texts := with_text(group))]
+    pool = sorted(fresh) or list(chain.from_iterable(groups))
     num_fresh, *draws = sizes
     order: list[int] = []
     while len(order) < num_fresh * steps:

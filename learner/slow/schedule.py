@@ -21,6 +21,7 @@ Rejected: rounds by the clock (a replay of the topics would train otherwise).
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -28,13 +29,17 @@ import structlog
 from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.labels.join import Join
+from learner.memory.policies import num_trainable
 from learner.memory.replay import Labelled, Replay
 from learner.progress import LearnerProgress
 from learner.slow.round_plan import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from learner.tiers import tier_of
-from wire.features import parts_of
+from wire.features import has_text
 from wire.records import PSEUDO_LABELS, RoundKind
+
+if TYPE_CHECKING:
+    from learner.knowledge import Knowledge
 
 GROWTH = 0.1
 """A round ends with encoding the replay memory anew, so the next one waits for this share of it in new labels."""
@@ -112,7 +117,7 @@ class Schedule:
             progress.rehearsed_at = progress.num_labels
         else:
             contents = join.unlabelled(config.pseudo_label_texts)
-            fresh = [Labelled(each, "") for each in contents if parts_of(each)[0].strip()]
+            fresh = [Labelled(each, "") for each in contents if has_text(each)]
             sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=PSEUDO_LABEL_SHARE)
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             self._counts["pseudo_label_rounds"] += 1
@@ -180,3 +185,10 @@ def labels_due(num_memory: int, num_beyond: int, *, every: int) -> float:
     (500, 1000.0, 4000)
     """
     return max(every, GROWTH * num_memory, num_beyond)
+
+
+def num_memory(known: "Knowledge") -> int:
+    """Returns how many samples of the memory slow rounds may train on: none where no event had a text."""
+    ridge = known.fast_head.ridge
+    num_held = len(known.replay) if known.progress.has_texts else 0
+    return num_trainable(num_held, ridge.num_samples, len(ridge.classes))

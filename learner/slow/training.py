@@ -29,6 +29,7 @@ from learner.slow.trainer import Trainer, with_own_top
 from model.encoders import WholeEncoder
 from model.ragged import RaggedLayout
 from model.strata import Strata
+from wire.features import parts_of
 
 if TYPE_CHECKING:
     from learner.slow.avalanche.trainer import AvalancheTrainer
@@ -119,7 +120,7 @@ class Training:
 
         By default they are those of the beginning of each text.
         """
-        texts = [sample.text for sample in samples]
+        texts = [parts_of(sample.text)[0] for sample in samples]
         x_TD, layout = self._served.prefix(texts, self.first_layer, drop_tokens=drop_tokens)
         return x_TD, layout, torch.tensor([self._row_of(sample) for sample in samples])
 

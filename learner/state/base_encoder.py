@@ -30,12 +30,13 @@ from learner.state.rounded import rounded_encoder
 from learner.state.snapshot import Snapshot
 from model.encoders import WholeEncoder
 from model.errors import WrongConfig
+from model.features import SCALES
 from model.grid import attach_grids
 from model.head import PROJ
 from model.modules.whole import WholeModule
 from model.packed import Inputs
 from model.plan import names_from
-from model.qtensor import QTensor
+from model.qtensor import NUMBERS, QTensor
 
 log = structlog.get_logger("learner")
 
@@ -146,6 +147,8 @@ class BaseEncoder:
             load_top(strata, snapshot.top)
         top = export_encoder(strata, first_layer=self._first_kept)
         attach_grids(strata, {name: stored.tensor for name, stored in top.items()})  # an older checkpoint has none
+        if snapshot.scales:
+            top[SCALES] = export_tensor(QTensor(SCALES, NUMBERS, snapshot.scales))
         served = self.served.tensors | top
         is_like = like.config == self.served.config and like.tensors.keys() == served.keys()
         is_like = is_like and all(stored.entry == like.tensors[name].entry for name, stored in served.items())

@@ -21,6 +21,7 @@ from learner.state.lineage import end_round
 from learner.state.origin import OriginDiff
 from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
+from model.features import SCALES
 from wire.config import LabelConfig
 from wire.label_set import LabelSet
 from wire.records import Lineage, WeightManifest
@@ -124,4 +125,6 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         erased=learner.erased.export(),
     )
     means_CD = trained.means_CD if trained else None
-    return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD)
+    stored = known.fast_head.served.tensors.get(SCALES)
+    scales = stored.tensor.parts if stored else {}
+    return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD, scales=scales)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -41,7 +42,7 @@ from wire.records import LabelCommand, Lineage, WeightManifest
 MAGIC: Final = b"LLCKPT01"
 HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """The number grows with every release that has another field, so that an older program refuses the file instead of
 losing what it does not know. The fields of each format are in tests/learner/golden."""
 
@@ -55,6 +56,9 @@ RENAMED_COUNTS: Final = {
 FAST_HEAD: Final = "fast."
 TOP: Final = "top."
 """What the names of the sums of the fast head, and those of the weights of the trained blocks, begin with."""
+
+SCALES_OF_NUMBERS: Final = "scales."
+"""What the names of the parts of `model.features.SCALES` begin with: the scales under which the sums are."""
 
 MEANS: Final = "round.means"
 """Name of the tensor of class means from which the auxiliary head of the round under way started."""
@@ -121,10 +125,18 @@ class Snapshot:
 
     @classmethod
     def of(
-        cls, facts: Facts, *, sums: Mapping[str, Tensor], top: Mapping[str, Tensor], means_CD: Tensor | None
+        cls,
+        facts: Facts,
+        *,
+        sums: Mapping[str, Tensor],
+        top: Mapping[str, Tensor],
+        means_CD: Tensor | None,
+        scales: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> "Snapshot":
-        """Makes a snapshot of `facts`, the sums of the fast head, the trained blocks, and the means of the round."""
+        """Makes a snapshot of `facts`, the sums of the fast head, the trained blocks, the means of the round, and the
+        scales of numbers."""
         tensors = {f"{FAST_HEAD}{name}": value for name, value in sums.items()}
+        tensors |= {f"{SCALES_OF_NUMBERS}{name}": value for name, value in scales.items()}
         tensors |= {f"{TOP}{name}": value for name, value in top.items()}
         if means_CD is not None:
             tensors[MEANS] = means_CD
@@ -134,6 +146,11 @@ class Snapshot:
     def sums(self) -> dict[str, Tensor]:
         """The sums of the fast head, by name."""
         return self._named(FAST_HEAD)
+
+    @property
+    def scales(self) -> dict[str, Tensor]:
+        """The parts of the stored scales of numbers, by name; empty where there are none."""
+        return self._named(SCALES_OF_NUMBERS)
 
     @property
     def top(self) -> dict[str, Tensor]:

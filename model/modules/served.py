@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.errors import WrongConfig
+from model.features import FeatureMap
 from model.modules.config import FP32, INT8, ModuleConfig
 from model.modules.encoder import EncoderCode, check_vectors
 from model.modules.whole import load_module
@@ -27,8 +28,11 @@ from model.ragged import RaggedBatch
 class ModuleEncoder:
     """A `PackedEncoder` that is a module of the user. Immutable; threads may share it."""
 
-    def __init__(self, config: ModuleConfig, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self, config: ModuleConfig, modules: Mapping[str, nn.Module], features: FeatureMap | None = None
+    ) -> None:
         self.config = config
+        self.features = features or FeatureMap(config.d_model, {})
         self._modules = modules
         self.precisions = tuple(modules)
         """Those in which inputs can be encoded, the most accurate first."""
@@ -39,7 +43,7 @@ class ModuleEncoder:
         modules = {FP32: load_module(code, tensors)}
         if config.int8:
             modules[INT8] = _in_int8(config, modules[FP32])
-        return cls(config, modules)
+        return cls(config, modules, FeatureMap.from_tensors(config.d_model, tensors))
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD of unit length, in the caller's order. Raises ValueError for a precision that there is not."""

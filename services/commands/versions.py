@@ -136,7 +136,7 @@ def rebuild(
     from learner.learner import Learner
     from learner.process import EncoderChoice, opened
     from services.keys import ring_of
-    from services.rebuild import rebuild_version
+    from services.rebuild import features_of, rebuild_version
     from services.stack import open_store
     from wire.bus import Bus
     from wire.receipts import Receipts
@@ -145,12 +145,13 @@ def rebuild(
     torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
     with closing(open_store(settings)) as store:
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
+        features = features_of(manifest, store.blobs)
     choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
     config, strata, tokenizer = opened(settings.learner, choice)
     learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring_of(settings).receipts))
     learner.label_config = settings.labels
     with closing(Bus(settings.bus, client_id="rebuild")) as bus, progress() as say:
-        result = rebuild_version(manifest, learner, config, bus, say=say)
+        result = rebuild_version(manifest, learner, config, bus, say=say, features=features)
     print(json.dumps(dataclasses.asdict(result), indent=2) if as_json else _summary(result))
     if result.differing:
         raise typer.Exit(DIFFERS)

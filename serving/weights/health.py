@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Final
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
-from wire.records import TOLERATED_SLOWDOWN, VersionHealth
+from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
 SIZES_PER_OCTAVE: Final = 4
 """Forwards are compared with those of as many tokens, up to a fourth of an octave (19 %)."""
@@ -81,6 +81,14 @@ class Health:
         for number in numbers if is_comparable else ():
             self._add(number, timed=1, slow=int(is_slow))
         return z_BD
+
+    def encode_events(
+        self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
+    ) -> Tensor:
+        """Returns z_BD of events: their texts, which have these tokens, and their features. Counts as `encode`."""
+        z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision)
+        has_text = [bool(event.text.strip()) for event in events]
+        return encoder.features.joined(z_BD, [event.features for event in events], has_text)
 
     def report(self) -> tuple[VersionHealth, ...]:
         with self._lock:

@@ -27,10 +27,10 @@ from model.modules.config import EncoderConfig, config_from_json
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedHead, QuantizedModel, RandomFeatures
-from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
 from model.vectors import from_format
 from model.weights import encoder_key
+from serving.embedding import encode_contents
 from serving.engine_config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal
@@ -200,8 +200,8 @@ class Loader:
             shared.z_D.clear()
             unknown = list(dict.fromkeys(keys))
         if unknown:
-            token_ids = self._tokenizer.encode_many([text for text, *_ in unknown], max_tokens=max_tokens)
-            z_BD = shared.encoder.encode(RaggedBatch.of(token_ids), precision)
+            contents = [content for content, *_ in unknown]
+            z_BD = encode_contents(contents, shared.encoder, self._tokenizer, precision, max_tokens)
             shared.z_D.update(zip(unknown, z_BD, strict=True))
         return torch.stack([shared.z_D[key] for key in keys])
 

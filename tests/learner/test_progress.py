@@ -10,7 +10,7 @@ from learner.progress import LearnerProgress, progress_of
 
 def test_labels_are_effects_and_no_breaks() -> None:
     progress = LearnerProgress()
-    progress.learn(3)
+    progress.learn(["a", "b", "c"])
     progress.break_off()
     assert (progress.num_labels, progress.num_effects, progress.num_breaks) == (3, 4, 1)
 
@@ -21,7 +21,7 @@ def test_who_goes_back_keeps_its_rounds_and_effects_and_leaves_the_journal(num_s
         num_labels=70, num_effects=71, num_rounds=2, round_at=60, rehearsed_at=50, pseudo_labelled_at=40
     )
     progress = copy.copy(known)
-    progress.learn(num_since)
+    progress.learn(["a"] * num_since)
     progress.round_at = progress.num_labels
     progress.num_rounds = 3
     assert progress.go_back(known) == num_since

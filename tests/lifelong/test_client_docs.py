@@ -23,7 +23,7 @@ def test_the_examples_do_what_they_say(url: str, fake_broker: FakeBroker, capsys
         exec(example.replace(ADDRESS, url), variables)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith(f"{label_of(1, 'where is my parcel')} ")
-    assert printed[-1] == "wrong_schema: `text` is blank"
+    assert printed[-1] == "wrong_schema: `text` is blank, and there are no `features`"
     assert variables["labels"] == [label_of(1, text) for text in ("where is my parcel", "I lost my card")]
     labels = [record.label for record, _ in fake_broker.sent if isinstance(record, Feedback)]
     assert labels == ["lost_parcel", "lost_card", "lost", "lost"]

@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 
+from model.features import SCALES, FeatureMap, Scale
+from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from serving.batcher import BatchQueue, Item, ItemFailure
 from serving.counts import Counts
-from serving.embedding import embed_many
+from serving.embedding import embed_many, encode_contents
 from serving.engine import Engine
 from serving.terms import EmbeddedText, Terms
 from tests.serving.callers import Caller, answered, running
-from tests.serving.versions import encoder_of, label_of, live_of, tokenizer
-from wire.records import Answer
+from tests.serving.versions import TINY, encoder_of, encoder_weights, label_of, live_of, tokenizer
+from wire.events import content
+from wire.records import Answer, Event
 
 TEXT = "where is my card"
 
@@ -68,3 +71,22 @@ def test_a_text_that_has_no_vector_fails_alone(engine: Engine, queue: BatchQueue
         good, bad = caller.wait(2)
     assert isinstance(good, EmbeddedText)
     assert isinstance(bad, ItemFailure)
+
+
+def test_an_event_has_the_vector_of_its_content_whatever_else_is_in_the_batch() -> None:
+    """A replica encodes events, and checks the probes of a version, which are contents, in one and the same way."""
+    scales = FeatureMap(TINY.d_model, {"amount": Scale(10.0, 2.0)})
+    encoder = QuantizedEncoder.from_tensors(TINY, {**encoder_weights(), SCALES: scales.to_tensor()})
+    events = [
+        Event(id="1", text="where is my card"),
+        Event(id="2", features={"amount": 12.0, "country": "nz"}),
+        Event(id="3", text="where is my card", features={"amount": 12.0}),
+    ]
+    tokens = tokenizer().encode_many([event.text for event in events])
+    live = live_of([1])
+    z_BD = live.health.encode_events(events, tokens, encoder, "int8")
+    for row, event in enumerate(events):
+        assert z_BD[row].equal(live.health.encode_events([event], [tokens[row]], encoder, "int8")[0])
+        assert z_BD[row].equal(encode_contents([content(event)], encoder, tokenizer(), "int8", 64)[0])
+    assert z_BD[0].equal(live.health.encode_events(events[:1], tokens[:1], encoder_of(), "int8")[0])
+    assert len({tuple(z_D.tolist()) for z_D in z_BD}) == 3

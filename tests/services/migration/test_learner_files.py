@@ -37,21 +37,25 @@ def test_an_old_checkpoint_is_rewritten_under_its_name(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_a_newer_release_is_fatal_where_it_is_the_newest(tmp_path: Path) -> None:
-    data = encode(snapshot(3)).replace(b"\xa6format\x03", b"\xa6format\x09")
+    data = encode(snapshot(3)).replace(b"\xa6format" + bytes([FORMAT]), b"\xa6format\x09")
     body = data[40:]
     newer = data[:8] + sha256(body).digest() + body
-    shutil.copy(CHECKPOINTS / "checkpoint.v3", tmp_path / OLD)
+    shutil.copy(CHECKPOINTS / f"checkpoint.v{FORMAT}", tmp_path / OLD)
     (tmp_path / "000000002-e1-v3.checkpoint").write_bytes(newer)
     found = by_name(tmp_path)
     fatal = found["000000002-e1-v3.checkpoint"]
-    assert fatal.is_fatal and "format 9; this one reads up to 3" in fatal.why and "release that wrote it" in fatal.why
+    assert (
+        fatal.is_fatal
+        and f"format 9; this one reads up to {FORMAT}" in fatal.why
+        and "release that wrote it" in fatal.why
+    )
     assert found[OLD].verdict is Readability.READ
     (tmp_path / "000000003-e1-v3.checkpoint").write_bytes(encode(snapshot(3)))
     assert not any(finding.is_fatal for finding in examined(tmp_path))
 
 
 def test_torn_files_are_said_and_stop_nothing(tmp_path: Path) -> None:
-    data = (CHECKPOINTS / "checkpoint.v3").read_bytes()
+    data = (CHECKPOINTS / f"checkpoint.v{FORMAT}").read_bytes()
     (tmp_path / "000000002-e1-v3.checkpoint").write_bytes(data[:-1])
     (tmp_path / OLD).write_bytes(data)
     shutil.copy(GOLDEN / "samples.journal", tmp_path / "000000001-e1-v3.journal")

@@ -1,0 +1,68 @@
+"""Makes the learner of the service a contender for tables: a row becomes the features of an event without a text.
+
+    row, label --features--> event --WholeLearner--> a version every PUBLISH_ROWS labels --> class ids
+
+It gets what the other contenders get: numbers are numbers, and the label of an earlier row is a category. A version is
+published after so many labels, as in a service where some labels come between two versions; so a row is predicted by
+what was known up to that many rows before.
+
+Rejected: a version after each label (the service publishes none so often, and to measure one takes as long as a hundred
+labels).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from evals.continual.contender import Contender, Usage
+from evals.continual.whole_learner import WholeLearner
+from evals.streams.benchmark import Part
+from learner.config import LearnerConfig
+from wire.features import Features, content_of
+
+PUBLISH_ROWS: Final = 100
+"""Labels from one version to the next."""
+
+ENCODER: Final = "minilm-l6"
+"""The encoder of the service, which no event without a text passes."""
+
+
+class TableLearner(Contender[Tensor]):
+    """The service's learner, on rows of numbers. `categories` are groups of columns of which one is 1, or none."""
+
+    def __init__(self, classes: tuple[str, ...], *, categories: Sequence[Sequence[int]], config: LearnerConfig) -> None:
+        self._learner = WholeLearner(config, ENCODER, classes)
+        self.traits = replace(self._learner.traits, encoder="none")
+        self._categories = [tuple(columns) for columns in categories]
+        self._hidden = frozenset[int]().union(*categories)
+        self._contents: list[str] = []
+        self._labels: list[Tensor] = []
+
+    def learn_many(self, part: Part[Tensor]) -> None:
+        self._contents += self._contents_of(part.inputs)
+        self._labels.append(part.labels_N)
+        if len(self._contents) >= PUBLISH_ROWS:
+            self._learner.learn_many(Part(self._contents, torch.cat(self._labels)))
+            self._contents = []
+            self._labels = []
+
+    def predict_many(self, inputs: Tensor) -> Tensor:
+        return self._learner.predict_many(self._contents_of(inputs)).clamp(min=0)
+
+    @property
+    def usage(self) -> Usage:
+        return self._learner.usage
+
+    def _contents_of(self, inputs_NF: Tensor) -> list[str]:
+        return [content_of("", self._features_of(row)) for row in inputs_NF.tolist()]
+
+    def _features_of(self, row: list[float]) -> Features:
+        features: Features = {f"x{place}": value for place, value in enumerate(row) if place not in self._hidden}
+        for number, columns in enumerate(self._categories):
+            chosen = [column for column in columns if row[column]]
+            if chosen:
+                features[f"past{number}"] = f"{columns.index(chosen[0])}"
+        return features

@@ -1,0 +1,92 @@
+"""Tests of features as part of a vector: what depends on what, to the last bit, and the stored scales."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.errors import NonFinite, WrongShape
+from model.features import CLIP, SCALES, FeatureMap, Features, Scale, scales_of
+from model.qtensor import QTensor, from_blob
+from tests.model.test_qtensor import entry_of
+
+WIDTH = 384
+FIRST = (-0.04841160, -0.01407834, 0.02301832, -0.00327828)
+SCALED = FeatureMap(WIDTH, {"price": Scale(2.0, 0.5), "demand": Scale(0.0, 1.0)}, num_labels=64)
+names = st.sampled_from(["price", "demand", "city"])
+events = st.dictionaries(names, st.floats(-9, 9) | st.sampled_from(["a", "b"]), min_size=1)
+
+
+def vectors(*features: Features, z_BD: Tensor | None = None, made_by: FeatureMap = SCALED) -> Tensor:
+    z_BD = torch.zeros(len(features), WIDTH) if z_BD is None else z_BD
+    return made_by.joined(z_BD, features, [bool(z_D.any()) for z_D in z_BD])
+
+
+@given(st.lists(events, min_size=1, max_size=4))
+def test_a_vector_depends_on_its_event_alone(features: list[Features]) -> None:
+    together_BD = vectors(*features)
+    for row, values in enumerate(features):
+        assert together_BD[row].equal(vectors(dict([*values.items()][::-1]))[0])
+    assert torch.allclose(together_BD.norm(dim=1), torch.ones(len(features)))
+
+
+def test_a_text_without_features_keeps_its_vector_to_the_last_bit() -> None:
+    z_BD = torch.nn.functional.normalize(torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(1)), dim=1)
+    assert vectors({}, {}, z_BD=z_BD) is z_BD
+    joined_BD = vectors({}, {"city": "a"}, z_BD=z_BD)
+    assert joined_BD[0].equal(z_BD[0])
+    assert float(joined_BD[1] @ z_BD[1]) == pytest.approx(2**-0.5, abs=0.1)  # both halves count alike
+
+
+def test_a_number_moves_the_vector_in_deviations_and_only_so_far() -> None:
+    mean_D, above_D, far_D, farther_D = vectors({"price": 2.0}, {"price": 2.5}, {"price": 4.0}, {"price": 1e6})
+    assert mean_D.equal(vectors({"unknown": 7.0})[0]), "the mean, and a number that was never seen, add nothing"
+    assert above_D @ mean_D > far_D @ mean_D
+    assert far_D.equal(farther_D), f"beyond {CLIP} deviations"
+
+
+def test_categories_of_one_name_are_almost_orthogonal_beside_what_all_share() -> None:
+    constant_D, one_D, other_D = vectors({"unknown": 0.0}, {"city": "a"}, {"city": "b"})
+    assert float(one_D @ constant_D) == pytest.approx(2**-0.5, abs=0.15)
+    assert float(one_D @ other_D) == pytest.approx(0.5, abs=0.15)
+    assert not one_D.equal(vectors({"town": "a"})[0])
+
+
+def test_the_directions_are_the_same_in_every_release() -> None:
+    """Versions in the store name the scales alone: other directions would make other answers of them."""
+    (z_D,) = vectors({"price": 2.5, "city": "a"})
+    assert z_D[:4].tolist() == pytest.approx(FIRST, abs=1e-6)
+
+
+def test_scales_are_stored_and_read_back() -> None:
+    stored = SCALED.to_tensor()
+    back = from_blob(entry_of(stored, stored.to_blob()), stored.to_blob())
+    read = FeatureMap.from_tensors(WIDTH, {SCALES: back})
+    assert (read.scales, read.num_labels) == (SCALED.scales, 64)
+    assert FeatureMap.from_tensors(WIDTH, {}).scales == {}
+
+
+def test_stored_scales_that_are_none_are_refused() -> None:
+    stored = SCALED.to_tensor()
+    flat = replace(stored, parts={**stored.parts, "scale": torch.zeros(2)})
+    with pytest.raises(NonFinite, match="not positive"):
+        from_blob(entry_of(flat, flat.to_blob()), flat.to_blob())
+    for names_of, said in ((b'["price"]', "1 names, 2 means"), (b"[1, 2]", "no list of texts"), (b"[", "no JSON")):
+        parts = {**stored.parts, "names": torch.frombuffer(bytearray(names_of), dtype=torch.uint8)}
+        with pytest.raises(WrongShape, match=said):
+            FeatureMap.from_tensors(WIDTH, {SCALES: QTensor(SCALES, stored.scheme, parts)})
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=8), st.randoms())
+def test_scales_do_not_depend_on_the_order(values: list[float], random: Random) -> None:
+    shuffled = list(values)
+    random.shuffle(shuffled)
+    assert scales_of([{"x": value} for value in values]) == scales_of([{"x": value} for value in shuffled])
+
+
+def test_numbers_too_large_for_a_scale_have_none() -> None:
+    assert scales_of([{"x": 1e308}, {"x": -1e308}, {"x": 1e308}]) == {}
