@@ -59,12 +59,14 @@ def with_past(columns_ND: Tensor, labels_N: Tensor, lags: Sequence[int], *, num_
 
 
 def past_labels(num_inputs: int, lags: Sequence[int], *, num_classes: int) -> list[list[int]]:
-    """Returns, for each lag, the inputs that are the one-hot label of that row.
+    """Returns, for each lag, the inputs that are the one-hot label of that row; none where rows have no past.
 
-    >>> past_labels(22, (1, 2), num_classes=2)
-    [[12, 13], [20, 21]]
+    >>> past_labels(22, (1, 2), num_classes=2), past_labels(1, (1, 2), num_classes=2)
+    ([[12, 13], [20, 21]], [])
     """
     num_columns = (num_inputs - len(lags) * num_classes) // (1 + len(lags))
+    if num_columns < 1:
+        return []
     ends = [num_columns + (place + 1) * (num_columns + num_classes) for place in range(len(lags))]
     return [list(range(end - num_classes, end)) for end in ends]
 

@@ -1,18 +1,13 @@
 """Fixtures: the instruction sets of our own kernels that run here, and the device of the kernels for GPUs.
 
-Those run on a GPU if there is one, otherwise in Triton's interpreter, which must be requested before Triton is loaded.
+Those run on a GPU if there is one, otherwise in Triton's interpreter, which `tests/conftest.py` asks for.
 """
-
-import os
 
 import pytest
 import torch
 
 from kernels import native
 from tests.required import missing
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_BUS__PARTITION": "3"}, "Did you mean bus.partitions?"),
         ({"LIFELONG_BUS": "{}"}, "bus is no setting (Input should be a dictionary"),
         ({"LIFELONG_SERVING__PRECISION": "{}"}, "Did you mean serving.precision.mode?"),
-        ({"LIFELONG_SERVING__PRECISION__MODE": "int2"}, 'enum ["auto", "int8", "int4"]'),
+        ({"LIFELONG_SERVING__PRECISION__MODE": "int2"}, 'enum ["auto", "fp32", "int8", "int4"]'),
         ({"LIFELONG_SERVING__PRECISION__MAX_ACCURACY_LOSS": "0.1"}, "brown_out_accuracy_loss must not be below"),
         ({"LIFELONG_SERVING__REPLICAS": "0"}, "(integer, minimum 1, maximum 1024, default 1)"),
         ({"LIFELONG_SERVING__DEDUPE_WINDOW": "-1"}, "minimum 1, maximum"),
