@@ -2,16 +2,21 @@
 
     block --writes--> PATH.PID.temporary --(fsync ->) rename (-> fsync of the folder)--> PATH
 
-A draft that a killed process has left behind is garbage.
+A draft that a killed process has left behind is garbage. `FileWatch` notices such a change in a process that has read
+the file.
 """
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 DRAFT_SUFFIX: Final = ".temporary"
+
+T = TypeVar("T")
 
 
 def do_nothing() -> None:
@@ -49,10 +54,47 @@ def atomic_write(
             _sync_folder(path.parent)  # also after FileExistsError: what the other process wrote is on disk then
 
 
-def stamp_of(path: Path) -> tuple[int, int, int]:
-    """Returns what differs between a file and the one that takes its place. Raises OSError."""
-    status = path.stat()
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """Returns what differs between a file and the one that takes its place; None where there is none to be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+class FileWatch:
+    """Notices that files have changed, such as keys that rotate, and looks at them every `check_s` at most.
+
+    Not `is_read`: nobody has read them yet. Not thread-safe; a copy in another process goes on with its own.
+    """
+
+    def __init__(
+        self, *paths: Path, check_s: float, is_read: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._paths = paths
+        self._check_s = check_s
+        self._clock = clock
+        self._stamps = self._found() if is_read else None
+        self._checked_s = clock() if is_read else -math.inf
+
+    def read_again(self, read: Callable[[], T]) -> T | None:
+        """Returns what `read` returns, where the files have changed; None where they have not, or it is too soon.
+
+        Raises what `read` raises, also where a file is gone; it is called again at the next look then.
+        """
+        now_s = self._clock()
+        if 0 <= now_s - self._checked_s < self._check_s:  # below 0: the clock is that of another machine
+            return None
+        self._checked_s = now_s
+        if (stamps := self._found()) == self._stamps:
+            return None
+        found = read()
+        self._stamps = stamps
+        return found
+
+    def _found(self) -> list[tuple[int, int, int] | None]:
+        return list(map(stamp_of, self._paths))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from serving.config import ServingConfig
 from serving.errors import BadCertificate
-from wire.files import stamp_of
+from wire.files import FileWatch
 
 CHECK_S: Final = 1.0
 """Shortest time between two looks at the files."""
@@ -51,11 +52,9 @@ class Certificates:
 
     def __init__(self, files: TlsFiles, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._files = files
-        self._clock = clock
         self._lock = threading.Lock()
-        self._stamps = _stamps_of(files)
+        self._watch = FileWatch(*files.paths, check_s=CHECK_S, clock=clock)
         self._found = read(files)
-        self._checked_s = clock()
 
     def credentials(self) -> grpc.ServerCredentials:
         """Returns what the server shows its clients; keep this object as long as the server."""
@@ -66,21 +65,15 @@ class Certificates:
     def newer(self) -> Any:
         """Is called by grpc's threads for each connection. Returns the configuration where it has changed, or None."""
         with self._lock:
-            now_s = self._clock()
-            if now_s - self._checked_s < CHECK_S:
-                return None
-            self._checked_s = now_s
             try:
-                stamps = _stamps_of(self._files)
-                if stamps == self._stamps:
-                    return None
-                self._found = read(self._files)
-                self._stamps = stamps
-            except (OSError, BadCertificate) as error:
+                found = self._watch.read_again(partial(read, self._files))
+            except BadCertificate as error:
                 log.error("certificate_not_read", error=str(error))
                 return None
-            log.info("certificate_read", path=str(self._files.certfile))
-            return self._found
+            if found is not None:
+                self._found = found
+                log.info("certificate_read", path=str(self._files.certfile))
+            return found
 
 
 def certificates_of(config: ServingConfig) -> Certificates | None:
@@ -120,8 +113,3 @@ def _certificates(path: Path) -> list[x509.Certificate]:
 
 def _pem(certificates: list[x509.Certificate]) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
-
-
-def _stamps_of(files: TlsFiles) -> list[tuple[int, int, int] | None]:
-    """Returns the stamps of the files, None of one that is not there: `read` says so."""
-    return [stamp_of(path) if path.exists() else None for path in files.paths]

@@ -13,7 +13,6 @@ Rejected: keys among the settings (they would have to be secret, and a new one w
 """
 
 import secrets
-import time
 from collections.abc import Iterable
 from enum import StrEnum
 from hashlib import sha256
@@ -23,7 +22,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from wire.files import atomic_write, stamp_of
+from wire.files import FileWatch, atomic_write
 from wire.sources import MAX_NAME_CHARS
 
 PREFIX: Final = "lifelong_"
@@ -67,26 +66,21 @@ class KeyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._keys = {key.digest: key for key in read_keys(path)}
-        self._stamp = stamp_of(path)
-        self._checked_s = time.monotonic()
+        self._watch = FileWatch(path, check_s=CHECK_S)
+        self._keys = self._read()
 
     def find(self, key: str) -> ApiKey | None:
         """Returns the key with this text; None where there is none, or where it was revoked a second ago."""
-        now_s = time.monotonic()
-        if now_s - self._checked_s > CHECK_S:
-            self._checked_s = now_s
-            self._follow()
+        try:
+            keys = self._watch.read_again(self._read)
+        except BadKeys as error:
+            log.error("keys_not_read", path=str(self._path), error=str(error))
+        else:
+            self._keys = self._keys if keys is None else keys
         return self._keys.get(digest_of(key))
 
-    def _follow(self) -> None:
-        try:
-            stamp = stamp_of(self._path)
-            if stamp != self._stamp:
-                self._keys = {key.digest: key for key in read_keys(self._path)}
-                self._stamp = stamp
-        except (OSError, BadKeys) as error:
-            log.error("keys_not_read", path=str(self._path), error=str(error))
+    def _read(self) -> dict[str, ApiKey]:
+        return {key.digest: key for key in read_keys(self._path)}
 
 
 def digest_of(key: str) -> str:

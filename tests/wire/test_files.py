@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.files import atomic_write, stamp_of
+from wire.files import FileWatch, atomic_write, stamp_of
 
 KILLED = """
 import os, signal, sys
@@ -107,3 +107,42 @@ def test_a_file_that_takes_the_place_of_another_has_another_stamp(tmp_path: Path
     with atomic_write(path) as file:
         file.write(b"behind")
     assert stamp_of(path) != before
+
+
+def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    watch = FileWatch(path, check_s=0.0)
+    assert watch.read_again(path.read_text) is None
+    write(path, b"two")
+    assert watch.read_again(path.read_text) == "two"
+    assert watch.read_again(path.read_text) is None
+    path.unlink()
+    for _ in range(2):  # as long as it cannot be read
+        with pytest.raises(FileNotFoundError):
+            watch.read_again(path.read_text)
+    path.write_text("three")
+    assert watch.read_again(path.read_text) == "three"
+
+
+def test_a_file_that_nobody_has_read_is_read_at_once_and_then_now_and_then(tmp_path: Path) -> None:
+    now_s = [-50.0]
+    path = tmp_path / "file"
+    path.write_text("one")
+    watch = FileWatch(path, check_s=5.0, is_read=False, clock=lambda: now_s[0])
+    assert watch.read_again(path.read_text) == "one"
+    write(path, b"two")
+    now_s[0] += 4.0
+    assert watch.read_again(path.read_text) is None
+    now_s[0] += 1.0
+    assert watch.read_again(path.read_text) == "two"
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_one_of_several_files_is_enough(tmp_path: Path, changed: int) -> None:
+    paths = [tmp_path / name for name in ("certificate", "key")]
+    for path in paths:
+        path.write_text("old")
+    watch = FileWatch(*paths, check_s=0.0)
+    write(paths[changed], b"new")
+    assert watch.read_again(lambda: "read") == "read"

@@ -10,13 +10,12 @@ Rejected: a thread that watches (each program would have one more to end), and a
 sends it).
 """
 
-import time
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from wire.files import stamp_of
+from wire.files import FileWatch
 from wire.keyring.key import SIGNING, Key
 from wire.keyring.parsing import parse
 from wire.keyring.ring import KeyRing
@@ -33,35 +32,27 @@ class FollowedKeys:
     def __init__(self, path: Path, keys: tuple[Key, ...], *, check_s: float) -> None:
         self._path = path
         self._keys = keys
-        self._check_s = check_s
-        self._stamp: tuple[int, int, int] | None = None
-        self._checked_s = 0.0
+        self._watch = FileWatch(path, check_s=check_s, is_read=False)
         self._error = ""
 
     def __call__(self) -> tuple[Key, ...]:
-        now_s = time.monotonic()
-        if not 0 <= now_s - self._checked_s < self._check_s:  # below 0: the clock is that of another machine
-            self._checked_s = now_s
-            self._look()
-        return self._keys
-
-    def _look(self) -> None:
         try:
-            stamp = stamp_of(self._path)
-            if stamp == self._stamp:
-                return
-            keys = parse(self._path.read_text().rstrip("\r\n")).keys
-            if _signs(self._keys) and not _signs(keys):
-                raise ValueError("its keys can verify and not sign, as those of a replica")
+            keys = self._watch.read_again(self._read)
         except (OSError, ValueError) as error:
             self._tell(str(error))
-            return
-        is_new = keys != self._keys
-        self._stamp = stamp
-        self._error = ""
-        if is_new:
-            self._keys = keys
-            log.info("keys_read_again", path=str(self._path), accepted=KeyRing(keys).accepted)
+            return self._keys
+        if keys is not None:
+            self._error = ""
+            if keys != self._keys:
+                self._keys = keys
+                log.info("keys_read_again", path=str(self._path), accepted=KeyRing(keys).accepted)
+        return self._keys
+
+    def _read(self) -> tuple[Key, ...]:
+        keys = parse(self._path.read_text().rstrip("\r\n")).keys
+        if _signs(self._keys) and not _signs(keys):
+            raise ValueError("its keys can verify and not sign, as those of a replica")
+        return keys
 
     def _tell(self, error: str) -> None:
         if error != self._error:
