@@ -25,48 +25,57 @@ from wire.store.lease import Lease
 from wire.store.server import NOW, Server
 from wire.store.watch import NOTIFY
 
-_PUBLISH = f"""{NOTIFY}{NOW}
-local lease, manifest, current, newest, fence, versions, history, notices, blobs = unpack(KEYS, 1, 9)
-local nonce, epoch, version, parent, body, signature, entry, limit = unpack(ARGV, 1, 8)
-if redis.call('HGET', manifest, 'body') == body then return {{'ok'}} end
+_STORE = f"""{NOTIFY}{NOW}
+local function is_stored(k, a) return redis.call('HGET', KEYS[k + 1], 'body') == ARGV[a + 2] end
+
+local function refusal(k, a)
+  local highest = redis.call('GET', KEYS[k + 2])
+  if highest and tonumber(ARGV[a + 1]) <= tonumber(highest) then return {{'used', highest}} end
+  for i = 1, #KEYS - k - 6 do
+    if redis.call('HGET', KEYS[k + 6 + i], 'bytes') ~= ARGV[a + 5 + 2 * i] then
+      return {{'blob', ARGV[a + 4 + 2 * i]}}
+    end
+  end
+end
+
+local function store(k, a)
+  local manifest, newest, versions, history, notices, blobs = unpack(KEYS, k + 1, k + 6)
+  local version, body, signature, entry, limit = unpack(ARGV, a + 1, a + 5)
+  for i = 1, #KEYS - k - 6 do redis.call('ZADD', blobs, now, ARGV[a + 4 + 2 * i]) end
+  redis.call('HSET', manifest, 'body', body, 'signature', signature)
+  redis.call('ZADD', versions, version, version)
+  redis.call('SET', newest, version)
+  notify(history, notices, entry, limit)
+end
+"""
+"""What both scripts do with a version, whose keys and arguments (`_stored`) come behind `k` and `a` others."""
+
+_PUBLISH = f"""{_STORE}
+local lease, current, fence = unpack(KEYS, 1, 3)
+local nonce, epoch, parent = unpack(ARGV, 1, 3)
+if is_stored(3, 3) then return {{'ok'}} end
 
 local held = redis.call('HMGET', lease, 'nonce', 'epoch')
 local last = redis.call('GET', fence) or '0'
 if held[1] ~= nonce or held[2] ~= epoch then return {{'stale', held[2] or '0'}} end
 if tonumber(epoch) < tonumber(last) then return {{'stale', last}} end
 
-local highest, now_current = redis.call('GET', newest), redis.call('GET', current) or '0'
-if highest and now_current ~= parent then return {{'parent', now_current}} end
-if highest and tonumber(version) <= tonumber(highest) then return {{'used', highest}} end
-for i = 10, #KEYS do
-  if redis.call('HGET', KEYS[i], 'bytes') ~= ARGV[2 * i - 10] then return {{'blob', ARGV[2 * i - 11]}} end
-end
+local now_current = redis.call('GET', current) or '0'
+if redis.call('GET', KEYS[5]) and now_current ~= parent then return {{'parent', now_current}} end
+local refused = refusal(3, 3)
+if refused then return refused end
 
-for i = 10, #KEYS do redis.call('ZADD', blobs, now, ARGV[2 * i - 11]) end
-redis.call('HSET', manifest, 'body', body, 'signature', signature)
-redis.call('ZADD', versions, version, version)
-redis.call('SET', newest, version)
+store(3, 3)
 redis.call('SET', fence, epoch)
-redis.call('SET', current, version)
-notify(history, notices, entry, limit)
+redis.call('SET', current, ARGV[4])
 return {{'ok'}}
 """
 
-_ADD = f"""{NOTIFY}{NOW}
-local manifest, newest, versions, history, notices, blobs = unpack(KEYS, 1, 6)
-local version, body, signature, entry, limit = unpack(ARGV, 1, 5)
-if redis.call('HGET', manifest, 'body') == body then return {{'ok'}} end
-local highest = redis.call('GET', newest)
-if highest and tonumber(version) <= tonumber(highest) then return {{'used', highest}} end
-for i = 7, #KEYS do
-  if redis.call('HGET', KEYS[i], 'bytes') ~= ARGV[2 * i - 7] then return {{'blob', ARGV[2 * i - 8]}} end
-end
-
-for i = 7, #KEYS do redis.call('ZADD', blobs, now, ARGV[2 * i - 8]) end
-redis.call('HSET', manifest, 'body', body, 'signature', signature)
-redis.call('ZADD', versions, version, version)
-redis.call('SET', newest, version)
-notify(history, notices, entry, limit)
+_ADD = f"""{_STORE}
+if is_stored(0, 0) then return {{'ok'}} end
+local refused = refusal(0, 0)
+if refused then return refused end
+store(0, 0)
 return {{'ok'}}
 """
 """Stores a version that no learner goes on from: it takes a number, and needs no lease."""
@@ -105,7 +114,13 @@ class Versions:
         check_sizes(manifest, self._server.config)
         if manifest.version < 1:
             raise ValueError(f"version {manifest.version}: the first is 1, for 0 means that there is none")
-        reply = self._server.run(_PUBLISH, *self._publication(manifest, lease))
+        key = self._server.key
+        script_keys, args = self._stored(manifest)
+        reply = self._server.run(
+            _PUBLISH,
+            [key(keys.LEASE, lease.name), key(keys.CURRENT), key(keys.EPOCH), *script_keys],
+            [lease.nonce, lease.epoch, manifest.parent, *args],
+        )
         self._check_outcome(manifest, *(part.decode() for part in reply))
 
     def add(self, manifest: WeightManifest, *, detail: str) -> None:
@@ -115,18 +130,7 @@ class Versions:
         """
         assert manifest.epoch == 0, "an epoch is a lease's"
         check_sizes(manifest, self._server.config)
-        key = self._server.key
-        body = signed.encode(manifest)
-        entry = VersionEntry(version=manifest.version, action="published", time_ms=manifest.created_ms, detail=detail)
-        blobs = {tensor.digest: tensor.num_bytes for tensor in manifest.tensors}
-        script_keys = [key(keys.MANIFEST, manifest.version), key(keys.NEWEST), key(keys.VERSIONS)]
-        script_keys += [key(keys.HISTORY), key(keys.NOTICES), key(keys.BLOBS)]
-        script_keys += [key(keys.BLOB, digest) for digest in blobs]
-        args: list[str | bytes | int] = [manifest.version, body, self._ring.sign(body)]
-        args += [signed.encode(entry), self._server.config.history]
-        for digest, num_bytes in blobs.items():
-            args += [digest, num_bytes]
-        reply = self._server.run(_ADD, script_keys, args)
+        reply = self._server.run(_ADD, *self._stored(manifest, detail=detail))
         self._check_outcome(manifest, *(part.decode() for part in reply))
         self._server.sync()
 
@@ -186,18 +190,17 @@ class Versions:
         bodies = self._server.ask("LRANGE", key, 0, limit - 1) if limit > 0 else []
         return [signed.decode(body, VersionEntry, key) for body in bodies]
 
-    def _publication(self, manifest: WeightManifest, lease: Lease) -> tuple[list[str], list[str | bytes | int]]:
-        """Returns KEYS and ARGV of the script."""
+    def _stored(self, manifest: WeightManifest, *, detail: str = "") -> tuple[list[str], list[str | bytes | int]]:
+        """Returns the KEYS and ARGV of a version that is stored."""
         key = self._server.key
         body = signed.encode(manifest)
-        entry = VersionEntry(version=manifest.version, action="published", time_ms=manifest.created_ms)
+        entry = VersionEntry(version=manifest.version, action="published", time_ms=manifest.created_ms, detail=detail)
         blobs = {tensor.digest: tensor.num_bytes for tensor in manifest.tensors}
-        script_keys = [key(keys.LEASE, lease.name), key(keys.MANIFEST, manifest.version)]
-        script_keys += [key(keys.CURRENT), key(keys.NEWEST), key(keys.EPOCH), key(keys.VERSIONS)]
+        script_keys = [key(keys.MANIFEST, manifest.version), key(keys.NEWEST), key(keys.VERSIONS)]
         script_keys += [key(keys.HISTORY), key(keys.NOTICES), key(keys.BLOBS)]
         script_keys += [key(keys.BLOB, digest) for digest in blobs]
-        args: list[str | bytes | int] = [lease.nonce, lease.epoch, manifest.version, manifest.parent]
-        args += [body, self._ring.sign(body), signed.encode(entry), self._server.config.history]
+        args: list[str | bytes | int] = [manifest.version, body, self._ring.sign(body)]
+        args += [signed.encode(entry), self._server.config.history]
         for digest, num_bytes in blobs.items():
             args += [digest, num_bytes]
         return script_keys, args
