@@ -5,8 +5,10 @@ Both services are at full speed on a broker of their own, Apache Kafka, as other
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from bench.fixtures import Fixtures
+from bench.kafka_throughput import full_speed
 from bench.service import apache_kafka
 from bench.turns import by_turns, pair, row
 from evals.results.row import Row
@@ -28,5 +30,5 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     apache_kafka()
     fixtures.stop_service()
     with pair({"serving.exactly_once": True}) as (plain, exactly_once):
-        measured = by_turns(plain, exactly_once, size.rounds)
+        measured = by_turns(partial(full_speed, plain), partial(full_speed, exactly_once), size.rounds)
     yield row("exactly_once.throughput", *measured, goal=GOAL, beside=BESIDE)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import cycle, islice
+from functools import partial
+from itertools import count, cycle, islice
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from kafka import KafkaProducer  # type: ignore[import-untyped]
@@ -23,7 +23,8 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 from bench.fixtures import Fixtures
 from bench.kafka_throughput import NUM_EVENTS
 from bench.service import Service, running_service
-from evals.results.row import Goal, NoResult, Peer, Row
+from bench.turns import by_turns, row
+from evals.results.row import NoResult, Row
 from services.local.kafka import start_broker
 from wire.records import Answer, Event
 
@@ -51,33 +52,25 @@ class MappingSize:
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     fixtures.stop_service()
     size = fixtures.sized(MappingSize())
-    ours, foreign = list[float](), list[float]()
+    numbers = count()
     with _broker_with_topic() as servers, running_service({"bus.bootstrap_servers": servers} | SETTINGS) as service:
         with closing(KafkaProducer(bootstrap_servers=servers, linger_ms=5)) as producer:
-            turns = [(TOPIC, foreign), (service.settings.bus.topic_of(Event), ours)]
-            for number in range(size.rounds):
-                for topic, found in turns:
-                    found.append(_full_speed(service, producer, topic, run=f"{topic}-{number}"))
-                turns.reverse()
+            speed = partial(_full_speed, service, producer, numbers)
+            ours, foreign = partial(speed, service.settings.bus.topic_of(Event)), partial(speed, TOPIC)
+            measured = by_turns(ours, foreign, size.rounds)
         service.check()
-    yield Row.of(
-        name="mapping.throughput",
-        value=median(foreign),
-        unit="events/s",
-        goal=Goal(">=", GOAL, of_peer=True),
-        peers=(Peer("messages of our own form", median(ours)),),
-        note="; ".join(f"{one:.0f} beside {other:.0f}" for one, other in zip(foreign, ours, strict=True)),
-    )
+    yield row("mapping.throughput", *measured, goal=GOAL, beside="messages of our own form")
 
 
-def _full_speed(service: Service, producer: Any, topic: str, *, run: str) -> float:
+def _full_speed(service: Service, producer: Any, numbers: Iterator[int], topic: str) -> float:
     """Returns events a second, from the first message sent to the last answer. Raises NoResult."""
     with closing(service.bus.follow([Answer], service.bus.end_offsets(Answer), is_patient=True)) as follower:
         follower.poll(POLL_MS)
         start_s = time.monotonic()
         waiting = set[str]()
+        run = next(numbers)
         for number, item in enumerate(islice(cycle(service.items), NUM_EVENTS)):
-            event_id = f"{run}-{number}"
+            event_id = f"{topic}-{run}-{number}"
             waiting.add(event_id)
             producer.send(topic, _message(event_id, item.text, f"customer {number % 1_000}", is_ours=topic != TOPIC))
         last_s = time.monotonic()

@@ -74,6 +74,11 @@ class Service:
         self.check()
 
 
+def chosen(settings: Mapping[str, Any]) -> Settings:
+    """Returns the settings of the environment, in whose place are those of `settings`, by their names."""
+    return tuned(load(file=None, environ=os.environ, flags=dict(settings))).settings
+
+
 @contextmanager
 def fresh_stack(settings: Mapping[str, Any] = NONE) -> Iterator[tuple[Stack, Store, Bus]]:
     """Starts a service that has learnt nothing, as `lifelong up` does, and ends it when left.
@@ -81,7 +86,7 @@ def fresh_stack(settings: Mapping[str, Any] = NONE) -> Iterator[tuple[Stack, Sto
     `settings` are set by name, besides those of the environment.
     """
     with (
-        fresh(tuned(load(file=None, environ=os.environ, flags=dict(settings))).settings) as own,
+        fresh(chosen(settings)) as own,
         Stack(own, say=discard) as stack,
         closing(open_store(stack.settings)) as store,
         closing(Bus(stack.settings.bus, "bench")) as bus,

@@ -10,9 +10,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from bench.fixtures import Fixtures
+from bench.kafka_throughput import full_speed
 from bench.turns import by_turns, pair, row
 from evals.results.row import NoResult, Row
 from services.local.tether import free_port
@@ -57,7 +59,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
             "traces.share": 1.0,
         }
         with pair(settings) as (plain, telling):
-            measured = by_turns(plain, telling, size.rounds)
+            measured = by_turns(partial(full_speed, plain), partial(full_speed, telling), size.rounds)
     if not (told.num_scrapes and told.num_posts):
         raise NoResult(f"{told.num_scrapes} scrapes and {told.num_posts} posts of traces: nothing was told")
     note = f"{told.num_scrapes} scrapes, {told.num_posts} posts of traces with {told.num_bytes} bytes"

@@ -1,58 +1,38 @@
-"""Two services side by side, of which one has other settings, measured in turns: what the settings cost.
+"""Two ways side by side, such as services of which one has other settings, measured in turns: what the second costs.
 
     service, service under other settings --full speed, by turns--> medians, the second beside the first
 
-Both run all the time, so whatever the machine does, and the one that waits, slows down both alike. Who begins changes
-from round to round.
+Two services run all the time, so whatever the machine does, and the one that waits, slows down both alike. Who begins
+changes from round to round.
 
 Rejected: one service after the other (what else the machine does in these minutes is more than a few per cent), and one
 service whose settings change (they are read when a process starts).
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import median
 
-from bench.kafka_throughput import full_speed
 from bench.service import Service, running_service
 from evals.results.row import Goal, Peer, Row
 from services.local.tether import free_port
-from services.settings import variable_of
-
-
-@contextmanager
-def changed(settings: Mapping[str, object]) -> Iterator[None]:
-    """Sets variables of the environment, by the names of settings, for every process that is started within."""
-    values = {variable_of(name): str(value) for name, value in settings.items()}
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
 def pair(settings: Mapping[str, object]) -> Iterator[tuple[Service, Service]]:
     """Runs a service as the settings have it, and one with `settings` besides. Raises Skip and NoResult."""
-    others = {"serving.http_port": free_port(), **settings}
-    with running_service() as plain, changed(others), running_service() as other:
+    with running_service() as plain, running_service({"serving.http_port": free_port(), **settings}) as other:
         yield plain, other
 
 
-def by_turns(plain: Service, other: Service, rounds: int) -> tuple[list[float], list[float]]:
-    """Returns the events a second of each round of either. Raises NoResult."""
+def by_turns(plain: Callable[[], float], other: Callable[[], float], rounds: int) -> tuple[list[float], list[float]]:
+    """Returns the events a second of each round of either. Raises what they raise."""
     of_plain = list[float]()
     of_other = list[float]()
     turns = [(plain, of_plain), (other, of_other)]
     for _ in range(rounds):
-        for service, found in turns:
-            found.append(full_speed(service))
+        for full_speed, found in turns:
+            found.append(full_speed())
         turns.reverse()
     return of_plain, of_other
 

@@ -1,22 +1,33 @@
 """The settings of the second service are those of its processes alone, and the row has every round."""
 
-import os
+from functools import partial
 
 import pytest
 
 from bench.exactly_once import BESIDE, GOAL
-from bench.turns import changed, row
+from bench.service import chosen
+from bench.turns import by_turns, row
 from evals.results.row import Goal
 
 
-def test_settings_are_variables_while_the_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_those_of_one_service_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFELONG_METRICS__PORT", "7")
     monkeypatch.delenv("LIFELONG_SERVING__EXACTLY_ONCE", raising=False)
-    with changed({"serving.exactly_once": True, "metrics.port": 9}):
-        assert os.environ["LIFELONG_SERVING__EXACTLY_ONCE"] == "True"
-        assert os.environ["LIFELONG_METRICS__PORT"] == "9"
-    assert "LIFELONG_SERVING__EXACTLY_ONCE" not in os.environ
-    assert os.environ["LIFELONG_METRICS__PORT"] == "7"
+    one = chosen({"serving.exactly_once": True, "metrics.port": 9})
+    assert (one.serving.exactly_once, one.metrics.port) == (True, 9)
+    other = chosen({})
+    assert (other.serving.exactly_once, other.metrics.port) == (False, 7)
+
+
+def test_who_begins_changes_from_round_to_round() -> None:
+    said: list[str] = []
+
+    def speed(name: str) -> float:
+        said.append(name)
+        return float(len(said))
+
+    assert by_turns(partial(speed, "plain"), partial(speed, "other"), 3) == ([1.0, 4.0, 5.0], [2.0, 3.0, 6.0])
+    assert said == ["plain", "other", "other", "plain", "plain", "other"]
 
 
 @pytest.mark.parametrize(("others", "is_met"), [([700.0, 810.0, 820.0], True), ([700.0, 710.0, 990.0], False)])
