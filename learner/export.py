@@ -141,12 +141,11 @@ class ServedEncoder:
 
     def joined(self, parts: Sequence[tuple[str, Features]], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
         """Returns z_BD of texts and features, of which `encode` makes the vectors of the texts' tokens."""
-        has_text = [bool(text.strip()) for text, _ in parts]
-        rows = [row for row, has in enumerate(has_text) if has]
+        rows = [row for row, (text, _) in enumerate(parts) if text.strip()]
         z_BD = torch.zeros(len(parts), self.config.d_model)
         if rows:
             z_BD[rows] = encode(self.tokenizer.encode_many([parts[row][0] for row in rows]))
-        return self._encoder.features.joined(z_BD, [features for _, features in parts], has_text)
+        return self._encoder.features.joined(z_BD, parts)
 
     @property
     def feature_map(self) -> FeatureMap:

@@ -88,18 +88,19 @@ class FeatureMap:
         }
         return QTensor(SCALES, NUMBERS, parts)
 
-    def joined(self, z_BD: Tensor, features: Sequence[Features], has_text: Sequence[bool]) -> Tensor:
-        """Returns the vectors of events. `z_BD` are those of their texts; a row of an event without text is not read.
+    def joined(self, z_BD: Tensor, parts: Sequence[tuple[str, Features]]) -> Tensor:
+        """Returns the vectors of events, of which `parts` has text and features. `z_BD` are the vectors of the texts; a
+        row of an event whose text is blank is not read.
 
         An event's vector depends on that event alone, to the last bit.
         """
-        if not any(features):
+        if not any(features for _, features in parts):
             return z_BD
         joined_BD = z_BD.clone()
-        for row, values in enumerate(features):
-            if values:
-                e_D = self._vector(values)
-                if has_text[row]:
+        for row, (text, features) in enumerate(parts):
+            if features:
+                e_D = self._vector(features)
+                if text.strip():
                     e_D = _unit(z_BD[row].double().numpy() + e_D)
                 joined_BD[row] = torch.from_numpy(e_D).float()
         return joined_BD

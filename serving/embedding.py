@@ -19,7 +19,7 @@ def encode_contents(
     parts = [parts_of(content) for content in contents]
     token_ids = tokenizer.encode_many([text for text, _ in parts], max_tokens=max_tokens)
     z_BD = encoder.encode(RaggedBatch.of(token_ids), precision)
-    return encoder.features.joined(z_BD, [features for _, features in parts], [bool(text.strip()) for text, _ in parts])
+    return encoder.features.joined(z_BD, parts)
 
 
 def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:

@@ -1,4 +1,4 @@
-"""RowLabeller history for the learner: texts whose labels are known already, from a file or the input of the command.
+"""Labelled history for the learner: texts whose labels are known already, from a file or the input of the command.
 
     rows of JSON, CSV, Parquet --> labelled text, or why not --> approved (signed with our key) --> feedback.v1
                                           |                                                             |

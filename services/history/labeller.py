@@ -16,8 +16,8 @@ from services.history.rows import BadHistory
 from wire.envelope import record_of
 from wire.errors import BadMessage
 from wire.features import Features, content_of, problem_of_content
-from wire.label_set import LabelSet
-from wire.mapping.records import feature_of
+from wire.label_set import LabelSet, did_you_mean
+from wire.mapping.records import features_of
 from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
@@ -83,8 +83,8 @@ class RowLabeller:
         own = {name: fields[name] for name in OURS if name in fields}
         own |= {name: template.fill(fields) for name, template in self._templates.items()}
         if self._features:
-            values = {name: feature_of(template.value(fields)) for name, template in self._features.items()}
-            own["features"] = {name: self._typed(value) for name, value in values.items() if value is not None}
+            values = features_of(self._features, fields)
+            own["features"] = {name: self._typed(value) for name, value in values.items()}
         row = _row_of(own, fields)
         if problem := problem_of_content(row.text, row.features):
             raise BadMessage("wrong_schema", problem)
@@ -132,5 +132,4 @@ def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
 
 
 def _did_you_mean(name: str) -> str:
-    close = get_close_matches(name, OURS, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(OURS)}"
+    return did_you_mean(name, OURS) or f"; there are {', '.join(OURS)}"

@@ -87,8 +87,7 @@ class Health:
     ) -> Tensor:
         """Returns z_BD of events: their texts, which have these tokens, and their features. Counts as `encode`."""
         z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision)
-        has_text = [bool(event.text.strip()) for event in events]
-        return encoder.features.joined(z_BD, [event.features for event in events], has_text)
+        return encoder.features.joined(z_BD, [(event.text, event.features) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:
         with self._lock:

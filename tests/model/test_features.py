@@ -23,7 +23,8 @@ events = st.dictionaries(names, st.floats(-9, 9) | st.sampled_from(["a", "b"]), 
 
 def vectors(*features: Features, z_BD: Tensor | None = None, made_by: FeatureMap = SCALED) -> Tensor:
     z_BD = torch.zeros(len(features), WIDTH) if z_BD is None else z_BD
-    return made_by.joined(z_BD, features, [bool(z_D.any()) for z_D in z_BD])
+    texts = ["a text" if z_D.any() else "" for z_D in z_BD]
+    return made_by.joined(z_BD, list(zip(texts, features, strict=True)))
 
 
 @given(st.lists(events, min_size=1, max_size=4))

@@ -35,7 +35,7 @@ from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
 from wire.letters import ENCODING_ERRORS
 from wire.mapping.records import AnswerFields
 from wire.message import Message, shown
-from wire.records import Answer, TopicRecord
+from wire.records import TopicRecord
 
 OnAck = Callable[[Exception | None], None]
 
@@ -179,7 +179,7 @@ class Publisher:
 
     def _encoded(self, record: TopicRecord) -> Message:
         try:
-            return to_message(record, self._answer_fields.of(record) if isinstance(record, Answer) else None)
+            return to_message(record, self._answer_fields.of(record))
         except ENCODING_ERRORS as error:
             raise _send_failed(record, error) from error
 

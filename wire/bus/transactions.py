@@ -26,7 +26,7 @@ from wire.envelope import to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed
 from wire.letters import ENCODING_ERRORS
 from wire.mapping.records import AnswerFields
-from wire.records import Answer, TopicRecord
+from wire.records import TopicRecord
 
 TRANSACTION_TIMEOUT_MS = 10_000
 """After this time the broker aborts the transaction of a replica that was killed; until then its partitions wait."""
@@ -89,9 +89,8 @@ class TransactionalPublisher:
                 return
 
     def _send(self, record: TopicRecord) -> Any:
-        fields = self._answer_fields.of(record) if isinstance(record, Answer) else None
         try:
-            message = to_message(record, fields)
+            message = to_message(record, self._answer_fields.of(record))
             topic = self._config.topic_of(type(record))
             return self._producer.send(topic, key=message.key, value=message.value, headers=list(message.headers))
         except PERMANENT_ERRORS as error:

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from wire.features import Features
 from wire.mapping.config import AnswerMap, EventMap, FeedbackMap, feature_templates_of, templates_of
 from wire.mapping.template import Template
-from wire.records import Answer
+from wire.records import Answer, TopicRecord
 
 FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Returns the fields of a record for the JSON object of a foreign message. Raises BadMessage where one is missing."""
@@ -25,14 +26,19 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
 
     def fields(body: Mapping[str, Any]) -> dict[str, Any]:
         mapped: dict[str, Any] = {field: template.fill(body) for field, template in templates.items()}
-        values = {name: feature_of(template.value(body)) for name, template in features.items()}
-        known = {name: value for name, value in values.items() if value is not None}
+        known = features_of(features, body)
         return {**mapped, "features": known} if known else mapped
 
     return fields
 
 
-def feature_of(value: Any) -> float | str | None:
+def features_of(templates: Mapping[str, Template], body: Mapping[str, Any]) -> Features:
+    """Returns the numbers and categories that the templates make of a message, by name; without those it lacks."""
+    values = {name: _feature_of(template.value(body)) for name, template in templates.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _feature_of(value: Any) -> float | str | None:
     """Returns a number or a text as it is, a truth value as a category, None where there is none, and else its JSON."""
     if value is None or isinstance(value, str):
         return value
@@ -42,16 +48,17 @@ def feature_of(value: Any) -> float | str | None:
 
 
 class AnswerFields:
-    """Adds the further fields to answers. They are computed of the answer alone, so equal answers have equal ones."""
+    """Makes the further fields of answers. They are computed of the answer alone, so equal answers have equal ones."""
 
     def __init__(self, config: AnswerMap) -> None:
         self._templates = [(name, _optional(Template.of(text, name))) for name, text in config.fields.items()]
 
-    def of(self, answer: Answer) -> dict[str, Any]:
-        """Returns the fields by name; a field of the answer that it lacks, such as a label, is null or empty."""
-        if not self._templates:
+    def of(self, record: TopicRecord) -> dict[str, Any]:
+        """Returns the fields of an answer by name, none of another record. A field of the answer that it lacks, such as
+        a label, is null or empty."""
+        if not (self._templates and isinstance(record, Answer)):
             return {}
-        body = msgspec.to_builtins(answer)
+        body = msgspec.to_builtins(record)
         return {name: template.value(body) for name, template in self._templates}
 
 
