@@ -15,6 +15,7 @@ import structlog
 from learner.config import LearnerConfig
 from learner.labels.flip_detector import FlipDetector, FlipsState
 from learner.labels.sample import Sample
+from wire.features import parts_of
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
 from wire.sources import MAX_NAME_CHARS, Rates, Shares, SourcesState
@@ -103,7 +104,7 @@ class LabelTrust:
 
     def hold(self, sample: Sample) -> str:
         """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
-        if not self._reads(sample.text):
+        if not self._reads(parts_of(sample.text)[0]):
             return "unreadable"
         if sample.is_approved and self._receipts is not None:
             return ""

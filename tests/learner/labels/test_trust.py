@@ -3,14 +3,19 @@
 from dataclasses import replace
 
 import msgspec
+import pytest
 import torch
 
+from learner.config import LearnerConfig
+from learner.labels.sample import Waiting, make_sample
+from learner.labels.trust import LabelTrust
 from learner.learner import Learner
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_config, small_strata, tokenizer
 from tests.learner.streams import answer, feedback, label_of
 from tests.wire.samples import VERDICTS
 from wire.config import TrustConfig
+from wire.features import Features
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Quarantined
 
@@ -109,3 +114,12 @@ def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
     assert len(held) >= 40
     assert learner.trust.flips.alarms() == ["'refund' is said to be 'invoice'"] and learner.trust.flips.num_raised == 1
     assert learn(700, 1_000) == [] and learner.trust.flips.alarms() == []
+
+
+@pytest.mark.parametrize(("text", "held"), [("an image", ""), ("no image", "unreadable")])
+@pytest.mark.parametrize("features", [{}, {"place": "till 3", "weight": 2.5}])
+def test_the_encoder_is_asked_for_the_text_alone(text: str, held: str, features: Features) -> None:
+    trust = LabelTrust(LearnerConfig(), reads="an image".__eq__)
+    answered = msgspec.structs.replace(answer(1), text=text, features=features)
+    sample = make_sample(Waiting.from_answer(answered), feedback(1), holdout_share=0.0)
+    assert trust.hold(sample) == held
