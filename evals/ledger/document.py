@@ -8,7 +8,7 @@ The document is made of the register and the lines alone, so what was not run st
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from evals.ledger.experiment import Bar, Experiment
+from evals.ledger.experiment import SEEDS, Bar, Experiment
 from evals.results.result_line import ResultLine, decode, encode
 
 LINES = "ledger.jsonl"
@@ -18,8 +18,8 @@ HEAD = """# The ledger
 
 What each technique of the model family is held against, and what was measured. `lifelong ledger` measures it again
 and writes this file from `ledger.jsonl`; `lifelong ledger --quick` checks mechanism and direction in seconds. A full
-run has three seeds. A bar is **met** where every seed meets it; the value is the median, with the lowest and the
-highest. The baseline is of the same run. What was not run says so.
+run has three seeds; a short one has fewer and decides nothing. A bar is **met** where every seed meets it; the value
+is the median, with the lowest and the highest. The baseline is of the same run. What was not run says so.
 """
 
 
@@ -71,7 +71,12 @@ def _row(bar: Bar, line: ResultLine | None, machines: Sequence[str]) -> str:
     if line.goal != (goal or None):
         goal = f"{goal}; the run had {line.goal}"
     met = {True: "yes", False: "**no**", None: ""}[line.met]
-    run = f"machine {machines.index(line.machine) + 1}, {line.commit}, `{line.command}`, {len(line.calls)} seeds"
+    num_seeds = len(line.calls)
+    seeds = f"{num_seeds} seeds"
+    if num_seeds < SEEDS:
+        seeds = "short: 1 seed" if num_seeds == 1 else f"short: {seeds}"
+        met = met and f"short: {met}"
+    run = f"machine {machines.index(line.machine) + 1}, {line.commit}, `{line.command}`, {seeds}"
     return f"| {name} | {_value(line)} | {goal} | {met} | {_baseline(bar, line)} | {run} |"
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from evals.results.row import Goal, Peer, Row
 
+SEEDS = 3
+"""How many seeds a full run has. A quick one has one."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bar:

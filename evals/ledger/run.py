@@ -10,14 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from evals.ledger.experiment import Experiment, Figure, SeedRun
+from evals.ledger.experiment import SEEDS, Experiment, Figure, SeedRun
 from evals.ledger.measured import MeasuredSeeds
 from evals.results.result_line import ResultLine, Surroundings
 from evals.results.row import NoResult, Skip
 from evals.results.rows import RowsByCall, line
-
-SEEDS = 3
-"""How many seeds a full run has. A quick one has one."""
 
 
 def run_all(
@@ -28,6 +25,7 @@ def run_all(
     surroundings: Surroundings,
     say: Callable[[str], None],
     measured: MeasuredSeeds | None = None,
+    num_seeds: int = SEEDS,
 ) -> Iterator[ResultLine]:
     """Yields the lines of each experiment after its last seed; what cannot run here has none, and `say` tells why.
 
@@ -36,7 +34,7 @@ def run_all(
     measured = measured or MeasuredSeeds(None, surroundings)
     for experiment in experiments:
         rows = RowsByCall(experiment.id, surroundings)
-        for seed in range(1 if is_quick else SEEDS):
+        for seed in range(1 if is_quick else num_seeds):
             run = SeedRun(seed=seed, is_quick=is_quick, data=data, say=say)
             start_s = time.monotonic()
             try:

@@ -17,6 +17,9 @@ DocsOption = Annotated[
         "--docs", help="Folder of ledger.md and ledger.jsonl [default: docs of the checkout]", file_okay=False
     ),
 ]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", min=1, max=3, help="Fewer than three: a short run, and the document says so")
+]
 AnewOption = Annotated[bool, typer.Option("--anew", help="Measure also the seeds that were measured at this commit")]
 
 
@@ -28,6 +31,7 @@ def ledger(
     as_json: JsonOption = False,
     docs: DocsOption = None,
     anew: AnewOption = False,
+    seeds: SeedsOption = 3,
 ) -> None:
     """Measure rows of the ledger with three seeds, print them, and write docs/ledger.md.
 
@@ -63,6 +67,7 @@ def ledger(
         surroundings=here,
         say=say,
         measured=MeasuredSeeds(None if quick or anew else ROOT / "build" / "ledger", here),
+        num_seeds=seeds,
     ):
         lines.append(line)
         if as_json:

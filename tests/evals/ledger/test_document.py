@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from evals.ledger.document import DOCUMENT, LINES, markdown, read_lines, store
+from evals.ledger.experiment import SEEDS
 from evals.ledger.register import EXPERIMENTS
 from evals.ledger.run import run_all
 from evals.results.result_line import ResultLine
@@ -11,8 +12,9 @@ from tests.evals.ledger.test_experiment import TWO
 from tests.evals.results.test_result_line import HERE
 
 
-def measured() -> list[ResultLine]:
-    return list(run_all([TWO], is_quick=False, data=None, surroundings=HERE, say=lambda text: None))
+def measured(num_seeds: int = SEEDS) -> list[ResultLine]:
+    runs = run_all([TWO], is_quick=False, data=None, surroundings=HERE, say=lambda text: None, num_seeds=num_seeds)
+    return list(runs)
 
 
 def test_a_row_that_was_not_run_says_so() -> None:
@@ -27,6 +29,13 @@ def test_a_row_that_was_run_has_everything_beside_it() -> None:
     assert f"| `right`, % | 100 (99 to 101) | >= 99 | yes | chance | {run_of}" in text
     assert f"| yes | the slow way; slow: 2; on a quiet machine | {run_of}" in text
     assert "1. 2 x processor" in text
+
+
+def test_a_run_with_fewer_seeds_is_short() -> None:
+    text = markdown([TWO], {line.name: line for line in measured(1)})
+    assert "| short: yes | chance | machine 1, b24c41f, `python -m bench`, short: 1 seed |" in text
+    text = markdown([TWO], {line.name: line for line in measured(2)})
+    assert "`python -m bench`, short: 2 seeds |" in text
 
 
 def test_new_lines_take_the_place_of_old_ones(tmp_path: Path) -> None:

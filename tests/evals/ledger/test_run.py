@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from evals.ledger.experiment import Figure, SeedRun
-from evals.ledger.run import SEEDS, run_all
+from evals.ledger.experiment import SEEDS, Figure, SeedRun
+from evals.ledger.run import run_all
 from evals.results.result_line import ResultLine
 from evals.results.row import NoResult, Skip
 from tests.evals.ledger.test_experiment import TWO
