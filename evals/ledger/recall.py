@@ -6,6 +6,12 @@ The pairs stand at the start of a text of a thousand tokens, the keys come again
 between is drawn from a vocabulary of its own. So local attention alone cannot answer, and a router must find the few
 blocks with the pairs. Training begins on short texts, which all spans see whole, with few pairs.
 
+Recall takes two hops: a key learns what follows it, then its later places find that one. Encoders of this size guess
+among the values of the text for thousands of steps before both are there. So in training each key also has to name its
+value where the value follows it, which is the first hop; queries and keys begin alike, so that a token finds itself;
+their biases begin at random, so that heads prefer distances; and values are named by their embeddings. All of it is the
+same for every kind of attention. Recall is measured at the later places alone.
+
 Rejected: a causal model (the family's blocks are an encoder's; a query does not see what is asked for any earlier).
 
 Shape suffixes: B texts, S tokens of a text, T tokens of all texts.
@@ -21,7 +27,7 @@ from torch.nn import functional
 
 from model.config import LayerSpec, Span, StrataConfig
 from model.ragged import RaggedBatch, RaggedLayout
-from model.strata import Strata
+from model.strata import Block, Strata
 
 NUM_KEYS = 64
 NUM_VALUES = 64
@@ -70,6 +76,16 @@ class RecallNet(nn.Module):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        width = self.encoder.config.d_model
+        self.values.weight.copy_(self.encoder.embed.word.weight[NUM_KEYS : NUM_KEYS + NUM_VALUES])
+        for block in self.encoder.layers:
+            assert isinstance(block, Block)
+            block.qkv.weight[width : 2 * width] = block.qkv.weight[:width]
+            nn.init.normal_(block.qkv.bias[: 2 * width])
 
     def forward(self, ids_BS: Tensor) -> Tensor:
         """Returns logits [T, values]."""
@@ -85,8 +101,8 @@ class RecallNet(nn.Module):
         return net
 
 
-def draw(lesson: Lesson, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Returns ids_BS and the value that each query asks for, targets_BS."""
+def draw(lesson: Lesson, rng: np.random.Generator, *, asks_pairs: bool = False) -> tuple[Tensor, Tensor]:
+    """Returns ids_BS and the value that each query asks for, targets_BS; with `asks_pairs` pairs ask as well."""
     pairs = 2 * lesson.num_pairs
     ids_BS = rng.integers(NUM_KEYS + NUM_VALUES, FULL.vocab, (lesson.batch, lesson.length))
     targets_BS = np.full_like(ids_BS, NOT_ASKED)
@@ -99,6 +115,8 @@ def draw(lesson: Lesson, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         asked = rng.integers(0, lesson.num_pairs, len(places))
         ids_S[places] = keys[asked]
         targets_S[places] = values[asked]
+        if asks_pairs:
+            targets_S[:pairs:2] = values
     return torch.from_numpy(ids_BS), torch.from_numpy(targets_BS)
 
 
@@ -114,7 +132,7 @@ def train(net: RecallNet, lessons: Sequence[Lesson], *, rate: float, seed: int) 
             done = len(losses)
             for group in optimizer.param_groups:
                 group["lr"] = rate * min((done + 1) / warm_up, 1 - 0.9 * done / num_steps)
-            ids_BS, targets_BS = draw(lesson, rng)
+            ids_BS, targets_BS = draw(lesson, rng, asks_pairs=True)
             loss = functional.cross_entropy(net(ids_BS), targets_BS.flatten(), ignore_index=NOT_ASKED)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
