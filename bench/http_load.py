@@ -120,13 +120,25 @@ async def _measured(
 
 
 async def _read_response(reader: asyncio.StreamReader) -> None:
-    """Reads one response. Raises NoResult where its status is not 200, or its length is not said."""
+    """Reads one response. Raises NoResult where its status is not 200, or its body is empty."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = 0
+    is_chunked = False
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             length = int(value)
-    body = await reader.readexactly(length)
-    if not head.startswith(b"HTTP/1.1 200") or not length:
+        is_chunked |= name.lower() == b"transfer-encoding" and value.strip().lower() == b"chunked"
+    body = await _read_chunks(reader) if is_chunked else await reader.readexactly(length)
+    if not head.startswith(b"HTTP/1.1 200") or not body:
         raise NoResult(f"a request was refused: {head[:60]!r} {body[:200]!r}")
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """Reads a body whose length is said piece by piece, as the proxy of Ray Serve does (RFC 9112, section 7.1)."""
+    body = b""
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        body += await reader.readexactly(size)
+        await reader.readuntil(b"\r\n")
+    await reader.readuntil(b"\r\n")
+    return body

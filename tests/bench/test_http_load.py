@@ -3,6 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from bench.http_load import over_grpc, over_http, post
 from evals.results.row import NoResult
@@ -39,6 +43,17 @@ def test_every_client_gets_answers_until_the_time_is_over(port: int, served: Ser
 def test_a_refused_request_ends_the_measurement(port: int) -> None:
     with pytest.raises(NoResult, match="422"):
         over_http(port, [post("/v1/predict", {}, port=port)], num_clients=1, seconds=0.5)
+
+
+def test_a_body_in_chunks_is_an_answer() -> None:
+    async def in_chunks(request: Request) -> Response:
+        return StreamingResponse(iter([b"[1, ", b"2]"]), media_type="application/json")
+
+    app = Starlette(routes=[Route("/predict", in_chunks, methods=["POST"])])
+    listener = Listener(app, host="127.0.0.1", port=0, drain_timeout_s=1)
+    load = over_http(listener.port, [post("/predict", {}, port=listener.port)], num_clients=2, seconds=0.5)
+    assert load.requests_per_s > 0
+    listener.close()
 
 
 def test_where_nobody_listens_there_is_no_result() -> None:
