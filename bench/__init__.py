@@ -13,6 +13,7 @@
     clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run
     profiles.py   the profiles, the encoder of nano, and a change of profile under load: for row E11 of the ledger
     scale.py      which part of a large service falls behind first: costs of here, and a simulated day
+    series.py     a series of electricity prices through a service, row by row
     live.py       a service that learns while it answers, beside an instant oracle
     chaos/        kills and other faults under load      process.py, texts.py, options.py    helpers of all
 

@@ -26,6 +26,7 @@ from bench import (
     precision,
     rollback,
     scale,
+    series,
     sparse_attention,
     swap_stall,
     telemetry,
@@ -77,6 +78,7 @@ BENCHES = (
     Bench("import_pace", import_pace.measure, uses=SERVERS, is_long=True),
     Bench("mapping", mapping.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("backlog", backlog.measure, uses=SERVERS, has_own_servers=True, is_long=True),
+    Bench("series", series.measure, uses=SERVERS, is_long=True),
     Bench("scale", scale.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),
 )

@@ -58,16 +58,17 @@ def findings_of(
         return bus.check_topics(reads, writes, wait_ms=wait_ms)
 
 
-def require_topics(config: BusConfig, program: ProgramName) -> None:
+def require_topics(config: BusConfig, program: ProgramName, *, also_reads: Records = ()) -> None:
     """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us.
 
-    Topics that are missing may come within `config.topics_timeout_s`; which they are is logged at once.
+    `also_reads` are records that it reads by its settings. Topics that are missing may come within
+    `config.topics_timeout_s`; which they are is logged at once.
     """
     deadline_s = time.monotonic() + config.topics_timeout_s
     has_told = False
     while True:
         try:
-            findings = findings_of(config, READS[program], WRITES[program], wait_ms=WAIT_MS)
+            findings = findings_of(config, (*READS[program], *also_reads), WRITES[program], wait_ms=WAIT_MS)
         except BusUnavailable as error:
             log.warning("topics_not_checked", reason=str(error))
             return

@@ -8,7 +8,8 @@
 `app` is the deployment on Ray Serve, `cluster` the Ray below it, `serve_watch` notices when either is gone, and
 `ray_folder` holds Ray's state folder. `replica` assembles one process; `pipeline` is what both ways in share.
 `terms` says on which terms an event is answered, `embedding` makes vectors for those who ask for no label, and `v2` is
-the protocol that REST and gRPC share. `answer_traces` makes the spans of answers. `audit` lets some answers ask for a
+the protocol that REST and gRPC share. `answer_traces` makes the spans of answers. `series`
+(`series_config`) gives events what they take over from those of their key before. `audit` lets some answers ask for a
 label, and `refusal` (`refusal_config`) gives the fallback label where a version is not certain enough; `label_watch`
 knows the set of labels. `event_rate` says how many events come, `swap_stalls` what a swap of weights costs,
 `service_level` whether promises are kept, `watchdog` whether the model hangs, `ray_metrics` what Ray is told; `counts`,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from serving.engine_config import PrecisionConfig, ServiceLevelConfig
 from serving.refusal_config import RefusalConfig
 from serving.scaling import ScalingConfig
+from serving.series_config import SeriesConfig
 from wire.backoff import Backoff
 from wire.config import SECTION, BusConfig, LabelConfig, MetricsConfig, OrNone, StoreConfig, TracesConfig, require
 from wire.keyring import KeyRing
@@ -131,6 +132,8 @@ class ServingConfig:
     """Which answers are refused."""
     precision: PrecisionConfig = PrecisionConfig()
     """The choice between INT8 and INT4."""
+    series: SeriesConfig = SeriesConfig()
+    """What an event takes over from the events of its key before it."""
     level: ServiceLevelConfig = ServiceLevelConfig()
     """What is promised. A profile fills it in."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)

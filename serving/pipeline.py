@@ -1,18 +1,32 @@
-"""The parts that both ways into a replica share, Kafka and HTTP: tokenizer, queue, engine, outbox and counters."""
+"""The parts that both ways into a replica share, Kafka and HTTP: series, tokenizer, queue, engine, outbox, counters.
+
+Rejected: a queue and an engine for each way (no batch would hold events of both).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
 from model.errors import UnreadableInput
 from model.packed import Inputs
+from serving.audit import audited
 from serving.batcher import BatchQueue, Done, Encode, Item
 from serving.config import ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.kafka.outbox import Outbox
+from serving.kafka.sending import OutboxBounds
+from serving.kafka.spool import Spool
+from serving.predict import predict_many
+from serving.refusal import counting_refusals
+from serving.series import Series
 from serving.terms import DEFAULT, Terms
+from wire.bus import Bus
+from wire.clock import now_ms
+from wire.receipts import Receipts
 from wire.records import Event, text_chars
 
 
@@ -38,7 +52,8 @@ def queue_of(config: ServingConfig) -> BatchQueue[Item]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """An event becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`, and leaves by `outbox`.
+    """An event joins its `series`, becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`, and leaves
+    by `outbox`.
 
     `max_tokens` returns how many tokens of a text are read now.
     """
@@ -49,9 +64,12 @@ class Pipeline:
     engine: Engine
     outbox: Outbox
     counts: Counts
+    series: Series
 
     def items(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
+        if terms.task == DEFAULT.task:  # others are asked about, and not published
+            events = self.series.joined(events)
         return items_of(events, dones, self.encode, terms, text_chars(self.max_tokens()))
 
     @property
@@ -94,3 +112,44 @@ def _truncated(event: Event, max_chars: int) -> Event:
     if len(event.text) <= max_chars:
         return event
     return msgspec.structs.replace(event, text=event.text[:max_chars])
+
+
+def assembled(config: ServingConfig, tokenizer: Inputs, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
+    """Returns the pipeline of a replica, none of whose threads was started."""
+    counts = Counts()
+    queue = queue_of(config)
+    predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)
+    engine = Engine(
+        queue,
+        counts,
+        audited(counting_refusals(predict, counts), config.audit_share),
+        precision=config.precision,
+    )
+
+    def max_tokens() -> int:
+        live = engine.live
+        return live.max_tokens if live else tokenizer.max_tokens
+
+    return Pipeline(
+        encode=encoding(tokenizer, max_tokens),
+        max_tokens=max_tokens,
+        queue=queue,
+        engine=engine,
+        outbox=Outbox(
+            bus.publisher,
+            counts,
+            OutboxBounds(
+                max_items=config.max_queue_items, max_bytes=config.outbox_bytes, backoff=config.reconnect_backoff
+            ),
+            name=name,
+            spool=_spool(config),
+        ),
+        counts=counts,
+        series=Series(config.series),
+    )
+
+
+def _spool(config: ServingConfig) -> Spool | None:
+    if not (config.spool_dir and config.spool_bytes):
+        return None
+    return Spool(Path(config.spool_dir), max_bytes=config.spool_bytes)

@@ -14,17 +14,12 @@ fails without its servers (an outage of Kafka would end the answers by HTTP).
 """
 
 import uuid
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from model.encoders import open_inputs
-from model.packed import Inputs
-from serving.audit import audited
-from serving.config import ReplicaConfig, ServingConfig
-from serving.counts import Counts
-from serving.engine import Engine
+from serving.config import ReplicaConfig
 from serving.http.access import Access
 from serving.http.api import Api
 from serving.http.bodies import Bodies
@@ -33,13 +28,10 @@ from serving.http.keys import KeyFile
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.delivery import deliveries
 from serving.kafka.intake import Intake
-from serving.kafka.outbox import Outbox
-from serving.kafka.sending import OutboxBounds
-from serving.kafka.spool import Spool
+from serving.kafka.series_labels import SeriesLabels
 from serving.label_watch import LabelWatch
-from serving.pipeline import Pipeline, encoding, queue_of
-from serving.predict import predict_many
-from serving.refusal import Refusal, counting_refusals
+from serving.pipeline import assembled
+from serving.refusal import Refusal
 from serving.service_level import accuracy_of
 from serving.status import ReplicaStatus
 from serving.weights.loader import Loader
@@ -70,7 +62,7 @@ class Replica:
         self._store = Store(config.store, config.ring)
         self._receipts = Receipts.following(config.ring)
         self._labels = LabelWatch(self._store, config.labels)
-        self._pipeline = _assembled(serving, tokenizer, self._bus, self._receipts, name)
+        self._pipeline = assembled(serving, tokenizer, self._bus, self._receipts, name)
         self._queue = self._pipeline.queue
         self._engine = self._pipeline.engine
         self._outbox = self._pipeline.outbox
@@ -85,6 +77,13 @@ class Replica:
             max_open=serving.max_open_events,
             backoff=serving.reconnect_backoff,
             drain_timeout_s=serving.drain_timeout_s,
+        )
+        self._series_labels = SeriesLabels(
+            self._bus,
+            self._pipeline.series,
+            self._receipts,
+            lambda: self._labels.labels,
+            backoff=serving.reconnect_backoff,
         )
         self._swap = Swap(
             self._store,
@@ -129,7 +128,7 @@ class Replica:
 
     def start(self) -> None:
         """Starts every thread; the swap's first, so that weights come first."""
-        for part in (self._swap, self._engine, self._outbox, self._intake):
+        for part in (self._swap, self._engine, self._outbox, self._series_labels, self._intake):
             part.start()
 
     def await_weights(self, timeout_s: float) -> None:
@@ -139,7 +138,7 @@ class Replica:
     def check(self) -> None:
         """Raises Unhealthy where a thread has ended, or the model hangs."""
         self._engine.check(batch_timeout_s=self._config.batch_timeout_s)
-        for part in (self._swap, self._outbox, self._intake):
+        for part in (self._swap, self._outbox, self._series_labels, self._intake):
             part.check()
 
     def close(self) -> None:
@@ -149,6 +148,7 @@ class Replica:
         self._queue.close()
         self._engine.join(self._config.drain_timeout_s)
         self._outbox.close(self._config.drain_timeout_s)
+        self._series_labels.close()
         self._swap.close()
         self._store.close()
 
@@ -215,42 +215,3 @@ class Replica:
             accuracy=accuracy_of(engine.live, engine.choice),
             model_bytes=self._swap.model_bytes.get(stable, 0),
         )
-
-
-def _assembled(config: ServingConfig, tokenizer: Inputs, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
-    counts = Counts()
-    queue = queue_of(config)
-    predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)
-    engine = Engine(
-        queue,
-        counts,
-        audited(counting_refusals(predict, counts), config.audit_share),
-        precision=config.precision,
-    )
-
-    def max_tokens() -> int:
-        live = engine.live
-        return live.max_tokens if live else tokenizer.max_tokens
-
-    return Pipeline(
-        encode=encoding(tokenizer, max_tokens),
-        max_tokens=max_tokens,
-        queue=queue,
-        engine=engine,
-        outbox=Outbox(
-            bus.publisher,
-            counts,
-            OutboxBounds(
-                max_items=config.max_queue_items, max_bytes=config.outbox_bytes, backoff=config.reconnect_backoff
-            ),
-            name=name,
-            spool=_spool(config),
-        ),
-        counts=counts,
-    )
-
-
-def _spool(config: ServingConfig) -> Spool | None:
-    if not (config.spool_dir and config.spool_bytes):
-        return None
-    return Spool(Path(config.spool_dir), max_bytes=config.spool_bytes)

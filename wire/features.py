@@ -25,6 +25,9 @@ MAX_FEATURES: Final = 1_024
 MAX_FEATURE_BYTES: Final = 256
 """Longest name and longest category, in bytes of UTF-8."""
 
+PAST: Final = "past:"
+"""What the names of features begin with that are taken over from earlier events (`serving.series`)."""
+
 _MARK: Final = "\x1e"  # the record separator of ASCII, which JSON holds only as an escape
 
 _DECODER: Final = msgspec.json.Decoder(Features)
@@ -93,3 +96,14 @@ def parts_of(content: str) -> tuple[str, Features]:
         return text, _DECODER.decode(encoded)
     except msgspec.DecodeError:  # a text of a program from before there were features
         return content, {}
+
+
+def own_content(content: str) -> str:
+    """Returns a content as it was sent: without what was taken over from earlier events.
+
+    >>> parts_of(own_content(content_of("hello", {"a": 1.0, "past:1:a": 2.0})))
+    ('hello', {'a': 1.0})
+    """
+    text, features = parts_of(content)
+    own = {name: value for name, value in features.items() if not name.startswith(PAST)}
+    return content_of(text, own) if len(own) < len(features) else content

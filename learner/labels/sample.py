@@ -13,7 +13,7 @@ import mmh3
 import msgspec
 
 from wire.events import EventKey, content, encoded_key, with_later_time
-from wire.features import content_of, parts_of
+from wire.features import content_of, own_content, parts_of
 from wire.records import MAX_TEXT_CHARS, Answer, Feedback, Quarantined
 
 HOLDOUT_SEED: Final = 0x6865_6C64
@@ -113,7 +113,8 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     def is_same_event(self, answer: Answer) -> bool:
         """Whether `answer` is another answer to this event. The text counts too, since clients use an id twice."""
-        is_same = (self.event_id, self.text, self.subject) == (answer.event_id, content(answer), answer.key)
+        own = (self.event_id, own_content(self.text), self.subject)
+        is_same = own == (answer.event_id, own_content(content(answer)), answer.key)
         return is_same and self.source in (None, answer.source)
 
     def with_repeat(self, answer: Answer) -> "Waiting":

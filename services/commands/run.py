@@ -53,9 +53,10 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     from services.topic_uses import require_topics, require_transactions
     from serving.app import run
     from serving.config import ReplicaConfig
+    from wire.records import Feedback
 
     settings = context.attached(serving__replicas=replicas)
-    require_topics(settings.bus, "serve")
+    require_topics(settings.bus, "serve", also_reads=[Feedback] if settings.serving.series.labels else [])
     if settings.serving.exactly_once:
         require_transactions(settings.bus)
     # loaded here so that its errors are reported once, and not by every replica

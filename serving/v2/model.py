@@ -1,6 +1,6 @@
 """The one model, as the Open Inference Protocol sees it: its names, tensors and versions.
 
-    text [n], id? [n], key? [n], all BYTES --events_of--> events of the source "http"
+    text? [n], features? [n], id? [n], key? [n], all BYTES --events_of--> events of the source "http"
     answers --columns_of--> label, score, version, arm, receipt, event_id, can_be_labelled, each [n]
 
 A version is an arm of the plan (`stable`, `candidate`) or the number of weights that are loaded. Without one the plan
@@ -20,9 +20,10 @@ from typing import Final
 import msgspec
 
 from serving.http.problems import Problem, RequestRefused
-from serving.http.schemas import Reply, Unpublished, event_of
+from serving.http.schemas import UNREADABLE, Reply, Unpublished, event_of
 from serving.v2.tensors import BYTES, Tensor, num_elements, wrong_tensor
 from serving.weights.active import ActiveVersions
+from wire.features import Features
 from wire.records import Answer, Event
 
 SERVER: Final = "lifelong"
@@ -34,8 +35,10 @@ MAX_SHOWN_CHARS: Final = 100
 MAX_TYPE_CHARS: Final = 20
 """How much of a name, and of a datatype, an error repeats."""
 
-INPUTS: Final = {"text": BYTES, "id": BYTES, "key": BYTES}
-"""The datatype of each input, by its name; only `text` is required."""
+INPUTS: Final = {"text": BYTES, "features": BYTES, "id": BYTES, "key": BYTES}
+"""The datatype of each input, by its name; `text` or `features`, a JSON object for each event, is required."""
+
+_FEATURES: Final = msgspec.json.Decoder(Features)
 
 OUTPUTS: Final = {
     "label": BYTES,
@@ -139,7 +142,7 @@ def input_head(name: str, datatype: str, shape: Sequence[int], *, at_most: int) 
 
 
 def events_of(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], str]) -> list[Event]:
-    """Returns the events of a request, one for each text. Raises RequestRefused."""
+    """Returns the events of a request, one for each row. Raises RequestRefused."""
     columns: dict[str, Sequence[str]] = {}
     for tensor in tensors:
         if tensor.name not in INPUTS:
@@ -147,20 +150,27 @@ def events_of(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], st
         if tensor.name in columns:
             raise wrong_tensor(f"`{tensor.name}` is there twice")
         columns[tensor.name] = tensor.values
-    if "text" not in columns:
-        raise wrong_tensor("`text` is missing")
-    texts = columns["text"]
+    said = "text" if "text" in columns else "features"
+    if said not in columns:
+        raise wrong_tensor("`text` and `features` are both missing")
+    num = len(columns[said])
     for name, values in columns.items():
-        if len(values) != len(texts):
-            raise wrong_tensor(f"`{name}` has {len(values)} elements, `text` {len(texts)}")
-    events: list[Event] = []
-    for row, text in enumerate(texts):
-        own = {name: values[row] for name, values in columns.items() if name != "text"}
-        event = event_of(text, own.get("id", ""), own.get("key", ""), {}, now_ms=now_ms, new_id=new_id)
-        if isinstance(event, Problem):
-            raise wrong_tensor(f"element {row}: {event.message}")
-        events.append(event)
-    return events
+        if len(values) != num:
+            raise wrong_tensor(f"`{name}` has {len(values)} elements, `{said}` {num}")
+    rows = [{name: values[row] for name, values in columns.items()} for row in range(num)]
+    return [_event_of(number, row, now_ms=now_ms, new_id=new_id) for number, row in enumerate(rows)]
+
+
+def _event_of(number: int, row: Mapping[str, str], *, now_ms: int, new_id: Callable[[], str]) -> Event:
+    try:
+        features = _FEATURES.decode(row.get("features") or "{}")
+    except UNREADABLE as error:
+        raise wrong_tensor(f"element {number}: `features` is no JSON object of numbers and texts: {error}") from error
+    text, event_id, key = (row.get(name, "") for name in ("text", "id", "key"))
+    event = event_of(text, event_id, key, features, now_ms=now_ms, new_id=new_id)
+    if isinstance(event, Problem):
+        raise wrong_tensor(f"element {number}: {event.message}")
+    return event
 
 
 def columns_of(replies: Sequence[Reply], names: Collection[str]) -> list[Tensor]:

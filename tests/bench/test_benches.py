@@ -20,6 +20,7 @@ def test_what_takes_long_and_the_kernels_run_only_by_name() -> None:
         "million",
         "rollback",
         "scale",
+        "series",
         "sparse_attention",
         "telemetry",
         "while_learning",

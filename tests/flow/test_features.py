@@ -4,14 +4,18 @@ The scales of numbers are part of the version: the replica has them of the store
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from model.features import SCALES
+from serving.series import Series
+from serving.series_config import SeriesConfig
 from tests.flow.test_in_memory import Service, share_right
-from wire.features import Features
+from wire.events import content
+from wire.features import Features, own_content
 from wire.records import Event
 from wire.store import Store
 
@@ -66,3 +70,33 @@ def test_a_label_is_that_of_the_features_as_they_were_answered(service: Service)
     other = msgspec.structs.replace(answer, features={"pressure": 1.0}, time_ms=answer.time_ms + 1)
     service.label([answer, other], ["dry", "rain"])
     assert service.learner.learner.counts["learnt"] + service.learner.learner.counts["holdout"] <= 1
+
+
+def test_what_hangs_on_the_event_before_is_learnt_from_the_series_of_its_key(service: Service) -> None:
+    """The label says whether the level of the event before was high, and the level is another one by chance."""
+    service.pipeline = replace(service.pipeline, series=Series(SeriesConfig(lags=(1,))))
+    levels = [float(number * 7 % 10) for number in range(3 * NUM_EVENTS)]
+    series = [Event(id=f"e-{number}", key="tank", features={"level": level}) for number, level in enumerate(levels)]
+    labels = ["low", *("high" if level >= 5 else "low" for level in levels)]
+    service.publish()
+    for first in (0, NUM_EVENTS):
+        answers = service.answer(series[first : first + NUM_EVENTS])
+        service.label(answers, labels[first : first + NUM_EVENTS])
+        service.learner.learner.tick()
+        service.publish()
+    after = service.answer(series[2 * NUM_EVENTS :])
+    assert after[0].features == {"level": levels[2 * NUM_EVENTS], "past:1:level": levels[2 * NUM_EVENTS - 1]}
+    service.await_swap()
+    assert share_right(service.answer(series[2 * NUM_EVENTS :]), labels[2 * NUM_EVENTS : 3 * NUM_EVENTS]) >= 0.9
+
+
+def test_an_event_is_one_event_whatever_it_takes_over_when_it_is_answered_again(service: Service) -> None:
+    """A replica that has started anew has forgotten the series: the label is learnt once, as the first was answered."""
+    service.publish()
+    (answer,) = service.answer(events("first")[:1])
+    first = msgspec.structs.replace(answer, features=answer.features | {"past:1:pressure": 7.0})
+    assert own_content(content(first)) == content(answer)
+    service.label([first, msgspec.structs.replace(answer, time_ms=answer.time_ms + 1)], ["dry", "dry"])
+    learner = service.learner.learner
+    assert learner.join.counts["answers_repeated"] == 1
+    assert learner.counts["learnt"] + learner.counts["holdout"] == 1

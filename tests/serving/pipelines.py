@@ -12,11 +12,14 @@ from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
 from serving.pipeline import Pipeline
 from serving.predict import Predict, predict_many
+from serving.series import Series
+from serving.series_config import SeriesConfig
 from tests.serving.versions import RECEIPTS
 from wire.backoff import Backoff
 from wire.bus import Publisher
 from wire.errors import BusUnavailable
 
+NO_SERIES = SeriesConfig()
 PREDICT: Predict = partial(predict_many, top_scores=2, receipts=RECEIPTS, now_ms=lambda: 9)
 
 
@@ -46,6 +49,7 @@ def pipeline_of(
     max_queue_items: int = 64,
     max_answers: int = 8,
     open_publisher: Callable[[], Publisher] = no_broker,
+    series: SeriesConfig = NO_SERIES,
 ) -> Pipeline:
     """Returns a pipeline whose engine and outbox were not started: `max_answers` of them fit into the outbox."""
     counts = Counts()
@@ -58,4 +62,5 @@ def pipeline_of(
         engine=engine_of(queue, counts, predict),
         outbox=Outbox(open_publisher, counts, bounds, name="r1"),
         counts=counts,
+        series=Series(series),
     )

@@ -52,14 +52,27 @@ def test_each_row_is_an_event() -> None:
     assert (two.id, two.key) == ("new", "")
 
 
+def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
+    features = texts("features", '{"amount": 12.5, "country": "nz"}', "")
+    one, two = events_of([features, texts("text", "", "hello")], now_ms=5, new_id=lambda: "new")
+    assert (one.text, one.features, two.text, two.features) == ("", {"amount": 12.5, "country": "nz"}, "hello", {})
+    (alone,) = events_of([texts("features", '{"amount": 1}')], now_ms=5, new_id=lambda: "new")
+    assert (alone.text, alone.features) == ("", {"amount": 1.0})
+
+
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
-        ([], "`text` is missing"),
+        ([], "`text` and `features` are both missing"),
         ([texts("text", "a"), texts("text", "a")], "twice"),
         ([texts("text", "a"), texts("key", "k", "l")], "`key` has 2 elements"),
         ([texts("text", "a"), texts("image", "k")], "no such input"),
         ([texts("text", "a", " ")], "element 1: `text` is blank"),
+        ([texts("features", '{"x": 1}', "")], "element 1: `text` is blank"),
+        ([texts("features", '{"x": 1}', '{"x": [1]}')], "element 1: `features` is no JSON object"),
+        ([texts("text", "a"), texts("features", "{")], "element 0: `features` is no JSON object"),
+        ([texts("features", '{"": 1}')], "element 0: `features` has a name that is blank"),
+        ([texts("features", '{"x": 1}', "{}"), texts("key", "k")], "`key` has 1 elements, `features` 2"),
     ],
 )
 def test_wrong_inputs_are_refused_by_name(tensors: list[Tensor], said: str) -> None:

@@ -1,0 +1,95 @@
+"""Measures a series through a whole service: electricity prices over HTTP, row by row, each answered before its label.
+
+    row --six columns, key--> POST /v1/predict --right?--> POST /v1/feedback --the pace--> the next row
+
+The service takes the columns and the labels of the two rows before from the series of the key (`serving.series`): the
+inputs that the contenders of `lifelong bench learn --data elec2` get. A row of that table is half an hour, in which any
+label is live. Here it is the pace that decides how many rows it takes, so a slower one is fairer and takes longer.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.fixtures import Fixtures
+from bench.service import fresh_stack
+from evals.results.row import Goal, NoResult, Row, Skip
+from evals.streams.tabular import CLASSES, HEADER, LAGS, read_table
+from learner.errors import DataError
+from lifelong import Client, ClientError
+from wire.features import Features
+
+SETTINGS = {"serving.series.lags": LAGS, "serving.series.labels": len(LAGS)}
+KEY = "nsw"
+NUM_SPANS = 10
+
+Measured = tuple[Features, str]
+"""The columns of a row, and its label."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesSize:
+    """The size of the benchmark."""
+
+    rows: int = 6_000
+    """The first so many rows are played; 45,312 are all."""
+    rate: float = 10.0
+    """Rows a second."""
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    size = fixtures.sized(SeriesSize())
+    rows = electricity(size.rows)
+    fixtures.stop_service()
+    fixtures.say(f"{len(rows)} rows, {size.rate:g} a second ...")
+    with (
+        fresh_stack(SETTINGS) as (stack, _, _),
+        Client(f"http://127.0.0.1:{stack.settings.serving.http_port}") as client,
+    ):
+        named = list(play(rows, client, size.rate))
+        if stack.num_restarts:
+            raise NoResult(f"{stack.num_restarts} times a program of the service ended and was started again")
+    yield from figures([label for _, label in rows], named)
+
+
+def electricity(num_rows: int) -> list[Measured]:
+    """Returns the first rows of Elec2. Raises Skip where it is not there."""
+    try:
+        columns_ND, labels_N = read_table(Path(os.environ.get("LIFELONG_DATA", "")) / "elec2" / "elec.csv.gz")
+    except DataError as error:
+        raise Skip(str(error)) from error
+    pairs = zip(columns_ND[:num_rows].tolist(), labels_N[:num_rows].tolist(), strict=True)
+    return [(dict(zip(HEADER, values, strict=False)), CLASSES[label]) for values, label in pairs]
+
+
+def play(
+    rows: Sequence[Measured], client: Client, rate: float, *, clock_s: Callable[[], float] = time.monotonic
+) -> Iterator[str | None]:
+    """Yields what each row was named, None by a service that knows nothing. Raises NoResult where none answers."""
+    start_s = clock_s()
+    for number, (features, label) in enumerate(rows):
+        time.sleep(max(start_s + number / rate - clock_s(), 0.0))
+        try:
+            answer = client.predict(features=features, key=KEY)
+            client.feedback(answer, label)
+        except ClientError as error:
+            raise NoResult(f"row {number}: {error}") from error
+        yield answer.label
+
+
+def figures(labels: Sequence[str], named: Sequence[str | None]) -> Iterator[Row]:
+    """Yields the accuracies of the answers as given, and of the label of the row before."""
+    is_right = [name == label for name, label in zip(named, labels, strict=True)]
+    size = -(-len(labels) // NUM_SPANS)
+    spans = [is_right[first : first + size] for first in range(0, len(labels), size)]
+    by_span = " ".join(f"{100 * sum(span) / len(span):.1f}" for span in spans)
+    no_change = [label == before for label, before in zip(labels[1:], labels, strict=False)]
+    goal = Goal(">=", 90.0)
+    yield Row.of(name="series.as_given", value=_percent(is_right), unit="%", goal=goal, note=f"by tenths {by_span}")
+    yield Row.of(name="series.no_change", value=_percent(no_change), unit="%")
+
+
+def _percent(is_right: Sequence[bool]) -> float:
+    return round(100 * sum(is_right) / max(len(is_right), 1), 2)

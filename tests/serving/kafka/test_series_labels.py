@@ -1,0 +1,105 @@
+"""Labels from a real broker to the series of their key, and those that are left alone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+
+import pytest
+
+from serving.errors import Unhealthy
+from serving.kafka.series_labels import SeriesLabels
+from serving.series import Series
+from serving.series_config import SeriesConfig
+from tests.serving.versions import RECEIPTS
+from tests.waiting import eventually, in_time
+from wire.backoff import Backoff
+from wire.bus import Bus
+from wire.config import BusConfig, LabelConfig
+from wire.label_set import LabelSet
+from wire.receipts import Verdicts
+from wire.records import Event, Feedback, LabelCommand
+
+pytestmark = pytest.mark.live
+
+BACKOFF = Backoff(first_s=0.05, longest_s=0.1)
+RENAMED = LabelCommand(number=1, action="rename", labels=("fall",), to=("down",))
+
+
+def labels() -> LabelSet:
+    return LabelSet(LabelConfig(mode="listed", allow=("up", "fall"))).after(RENAMED)
+
+
+@pytest.fixture
+def series() -> Series:
+    return Series(SeriesConfig(labels=1))
+
+
+@pytest.fixture
+def reader(bus: Bus, series: Series) -> Iterator[SeriesLabels]:
+    started = SeriesLabels(bus, series, RECEIPTS, labels, backoff=BACKOFF)
+    started.start()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def say(bus: Bus) -> Iterator[Callable[[str, str, str], None]]:
+    """Sends the label of an event of the meter."""
+    with closing(bus.publisher()) as publisher:
+
+        def send(event_id: str, label: str, receipt: str = "") -> None:
+            publisher.send_all([Feedback(event_id=event_id, label=label, key="meter", receipt=receipt)], 10.0)
+
+        yield send
+
+
+def last_label(series: Series, event_id: str) -> object:
+    """Returns the label that an event takes over; it may ask again, as it is remembered once."""
+    (event,) = series.joined([Event(id=event_id, key="meter", features={"x": 1.0})])
+    return event.features.get("past:label:1")
+
+
+def test_a_label_is_the_past_of_the_next_event(
+    reader: SeriesLabels, series: Series, say: Callable[[str, str, str], None]
+) -> None:
+    """A label may come before the reader knows the ends of the topic: it is sent until it is read."""
+    last_label(series, "e1")
+
+    def is_told() -> bool:
+        say("e1", "up", "")
+        return last_label(series, "e2") == "up"
+
+    eventually(is_told)
+    reader.check()
+    receipt = RECEIPTS.of("e2", time_ms=1, entity="meter", verdicts=Verdicts("stable", 1, ()))
+    last_label(series, "e3")
+    say("e3", "down", "1.forged")
+    say("e3", "sideways", "")
+    say("e2", "fall", receipt)
+    eventually(lambda: last_label(series, "e3") == "down")
+    assert last_label(series, "e4") == "down", "neither the forged label of e3 nor the one outside the list counts"
+
+
+def test_nothing_is_read_where_no_label_is_taken_over(bus: Bus) -> None:
+    idle = SeriesLabels(bus, Series(SeriesConfig(lags=(1,))), RECEIPTS, labels, backoff=BACKOFF)
+    idle.start()
+    idle.check()
+    idle.close()
+
+
+def test_a_broker_that_is_away_is_asked_again() -> None:
+    nowhere = BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200)
+    with closing(Bus(nowhere, client_id="test")) as bus:
+        reader = SeriesLabels(bus, Series(SeriesConfig(labels=1)), RECEIPTS, labels, backoff=BACKOFF)
+        reader.start()
+        assert not in_time(partial(_has_ended, reader), within_s=1.0)
+        reader.close()
+        assert _has_ended(reader)
+
+
+def _has_ended(reader: SeriesLabels) -> bool:
+    try:
+        reader.check()
+    except Unhealthy:
+        return True
+    return False

@@ -1,0 +1,143 @@
+"""The past of a series: what an event takes over, of which events, and how much is remembered."""
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.series import LABEL_WAIT, Series
+from serving.series_config import SeriesConfig
+from wire.features import MAX_FEATURE_BYTES, MAX_FEATURES, Features, problem_of
+from wire.records import Event, Feedback
+
+
+def event(number: int, key: str = "meter 1", **features: float | str) -> Event:
+    return event_with(number, features or {"x": float(number)}, key)
+
+
+def event_with(number: int, features: Features, key: str = "meter 1") -> Event:
+    return Event(id=f"{key}-{number}", key=key, source="plant", features=features)
+
+
+def taken_over(series: Series, *events: Event) -> list[Features]:
+    """Returns what each event has that it had not before."""
+    return [added(before, after) for before, after in zip(events, series.joined(events), strict=True)]
+
+
+def added(before: Event, after: Event) -> Features:
+    return {name: value for name, value in after.features.items() if name not in before.features}
+
+
+def test_an_event_gets_the_features_of_those_before_it() -> None:
+    series = Series(SeriesConfig(lags=(1, 3)))
+    found = taken_over(series, *[event(number, price=number / 2, region="north") for number in range(4)])
+    assert found == [
+        {},
+        {"past:1:price": 0.0, "past:1:region": "north"},
+        {"past:1:price": 0.5, "past:1:region": "north"},
+        {"past:1:price": 1.0, "past:1:region": "north", "past:3:price": 0.0, "past:3:region": "north"},
+    ]
+
+
+def test_a_mean_is_that_of_the_numbers_of_as_many_events_as_there_are() -> None:
+    series = Series(SeriesConfig(means=(2,)))
+    found = taken_over(series, event(0, x=1.0, city="a"), event(1, x=2.0), event(2, y=9.0), event(3), event(4))
+    assert found == [
+        {},
+        {"past:mean2:x": 1.0},
+        {"past:mean2:x": 1.5},
+        {"past:mean2:x": 2.0, "past:mean2:y": 9.0},
+        {"past:mean2:x": 3.0, "past:mean2:y": 9.0},
+    ]
+
+
+def test_keys_do_not_mix_and_an_event_without_one_has_no_past() -> None:
+    series = Series(SeriesConfig(lags=(1,)))
+    events = [event(0, "a"), event(1, "b"), event(2, "a"), event(3, ""), event(4, "")]
+    assert taken_over(series, *events) == [{}, {}, {"past:1:x": 0.0}, {}, {}]
+
+
+def test_without_settings_events_are_as_they_were() -> None:
+    events = [event(number) for number in range(3)]
+    assert all(now is before for now, before in zip(Series(SeriesConfig()).joined(events), events, strict=True))
+
+
+def test_what_the_sender_says_of_the_past_stays_and_is_not_the_past_of_the_next_event() -> None:
+    series = Series(SeriesConfig(lags=(1,)))
+    features: Features = {"x": 1.0, "past:1:x": 7.0}
+    first, second, third = series.joined([event(0), event_with(1, features), event(2)])
+    assert second.features == features
+    assert third.features == {"x": 2.0, "past:1:x": 1.0}
+    assert first.features == {"x": 0.0}
+
+
+def test_an_event_that_comes_again_is_remembered_once() -> None:
+    series = Series(SeriesConfig(lags=(1, 2)))
+    events = [event(0), event(1), event(2)]
+    first = series.joined(events)
+    again, after = series.joined([events[2], event(3)])
+    assert again == first[2]
+    assert after.features == {"x": 3.0, "past:1:x": 2.0, "past:2:x": 1.0}
+
+
+def test_labels_are_those_that_have_come_the_newest_event_first() -> None:
+    series = Series(SeriesConfig(labels=2))
+    events = [event(number) for number in range(4)]
+    series.joined(events[:2])
+    series.add_label(Feedback(event_id=events[1].id, label="up"), "up")
+    series.add_label(Feedback(event_id=events[0].id, label="down", event_source="plant"), "down")
+    series.add_label(Feedback(event_id=events[0].id, label="up", event_source="another plant"), "up")
+    series.add_label(Feedback(event_id="unheard of", label="up"), "up")
+    assert taken_over(series, events[2]) == [{"past:label:1": "up", "past:label:2": "down"}]
+    series.add_label(Feedback(event_id=events[1].id, label="still"), "still")
+    assert taken_over(series, events[3]) == [{"past:label:1": "still", "past:label:2": "down"}]
+
+
+def test_a_label_that_comes_after_many_events_is_of_none() -> None:
+    series = Series(SeriesConfig(labels=1))
+    series.joined([event(number) for number in range(LABEL_WAIT + 2)])
+    series.add_label(Feedback(event_id=event(0).id, label="up"), "up")
+    assert taken_over(series, event(LABEL_WAIT + 2)) == [{}]
+    series.add_label(Feedback(event_id=event(9).id, label="up"), "up")
+    assert taken_over(series, event(LABEL_WAIT + 3)) == [{"past:label:1": "up"}]
+
+
+def test_the_key_that_was_silent_for_the_longest_is_forgotten_first() -> None:
+    series = Series(SeriesConfig(lags=(1,), max_values=1_300))
+    wide: Features = {f"x{number}": 1.0 for number in range(300)}
+    series.joined([event_with(number, wide, key) for number, key in ((0, "a"), (0, "b"), (1, "a"), (0, "c"), (0, "d"))])
+    assert [len(found) for found in taken_over(series, event(2, "a"), event(1, "b"))] == [300, 0]
+
+
+def test_an_answer_has_no_more_features_than_one_may_have() -> None:
+    series = Series(SeriesConfig(lags=(1, 2), means=(3,)))
+    wide: Features = {f"{number:04}": 1.0 for number in range(MAX_FEATURES - 10)}
+    long: Features = {"x" * MAX_FEATURE_BYTES: 1.0, "y": 1e308}
+    many = [event_with(number, features) for number, features in enumerate((wide, wide, long, long))]
+    joined = series.joined([*many, event(4)])
+    assert [problem_of(each.features) for each in joined] == [""] * 5
+    assert len(joined[1].features) == MAX_FEATURES
+    assert "past:1:y" in joined[3].features and "past:mean3:y" not in joined[4].features, "the sum is not finite"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=40))
+def test_the_past_of_an_event_depends_on_the_events_of_its_key_alone(sent: list[tuple[str, int]]) -> None:
+    events = [event(number, key, x=float(value)) for number, (key, value) in enumerate(sent)]
+    config = SeriesConfig(lags=(1, 2), means=(3,))
+    together = Series(config).joined(events)
+    for key in "abc":
+        alone = Series(config).joined([each for each in events if each.key == key])
+        assert alone == [each for each in together if each.key == key]
+
+
+def test_events_of_many_threads_are_all_remembered() -> None:
+    series = Series(SeriesConfig(lags=(1,)))
+    threads = [
+        threading.Thread(target=series.joined, args=([event(number, f"{key}") for number in range(200)],))
+        for key in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken_over(series, *[event(200, f"{key}") for key in range(4)]) == [{"past:1:x": 199.0}] * 4
