@@ -1,7 +1,8 @@
 """Turns feedback into weights: joins labels to answers, learns with replay, gates, requantizes, publishes.
 
     process                the loop over records; leadership, circuit_breaker and patience: its lease and its servers
-    relabelling            what operators do to the set of labels; standardisation: the scales of numbers
+    relabelling            what operators do to the set of labels, relabelled_sets where an event has several of them
+    standardisation        the scales of numbers
     learner, knowledge     what was read, and what labels have taught; progress: the numbers that both decide by
     tiers                  how deep a round trains, by how far texts have moved
     labels/                records -> samples: the join, trust in labels, drift

@@ -83,13 +83,16 @@ def export_projection(config: EncoderConfig, *, seed: int) -> StoredTensor:
     return export_tensor(proj_weight(config, seed=seed))
 
 
-def export_head(config: EncoderConfig, weights_CR: Tensor, *, temperature: float) -> StoredTensor:
-    """Returns the ridge weights, divided by the temperature. Raises NonFinite.
+def export_head(
+    config: EncoderConfig, weights_CR: Tensor, *, temperature: float, threshold: float = 0.0
+) -> StoredTensor:
+    """Returns the ridge weights, divided by the temperature, behind the threshold. Raises NonFinite.
 
     They have the rows of the tables of so many classes, up to the label capacity of `config`.
     """
     shape = replace(config, label_capacity=rows_for(len(weights_CR), config.label_capacity))
-    return export_tensor(out_weight(shape, weights_CR / temperature, torch.zeros(len(weights_CR))))
+    bias_C = torch.full((len(weights_CR),), -threshold / temperature if threshold else 0.0)
+    return export_tensor(out_weight(shape, weights_CR / temperature, bias_C))
 
 
 class ServedEncoder:

@@ -44,10 +44,9 @@ from learner.state.lineage import add_round, end_round, record_gap, set_memory_o
 from learner.state.parts import classes_of, fresh_of
 from model.encoders import WholeEncoder
 from model.errors import NonFinite
-from wire.events import encoded_key
 from wire.label_set import LabelSet
-from wire.recent import hash_of
 from wire.records import ConceptChange, Lineage, RoundKind
+from wire.targets import is_set
 
 log = structlog.get_logger("learner")
 
@@ -94,7 +93,8 @@ class Knowledge:
                 unlearning.restart(self, each)
                 continue
             sample = unlearning.correct(self, each) if each.is_correction else each
-            if sample is None:
+            if sample is None or is_set(sample.label):
+                admitted += [self.classes.within(sample)] if sample else []
                 continue
             if self.concept_changes.is_outdated(sample.label, sample.answer_time_ms):
                 self.counts["outdated"] += 1
@@ -169,9 +169,10 @@ class Knowledge:
         elif isinstance(dropped.making, OfferedEncoder) and refusals:
             dropped.making.settle(tuple(refusals), dropped.held, dropped.tried.paired)
 
-    def calibrate(self, temperature: float) -> None:
-        """Takes the temperature that was fitted for a candidate."""
+    def calibrate(self, temperature: float, threshold: float = 0.0) -> None:
+        """Takes the temperature that was fitted for a candidate, and the threshold, where labels are sets."""
         self.temperature = temperature
+        self.fast_head.threshold = threshold
 
     def follow_anchor(self, measured: MeasuredCandidate, version: int) -> None:
         """Makes `version`, which was just published and `measured`, the anchor, unless the anchor stays as it is."""
@@ -214,8 +215,7 @@ class Knowledge:
         labelled = [self._to_labelled(sample) for sample in samples]
         sample_of = {each.event: sample for each, sample in zip(labelled, samples, strict=True)}
         if self.config.learn_names:
-            known = [each.label for each in labelled if self.fast_head.ridge.num_of(each.label)]
-            labelled = with_names(labelled, known, self.fast_head.served.tokenizer.reads)
+            labelled = with_names(labelled, self.fast_head.ridge.num_of, self.fast_head.served.tokenizer.reads)
         self.fast_head.admit_all(sample.label for sample in labelled)
         z_BD, phi_BR = self.fast_head.encode(labelled)
         nearest = self.fast_head.nearest(z_BD)
@@ -238,9 +238,8 @@ class Knowledge:
         self.break_lineage(f"encoder {base.adopted.name} was adopted")
 
     def _to_labelled(self, sample: Sample) -> Labelled:
-        event = hash_of(encoded_key(sample.key))
-        rounds = self.progress.num_rounds
-        return Labelled(sample.text, sample.label, sample.subject, rounds, event, sample.answer_time_ms)
+        num = self.progress.num_rounds
+        return Labelled(sample.text, sample.label, sample.subject, num, sample.event, sample.answer_time_ms)
 
     def _end(self, done: SlowRound) -> bool:
         """Adopts the round's encoder, or drops it."""

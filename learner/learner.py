@@ -170,7 +170,7 @@ class Learner:
     def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
         """Returns what was known then, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
         base = self.bases.of(state.snapshot.facts.adopted, self.knowledge.base)
-        return restore_knowledge(state, base, like=self.fast_head.served)
+        return restore_knowledge(state, base, self.label_config, like=self.fast_head.served)
 
     def set_aside(self, state: VersionState, version: int) -> None:
         """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""

@@ -14,6 +14,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +51,7 @@ from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Store
 from wire.subjects import subject_digest
+from wire.targets import Kind
 from wire.threads import lower_priority
 
 UNIT_POLL_MS = 5
@@ -97,7 +99,7 @@ def run(
     bus = Bus(bus_config, client_id="learner")
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
-        config, strata, tokenizer = opened(config, encoder)
+        config, strata, tokenizer = opened(suited_to(config, labels.kind), encoder)
         learner = Learner(
             config,
             strata,
@@ -135,6 +137,11 @@ def opened(config: LearnerConfig, encoder: EncoderChoice) -> tuple[LearnerConfig
     if isinstance(strata, WholeModule):
         config = config.of_module(is_trainable=strata.is_trainable)
     return config, strata, inputs
+
+
+def suited_to(config: LearnerConfig, kind: Kind) -> LearnerConfig:
+    """Returns the settings without what suits no labels of this kind: a pseudo-label is one class."""
+    return config if kind == "class" else replace(config, learn_unlabelled=False)
 
 
 def _leadership(config: LearnerConfig, store: Store, highest_epoch: Callable[[], int]) -> Leadership:

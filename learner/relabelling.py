@@ -15,16 +15,20 @@ that comes out of place (the set must be the same for everybody who reads the co
 """
 
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import structlog
 
 from learner import unlearning
+from learner.errors import StateRefused
 from learner.memory.replay import Labelled, Replay, name_sample
 from learner.quality.comparison import Anchor, sample_hash
+from learner.relabelled_sets import rename_in_sets
 from learner.state.lineage import add_label_change
 from wire.label_set import LabelSet
 from wire.records import ConceptChange, LabelChange, LabelCommand
+from wire.targets import Kind, is_set, names_of
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -34,9 +38,13 @@ log = structlog.get_logger("learner")
 
 
 def follow_settings(learner: "Learner") -> None:
-    """Takes the set of labels as the settings of now say it: what is known may be from under others."""
+    """Takes the set of labels as the settings of now say it: what is known may be from under others.
+
+    Raises StateRefused where that is of another kind.
+    """
     known = learner.knowledge
     if known.labels.config != learner.label_config:
+        check_kind(known, learner.label_config.kind)
         followed = learner.label_commands[: known.labels.number]
         known.labels = LabelSet.of(learner.label_config, followed)
 
@@ -54,13 +62,15 @@ def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
     if known.round is not None and (changed or command.action == "split"):
         known.round.wait()
         known.drop()
+    is_of_sets = known.labels.config.kind == "multilabel"
+    new = {label: known.labels.name_of(label) for label in sorted(changed)}
+    new = {label: name for label, name in new.items() if label != name}
     if command.action == "retire":
-        samples = _retire(known, changed)
+        samples = rename_in_sets(known, dict.fromkeys(changed, "")) if is_of_sets else _retire(known, changed)
     elif command.action in ("rename", "merge"):
-        new = {label: known.labels.name_of(label) for label in sorted(changed)}
-        samples = _rename(known, {label: name for label, name in new.items() if label != name})
+        samples = rename_in_sets(known, new) if is_of_sets else _rename(known, new)
     known.lineage = add_label_change(known.lineage, LabelChange(command=command, offsets=dict(learner.offsets)))
-    if command.action == "split" and command.forgets:
+    if command.action == "split" and command.forgets and not is_of_sets:
         for label in changed:
             unlearning.restart_since(known, ConceptChange(label, command.time_ms))
     learner.prequential.rename(known.labels.name_of)
@@ -73,8 +83,19 @@ def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
 
 def _classes(known: "Knowledge") -> set[str]:
     """Returns the classes that something is known of."""
-    held = {sample.label for sample in known.holdout.samples.samples()}
-    return held.union(known.fast_head.ridge.classes)
+    held = (names_of(sample.label) for sample in known.holdout.samples.samples())
+    return set(chain.from_iterable(held)).union(known.fast_head.ridge.classes)
+
+
+def check_kind(known: "Knowledge", kind: Kind) -> None:
+    """Raises StateRefused where what is known was learnt of labels of another kind."""
+    samples = known.replay.samples() or known.holdout.samples.samples()
+    learnt: Kind = "multilabel" if samples and is_set(samples[0].label) else "class"
+    if samples and learnt != kind:
+        raise StateRefused(
+            f"labels.kind is {kind}, and what was learnt is of kind {learnt}: set it back, or begin anew with another "
+            "learner.state_dir, store.prefix and bus.prefix"
+        )
 
 
 def _retire(known: "Knowledge", labels: set[str]) -> Counter[str]:
@@ -134,8 +155,8 @@ def _learn_names(known: "Knowledge", old: list[Labelled], new: dict[str, str], n
     Classes that are `named` have learnt theirs.
     """
     for name in sorted({*new.values()} - named):
-        experiences = [sample.experience for sample in old if new[sample.label] == name]
-        words = [name_sample(name, min(experiences))] if experiences else []
+        first = min((each for each in old if new[each.label] == name), key=lambda each: each.experience, default=None)
+        words = [name_sample(name, first)] if first else []
         if words and known.fast_head.served.tokenizer.reads(words[0].text):
             known.fast_head.learn_many(words)
             known.replay.add(words)

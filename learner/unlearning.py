@@ -23,8 +23,6 @@ from learner.fast.heirs import has_moved, heir_of, named_since
 from learner.labels.sample import Sample
 from learner.memory.replay import Labelled, Replay
 from learner.state.lineage import add_change
-from wire.events import encoded_key
-from wire.recent import hash_of
 from wire.records import ConceptChange
 
 if TYPE_CHECKING:
@@ -74,7 +72,7 @@ def erase(known: "Knowledge", holds: Callable[[str], bool], *, keep_alive: Calla
 
 def correct(known: "Knowledge", correction: Sample) -> Sample | None:
     """Takes out what was learnt of an event under another label; returns it under the right one, None for none."""
-    event = hash_of(encoded_key(correction.key))
+    event = correction.event
 
     def is_wrong(sample: Labelled) -> bool:
         return sample.event == event and sample.label != correction.label

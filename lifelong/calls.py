@@ -8,7 +8,7 @@ Rejected: receipts kept for good (their number is that of all answers ever; the 
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -34,7 +34,10 @@ class ServedAnswer(Answer, frozen=True, kw_only=True):
     can_be_labelled: bool = True
 
 
-Labels: TypeAlias = Iterable[tuple[Answer | str, str]]
+Label: TypeAlias = str | Collection[str]
+"""The label of an event: one class, or a set of them where the service has `labels.kind = "multilabel"`."""
+
+Labels: TypeAlias = Iterable[tuple[Answer | str, Label]]
 """Answers, or the ids of their events, each with its label."""
 
 
@@ -94,7 +97,7 @@ class Calls:
         self.keep(answer)
         return answer
 
-    def _feedback_of(self, answer: Answer | str, label: str) -> Feedback:
+    def _feedback_of(self, answer: Answer | str, label: Label) -> Feedback:
         event_id = answer if isinstance(answer, str) else answer.event_id
         with self._lock:
             proof = self._proofs.get(answer) if isinstance(answer, str) else _proof_of(answer)
@@ -103,7 +106,8 @@ class Calls:
             raise UnknownAnswer(f"{event_id!r} is none of {held}: give the answer itself", code="unknown_answer")
         return Feedback(
             event_id=event_id,
-            label=label,
+            label=label if isinstance(label, str) else "",
+            labels=None if isinstance(label, str) else tuple(label),
             key=proof.key,
             receipt=proof.receipt,
             event_source=proof.event_source,
@@ -149,6 +153,8 @@ def _entry_of(record: Feedback, *, correct: bool) -> bytes:
     }
     if record.features:
         entry["features"] = record.features
+    if record.labels is not None:
+        entry["labels"] = record.labels
     return msgspec.json.encode(entry)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 import httpx
 
-from lifelong.calls import Calls, Labels, ServedAnswer
+from lifelong.calls import Calls, Label, Labels, ServedAnswer
 from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, ExchangePolicy, next_step
 from lifelong.replies import HttpReply
@@ -108,11 +108,11 @@ class Client(_Connection):
         """
         return self._run(self._calls.predict(events))
 
-    def feedback(self, answer: Answer | str, label: str, *, correct: bool = False) -> Feedback:
+    def feedback(self, answer: Answer | str, label: Label, *, correct: bool = False) -> Feedback:
         """Sends the label of an answer, or of the event whose id is given; returns it when the broker has it.
 
-        Its `source` is who the service says it is from. With `correct` it replaces an earlier label, which needs an API
-        key with the role `admin`. Raises ClientError.
+        A set of labels is a list. Its `source` is who the service says it is from. With `correct` it replaces an
+        earlier label, which needs an API key with the role `admin`. Raises ClientError.
         """
         (taken,) = self.feedback_many([(answer, label)], correct=correct)
         return _one(taken)
@@ -188,7 +188,7 @@ class AsyncClient(_Connection):
         """Returns an answer for each event, as `Client.predict_many` does."""
         return await self._run(self._calls.predict(events))
 
-    async def feedback(self, answer: Answer | str, label: str, *, correct: bool = False) -> Feedback:
+    async def feedback(self, answer: Answer | str, label: Label, *, correct: bool = False) -> Feedback:
         """Sends the label of an answer, as `Client.feedback` does."""
         (taken,) = await self.feedback_many([(answer, label)], correct=correct)
         return _one(taken)

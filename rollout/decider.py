@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-import msgspec
 import structlog
 
 from rollout.alarms import Alarms
@@ -34,7 +33,7 @@ from rollout.tallies import Tallies
 from rollout.tallies_state import Frame, TalliesState
 from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
-from wire.label_set import LabelSet
+from wire.label_set import LabelSet, with_target
 from wire.records import Answer, Feedback, LabelRate, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
 
@@ -155,12 +154,11 @@ class Decider:
         if isinstance(record, Answer):
             self._tallies.add_answer(record)
             label = self._join.add_answer(record)
-        elif reason := self._refusal(record) or self._labels.refusal(record.label, lambda name: True):
+        elif reason := self._refusal(record) or self._labels.refusal(record.target, lambda name: True):
             self._join.counts[f"label_{reason}"] += 1
             return False
         else:
-            name = self._labels.name_of(record.label)
-            label = self._join.add_label(msgspec.structs.replace(record, label=name))
+            label = self._join.add_label(with_target(record, self._labels.name_of(record.target)))
         if label is None:
             return False
         self._tallies.add_label(label, self._now_ms())

@@ -17,7 +17,8 @@ from typing import Final
 
 import msgspec
 
-from wire.receipts import Verdicts
+from wire.agreement import f1
+from wire.receipts import Named, Verdicts
 from wire.recent import RecentHashes, hash_of
 from wire.records import Record
 
@@ -29,9 +30,10 @@ MAX_EVENTS: Final = 10_000
 class JudgedLabel:
     """A label of `source`, and what the versions named when the event was answered at `answer_ms`.
 
-    `name` is the hash of the label, as the verdicts hash theirs. `number` counts all labels that were judged, in their
-    order. `entity` is that of the event, by its hash. `is_audited` says that the label was asked for, whatever the
-    answer. `corrected` is the label whose place this one takes.
+    `name` is the hash of the label, as the verdicts hash theirs. Of a set of labels it is that of the whole set,
+    `names` are those of its labels, and `draw` is what is drawn for the event (`wire.agreement`). `number` counts all
+    labels that were judged, in their order. `entity` is that of the event, by its hash. `is_audited` says that the
+    label was asked for, whatever the answer. `corrected` is the label whose place this one takes.
     """
 
     verdicts: Verdicts
@@ -42,10 +44,17 @@ class JudgedLabel:
     entity: int = 0
     is_audited: bool = False
     corrected: "JudgedLabel | None" = None
+    names: tuple[int, ...] | None = None
+    draw: float = 0.0
 
     def rights(self) -> dict[int, bool]:
-        """Returns for each version that was at hand whether it named the label."""
-        return {version: name == self.name for version, name in self.verdicts.names}
+        """Returns for each version that was at hand whether it named the label; a set, as far as the draw asks."""
+        return {version: self._is_right(named) for version, named in self.verdicts.names}
+
+    def _is_right(self, named: Named) -> bool:
+        if self.names is None or isinstance(named, int):
+            return named == self.name
+        return self.draw < f1(named, self.names)
 
 
 class JudgedEvent(Record, frozen=True, kw_only=True):

@@ -28,11 +28,13 @@ import msgspec
 from rollout.influence import Excess
 from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
 from rollout.waiting import WaitingAnswer
+from wire.agreement import draw_of
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, lookup_alias, matching
-from wire.receipts import Verdicts, name_hash, time_of, verdicts_of
+from wire.receipts import Named, Verdicts, name_hash, time_of, verdicts_of
 from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
 from wire.rollout import is_audited
+from wire.targets import names_of
 
 LOAD_AFTER_THINNING = 0.75
 """Share of the bound on waiting answers that is left after thinning."""
@@ -153,12 +155,19 @@ class LabelJoin:
     def _correct(self, event: JudgedEvent, feedback: Feedback) -> JudgedLabel | None:
         """Judges an approved label in the place of the one before."""
         before = event.label
-        name = name_hash(feedback.label)
+        name = name_hash(feedback.target)
         if name == before.name:
             self.counts["label_repeated"] += 1
             return None
         number = self.judged.number()
-        label = replace(before, name=name, source=feedback.source, number=number, corrected=before)
+        label = replace(
+            before,
+            name=name,
+            names=_names_of(feedback),
+            source=feedback.source,
+            number=number,
+            corrected=before,
+        )
         self.judged.correct(event, label)
         self.counts["corrected"] += 1
         return label
@@ -171,7 +180,9 @@ class LabelJoin:
             return None
         return JudgedLabel(
             verdicts=self._by_names_of_now(verdicts),
-            name=name_hash(feedback.label),
+            name=name_hash(feedback.target),
+            names=_names_of(feedback),
+            draw=draw_of(feedback.event_id.encode()),
             source=feedback.source,
             answer_ms=answer_ms,
             number=self.judged.number(),
@@ -181,8 +192,13 @@ class LabelJoin:
 
     def _by_names_of_now(self, verdicts: Verdicts) -> Verdicts:
         """Returns verdicts of which each names the label that its name means now."""
-        names = tuple((version, self.renamed.get(name, name)) for version, name in verdicts.names)
+        names = tuple((version, self._by_name_of_now(named)) for version, named in verdicts.names)
         return replace(verdicts, names=names)
+
+    def _by_name_of_now(self, named: Named) -> Named:
+        if isinstance(named, int):
+            return self.renamed.get(named, named)
+        return tuple(dict.fromkeys(self.renamed.get(name, name) for name in named))
 
     def _thin(self) -> None:
         """Drops waiting answers, until a share of the window is free."""
@@ -210,6 +226,11 @@ class LabelJoin:
         self._by_id[answer.event_id].remove(answer)
         if not self._by_id[answer.event_id]:
             del self._by_id[answer.event_id]
+
+
+def _names_of(feedback: Feedback) -> tuple[int, ...] | None:
+    """Returns the hashes of a set of labels; None of one label."""
+    return None if feedback.labels is None else tuple(map(name_hash, names_of(feedback.target)))
 
 
 def _own_aliases(answer: WaitingAnswer) -> list[bytes]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from wire.events import EventKey, content, with_later_time
-from wire.receipts import Verdicts, name_hash, verdicts_of
+from wire.receipts import Verdicts, named_hash, verdicts_of
 from wire.recent import hash_of
 from wire.records import Answer
 
@@ -53,4 +53,4 @@ class WaitingAnswer:
 def own_verdict(answer: Answer) -> Verdicts:
     """Returns the verdict of the version that answered, where the receipt has none, as those of earlier programs."""
     version = answer.weights_version
-    return Verdicts(answer.arm, version, ((version, name_hash(answer.named)),))
+    return Verdicts(answer.arm, version, ((version, named_hash(answer.named)),))

@@ -29,6 +29,7 @@ from wire.errors import NotFound
 from wire.label_set import NEW, NOT_LISTED, RETIRED, LabelSet, did_you_mean
 from wire.records import Feedback, LabelAction, LabelCommand, LabelOutcome
 from wire.store import Store
+from wire.targets import names_of
 
 TIMEOUT_S: Final = 30.0
 WAIT_S: Final = 1.0
@@ -77,6 +78,11 @@ class ClassesInForce:
         for label in (*labels, *to):
             if not label.strip() or len(label) > max_chars:
                 raise NotPossible(f"a label has 1 to {max_chars} characters (learner.max_label_chars); got {label!r}")
+        if wish.forgets and self.labels.config.kind != "class":
+            raise NotPossible(
+                "--forget takes out texts by their class, and labels.kind is multilabel, where they have others, too: "
+                "split without it, or `lifelong labels retire` the class and `add` it again"
+            )
         if wish.action == "add":
             self._check_new(labels)
         else:
@@ -95,6 +101,10 @@ class ClassesInForce:
             source=source,
             time_ms=now_ms,
         )
+
+    def is_new(self, name: str) -> bool:
+        """Whether a class of this name waits to be added."""
+        return name not in self._known and name not in self.labels.retired
 
     @property
     def _known(self) -> set[str]:
@@ -164,7 +174,8 @@ class LabelOperator:
         def waiting() -> Iterator[Feedback]:
             nonlocal num
             for label in quarantined_labels(self._bus, LabelFilter()):
-                if label.reason in REASONS and known.name_of(label.label) in names:
+                said = {known.name_of(name) for name in names_of(label.feedback.target)}
+                if label.reason in REASONS and said & names:
                     num += 1
                     yield label.feedback
 
@@ -193,6 +204,7 @@ def waiting_labels(bus: Bus, known: ClassesInForce) -> dict[str, int]:
     labels = known.labels
     found = Counter[str]()
     for each in quarantined_labels(bus, LabelFilter(reason=NEW)):
-        if labels.refusal(each.label, known.classes.__contains__) == NEW:
-            found[labels.name_of(each.label)] += 1
+        target = each.feedback.target
+        if labels.refusal(target, known.classes.__contains__) == NEW:
+            found.update(name for name in names_of(labels.name_of(target)) if known.is_new(name))
     return dict(found.most_common())

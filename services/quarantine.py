@@ -55,7 +55,7 @@ def quarantined_labels(bus: Bus, chosen: LabelFilter) -> Iterator[Quarantined]:
     """Yields the selected labels, each once, though the learner may send one again after a crash."""
     seen: set[tuple[str, str]] = set()
     for label in every_record(bus, [Quarantined]):
-        identity = (label.message_id, label.label)
+        identity = (label.message_id, label.feedback.target)
         if chosen.matches(label) and identity not in seen:
             seen.add(identity)
             yield label

@@ -102,8 +102,9 @@ class Settings(ReplicaSettings, BaseSettings):
         longest_command_ms = 3 * self.store.timeout_ms  # it is tried three times
         slow = "must be above three times store.timeout_ms, or a slow reply loses the lease"
         gone = "must be at least twice serving.report_interval_s, or replicas seem to be gone"
-        require(*((False, problem) for problem in _client_problems(self.bus.client)))
+        problems = [*_client_problems(self.bus.client), *self.serving.refusal.problems(self.labels.kind)]
         require(
+            *((False, problem) for problem in problems),
             (self.learner.lease_ttl_ms > longest_command_ms, f"learner.lease_ttl_ms {slow}"),
             (self.rollout.lease_ms > longest_command_ms, f"rollout.lease_ms {slow}"),
             (2_000 * self.serving.report_interval_s <= self.store.report_ttl_ms, f"store.report_ttl_ms {gone}"),
@@ -121,8 +122,7 @@ def _client_problems(table: Mapping[str, Any]) -> list[str]:
 
 
 class Loaded(NamedTuple):
-    """Valid settings, by dotted name the origin of each value that is not a default, and the file of each secret that
-    was read from one."""
+    """Valid settings; by dotted name the origin of each value that is no default, and the file of a secret."""
 
     settings: Settings
     origins: dict[str, str]

@@ -20,29 +20,17 @@ Shape suffixes: B texts of one encoder, D width, R random features, C classes, K
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
-import torch
 from torch import Tensor
 
-from model.quantized import RandomFeatures
+from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
 from serving.weights.active import ActiveVersions, Version
 from wire.events import content
-from wire.receipts import Receipts, Verdicts, name_hash
+from wire.receipts import Receipts, Verdicts
 from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for, place_of
-
-Scores = tuple[tuple[str, float], ...]
-
-
-class Scored(NamedTuple):
-    """The best classes of a text, none while no class is known, and how certain the version is (None: nobody asks)."""
-
-    scores: Scores
-    certainty: float | None
-
 
 PAIRED_PER_S: Final = 50.0
 """Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""
@@ -51,9 +39,6 @@ LONG_TOKENS: Final = 256
 """The tokens of a text that costs so much more to encode than its vector to send that the vector is always sent."""
 
 PAIRED_SALT: Final = "paired"
-
-VersionNames = tuple[tuple[int, int], ...]
-"""Pairs of a version and the hash of the label that it names, by ascending version."""
 
 Predict: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], ActiveVersions, Mapping[int, str]], list[Answer]]
 """Answers events by their token ids, under the versions that are live, each in the precision of its number."""
@@ -84,11 +69,11 @@ def predict_many(
         first = versions[rows[0]]
         picked = _picked(rows, events, token_ids)
         z_BD = live.health.encode_events(*picked, first.model.encoder, precisions[first.number])
-        rankings = _rankings(z_BD, live.beside(first), top_scores)
+        rankings = rankings_of(z_BD, live.beside(first), top_scores)
         for indices in grouped([versions[row].number for row in rows]):
             ranking = rankings[versions[rows[indices[0]]].number]
             scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
-        names.update(zip(rows, _names(rankings), strict=True))
+        names.update(zip(rows, names_by_row(rankings), strict=True))
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
     for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions).items():
@@ -145,7 +130,7 @@ def _names_by_other_encoders(
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
             z_BD = live.health.encode_events(*_picked(rows, events, token_ids), encoder, precisions[first.number])
-            for row, others in zip(rows, _names(_rankings(z_BD, live.beside(first), 1)), strict=True):
+            for row, others in zip(rows, names_by_row(rankings_of(z_BD, live.beside(first), 1)), strict=True):
                 names[row] = names.get(row, ()) + others
     return names
 
@@ -171,69 +156,16 @@ def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
     return list(groups.values())
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranking:
-    """The logits of some texts under one version, and its best classes, best first."""
-
-    version: Version
-    logits_BC: Tensor
-    classes_BK: Tensor
-
-    def scored(self, indices: Sequence[int]) -> list[Scored]:
-        """Returns the best classes of these rows with their probabilities, and how certain the version is.
-
-        Raises ValueError where a score is not finite.
-        """
-        classes_BK = self.classes_BK[indices]
-        logits_BC = self.logits_BC[indices]
-        values_BK = torch.softmax(logits_BC, dim=1).gather(1, classes_BK)
-        if not torch.isfinite(values_BK).all():
-            raise ValueError(f"version {self.version.number} gives a score that is not finite")
-        labels = self.version.model.labels
-        certainties = self.version.refusal.certainties(logits_BC)
-        found: list[Scored] = []
-        for classes, values, certainty in zip(classes_BK.tolist(), values_BK.tolist(), certainties, strict=True):
-            names = [labels[index] for index in classes]
-            found.append(Scored(tuple(zip(names, values, strict=True)), certainty))
-        return found
-
-    def names(self) -> list[tuple[int, int]]:
-        """Returns the version, and the hash of its best class, for each row."""
-        labels = self.version.model.labels
-        if not labels:
-            return [(self.version.number, name_hash(None))] * len(self.logits_BC)
-        return [(self.version.number, name_hash(labels[index])) for index in self.classes_BK[:, 0].tolist()]
-
-
-def _names(rankings: Mapping[int, _Ranking]) -> list[VersionNames]:
-    """Returns what all versions name, for each row."""
-    columns = [ranking.names() for ranking in rankings.values()]
-    return list(zip(*columns, strict=True))
-
-
-def _rankings(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, _Ranking]:
-    """Returns what each version makes of the texts, by its number. Versions with one projection share its features."""
-    features: dict[RandomFeatures, Tensor] = {}
-    rankings: dict[int, _Ranking] = {}
-    for version in versions:
-        head = version.model.head
-        if head.features not in features:
-            features[head.features] = head.features.of(z_BD)
-        num_labels = len(version.model.labels)
-        logits_BC = head.logits_of(features[head.features], num_labels)
-        classes_BK = logits_BC.topk(min(top_scores, num_labels), dim=1).indices
-        rankings[version.number] = _Ranking(version, logits_BC, classes_BK)
-    return rankings
-
-
 def _answer(
     event: Event, scored: Scored, live: ActiveVersions, *, arm: Arm, precision: str, receipt: str, time_ms: int
 ) -> Answer:
     label, score = scored.scores[0] if scored.scores else (None, 0.0)
+    is_class = scored.labels is None
     answer = Answer(
         event_id=event.id,
         text=event.text,
-        label=label,
+        label=label if is_class else None,
+        labels=scored.labels,
         score=score,
         scores=scored.scores,
         weights_version=arm.version,

@@ -49,8 +49,7 @@ class Refusal:
     @property
     def is_on(self) -> bool:
         """Whether anything may be refused."""
-        config = self.config
-        return bool(config.min_score or config.known_share or config.max_risk)
+        return self.config.is_on
 
     def certainties(self, logits_BC: Tensor) -> list[float | None]:
         """Returns the certainty of each text, in [0, 1]; None where it was not measured, or refuses nothing."""

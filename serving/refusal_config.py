@@ -9,6 +9,7 @@ from typing import Annotated
 from annotated_types import Ge, Le, Lt
 
 from wire.sections import SECTION, require
+from wire.targets import Kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,3 +29,14 @@ class RefusalConfig:
 
     def __post_init__(self) -> None:
         require((bool(self.label.strip()), "serving.refusal.label must have a name"))
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything may be refused."""
+        return bool(self.min_score or self.known_share or self.max_risk)
+
+    def problems(self, kind: Kind) -> list[str]:
+        """Returns what is wrong with it for labels of this kind."""
+        if kind == "class" or not self.is_on:
+            return []
+        return ["serving.refusal refuses to name one class, and labels.kind is multilabel: leave it unset"]

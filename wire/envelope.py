@@ -131,7 +131,12 @@ def from_message(
 def _body_of(record: TopicRecord) -> dict[str, Any]:
     in_headers = HEADER_FIELDS.get(type(record), ATTRIBUTES)
     fields = msgspec.structs.asdict(record).items()
-    return {name: value for name, value in fields if name not in in_headers and (name != "features" or value)}
+    return {name: value for name, value in fields if name not in in_headers and not _is_left_out(name, value)}
+
+
+def _is_left_out(name: str, value: Any) -> bool:
+    """Whether a field says nothing: it is new, and messages without it keep their bytes."""
+    return (name == "features" and not value) or (name == "labels" and value is None)
 
 
 def _refusal_headers(letter: DeadLetter) -> dict[str, str]:

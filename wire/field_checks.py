@@ -10,6 +10,7 @@ import msgspec
 from wire.errors import BadMessage
 from wire.features import problem_of, problem_of_content
 from wire.records import TOPIC_RECORDS, Answer, Event, Feedback, Quarantined, TopicRecord
+from wire.targets import MARK, problem_of_labels
 from wire.timestamps import is_time
 
 MAX_FIELD_BYTES = 1 << 10
@@ -19,7 +20,7 @@ MAX_FIELD_BYTES = 1 << 10
 def _short_fields(record: type[TopicRecord]) -> tuple[str, ...]:
     """Returns the names of the text fields that are bounded by MAX_FIELD_BYTES."""
     texts = [field.name for field in msgspec.structs.fields(record) if field.type in (str, str | None)]
-    return tuple(name for name in texts if name not in ("text", "detail"))
+    return tuple(name for name in texts if name not in ("text", "detail", "answered"))
 
 
 SHORT_FIELDS: dict[type, tuple[str, ...]] = {record: _short_fields(record) for record in TOPIC_RECORDS}
@@ -29,6 +30,8 @@ def check_fields(record: TopicRecord) -> None:
     """Raises BadMessage, with the field, where a value of `record` is too long, blank, or no time."""
     for name in SHORT_FIELDS[type(record)]:
         check_length(f"`{name}`", _num_bytes(getattr(record, name)), at_most=MAX_FIELD_BYTES)
+    for label in _labels_of(record):
+        check_length("a name in `labels`", _num_bytes(label), at_most=MAX_FIELD_BYTES)
     if problem := _problem_of(record):
         raise BadMessage("wrong_schema", problem)
     if not is_time(record.time_ms):
@@ -45,10 +48,27 @@ def _problem_of(record: TopicRecord) -> str:
     if isinstance(record, Event):
         return problem_of_content(record.text, record.features)
     if isinstance(record, Feedback):
-        for name in ("event_id", "label"):
-            if not getattr(record, name).strip():
-                return f"`{name}` is blank"
+        if not record.event_id.strip():
+            return "`event_id` is blank"
+        if problem := problem_of_label(record):
+            return problem
     return problem_of(record.features) if isinstance(record, Answer | Feedback | Quarantined) else ""
+
+
+def problem_of_label(record: Feedback) -> str:
+    """Returns what is wrong with the label, or the set of labels, that was sent; "" where nothing is."""
+    if record.labels is None and not record.label.strip():
+        return "`label` is blank"
+    if record.labels is not None and record.label:
+        return "give either `label` or `labels`"
+    if any(MARK in name for name in (record.label, *_labels_of(record))):
+        return "a label has the character U+001D, which separates labels: leave it out"
+    return problem_of_labels(_labels_of(record))
+
+
+def _labels_of(record: TopicRecord) -> tuple[str, ...]:
+    """Returns the set of labels of a record that has one."""
+    return (record.labels or ()) if isinstance(record, Answer | Feedback | Quarantined) else ()
 
 
 def _num_bytes(text: str | None) -> int:

@@ -1,4 +1,4 @@
-"""The settings of the set of labels: which labels may be learnt, and how they are written.
+"""The settings of the set of labels: what kind they are of, which may be learnt, and how they are written.
 
 Rejected: one regular expression for what is allowed (nobody could be told which label was meant).
 """
@@ -13,6 +13,7 @@ from annotated_types import MaxLen
 from pydantic import BeforeValidator
 
 from wire.sections import SECTION, require
+from wire.targets import Kind
 
 MAX_LABELS = 65_536
 """Most labels of the list: as many as a head may have classes."""
@@ -38,6 +39,9 @@ class LabelConfig:
 
     __pydantic_config__ = SECTION
 
+    kind: Kind = "class"
+    """What the label of an event is: one `class`, or a set of classes (`multilabel`, see docs/kinds.md). What was
+    learnt under one kind is of no use under another."""
     mode: Literal["open", "listed", "ask"] = "open"
     """`open`: a label that nobody has used makes a class. `listed`: one that is not in `allow` is refused. `ask`: it
     lies in quarantine until `lifelong labels add`."""

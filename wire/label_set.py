@@ -20,14 +20,19 @@ from difflib import get_close_matches
 from functools import reduce
 from typing import Final
 
+import msgspec
+
 from wire.label_config import LabelConfig
 from wire.receipts import name_hash
-from wire.records import LabelCommand
+from wire.records import Feedback, LabelCommand
+from wire.targets import is_set, names_of, set_of
 
 RETIRED: Final = "retired"
 NOT_LISTED: Final = "not_listed"
 NEW: Final = "new_label"
-"""Why a label is refused: its class was retired; it is outside the list; it waits for `lifelong labels add`."""
+WRONG_KIND: Final = "wrong_kind"
+"""Why a label is refused: its class was retired; it is outside the list; it waits for `lifelong labels add`; it is one
+class where the settings ask for sets of them, or a set where they ask for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +70,23 @@ class LabelSet:
         return after._with(map(self.config.normal_form, command.labels) if command.action == "add" else to)
 
     def name_of(self, label: str) -> str:
-        """Returns the name of the class that a label means now."""
+        """Returns the name of the class that a label means now; of a set of labels (`wire.targets`), that set."""
+        if is_set(label):
+            return set_of(map(self.name_of, names_of(label)))
         name = self.config.normal_form(label)
         return self.meanings.get(name, name)
 
     def refusal(self, label: str, is_class: Callable[[str], bool]) -> str:
-        """Returns why a label is not learnt, "" where it is. `is_class` says whether a class of this name is known."""
-        name = self.name_of(label)
+        """Returns why a label is not learnt, "" where it is. `is_class` says whether a class of this name is known.
+
+        Of a set of labels, it is that of the first one that is not learnt.
+        """
+        if is_set(label) != (self.config.kind == "multilabel"):
+            return WRONG_KIND
+        reasons = (self._refusal_of_name(self.name_of(name), is_class) for name in names_of(label))
+        return next(filter(None, reasons), "")
+
+    def _refusal_of_name(self, name: str, is_class: Callable[[str], bool]) -> str:
         if name in self.retired:
             return RETIRED
         if self.config.mode == "open" or name in self.listed:
@@ -82,12 +97,18 @@ class LabelSet:
 
     def why(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
         """Returns the sentence of a refusal, with the fix. `known` are classes that may be meant besides the list."""
-        name = self.name_of(label)
+        if reason == WRONG_KIND:
+            sent = "a set of labels" if is_set(label) else "one label"
+            wanted = "`labels`, a list" if self.config.kind == "multilabel" else "`label`, one name"
+            return f"{sent} came, and labels.kind is {self.config.kind}: send {wanted}"
+        classes = {*known}
+        names = [self.name_of(name) for name in names_of(label)]
+        name = next((each for each in names if self._refusal_of_name(each, classes.__contains__) == reason), label)
         if reason == RETIRED:
             return f"the label {name!r} was retired; `lifelong labels add` takes it back"
         if reason == NEW:
             return f"the label {name!r} is new, and labels.mode is ask: `lifelong labels add` takes it"
-        meant = did_you_mean(name, self.listed.union(known) - self.retired)
+        meant = did_you_mean(name, self.listed.union(classes) - self.retired)
         return f"the label {name!r} is not in labels.allow{meant} (`lifelong labels add` takes it)"
 
     @property
@@ -111,6 +132,13 @@ class LabelSet:
         meanings = {name: new.get(meaning, meaning) for name, meaning in self.meanings.items()} | dict(new)
         meanings = {name: meaning for name, meaning in meanings.items() if name != meaning}
         return replace(self, meanings=meanings, added=self.added.difference(new), retired=self.retired.difference(new))
+
+
+def with_target(feedback: Feedback, target: str) -> Feedback:
+    """Returns the label with what it says, as one string, in the place of what it said."""
+    if is_set(target):
+        return msgspec.structs.replace(feedback, label="", labels=names_of(target))
+    return msgspec.structs.replace(feedback, label=target, labels=None)
 
 
 def did_you_mean(label: str, known: Iterable[str]) -> str:

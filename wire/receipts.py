@@ -9,6 +9,7 @@
 
     receipt  = <time of the answer in ms>.<verdicts>.<HMAC-SHA256 over event id, time, entity and verdicts, 128 bits>
     verdicts = <arm>:<version that answered>:<version>-<hash of the label that it names>:...    numbers hexadecimal
+               where events have sets of labels, <version>-+<hash><hash>..., one for each that it names
 
 The verdicts are what every version would have answered that was at hand when the event was. Whoever gets the label
 hashes it too, and so sees which of them were right, however late it is and without the answer.
@@ -31,7 +32,7 @@ checkers of receipts belong to the same installation; HMAC takes 2 us, and every
 import hmac
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeAlias
 
 import mmh3
 import msgspec
@@ -39,13 +40,20 @@ import msgspec
 from wire.features import content_of
 from wire.keyring import Key, KeyRing, derived
 from wire.records import Answer, ArmName, Feedback, TextVector
+from wire.targets import is_set, names_of
 
 MAC_BYTES: Final = 16
 MAX_VERDICTS: Final = 8
 """Most versions whose verdicts a receipt holds."""
 
-MAX_CHARS: Final = 320
-"""Longer than any receipt, with 26 characters for each of the most verdicts; a longer text is not parsed."""
+MAX_NAMED: Final = 12
+"""Most labels of a set that a version names: more would not fit a receipt."""
+
+MAX_CHARS: Final = 1_000
+"""Longer than any receipt, with 107 characters for each of the most verdicts; a longer text is not parsed."""
+
+Named: TypeAlias = int | tuple[int, ...]
+"""The `name_hash` of the label that a version names; of a set, those of all of them."""
 
 FORGED = "forged"
 EXPIRED = "expired"
@@ -56,13 +64,13 @@ MISSING = "missing"
 class Verdicts:
     """What the versions name that were resident when `version` answered in `arm`, and share its encoder.
 
-    `names` has pairs of a version and the `name_hash` of the label that it names, by ascending version, the version
-    that answered included. There are at most MAX_VERDICTS.
+    `names` has pairs of a version and what it names, by ascending version, the version that answered included. There
+    are at most MAX_VERDICTS.
     """
 
     arm: ArmName
     version: int
-    names: tuple[tuple[int, int], ...]
+    names: tuple[tuple[int, Named], ...]
 
 
 class _Keys:
@@ -169,7 +177,7 @@ def _approval_of(keys: _Keys, feedback: Feedback) -> str:
 
     Approvals without them are those of programs that did not have the fields yet.
     """
-    fields = (feedback.event_id, feedback.label, feedback.key, feedback.source, feedback.time_ms)
+    fields = (feedback.event_id, feedback.target, feedback.key, feedback.source, feedback.time_ms)
     event_source = () if feedback.event_source is None else (feedback.event_source,)
     content = content_of(feedback.text, feedback.features)
     text = ("text", content) if content else ()
@@ -202,9 +210,16 @@ def verdicts_of(receipt: str) -> Verdicts | None:
     try:
         version, *pairs = numbers
         names = [pair.split("-") for pair in pairs[:MAX_VERDICTS]]
-        return Verdicts(arm, int(version, 16), tuple((int(number, 16), int(name, 16)) for number, name in names))
+        return Verdicts(arm, int(version, 16), tuple((int(number, 16), _decoded(name)) for number, name in names))
     except ValueError:
         return None
+
+
+def named_hash(label: str | None) -> Named:
+    """Returns what a verdict has of a label, as one string (`wire.targets`); 0 where no class is known."""
+    if label is None or not is_set(label):
+        return name_hash(label)
+    return tuple(map(name_hash, names_of(label)))
 
 
 def name_hash(label: str | None) -> int:
@@ -213,8 +228,20 @@ def name_hash(label: str | None) -> int:
 
 
 def _encoded(verdicts: Verdicts) -> str:
-    names = (f"{version:x}-{name:08x}" for version, name in verdicts.names)
+    names = (f"{version:x}-{_encoded_name(named)}" for version, named in verdicts.names)
     return ":".join((verdicts.arm, f"{verdicts.version:x}", *names))
+
+
+def _encoded_name(named: Named) -> str:
+    return f"{named:08x}" if isinstance(named, int) else "+" + "".join(f"{name:08x}" for name in named)
+
+
+def _decoded(encoded: str) -> Named:
+    """Returns what a version names. Raises ValueError where the text says nothing."""
+    if not encoded.startswith("+"):
+        return int(encoded, 16)
+    digits = encoded[1 : 1 + 8 * MAX_NAMED]
+    return tuple(int(digits[first : first + 8], 16) for first in range(0, len(digits), 8))
 
 
 def _mac(key: bytes, *parts: str | int | bytes) -> str:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from learner.fast.base_solution import BaseSolution, NormalEquations, ridge_penalty
+from learner.fast.head import Entries
 from learner.fast.incremental import MAX_ROWS, IncrementalHead
 from learner.fast.ridge import on_grid
 from model.config import StrataConfig
@@ -88,7 +89,7 @@ def main(num_classes: int) -> None:
 
 def update(head: IncrementalHead, phi_BR: Tensor, rows_B: Tensor) -> Tensor:
     """Learns a batch; returns the weights of all classes."""
-    head.learn_many(phi_BR, rows_B)
+    head.learn_many(phi_BR, Entries(rows_B))
     return head.weights(torch.arange(len(head.base.weights_CR)))
 
 

@@ -140,7 +140,7 @@ class CarryOver:
             yield False
         class_CS = rest.class_CR.float() @ map_RS
         z_sums_CE = self._rest.z_sums_CD.float() @ z_map_DE
-        sums = RidgeSums(gram_SS.double(), class_CS.double(), rest.counts_C, rest.num_texts)
+        sums = RidgeSums(gram_SS.double(), class_CS.double(), rest.counts_C, rest.num_texts, rest.num_samples)
         self._new.add_sums(sums, z_sums_CE.double())
 
 

@@ -35,6 +35,7 @@ import msgspec
 from learner.fast.fast_head import Nearest
 from learner.labels.sample import Sample
 from wire.records import ConceptChange
+from wire.targets import is_set
 
 EVIDENCE: Final = 100.0
 """The evidence at which a class has changed."""
@@ -177,7 +178,10 @@ def _copy(evidence: Evidence) -> Evidence:
 
 
 def observations(samples: Iterable[Sample | None], nearest: Nearest) -> Iterator[Observation]:
-    """Yields the observations of samples as they were named; None, a text that nobody labelled, is no observation."""
+    """Yields the observations of samples as they were named.
+
+    None, a text that nobody labelled, is no observation, and neither is a set of labels: it names no nearest class.
+    """
     for sample, by_all, by_newest in zip(samples, nearest.by_all, nearest.by_newest, strict=True):
-        if sample is not None:
+        if sample is not None and not is_set(sample.label):
             yield Observation(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)

@@ -13,6 +13,7 @@ and a decay of the sums (they would depend on the order, and no sample could be 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
 from learner.fast.row_log import RowLog
 from learner.memory.replay import Labelled
 from model.head import PROJ
+from wire.targets import names_of
 
 Z_GRID = 2.0**24
 """The sums of z are multiples of 1 / Z_GRID: finer than float32 needs, and exact in float64 below 2^29 samples."""
@@ -35,6 +37,9 @@ Z_GRID = 2.0**24
 RELEARN_BATCH = 64
 """Number of texts that are encoded at once while a fast head is rebuilt."""
 
+
+THRESHOLD = "threshold"
+"""Name of the exported threshold."""
 
 PER_CLASS = ("class", "counts", "z", "recent_z", "recent_times")
 """Names of the exported sums that have a row for each class."""
@@ -54,7 +59,8 @@ class Nearest(NamedTuple):
 class FastHead:
     """Holds an encoder and the sums of everything learnt under it. `log` has what was learnt last.
 
-    `num_recent` labels of each class are held by themselves, too, the newest ones.
+    `num_recent` labels of each class are held by themselves, too, the newest ones. `threshold` is what the output of a
+    class must be above for it to be named, where labels are sets of classes; else it is 0, and the highest is named.
     """
 
     def __init__(self, served: ServedEncoder, *, penalty: float, num_recent: int = 0) -> None:
@@ -62,6 +68,7 @@ class FastHead:
         self.served = served
         self.ridge = RidgeHead(config.head_features, config.label_capacity, penalty=penalty)
         self._penalty = penalty
+        self.threshold = 0.0
         self.log = RowLog()
         self.z_sums_CD = torch.zeros(0, config.d_model, dtype=torch.float64)
         self.recent = RecentLabels(0, config.d_model, num_recent)
@@ -81,12 +88,14 @@ class FastHead:
     def learn_encoded(self, z_BD: Tensor, phi_BR: Tensor, samples: Sequence[Labelled]) -> None:
         """Learns samples that were encoded; otherwise as `learn_many`."""
         labels = [sample.label for sample in samples]
-        rows_B = self.ridge.rows_of(labels)
+        entries = self.ridge.entries(labels)
+        z_ED = entries.of(z_BD)
+        times_E = entries.of(torch.tensor([sample.time_ms for sample in samples]))
         self.ridge.learn_many(phi_BR, labels)
         self.log.add(phi_BR, labels)
-        self.z_sums_CD.index_add_(0, rows_B, on_grid(z_BD, Z_GRID))
-        self._means.touch(rows_B.tolist())
-        self.recent.add(z_BD, rows_B, [sample.time_ms for sample in samples])
+        self.z_sums_CD.index_add_(0, entries.rows_E, on_grid(z_ED, Z_GRID))
+        self._means.touch(entries.rows_E.tolist())
+        self.recent.add(z_ED, entries.rows_E, times_E.tolist())
 
     def nearest(self, z_BD: Tensor) -> Nearest:
         """Names texts by their nearest class means. There is a class."""
@@ -110,12 +119,13 @@ class FastHead:
 
     def unlearn_encoded(self, z_BD: Tensor, phi_BR: Tensor, labels: Sequence[str]) -> None:
         """Removes samples that were encoded; otherwise as `unlearn_many`."""
-        rows_B = self.ridge.rows_of(labels)
+        entries = self.ridge.entries(labels)
+        z_ED = entries.of(z_BD)
         self.ridge.unlearn_many(phi_BR, labels)
         self.log.end()
-        self.z_sums_CD.index_add_(0, rows_B, -on_grid(z_BD, Z_GRID))
-        self._means.touch(rows_B.tolist())
-        self.recent.remove(z_BD, rows_B)
+        self.z_sums_CD.index_add_(0, entries.rows_E, -on_grid(z_ED, Z_GRID))
+        self._means.touch(entries.rows_E.tolist())
+        self.recent.remove(z_ED, entries.rows_E)
 
     def restart(self, label: str, since_ms: int, held: Sequence[Labelled]) -> None:
         """Goes on with a class as it has been since `since_ms`. Of older samples, those at hand were taken out.
@@ -179,6 +189,7 @@ class FastHead:
         """Returns an empty fast head for the next encoder, with the same rows for the same classes."""
         empty = FastHead(served, penalty=self._penalty, num_recent=self.recent.num_recent)
         empty.admit_all(self.ridge.classes)
+        empty.threshold = self.threshold
         return empty
 
     def copy(self) -> "FastHead":
@@ -214,19 +225,22 @@ class FastHead:
         return renamed
 
     def admit_all(self, labels: Iterable[str]) -> None:
-        """Gives every label a row, in this order."""
-        for label in labels:
-            self.ridge.admit(label)
+        """Gives every class that a label names a row, in this order."""
+        for name in chain.from_iterable(map(names_of, labels)):
+            self.ridge.admit(name)
         self._grow()
 
     def export(self) -> dict[str, Tensor]:
         """Returns the sums by name. The caller stores the classes beside them."""
         num_classes = len(self.ridge.classes)
-        return self.ridge.export() | {"z": self.z_sums_CD[:num_classes].clone()} | self.recent.export(num_classes)
+        threshold = {THRESHOLD: torch.tensor([self.threshold])} if self.threshold else {}
+        sums = self.ridge.export() | {"z": self.z_sums_CD[:num_classes].clone()}
+        return sums | self.recent.export(num_classes) | threshold
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Becomes the fast head whose sums and classes were exported."""
         self.ridge.restore(sums, classes)
+        self.threshold = float(sums[THRESHOLD]) if THRESHOLD in sums else 0.0
         self.log.end()
         self.z_sums_CD = sums["z"].clone()
         self._grow()

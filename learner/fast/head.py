@@ -5,15 +5,19 @@
 Rejected: tables of the capacity (a head for 10,000 classes would take half a gigabyte before the first label), and
 tables of exactly the known classes (each new class would copy them, and change the shape of the stored head).
 
-Shapes: B samples, D or R features, C classes in the order in which they came.
+Shapes: B samples, E entries (a pair of a sample and one of its classes), D or R features, C classes in the order in
+which they came.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from wire.targets import is_set, names_of
 
 FIRST_ROWS: Final = 256
 """The number of rows of a table that has few classes."""
@@ -34,6 +38,27 @@ class Head(Protocol):
 
     def predict_many(self, x_BD: Tensor) -> Tensor:
         """Returns scores_BC; the highest wins. A class without a sample never wins while another class has one."""
+
+
+class Entries(NamedTuple):
+    """The rows of the classes that the labels of B samples name: one of each, or as many as its set has.
+
+    `places_E` are those of the samples; None where each sample has one entry, in their order.
+    """
+
+    rows_E: Tensor
+    places_E: Tensor | None = None
+
+    def of(self, x_BD: Tensor) -> Tensor:
+        """Returns the values of each entry's sample."""
+        return x_BD if self.places_E is None else x_BD[self.places_E]
+
+    def targets(self, num_samples: int, num_classes: int) -> Tensor:
+        """Returns 1 for each class that a sample has and 0 for all others, float32 [B, C]."""
+        places_E = torch.arange(num_samples) if self.places_E is None else self.places_E
+        targets_BC = torch.zeros(num_samples, num_classes)
+        targets_BC[places_E, self.rows_E] = 1.0
+        return targets_BC
 
 
 class ClassRows:
@@ -57,6 +82,15 @@ class ClassRows:
     def of(self, labels: Sequence[str]) -> Tensor:
         """Returns the rows of admitted labels, int64 [B]. Raises KeyError for another label."""
         return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)
+
+    def entries(self, labels: Sequence[str]) -> Entries:
+        """Returns the entries of samples whose labels, classes or sets of them, have rows. Raises KeyError."""
+        if not any(map(is_set, labels)):
+            return Entries(self.of(labels))
+        sets = list(map(names_of, labels))
+        sizes_B = torch.tensor([len(names) for names in sets])
+        places_E = torch.arange(len(sets)).repeat_interleave(sizes_B)
+        return Entries(self.of(list(chain.from_iterable(sets))), places_E)
 
     @property
     def by_label(self) -> Mapping[str, int]:

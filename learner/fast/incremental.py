@@ -4,8 +4,8 @@
     A^-1 = A0^-1 - V (I + K)^-1 V^T                                    (Woodbury 1950; Hager 1989)
     U = A^-1 S = U0 + V (I + K)^-1 (Y - Phi U0)                        (the two lines above put together)
 
-A row of Phi is a text that was learnt since the base, and a row of Y has a 1 for its class: the residual is what the
-base gets wrong. Where texts or labels are taken out, a new base is solved (`learner.fast.solver`).
+A row of Phi is a text that was learnt since the base, and a row of Y has a 1 for each of its classes: the residual is
+what the base gets wrong. Where texts or labels are taken out, a new base is solved (`learner.fast.solver`).
 
 The error does not grow with the stream: it is that of at most MAX_ROWS rows, and the next base is solved from the exact
 sums. The two are compared then; a difference means that labels were lost or counted twice, and is an alarm.
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from learner.errors import BaseRefused
 from learner.fast.base_solution import BaseSolution
+from learner.fast.head import Entries
 from learner.fast.ridge import on_grid
 
 MAX_ROWS: Final = 512
@@ -47,8 +48,8 @@ class IncrementalHead:
         self.num_rows = 0
         """The number of rows since the base. The next base has to come before they are MAX_ROWS."""
 
-    def learn_many(self, phi_BR: Tensor, rows_B: Tensor) -> None:
-        """Learns texts of the classes `rows_B`. Raises ValueError beyond MAX_ROWS."""
+    def learn_many(self, phi_BR: Tensor, entries: Entries) -> None:
+        """Learns texts of these classes. Raises ValueError beyond MAX_ROWS."""
         first = self.num_rows
         last = first + len(phi_BR)
         if last > MAX_ROWS:
@@ -56,8 +57,8 @@ class IncrementalHead:
         phi_BR = on_grid(phi_BR).float()
         v_BR = self.base.inverse_times(phi_BR)
         self._v_NR[first:last] = v_BR
-        one_hot_BC = torch.nn.functional.one_hot(rows_B, len(self.base.weights_CR))
-        self._residuals_NC[first:last] = one_hot_BC - phi_BR @ self.base.weights_CR.T
+        targets_BC = entries.targets(len(phi_BR), len(self.base.weights_CR))
+        self._residuals_NC[first:last] = targets_BC - phi_BR @ self.base.weights_CR.T
         k_BN = phi_BR.double() @ self._v_NR[:last].double().T
         self._k_NN[:last, first:last] = k_BN.T
         self._k_NN[first:last, :last] = k_BN

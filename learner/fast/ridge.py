@@ -12,6 +12,9 @@ the sums (`learner.fast.base_solution`): with few samples, a share alone overfit
 texts; a share of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7
 with 20 texts of 15 classes).
 
+The label of a sample may be a set of classes (`wire.targets`): then its features are added to the column of each, and
+once to the Gram matrix, which is the least-squares fit of a 0 or 1 for each class.
+
 Rejected: gradient steps on a softmax head (depends on the order, forgets), streaming LDA (a point lower at the same
 cost), and dividing by the whole count (old classes fall by 50 points while the new ones have one label).
 
@@ -27,7 +30,7 @@ from torch import Tensor
 
 from learner.fast.base_solution import NormalEquations, ridge_penalty
 from learner.fast.gram import GramMatrix
-from learner.fast.head import ClassRows, grown
+from learner.fast.head import ClassRows, Entries, grown
 
 GRID: Final = 1024.0
 """Features are multiples of 1 / GRID."""
@@ -36,13 +39,14 @@ GRID: Final = 1024.0
 class RidgeSums(NamedTuple):
     """Sums over samples: of products of features, and of features and samples by class. The first two are float64.
 
-    `num_texts` samples are in the Gram matrix: those of all classes, and those that a class has forgotten.
+    `num_texts` samples are in the Gram matrix: `num_samples` that are learnt, and those that a class has forgotten.
     """
 
     gram_RR: Tensor
     class_CR: Tensor
     counts_C: Tensor
     num_texts: int
+    num_samples: int
 
 
 class RidgeHead:
@@ -58,6 +62,9 @@ class RidgeHead:
         self._grow()
         self.num_texts = 0
         """Number of samples in the Gram matrix: all that were learnt, also those that their class has forgotten."""
+        self.num_samples = 0
+        """Number of samples that are learnt."""
+        self._has_sets = False
 
     def admit(self, label: str) -> bool:
         """Gives `label` a row if it has none. False when all rows are taken."""
@@ -74,15 +81,21 @@ class RidgeHead:
         """Returns the rows of admitted labels, int64 [B]. Raises KeyError for another label."""
         return self._rows.of(labels)
 
+    def entries(self, labels: Sequence[str]) -> Entries:
+        """Returns the rows of the classes that labels name, of which each has a row. Raises KeyError."""
+        return self._rows.entries(labels)
+
     def learn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
         """Learns samples of admitted labels. The same samples in any order and any batches give the same head."""
         if not labels:
             return
         phi_BR = on_grid(phi_BR)
-        rows_B = self._rows.of(labels)
-        self._class_CR.index_add_(0, rows_B, phi_BR)
-        self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B))
+        entries = self._rows.entries(labels)
+        self._has_sets = self._has_sets or entries.places_E is not None
+        self._class_CR.index_add_(0, entries.rows_E, entries.of(phi_BR))
+        self._counts_C.index_add_(0, entries.rows_E, torch.ones_like(entries.rows_E))
         self.num_texts += len(labels)
+        self.num_samples += len(labels)
         self._gram.add(phi_BR)
 
     def unlearn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
@@ -90,15 +103,17 @@ class RidgeHead:
         if not labels:
             return
         phi_BR = on_grid(phi_BR)
-        rows_B = self._rows.of(labels)
-        self._class_CR.index_add_(0, rows_B, phi_BR, alpha=-1)
-        self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B), alpha=-1)
+        entries = self._rows.entries(labels)
+        self._class_CR.index_add_(0, entries.rows_E, entries.of(phi_BR), alpha=-1)
+        self._counts_C.index_add_(0, entries.rows_E, torch.ones_like(entries.rows_E), alpha=-1)
         self._gram.remove(phi_BR)
         self.num_texts -= len(labels)
+        self.num_samples -= len(labels)
 
     def restart(self, label: str, phi_BR: Tensor) -> None:
         """Goes on with a class as `phi_BR` alone, of what it has learnt. The Gram matrix keeps all of its texts."""
         (row,) = self._rows.of([label]).tolist()
+        self.num_samples += len(phi_BR) - int(self._counts_C[row])
         self._class_CR[row] = on_grid(phi_BR).sum(dim=0)
         self._counts_C[row] = len(phi_BR)
 
@@ -109,6 +124,7 @@ class RidgeHead:
         self._class_CR[:num_rows] += on_grid(sums.class_CR)
         self._counts_C[:num_rows] += sums.counts_C
         self.num_texts += sums.num_texts
+        self.num_samples += sums.num_samples
 
     def equations(self) -> NormalEquations:
         """Returns what the weights follow from, as it is now: a copy, which another thread may solve.
@@ -157,13 +173,9 @@ class RidgeHead:
         return dict(zip(self.classes, self._counts_C.tolist(), strict=False))
 
     @property
-    def num_samples(self) -> int:
-        return int(self._counts_C.sum())
-
-    @property
     def sums(self) -> RidgeSums:
         """The sums, with all rows of the tables: those by class themselves, and a copy of the Gram matrix."""
-        return RidgeSums(self._gram.symmetric(), self._class_CR, self._counts_C, self.num_texts)
+        return RidgeSums(self._gram.symmetric(), self._class_CR, self._counts_C, self.num_texts, self.num_samples)
 
     def copy(self) -> "RidgeHead":
         """Returns a head with copies of the sums."""
@@ -177,10 +189,12 @@ class RidgeHead:
     def export(self) -> dict[str, Tensor]:
         """Returns copies of the sums by name; the caller stores the classes as well.
 
-        `gram` is the lower triangle, row by row. `class` is float32 where that holds every sum.
+        `gram` is the lower triangle, row by row. `class` is float32 where that holds every sum. `samples` is there
+        where labels are sets of classes: then the counts of the classes do not add up to it.
         """
         num_classes = len(self._rows)
-        return {
+        samples = {"samples": torch.tensor([self.num_samples])} if self._has_sets else {}
+        return samples | {
             "gram": self._gram.export(),
             "class": narrowed(self._class_CR[:num_classes]),
             "counts": self._counts_C[:num_classes].clone(),
@@ -193,11 +207,18 @@ class RidgeHead:
         self._gram.restore(sums["gram"])
         self._class_CR = grown(sums["class"].to(torch.float64, copy=True), self._rows.num_in_tables)
         self._counts_C = grown(sums["counts"].clone(), self._rows.num_in_tables)
+        self.num_samples = num_samples_in(sums)
+        self._has_sets = "samples" in sums
         self.num_texts = int(sums["texts"]) if "texts" in sums else self.num_samples  # older programs forgot nothing
 
     def _grow(self) -> None:
         self._class_CR = grown(self._class_CR, self._rows.num_in_tables)
         self._counts_C = grown(self._counts_C, self._rows.num_in_tables)
+
+
+def num_samples_in(sums: Mapping[str, Tensor]) -> int:
+    """Returns how many samples exported sums have learnt."""
+    return int(sums["samples"]) if "samples" in sums else int(sums["counts"].sum())
 
 
 def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:

@@ -19,9 +19,11 @@ from torch import Tensor
 from learner.errors import BaseRefused
 from learner.fast.base_solution import BaseSolution
 from learner.fast.fast_head import FastHead
+from learner.fast.head import Entries
 from learner.fast.incremental import MAX_ROWS, IncrementalHead
 from learner.fast.row_log import RowLog, Rows
 from wire.records import HeadSolution
+from wire.targets import names_of
 
 MAX_BATCHES: Final = 32
 """The most batches since the base: each is named in the manifest."""
@@ -36,11 +38,11 @@ ARITHMETIC: Final = f"{METHOD}, torch {torch.__version__} {torch.backends.cpu.ge
 
 
 class UpdateBatch(NamedTuple):
-    """What was learnt until `offsets`: features, and the rows of the classes."""
+    """What was learnt until `offsets`: features, and the classes."""
 
     offsets: dict[str, int]
     phi_BR: Tensor
-    rows_B: Tensor
+    entries: Entries
 
 
 class NextBase(NamedTuple):
@@ -85,7 +87,7 @@ class HeadSolver:
         elif self.rows.labels:
             batch = UpdateBatch(dict(offsets), *_in_order(self.rows, fast_head))
             self._batches.append(batch)
-            head.learn_many(batch.phi_BR, batch.rows_B)
+            head.learn_many(batch.phi_BR, batch.entries)
         self._ask_for_next_base(head, fast_head)
         return fast_head.finisher()(head.weights(torch.arange(num_classes)))
 
@@ -101,7 +103,7 @@ class HeadSolver:
         self._base = offsets
         self._batches = batches
         for batch in batches:
-            self._head.learn_many(batch.phi_BR, batch.rows_B)
+            self._head.learn_many(batch.phi_BR, batch.entries)
         return self._head
 
     def _ask_for_next_base(self, head: IncrementalHead, fast_head: FastHead) -> None:
@@ -119,14 +121,15 @@ class HeadSolver:
         if base.num_rows < num_classes:  # classes have come that it has no row for
             return
         try:
-            self._head.check_base(base, sum(len(batch.rows_B) for batch in self._batches[:num_batches]))
+            self._head.check_base(base, sum(len(batch.phi_BR) for batch in self._batches[:num_batches]))
         except BaseRefused as error:  # the base is made of the exact sums, so it is the one to go on from
             log.error("head_differs", reason=str(error))
         self._begin(base, offsets, self._batches[num_batches:])
 
 
-def _in_order(rows: Rows, fast_head: FastHead) -> tuple[Tensor, Tensor]:
-    """Returns the rows in an order that depends on nothing but the rows: by class, then by their bytes."""
-    rows_B = fast_head.ridge.rows_of(rows.labels).tolist()
+def _in_order(rows: Rows, fast_head: FastHead) -> tuple[Tensor, Entries]:
+    """Returns the rows in an order that depends on nothing but the rows: by classes, then by their bytes."""
+    row_of = fast_head.ridge.rows.by_label
+    rows_B = [[row_of[name] for name in names_of(label)] for label in rows.labels]
     order = sorted(range(len(rows_B)), key=lambda place: (rows_B[place], rows.phi_BR[place].numpy().tobytes()))
-    return rows.phi_BR[order], torch.tensor([rows_B[place] for place in order])
+    return rows.phi_BR[order], fast_head.ridge.entries([rows.labels[place] for place in order])

@@ -31,6 +31,7 @@ from torch import Tensor
 from learner.labels.sample import Sample
 from learner.tiers import freeze, unfreeze
 from wire.records import TIERS, Drift, RoundKind
+from wire.targets import names_of
 
 ERROR = "error"
 CLASSES = "classes"
@@ -126,8 +127,9 @@ class DriftWatch:
             self._num_answers += 1
             error = float(not sample.is_correct)
             self._add(ERROR, error)
-            if (row := rows.get(sample.label)) is not None:
-                self._add(_group(row), error)
+            known = [rows[name] for name in names_of(sample.label) if name in rows]
+            for signal in dict.fromkeys(map(_group, known)):
+                self._add(signal, error)
 
     def add_texts(self, distances_B: Tensor) -> None:
         """Adds the distance of each text to the nearest class mean."""

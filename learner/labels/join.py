@@ -154,7 +154,7 @@ class Join:
 
     def _add_label(self, feedback: Feedback) -> Sample | None:
         self.counts["labels"] += 1
-        if reason := self._trust.refusal(feedback) or self._names.refusal(feedback.label):
+        if reason := self._trust.refusal(feedback) or self._names.refusal(feedback):
             self._outcomes.add(f"refused_{reason}")
             self._quarantined.append(self._names.quarantined(reason, feedback))
             return None
@@ -231,7 +231,7 @@ class Join:
 
     def _join(self, answer: Waiting, feedback: Feedback) -> Sample | None:
         sample = self._names.sample(answer, feedback)
-        if reason := self._names.refusal(feedback.label) or self._trust.hold(sample):  # it may have been parked
+        if reason := self._names.refusal(feedback) or self._trust.hold(sample):  # it may have been parked
             self._outcomes.add(f"quarantined_{reason}")
             self._quarantined.append(self._names.quarantined(reason, feedback, answer))
             return None

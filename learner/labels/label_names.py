@@ -42,10 +42,10 @@ class LabelNames:
     def __init__(self, known: Callable[[], KnownLabels]) -> None:
         self._known = known
 
-    def refusal(self, label: str) -> str:
+    def refusal(self, feedback: Feedback) -> str:
         """Returns why a label is not learnt under the set as it is now; "" where it is."""
         known = self._known()
-        return known.labels.refusal(label, known.classes.__contains__)
+        return known.labels.refusal(feedback.target, known.classes.__contains__)
 
     def sample(self, answer: Waiting, feedback: Feedback) -> Sample:
         """Returns the sample of an answer and its label, both by the names of now."""
@@ -58,6 +58,6 @@ class LabelNames:
     def quarantined(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
         """Returns the record of a label that is refused or held; with the fix, where it is not in the set."""
         record = make_quarantined(reason, feedback, answer)
-        is_ours = reason == self.refusal(feedback.label)
-        detail = self._known().labels.why(reason, feedback.label) if is_ours else ""
+        is_ours = reason == self.refusal(feedback)
+        detail = self._known().labels.why(reason, feedback.target) if is_ours else ""
         return msgspec.structs.replace(record, detail=detail)

@@ -9,6 +9,7 @@ from typing import Final
 
 from learner.labels.sample import Sample
 from wire.records import Confusion
+from wire.targets import shown_label
 
 RECENT: Final = 1_000
 """Number of samples in the moving average."""
@@ -55,6 +56,6 @@ class Prequential:
         """Returns the most frequent mistakes among the recent answers; a checkpoint does not keep them."""
         mistakes = Counter(named for named in self._named if named[0] != named[1])
         return tuple(
-            Confusion(label=label, answered=answered, answers=num)
+            Confusion(label=shown_label(label), answered=answered and shown_label(answered), answers=num)
             for (label, answered), num in mistakes.most_common(MAX_CONFUSIONS)
         )

@@ -12,16 +12,20 @@ from typing import Final
 import mmh3
 import msgspec
 
+from wire.agreement import is_right
 from wire.events import EventKey, content, encoded_key, with_later_time
 from wire.features import content_of, own_content, parts_of
+from wire.recent import hash_of
 from wire.records import MAX_TEXT_CHARS, Answer, Feedback, Quarantined
+from wire.targets import shown_label
 
 HOLDOUT_SEED: Final = 0x6865_6C64
 """Seed of the hash that chooses the holdout events."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what an event says and its true label. `text` is its content (`wire.features`). `subject` is its key.
+    """Holds what an event says and its true label, as one string each (`wire.features`, `wire.targets`). `subject` is
+    its key.
 
     Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
     what was learnt of its event: its `text` is that of the label, or "".
@@ -48,6 +52,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> EventKey:
         return (self.event_source, self.event_id)
 
+    @property
+    def event(self) -> int:
+        """The hash of the event that is labelled."""
+        return hash_of(encoded_key(self.key))
+
     def about(self, text: str, subject: str, time_ms: int) -> "Sample":
         """Returns this label as that of `text`, which is about `subject` and was answered at `time_ms`."""
         return msgspec.structs.replace(self, text=text, subject=subject, answer_time_ms=time_ms)
@@ -58,7 +67,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_correct(self) -> bool:
-        return self.predicted_label == self.label
+        return is_right(self.predicted_label, self.label, encoded_key(self.key))
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -133,7 +142,7 @@ def make_sample(answer: Waiting, feedback: Feedback, *, holdout_share: float) ->
     return Sample(
         event_id=answer.event_id,
         text=answer.text,
-        label=feedback.label,
+        label=feedback.target,
         predicted_label=answer.label,
         arm=answer.arm,
         weights_version=answer.weights_version,
@@ -157,12 +166,13 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         reason=reason,
         event_id=feedback.event_id,
         label=feedback.label,
+        labels=feedback.labels,
         key=feedback.key,
         source=feedback.source,
         time_ms=feedback.time_ms,
         receipt=feedback.receipt,
         text=text,
         features=features,
-        answered=answer.label if answer else None,
+        answered=shown_label(answer.label) if answer and answer.label is not None else None,
         event_source=event_source,
     )

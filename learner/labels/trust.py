@@ -19,6 +19,7 @@ from wire.features import parts_of
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
 from wire.sources import MAX_NAME_CHARS, Rates, Shares, SourcesState
+from wire.targets import is_set, names_of
 
 log = structlog.get_logger("learner")
 
@@ -65,9 +66,10 @@ class LabelTrust:
 
     def refusal(self, feedback: Feedback) -> str:
         """Returns why the label is refused, whatever it is the label of; "" where it is not."""
-        if not feedback.label.strip():
+        names = names_of(feedback.target)
+        if not all(map(str.strip, names)):
             return "blank"
-        if len(feedback.label) > self._max_label_chars:
+        if any(len(name) > self._max_label_chars for name in names):
             return "too_long"
         if self._receipts is None:
             return ""
@@ -128,7 +130,7 @@ class LabelTrust:
         """Whether the label is part of a flip. An answer without a label contradicts nothing."""
         predicted = sample.predicted_label
         num_raised = self.flips.num_raised
-        if predicted is None:
+        if predicted is None or is_set(sample.label):  # of a set, no class is given in the place of another
             return False
         source = sample.source[:MAX_NAME_CHARS]
         is_part = self.flips.add(source, predicted=predicted, label=sample.label)

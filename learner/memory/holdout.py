@@ -19,6 +19,7 @@ from torch import Tensor
 
 from learner.export import ServedEncoder
 from learner.memory.replay import Labelled, Replay
+from learner.memory.targets import Targets
 from model.quantized import QuantizedHead
 
 SUBSET_SIZE = 256
@@ -82,8 +83,8 @@ class Holdout:
 
         Default: in the encoder's most accurate precision.
         """
-        z_ND, rows_N = self.vectors(encoder, classes, precision=precision, samples=samples)
-        return float(correct(z_ND, rows_N, head, len(classes)).float().mean()) if len(z_ND) else 0.0
+        z_ND, targets = self.vectors(encoder, classes, precision=precision, samples=samples)
+        return float(targets.right(head.logits(z_ND, len(classes))).float().mean()) if len(z_ND) else 0.0
 
     def vectors(
         self,
@@ -92,19 +93,18 @@ class Holdout:
         *,
         precision: str | None = None,
         samples: Sequence[Labelled] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Returns z_ND of `samples` (default: all), and the row of each label in `classes`, -1 where it has none."""
+    ) -> tuple[Tensor, Targets]:
+        """Returns z_ND of `samples` (default: all), and what their labels say of `classes`."""
         samples = self.samples.samples() if samples is None else samples
         precision = encoder.precisions[0] if precision is None else precision
         self._encode(encoder, precision, self._missing(encoder, precision, samples))
         cached = self._vectors.get((encoder.key, precision), {})
-        rows = {label: row for row, label in enumerate(classes)}
         vectors = [cached[sample.text] for sample in samples]
         z_ND = torch.stack(vectors) if vectors else torch.empty(0, encoder.config.d_model)
-        return z_ND, torch.tensor([rows.get(sample.label, -1) for sample in samples], dtype=torch.int64)
+        return z_ND, targets_of(samples, classes)
 
-    def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns the random features phi_NR of all samples, and the rows of their labels as `vectors` does.
+    def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, Targets]:
+        """Returns the random features phi_NR of all samples, and what their labels say of `classes`.
 
         Those of at most MAX_FEATURES samples are cached, 8 KB each at R = 2048. The caller does not change them.
         """
@@ -115,8 +115,7 @@ class Holdout:
             cached = self._with_features(encoder, samples, texts, cached or CachedFeatures([], torch.empty(0, 0)))
             if len(texts) <= MAX_FEATURES:
                 self._features[encoder.key] = cached
-        rows = {label: row for row, label in enumerate(classes)}
-        return cached.phi_NR, torch.tensor([rows.get(sample.label, -1) for sample in samples], dtype=torch.int64)
+        return cached.phi_NR, targets_of(samples, classes)
 
     def keep(self, encoders: Iterable[str]) -> None:
         """Keeps what is cached of present samples under these encoders."""
@@ -154,8 +153,6 @@ class Holdout:
         self.add_vectors(encoder, precision, texts, encoder.z_many(texts, precision))
 
 
-def correct(z_ND: Tensor, rows_N: Tensor, head: QuantizedHead, num_classes: int) -> Tensor:
-    """Returns whether the head names each sample rightly, bool [N]. Row -1, of an unknown class, is wrong."""
-    if not num_classes:
-        return torch.zeros(len(rows_N), dtype=torch.bool)
-    return head.logits(z_ND, num_classes).argmax(dim=1) == rows_N
+def targets_of(samples: Sequence[Labelled], classes: Sequence[str]) -> Targets:
+    """Returns what the labels of `samples` say of `classes`."""
+    return Targets.of([sample.label for sample in samples], [sample.text for sample in samples], classes)

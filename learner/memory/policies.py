@@ -1,7 +1,8 @@
 """The replay policies: which group a sample belongs to, and how many places of the memory a group has.
 
 reservoir            no groups: every sample seen is equally likely to be held
-class-balanced       a group for each label: every class has the same number of places
+class-balanced       a group for each label: every class has the same number of places; a set of labels is in the group
+                     of one of them
 experience-balanced  a group for each experience: every part of the stream has the same number of places
 """
 
@@ -12,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 
 from learner.config import ReplayPolicy
+from learner.memory.targets import group_name
 
 AnyItem = TypeVar("AnyItem")
 
@@ -36,10 +38,10 @@ class Rememberable(Protocol):
     def num_bytes(self) -> int: ...
 
 
-GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable], str]] = {
-    "reservoir": lambda sample: "",
-    "class-balanced": lambda sample: str(sample.label),
-    "experience-balanced": lambda sample: str(sample.experience),
+GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable, float], str]] = {
+    "reservoir": lambda sample, key: "",
+    "class-balanced": lambda sample, key: group_name(str(sample.label), str(key)),
+    "experience-balanced": lambda sample, key: str(sample.experience),
 }
 
 

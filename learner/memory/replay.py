@@ -25,19 +25,21 @@ import re
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import itemgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import mmh3
 import msgspec
 
 from learner.config import ReplayPolicy
 from learner.memory.policies import GROUP_OF, Quotas, Rememberable
+from wire.targets import is_set, names_of, set_of
 
 T = TypeVar("T", bound=Rememberable)
+Predicate: TypeAlias = Callable[[str], object]
 
 
 class Labelled(NamedTuple):
-    """Holds what an event says, its content (`wire.features`), and its label, as they are trained on.
+    """Holds what an event says and its label, as one string each (`wire.features`, `wire.targets`).
 
     The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
     had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and
@@ -70,29 +72,27 @@ def hash_key(seed: int) -> Callable[[Labelled], float]:
     return key_of
 
 
-def with_names(added: Iterable[Labelled], known: Iterable[str], reads: Callable[[str], bool] = bool) -> list[Labelled]:
-    """Returns the samples; the first of each class that is not `known` follows the class's name, as a sample of it.
+def with_names(added: Iterable[Labelled], is_known: Predicate, reads: Predicate = bool) -> list[Labelled]:
+    """Returns the samples; the first of each class that is not known follows the class's name, as a sample of it.
 
     So the order depends on that of the samples alone, however they are batched. `reads`: whether a text can be encoded.
 
-    >>> [sample.text for sample in with_names([Labelled("where is it", "lost_card")], known=())]
+    >>> [sample.text for sample in with_names([Labelled("where is it", "lost_card")], set().__contains__)]
     ['lost card', 'where is it']
     """
-    seen = set(known)
+    seen = set[str]()
     named = list[Labelled]()
     for sample in added:
-        if sample.label not in seen:
-            seen.add(sample.label)
-            name = name_sample(sample.label, sample.experience)
-            named += [name] if reads(name.text) else []
-        named.append(sample)
+        new = [name for name in names_of(sample.label) if not (name in seen or is_known(name))]
+        seen.update(new)
+        named += [*filter(lambda each: reads(each.text), [name_sample(name, sample) for name in new]), sample]
     return named
 
 
-def name_sample(label: str, experience: int) -> Labelled:
-    """Returns the words of a class's name as a sample of it."""
-    words = re.sub(r"[\W_]+", " ", label).strip()
-    return Labelled(words or label, label, experience=experience)
+def name_sample(name: str, like: Labelled) -> Labelled:
+    """Returns the words of a class's name as a sample of it, as early as `like`, which has one class or a set."""
+    words = re.sub(r"[\W_]+", " ", name).strip()
+    return Labelled(words or name, set_of([name]) if is_set(like.label) else name, experience=like.experience)
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -167,7 +167,7 @@ class Replay(Generic[T]):
         return gone
 
     def of(self, label: str) -> list[T]:
-        """Returns the samples of a class."""
+        """Returns the samples of a class, where labels are single classes."""
         if self._policy == "class-balanced":
             return _samples_of(self._heaps.get(label, ()))
         return [sample for sample in self.samples() if sample.label == label]
@@ -200,7 +200,7 @@ class Replay(Generic[T]):
         self._count_bytes()
 
     def _offer(self, key: float, sample: T) -> list[T]:
-        group = self._group_of(sample)
+        group = self._group_of(sample, key)
         shrunk = [group]
         if group not in self._heaps and len(self._heaps) < self._capacity:
             self._heaps[group] = []
@@ -245,8 +245,8 @@ class Replay(Generic[T]):
         pairs = list(chain.from_iterable(self._heaps.values()))
         self._heaps = {}
         self._floors = {}
-        for pair in pairs:
-            heapq.heappush(self._heaps.setdefault(self._group_of(pair[1]), []), pair)
+        for key, sample in pairs:
+            heapq.heappush(self._heaps.setdefault(self._group_of(sample, key), []), (key, sample))
 
 
 def _num_bytes(heap: Iterable[tuple[float, Rememberable]]) -> int:

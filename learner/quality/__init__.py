@@ -4,6 +4,7 @@
     evaluation   measures a candidate beside its parent and the anchor
     name_changes what a candidate names differently from the reference of the rollout
     named_rows   the rows that versions name, where their classes are others
+    set_changes  the same where labels are sets
     certainty    how certain a version is of texts of its classes
     review       what is measured now and then, beside publications
     parity       the served precisions beside full precision

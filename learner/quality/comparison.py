@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from learner.memory.replay import Labelled
+from learner.memory.targets import Targets
 from wire.recent import hash_of
 
 NUM_COHORTS = 5
@@ -135,17 +136,17 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     right: list[int] = []
     wrong: list[int] = []
 
-    def compare_with(self, samples: Sequence[Labelled], logits_NC: Tensor, rows_N: Tensor) -> Comparison:
+    def compare_with(self, samples: Sequence[Labelled], logits_NC: Tensor, targets: Targets) -> Comparison:
         """Compares the anchor with a version that gives `samples` these logits, on the samples of the anchor."""
         right = set(self.right)
         wrong = set(self.wrong)
         hashes = [sample_hash(sample) for sample in samples]
         known_N = torch.tensor([name in right or name in wrong for name in hashes], dtype=torch.bool)
-        known_N &= (rows_N >= 0) & (rows_N < self.num_classes)
+        known_N &= targets.is_known_N & (targets.rows_N < self.num_classes)
         before_N = torch.tensor([name in right for name in hashes], dtype=torch.bool)[known_N]
-        rows_N = rows_N[known_N]
-        named_N = best_rows(logits_NC[known_N, : self.num_classes])
-        return compare(before_N, named_N == rows_N, rows_N, self.num_classes)
+        targets = targets.only(known_N).among(self.num_classes)
+        after_N = targets.right(logits_NC[known_N, : self.num_classes])
+        return compare(before_N, after_N, targets.rows_N, self.num_classes)
 
     def beside(self, newer: "Anchor") -> Paired:
         """Compares with a newer version on the samples that both know, each text once: each version chose among all
@@ -179,11 +180,6 @@ def anchor_of(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_
         right=[name for name, is_right in known if is_right],
         wrong=[name for name, is_right in known if not is_right],
     )
-
-
-def best_rows(logits_NC: Tensor) -> Tensor:
-    """Returns the row with the highest logit of each sample; -2, which is no row, where there are no classes."""
-    return logits_NC.argmax(dim=1) if logits_NC.shape[1] else torch.full((len(logits_NC),), -2)
 
 
 def sample_hash(sample: Labelled) -> int:

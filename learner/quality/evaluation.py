@@ -18,8 +18,9 @@ from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled
+from learner.memory.targets import Targets, num_named
 from learner.quality.certainty import fit_certainty
-from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare
+from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, compare
 from learner.quality.temperature import DEFAULT
 from model.grid import is_of_grid
 from model.quantized import QuantizedHead
@@ -96,17 +97,22 @@ def _evaluate_cohort(cohort: Paired) -> CohortEvaluation:
 
 
 class ScoredHoldout(NamedTuple):
-    """The logits that a version gives the holdout samples, and the row of each label; -1 for one that it lacks."""
+    """The logits that a version gives the holdout samples, and what their labels say of its classes."""
 
     samples: Sequence[Labelled]
     classes: tuple[str, ...]
     logits_NC: Tensor
-    rows_N: Tensor
+    targets: Targets
 
     @property
-    def named_N(self) -> Tensor:
-        """The row of the class that each sample is named."""
-        return best_rows(self.logits_NC)
+    def right_N(self) -> Tensor:
+        """Whether each sample is named rightly."""
+        return self.targets.right(self.logits_NC)
+
+    @property
+    def num_named(self) -> int:
+        """How many classes are named for some sample."""
+        return num_named(self.logits_NC, self.targets)
 
 
 def measure(
@@ -122,19 +128,19 @@ def measure(
 
 def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anchor | None) -> MeasuredCandidate:
     """Measures what is known of the holdout samples alone."""
-    named_N = new.named_N
-    right_N = named_N == new.rows_N
+    right_N = new.right_N
+    rows_N = new.targets.rows_N
     measured = MeasuredCandidate(
         is_finite=bool(new.logits_NC.isfinite().all()),
         num_labels=len(new.samples),
-        record=anchor_of(new.samples, right_N, new.rows_N, len(new.classes)),
-        num_named=len(set(named_N.tolist())),
-        certainty=fit_certainty(new.logits_NC, right_N, new.rows_N >= 0),
+        record=anchor_of(new.samples, right_N, rows_N, len(new.classes)),
+        num_named=new.num_named,
+        certainty=Certainty() if new.targets.sets else fit_certainty(new.logits_NC, right_N, rows_N >= 0),
     )
     if parent is not None:
         measured = _compare_with_parent(measured, new, parent)
     if anchor is not None:
-        beside = anchor.compare_with(new.samples, new.logits_NC, new.rows_N)
+        beside = anchor.compare_with(new.samples, new.logits_NC, new.targets)
         measured = replace(measured, anchor=beside, anchor_version=anchor.version)
     return measured
 
@@ -148,20 +154,22 @@ class HeadOnHoldout:
     samples: Sequence[Labelled]
     classes: tuple[str, ...]
     z_ND: Tensor
-    rows_N: Tensor
+    targets: Targets
+    threshold: float = 0.0
 
     def score(self) -> ScoredHoldout:
         """Returns what the head gives the samples."""
-        out = export_head(self.served.config, self.solve(), temperature=DEFAULT)
+        out = export_head(self.served.config, self.solve(), temperature=DEFAULT, threshold=self.threshold)
         logits_NC = self.served.head(out).logits(self.z_ND, len(self.classes))
-        return ScoredHoldout(self.samples, self.classes, logits_NC, self.rows_N)
+        return ScoredHoldout(self.samples, self.classes, logits_NC, self.targets)
 
 
 def on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor]) -> HeadOnHoldout:
     """Returns `fast_head`, whose weights `solve` returns, with the vectors of the holdout samples."""
     classes = fast_head.ridge.classes
-    z_ND, rows_N = holdout.vectors(fast_head.served, classes)
-    return HeadOnHoldout(solve, fast_head.served, holdout.samples.samples(), classes, z_ND, rows_N)
+    z_ND, targets = holdout.vectors(fast_head.served, classes)
+    samples = holdout.samples.samples()
+    return HeadOnHoldout(solve, fast_head.served, samples, classes, z_ND, targets, fast_head.threshold)
 
 
 def measure_heads(new: HeadOnHoldout, old: HeadOnHoldout, anchor: Anchor | None) -> MeasuredCandidate:
@@ -170,23 +178,22 @@ def measure_heads(new: HeadOnHoldout, old: HeadOnHoldout, anchor: Anchor | None)
 
 
 def _compare_with_parent(measured: MeasuredCandidate, new: ScoredHoldout, parent: ScoredHoldout) -> MeasuredCandidate:
-    named_N = parent.named_N
-    comparison = compare(named_N == parent.rows_N, new.named_N == new.rows_N, new.rows_N, len(new.classes))
+    comparison = compare(parent.right_N, new.right_N, new.targets.rows_N, len(new.classes))
     drops = [paired.drop for paired in comparison.classes]
     drop, worst_class = max(zip(drops, new.classes, strict=True), default=(0.0, ""))
     return replace(
         measured,
         parent=comparison,
-        num_named_by_parent=len(set(named_N.tolist())),
+        num_named_by_parent=parent.num_named,
         worst_class=worst_class if drop > 0 else "",
         worst_class_drop=max(drop, 0.0),
     )
 
 
 def _score(version: ScoredVersion, holdout: Holdout) -> ScoredHoldout:
-    phi_NR, rows_N = holdout.features(version.served, version.classes)
+    phi_NR, targets = holdout.features(version.served, version.classes)
     logits_NC = version.head.logits_of(phi_NR, len(version.classes))
-    return ScoredHoldout(holdout.samples.samples(), version.classes, logits_NC, rows_N)
+    return ScoredHoldout(holdout.samples.samples(), version.classes, logits_NC, targets)
 
 
 def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:

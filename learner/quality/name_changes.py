@@ -30,13 +30,15 @@ the events of the encoder before (all of them would have to be encoded again).
 
 from typing import Final, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 
 from learner.fast.row_log import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
-from learner.quality.named_rows import is_new, is_right, named_rows, new_classes, rows_in
+from learner.quality.named_rows import row_changes
+from learner.quality.set_changes import has_sets, named, set_changes
 from wire.label_set import LabelSet
 from wire.records import NameChanges
 
@@ -113,8 +115,9 @@ class RecentEvents:
         referred = self._referred
         if referred is not None:
             num = len(self)
-            self._referred_N[:num] = named_rows(referred, self._phi_NR[:num])
-            self._is_known_N[:num] = is_right(self._referred_N[:num], referred, self._labels[:num])
+            rows_N, is_known_N = named(referred, self._phi_NR[:num], self._labels[:num], self._numbers)
+            self._referred_N[:num] = rows_N
+            self._is_known_N[:num] = is_known_N
 
     def add(self, rows: Rows, encoder: str, newest: ScoredVersion | None) -> None:
         """Adds events under `encoder`. `newest` is the version published last, which has not learnt them."""
@@ -124,6 +127,7 @@ class RecentEvents:
             self._begin(rows.phi_BR.shape[1])
         phi_BR = rows.phi_BR[-self._max_events :]
         labels = rows.labels[-self._max_events :]
+        numbers = range(self._num_added, self._num_added + len(labels))
         places_B = (self._num_added + torch.arange(len(labels))) % self._max_events
         self._num_added += len(labels)
         self._phi_NR[places_B] = phi_BR
@@ -134,12 +138,10 @@ class RecentEvents:
         referred = self._referred
         if referred is None or not labels:
             return
-        referred_B = named_rows(referred, phi_BR)
-        self._referred_N[places_B] = referred_B
-        is_known_B = is_right(referred_B, referred, labels)
+        self._referred_N[places_B], is_known_B = named(referred, phi_BR, labels, numbers)
         self._is_known_N[places_B] = is_known_B
         if newest is not None and newest.served.key == encoder and newest.classes:
-            is_right_B = is_right(named_rows(newest, phi_BR), newest, labels)
+            _, is_right_B = named(newest, phi_BR, labels, numbers)
             self._was_right_N[places_B] = is_right_B
             self._differences_N[places_B] = is_right_B.long() - is_known_B.long()
 
@@ -165,31 +167,38 @@ class RecentEvents:
         num = len(self)
         if referred is None or version.served.key != self._encoder or not num or not version.classes:
             return NameChanges()
-        named_N = named_rows(version, self._phi_NR[:num])
-        is_new_C = is_new(version, referred)
-        is_new_N = is_new_C[named_N]
-        is_gone_C = torch.tensor([*(label in self._names.retired for label in referred.classes), False])
-        is_gone_N = is_gone_C[self._referred_N[:num]]
-        old_N = rows_in(version, referred.classes)[self._referred_N[:num]]
-        differences_N = self._differences_N[:num]
-        labels_N = rows_in(version, self._labels[:num])[:num]
-        right_N = named_N == labels_N
+        ring = (self._phi_NR[:num], self._labels[:num])
+        if has_sets(ring[1]):
+            changed = set_changes(version, referred, *ring, self._numbers, self._names.retired)
+        else:
+            changed = row_changes(version, referred, *ring, self._referred_N[:num], self._names.retired)
+        return self._with_line(version, *changed)
+
+    def _with_line(
+        self, version: ScoredVersion, changes: NameChanges, right_N: Tensor, is_gone_N: Tensor
+    ) -> NameChanges:
+        """Returns the changes with what else is known of the version, which names `right_N` rightly.
+
+        What the reference names as a class that was retired (`is_gone_N`) is not forgotten.
+        """
         self._counted = (version, right_N)
-        texts_C = named_N.bincount(minlength=len(is_new_C))
-        labels_C = labels_N[labels_N >= 0].bincount(minlength=len(is_new_C))
-        return NameChanges(
-            reference=reference.number,
-            texts=num,
-            between_old=int(((named_N != old_N) & ~is_new_N & ~is_gone_N).sum()),
-            to_new=int(is_new_N.sum()),
+        num = len(self)
+        differences_N = self._differences_N[:num]
+        return msgspec.structs.replace(
+            changes,
+            reference=self._reference.number if self._reference else 0,
             forgotten=int((self._is_known_N[:num] & ~right_N & ~is_gone_N).sum()),
             lost=int((self._was_right_N[:num] & ~right_N).sum()),
             wins=int((differences_N == 1).sum()),
             ties=int((differences_N == 0).sum()),
             losses=int((differences_N == -1).sum()),
-            new_classes=new_classes(version.classes, is_new_C, texts_C, labels_C),
-            labels=num,
         )
+
+    @property
+    def _numbers(self) -> list[int]:
+        """The number of each event in the ring, counted from the first one that was ever added."""
+        last = self._num_added - 1
+        return [last - (last - place) % self._max_events for place in range(len(self))]
 
     @property
     def _referred(self) -> ScoredVersion | None:

@@ -14,15 +14,44 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from learner.quality.comparison import best_rows
+from learner.memory.targets import best_rows
 from learner.quality.evaluation import ScoredVersion
-from wire.records import MAX_NEW_CLASSES, NewClass
+from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
 
 
 def named_rows(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
     """Returns the row that the version names for each event; -1 while it knows no class."""
     logits_BC = version.head.logits_of(phi_BR, len(version.classes))
     return rows_in(version, version.classes)[best_rows(logits_BC).clamp(min=-1)]
+
+
+def row_changes(
+    version: ScoredVersion,
+    referred: ScoredVersion,
+    phi_NR: Tensor,
+    labels: Sequence[str],
+    referred_N: Tensor,
+    retired: frozenset[str],
+) -> tuple[NameChanges, Tensor, Tensor]:
+    """Returns the counts of changed names, and for each event whether `version` names it rightly, and whether the
+    reference names it as a class that was retired. `referred_N` are the rows that the reference names."""
+    named_N = named_rows(version, phi_NR)
+    is_new_C = is_new(version, referred)
+    is_new_N = is_new_C[named_N]
+    is_gone_C = torch.tensor([*(label in retired for label in referred.classes), False])
+    is_gone_N = is_gone_C[referred_N]
+    old_N = rows_in(version, referred.classes)[referred_N]
+    labels_N = rows_in(version, labels)[: len(labels)]
+    texts_C = named_N.bincount(minlength=len(is_new_C))
+    labels_C = labels_N[labels_N >= 0].bincount(minlength=len(is_new_C))
+    changes = NameChanges(
+        texts=len(labels),
+        between_old=int(((named_N != old_N) & ~is_new_N & ~is_gone_N).sum()),
+        to_new=int(is_new_N.sum()),
+        new_classes=new_classes(version.classes, is_new_C, texts_C, labels_C),
+        labels=len(labels),
+    )
+    return changes, named_N == labels_N, is_gone_N
 
 
 def rows_in(version: ScoredVersion, labels: Sequence[str]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from learner.export import ENCODE_BATCH, ServedEncoder
+from learner.memory.targets import mean_f1
 from model.encoders import WholeEncoder
 from model.head import features, projection
 from model.quantized import QuantizedHead
@@ -70,8 +71,10 @@ class Parity:
         """Returns the mean cosine between the vectors of a text in `precision` and in full precision."""
         return float(functional.cosine_similarity(self._served_z_ND[precision], self._full_z_ND, dim=1).mean())
 
-    def agreement(self, precision: str, head: QuantizedHead, weights_CR: Tensor) -> float:
+    def agreement(self, precision: str, head: QuantizedHead, weights_CR: Tensor, *, threshold: float = 0.0) -> float:
         """Returns the share of the stream's texts that are named alike in `precision` and in float32, in [0, 1].
+
+        With a threshold, sets are named: it is the mean F1 of the two.
 
         `head` reads the vectors in `precision`, `weights_CR` those in float32. 1 while there are too few texts. The
         built-in texts are left out: they belong to none of the classes, so rounding decides which one is named.
@@ -82,6 +85,8 @@ class Parity:
         served_z_ND = self._served_z_ND[precision][self._num_probes :]
         full_NC = features(full_z_ND, self._proj_RD) @ weights_CR.T
         served_NC = head.logits(served_z_ND, len(weights_CR))
+        if threshold:
+            return mean_f1(full_NC > threshold, served_NC > 0)
         return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
 
     def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:

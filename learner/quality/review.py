@@ -10,13 +10,14 @@ it; a precision that has become too inaccurate refuses those (`learner.quality.g
 from collections.abc import Iterator
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.knowledge import Knowledge
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.parity import Parity
-from learner.quality.temperature import fit_temperature
+from learner.quality.temperature import DEFAULT_THRESHOLD, fit_temperature, fit_threshold
 from wire.records import PrecisionEvaluation, Probe
 
 MAX_LOGITS: Final = 1 << 22
@@ -41,10 +42,17 @@ class Review:
         self.precisions: tuple[PrecisionEvaluation, ...] = ()
 
     def calibrate(self, known: Knowledge, weights_CR: Tensor) -> None:
-        """Fits the temperature of these weights on the holdout."""
-        phi_NR, rows_N = known.holdout.features(known.fast_head.served, known.fast_head.ridge.classes)
-        known_N = (rows_N >= 0).nonzero().flatten()[:: len(rows_N) * len(weights_CR) // MAX_LOGITS + 1]
-        known.calibrate(fit_temperature(phi_NR[known_N] @ weights_CR.T, rows_N[known_N]))
+        """Fits the temperature of these weights on the holdout, and the threshold where labels are sets."""
+        phi_NR, targets = known.holdout.features(known.fast_head.served, known.fast_head.ridge.classes)
+        is_set = known.labels.config.kind == "multilabel"
+        used_N = torch.ones(len(phi_NR), dtype=torch.bool) if is_set else targets.is_known_N
+        used_N = used_N.nonzero().flatten()[:: len(phi_NR) * len(weights_CR) // MAX_LOGITS + 1]
+        targets = targets.only(used_N)
+        outputs_NC = phi_NR[used_N] @ weights_CR.T
+        threshold = 0.0
+        if is_set:
+            threshold = fit_threshold(outputs_NC, targets.sets.has_NC) if targets.sets else DEFAULT_THRESHOLD
+        known.calibrate(fit_temperature(outputs_NC - threshold, targets), threshold)
 
     def measure(self, known: Knowledge, version: ScoredVersion) -> tuple[PrecisionEvaluation, ...]:
         """Measures all precisions of `version` at once."""
@@ -109,5 +117,5 @@ def _evaluate(precision: str, known: Knowledge, parity: Parity, version: ScoredV
         name=precision,
         accuracy=known.holdout.accuracy(served, head, classes, precision=precision, samples=texts),
         cosine=parity.cosine(precision),
-        agreement=parity.agreement(precision, head, weights_CR),
+        agreement=parity.agreement(precision, head, weights_CR, threshold=known.fast_head.threshold),
     )

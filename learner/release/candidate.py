@@ -33,7 +33,7 @@ from model.modules.config import config_from_json
 from model.qtensor import from_blob
 from wire.errors import BlobCorrupt, NotFound
 from wire.label_set import LabelSet
-from wire.records import HeadSolution, NameChanges, PrecisionEvaluation, Probe, WeightManifest
+from wire.records import HeadSolution, LabelSpace, NameChanges, PrecisionEvaluation, Probe, WeightManifest
 from wire.store import Blobs
 
 log = structlog.get_logger("learner")
@@ -53,6 +53,7 @@ class Candidate:
     probes: tuple[Probe, ...]
     solution: HeadSolution
     name_changes: NameChanges = NO_CHANGES
+    threshold: float = 0.0
 
 
 class CandidateMaker:
@@ -73,14 +74,14 @@ class CandidateMaker:
         *,
         anew: bool = True,
         temperature: float = 0.0,
+        threshold: float = 0.0,
         is_live: bool = True,
     ) -> Candidate:
         """Makes the version that `known`, which is everything below `offsets`, would be published as now.
 
-        With `anew` the sums are solved, and temperature and precisions are measured. Otherwise the head is updated by
-        what was learnt since the last one, and they are those of the last review. `temperature` (0: none) takes the
-        place of the measured one. What a state of the past has learnt is no new evidence (`is_live` is False). Raises
-        NonFinite.
+        With `anew` the sums are solved, and temperature, threshold and precisions are measured. Otherwise the head is
+        updated by what was learnt since the last one, and they are those of the last review, or `temperature` (0: none)
+        and `threshold`. What a state of the past (not `is_live`) has learnt is no new evidence. Raises NonFinite.
         """
         served = known.fast_head.served
         if is_live:
@@ -89,15 +90,15 @@ class CandidateMaker:
         weights_CR = self.solver.solve(known.fast_head, offsets, anew=anew and not temperature)
         stopwatch.end("solve")
         if temperature:
-            known.calibrate(temperature)
+            known.calibrate(temperature, threshold)
         elif anew:
             self._review.calibrate(known, weights_CR)
             stopwatch.end("temperature")
-        out = export_head(served.config, weights_CR, temperature=known.temperature)
+        threshold = known.fast_head.threshold
+        out = export_head(served.config, weights_CR, temperature=known.temperature, threshold=threshold)
         parent = self.parent.version if self.parent else None
-        top = _top_of(known, parent)
         classes = known.fast_head.ridge.classes
-        version = ScoredVersion(served, served.head(out), classes, weights_CR, top, known.base.key)
+        version = ScoredVersion(served, served.head(out), classes, weights_CR, _top_of(known, parent), known.base.key)
         stopwatch.end("requantize")
         measured = measure(version, parent, known.anchor, known.holdout)
         if is_live:
@@ -113,6 +114,7 @@ class CandidateMaker:
             precisions=precisions,
             probes=probes,
             solution=msgspec.structs.replace(self.solver.solution, temperature=known.temperature),
+            threshold=threshold,
             name_changes=self.recent.name_changes(version, measured.record, known.trial),
         )
 
@@ -201,6 +203,7 @@ def _top_of(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tens
 def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
     """Returns the manifest of `candidate` as `version`, whose parent is the learner's version."""
     shape = candidate.version.head.config
+    kind = learner.knowledge.labels.config.kind
     return WeightManifest(
         version=version,
         parent=learner.version,
@@ -221,6 +224,8 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         name_changes=candidate.name_changes,
         solution=candidate.solution,
         certainty=candidate.measured.certainty,
+        label_space=msgspec.UNSET if kind == "class" else LabelSpace(kind=kind, threshold=candidate.threshold),
+        format_version=3 if kind == "class" else 4,
     )
 
 

@@ -70,7 +70,11 @@ def rebuild(
     if classes != manifest.labels:
         raise NotRebuilt(f"{len(classes)} classes are in the topics, {len(manifest.labels)} in the version")
     return maker.make(
-        learner.knowledge, Stopwatch(), manifest.trained_through, temperature=manifest.solution.temperature
+        learner.knowledge,
+        Stopwatch(),
+        manifest.trained_through,
+        temperature=manifest.solution.temperature,
+        threshold=manifest.labelled.threshold,
     )
 
 

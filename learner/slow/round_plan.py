@@ -16,6 +16,7 @@ import numpy as np
 from learner.memory.policies import draw
 from learner.memory.replay import Labelled, Replay
 from wire.features import has_text
+from wire.targets import names_of
 
 
 class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +52,7 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
         """The classes that the round trains on, one row each in the auxiliary head."""
         labels = set[str]()
         for step in self.steps:
-            labels |= {sample.label for sample in step.samples}
+            labels.update(*(names_of(sample.label) for sample in step.samples))
         return sorted(labels - {""})
 
     @property

@@ -30,6 +30,7 @@ from model.encoders import WholeEncoder
 from model.ragged import RaggedLayout
 from model.strata import Strata
 from wire.features import parts_of
+from wire.targets import is_set, names_of
 
 if TYPE_CHECKING:
     from learner.slow.avalanche.trainer import AvalancheTrainer
@@ -96,6 +97,11 @@ class Training:
                 num_steps=num_steps,
                 config=config,
             )
+        if any(is_set(sample.label) for sample in self._plan.steps[0].samples):
+            raise DataError(
+                f"{config.slow_strategy} learns one class of each sample, and labels.kind is multilabel: choose one of "
+                "learner/slow/strategies, such as er"
+            )
         strata = self.strata
         if not isinstance(strata, Strata):
             raise DataError(
@@ -118,11 +124,20 @@ class Training:
     ) -> tuple[Tensor, RaggedLayout, Tensor]:
         """Returns the activations below the trained blocks, their layout, and the row of each sample's class.
 
-        By default they are those of the beginning of each text.
+        By default they are those of the beginning of each text. Of sets of labels it returns shares_BC in place of
+        rows: the classes of a set have equal shares of its sample (Mahajan et al. 2018, arXiv:1805.00932, section 2.2).
         """
         texts = [parts_of(sample.text)[0] for sample in samples]
         x_TD, layout = self._served.prefix(texts, self.first_layer, drop_tokens=drop_tokens)
+        if any(is_set(sample.label) for sample in samples):
+            return x_TD, layout, torch.stack([self._shares_of(sample) for sample in samples])
         return x_TD, layout, torch.tensor([self._row_of(sample) for sample in samples])
+
+    def _shares_of(self, sample: Labelled) -> Tensor:
+        names = names_of(sample.label)
+        shares_C = torch.zeros(len(self._rows))
+        shares_C[[self._rows[name] for name in names]] = 1 / max(len(names), 1)
+        return shares_C
 
     def _row_of(self, sample: Labelled) -> int:
         return self._rows[sample.label] if sample.label else self._pseudo_labels.rows[sample.text]

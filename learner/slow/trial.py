@@ -17,11 +17,11 @@ win), and with the answers as given (they are older than their labels, and so kn
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-import torch
 from torch import Tensor
 
 from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
+from learner.memory.holdout import targets_of
 from learner.memory.replay import Labelled
 from learner.quality.comparison import Paired, pair
 from learner.quality.name_changes import encoder_changes
@@ -38,12 +38,12 @@ class Solved(NamedTuple):
     served: ServedEncoder
     classes: tuple[str, ...]
     weights_CR: Tensor
+    threshold: float
 
     def is_right(self, samples: Sequence[Labelled]) -> Tensor:
-        """Returns whether the label of each sample is the one named, bool [samples]."""
+        """Returns whether each sample is named rightly, bool [samples]."""
         phi_NR = self.served.features(self.served.z_many([sample.text for sample in samples]))
-        rows = (phi_NR @ self.weights_CR.T).argmax(dim=1).tolist()
-        return torch.tensor([self.classes[row] == each.label for row, each in zip(rows, samples, strict=True)])
+        return targets_of(samples, self.classes).right(phi_NR @ self.weights_CR.T - self.threshold)
 
 
 class Trial:
@@ -105,8 +105,8 @@ class Trial:
             if self.is_over:
                 return
             head = self._following.head
-            old = Solved(self._old.served, classes, solve_old())
-            self._solved = old, Solved(head.served, head.ridge.classes, head.solve())
+            old = Solved(self._old.served, classes, solve_old(), self._old.threshold)
+            self._solved = old, Solved(head.served, head.ridge.classes, head.solve(), head.threshold)
 
         return solve
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
 from learner.fast.fast_head import FastHead
+from learner.fast.ridge import num_samples_in
 from learner.memory.replay import Labelled
 from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
 from learner.state.origin import Adopted, Origin, OriginDiff, compare
@@ -123,7 +124,7 @@ class BaseEncoder:
         else:
             fast_head.restore(snapshot.sums, snapshot.facts.classes)
         if change:
-            num_lost = int(snapshot.sums["counts"].sum()) - fast_head.ridge.num_samples
+            num_lost = num_samples_in(snapshot.sums) - fast_head.ridge.num_samples
             log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
         return RestoredEncoder(strata, fast_head, change)
 

@@ -15,6 +15,7 @@ from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge
 from learner.labels.classes import backfill
 from learner.progress import LearnerProgress
+from learner.relabelling import check_kind
 from learner.state.base_encoder import BaseEncoder
 from learner.state.checkpoint import VersionState
 from learner.state.lineage import end_round
@@ -50,7 +51,9 @@ def empty_knowledge(base: BaseEncoder) -> Knowledge:
     )
 
 
-def restore_knowledge(state: VersionState, base: BaseEncoder, *, like: ServedEncoder) -> tuple[Knowledge, OriginDiff]:
+def restore_knowledge(
+    state: VersionState, base: BaseEncoder, labels: LabelConfig, *, like: ServedEncoder
+) -> tuple[Knowledge, OriginDiff]:
     """Returns what was known in `state`, and what is different from the settings under which that was made.
 
     `base` is the encoder that the state stands on, under the settings of now. The result has its own progress and
@@ -74,11 +77,12 @@ def restore_knowledge(state: VersionState, base: BaseEncoder, *, like: ServedEnc
         holdout=holdout_of(config, facts.holdout),
         fresh=fresh_of(config, facts.since_round),
         concept_changes=ConceptChanges(config.trust.change_sources, facts.concept_changes),
-        labels=LabelSet.of(LabelConfig(), facts.label_commands[: facts.labels_followed]),
+        labels=LabelSet.of(labels, facts.label_commands[: facts.labels_followed]),
         temperature=facts.temperature,
         anchor=None if change.is_rebuilt else facts.anchor,
         lineage=facts.lineage,
     )
+    check_kind(known, labels.kind)
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
         known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:

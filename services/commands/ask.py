@@ -53,34 +53,54 @@ class LabelOptions:
 def feedback(
     context: CliContext,
     event_id: Annotated[str, typer.Argument(help="The event that was answered")],
-    label: Annotated[str, typer.Argument(help="What the answer should have been")],
     options: LabelOptions,
+    labels: Annotated[
+        list[str] | None, typer.Argument(metavar="LABEL...", help="What the answer should have been")
+    ] = None,
     correct: Annotated[
         bool, typer.Option("--correct", help="It replaces an earlier label of the event; you vouch for it")
     ] = False,
+    none: Annotated[bool, typer.Option("--none", help="The event has no label of the set")] = False,
 ) -> None:
-    """Tell the learner the label of an event."""
+    """Tell the learner the label of an event; where events have sets of labels, all of them, or --none."""
     from services.keys import ring_of
     from wire.bus import Bus
+    from wire.label_set import with_target
     from wire.receipts import Receipts
     from wire.records import Feedback
+    from wire.targets import shown_label
 
     if correct and options.event_source is None:
         raise typer.BadParameter("name the source of the event: --event-source http for events over HTTP")
-    record = Feedback(event_id=event_id, label=label, time_ms=now_ms(), **asdict(options))
+    target = _target(labels or [], context.load().settings.labels.kind, has_none=none)
     settings = context.attached()
+    record = with_target(Feedback(event_id=event_id, time_ms=now_ms(), **asdict(options)), target)
     if correct:
         record = Receipts(*ring_of(settings).receipts).approved(record)
     with closing(Bus(settings.bus, client_id="feedback")) as bus:
         bus.publisher().send_all([record], TIMEOUT_S)
-    print(f"{event_id} is {label!r}: sent to the learner")
+    print(f"{event_id} is {shown_label(target)!r}: sent to the learner")
+
+
+def _target(labels: list[str], kind: str, *, has_none: bool) -> str:
+    """Returns what the label says, as one string. Raises BadParameter where it is not one of this kind."""
+    from wire.targets import set_of
+
+    if kind == "multilabel":
+        if has_none == bool(labels):
+            raise typer.BadParameter("name the labels of the event, or give --none where it has none")
+        return set_of(labels)
+    if has_none or len(labels) != 1:
+        raise typer.BadParameter("name one label: labels.kind is class")
+    return labels[0]
 
 
 def _answer_line(answer: dict[str, Any]) -> str:
     """Returns an answer as one line, with its event id at the end, for `lifelong feedback`."""
     if "error" in answer:
         return f"(refused)  {answer['error']['code']}: {answer['error']['message']}"
-    label = "(nothing was learnt yet)" if answer["label"] is None else answer["label"]
+    label = ", ".join(answer["labels"]) or "(none)" if "labels" in answer else answer["label"]
+    label = "(nothing was learnt yet)" if label is None else label
     return f"{label}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
 
 

@@ -87,4 +87,5 @@ def _label_line(label: "Quarantined") -> str:
     about = label.text[:60] if label.text else ", ".join(f"{name} {each}" for name, each in label.features.items())[:60]
     of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
-    return f"{moment}  {label.reason:<10}  {event}  {label.source!r} said {label.label!r}{of}"
+    said = label.label if label.labels is None else ", ".join(label.labels)
+    return f"{moment}  {label.reason:<10}  {event}  {label.source!r} said {said!r}{of}"

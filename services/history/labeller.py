@@ -2,10 +2,13 @@
 
 fields --templates of --map--> text, features, label, id, source, key, time_ms --> Feedback, or BadMessage with a reason
 
-A map `features.NAME` makes the number or the category NAME; a cell of a table that reads as a number is one.
+Where events have sets of labels, `labels` is a list of names, or a text of names between commas. A map `features.NAME`
+makes the number or the category NAME; a cell of a table that reads as a number is one.
+
+Rejected: guessing which field has the label (what is learnt wrongly has to be found and taken out again).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, Final
@@ -21,6 +24,7 @@ from wire.mapping.records import features_of
 from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
+from wire.targets import names_of
 
 FIXES: Final = {
     "undecodable": "correct the row: a JSON object, or the cells that the first line names, in UTF-8",
@@ -29,6 +33,7 @@ FIXES: Final = {
     "retired": "lifelong labels add, or leave the row out",
     "not_listed": "correct the label, or lifelong labels add",
     "new_label": "lifelong labels add",
+    "wrong_kind": "say which field has it: --map label='{queue}', or --map labels='{tags}' for sets of labels",
 }
 """What mends the refusal of a row, by its reason."""
 
@@ -36,7 +41,8 @@ FIXES: Final = {
 class HistoryRow(msgspec.Struct, kw_only=True):
     """The fields of a row, after the maps."""
 
-    label: str
+    label: str = ""
+    labels: tuple[str, ...] | str | None = None
     text: str = ""
     features: Features = {}
     id: str = ""
@@ -81,19 +87,23 @@ class RowLabeller:
         if self._is_strict and (unknown := fields.keys() - set(OURS)):
             raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_did_you_mean(min(unknown))}")
         own = {name: fields[name] for name in OURS if name in fields}
-        own |= {name: template.fill(fields) for name, template in self._templates.items()}
+        own |= {
+            name: template.value(fields) if name == "labels" else template.fill(fields)
+            for name, template in self._templates.items()
+        }
         if self._features:
             values = features_of(self._features, fields)
             own["features"] = {name: self._typed(value) for name, value in values.items()}
         row = _row_of(own, fields)
         if problem := problem_of_content(row.text, row.features):
             raise BadMessage("wrong_schema", problem)
-        if len(row.label) > self._max_label_chars:
-            at_most = f"at most {self._max_label_chars} are learnt (learner.max_label_chars)"
-            raise BadMessage("oversized", f"`label` has {len(row.label)} characters, {at_most}")
         feedback = record_of(Feedback, self._fields(row))
-        if reason := self._labels.refusal(feedback.label, lambda name: True):
-            raise BadMessage(reason, self._labels.why(reason, feedback.label))
+        longest = max(map(len, names_of(feedback.target)), default=0)
+        if longest > self._max_label_chars:
+            at_most = f"at most {self._max_label_chars} are learnt (learner.max_label_chars)"
+            raise BadMessage("oversized", f"a label has {longest} characters, {at_most}")
+        if reason := self._labels.refusal(feedback.target, lambda name: True):
+            raise BadMessage(reason, self._labels.why(reason, feedback.target))
         return feedback
 
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
@@ -101,6 +111,7 @@ class RowLabeller:
         return {
             "event_id": row.id or blake2b(content_of(text, row.features).encode(), digest_size=16).hexdigest(),
             "label": row.label,
+            "labels": _listed(row.labels),
             "key": row.key,
             "source": self._source,
             "time_ms": row.time_ms,
@@ -120,7 +131,8 @@ class RowLabeller:
 
 
 def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
-    for name in ("label",) if "features" in own else ("text", "label"):
+    label = "labels" if "labels" in own else "label"
+    for name in (label,) if "features" in own else ("text", label):
         if name not in own:
             close = get_close_matches(name, fields, n=1)
             meant = f"; did you mean --map {name}='{{{close[0]}}}'?" if close else ""
@@ -129,6 +141,17 @@ def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
         return msgspec.convert(own, HistoryRow, strict=False)
     except msgspec.ValidationError as error:
         raise BadMessage("wrong_schema", str(error)) from error
+
+
+def _listed(labels: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """Returns a set of labels as a list.
+
+    >>> _listed("refund, urgent"), _listed(""), _listed(None)
+    (('refund', 'urgent'), (), None)
+    """
+    if not isinstance(labels, str):
+        return None if labels is None else tuple(labels)
+    return tuple(filter(None, map(str.strip, labels.split(","))))
 
 
 def _did_you_mean(name: str) -> str:

@@ -57,8 +57,8 @@ def _of_manifest(store: Store, number: int, *, is_needed: bool) -> FormatFinding
         manifest = store.versions.manifest(number)
     except REFUSALS as error:
         return _unreadable(name, f"{error}. {RELEASE}", is_needed=is_needed)
-    newest = WeightManifest.FORMAT_VERSIONS[-1]
-    why = "" if manifest.format_version == newest else f"this release writes {newest}"
+    _, *written = WeightManifest.FORMAT_VERSIONS
+    why = "" if manifest.format_version in written else f"this release writes {written[0]}"
     return read(name, f"{manifest.format} {manifest.format_version}", why)
 
 

@@ -36,10 +36,12 @@ from wire.bus import Bus
 from wire.clock import now_ms
 from wire.envelope import from_message, to_message
 from wire.errors import WireError
+from wire.label_set import with_target
 from wire.message import Place
 from wire.receipts import Receipts
 from wire.records import MAX_TEXT_CHARS, Feedback, LabelAction
 from wire.store import Store
+from wire.targets import set_of
 
 SOURCE: Final = "page"
 """The source of labels that are given by the page."""
@@ -53,7 +55,7 @@ LAST_SHOWN: Final = 2_000
 
 
 class PageLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A label for an answer, with what that answer said of its event."""
+    """A label for an answer, with what that answer said of its event; a set of labels has commas between its names."""
 
     event_id: str
     label: str
@@ -113,13 +115,15 @@ class PageOperations:
         """Sends a label to the learner. Raises BadMessage where it could not be read there, and other WireErrors."""
         feedback = Feedback(
             event_id=label.event_id,
-            label=label.label,
             key=label.key,
             source=SOURCE,
             time_ms=now_ms(),
             receipt=label.receipt,
             event_source=label.source,
         )
+        is_set = self._settings.labels.kind == "multilabel"
+        names = filter(None, map(str.strip, label.label.split(",")))
+        feedback = with_target(feedback, set_of(names) if is_set else label.label)
         from_message(Feedback, to_message(feedback), Place(topic=Feedback.TOPIC, partition=0, offset=0))
         with closing(self._bus.publisher()) as publisher:
             publisher.send_all([feedback], SEND_S)

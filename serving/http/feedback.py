@@ -2,6 +2,8 @@
 
     {"event_id", "label", "receipt"?, ...} or {"labels": [{...}, ...]} --> Feedback --outbox--> feedback.v1
 
+Where events have sets of labels, that of an event is `labels`, a list of names, beside its `event_id`.
+
 The source of a label is who sent it: the name of its API key, or its address where no keys are required. So nobody
 labels in another's name, and the limits of the learner hold for each sender. A forged receipt and a
 label outside the set are refused here, where their sender can see it; everything else is judged by the learner
@@ -27,7 +29,7 @@ from serving.http.keys import Role
 from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefused, accepted
 from serving.http.schemas import UNREADABLE, whole_problem, wrong, wrong_shape
 from wire.features import Features, problem_of
-from wire.field_checks import MAX_FIELD_BYTES
+from wire.field_checks import MAX_FIELD_BYTES, problem_of_label
 from wire.records import MAX_TEXT_CHARS, Feedback
 
 FORGED = Problem(
@@ -43,7 +45,8 @@ class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     event_id: str
-    label: str
+    label: str = ""
+    labels: tuple[str, ...] | None = None
     key: str = ""
     receipt: str = ""
     event_source: str | None = None
@@ -53,7 +56,8 @@ class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Request(msgspec.Struct, frozen=True):
-    labels: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    event_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    labels: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class AcceptedBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,7 @@ class AcceptedBody(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     label: str
     source: str
+    labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class AcceptedLabelsBody(msgspec.Struct, frozen=True):
@@ -92,10 +97,11 @@ class FeedbackApi:
     def _read(self, body: bytes, client: ApiClient) -> tuple[list[Feedback | Problem], bool]:
         """Returns the labels of a request, and whether it is a list, in which a wrong one is a problem of its own."""
         try:
-            labels = _REQUESTS.decode(body).labels
+            request = _REQUESTS.decode(body)
         except UNREADABLE as error:
             raise RequestRefused(wrong(error)) from error
-        if isinstance(labels, msgspec.UnsetType):
+        labels = request.labels
+        if request.event_id is not msgspec.UNSET or labels is None or isinstance(labels, msgspec.UnsetType):
             return [self.label(body, client)], False
         if not 0 < len(labels) <= self.api.max_events:
             raise RequestRefused(wrong_shape(f"`labels` has {len(labels)} entries; give 1 to {self.api.max_events}"))
@@ -107,19 +113,17 @@ class FeedbackApi:
             body = _LABEL.decode(raw)
         except UNREADABLE as error:
             return wrong(error)
-        for name in ("event_id", "label"):
-            if not getattr(body, name).strip():
-                return wrong_shape(f"`{name}` is blank")
+        if not body.event_id.strip():
+            return wrong_shape("`event_id` is blank")
         for name in ("event_id", "label", "key", "receipt", "event_source"):
             if len((getattr(body, name) or "").encode()) > MAX_FIELD_BYTES:
                 return wrong_shape(f"`{name}` has more than {MAX_FIELD_BYTES} bytes")
         if problem := problem_of(body.features):
             return wrong_shape(problem)
-        if refused := self._outside(body.label):
-            return refused
         record = Feedback(
             event_id=body.event_id,
             label=body.label,
+            labels=body.labels,
             key=body.key,
             source=client.name,
             time_ms=self.api.now_ms(),
@@ -128,6 +132,10 @@ class FeedbackApi:
             text=body.text[:MAX_TEXT_CHARS],
             features=body.features,
         )
+        if problem := problem_of_label(record):
+            return wrong_shape(problem)
+        if refused := self._outside(record.target):
+            return refused
         if body.correct:
             return self._approved(record, client)
         return FORGED if self.api.receipts.refusal(record, is_required=False, max_age_ms=math.inf) else record
@@ -158,4 +166,5 @@ def write_labels(replies: Sequence[Feedback | Problem]) -> bytes:
 def _body_of(reply: Feedback | Problem) -> AcceptedBody | ErrorBody:
     if isinstance(reply, Problem):
         return ErrorBody(ProblemBody(reply.code, reply.message))
-    return AcceptedBody(event_id=reply.event_id, label=reply.label, source=reply.source)
+    labels = msgspec.UNSET if reply.labels is None else reply.labels
+    return AcceptedBody(event_id=reply.event_id, label=reply.label, source=reply.source, labels=labels)

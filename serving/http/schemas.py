@@ -69,7 +69,8 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
 
     A label returns `event_id`, `key` and `receipt` unchanged, and `source` as `event_source`. An answer that is not
     `can_be_labelled` was kept nowhere: its label would find no answer. `audit` asks for a label, whatever the answer.
-    One that is `refused` was not certain enough, and has the fallback label; see `Answer`.
+    One that is `refused` was not certain enough, and has the fallback label; see `Answer`. Where events have sets of
+    labels, `labels` has those that are named, and `label` is null.
     """
 
     event_id: str
@@ -87,6 +88,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     audit: bool = False
     refused: bool = False
     certainty: float | None = None
+    labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class AnswersBody(msgspec.Struct, frozen=True):
@@ -186,4 +188,5 @@ def _answer_body(answer: Answer, *, can_be_labelled: bool) -> AnswerBody:
         audit=answer.audit,
         refused=answer.refused,
         certainty=answer.certainty,
+        labels=msgspec.UNSET if answer.labels is None else answer.labels,
     )

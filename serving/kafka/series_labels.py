@@ -24,6 +24,7 @@ from wire.errors import WireError
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Feedback
+from wire.targets import shown_label
 from wire.threads import BackgroundThread
 
 POLL_MS = 50
@@ -82,5 +83,5 @@ class SeriesLabels:
         feedback: Feedback = received.record
         labels = self._labels()
         is_forged = self._receipts.refusal(feedback, is_required=False, max_age_ms=inf)
-        if not is_forged and not labels.refusal(feedback.label, lambda _: True):
-            self._series.add_label(feedback, labels.name_of(feedback.label))
+        if not is_forged and not labels.refusal(feedback.target, lambda _: True):
+            self._series.add_label(feedback, shown_label(labels.name_of(feedback.target)))

@@ -197,7 +197,7 @@ def _row(reply: Reply) -> dict[str, str | float | int | bool]:
     answer = reply.answer if isinstance(reply, Unpublished) else reply
     assert isinstance(answer, Answer), "no vector was asked for"
     return {
-        "label": answer.label or "",
+        "label": answer.label or ", ".join(answer.labels or ()),
         "score": answer.score,
         "version": answer.weights_version,
         "arm": answer.arm,

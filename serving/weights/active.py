@@ -1,4 +1,7 @@
-"""The weights that a replica answers with at one moment: a plan, and the models of its arms. Immutable."""
+"""The weights that a replica answers with at one moment: a plan, and the models of its arms. Immutable.
+
+Rejected: a plan and models that change one by one (a batch could see a plan whose version is not there yet).
+"""
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +14,7 @@ from model.quantized import QuantizedModel
 from model.tokenizer import MAX_TOKENS
 from serving.refusal import NEVER, Refusal
 from serving.weights.health import Health
-from wire.records import STAND_IN, Arm, PrecisionEvaluation, RolloutPlan
+from wire.records import CLASSES, STAND_IN, Arm, LabelSpace, PrecisionEvaluation, RolloutPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Version:
     `precisions` has at least one entry, the best first; `latency` has their times on this machine, where there is a
     choice. `max_tokens` is the length at which the learner cut texts for it, `encoding` the name of how its encoder
     makes vectors in INT8 ("" where they are of no use to the learner). `refusal` says which of its answers are refused.
+    `labelled` is what its labels are: of sets, it names each class whose logit is above 0.
     """
 
     number: int
@@ -63,6 +67,7 @@ class Version:
     latency: LatencyTable = NOT_MEASURED
     encoding: str = ""
     refusal: Refusal = NEVER
+    labelled: LabelSpace = CLASSES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -125,6 +125,7 @@ class Loader:
             latency=latency,
             encoding=shared.encoder.encoding(manifest.encoder_digests, max_tokens) if self._names_encodings else "",
             refusal=replace(self._refusal, measured=manifest.certainty),
+            labelled=manifest.labelled,
         )
         return self.versions[number]
 
@@ -136,11 +137,8 @@ class Loader:
         """Drops every other version, and every tensor that none of these names, be it loaded or incomplete."""
         self.versions = {number: version for number, version in self.versions.items() if number in numbers}
         self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in numbers}
-        entries: set[TensorEntry] = set()
-        keys: set[str] = set()
-        for manifest in self._manifests.values():
-            entries.update(manifest.tensors)
-            keys.add(_shared_key(manifest))
+        entries = {entry for manifest in self._manifests.values() for entry in manifest.tensors}
+        keys = set(map(_shared_key, self._manifests.values()))
         self._tensors = {entry: tensor for entry, tensor in self._tensors.items() if entry in entries}
         self._shared = {key: shared for key, shared in self._shared.items() if key in keys}
 

@@ -28,10 +28,10 @@ from tests.serving.pipelines import pipeline_of
 from tests.serving.versions import RECEIPTS, tokenizer
 from tests.serving.weights.swaps import served, swap_of
 from tests.waiting import eventually
-from wire.config import TrustConfig
+from wire.config import LabelConfig, TrustConfig
 from wire.envelope import from_message, to_message
 from wire.message import Place
-from wire.records import Answer, Event, Feedback, TopicRecord
+from wire.records import Answer, Event, Feedback, Quarantined, TopicRecord
 from wire.store import Store
 
 R = TypeVar("R", bound=TopicRecord)
@@ -54,12 +54,14 @@ def no_judge() -> Judge:
 class Service:
     """A learner, a rollout controller, its decider, and a replica whose engine and swap have their threads."""
 
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: Store, folder: Path, *, labels: LabelConfig | None = None) -> None:
         config = RolloutConfig(ramp=(0.5,), newest_share=0.0)
         refusal = partial(RECEIPTS.refusal, is_required=True, max_age_ms=1e9)
         self.learner = PublishRig(store, folder, RECEIPTS, trust=TrustConfig(require_receipts=True))
         self.controller = Controller(store, no_judge, config=config, holder="test", now_ms=lambda: 1)
-        self.decider = Decider(store, config=config, trust=TrustConfig(), refusal=refusal, now_ms=lambda: 1)
+        self.decider = Decider(
+            store, config=config, trust=TrustConfig(), refusal=refusal, now_ms=lambda: 1, labels=labels
+        )
         self.pipeline = pipeline_of(encoding(tokenizer(), max_tokens=lambda: 64))
         self.swap = swap_of(store, self.pipeline.engine)
         self._store = store
@@ -105,15 +107,21 @@ class Service:
 
     def label(self, answers: Sequence[Answer], labels: Sequence[str]) -> None:
         """Lets learner and decider read the answers, and what people say that the labels are."""
-        records: list[Answer | Feedback] = list(answers)
-        for answer, label in zip(answers, labels, strict=True):
-            feedback = Feedback(event_id=answer.event_id, label=label, key=answer.key, receipt=answer.receipt)
-            records.append(carried(feedback))
-        self.learner.learner.learn_many(records, {"feedback.v1/0": len(records)})
+        feedback = [
+            Feedback(event_id=answer.event_id, label=label, key=answer.key, receipt=answer.receipt)
+            for answer, label in zip(answers, labels, strict=True)
+        ]
+        self.read(answers, feedback)
+
+    def read(self, answers: Sequence[Answer], feedback: Sequence[Feedback]) -> list[Quarantined]:
+        """Lets learner and decider read these; returns the labels that the learner does not believe."""
+        records: list[Answer | Feedback] = [*answers, *map(carried, feedback)]
+        refused = self.learner.learner.learn_many(records, {"feedback.v1/0": len(records)})
         self.decider.follow_plan()
         for record in records:
             self.decider.add(record)
         self.decider.decide()
+        return refused
 
 
 @pytest.fixture

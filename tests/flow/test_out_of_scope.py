@@ -16,6 +16,7 @@ from learner.export import export_head
 from learner.fast.fast_head import FastHead
 from learner.learner import Learner
 from learner.memory.replay import Labelled
+from learner.memory.targets import Targets
 from learner.quality.certainty import fit_certainty
 from learner.quality.temperature import fit_temperature
 from model.bert import load_encoder
@@ -47,7 +48,7 @@ def test_texts_out_of_scope_are_told_from_those_in_scope() -> None:
     weights_CR = head.solve()
     val_VD = served.z_many([text for text, _ in data["val"]])
     rows_V = torch.tensor([rows[label] for _, label in data["val"]])
-    temperature = fit_temperature(served.features(val_VD) @ weights_CR.T, rows_V)
+    temperature = fit_temperature(served.features(val_VD) @ weights_CR.T, Targets(rows_V))
     scored = served.head(export_head(served.config, weights_CR, temperature=temperature))
     logits_VC = scored.logits(val_VD, len(classes))
     certainty = fit_certainty(logits_VC, logits_VC.argmax(dim=1) == rows_V, torch.ones(len(rows_V), dtype=torch.bool))

@@ -87,3 +87,12 @@ def test_the_text_goes_along_where_the_answer_was_kept_nowhere() -> None:
     play(used.predict(["t"]), answers=[{**ANSWER, "can_be_labelled": False}])
     entries, _ = play(used.feedback([("e1", "lost")], correct=False), labels=[{"source": "desk"}])
     assert entries[0]["text"] == "t"
+
+
+def test_a_set_of_labels_goes_and_comes_as_a_list() -> None:
+    _, (answer,) = play(calls().predict(["t"]), answers=[ANSWER | {"labels": ["refund", "urgent"]}])
+    assert isinstance(answer, ServedAnswer)
+    assert answer.labels == ("refund", "urgent")
+    entries, (taken,) = play(calls().feedback([(answer, ["lost"])], correct=False), labels=[{"source": "desk"}])
+    assert (entries[0]["label"], entries[0]["labels"]) == ("", ["lost"])
+    assert not isinstance(taken, ClientError) and taken.labels == ("lost",)

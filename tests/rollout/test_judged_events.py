@@ -64,3 +64,16 @@ def test_of_two_events_of_one_name_the_later_one_is_found(monkeypatch: pytest.Mo
     assert event is not None and event.label.number == 2
     events.add([b"c"], label(events))
     assert events.find(b"a") is None
+
+
+def test_of_a_set_of_labels_versions_are_right_as_far_as_the_draw_asks_also_after_a_restart() -> None:
+    verdicts = Verdicts(STABLE, 4, ((4, (7, 8)), (5, (7,)), (6, (9,)), (7, 0)))
+    events = JudgedEvents(100, seed=3)
+    for number, draw in enumerate((0.1, 0.7)):
+        each = JudgedLabel(
+            verdicts=verdicts, name=1, names=(7, 8), draw=draw, source="desk", answer_ms=1, number=number
+        )
+        events.add([b"ab"[number : number + 1]], each)
+    again = stored(events, last_number=1)
+    found = [event.label.rights() for name in (b"a", b"b") if (event := again.find(name)) is not None]
+    assert found == [{4: True, 5: True, 6: False, 7: False}, {4: True, 5: False, 6: False, 7: False}]

@@ -218,3 +218,31 @@ def test_verdicts_and_labels_are_compared_by_the_names_of_now() -> None:
     window.add(answer("c", "third", version=1))
     window.add(feedback("c", "new"))
     assert window.num_judged() == (3, 2)
+
+
+def test_a_set_of_labels_meets_the_set_that_was_answered_by_the_names_of_now() -> None:
+    window = Judged()
+    for number in range(200):
+        window.add(msgspec.structs.replace(answer(f"e{number}"), label=None, labels=("a", "b", "old")))
+        window.add(Feedback(event_id=f"e{number}", labels=("a", "c") if number % 2 else ("a", "b", "new")))
+    window_renamed = Judged()
+    window_renamed.renamed = {name_hash("old"): name_hash("new")}
+    for number in range(200):
+        window_renamed.add(msgspec.structs.replace(answer(f"e{number}"), label=None, labels=("a", "b", "old")))
+        window_renamed.add(Feedback(event_id=f"e{number}", labels=("a", "b", "new")))
+    assert window_renamed.num_judged() == (200, 200)
+    num, right = window.num_judged()
+    assert num == 200
+    assert right / num == pytest.approx((2 / 5 + 4 / 6) / 2, abs=0.12)
+
+
+def test_a_corrected_set_of_labels_takes_the_place_of_the_one_before() -> None:
+    window = Judged()
+    window.add(msgspec.structs.replace(answer("e"), label=None, labels=("a", "b")))
+    window.add(Feedback(event_id="e", labels=("c",)))
+    for _ in range(2):
+        window.add(Feedback(event_id="e", labels=("b", "a"), approval="checked before", event_source=""))
+    first, second = window.found
+    assert (first.rights()[1], second.rights()[1]) == (False, True)
+    assert second.corrected == first
+    assert window.counts["label_repeated"] == 1

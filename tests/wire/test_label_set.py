@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.label_config import LabelConfig
-from wire.label_set import NEW, NOT_LISTED, RETIRED, LabelSet
+from wire.label_set import NEW, NOT_LISTED, RETIRED, WRONG_KIND, LabelSet
 from wire.receipts import name_hash
 from wire.records import LabelAction, LabelCommand
+from wire.targets import set_of
 
 LISTED = LabelConfig(mode="listed", allow=("bill", "card"))
 NAMES = st.sampled_from("abcd")
@@ -76,3 +77,29 @@ def test_a_retired_label_is_refused_in_every_mode() -> None:
         assert retired.refusal("bill", lambda name: True) == RETIRED and "bill" not in retired.listed
         assert retired.after(command(2, "add", "bill")).refusal("bill", lambda name: True) == ""
         assert "was retired" in retired.why(RETIRED, "bill")
+
+
+SETS = LabelConfig(kind="multilabel")
+
+
+def test_a_set_of_labels_is_refused_for_the_first_name_that_is() -> None:
+    listed = LabelSet(LabelConfig(kind="multilabel", mode="listed", allow=("bill", "card")))
+    assert listed.refusal(set_of(["bill", "card"]), lambda name: True) == ""
+    assert listed.refusal(set_of([]), lambda name: True) == ""
+    reason = listed.refusal(set_of(["bill", "crad"]), lambda name: True)
+    assert reason == NOT_LISTED
+    assert listed.why(reason, set_of(["bill", "crad"])).startswith("the label 'crad' is not in labels.allow; did you")
+
+
+def test_the_names_of_a_set_are_those_of_now_each_once() -> None:
+    merged = LabelSet(SETS).after(command(1, "merge", "bill", "invoice", to=("money",)))
+    assert merged.name_of(set_of(["bill", "invoice", " card "])) == set_of(["card", "money"])
+    retired = merged.after(command(2, "retire", "money"))
+    assert retired.refusal(set_of(["bill"]), lambda name: True) == RETIRED
+
+
+def test_a_label_of_the_other_kind_is_refused_with_what_to_send() -> None:
+    assert LabelSet(SETS).refusal("bill", lambda name: True) == WRONG_KIND
+    assert LabelSet().refusal(set_of(["bill"]), lambda name: True) == WRONG_KIND
+    assert LabelSet(SETS).why(WRONG_KIND, "bill").endswith("labels.kind is multilabel: send `labels`, a list")
+    assert LabelSet().why(WRONG_KIND, set_of(["bill"])).endswith("labels.kind is class: send `label`, one name")

@@ -9,8 +9,21 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.wire.samples import VERDICTS
-from wire.receipts import FORGED, MAX_CHARS, MAX_VERDICTS, Receipts, Verdicts, name_hash, time_of, verdicts_of
+from wire.field_checks import MAX_FIELD_BYTES
+from wire.receipts import (
+    FORGED,
+    MAX_CHARS,
+    MAX_NAMED,
+    MAX_VERDICTS,
+    Receipts,
+    Verdicts,
+    name_hash,
+    named_hash,
+    time_of,
+    verdicts_of,
+)
 from wire.records import Feedback
+from wire.targets import set_of
 from wire.timestamps import MAX_TIME_MS
 
 RECEIPTS = Receipts(b"a key for tests")
@@ -174,3 +187,30 @@ def test_receipts_of_every_secret_are_accepted_and_made_with_the_first() -> None
     assert new.refusal(label, is_required=True, max_age_ms=1e9) == FORGED
     assert both.refusal(before.approved(label), is_required=True, max_age_ms=1e9) == ""
     assert both.is_code_of_vector(before.vector("text", b"12345678", "e"), "text")
+
+
+sets = st.dictionaries(
+    versions, st.lists(hashes, max_size=MAX_NAMED, unique=True).map(tuple), min_size=1, max_size=MAX_VERDICTS
+)
+
+
+@given(sets)
+def test_the_sets_that_versions_name_come_back_and_fit_a_field(named: dict[int, tuple[int, ...]]) -> None:
+    verdicts = Verdicts("candidate", max(named), tuple(sorted(named.items())))
+    receipt = receipt_of(verdicts=verdicts)
+    assert verdicts_of(receipt) == verdicts
+    assert len(receipt) < min(MAX_CHARS, MAX_FIELD_BYTES)
+
+
+def test_a_set_has_the_hash_of_each_name_and_no_class_that_of_none() -> None:
+    assert named_hash(set_of(["b", "a"])) == (name_hash("a"), name_hash("b"))
+    assert named_hash(set_of([])) == ()
+    assert (named_hash("a"), named_hash(None)) == (name_hash("a"), 0)
+
+
+def test_an_approval_of_a_set_of_labels_is_of_that_set_alone() -> None:
+    approved = RECEIPTS.approved(Feedback(event_id="e", labels=("a", "b")))
+    assert refusal(approved) == ""
+    assert refusal(msgspec.structs.replace(approved, labels=("b", "a"))) == "", "it is the same set"
+    for other in (("a",), ("a", "b", "c"), None):
+        assert refusal(msgspec.structs.replace(approved, labels=other)) == FORGED

@@ -1,4 +1,7 @@
-"""The settings of the maps: the topic of foreign messages, and for each field of ours the template of its text."""
+"""The settings of the maps: the topic of foreign messages, and for each field of ours the template of its text.
+
+Rejected: maps as code of the user (whoever may write settings could then run it in every process).
+"""
 
 import json
 from collections.abc import Mapping
@@ -86,6 +89,8 @@ class FeedbackMap:
     """Id of the event that is labelled, such as `{ticket_id}`."""
     label: str = ""
     """Label, such as `{queue}`."""
+    labels: str = ""
+    """Set of labels, a list such as `{tags}`, in the place of one label: where labels.kind is multilabel."""
     key: str = ""
     """Key of the event, where a receipt is given."""
     source: str = ""
@@ -98,7 +103,7 @@ class FeedbackMap:
     """Numbers and categories of the event, for such labels."""
 
     def __post_init__(self) -> None:
-        _check(self, "bus.map.feedback", needed=("event_id", "label"))
+        _check(self, "bus.map.feedback", needed=("event_id", "labels" if self.labels else "label"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

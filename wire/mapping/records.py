@@ -25,7 +25,10 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
     features = feature_templates_of(section, name)
 
     def fields(body: Mapping[str, Any]) -> dict[str, Any]:
-        mapped: dict[str, Any] = {field: template.fill(body) for field, template in templates.items()}
+        mapped: dict[str, Any] = {
+            field: template.value(body) if field == "labels" else template.fill(body)
+            for field, template in templates.items()
+        }
         known = features_of(features, body)
         return {**mapped, "features": known} if known else mapped
 

@@ -10,8 +10,8 @@
 `topics` has the records of Kafka topics, `weights` those of versions of the weights, `name_changes` what such a version
 names differently, `certainty` how certain it is of its classes, `labels` what operators do to the set of labels,
 `offers` those of encoders that are offered, `plans` the rollout plan, `reports` the reports of processes, `admin` that
-of what operators did, `schemas` the JSON Schemas of what clients read and write, and `record` the base class. Others
-import all of them from here.
+of what operators did, `bounds` what a text may be, `schemas` the JSON Schemas of what clients read and write, and
+`record` the base class. Others import all of them from here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
@@ -22,8 +22,9 @@ already depend on `wire`).
 """
 
 from wire.records.admin import AdminAction
+from wire.records.bounds import MAX_EVENT_BYTES, MAX_TEXT_CHARS, MAX_TEXT_TOKENS, text_chars
 from wire.records.certainty import Certainty
-from wire.records.labels import LabelAction, LabelChange, LabelCommand, LabelOutcome
+from wire.records.labels import CLASSES, LabelAction, LabelChange, LabelCommand, LabelOutcome, LabelSpace
 from wire.records.name_changes import MAX_NEW_CLASSES, NameChanges, NewClass
 from wire.records.offers import EncoderOffer, OfferOutcome
 from wire.records.plans import (
@@ -55,9 +56,6 @@ from wire.records.reports import (
     VersionHealth,
 )
 from wire.records.topics import (
-    MAX_EVENT_BYTES,
-    MAX_TEXT_CHARS,
-    MAX_TEXT_TOKENS,
     TOPIC_RECORDS,
     Answer,
     DeadLetter,
@@ -66,7 +64,6 @@ from wire.records.topics import (
     Quarantined,
     TextVector,
     TopicRecord,
-    text_chars,
     topic_name,
 )
 from wire.records.weights import (
@@ -91,6 +88,7 @@ from wire.records.weights import (
 __all__ = [
     "ADDITIVE",
     "CANDIDATE",
+    "CLASSES",
     "LABEL_TO_LIVE_BOUNDS_MS",
     "LATENCY_BOUNDS_MS",
     "MAX_EVENT_BYTES",
@@ -131,6 +129,7 @@ __all__ = [
     "LabelCommand",
     "LabelOutcome",
     "LabelRate",
+    "LabelSpace",
     "LearnerReport",
     "Lineage",
     "NameChanges",

@@ -1,10 +1,21 @@
-"""What operators do to the set of labels: commands to the learner, in one order, and what became of each."""
+"""What the labels of a version are, and what operators do to them: commands to the learner, and what became of each."""
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from wire.records.record import Record
+from wire.targets import Kind
 
 LabelAction: TypeAlias = Literal["add", "rename", "merge", "split", "retire"]
+
+
+class LabelSpace(Record, frozen=True, kw_only=True):
+    """What the labels of a version are. Of sets of classes, `threshold` was taken off each output of the head."""
+
+    kind: Kind
+    threshold: float = 0.0
+
+
+CLASSES: Final = LabelSpace(kind="class")
 
 
 class LabelCommand(Record, frozen=True, kw_only=True):

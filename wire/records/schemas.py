@@ -22,6 +22,8 @@ def _schema_of(record: type[TopicRecord]) -> dict[str, Any]:
     if record is Event:
         del own["required"]  # an event without an id has that of its header, or its place
         own["anyOf"] = [{"required": ["text"]}, {"required": ["features"]}]
+    if record is Feedback:
+        own["anyOf"] = [{"required": ["label"]}, {"required": ["labels"]}]
     definitions = {"$defs": schema["$defs"]} if schema["$defs"] else {}
     whole = {"$schema": DIALECT, "$id": record.TYPE, **own, **definitions}
     decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # defaults are lists, and no tuples

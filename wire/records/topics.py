@@ -9,27 +9,7 @@ from typing import ClassVar, TypeAlias
 from wire.features import Features
 from wire.records.admin import AdminAction
 from wire.records.record import ArmName, Record
-
-MAX_EVENT_BYTES = 1 << 20
-"""Largest payload of an event, in bytes; a larger one becomes a dead letter (Kafka) or a 413 (HTTP)."""
-
-MAX_TEXT_TOKENS = 8_192
-"""Most tokens of a text that a model may read."""
-
-_CHARS_PER_TOKEN = 16
-_MIN_TEXT_CHARS = 16_384
-
-MAX_TEXT_CHARS = _CHARS_PER_TOKEN * MAX_TEXT_TOKENS
-"""Longest text that a record carries, in characters: that of so many tokens. Of a longer one the beginning is read."""
-
-
-def text_chars(max_tokens: int) -> int:
-    """Returns how much of a text an `Answer` carries back, in characters, where the model reads `max_tokens` of it.
-
-    >>> text_chars(256), text_chars(2_048), text_chars(8_192)
-    (16384, 32768, 131072)
-    """
-    return min(max(_MIN_TEXT_CHARS, _CHARS_PER_TOKEN * max_tokens), MAX_TEXT_CHARS)
+from wire.targets import set_of
 
 
 class Event(Record, frozen=True, kw_only=True):
@@ -82,6 +62,9 @@ class Answer(Record, frozen=True, kw_only=True):
     there. `certainty` is the share of the learner's holdout samples that the weights are less certain of (None: nobody
     asked); an answer that is `refused` for it has the fallback label, and the class that the weights name first in its
     `scores`.
+
+    Where events have sets of labels, `labels` are those that the weights name, best first (None while they know no
+    class), `label` is None, and `score` is the probability of the best class.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -107,6 +90,7 @@ class Answer(Record, frozen=True, kw_only=True):
     refused: bool = False
     certainty: float | None = None
     features: Features = {}
+    labels: tuple[str, ...] | None = None
 
     @property
     def message_id(self) -> str:
@@ -118,7 +102,9 @@ class Answer(Record, frozen=True, kw_only=True):
 
     @property
     def named(self) -> str | None:
-        """The class that the weights name, also where the answer was refused."""
+        """What the weights name, as one string (`wire.targets`), also where the answer was refused."""
+        if self.labels is not None:
+            return set_of(self.labels)
         return self.scores[0][0] if self.refused and self.scores else self.label
 
 
@@ -131,14 +117,15 @@ class Feedback(Record, frozen=True, kw_only=True):
     checks receipts and approvals. `text` and `features` are the event's: with them no answer is needed, so labels of
     any age and labelled history can be learnt. Where the answer waits, its own ones count. `answered` and `proof` are
     set by the learner alone, which has found the answer again for a late label: the label that was answered, and its
-    own code over it and what the event says.
+    own code over it and what the event says. Where events have sets of labels, `labels` is that of the event, and
+    `label` is "".
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
     TYPE: ClassVar[str] = "lifelong.feedback.v1"
 
     event_id: str
-    label: str
+    label: str = ""
     key: str = ""
     source: str = ""
     time_ms: int = 0
@@ -149,6 +136,12 @@ class Feedback(Record, frozen=True, kw_only=True):
     answered: str | None = None
     proof: str = ""
     features: Features = {}
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def target(self) -> str:
+        """What the label says, as one string (`wire.targets`)."""
+        return self.label if self.labels is None else set_of(self.labels)
 
     @property
     def message_id(self) -> str:
@@ -195,7 +188,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
 
     `text`, `features` and `answered`, the label that the service gave, are set where the answer was known, and
     `event_source` is then the answer's. `detail` says what to do, where the reason alone does not. An operator may
-    release the label.
+    release the label. Where events have sets of labels, `labels` is that which was sent.
     """
 
     TOPIC: ClassVar[str] = "quarantine.v1"
@@ -203,7 +196,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
 
     reason: str
     event_id: str
-    label: str
+    label: str = ""
     key: str = ""
     source: str = ""
     time_ms: int = 0
@@ -213,6 +206,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     event_source: str | None = None
     detail: str = ""
     features: Features = {}
+    labels: tuple[str, ...] | None = None
 
     @property
     def message_id(self) -> str:
@@ -235,6 +229,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
             event_source=self.event_source,
             text=self.text,
             features=self.features,
+            labels=self.labels,
         )
 
 

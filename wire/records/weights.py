@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from wire.records.certainty import Certainty
-from wire.records.labels import LabelChange
+from wire.records.labels import CLASSES, LabelChange, LabelSpace
 from wire.records.name_changes import NameChanges
 from wire.records.record import Record
 
@@ -177,12 +177,14 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they must be
     truncated in serving (0: not recorded, as by older programs, which truncated at 256). `name_changes` tells what the
     version names differently from the reference of the rollout, `solution` how its head was computed, and `certainty`
-    how certain it is of texts of its classes. In format 2, matrices hold their biases and input scales, and every norm
-    is a tensor (`model.vectors`).
+    how certain it is of texts of its classes. `label_space` says what its labels are where they are no single classes:
+    of sets, it names each class whose logit is above 0. Then it has format 4, which programs from before there were
+    kinds refuse; else nothing is written of it, and the bytes are those of before. In format 2, matrices hold their
+    biases and input scales, and every norm is a tensor (`model.vectors`).
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
-    FORMAT_VERSIONS: ClassVar[tuple[int, ...]] = (2, 3)
+    FORMAT_VERSIONS: ClassVar[tuple[int, ...]] = (2, 3, 4)
 
     version: int
     parent: int
@@ -203,6 +205,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     name_changes: NameChanges = msgspec.field(default=NameChanges(), name="changes")
     solution: HeadSolution = HeadSolution()
     certainty: Certainty = Certainty()
+    label_space: LabelSpace | msgspec.UnsetType = msgspec.UNSET
     format: str = "lifelong-weights"
     format_version: int = 3
 
@@ -210,6 +213,11 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     def num_bytes(self) -> int:
         """The size of all blobs in bytes."""
         return sum(tensor.num_bytes for tensor in self.tensors)
+
+    @property
+    def labelled(self) -> LabelSpace:
+        """What its labels are."""
+        return CLASSES if isinstance(self.label_space, msgspec.UnsetType) else self.label_space
 
     @property
     def encoder_digests(self) -> dict[str, str]:

@@ -23,6 +23,8 @@ from torch.nn import functional
 class Outputs(NamedTuple):
     """The outputs of some samples: logits_BC with their gradient, labels_B, and the logits from before.
 
+    labels_B has the rows of the classes, or, where samples have sets of them, the share of each class, float [B, C].
+
     before_BC: for replayed samples, the logits when they were stored; for fresh ones, the logits under the weights at
     the end of the last stage. None unless the strategy asks (`wants_before`), and for fresh samples of the first stage.
     """
@@ -66,9 +68,13 @@ class Strategy:
 def class_loss(logits_BC: Tensor, labels_B: Tensor, *, q: float) -> Tensor:
     """Returns the mean generalized cross-entropy (1 - p_y^q) / q: Zhang, Sabuncu 2018 (arXiv:1805.07836, equation 6).
 
-    q = 0 is cross-entropy; q = 1 is the mean absolute error, on which wrong labels have the least effect.
+    q = 0 is cross-entropy; q = 1 is the mean absolute error, on which wrong labels have the least effect. The classes
+    of a set of labels have their shares of the loss of a sample, relative to their share: it is 0 at p = shares.
     """
     if q == 0.0:
         return functional.cross_entropy(logits_BC, labels_B)
-    log_p_B = torch.log_softmax(logits_BC, dim=1).gather(1, labels_B[:, None])
-    return -torch.expm1(q * log_p_B).mean() / q
+    log_p_BC = torch.log_softmax(logits_BC, dim=1)
+    if labels_B.is_floating_point():
+        log_ratios_BC = (log_p_BC - labels_B.clamp(min=1e-6).log()).clamp(max=0.0)
+        return -(labels_B * torch.expm1(q * log_ratios_BC)).sum(dim=1).mean() / q
+    return -torch.expm1(q * log_p_BC.gather(1, labels_B[:, None])).mean() / q

@@ -1,5 +1,7 @@
 """The incremental head equals the exact solution after whatever was learnt, on every base."""
 
+from itertools import chain, combinations
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,8 +10,10 @@ from torch import Tensor
 
 from learner.errors import BaseRefused
 from learner.fast.base_solution import BaseSolution, NormalEquations
+from learner.fast.head import ClassRows, Entries
 from learner.fast.incremental import MAX_ROWS, IncrementalHead
 from learner.fast.ridge import on_grid
+from wire.targets import set_of
 
 R = 24
 C = 5
@@ -37,7 +41,7 @@ class Stream:
 
     def learn(self, places: list[int], row: int) -> None:
         self.texts += [(place, row) for place in places]
-        self.head.learn_many(PHI[places], torch.full((len(places),), row))
+        self.head.learn_many(PHI[places], Entries(torch.full((len(places),), row)))
 
     def rebase(self) -> None:
         self.head = IncrementalHead(self.base())
@@ -75,10 +79,10 @@ def test_any_order_and_any_batches_give_the_same_weights_up_to_rounding(order: l
     rows_N = torch.arange(400) % C
     whole = Stream().head
     parts = Stream().head
-    whole.learn_many(PHI[:40], rows_N[:40])
+    whole.learn_many(PHI[:40], Entries(rows_N[:40]))
     for first in range(0, 40, size):
         batch = order[first : first + size]
-        parts.learn_many(PHI[batch], rows_N[batch])
+        parts.learn_many(PHI[batch], Entries(rows_N[batch]))
     torch.testing.assert_close(parts.weights(torch.arange(C)), whole.weights(torch.arange(C)), rtol=1e-4, atol=1e-5)
 
 
@@ -100,7 +104,7 @@ def test_many_classes_of_which_most_have_no_label() -> None:
     rows_B = torch.arange(0, num_classes, 20)
     phi_BR = PHI[: len(rows_B)]
     head = IncrementalHead(NormalEquations.of(torch.zeros(R, R), torch.zeros(num_classes, R), PENALTY).solve())
-    head.learn_many(phi_BR, rows_B)
+    head.learn_many(phi_BR, Entries(rows_B))
     exact_RB = torch.linalg.solve(phi_BR.T @ phi_BR + PENALTY * torch.eye(R), phi_BR.T)
     torch.testing.assert_close(head.weights(rows_B), exact_RB.T, rtol=1e-4, atol=1e-5)
     assert not head.weights(torch.tensor([1, 1_999])).any()
@@ -136,3 +140,17 @@ def test_a_base_with_a_nan_is_refused() -> None:
     sums_CR[0, 0] = torch.nan
     with pytest.raises(BaseRefused):
         stream.head.check_base(NormalEquations.of(gram_RR, sums_CR, PENALTY).solve(), 0)
+
+
+def test_texts_with_several_classes_or_none_are_exact() -> None:
+    """A set of labels is a 1 for each of its classes, in the sums and in the rows since."""
+    rows = ClassRows(C, [str(row) for row in range(C)])
+    sets = chain.from_iterable(combinations("01234", size) for size in range(C + 1))
+    names = list(map("".join, sets))
+    entries = rows.entries([set_of(each) for each in names])
+    targets_NC = entries.targets(32, C)
+    assert targets_NC.sum(dim=1).tolist() == list(map(len, names))
+    head = IncrementalHead(NormalEquations.of(torch.zeros(R, R), torch.zeros(C, R), PENALTY).solve())
+    head.learn_many(PHI[:32], entries)
+    exact_CR = torch.linalg.solve(PHI[:32].T @ PHI[:32] + PENALTY * torch.eye(R), PHI[:32].T @ targets_NC).T
+    torch.testing.assert_close(head.weights(torch.arange(C)), exact_CR, rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from learner.fast.base_solution import ridge_penalty
 from learner.fast.ridge import GRID, RidgeHead, narrowed, on_grid
+from wire.targets import set_of
 
 R = 24
 CLASSES = ("a", "b", "c")
@@ -156,3 +157,29 @@ def test_sums_are_exported_in_half_the_bytes_where_no_bit_is_lost() -> None:
     sums[0, 0] += 2 / GRID
     assert narrowed(sums).dtype == torch.float64 and torch.equal(narrowed(sums), sums)
     assert narrowed(torch.empty(0, 2, dtype=torch.float64)).shape == (0, 2)
+
+
+SETS = [*map(set_of, ("", "a", "b", "ab", "c", "ac", "bc", "abc"))] * 8
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(60)), st.integers(1, 60))
+def test_sets_of_labels_in_any_order_and_any_batches_give_the_same_sums_and_can_be_taken_out(
+    order: list[int], size: int
+) -> None:
+    whole = RidgeHead(R, 8, penalty=0.01)
+    parts = RidgeHead(R, 8, penalty=0.01)
+    for head in (whole, parts):
+        for label in "abc":
+            head.admit(label)
+    whole.learn_many(PHI[:40], SETS[:40])
+    for first in range(0, 60, size):
+        batch = order[first : first + size]
+        parts.learn_many(PHI[batch], [SETS[place] for place in batch])
+    parts.unlearn_many(PHI[40:60], SETS[40:60])
+    for name, values in whole.export().items():
+        assert torch.equal(values, parts.export()[name]), name
+    assert parts.num_samples == 40 != int(parts.counts_C.sum())
+    restored = RidgeHead(R, 8, penalty=0.01)
+    restored.restore(parts.export(), parts.classes)
+    assert restored.num_samples == 40

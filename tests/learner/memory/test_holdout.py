@@ -52,13 +52,13 @@ def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch
     assert len(subset) == 6
     assert set(subset) < set(holdout.samples.samples())
     assert holdout.subset == subset
-    int8_ND, int8_rows_N = holdout.vectors(served, TOPICS, precision="int8", samples=subset)
-    int4_ND, int4_rows_N = holdout.vectors(served, TOPICS, precision="int4", samples=subset)
-    assert torch.equal(int8_rows_N, int4_rows_N)
+    int8_ND, int8_targets = holdout.vectors(served, TOPICS, precision="int8", samples=subset)
+    int4_ND, int4_targets = holdout.vectors(served, TOPICS, precision="int4", samples=subset)
+    assert torch.equal(int8_targets.rows_N, int4_targets.rows_N)
     assert not torch.equal(int8_ND, int4_ND)
     assert torch.equal(int4_ND, served.z_many([sample.text for sample in subset], "int4"))
     head = served.head(export_head(CONFIG, torch.randn(len(TOPICS), 96), temperature=1.0))
-    num_right = sum(head.logits(int4_ND, 5).argmax(dim=1) == int4_rows_N)
+    num_right = sum(head.logits(int4_ND, 5).argmax(dim=1) == int4_targets.rows_N)
     assert holdout.accuracy(served, head, TOPICS, precision="int4", samples=subset) == pytest.approx(num_right / 6)
 
 
@@ -80,9 +80,9 @@ def test_features_follow_the_samples() -> None:
     """They are cached: what came is added, and what went is forgotten with the next `keep`."""
     served = small_served()
     holdout = make_holdout(20)
-    phi_NR, rows_N = holdout.features(served, TOPICS)
-    z_ND, expected_N = holdout.vectors(served, TOPICS)
-    assert torch.equal(phi_NR, served.features(z_ND)) and torch.equal(rows_N, expected_N)
+    phi_NR, targets = holdout.features(served, TOPICS)
+    z_ND, expected = holdout.vectors(served, TOPICS)
+    assert torch.equal(phi_NR, served.features(z_ND)) and torch.equal(targets.rows_N, expected.rows_N)
     assert holdout.features(served, TOPICS)[0] is phi_NR
     holdout.add(labelled(20, 30))
     z_ND, _ = holdout.vectors(served, TOPICS)

@@ -13,6 +13,7 @@ from learner.state.snapshot import MEANS, Snapshot
 from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer
 from tests.learner.snapshots import manifest
 from tests.learner.streams import stream
+from wire.config import LabelConfig
 
 
 def taught(last: int, **changed: Any) -> Learner:
@@ -25,7 +26,7 @@ def recalled(snapshot: Snapshot, **changed: Any) -> Any:
     """Returns what the snapshot knew under other settings, with the change that these are."""
     config = small_config(**changed)
     base = BaseEncoder(config, small_strata(), tokenizer())
-    return restore_knowledge(VersionState(snapshot), base, like=base.served)
+    return restore_knowledge(VersionState(snapshot), base, LabelConfig(), like=base.served)
 
 
 def test_before_the_first_label_nothing_is_known() -> None:
@@ -65,7 +66,7 @@ def test_what_was_learnt_after_the_snapshot_is_learnt_again() -> None:
     learner.learn_many(stream(50, 80), {"feedback.v1/0": 80})
     config = small_config(trainable_layers=0)
     base = BaseEncoder(config, small_strata(), tokenizer())
-    known, _ = restore_knowledge(VersionState(snapshot, learner.unwritten), base, like=base.served)
+    known, _ = restore_knowledge(VersionState(snapshot, learner.unwritten), base, LabelConfig(), like=base.served)
     assert all(torch.equal(known.fast_head.export()[name], sums) for name, sums in learner.fast_head.export().items())
     assert known.replay.export() == learner.replay.export()
     assert known.holdout.samples.export() == learner.knowledge.holdout.samples.export()

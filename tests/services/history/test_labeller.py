@@ -10,6 +10,7 @@ from tests.learner.labels.joins import make_join
 from wire.errors import BadMessage
 from wire.label_config import LabelConfig
 from wire.label_set import LabelSet
+from wire.targets import set_of
 
 TICKET = {"ticket_id": 7, "subject": None, "body": "where is it", "queue": "delivery", "agent": {"name": "eve"}}
 MAPS = {"id": "{ticket_id}", "text": "{subject?} {body}", "label": "{queue}", "key": "{agent.name}"}
@@ -84,8 +85,8 @@ def test_a_bad_row_is_refused_with_a_reason_and_a_fix(fields: dict[str, Any], re
 
 
 def test_a_missing_column_names_the_one_that_may_be_meant() -> None:
-    with pytest.raises(BadMessage, match=r"did you mean --map label='\{labels\}'"):
-        labelled(is_table=True).feedback({"text": "t", "labels": "l"})
+    with pytest.raises(BadMessage, match=r"did you mean --map label='\{lable\}'"):
+        labelled(is_table=True).feedback({"text": "t", "lable": "l"})
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,18 @@ def test_a_missing_column_names_the_one_that_may_be_meant() -> None:
 def test_a_map_that_is_none_is_refused_before_a_row_is_read(maps: dict[str, str], why: str) -> None:
     with pytest.raises(BadHistory, match=why):
         labelled(maps)
+
+
+@pytest.mark.parametrize("tags", [["refund", "urgent"], "refund, urgent", "urgent,refund"])
+def test_sets_of_labels_are_lists_or_names_between_commas(tags: list[str] | str) -> None:
+    sets = LabelSet(LabelConfig(kind="multilabel"))
+    row = {"text": "hello", "tags": tags}
+    assert labelled({"labels": "{tags}"}, sets).feedback(row).target == set_of(["refund", "urgent"])
+    assert labelled(None, sets).feedback({"text": "hello", "labels": tags}).target == set_of(["refund", "urgent"])
+    assert labelled(None, sets).feedback({"text": "hello", "labels": []}).target == set_of([])
+
+
+def test_one_label_where_sets_are_wanted_says_which_map_makes_them() -> None:
+    with pytest.raises(BadMessage, match=r"labels\.kind is multilabel: send `labels`") as caught:
+        labelled(None, LabelSet(LabelConfig(kind="multilabel"))).feedback({"text": "hello", "label": "refund"})
+    assert "--map labels=" in FIXES[caught.value.reason]

@@ -143,3 +143,19 @@ def test_only_an_administrator_replaces_a_label(keyed: Callable[..., Response], 
     (record,) = sent(broker)
     assert record.approval
     assert RECEIPTS.refusal(record, is_required=True, max_age_ms=1.0) == ""
+
+
+def test_a_set_of_labels_is_a_list_of_an_event_and_of_each_in_a_list(broker: FakeBroker) -> None:
+    open_publisher: Callable[[], Any] = broker.open
+    sets = LabelSet(LabelConfig(kind="multilabel"))
+    with ServedApi(open_publisher=open_publisher, timeout_s=2.0, labels=sets).running() as served:
+        served.pipeline.outbox.start()
+        one = served.client.post("/v1/feedback", json={"event_id": "e1", "labels": ["lost card", "urgent"]})
+        assert one.json()["labels"][0]["labels"] == ["lost card", "urgent"]
+        many = served.client.post("/v1/feedback", json={"labels": [{"event_id": "e2", "labels": []}, LABEL]})
+        first, second = many.json()["labels"]
+        assert first["labels"] == []
+        assert second["error"]["code"] == "label_wrong_kind"
+        assert "send `labels`, a list" in second["error"]["message"]
+        served.pipeline.outbox.close(5)
+    assert [record.labels for record in sent(broker)] == [("lost card", "urgent"), ()]

@@ -150,3 +150,11 @@ def test_a_map_of_events_needs_a_text_or_features() -> None:
         EventMap(topic="shop.payments")
     with pytest.raises(ValueError, match=r"bus.map.events.features.a: character 1"):
         EventMap(topic="shop.payments", features={"a": "{"})
+
+
+def test_a_list_of_a_foreign_message_becomes_a_set_of_labels() -> None:
+    section = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", labels="{tags}")
+    made = from_message(Feedback, message({"ticket_id": 7, "tags": ["b", "a"]}), PLACE, foreign=field_map(section))
+    assert (made.event_id, made.label, made.labels) == ("7", "", ("b", "a"))
+    with pytest.raises(BadMessage, match="labels"):
+        from_message(Feedback, message({"ticket_id": 7, "tags": "b, a"}), PLACE, foreign=field_map(section))

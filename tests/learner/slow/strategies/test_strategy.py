@@ -49,3 +49,23 @@ def test_a_wrong_label_pulls_less_the_larger_q_is() -> None:
     assert pulls[2] > 0
     assert pulls[1] > 5 * pulls[2]
     assert pulls[0] > 5 * pulls[1]
+
+
+SHARES_BC = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
+def test_the_loss_of_a_set_is_least_where_its_classes_have_their_shares(q: float) -> None:
+    at_shares = class_loss((SHARES_BC + 1e-9).log(), SHARES_BC, q=q)
+    for moved in (torch.tensor([[0.8, 0.2], [0.0, 1.0]]), torch.tensor([[0.5, 0.5], [0.4, 0.6]])):
+        assert class_loss((moved + 1e-9).log(), SHARES_BC, q=q) > at_shares
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5])
+def test_a_set_of_one_class_is_learnt_as_that_class(q: float) -> None:
+    one_hot_BC = torch.nn.functional.one_hot(LABELS_B, 2).float()
+    assert float(class_loss(LOGITS_BC, one_hot_BC, q=q)) == pytest.approx(float(class_loss(LOGITS_BC, LABELS_B, q=q)))
+
+
+def test_a_sample_without_a_class_has_no_loss() -> None:
+    assert float(class_loss(LOGITS_BC[:1], torch.zeros(1, 2), q=0.5)) == 0.0

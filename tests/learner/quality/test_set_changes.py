@@ -1,0 +1,75 @@
+"""What a version of sets names differently from the reference, by the classes that both know."""
+
+import torch
+
+from learner.export import export_head
+from learner.fast.row_log import Rows
+from learner.quality.evaluation import ScoredVersion
+from learner.quality.name_changes import RecentEvents, Reference
+from tests.learner.small_learner import CONFIG, small_served
+from wire.label_set import LabelSet
+from wire.records import LabelCommand, NewClass
+from wire.targets import set_of
+
+SERVED = small_served()
+NUM_FEATURES = CONFIG.head_features
+
+
+def version(**feature_of: int) -> ScoredVersion:
+    """Names each class whose feature is there."""
+    weights_CR = torch.zeros(len(feature_of), NUM_FEATURES)
+    for row, place in enumerate(feature_of.values()):
+        weights_CR[row, place] = 1.0
+    head = SERVED.head(export_head(CONFIG, weights_CR, temperature=1.0, threshold=0.5))
+    return ScoredVersion(SERVED, head, tuple(feature_of), weights_CR, {})
+
+
+def events(*places: str, labels: str) -> Rows:
+    """Events with these features, such as "01", and sets of labels, such as "ab"."""
+    phi_BR = torch.zeros(len(places), NUM_FEATURES)
+    for row, each in enumerate(places):
+        for place in each.replace("-", ""):
+            phi_BR[row, int(place)] = 1.0
+    return Rows(phi_BR, [set_of(names.replace("-", "")) for names in labels.split()], are_all=True)
+
+
+OLD = version(a=0, b=1)
+WITH_C = version(a=0, b=1, c=2)
+
+
+def recent(reference: ScoredVersion = OLD) -> RecentEvents:
+    ring = RecentEvents(NUM_FEATURES)
+    ring.refer_to(Reference(7, reference))
+    return ring
+
+
+def test_a_new_class_beside_the_old_ones_changes_none_of_them() -> None:
+    ring = recent()
+    ring.add(events("0", "01", "12", "2", "-", labels="a ab bc c -"), SERVED.key, OLD)
+    found = ring.name_changes(WITH_C)
+    assert (found.texts, found.between_old, found.to_new, found.labels) == (5, 0, 2, 5)
+    assert found.new_classes == (NewClass(label="c", texts=2, labels=2),)
+    assert (found.wins, found.ties, found.losses, found.forgotten, found.lost) == (0, 5, 0, 0, 0)
+
+
+def test_a_class_that_is_named_no_more_is_a_change_and_forgotten() -> None:
+    ring = recent()
+    ring.add(events("0", "01", "1", labels="a ab b"), SERVED.key, OLD)
+    found = ring.name_changes(version(a=0, b=9))
+    assert found.between_old == 2
+    assert 1 <= found.forgotten <= 2, "of the set that is named in part, the draw decides"
+
+
+def test_the_line_is_judged_by_whole_sets_before_they_are_learnt() -> None:
+    ring = recent(version(a=9, b=9))
+    ring.add(events("0", "1", "01", labels="a b ab"), SERVED.key, OLD)
+    found = ring.name_changes(OLD)
+    assert (found.wins, found.ties, found.losses) == (3, 0, 0)
+
+
+def test_a_class_that_was_retired_says_nothing_against_a_version() -> None:
+    ring = recent()
+    retire = LabelCommand(number=1, action="retire", labels=("b",), time_ms=1)
+    ring.rename(LabelSet().after(retire))
+    ring.add(events("0", "01", labels="a a"), SERVED.key, OLD)
+    assert ring.name_changes(version(a=0)).between_old == 0

@@ -1,0 +1,68 @@
+"""What a version of sets makes of a text: every class above the threshold is named, also in the receipt."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from serving import ranking
+from serving.predict import predict_many
+from serving.weights.active import ActiveVersions
+from tests.serving.versions import RECEIPTS, labels_of, live_of, tokenizer
+from wire.receipts import name_hash, verdicts_of
+from wire.records import Answer, Event, LabelSpace
+
+TEXTS = ["where is my card", "hi"]
+
+
+def sets(live: ActiveVersions) -> ActiveVersions:
+    return replace(
+        live,
+        versions={
+            number: replace(each, labelled=LabelSpace(kind="multilabel")) for number, each in live.versions.items()
+        },
+    )
+
+
+def answers(live: ActiveVersions, *, top_scores: int = 2) -> list[Answer]:
+    events = [Event(id=text, text=text) for text in TEXTS]
+    tokens = tokenizer().encode_many(TEXTS)
+    precisions = {number: "int8" for number in live.versions}
+    return predict_many(events, tokens, live, precisions, top_scores=top_scores, receipts=RECEIPTS, now_ms=lambda: 0)
+
+
+def test_an_answer_names_every_class_above_the_threshold_with_its_probability() -> None:
+    for answer in answers(sets(live_of([1])), top_scores=4):
+        above = tuple(label for label, score in answer.scores if score > 0.5)
+        assert answer.labels == above
+        assert answer.label is None
+        assert [score for _, score in answer.scores] == sorted((score for _, score in answer.scores), reverse=True)
+        assert answer.score == answer.scores[0][1]
+
+
+def test_the_receipt_has_the_set_that_each_version_names() -> None:
+    for answer in answers(sets(live_of([1, 2]))):
+        verdicts = verdicts_of(answer.receipt)
+        assert verdicts is not None and answer.labels is not None
+        named = dict(verdicts.names)
+        assert named.keys() == {1, 2}
+        assert named[answer.weights_version] == tuple(map(name_hash, answer.labels))
+
+
+def test_more_classes_than_a_receipt_holds_are_not_named_and_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "MAX_NAMED", 3)
+    version = sets(live_of([1])).versions[1]
+    logits_BC = torch.stack([torch.linspace(1, 2, 4), torch.full((4,), -1.0)])
+    ranked = ranking.SetRanking(version, logits_BC, logits_BC.topk(4, dim=1).indices, 2)
+    full, empty = ranked.scored([0, 1])
+    assert full.labels == tuple(reversed(labels_of(1)))[:3]
+    assert len(full.scores) == 3
+    assert (empty.labels, len(empty.scores)) == ((), 2)
+    assert ranked.names()[1] == (1, ())
+
+
+@pytest.mark.parametrize("top_scores", [1, 9])
+def test_all_that_are_named_have_a_score(top_scores: int) -> None:
+    for answer in answers(sets(live_of([4])), top_scores=top_scores):
+        assert answer.labels is not None
+        assert set(answer.labels) <= {label for label, _ in answer.scores} <= set(labels_of(4))

@@ -1,0 +1,41 @@
+"""An answer counts as right in the mean as often as it agrees, and two answers differ as seldom as they can."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.agreement import draw_of, f1, is_right
+from wire.targets import set_of
+
+SETS = st.frozensets(st.sampled_from("abcdef"))
+EVENTS = [f"event-{number}".encode() for number in range(4_000)]
+
+
+@given(SETS, SETS)
+def test_f1_is_symmetric_and_one_for_equal_sets_alone(one: frozenset[str], other: frozenset[str]) -> None:
+    assert f1(one, other) == f1(other, one)
+    assert 0 <= f1(one, other) <= 1
+    assert (f1(one, other) == 1) == (one == other)
+
+
+@pytest.mark.parametrize(("named", "label"), [("ab", "abc"), ("a", "abc"), ("abcd", "d"), ("", "a"), ("", "")])
+def test_the_share_of_right_answers_is_the_f1_in_the_mean(named: str, label: str) -> None:
+    right = [is_right(set_of(named), set_of(label), event) for event in EVENTS]
+    assert sum(right) / len(right) == pytest.approx(f1(named, label), abs=0.03)
+
+
+@given(SETS, SETS, SETS, st.binary())
+def test_of_two_answers_to_one_event_the_one_that_agrees_more_is_never_alone_wrong(
+    one: frozenset[str], other: frozenset[str], label: frozenset[str], event: bytes
+) -> None:
+    worse, better = sorted((one, other), key=lambda named: f1(named, label))
+    assert is_right(set_of(better), set_of(label), event) >= is_right(set_of(worse), set_of(label), event)
+
+
+def test_one_class_is_right_or_wrong_whatever_is_drawn() -> None:
+    for event in EVENTS[:100]:
+        assert 0 <= draw_of(event) < 1
+        assert is_right("a", "a", event)
+        assert not is_right("b", "a", event)
+        assert not is_right(None, "a", event)
+        assert not is_right(None, set_of([]), event)

@@ -1,0 +1,29 @@
+"""A label as one string: a set of names is the same whatever order it came in, and no name is lost."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.targets import MARK, MAX_NAMES, is_set, names_of, problem_of_labels, set_of
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters=MARK), min_size=1)
+
+
+@given(st.lists(NAMES))
+def test_a_set_is_one_string_whatever_its_order_and_has_its_names_again(names: list[str]) -> None:
+    target = set_of(names)
+    assert set_of(reversed(names)) == target == set_of(names + names)
+    assert names_of(target) == tuple(sorted(set(names)))
+    assert is_set(target)
+
+
+@given(NAMES)
+def test_one_class_is_no_set(name: str) -> None:
+    assert not is_set(name)
+    assert names_of(name) == (name,)
+    assert set_of([name]) != name
+
+
+def test_a_set_with_too_many_names_or_a_blank_one_says_what_to_do() -> None:
+    assert "at most 64" in problem_of_labels(tuple(map(str, range(MAX_NAMES + 1))))
+    assert "leave it out" in problem_of_labels(("refund", ""))
+    assert not problem_of_labels(())
