@@ -11,7 +11,8 @@ Rejected: simulating the rounding in float32 (it differs from the kernel in the 
 Shape suffixes: M tokens, K inputs, N outputs.
 """
 
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,8 @@ def fake_linear(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None = None, values
     in the range of the largest value of each row. Raises NonFinite.
     """
     shift_N = values.shift_N if isinstance(values, Grid) else None
-    return cast(Tensor, _FakeLinear.apply(x_MK, w_NK, bias_N, shift_N, values))  # type: ignore[no-untyped-call]
+    apply: Callable[..., Tensor] = _FakeLinear.apply  # some releases of torch give it no types
+    return apply(x_MK, w_NK, bias_N, shift_N, values)
 
 
 def fake_layer(x_MK: Tensor, layer: nn.Linear) -> Tensor:
