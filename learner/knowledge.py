@@ -46,7 +46,7 @@ from model.encoders import WholeEncoder
 from model.errors import NonFinite
 from wire.label_set import LabelSet
 from wire.records import ConceptChange, Lineage, RoundKind
-from wire.targets import is_set
+from wire.targets import kind_of
 
 log = structlog.get_logger("learner")
 
@@ -93,7 +93,7 @@ class Knowledge:
                 unlearning.restart(self, each)
                 continue
             sample = unlearning.correct(self, each) if each.is_correction else each
-            if sample is None or is_set(sample.label):
+            if sample is None or kind_of(sample.label) != "class":
                 admitted += [self.classes.within(sample)] if sample else []
                 continue
             if self.concept_changes.is_outdated(sample.label, sample.answer_time_ms):

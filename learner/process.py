@@ -140,7 +140,9 @@ def opened(config: LearnerConfig, encoder: EncoderChoice) -> tuple[LearnerConfig
 
 
 def suited_to(config: LearnerConfig, kind: Kind) -> LearnerConfig:
-    """Returns the settings without what suits no labels of this kind: a pseudo-label is one class."""
+    """Returns the settings without what suits no labels of this kind: pseudo-labels and rounds tell classes apart."""
+    if kind == "score":
+        return replace(config, trainable_layers=0, domain_layers=0, base_layers=0)
     return config if kind == "class" else replace(config, learn_unlabelled=False)
 
 

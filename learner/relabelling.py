@@ -28,7 +28,7 @@ from learner.relabelled_sets import rename_in_sets
 from learner.state.lineage import add_label_change
 from wire.label_set import LabelSet
 from wire.records import ConceptChange, LabelChange, LabelCommand
-from wire.targets import Kind, is_set, names_of
+from wire.targets import Kind, kind_of, names_of
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -90,8 +90,8 @@ def _classes(known: "Knowledge") -> set[str]:
 def check_kind(known: "Knowledge", kind: Kind) -> None:
     """Raises StateRefused where what is known was learnt of labels of another kind."""
     samples = known.replay.samples() or known.holdout.samples.samples()
-    learnt: Kind = "multilabel" if samples and is_set(samples[0].label) else "class"
-    if samples and learnt != kind:
+    learnt = kind_of(samples[0].label) if samples else kind
+    if learnt != kind:
         raise StateRefused(
             f"labels.kind is {kind}, and what was learnt is of kind {learnt}: set it back, or begin anew with another "
             "learner.state_dir, store.prefix and bus.prefix"

@@ -34,8 +34,8 @@ class ServedAnswer(Answer, frozen=True, kw_only=True):
     can_be_labelled: bool = True
 
 
-Label: TypeAlias = str | Collection[str]
-"""The label of an event: one class, or a set of them where the service has `labels.kind = "multilabel"`."""
+Label: TypeAlias = str | Collection[str] | float
+"""The label of an event: one class, a set of them, or a score, as the service has `labels.kind`."""
 
 Labels: TypeAlias = Iterable[tuple[Answer | str, Label]]
 """Answers, or the ids of their events, each with its label."""
@@ -107,7 +107,8 @@ class Calls:
         return Feedback(
             event_id=event_id,
             label=label if isinstance(label, str) else "",
-            labels=None if isinstance(label, str) else tuple(label),
+            labels=None if isinstance(label, str | float | int) else tuple(label),
+            value=float(label) if isinstance(label, float | int) else None,
             key=proof.key,
             receipt=proof.receipt,
             event_source=proof.event_source,
@@ -155,6 +156,8 @@ def _entry_of(record: Feedback, *, correct: bool) -> bytes:
         entry["features"] = record.features
     if record.labels is not None:
         entry["labels"] = record.labels
+    if record.value is not None:
+        entry["value"] = record.value
     return msgspec.json.encode(entry)
 
 

@@ -111,8 +111,8 @@ class Client(_Connection):
     def feedback(self, answer: Answer | str, label: Label, *, correct: bool = False) -> Feedback:
         """Sends the label of an answer, or of the event whose id is given; returns it when the broker has it.
 
-        A set of labels is a list. Its `source` is who the service says it is from. With `correct` it replaces an
-        earlier label, which needs an API key with the role `admin`. Raises ClientError.
+        A set of labels is a list, a score a number. Its `source` is who the service says it is from. With `correct` it
+        replaces an earlier label, which needs an API key with the role `admin`. Raises ClientError.
         """
         (taken,) = self.feedback_many([(answer, label)], correct=correct)
         return _one(taken)

@@ -21,6 +21,7 @@ from wire.agreement import f1
 from wire.receipts import Named, Verdicts
 from wire.recent import RecentHashes, hash_of
 from wire.records import Record
+from wire.targets import UNIT_BITS
 
 MAX_EVENTS: Final = 10_000
 """Most events whose labels may be corrected. Of those before them it is only known that they were judged."""
@@ -31,9 +32,10 @@ class JudgedLabel:
     """A label of `source`, and what the versions named when the event was answered at `answer_ms`.
 
     `name` is the hash of the label, as the verdicts hash theirs. Of a set of labels it is that of the whole set,
-    `names` are those of its labels, and `draw` is what is drawn for the event (`wire.agreement`). `number` counts all
-    labels that were judged, in their order. `entity` is that of the event, by its hash. `is_audited` says that the
-    label was asked for, whatever the answer. `corrected` is the label whose place this one takes.
+    `names` are those of its labels, and `draw` is what is drawn for the event (`wire.agreement`); `unit` is the place
+    of a score in its range. `number` counts all labels that were judged, in their order. `entity` is that of the event,
+    by its hash. `is_audited` says that the label was asked for, whatever the answer. `corrected` is the label whose
+    place this one takes.
     """
 
     verdicts: Verdicts
@@ -46,13 +48,16 @@ class JudgedLabel:
     corrected: "JudgedLabel | None" = None
     names: tuple[int, ...] | None = None
     draw: float = 0.0
+    unit: float | None = None
 
     def rights(self) -> dict[int, bool]:
         """Returns for each version that was at hand whether it named the label; a set, as far as the draw asks."""
         return {version: self._is_right(named) for version, named in self.verdicts.names}
 
     def _is_right(self, named: Named) -> bool:
-        if self.names is None or isinstance(named, int):
+        if self.unit is not None:
+            return isinstance(named, int) and named > 0 and self.draw < 1 - abs(named / UNIT_BITS - self.unit)
+        if self.names is None or not isinstance(named, tuple):
             return named == self.name
         return self.draw < f1(named, self.names)
 

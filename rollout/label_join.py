@@ -49,7 +49,8 @@ class LabelJoin:
 
     `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
     may (`rollout/influence.py`); its event is then left to other labels. `audit_share` is the share of the events whose
-    labels are asked for. `renamed` has the hash of what a label means now that had another name, by that name's hash.
+    labels are asked for. A score is given by its place in the range. `renamed` has the hash of what a label means now
+    that had another name, by that name's hash.
     """
 
     max_unlabelled: int
@@ -164,6 +165,7 @@ class LabelJoin:
             before,
             name=name,
             names=_names_of(feedback),
+            unit=feedback.value,
             source=feedback.source,
             number=number,
             corrected=before,
@@ -182,6 +184,7 @@ class LabelJoin:
             verdicts=self._by_names_of_now(verdicts),
             name=name_hash(feedback.target),
             names=_names_of(feedback),
+            unit=feedback.value,
             draw=draw_of(feedback.event_id.encode()),
             source=feedback.source,
             answer_ms=answer_ms,

@@ -78,6 +78,8 @@ class ClassesInForce:
         for label in (*labels, *to):
             if not label.strip() or len(label) > max_chars:
                 raise NotPossible(f"a label has 1 to {max_chars} characters (learner.max_label_chars); got {label!r}")
+        if self.labels.config.kind == "score":
+            raise NotPossible("labels.kind is score: there are no classes that could be changed")
         if wish.forgets and self.labels.config.kind != "class":
             raise NotPossible(
                 "--forget takes out texts by their class, and labels.kind is multilabel, where they have others, too: "

@@ -160,12 +160,13 @@ def _answer(
     event: Event, scored: Scored, live: ActiveVersions, *, arm: Arm, precision: str, receipt: str, time_ms: int
 ) -> Answer:
     label, score = scored.scores[0] if scored.scores else (None, 0.0)
-    is_class = scored.labels is None
+    is_class = scored.labels is None and scored.value is None
     answer = Answer(
         event_id=event.id,
         text=event.text,
         label=label if is_class else None,
         labels=scored.labels,
+        value=scored.value,
         score=score,
         scores=scored.scores,
         weights_version=arm.version,

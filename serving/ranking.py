@@ -1,6 +1,7 @@
 """What a version makes of some texts: its best classes with their probabilities, and what it names, for the receipt.
 
     z_BD --each version's head--> logits --one class: softmax, the highest; sets: sigmoid, all above 0--> Scored, names
+                                         --scores: the logit, between 0 and 1, is the place in the range-->
 
 Rejected: one ranking for both kinds (a class that is named and the best class are the same only where it is one).
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from model.quantized import RandomFeatures
 from serving.weights.active import Version
 from wire.receipts import MAX_NAMED, Named, name_hash
+from wire.targets import unit_bits
 
 Scores: TypeAlias = tuple[tuple[str, float], ...]
 
@@ -24,12 +26,14 @@ Scores: TypeAlias = tuple[tuple[str, float], ...]
 class Scored(NamedTuple):
     """The best classes of a text, none while no class is known, and how certain the version is (None: nobody asks).
 
-    `labels` are the classes that are named, where labels are sets of them.
+    `labels` are the classes that are named, where labels are sets of them, and `value` is the score where they are
+    that.
     """
 
     scores: Scores
     certainty: float | None = None
     labels: tuple[str, ...] | None = None
+    value: float | None = None
 
 
 VersionNames: TypeAlias = tuple[tuple[int, Named], ...]
@@ -109,22 +113,55 @@ class SetRanking:
         return tuple(self.version.model.labels[index] for index in named_K.tolist())
 
 
-def names_by_row(rankings: Mapping[int, Ranking | SetRanking]) -> list[VersionNames]:
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The same under a version of scores: the logit of the only row is the place of the score in its range."""
+
+    version: Version
+    logits_BC: Tensor
+
+    def scored(self, indices: Sequence[int]) -> list[Scored]:
+        """Returns the score of each row; none while no label is known. Raises ValueError where it is not finite."""
+        version = self.version
+        space = version.labelled
+        if not version.model.labels:
+            return [Scored(())] * len(indices)
+        logits_B = self.logits_BC[indices, 0]
+        if not torch.isfinite(logits_B).all():
+            raise ValueError(f"version {version.number} gives a score that is not finite")
+        units = logits_B.clamp(0.0, 1.0).tolist()
+        return [Scored((), value=space.low + unit * (space.high - space.low)) for unit in units]
+
+    def names(self) -> list[tuple[int, Named]]:
+        """Returns the version, and the place of the score, for each row; 0 while no label is known."""
+        number = self.version.number
+        if not self.version.model.labels:
+            return [(number, name_hash(None))] * len(self.logits_BC)
+        return [(number, unit_bits(unit)) for unit in self.logits_BC[:, 0].clamp(0.0, 1.0).tolist()]
+
+
+AnyRanking: TypeAlias = Ranking | SetRanking | Expected
+
+
+def names_by_row(rankings: Mapping[int, AnyRanking]) -> list[VersionNames]:
     """Returns what all versions name, for each row."""
     columns = [ranking.names() for ranking in rankings.values()]
     return list(zip(*columns, strict=True))
 
 
-def rankings_of(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, Ranking | SetRanking]:
+def rankings_of(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, AnyRanking]:
     """Returns what each version makes of the texts, by its number. Versions with one projection share its features."""
     features: dict[RandomFeatures, Tensor] = {}
-    rankings: dict[int, Ranking | SetRanking] = {}
+    rankings: dict[int, AnyRanking] = {}
     for version in versions:
         head = version.model.head
         if head.features not in features:
             features[head.features] = head.features.of(z_BD)
         num_labels = len(version.model.labels)
         logits_BC = head.logits_of(features[head.features], num_labels)
+        if version.labelled.kind == "score":
+            rankings[version.number] = Expected(version, logits_BC)
+            continue
         num_best = max(top_scores, MAX_NAMED) if version.labelled.kind == "multilabel" else top_scores
         classes_BK = logits_BC.topk(min(num_best, num_labels), dim=1).indices
         if version.labelled.kind == "multilabel":

@@ -39,4 +39,4 @@ class RefusalConfig:
         """Returns what is wrong with it for labels of this kind."""
         if kind == "class" or not self.is_on:
             return []
-        return ["serving.refusal refuses to name one class, and labels.kind is multilabel: leave it unset"]
+        return [f"serving.refusal refuses to name one class, and labels.kind is {kind}: leave it unset"]

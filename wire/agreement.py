@@ -7,8 +7,9 @@ names a set may be partly right: its agreement is the F1 of the event, 2 |named 
 So it counts as right where a number that is drawn for the event, uniform in [0, 1), is below that (randomised rounding,
 Raghavan and Thompson 1987). The expectation of the share of right answers is then the mean F1, so that every bound on
 that share holds for it, and a few counts remain the whole evidence. All versions have the same draw: two of them differ
-on an event with the probability by which their agreements differ, and no other rounding makes them differ less. One
-class is right with an agreement of 1 and wrong with one of 0, whatever is drawn.
+on an event with the probability by which their agreements differ, and no other rounding makes them differ less. A score
+agrees by 1 less its absolute error, as a share of the range: the share of right answers is 1 less the mean absolute
+error. One class is right with an agreement of 1 and wrong with one of 0, whatever is drawn.
 
 Rejected: the share of events whose set is named wholly (of ten labels, one that is missed counts as much as ten), and
 sums of F1 in place of the counts (another form of every test, of its state, and of all that is stored of it).
@@ -19,7 +20,7 @@ from typing import Final
 
 import mmh3
 
-from wire.targets import is_set, names_of
+from wire.targets import UNIT_MARK, is_set, names_of, value_of
 
 DRAW_SEED: Final = 0x6472_6177
 
@@ -41,6 +42,8 @@ def draw_of(event: bytes) -> float:
 
 def is_right(named: str | None, label: str, event: bytes) -> bool:
     """Whether an answer counts as right for this event. `named` is None where the weights knew no class."""
+    if named is not None and named.startswith(UNIT_MARK) and label.startswith(UNIT_MARK):
+        return draw_of(event) < 1 - abs(value_of(named) - value_of(label))
     if named is None or not (is_set(named) and is_set(label)):
         return named == label
     return draw_of(event) < f1(names_of(named), names_of(label))

@@ -136,7 +136,7 @@ def _body_of(record: TopicRecord) -> dict[str, Any]:
 
 def _is_left_out(name: str, value: Any) -> bool:
     """Whether a field says nothing: it is new, and messages without it keep their bytes."""
-    return (name == "features" and not value) or (name == "labels" and value is None)
+    return (name == "features" and not value) or (name in ("labels", "value") and value is None)
 
 
 def _refusal_headers(letter: DeadLetter) -> dict[str, str]:

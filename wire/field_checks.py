@@ -5,12 +5,14 @@ Every field that becomes an id, a key or a header somewhere is bounded, so every
 Rejected: constraints in the types of the records (their errors name neither the field's size nor what to do).
 """
 
+import math
+
 import msgspec
 
 from wire.errors import BadMessage
 from wire.features import problem_of, problem_of_content
 from wire.records import TOPIC_RECORDS, Answer, Event, Feedback, Quarantined, TopicRecord
-from wire.targets import MARK, problem_of_labels
+from wire.targets import MARKS, problem_of_labels
 from wire.timestamps import is_time
 
 MAX_FIELD_BYTES = 1 << 10
@@ -56,13 +58,16 @@ def _problem_of(record: TopicRecord) -> str:
 
 
 def problem_of_label(record: Feedback) -> str:
-    """Returns what is wrong with the label, or the set of labels, that was sent; "" where nothing is."""
+    """Returns what is wrong with the label, the set of labels or the score that was sent; "" where nothing is."""
+    num_given = (record.labels is not None) + (record.value is not None) + bool(record.label)
+    if num_given > 1:
+        return "give either `label` or `labels` or `value`"
+    if record.value is not None:
+        return "" if math.isfinite(record.value) else f"`value` is {record.value}, not a finite number"
     if record.labels is None and not record.label.strip():
         return "`label` is blank"
-    if record.labels is not None and record.label:
-        return "give either `label` or `labels`"
-    if any(MARK in name for name in (record.label, *_labels_of(record))):
-        return "a label has the character U+001D, which separates labels: leave it out"
+    if any(mark in name for name in (record.label, *_labels_of(record)) for mark in MARKS):
+        return "a label has one of the characters U+001C, U+001D and U+001F, which separate labels: leave it out"
     return problem_of_labels(_labels_of(record))
 
 

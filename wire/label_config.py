@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import MaxLen
+from annotated_types import Ge, Le, MaxLen
 from pydantic import BeforeValidator
 
 from wire.sections import SECTION, require
@@ -17,6 +17,11 @@ from wire.targets import Kind
 
 MAX_LABELS = 65_536
 """Most labels of the list: as many as a head may have classes."""
+
+Bound: TypeAlias = Annotated[float, Ge(-1e12), Le(1e12)]
+
+UNIT_STEPS = 1 << 16
+"""Steps of the range of a score."""
 
 WhiteSpace = re.compile(r"\s+")
 
@@ -40,8 +45,12 @@ class LabelConfig:
     __pydantic_config__ = SECTION
 
     kind: Kind = "class"
-    """What the label of an event is: one `class`, or a set of classes (`multilabel`, see docs/kinds.md). What was
-    learnt under one kind is of no use under another."""
+    """What the label of an event is: one `class`, a set of classes (`multilabel`), or a number (`score`), see
+    docs/kinds.md. What was learnt under one kind is of no use under another."""
+    low: Bound = 0.0
+    """Lowest score: a lower one counts as this. Errors are measured as shares of the range."""
+    high: Bound = 1.0
+    """Highest score."""
     mode: Literal["open", "listed", "ask"] = "open"
     """`open`: a label that nobody has used makes a class. `listed`: one that is not in `allow` is refused. `ask`: it
     lies in quarantine until `lifelong labels add`."""
@@ -57,8 +66,18 @@ class LabelConfig:
                 self.mode == "listed" or self.mode == "ask" or not self.allow,
                 "labels.allow is used under labels.mode listed or ask; the mode is open",
             ),
+            (self.low < self.high, "labels.low must be below labels.high"),
             (all(map(str.strip, self.allow)), "labels.allow must not have a blank label"),
         )
+
+    def unit(self, value: float) -> float:
+        """Returns the place of a score in its range, in [0, 1], to 16 bits.
+
+        >>> LabelConfig(low=1.0, high=5.0).unit(4.5), LabelConfig(low=1.0, high=5.0).unit(9.0)
+        (0.875, 1.0)
+        """
+        share = (value - self.low) / (self.high - self.low)
+        return round(min(max(share, 0.0), 1.0) * UNIT_STEPS) / UNIT_STEPS
 
     def normal_form(self, label: str) -> str:
         """Returns a label as it is learnt.

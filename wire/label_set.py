@@ -25,7 +25,7 @@ import msgspec
 from wire.label_config import LabelConfig
 from wire.receipts import name_hash
 from wire.records import Feedback, LabelCommand
-from wire.targets import is_set, names_of, set_of
+from wire.targets import SENT_MARK, Kind, is_set, is_value, kind_of, names_of, set_of, unit_value, value_of
 
 RETIRED: Final = "retired"
 NOT_LISTED: Final = "not_listed"
@@ -33,6 +33,14 @@ NEW: Final = "new_label"
 WRONG_KIND: Final = "wrong_kind"
 """Why a label is refused: its class was retired; it is outside the list; it waits for `lifelong labels add`; it is one
 class where the settings ask for sets of them, or a set where they ask for one."""
+
+
+KINDS: Final[Mapping[Kind, tuple[str, str]]] = {
+    "class": ("one label", "`label`, one name"),
+    "multilabel": ("a set of labels", "`labels`, a list"),
+    "score": ("a score", "`value`, a number"),
+}
+"""What a label of each kind is called, and how it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +78,12 @@ class LabelSet:
         return after._with(map(self.config.normal_form, command.labels) if command.action == "add" else to)
 
     def name_of(self, label: str) -> str:
-        """Returns the name of the class that a label means now; of a set of labels (`wire.targets`), that set."""
+        """Returns the name of the class that a label means now; of a set of labels that set, of a score its
+        place in the range (`wire.targets`)."""
         if is_set(label):
             return set_of(map(self.name_of, names_of(label)))
+        if is_value(label):
+            return unit_value(self.config.unit(value_of(label))) if label.startswith(SENT_MARK) else label
         name = self.config.normal_form(label)
         return self.meanings.get(name, name)
 
@@ -81,8 +92,10 @@ class LabelSet:
 
         Of a set of labels, it is that of the first one that is not learnt.
         """
-        if is_set(label) != (self.config.kind == "multilabel"):
+        if kind_of(label) != self.config.kind:
             return WRONG_KIND
+        if is_value(label):
+            return ""
         reasons = (self._refusal_of_name(self.name_of(name), is_class) for name in names_of(label))
         return next(filter(None, reasons), "")
 
@@ -98,9 +111,8 @@ class LabelSet:
     def why(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
         """Returns the sentence of a refusal, with the fix. `known` are classes that may be meant besides the list."""
         if reason == WRONG_KIND:
-            sent = "a set of labels" if is_set(label) else "one label"
-            wanted = "`labels`, a list" if self.config.kind == "multilabel" else "`label`, one name"
-            return f"{sent} came, and labels.kind is {self.config.kind}: send {wanted}"
+            sent = KINDS[kind_of(label)][0]
+            return f"{sent} came, and labels.kind is {self.config.kind}: send {KINDS[self.config.kind][1]}"
         classes = {*known}
         names = [self.name_of(name) for name in names_of(label)]
         name = next((each for each in names if self._refusal_of_name(each, classes.__contains__) == reason), label)
@@ -136,9 +148,11 @@ class LabelSet:
 
 def with_target(feedback: Feedback, target: str) -> Feedback:
     """Returns the label with what it says, as one string, in the place of what it said."""
+    if is_value(target):
+        return msgspec.structs.replace(feedback, label="", labels=None, value=value_of(target))
     if is_set(target):
-        return msgspec.structs.replace(feedback, label="", labels=names_of(target))
-    return msgspec.structs.replace(feedback, label=target, labels=None)
+        return msgspec.structs.replace(feedback, label="", labels=names_of(target), value=None)
+    return msgspec.structs.replace(feedback, label=target, labels=None, value=None)
 
 
 def did_you_mean(label: str, known: Iterable[str]) -> str:

@@ -9,7 +9,8 @@
 
     receipt  = <time of the answer in ms>.<verdicts>.<HMAC-SHA256 over event id, time, entity and verdicts, 128 bits>
     verdicts = <arm>:<version that answered>:<version>-<hash of the label that it names>:...    numbers hexadecimal
-               where events have sets of labels, <version>-+<hash><hash>..., one for each that it names
+               where events have sets of labels, <version>-+<hash><hash>..., one for each that it names; where they
+               have scores, <version>-<place in the range, of 32 bits>
 
 The verdicts are what every version would have answered that was at hand when the event was. Whoever gets the label
 hashes it too, and so sees which of them were right, however late it is and without the answer.
@@ -53,7 +54,7 @@ MAX_CHARS: Final = 1_000
 """Longer than any receipt, with 107 characters for each of the most verdicts; a longer text is not parsed."""
 
 Named: TypeAlias = int | tuple[int, ...]
-"""The `name_hash` of the label that a version names; of a set, those of all of them."""
+"""The `name_hash` of the label that a version names; of a set, those of all; of a score, its `unit_bits`."""
 
 FORGED = "forged"
 EXPIRED = "expired"

@@ -35,7 +35,7 @@ import msgspec
 from learner.fast.fast_head import Nearest
 from learner.labels.sample import Sample
 from wire.records import ConceptChange
-from wire.targets import is_set
+from wire.targets import kind_of
 
 EVIDENCE: Final = 100.0
 """The evidence at which a class has changed."""
@@ -180,8 +180,8 @@ def _copy(evidence: Evidence) -> Evidence:
 def observations(samples: Iterable[Sample | None], nearest: Nearest) -> Iterator[Observation]:
     """Yields the observations of samples as they were named.
 
-    None, a text that nobody labelled, is no observation, and neither is a set of labels: it names no nearest class.
+    None, a text that nobody labelled, is no observation. Neither is a set of labels or a score, of no nearest class.
     """
     for sample, by_all, by_newest in zip(samples, nearest.by_all, nearest.by_newest, strict=True):
-        if sample is not None and not is_set(sample.label):
+        if sample is not None and kind_of(sample.label) == "class":
             yield Observation(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)

@@ -29,7 +29,7 @@ from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
 from learner.fast.row_log import RowLog
 from learner.memory.replay import Labelled
 from model.head import PROJ
-from wire.targets import names_of
+from wire.targets import VALUE_ROW, names_of
 
 Z_GRID = 2.0**24
 """The sums of z are multiples of 1 / Z_GRID: finer than float32 needs, and exact in float64 below 2^29 samples."""
@@ -40,7 +40,6 @@ RELEARN_BATCH = 64
 
 THRESHOLD = "threshold"
 """Name of the exported threshold."""
-
 PER_CLASS = ("class", "counts", "z", "recent_z", "recent_times")
 """Names of the exported sums that have a row for each class."""
 
@@ -175,6 +174,8 @@ class FastHead:
 
         It blends a class that has few labels with its mean, and multiplies each row by the factor of its count.
         """
+        if self.ridge.classes == (VALUE_ROW,):
+            return lambda solution_CR: solution_CR  # a mean of texts says nothing of their scores
         scales_C = self.ridge.scales_C
         counts_C = self.ridge.counts_C.clone()
         means_CD = self._means.first(len(counts_C)).clone()

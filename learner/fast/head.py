@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from wire.targets import is_set, names_of
+from wire.targets import VALUE_ROW, is_set, is_value, names_of, value_of
 
 FIRST_ROWS: Final = 256
 """The number of rows of a table that has few classes."""
@@ -43,21 +43,27 @@ class Head(Protocol):
 class Entries(NamedTuple):
     """The rows of the classes that the labels of B samples name: one of each, or as many as its set has.
 
-    `places_E` are those of the samples; None where each sample has one entry, in their order.
+    `places_E` are those of the samples; None where each sample has one entry, in their order. `values_E` are what the
+    rows are fitted to, where labels are scores; else that is 1.
     """
 
     rows_E: Tensor
     places_E: Tensor | None = None
+    values_E: Tensor | None = None
 
     def of(self, x_BD: Tensor) -> Tensor:
         """Returns the values of each entry's sample."""
         return x_BD if self.places_E is None else x_BD[self.places_E]
 
+    def sums_of(self, phi_BR: Tensor) -> Tensor:
+        """Returns what each entry adds to the column of its row."""
+        return self.of(phi_BR) if self.values_E is None else phi_BR * self.values_E[:, None]
+
     def targets(self, num_samples: int, num_classes: int) -> Tensor:
-        """Returns 1 for each class that a sample has and 0 for all others, float32 [B, C]."""
+        """Returns 1 (or its score) for each class that a sample has and 0 for all others, float32 [B, C]."""
         places_E = torch.arange(num_samples) if self.places_E is None else self.places_E
         targets_BC = torch.zeros(num_samples, num_classes)
-        targets_BC[places_E, self.rows_E] = 1.0
+        targets_BC[places_E, self.rows_E] = 1.0 if self.values_E is None else self.values_E.float()
         return targets_BC
 
 
@@ -84,7 +90,10 @@ class ClassRows:
         return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)
 
     def entries(self, labels: Sequence[str]) -> Entries:
-        """Returns the entries of samples whose labels, classes or sets of them, have rows. Raises KeyError."""
+        """Returns the entries of samples whose labels have rows: classes, sets of them, or scores. Raises KeyError."""
+        if labels and is_value(labels[0]):
+            values_E = torch.tensor([value_of(label) for label in labels], dtype=torch.float64)
+            return Entries(self.of([VALUE_ROW] * len(labels)), values_E=values_E)
         if not any(map(is_set, labels)):
             return Entries(self.of(labels))
         sets = list(map(names_of, labels))

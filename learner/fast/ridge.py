@@ -13,7 +13,8 @@ texts; a share of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5
 with 20 texts of 15 classes).
 
 The label of a sample may be a set of classes (`wire.targets`): then its features are added to the column of each, and
-once to the Gram matrix, which is the least-squares fit of a 0 or 1 for each class.
+once to the Gram matrix, which is the least-squares fit of a 0 or 1 for each class. Or it is a score, to which the only
+row is fitted: its place in the range is a multiple of 2^-16, so that every sum below 2^26 is exact.
 
 Rejected: gradient steps on a softmax head (depends on the order, forgets), streaming LDA (a point lower at the same
 cost), and dividing by the whole count (old classes fall by 50 points while the new ones have one label).
@@ -92,7 +93,7 @@ class RidgeHead:
         phi_BR = on_grid(phi_BR)
         entries = self._rows.entries(labels)
         self._has_sets = self._has_sets or entries.places_E is not None
-        self._class_CR.index_add_(0, entries.rows_E, entries.of(phi_BR))
+        self._class_CR.index_add_(0, entries.rows_E, entries.sums_of(phi_BR))
         self._counts_C.index_add_(0, entries.rows_E, torch.ones_like(entries.rows_E))
         self.num_texts += len(labels)
         self.num_samples += len(labels)
@@ -104,7 +105,7 @@ class RidgeHead:
             return
         phi_BR = on_grid(phi_BR)
         entries = self._rows.entries(labels)
-        self._class_CR.index_add_(0, entries.rows_E, entries.of(phi_BR), alpha=-1)
+        self._class_CR.index_add_(0, entries.rows_E, entries.sums_of(phi_BR), alpha=-1)
         self._counts_C.index_add_(0, entries.rows_E, torch.ones_like(entries.rows_E), alpha=-1)
         self._gram.remove(phi_BR)
         self.num_texts -= len(labels)
@@ -232,8 +233,10 @@ def narrowed(sums_CR: Tensor) -> Tensor:
     float32 has 24 bits: it is exact below 2^14, which a class reaches with thousands of labels.
     """
     low, high = torch.aminmax(sums_CR) if sums_CR.numel() else (torch.zeros(()), torch.zeros(()))
-    is_exact = max(-float(low), float(high)) <= 2**24 / GRID
-    return sums_CR.to(torch.float32 if is_exact else torch.float64, copy=True)
+    if max(-float(low), float(high)) > 2**24 / GRID:
+        return sums_CR.clone()
+    narrow_CR = sums_CR.to(torch.float32)
+    return narrow_CR if torch.equal(narrow_CR.double(), sums_CR) else sums_CR.clone()  # sums of scores have more bits
 
 
 def row_scales(counts_C: Tensor, *, typical: float) -> Tensor:

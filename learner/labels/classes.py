@@ -22,7 +22,7 @@ import msgspec
 
 from learner.labels.sample import Sample
 from wire.recent import hash_of
-from wire.targets import names_of, set_of
+from wire.targets import is_value, names_of, set_of
 
 MAX_OTHERS: Final = 16_384
 """Number of classes without a row whose labels are counted; the least recently labelled is dropped first (LRU)."""
@@ -89,7 +89,7 @@ class Classes:
         self._labels.pop(label, None)
 
     def within(self, sample: Sample) -> Sample:
-        """Returns a sample of a set of labels, without the classes that get no row; counts each. Free rows are taken.
+        """Returns a sample of a set of labels or of a score, without the classes that get no row; free rows are taken.
 
         A set makes no class go: a class of which samples have other labels, too, cannot be taken out alone.
         """
@@ -97,7 +97,7 @@ class Classes:
         for name in names:
             self.count_label(name)
         kept = [name for name in names if self.has_row_for(msgspec.structs.replace(sample, label=name))]
-        return msgspec.structs.replace(sample, label=set_of(kept))
+        return sample if is_value(sample.label) else msgspec.structs.replace(sample, label=set_of(kept))
 
     def in_the_way_of(self, sample: Sample) -> list[str]:
         """Returns the classes of which one has to make room for that of `sample`, weakest first; [] for no need."""

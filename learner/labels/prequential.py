@@ -9,7 +9,7 @@ from typing import Final
 
 from learner.labels.sample import Sample
 from wire.records import Confusion
-from wire.targets import shown_label
+from wire.targets import is_value, shown_label
 
 RECENT: Final = 1_000
 """Number of samples in the moving average."""
@@ -54,7 +54,7 @@ class Prequential:
 
     def confusions(self) -> tuple[Confusion, ...]:
         """Returns the most frequent mistakes among the recent answers; a checkpoint does not keep them."""
-        mistakes = Counter(named for named in self._named if named[0] != named[1])
+        mistakes = Counter(named for named in self._named if named[0] != named[1] and not is_value(named[0]))
         return tuple(
             Confusion(label=shown_label(label), answered=answered and shown_label(answered), answers=num)
             for (label, answered), num in mistakes.most_common(MAX_CONFUSIONS)

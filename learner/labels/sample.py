@@ -167,6 +167,7 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         event_id=feedback.event_id,
         label=feedback.label,
         labels=feedback.labels,
+        value=feedback.value,
         key=feedback.key,
         source=feedback.source,
         time_ms=feedback.time_ms,

@@ -19,7 +19,7 @@ from wire.features import parts_of
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
 from wire.sources import MAX_NAME_CHARS, Rates, Shares, SourcesState
-from wire.targets import is_set, names_of
+from wire.targets import kind_of, names_of
 
 log = structlog.get_logger("learner")
 
@@ -130,7 +130,7 @@ class LabelTrust:
         """Whether the label is part of a flip. An answer without a label contradicts nothing."""
         predicted = sample.predicted_label
         num_raised = self.flips.num_raised
-        if predicted is None or is_set(sample.label):  # of a set, no class is given in the place of another
+        if predicted is None or kind_of(sample.label) != "class":  # no class is given in the place of another
             return False
         source = sample.source[:MAX_NAME_CHARS]
         is_part = self.flips.add(source, predicted=predicted, label=sample.label)

@@ -32,7 +32,7 @@ import msgspec
 
 from learner.config import ReplayPolicy
 from learner.memory.policies import GROUP_OF, Quotas, Rememberable
-from wire.targets import is_set, names_of, set_of
+from wire.targets import class_names, is_set, set_of
 
 T = TypeVar("T", bound=Rememberable)
 Predicate: TypeAlias = Callable[[str], object]
@@ -83,7 +83,7 @@ def with_names(added: Iterable[Labelled], is_known: Predicate, reads: Predicate 
     seen = set[str]()
     named = list[Labelled]()
     for sample in added:
-        new = [name for name in names_of(sample.label) if not (name in seen or is_known(name))]
+        new = [name for name in class_names(sample.label) if not (name in seen or is_known(name))]
         seen.update(new)
         named += [*filter(lambda each: reads(each.text), [name_sample(name, sample) for name in new]), sample]
     return named

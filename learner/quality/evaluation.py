@@ -135,7 +135,9 @@ def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anc
         num_labels=len(new.samples),
         record=anchor_of(new.samples, right_N, rows_N, len(new.classes)),
         num_named=new.num_named,
-        certainty=Certainty() if new.targets.sets else fit_certainty(new.logits_NC, right_N, rows_N >= 0),
+        certainty=Certainty()
+        if new.targets.sets or new.targets.values
+        else fit_certainty(new.logits_NC, right_N, rows_N >= 0),
     )
     if parent is not None:
         measured = _compare_with_parent(measured, new, parent)
@@ -159,7 +161,8 @@ class HeadOnHoldout:
 
     def score(self) -> ScoredHoldout:
         """Returns what the head gives the samples."""
-        out = export_head(self.served.config, self.solve(), temperature=DEFAULT, threshold=self.threshold)
+        temperature = DEFAULT if self.targets.values is None else 1.0
+        out = export_head(self.served.config, self.solve(), temperature=temperature, threshold=self.threshold)
         logits_NC = self.served.head(out).logits(self.z_ND, len(self.classes))
         return ScoredHoldout(self.samples, self.classes, logits_NC, self.targets)
 

@@ -38,7 +38,7 @@ from learner.fast.row_log import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.named_rows import row_changes
-from learner.quality.set_changes import has_sets, named, set_changes
+from learner.quality.set_changes import are_classes, named, set_changes
 from wire.label_set import LabelSet
 from wire.records import NameChanges
 
@@ -168,10 +168,10 @@ class RecentEvents:
         if referred is None or version.served.key != self._encoder or not num or not version.classes:
             return NameChanges()
         ring = (self._phi_NR[:num], self._labels[:num])
-        if has_sets(ring[1]):
-            changed = set_changes(version, referred, *ring, self._numbers, self._names.retired)
-        else:
+        if are_classes(ring[1]):
             changed = row_changes(version, referred, *ring, self._referred_N[:num], self._names.retired)
+        else:
+            changed = set_changes(version, referred, *ring, self._numbers, self._names.retired)
         return self._with_line(version, *changed)
 
     def _with_line(

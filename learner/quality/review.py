@@ -43,6 +43,9 @@ class Review:
 
     def calibrate(self, known: Knowledge, weights_CR: Tensor) -> None:
         """Fits the temperature of these weights on the holdout, and the threshold where labels are sets."""
+        if known.labels.config.kind == "score":  # its logit is the score
+            known.calibrate(1.0)
+            return
         phi_NR, targets = known.holdout.features(known.fast_head.served, known.fast_head.ridge.classes)
         is_set = known.labels.config.kind == "multilabel"
         used_N = torch.ones(len(phi_NR), dtype=torch.bool) if is_set else targets.is_known_N

@@ -31,6 +31,7 @@ from model.errors import ModelError
 from model.head import OUT
 from model.modules.config import config_from_json
 from model.qtensor import from_blob
+from wire.config import LabelConfig
 from wire.errors import BlobCorrupt, NotFound
 from wire.label_set import LabelSet
 from wire.records import HeadSolution, LabelSpace, NameChanges, PrecisionEvaluation, Probe, WeightManifest
@@ -203,7 +204,7 @@ def _top_of(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tens
 def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
     """Returns the manifest of `candidate` as `version`, whose parent is the learner's version."""
     shape = candidate.version.head.config
-    kind = learner.knowledge.labels.config.kind
+    labels = learner.knowledge.labels.config
     return WeightManifest(
         version=version,
         parent=learner.version,
@@ -224,9 +225,15 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         name_changes=candidate.name_changes,
         solution=candidate.solution,
         certainty=candidate.measured.certainty,
-        label_space=msgspec.UNSET if kind == "class" else LabelSpace(kind=kind, threshold=candidate.threshold),
-        format_version=3 if kind == "class" else 4,
+        label_space=_label_space(labels, candidate.threshold),
+        format_version=3 if labels.kind == "class" else 4,
     )
+
+
+def _label_space(labels: LabelConfig, threshold: float) -> LabelSpace | msgspec.UnsetType:
+    if labels.kind == "class":
+        return msgspec.UNSET
+    return LabelSpace(kind=labels.kind, threshold=threshold, low=labels.low, high=labels.high)
 
 
 def put_blobs(candidate: Candidate, blobs: Blobs) -> None:

@@ -84,8 +84,14 @@ def feedback(
 
 def _target(labels: list[str], kind: str, *, has_none: bool) -> str:
     """Returns what the label says, as one string. Raises BadParameter where it is not one of this kind."""
-    from wire.targets import set_of
+    from wire.targets import sent_value, set_of
 
+    if kind == "score":
+        try:
+            (value,) = map(float, labels)
+        except ValueError:
+            raise typer.BadParameter("name one number: labels.kind is score") from None
+        return sent_value(value)
     if kind == "multilabel":
         if has_none == bool(labels):
             raise typer.BadParameter("name the labels of the event, or give --none where it has none")
@@ -100,6 +106,7 @@ def _answer_line(answer: dict[str, Any]) -> str:
     if "error" in answer:
         return f"(refused)  {answer['error']['code']}: {answer['error']['message']}"
     label = ", ".join(answer["labels"]) or "(none)" if "labels" in answer else answer["label"]
+    label = f"{answer['value']:g}" if "value" in answer else label
     label = "(nothing was learnt yet)" if label is None else label
     return f"{label}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
 

@@ -83,9 +83,11 @@ def _json(labels: "list[Quarantined]") -> str:
 
 
 def _label_line(label: "Quarantined") -> str:
+    from wire.targets import shown_label
+
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
     about = label.text[:60] if label.text else ", ".join(f"{name} {each}" for name, each in label.features.items())[:60]
     of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
-    said = label.label if label.labels is None else ", ".join(label.labels)
+    said = shown_label(label.feedback.target)
     return f"{moment}  {label.reason:<10}  {event}  {label.source!r} said {said!r}{of}"

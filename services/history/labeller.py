@@ -33,7 +33,7 @@ FIXES: Final = {
     "retired": "lifelong labels add, or leave the row out",
     "not_listed": "correct the label, or lifelong labels add",
     "new_label": "lifelong labels add",
-    "wrong_kind": "say which field has it: --map label='{queue}', or --map labels='{tags}' for sets of labels",
+    "wrong_kind": "say which field has it: --map label='{queue}', --map labels='{tags}' or --map value='{points}'",
 }
 """What mends the refusal of a row, by its reason."""
 
@@ -43,6 +43,7 @@ class HistoryRow(msgspec.Struct, kw_only=True):
 
     label: str = ""
     labels: tuple[str, ...] | str | None = None
+    value: float | None = None
     text: str = ""
     features: Features = {}
     id: str = ""
@@ -53,6 +54,9 @@ class HistoryRow(msgspec.Struct, kw_only=True):
 
 FEATURE: Final = "features."
 """How the names of maps begin that make features."""
+
+TYPED: Final = ("labels", "value")
+"""The fields that are no text: a map of one field alone keeps its type."""
 
 OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
 
@@ -88,7 +92,7 @@ class RowLabeller:
             raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_did_you_mean(min(unknown))}")
         own = {name: fields[name] for name in OURS if name in fields}
         own |= {
-            name: template.value(fields) if name == "labels" else template.fill(fields)
+            name: template.value(fields) if name in TYPED else template.fill(fields)
             for name, template in self._templates.items()
         }
         if self._features:
@@ -112,6 +116,7 @@ class RowLabeller:
             "event_id": row.id or blake2b(content_of(text, row.features).encode(), digest_size=16).hexdigest(),
             "label": row.label,
             "labels": _listed(row.labels),
+            "value": row.value,
             "key": row.key,
             "source": self._source,
             "time_ms": row.time_ms,
@@ -131,7 +136,7 @@ class RowLabeller:
 
 
 def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
-    label = "labels" if "labels" in own else "label"
+    label = next((name for name in ("labels", "value") if name in own), "label")
     for name in (label,) if "features" in own else ("text", label):
         if name not in own:
             close = get_close_matches(name, fields, n=1)

@@ -35,13 +35,13 @@ from services.settings import Settings
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.envelope import from_message, to_message
-from wire.errors import WireError
+from wire.errors import BadMessage, WireError
 from wire.label_set import with_target
 from wire.message import Place
 from wire.receipts import Receipts
 from wire.records import MAX_TEXT_CHARS, Feedback, LabelAction
 from wire.store import Store
-from wire.targets import set_of
+from wire.targets import Kind, sent_value, set_of
 
 SOURCE: Final = "page"
 """The source of labels that are given by the page."""
@@ -121,9 +121,7 @@ class PageOperations:
             receipt=label.receipt,
             event_source=label.source,
         )
-        is_set = self._settings.labels.kind == "multilabel"
-        names = filter(None, map(str.strip, label.label.split(",")))
-        feedback = with_target(feedback, set_of(names) if is_set else label.label)
+        feedback = with_target(feedback, _target(label.label, self._settings.labels.kind))
         from_message(Feedback, to_message(feedback), Place(topic=Feedback.TOPIC, partition=0, offset=0))
         with closing(self._bus.publisher()) as publisher:
             publisher.send_all([feedback], SEND_S)
@@ -198,3 +196,15 @@ class PageOperations:
             reasons = "; ".join(f"{letter_id}: {reason}" for letter_id, reason in replayed.refused.items())
             raise NotPossible(f"{len(replayed.sent)} sent again; not sent: {reasons}")
         return f"{len(replayed.sent)} sent again"
+
+
+def _target(text: str, kind: Kind) -> str:
+    """Returns what a person has written as a label of this kind. Raises BadMessage where it is no number."""
+    if kind == "multilabel":
+        return set_of(filter(None, map(str.strip, text.split(","))))
+    if kind == "class":
+        return text
+    try:
+        return sent_value(float(text))
+    except ValueError:
+        raise BadMessage("wrong_schema", f"{text!r} is no number, and labels.kind is score") from None

@@ -2,7 +2,8 @@
 
     {"event_id", "label", "receipt"?, ...} or {"labels": [{...}, ...]} --> Feedback --outbox--> feedback.v1
 
-Where events have sets of labels, that of an event is `labels`, a list of names, beside its `event_id`.
+Where events have sets of labels, that of an event is `labels`, a list of names, beside its `event_id`; where they have
+scores, it is `value`, a number.
 
 The source of a label is who sent it: the name of its API key, or its address where no keys are required. So nobody
 labels in another's name, and the limits of the learner hold for each sender. A forged receipt and a
@@ -47,6 +48,7 @@ class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     label: str = ""
     labels: tuple[str, ...] | None = None
+    value: float | None = None
     key: str = ""
     receipt: str = ""
     event_source: str | None = None
@@ -67,6 +69,7 @@ class AcceptedBody(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     source: str
     labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    value: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class AcceptedLabelsBody(msgspec.Struct, frozen=True):
@@ -124,6 +127,7 @@ class FeedbackApi:
             event_id=body.event_id,
             label=body.label,
             labels=body.labels,
+            value=body.value,
             key=body.key,
             source=client.name,
             time_ms=self.api.now_ms(),
@@ -167,4 +171,5 @@ def _body_of(reply: Feedback | Problem) -> AcceptedBody | ErrorBody:
     if isinstance(reply, Problem):
         return ErrorBody(ProblemBody(reply.code, reply.message))
     labels = msgspec.UNSET if reply.labels is None else reply.labels
-    return AcceptedBody(event_id=reply.event_id, label=reply.label, source=reply.source, labels=labels)
+    value = msgspec.UNSET if reply.value is None else reply.value
+    return AcceptedBody(event_id=reply.event_id, label=reply.label, source=reply.source, labels=labels, value=value)

@@ -70,7 +70,8 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     A label returns `event_id`, `key` and `receipt` unchanged, and `source` as `event_source`. An answer that is not
     `can_be_labelled` was kept nowhere: its label would find no answer. `audit` asks for a label, whatever the answer.
     One that is `refused` was not certain enough, and has the fallback label; see `Answer`. Where events have sets of
-    labels, `labels` has those that are named, and `label` is null.
+    labels, `labels` has those that are named, where they have scores, `value` is that which is expected, and `label` is
+    null.
     """
 
     event_id: str
@@ -89,6 +90,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool = False
     certainty: float | None = None
     labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    value: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class AnswersBody(msgspec.Struct, frozen=True):
@@ -189,4 +191,5 @@ def _answer_body(answer: Answer, *, can_be_labelled: bool) -> AnswerBody:
         refused=answer.refused,
         certainty=answer.certainty,
         labels=msgspec.UNSET if answer.labels is None else answer.labels,
+        value=msgspec.UNSET if answer.value is None else answer.value,
     )

@@ -56,7 +56,7 @@ class Version:
     `precisions` has at least one entry, the best first; `latency` has their times on this machine, where there is a
     choice. `max_tokens` is the length at which the learner cut texts for it, `encoding` the name of how its encoder
     makes vectors in INT8 ("" where they are of no use to the learner). `refusal` says which of its answers are refused.
-    `labelled` is what its labels are: of sets, it names each class whose logit is above 0.
+    `labelled` is what its labels are: of sets, it names each class whose logit is above 0; of scores, it expects one.
     """
 
     number: int

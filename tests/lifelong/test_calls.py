@@ -96,3 +96,12 @@ def test_a_set_of_labels_goes_and_comes_as_a_list() -> None:
     entries, (taken,) = play(calls().feedback([(answer, ["lost"])], correct=False), labels=[{"source": "desk"}])
     assert (entries[0]["label"], entries[0]["labels"]) == ("", ["lost"])
     assert not isinstance(taken, ClientError) and taken.labels == ("lost",)
+
+
+def test_a_score_goes_and_comes_as_a_number() -> None:
+    _, (answer,) = play(calls().predict(["t"]), answers=[ANSWER | {"value": 3.25}])
+    assert isinstance(answer, ServedAnswer)
+    assert answer.value == 3.25
+    entries, (taken,) = play(calls().feedback([(answer, 4)], correct=False), labels=[{"source": "desk"}])
+    assert (entries[0]["label"], entries[0]["value"]) == ("", 4.0)
+    assert not isinstance(taken, ClientError) and taken.value == 4.0

@@ -7,6 +7,7 @@ from rollout import judged_events
 from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
 from wire.receipts import Verdicts
 from wire.records import STABLE
+from wire.targets import unit_bits
 
 
 def label(events: JudgedEvents) -> JudgedLabel:
@@ -77,3 +78,10 @@ def test_of_a_set_of_labels_versions_are_right_as_far_as_the_draw_asks_also_afte
     again = stored(events, last_number=1)
     found = [event.label.rights() for name in (b"a", b"b") if (event := again.find(name)) is not None]
     assert found == [{4: True, 5: True, 6: False, 7: False}, {4: True, 5: False, 6: False, 7: False}]
+
+
+def test_of_a_score_versions_are_right_as_far_as_the_draw_asks() -> None:
+    verdicts = Verdicts(STABLE, 4, ((4, unit_bits(0.5)), (5, unit_bits(0.9)), (6, 0)))
+    each = JudgedLabel(verdicts=verdicts, name=1, unit=0.5, draw=0.7, source="desk", answer_ms=1)
+    saved = msgspec.json.decode(msgspec.json.encode(each), type=JudgedLabel)
+    assert saved.rights() == each.rights() == {4: True, 5: False, 6: False}

@@ -11,6 +11,7 @@ from serving.weights.active import ActiveVersions
 from tests.serving.versions import RECEIPTS, labels_of, live_of, tokenizer
 from wire.receipts import name_hash, verdicts_of
 from wire.records import Answer, Event, LabelSpace
+from wire.targets import UNIT_BITS
 
 TEXTS = ["where is my card", "hi"]
 
@@ -66,3 +67,19 @@ def test_all_that_are_named_have_a_score(top_scores: int) -> None:
     for answer in answers(sets(live_of([4])), top_scores=top_scores):
         assert answer.labels is not None
         assert set(answer.labels) <= {label for label, _ in answer.scores} <= set(labels_of(4))
+
+
+def test_a_version_of_scores_expects_one_between_its_bounds_and_the_receipt_has_its_place() -> None:
+    live = live_of([1])
+    versions = {
+        number: replace(each, labelled=LabelSpace(kind="score", low=1.0, high=5.0))
+        for number, each in live.versions.items()
+    }
+    for answer in answers(replace(live, versions=versions)):
+        assert answer.value is not None and 1.0 <= answer.value <= 5.0
+        assert (answer.label, answer.labels, answer.scores) == (None, None, ())
+        verdicts = verdicts_of(answer.receipt)
+        assert verdicts is not None
+        named = dict(verdicts.names)[1]
+        assert isinstance(named, int)
+        assert named / UNIT_BITS == pytest.approx((answer.value - 1.0) / 4.0, abs=1e-6)

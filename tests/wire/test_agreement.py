@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.agreement import draw_of, f1, is_right
-from wire.targets import set_of
+from wire.targets import set_of, unit_value
 
 SETS = st.frozensets(st.sampled_from("abcdef"))
 EVENTS = [f"event-{number}".encode() for number in range(4_000)]
@@ -39,3 +39,10 @@ def test_one_class_is_right_or_wrong_whatever_is_drawn() -> None:
         assert not is_right("b", "a", event)
         assert not is_right(None, "a", event)
         assert not is_right(None, set_of([]), event)
+
+
+@pytest.mark.parametrize(("expected", "value"), [(0.25, 0.75), (0.5, 0.5), (0.9, 0.85), (0.0, 1.0)])
+def test_the_share_of_right_scores_is_one_less_the_absolute_error(expected: float, value: float) -> None:
+    right = [is_right(unit_value(expected), unit_value(value), event) for event in EVENTS]
+    assert sum(right) / len(right) == pytest.approx(1 - abs(expected - value), abs=0.03)
+    assert not is_right(None, unit_value(value), EVENTS[0])

@@ -8,7 +8,7 @@ from wire.label_config import LabelConfig
 from wire.label_set import NEW, NOT_LISTED, RETIRED, WRONG_KIND, LabelSet
 from wire.receipts import name_hash
 from wire.records import LabelAction, LabelCommand
-from wire.targets import set_of
+from wire.targets import sent_value, set_of, value_of
 
 LISTED = LabelConfig(mode="listed", allow=("bill", "card"))
 NAMES = st.sampled_from("abcd")
@@ -103,3 +103,17 @@ def test_a_label_of_the_other_kind_is_refused_with_what_to_send() -> None:
     assert LabelSet().refusal(set_of(["bill"]), lambda name: True) == WRONG_KIND
     assert LabelSet(SETS).why(WRONG_KIND, "bill").endswith("labels.kind is multilabel: send `labels`, a list")
     assert LabelSet().why(WRONG_KIND, set_of(["bill"])).endswith("labels.kind is class: send `label`, one name")
+
+
+SCORES = LabelConfig(kind="score", low=1.0, high=5.0)
+
+
+@given(st.floats(-1e6, 1e6))
+def test_a_score_is_its_place_in_the_range_and_stays_that(value: float) -> None:
+    labels = LabelSet(SCORES)
+    place = labels.name_of(sent_value(value))
+    assert value_of(place) == pytest.approx((min(max(value, 1.0), 5.0) - 1) / 4, abs=1e-5)
+    assert labels.name_of(place) == place
+    assert labels.refusal(sent_value(value), lambda name: False) == ""
+    assert labels.refusal("bill", lambda name: True) == WRONG_KIND
+    assert LabelSet().why(WRONG_KIND, place).startswith("a score came, and labels.kind is class")

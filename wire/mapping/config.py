@@ -91,6 +91,8 @@ class FeedbackMap:
     """Label, such as `{queue}`."""
     labels: str = ""
     """Set of labels, a list such as `{tags}`, in the place of one label: where labels.kind is multilabel."""
+    value: str = ""
+    """Score, a number such as `{points}`, in the place of a label: where labels.kind is score."""
     key: str = ""
     """Key of the event, where a receipt is given."""
     source: str = ""
@@ -103,7 +105,11 @@ class FeedbackMap:
     """Numbers and categories of the event, for such labels."""
 
     def __post_init__(self) -> None:
-        _check(self, "bus.map.feedback", needed=("event_id", "labels" if self.labels else "label"))
+        _check(self, "bus.map.feedback", needed=("event_id", self._label))
+
+    @property
+    def _label(self) -> str:
+        return next((name for name in ("labels", "value") if getattr(self, name)), "label")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
 
     def fields(body: Mapping[str, Any]) -> dict[str, Any]:
         mapped: dict[str, Any] = {
-            field: template.value(body) if field == "labels" else template.fill(body)
+            field: template.value(body) if field in ("labels", "value") else template.fill(body)
             for field, template in templates.items()
         }
         known = features_of(features, body)

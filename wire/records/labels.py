@@ -9,10 +9,15 @@ LabelAction: TypeAlias = Literal["add", "rename", "merge", "split", "retire"]
 
 
 class LabelSpace(Record, frozen=True, kw_only=True):
-    """What the labels of a version are. Of sets of classes, `threshold` was taken off each output of the head."""
+    """What the labels of a version are.
+
+    Of sets of classes, `threshold` was taken off each output of the head. Scores lie between `low` and `high`.
+    """
 
     kind: Kind
     threshold: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
 
 
 CLASSES: Final = LabelSpace(kind="class")

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeAlias
 from wire.features import Features
 from wire.records.admin import AdminAction
 from wire.records.record import ArmName, Record
-from wire.targets import set_of
+from wire.targets import sent_value, set_of
 
 
 class Event(Record, frozen=True, kw_only=True):
@@ -64,7 +64,8 @@ class Answer(Record, frozen=True, kw_only=True):
     `scores`.
 
     Where events have sets of labels, `labels` are those that the weights name, best first (None while they know no
-    class), `label` is None, and `score` is the probability of the best class.
+    class), `label` is None, and `score` is the probability of the best class. Where they have scores, `value` is the
+    one that the weights expect (None while they know none), `label` is None and `score` 0.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -91,6 +92,7 @@ class Answer(Record, frozen=True, kw_only=True):
     certainty: float | None = None
     features: Features = {}
     labels: tuple[str, ...] | None = None
+    value: float | None = None
 
     @property
     def message_id(self) -> str:
@@ -105,6 +107,8 @@ class Answer(Record, frozen=True, kw_only=True):
         """What the weights name, as one string (`wire.targets`), also where the answer was refused."""
         if self.labels is not None:
             return set_of(self.labels)
+        if self.value is not None:
+            return sent_value(self.value)
         return self.scores[0][0] if self.refused and self.scores else self.label
 
 
@@ -117,8 +121,8 @@ class Feedback(Record, frozen=True, kw_only=True):
     checks receipts and approvals. `text` and `features` are the event's: with them no answer is needed, so labels of
     any age and labelled history can be learnt. Where the answer waits, its own ones count. `answered` and `proof` are
     set by the learner alone, which has found the answer again for a late label: the label that was answered, and its
-    own code over it and what the event says. Where events have sets of labels, `labels` is that of the event, and
-    `label` is "".
+    own code over it and what the event says. Where events have sets of labels, `labels` is that of the event, where
+    they have scores, `value` is it, and `label` is "".
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -137,10 +141,13 @@ class Feedback(Record, frozen=True, kw_only=True):
     proof: str = ""
     features: Features = {}
     labels: tuple[str, ...] | None = None
+    value: float | None = None
 
     @property
     def target(self) -> str:
         """What the label says, as one string (`wire.targets`)."""
+        if self.value is not None:
+            return sent_value(self.value)
         return self.label if self.labels is None else set_of(self.labels)
 
     @property
@@ -188,7 +195,8 @@ class Quarantined(Record, frozen=True, kw_only=True):
 
     `text`, `features` and `answered`, the label that the service gave, are set where the answer was known, and
     `event_source` is then the answer's. `detail` says what to do, where the reason alone does not. An operator may
-    release the label. Where events have sets of labels, `labels` is that which was sent.
+    release the label. Where events have sets of labels, `labels` is that which was sent, and
+    where they have scores, `value`.
     """
 
     TOPIC: ClassVar[str] = "quarantine.v1"
@@ -207,6 +215,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     detail: str = ""
     features: Features = {}
     labels: tuple[str, ...] | None = None
+    value: float | None = None
 
     @property
     def message_id(self) -> str:
@@ -230,6 +239,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
             text=self.text,
             features=self.features,
             labels=self.labels,
+            value=self.value,
         )
 
 

@@ -178,7 +178,8 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     truncated in serving (0: not recorded, as by older programs, which truncated at 256). `name_changes` tells what the
     version names differently from the reference of the rollout, `solution` how its head was computed, and `certainty`
     how certain it is of texts of its classes. `label_space` says what its labels are where they are no single classes:
-    of sets, it names each class whose logit is above 0. Then it has format 4, which programs from before there were
+    of sets, it names each class whose logit is above 0; of scores, the logit of its only row is the place of the score
+    in its range. Then it has format 4, which programs from before there were
     kinds refuse; else nothing is written of it, and the bytes are those of before. In format 2, matrices hold their
     biases and input scales, and every norm is a tensor (`model.vectors`).
     """

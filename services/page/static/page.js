@@ -182,6 +182,7 @@ element("ask").addEventListener("submit", (event) => {
     if (asked.error) throw new Error(asked.error.message);
     element("teach").hidden = !asked.can_be_labelled;
     element("classes").replaceChildren(...asked.scores.map(([name]) => make("option", { value: name })));
+    if (asked.value !== undefined) return `${asked.value} (version ${asked.weights_version}, ${asked.arm})`;
     const named = asked.labels ? asked.labels.join(", ") || "none of the labels" : asked.label;
     if (named === null) return "It knows no class yet: label it.";
     return `${named}, ${shown(asked.score, "percent")} sure (version ${asked.weights_version}, ${asked.arm})`;

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from learner.fast.base_solution import ridge_penalty
 from learner.fast.ridge import GRID, RidgeHead, narrowed, on_grid
-from wire.targets import set_of
+from wire.targets import VALUE_ROW, set_of, unit_value
 
 R = 24
 CLASSES = ("a", "b", "c")
@@ -183,3 +183,25 @@ def test_sets_of_labels_in_any_order_and_any_batches_give_the_same_sums_and_can_
     restored = RidgeHead(R, 8, penalty=0.01)
     restored.restore(parts.export(), parts.classes)
     assert restored.num_samples == 40
+
+
+def test_scores_are_fitted_by_ridge_regression_exactly_in_any_order() -> None:
+    steps = torch.randint(0, 2**16 + 1, (90,), generator=torch.Generator().manual_seed(4))
+    labels = [unit_value(step / 2**16) for step in steps.tolist()]
+    heads = [RidgeHead(R, 8, penalty=0.01) for _ in range(2)]
+    for head in heads:
+        assert head.admit(VALUE_ROW)
+    heads[0].learn_many(PHI, labels)
+    for place in reversed(range(90)):
+        heads[1].learn_many(PHI[place : place + 1], labels[place : place + 1])
+    heads[1].learn_many(PHI[:7], labels[:7])
+    heads[1].unlearn_many(PHI[:7], labels[:7])
+    for name, values in heads[0].export().items():
+        assert torch.equal(values, heads[1].export()[name]), name
+    restored = RidgeHead(R, 8, penalty=0.01)
+    restored.restore(heads[0].export(), (VALUE_ROW,))
+    assert torch.equal(restored.sums.class_CR[:1], heads[0].sums.class_CR[:1])
+    phi = on_grid(PHI)
+    penalty = ridge_penalty(90, ridge=0.01) * torch.eye(R, dtype=torch.float64)
+    expected_R = torch.linalg.solve(phi.T @ phi + penalty, phi.T @ (steps.double() / 2**16))
+    torch.testing.assert_close(heads[0].solve()[0].double(), expected_R, rtol=1e-3, atol=1e-5)

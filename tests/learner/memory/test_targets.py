@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.memory.targets import Targets, group_name, mean_f1, num_named
-from wire.agreement import is_right
-from wire.targets import names_of, set_of
+from wire.agreement import draw_of, is_right
+from wire.targets import VALUE_ROW, names_of, set_of, unit_value, value_of
 
 CLASSES = ("a", "b", "c")
 SETS = st.lists(st.frozensets(st.sampled_from("abcx")), min_size=1, max_size=20)
@@ -63,3 +63,18 @@ def test_the_mean_f1_of_equal_sets_is_one() -> None:
     one_NC = torch.tensor([[True, False], [False, False]])
     assert mean_f1(one_NC, one_NC) == 1.0
     assert mean_f1(one_NC, ~one_NC) == pytest.approx(0.0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(-0.5, 1.5)), min_size=1, max_size=20))
+def test_a_score_is_right_as_an_answer_that_expects_it_would_be(pairs: list[tuple[float, float]]) -> None:
+    labels = [unit_value(unit) for unit, _ in pairs]
+    draws = [f"text {number}" for number in range(len(pairs))]
+    logits_NC = torch.tensor([[logit] for _, logit in pairs], dtype=torch.float64)
+    targets = Targets.of(labels, draws, (VALUE_ROW,))
+    for place, (label, draw) in enumerate(zip(labels, draws, strict=True)):
+        expected = unit_value(min(max(pairs[place][1], 0.0), 1.0))
+        agreement = 1 - abs(value_of(expected) - value_of(label))
+        if abs(draw_of(draw.encode()) - agreement) > 1e-6:  # else the rounding of float32 decides
+            assert bool(targets.right(logits_NC)[place]) == is_right(expected, label, draw.encode())
+    assert targets.is_known_N.all()
+    assert not Targets.of(labels, draws, ()).is_known_N.any()

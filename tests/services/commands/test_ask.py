@@ -17,6 +17,7 @@ def test_a_set_of_labels_is_shown_with_all_its_names() -> None:
     answer = {"label": None, "score": 0.914, "weights_version": 7, "arm": "stable", "event_id": "e-1"}
     assert _answer_line({**answer, "labels": ["refund", "urgent"]}).startswith("refund, urgent  0.91  version 7")
     assert _answer_line({**answer, "labels": []}).startswith("(none)  ")
+    assert _answer_line({**answer, "value": 4.5}).startswith("4.5  ")
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ def test_a_set_of_labels_is_shown_with_all_its_names() -> None:
     [
         ("class", ["refund", "urgent"], "name one label: labels.kind is class"),
         ("class", ["--none"], "name one label: labels.kind is class"),
+        ("score", ["many"], "name one number: labels.kind is score"),
+        ("score", [], "name one number: labels.kind is score"),
         ("multilabel", [], "or give --none where it has none"),
         ("multilabel", ["refund", "--none"], "or give --none where it has none"),
     ],
