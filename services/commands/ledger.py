@@ -50,10 +50,9 @@ def ledger(
     wanted = [name.upper() for name in row or known]
     if unknown := [name for name in wanted if name not in known]:
         raise typer.BadParameter(f"there is no row {unknown[0]}; there are {', '.join(known)}")
-    out = sys.stderr if as_json else sys.stdout
 
     def say(text: str) -> None:
-        print(text, file=out, flush=True)
+        print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
     here = Surroundings(
         machine=machine(), versions=versions(), command=shlex.join(["lifelong", *sys.argv[1:]]), commit=commit()
