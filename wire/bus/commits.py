@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 
 import structlog
 from kafka import TopicPartition  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
 from wire.finished import FinishedPrefix, Position
 
 COMMIT_INTERVAL_S = 0.25
 """Records that were finished in this time are processed again after a crash."""
+
+REVOKE_TIMEOUT_MS = 2_000
+"""The group waits for us meanwhile. What is not committed in this time others process again."""
 
 log = structlog.get_logger("bus")
 
@@ -62,6 +66,20 @@ class Commits:
         with self._lock:
             ends, done = self._finished.through(is_done)
             return self._missing(ends), done
+
+    async def commit_now(self, consumer: Any) -> None:
+        """Commits what is finished of partitions that may go, where the broker answers within REVOKE_TIMEOUT_MS.
+
+        The client's `commit_async` has no timeout, and returns before the commit where the coordinator is unknown.
+        """
+        if not (offsets := self.offsets()):
+            return
+        try:
+            await consumer._coordinator._commit_offsets_sync_async(offsets, timeout_ms=REVOKE_TIMEOUT_MS)
+        except KafkaError as error:
+            self.ended(offsets, error)
+        else:
+            self.ended(offsets, None)
 
     def ended(self, offsets: Mapping[Any, Any], answer: object) -> None:
         """Takes note of the client's answer, which is an exception where the commit failed."""

@@ -3,9 +3,10 @@
     poll() -> Received, Refused -> (any thread) finish(position) -> commit of the finished prefix -> poll()
 
 A rebalance does not affect a partition that stays here: its records in flight still count. A record of a lost
-partition that is finished later has no effect; the new owner reads it again from the committed prefix. Where a
-transaction commits, no partition stays: it may have been another member's in between, in a generation of the group that
-was over before the client told us of it. A recreated topic is read from its beginning.
+partition that is finished later has no effect; the new owner reads it again from the committed prefix. No partition
+stays where a generation of the group was over before the client told us of it, since it may have been another member's
+in between: we go on from what is committed, and not from our position, which may lie before it. Where a transaction
+commits, none ever stays. A recreated topic is read from its beginning.
 
 All partitions are paused together or none is. Rejected: pausing only a full one. kafka-python 3.0.12 sets aside the
 fetched records of a paused partition, and loses them where another partition was read meanwhile.
@@ -17,7 +18,6 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # type: ignore[import-untyped]
-from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.structs import MemberState  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
@@ -34,7 +34,6 @@ R = TypeVar("R", bound=TopicRecord)
 
 MAX_UNFINISHED = 10_000  # most delivered records of one partition that wait for a commit
 JOIN_PATIENCE_MS = 250
-REVOKE_TIMEOUT_MS = 2_000  # the group waits for us meanwhile; others process again what is not committed
 
 log = structlog.get_logger("bus")
 
@@ -73,7 +72,7 @@ class Subscription(Generic[R]):
         self._finished = FinishedPrefix(limit=max(MAX_UNFINISHED, config.max_poll_records))
         self._is_paused = False
         self._commits = Commits(self._finished, self._lock)
-        self._member: Any = None  # as which our partitions were assigned
+        self._member = consumer.group_metadata()  # as which our partitions were assigned
         self.is_closed = False
         consumer.subscribe(list(readings), listener=_Rebalance(self))
         with mapped(self._servers):
@@ -212,31 +211,29 @@ class Subscription(Generic[R]):
     async def _revoke(self) -> None:
         """Prepares for a rebalance, after which we begin at what is committed, where a transaction commits."""
         if self._commits_itself:
-            await self._commit_before_revoke()
+            await self._commits.commit_now(self._consumer)
         else:
-            self._own(set())
-            self._consumer._subscription.assign_from_subscribed([])
+            self._give_up()
 
-    async def _commit_before_revoke(self) -> None:
-        """Commits the finished prefix of revoked partitions, where the broker answers within REVOKE_TIMEOUT_MS.
+    def _assign(self, partitions: set[Any]) -> None:
+        """Goes on with the partitions of a new generation: from what is committed, where one before it was missed."""
+        now = self._consumer.group_metadata()
+        if (now.member_id, now.generation_id - 1) != (self._member.member_id, self._member.generation_id):
+            self._give_up()
+            self._consumer._subscription.assign_from_subscribed(list(partitions))
+        self._member = now
+        self._own(partitions)
 
-        The client's `commit_async` has no timeout, and returns before the commit where the coordinator is unknown.
-        """
-        if not (offsets := self._commits.offsets()):
-            return
-        try:
-            await self._consumer._coordinator._commit_offsets_sync_async(offsets, timeout_ms=REVOKE_TIMEOUT_MS)
-        except KafkaError as error:
-            self._commits.ended(offsets, error)
-        else:
-            self._commits.ended(offsets, None)
+    def _give_up(self) -> None:
+        """Forgets all partitions, what is in flight of them, and our positions: the committed ones are asked for."""
+        self._own(set())
+        self._consumer._subscription.assign_from_subscribed([])
 
     def _own(self, partitions: set[Any]) -> None:
         with self._lock:
             self._finished.retain(partitions)
             for partition in partitions:
                 self._finished.open(partition)
-            self._member = self._consumer.group_metadata()
         self._commits.retain(partitions)
         self._apply_pauses()
 
@@ -251,7 +248,7 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         await self._subscription._revoke()
 
     async def on_partitions_assigned(self, assigned: set[Any]) -> None:
-        self._subscription._own(assigned)
+        self._subscription._assign(assigned)
 
     async def on_partitions_lost(self, lost: set[Any]) -> None:
         self._subscription._own(set())  # others read them already: nothing is left to commit

@@ -4,20 +4,23 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]
-from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]
+from kafka.errors import KafkaTimeoutError, RebalanceInProgressError  # type: ignore[import-untyped]
 
 from services.local.kafka import LocalBroker
 from tests.brokers import take
 from tests.waiting import eventually, suspend
-from tests.wire.bus.traffic import events, ids, patient, send, settle
-from wire.bus import Bus, Publisher, Received
-from wire.bus.subscription import REVOKE_TIMEOUT_MS, _Rebalance
+from tests.wire.bus.traffic import events, ids, only_kafka, patient, send, settle
+from wire.bus import Bus, Publisher, Received, Subscription
+from wire.bus.commits import REVOKE_TIMEOUT_MS
+from wire.bus.subscription import _Rebalance
 from wire.config import BusConfig
 from wire.records import Event
 
@@ -183,3 +186,67 @@ def test_the_commit_before_partitions_go_has_an_end(
     asks = KafkaConsumer(bootstrap_servers=bus_config.bootstrap_servers, group_id=f"{bus_config.prefix}readers")
     with closing(asks):
         eventually(lambda: not patient(member.poll)(20).received and asks.committed(partition) == 6)
+
+
+@contextmanager
+def missing_the_next_generation(member: Subscription[Event]) -> Iterator[None]:
+    """The assignment of the next generation reaches this member when another rebalance has begun, at the end of this.
+
+    Meanwhile it waits for that, as a member does whose network is slow.
+    """
+    coordinator = member._consumer._coordinator
+    process = coordinator._process_sync_group_response
+    begun, may_end = threading.Event(), threading.Event()
+
+    def overtaken(*_: Any) -> None:
+        coordinator._process_sync_group_response = process
+        begun.set()
+        assert may_end.wait(30)
+        coordinator.request_rejoin()
+        raise RebalanceInProgressError
+
+    coordinator._process_sync_group_response = overtaken
+    with ThreadPoolExecutor(1) as thread:
+        polled = thread.submit(lambda: [member.poll(50) for _ in range(100) if not begun.is_set()])
+        yield
+        may_end.set()
+        assert begun.is_set() and not any(poll.received for poll in polled.result())
+
+
+def test_who_has_missed_a_generation_goes_on_from_what_is_committed(
+    bus: Bus, bus_config: BusConfig, broker: LocalBroker, publisher: Publisher, topic: str
+) -> None:
+    """Its partitions were those of another member meanwhile: what it has of them is over, and is not committed."""
+    only_kafka(broker)
+    send(publisher, *events(40))
+    config = replace(bus_config, session_timeout_ms=30_000)
+    third, first, second = (Bus(config, client_id=name) for name in ("3", "2", "1"))  # who comes first gets the first
+    with closing(first), closing(second), closing(third):
+        leader = third.subscribe(Event, "readers")
+        settle(leader, partitions=4)
+        member = first.subscribe(Event, "readers")
+        _, before = settle(leader, member, partitions=2)
+        ours = [TopicPartition(topic, number) for number in member.partitions]
+        ends = {each: bus.end_offsets(Event)[f"{each.topic}/{each.partition}"] for each in ours}
+        before += take(member.poll, sum(ends.values()) - len(before))
+        with missing_the_next_generation(member), ThreadPoolExecutor(2) as threads:
+            newcomer = second.subscribe(Event, "readers")
+            taken = list[Received[Event]]()
+
+            def has_all() -> bool:
+                polled = list(threads.map(lambda each: each.poll(20), (newcomer, leader)))
+                taken.extend(polled[0].received)
+                return len(taken) == len(before)
+
+            eventually(has_all)
+            assert set(ids(taken)) == set(ids(before))
+            for item in taken:
+                newcomer.finish(item.position)
+            newcomer.close()
+        settle(leader, member, partitions=2)
+        assert [TopicPartition(topic, number) for number in member.partitions] == ours
+        member.finish(before[0].position)
+        member.close()
+        asks = KafkaConsumer(bootstrap_servers=bus_config.bootstrap_servers, group_id=f"{bus_config.prefix}readers")
+        with closing(asks):
+            assert {each: asks.committed(each) for each in ours} == ends
