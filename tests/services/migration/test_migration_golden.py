@@ -24,6 +24,11 @@ def test_json_is_written_and_read_as_before(value: TalliesState | JudgedEvent | 
     assert msgspec.json.decode(golden, type=type(value)) == value
 
 
+def test_a_judged_event_from_before_labels_had_kinds_is_read() -> None:
+    before = (GOLDEN / "judged_event.before_kinds.json").read_bytes()
+    assert msgspec.json.decode(before, type=JudgedEvent) == JUDGED
+
+
 def test_the_keys_of_a_backup_are_written_and_read_as_before() -> None:
     golden = (GOLDEN / "keys.msgpack").read_bytes()
     assert msgspec.msgpack.encode(KEYS) == golden
