@@ -30,7 +30,7 @@ import msgspec
 
 from serving.series_config import SeriesConfig
 from wire.events import EventKey, key_of
-from wire.features import MAX_FEATURE_BYTES, MAX_FEATURES, PAST, Features
+from wire.features import MAX_FEATURE_BYTES, MAX_FEATURES, PAST, Features, own_features
 from wire.records import Event, Feedback
 
 LABEL_WAIT: Final = 64
@@ -101,8 +101,7 @@ class Series:
         depth = self._config.depth
         pasts = self._keys.setdefault(event.key, deque())
         self._keys.move_to_end(event.key)
-        own = {name: value for name, value in event.features.items() if not name.startswith(PAST)}
-        pasts.append(_Past(key_of(event), own if depth else {}))
+        pasts.append(_Past(key_of(event), own_features(event.features) if depth else {}))
         self._key_of[event.id] = event.key
         self._num_values += 1 + len(pasts[-1].features)
         if len(pasts) > depth + 1 > 1:

@@ -98,6 +98,11 @@ def parts_of(content: str) -> tuple[str, Features]:
         return content, {}
 
 
+def own_features(features: Features) -> Features:
+    """Returns the features that were sent: without those that were taken over from earlier events."""
+    return {name: value for name, value in features.items() if not name.startswith(PAST)}
+
+
 def own_content(content: str) -> str:
     """Returns a content as it was sent: without what was taken over from earlier events.
 
@@ -105,5 +110,5 @@ def own_content(content: str) -> str:
     ('hello', {'a': 1.0})
     """
     text, features = parts_of(content)
-    own = {name: value for name, value in features.items() if not name.startswith(PAST)}
+    own = own_features(features)
     return content_of(text, own) if len(own) < len(features) else content

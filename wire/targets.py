@@ -75,6 +75,15 @@ def shown_label(label: str) -> str:
     return label[1:] if is_value(label) else ", ".join(names_of(label)) or "(none)"
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Returns the names of a set of labels as people write it.
+
+    >>> names_in("refund, urgent"), names_in("")
+    (('refund', 'urgent'), ())
+    """
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
 def sent_value(value: float) -> str:
     """Returns a score as it was sent, as one string."""
     return f"{SENT_MARK}{value!r}"

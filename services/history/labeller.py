@@ -24,7 +24,7 @@ from wire.mapping.records import features_of
 from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
-from wire.targets import names_of
+from wire.targets import names_in, names_of
 
 FIXES: Final = {
     "undecodable": "correct the row: a JSON object, or the cells that the first line names, in UTF-8",
@@ -156,7 +156,7 @@ def _listed(labels: Sequence[str] | str | None) -> tuple[str, ...] | None:
     """
     if not isinstance(labels, str):
         return None if labels is None else tuple(labels)
-    return tuple(filter(None, map(str.strip, labels.split(","))))
+    return names_in(labels)
 
 
 def _did_you_mean(name: str) -> str:

@@ -41,7 +41,7 @@ from wire.message import Place
 from wire.receipts import Receipts
 from wire.records import MAX_TEXT_CHARS, Feedback, LabelAction
 from wire.store import Store
-from wire.targets import Kind, sent_value, set_of
+from wire.targets import Kind, names_in, sent_value, set_of
 
 SOURCE: Final = "page"
 """The source of labels that are given by the page."""
@@ -201,7 +201,7 @@ class PageOperations:
 def _target(text: str, kind: Kind) -> str:
     """Returns what a person has written as a label of this kind. Raises BadMessage where it is no number."""
     if kind == "multilabel":
-        return set_of(filter(None, map(str.strip, text.split(","))))
+        return set_of(names_in(text))
     if kind == "class":
         return text
     try:
