@@ -7,8 +7,8 @@ A rotation has three steps, and each is safe to take when every program has the 
 accepted (`added`), signs (`rotated`), and the old one is accepted no more (`retired`). What the programs that run
 accept is in their reports.
 
-Rejected: programs that read the file again while they run (two programs of one service would then sign and verify by
-different files for a while, and which of them is behind could not be seen).
+Rejected: one step for all three. Programs follow their file (`wire/keyring/followed.py`) some seconds behind one
+another, so a key has to be known everywhere before it signs.
 """
 
 from collections.abc import Iterator

@@ -135,12 +135,10 @@ def test_keys_rotate_while_it_runs(up: Owner) -> None:
     (old,) = [row["key"] for row in keys_of(up) if row["kind"] == Kind.SECRET]
     assert up.ask("signing-keys", "new").returncode == 0
     eventually(lambda: up.ask("signing-keys", "rotate").returncode == 0, within_s=60)
-    assert up.learns()
+    eventually(up.learns, within_s=60)
     again = ("signing-keys", "rotate")  # signs anew what was published before the learner had read the file
     eventually(lambda: not (up.ask(*again).returncode or up.ask("signing-keys", "retire", old).returncode), within_s=60)
-    eventually(
-        up.learns, within_s=60
-    )  # an answer that was given before its replica had read the file has an old receipt
+    eventually(up.learns, within_s=60)  # an answer of before its replica had read the file has an old receipt
     assert {row["kind"]: row["records"] for row in keys_of(up)}[Kind.RETIRED] == 0
     assert {name: up.pids(name) for name in programs} == programs
 
