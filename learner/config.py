@@ -116,6 +116,9 @@ class LearnerConfig:
     ridge: Annotated[float, Gt(0), Le(1_000)] = 0.01
     """Ridge penalty as a share of the mean diagonal of the feature sums of 30,000 samples or more."""
 
+    head: str = ""
+    """Import path of a class of yours that makes weights of the sums of what was learnt, with its arguments, as
+    `mine:NearestMean(shrink=0.1)` (docs/own-model.md). Empty: the ridge head, which every label updates."""
     recent_labels: Annotated[int, Ge(0), Le(64)] = 8
     """Number of newest labels of a class whose mean is compared with that of all its labels: where it names texts
     better, the class means something else now. 0: concepts do not change. At most 16,384 of all classes are held."""

@@ -17,8 +17,9 @@ The clients need `pip install 'lifelong[client]'`, and are imported when they ar
 `calls` what they ask in records, `exchange` how it is tried again, `replies` what responses say, `answer_stream`
 (`streams`) the answers to all events, and `errors` what is raised.
 
-`Encoder` is the protocol of a class that `encoder = "module:Class"` names, and `Strategy` the base of one that
-`learner.slow_strategy` names, with the `Outputs` that it sees; torch is imported when they are first used.
+`Encoder` is the protocol of a class that `encoder = "module:Class"` names, `Head` that of one that `learner.head`
+names, with the `HeadSums` that it gets, and `Strategy` the base of one that `learner.slow_strategy` names, with the
+`Outputs` that it sees; torch is imported when they are first used.
 """
 
 from importlib import import_module
@@ -32,6 +33,7 @@ from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined
 
 if TYPE_CHECKING:
+    from learner.fast.own_head import Head, HeadSums
     from learner.slow.strategies.strategy import Outputs, Strategy
     from lifelong.client import AsyncClient, Client
     from model.modules.encoder import Encoder
@@ -48,6 +50,8 @@ __all__ = [
     "Encoder",
     "Event",
     "Feedback",
+    "Head",
+    "HeadSums",
     "Message",
     "NotAuthorized",
     "Outputs",
@@ -68,6 +72,8 @@ _LATER = {
     "AsyncClient": "lifelong.client",
     "Client": "lifelong.client",
     "Encoder": "model.modules.encoder",
+    "Head": "learner.fast.own_head",
+    "HeadSums": "learner.fast.own_head",
     "Outputs": "learner.slow.strategies.strategy",
     "Strategy": "learner.slow.strategies.strategy",
 }

@@ -16,6 +16,8 @@ class WrongShape(ModelError, ValueError):
 class NonFinite(ModelError, ValueError):
     """A weight with an infinite value or a NaN, or one too large for its format."""
 
+    reason = "not_finite"
+
 
 class BadBlob(ModelError, ValueError):
     """Bytes that are not the expected tensor: too few, too many, not safetensors, or inconsistent integers."""

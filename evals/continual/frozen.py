@@ -18,7 +18,7 @@ from evals.continual.contender import Contender, Traits, Usage
 from evals.streams.benchmark import Part, Texts
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder
-from learner.fast.head import Head
+from learner.fast.head import OnlineClassifier
 from learner.learner import Learner
 from model.bert import load_encoder
 from model.quantized import INT8
@@ -82,7 +82,7 @@ class HeadAlone(Contender[Tensor]):
     traits = Traits(precision=INT8)
     usage = Usage()
 
-    def __init__(self, head: Head, features: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, head: OnlineClassifier, features: Callable[[Tensor], Tensor]) -> None:
         self._head = head
         self._features = features
 

@@ -36,7 +36,7 @@ from evals.continual.top_blocks import OnTokens, TopBlocks
 from evals.continual.whole_learner import WholeLearner
 from evals.streams.benchmark import Benchmark, Texts
 from learner.config import LearnerConfig
-from learner.fast.head import Head
+from learner.fast.head import OnlineClassifier
 from learner.fast.ridge import RidgeHead
 from learner.memory.policies import num_trainable
 from learner.slow.avalanche.library import find
@@ -127,7 +127,7 @@ def _whole_with_all(benchmark: Benchmark[Texts], choice: RunChoice) -> WholeLear
     return _whole(benchmark, replace(choice, buffer=num_samples + choice.learner.holdout_samples))
 
 
-def _head(make: Callable[[int, int], Head]) -> Method[Texts]:
+def _head(make: Callable[[int, int], OnlineClassifier]) -> Method[Texts]:
     """Returns the method of a head on the vectors. `make` gets their width and the number of classes."""
 
     def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:

@@ -7,6 +7,7 @@
     renamed_sums     its sums under other names of the classes
     carry_over       what a fast head knows beyond the memory, on its way to the next encoder
     solver           the weights of a release, solved anew or updated
+    own_head         a head of the user, which makes the weights of the sums in its place
     row_log          the samples since the last release
     base_solution    the solution that the next labels start from
     incremental      the solution after every label since, by a rank-k update
@@ -16,7 +17,7 @@
     heirs            the class that the old texts of such a class belong to now
 
 Samples are encoded, and their features enter the sums. From outside, `FastHead` is the way in; heads elsewhere
-implement `Head`. A release takes the weights from the solver, in milliseconds:
+implement `OnlineClassifier`. A release takes the weights from the solver, in milliseconds:
 
     sums --NormalEquations--> BaseSolution, now and then --samples since, IncrementalHead--> solution
     solution, class means --blend--> weights

@@ -32,7 +32,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from learner.fast.fast_head import Nearest
+from learner.fast.directions import Nearest
 from learner.labels.sample import Sample
 from wire.records import ConceptChange
 from wire.targets import kind_of

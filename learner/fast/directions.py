@@ -1,14 +1,16 @@
 """The mean directions of all classes, as a table of which only those rows are computed anew that have changed.
 
     rows whose samples have changed --touch--> stale --first--> computed anew, the others as they were
+    vectors of texts, directions --nearest--> the class of each
 
 Every label is compared with the means of all classes before it is learnt (`learner.fast.fast_head.FastHead.nearest`). A
 batch changes a few rows; to compute 10,000 takes as long as to learn the batch.
 
-Shapes: N rows, C classes, D width.
+Shapes: B texts, N rows, C classes, D width.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,3 +39,24 @@ class Directions:
             self._table_CD[rows_N] = self._compute(rows_N)
             self._stale.clear()
         return self._table_CD[:num_rows]
+
+
+class Nearest(NamedTuple):
+    """The class with the nearest mean for each text: by all labels, and by the newest labels of each class.
+
+    Distances_B, to the nearest mean of all labels, are 1 - cosine: 1 where no class has a sample.
+    """
+
+    by_all: list[str]
+    by_newest: list[str]
+    distances_B: Tensor
+
+
+def nearest(z_BD: Tensor, classes: Sequence[str], by_all_CD: Tensor, by_newest_CD: Tensor | None) -> Nearest:
+    """Names texts by the directions of the classes; without newest labels, by those of all labels alone."""
+    cosines_BC = z_BD @ by_all_CD.T
+    by_all = [classes[row] for row in cosines_BC.argmax(dim=1).tolist()]
+    by_newest = by_all
+    if by_newest_CD is not None:
+        by_newest = [classes[row] for row in (z_BD @ by_newest_CD.T).argmax(dim=1).tolist()]
+    return Nearest(by_all, by_newest, 1 - cosines_BC.amax(dim=1))

@@ -13,15 +13,16 @@ and a decay of the sums (they would depend on the order, and no sample could be 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from itertools import chain
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from learner.export import ServedEncoder
-from learner.fast.directions import Directions
+from learner.fast.directions import Directions, Nearest, nearest
 from learner.fast.head import grown
+from learner.fast.own_head import OwnHead, head_sums
 from learner.fast.prototype import blend, decoder_of
 from learner.fast.recent_labels import RecentLabels
 from learner.fast.renamed_sums import renamed_sums
@@ -44,28 +45,21 @@ PER_CLASS = ("class", "counts", "z", "recent_z", "recent_times")
 """Names of the exported sums that have a row for each class."""
 
 
-class Nearest(NamedTuple):
-    """The class with the nearest mean for each text: by all labels, and by the newest labels of each class.
-
-    Distances_B, to the nearest mean of all labels, are 1 - cosine: 1 where no class has a sample.
-    """
-
-    by_all: list[str]
-    by_newest: list[str]
-    distances_B: Tensor
-
-
 class FastHead:
     """Holds an encoder and the sums of everything learnt under it. `log` has what was learnt last.
 
     `num_recent` labels of each class are held by themselves, too, the newest ones. `threshold` is what the output of a
-    class must be above for it to be named, where labels are sets of classes; else it is 0, and the highest is named.
+    class must be above for it to be named, where labels are sets of classes; else it is 0, and the highest is named. A
+    `head` of the user makes the weights in the place of the ridge head.
     """
 
-    def __init__(self, served: ServedEncoder, *, penalty: float, num_recent: int = 0) -> None:
+    def __init__(
+        self, served: ServedEncoder, *, penalty: float, num_recent: int = 0, head: OwnHead | None = None
+    ) -> None:
         config = served.config
         self.served = served
         self.ridge = RidgeHead(config.head_features, config.label_capacity, penalty=penalty)
+        self.own_head = head
         self._penalty = penalty
         self.threshold = 0.0
         self.log = RowLog()
@@ -99,11 +93,8 @@ class FastHead:
     def nearest(self, z_BD: Tensor) -> Nearest:
         """Names texts by their nearest class means. There is a class."""
         classes = self.ridge.classes
-        cosines_BC = z_BD @ self._means.first(len(classes)).T
-        newest_BC = z_BD @ self.recent.means(len(classes)).T
-        by_all = [classes[row] for row in cosines_BC.argmax(dim=1).tolist()]
-        by_newest = [classes[row] for row in newest_BC.argmax(dim=1).tolist()]
-        return Nearest(by_all, by_newest if self.recent.num_held else by_all, 1 - cosines_BC.amax(dim=1))
+        newest_CD = self.recent.means(len(classes)) if self.recent.num_held else None
+        return nearest(z_BD, classes, self._means.first(len(classes)), newest_CD)
 
     def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
         """Learns many samples in batches, and calls `after_unit` after each batch, as this takes seconds."""
@@ -164,6 +155,8 @@ class FastHead:
 
     def solver(self) -> Callable[[], Tensor]:
         """Returns a function that returns weights_CR of what was learnt until now. Another thread may call it."""
+        if self.own_head is not None:
+            return partial(self.own_head.weights, head_sums(self.ridge.sums, len(self.ridge.classes)))
         equations = self.ridge.equations()
         finish = self.finisher()
         num_classes = len(self.ridge.classes)
@@ -188,7 +181,7 @@ class FastHead:
 
     def successor(self, served: ServedEncoder) -> "FastHead":
         """Returns an empty fast head for the next encoder, with the same rows for the same classes."""
-        empty = FastHead(served, penalty=self._penalty, num_recent=self.recent.num_recent)
+        empty = self._empty(served)
         empty.admit_all(self.ridge.classes)
         empty.threshold = self.threshold
         return empty
@@ -209,7 +202,7 @@ class FastHead:
         """Returns the same fast head with its rows in the order of `classes`, which are all of its own."""
         rows_C = self.ridge.rows_of(classes)
         sums_in_order = {name: sums[rows_C] if name in PER_CLASS else sums for name, sums in self.export().items()}
-        reordered = FastHead(self.served, penalty=self._penalty, num_recent=self.recent.num_recent)
+        reordered = self._empty(self.served)
         reordered.restore(sums_in_order, classes)
         reordered.log = self.log  # names labels, no rows
         return reordered
@@ -221,7 +214,7 @@ class FastHead:
         Gram matrix, which knows no classes.
         """
         sums, classes = renamed_sums(self.export(), self.ridge.classes, name_of)
-        renamed = FastHead(self.served, penalty=self._penalty, num_recent=self.recent.num_recent)
+        renamed = self._empty(self.served)
         renamed.restore(sums, classes)
         return renamed
 
@@ -247,6 +240,9 @@ class FastHead:
         self._grow()
         self._means.touch(range(len(self.z_sums_CD)))
         self.recent.restore(sums)
+
+    def _empty(self, served: ServedEncoder) -> "FastHead":
+        return FastHead(served, penalty=self._penalty, num_recent=self.recent.num_recent, head=self.own_head)
 
     def _grow(self) -> None:
         num_rows = self.ridge.rows.num_in_tables

@@ -23,7 +23,7 @@ FIRST_ROWS: Final = 256
 """The number of rows of a table that has few classes."""
 
 
-class Head(Protocol):
+class OnlineClassifier(Protocol):
     """A classifier that learns sample by sample. Any order and any batches of the same samples give the same head."""
 
     @property

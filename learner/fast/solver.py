@@ -21,6 +21,7 @@ from learner.fast.base_solution import BaseSolution
 from learner.fast.fast_head import FastHead
 from learner.fast.head import Entries
 from learner.fast.incremental import MAX_ROWS, IncrementalHead
+from learner.fast.own_head import OwnHead
 from learner.fast.row_log import RowLog, Rows
 from wire.records import HeadSolution
 from wire.targets import names_of
@@ -64,6 +65,7 @@ class HeadSolver:
         self._log: RowLog | None = None
         self._head: IncrementalHead | None = None
         self._base: dict[str, int] = {}
+        self._arithmetic = ARITHMETIC
         self._batches: list[UpdateBatch] = []
         self._next: NextBase | None = None
         self.rows = Rows(torch.empty(0, 0), [], are_all=False)
@@ -72,11 +74,13 @@ class HeadSolver:
     def solution(self) -> HeadSolution:
         """Says how the last weights were computed."""
         batches = tuple(batch.offsets for batch in self._batches)
-        return HeadSolution(base=self._base, batches=batches, arithmetic=ARITHMETIC)
+        return HeadSolution(base=self._base, batches=batches, arithmetic=self._arithmetic)
 
     def solve(self, fast_head: FastHead, offsets: Mapping[str, int], *, anew: bool = False) -> Tensor:
         """Returns weights_CR of what `fast_head` has learnt, which is everything below `offsets`."""
         self.rows = fast_head.log.take(fast_head.served.config.head_features)
+        if fast_head.own_head is not None:
+            return self._solve_own(fast_head, fast_head.own_head, dict(offsets))
         num_classes = len(fast_head.ridge.classes)
         self._take_next_base(num_classes)
         head = self._head
@@ -90,6 +94,12 @@ class HeadSolver:
             head.learn_many(batch.phi_BR, batch.entries)
         self._ask_for_next_base(head, fast_head)
         return fast_head.finisher()(head.weights(torch.arange(num_classes)))
+
+    def _solve_own(self, fast_head: FastHead, head: OwnHead, offsets: dict[str, int]) -> Tensor:
+        """Returns what a head of the user makes of the sums, which are solved anew each time."""
+        self._base = offsets
+        self._arithmetic = f"{ARITHMETIC}, {head.name}"
+        return fast_head.solve()
 
     def _has_room(self, head: IncrementalHead, num_classes: int) -> bool:
         num_rows = head.num_rows + len(self.rows.labels)

@@ -220,8 +220,8 @@ class WeightPublisher:
             limits = limits_of(candidate, self.last, known)
             self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], limits))
         except NonFinite as error:
-            log.warning("not_finite", reason=str(error))
-            self.refusals = ("not_finite",)
+            log.warning(error.reason, detail=str(error))
+            self.refusals = (error.reason,)
         failpoint("after-evaluate")
         if self.refusals:
             log.warning("refused", reasons=self.refusals)

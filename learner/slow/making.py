@@ -27,6 +27,7 @@ from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.round_plan import RoundPlan
 from learner.slow.training import Training
 from learner.state.base_encoder import BaseEncoder
+from learner.state.parts import fast_head_of
 from model.encoders import WholeEncoder
 from wire.records import EncoderOffer
 
@@ -95,7 +96,7 @@ class TrainedEncoder:
     def _store(self) -> FastHead:
         """Returns an empty fast head under the encoder that was trained, as it will be served."""
         top = export_encoder(self.strata, first_layer=self._training.first_layer)
-        return empty_head(self._served.with_top(top), self._config)
+        return fast_head_of(self._config, self._served.with_top(top))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,7 +120,7 @@ class OfferedEncoder:
         """Yields the one unit."""
         base: BaseEncoder = yield self.take
         self._base = base
-        return empty_head(base.served, base.config)
+        return fast_head_of(base.config, base.served)
 
     @property
     def base(self) -> BaseEncoder:
@@ -145,8 +146,3 @@ class OfferedEncoder:
 
 
 NextEncoder: TypeAlias = TrainedEncoder | OfferedEncoder
-
-
-def empty_head(served: ServedEncoder, config: LearnerConfig) -> FastHead:
-    """Returns a fast head that has learnt nothing."""
-    return FastHead(served, penalty=config.ridge, num_recent=config.recent_labels)

@@ -27,6 +27,7 @@ from learner.fast.ridge import num_samples_in
 from learner.memory.replay import Labelled
 from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
 from learner.state.origin import Adopted, Origin, OriginDiff, compare
+from learner.state.parts import fast_head_of
 from learner.state.rounded import rounded_encoder
 from learner.state.snapshot import Snapshot
 from model.encoders import WholeEncoder
@@ -117,7 +118,7 @@ class BaseEncoder:
         """
         change = self._compare(snapshot)
         strata, served = self._with_blocks_of(snapshot, like)
-        fast_head = FastHead(served, penalty=self.config.ridge, num_recent=self.config.recent_labels)
+        fast_head = fast_head_of(self.config, served)
         if change.is_rebuilt:
             fast_head.admit_all(snapshot.facts.classes)
             fast_head.relearn(memory)

@@ -1,6 +1,9 @@
 """Makes the memories and windows of a learner by its settings: empty, or as a checkpoint left them."""
 
 from learner.config import LearnerConfig
+from learner.export import ServedEncoder
+from learner.fast.fast_head import FastHead
+from learner.fast.own_head import head_of
 from learner.labels.classes import Classes, ClassesState
 from learner.labels.drift import DriftState, DriftWatch
 from learner.memory.holdout import Holdout
@@ -9,6 +12,11 @@ from learner.slow.schedule import GROWTH
 
 HOLDOUT_BYTES = 16 << 20
 """Most bytes of text in the holdout: 128 of the longest texts in ASCII, more than `learner.min_holdout`."""
+
+
+def fast_head_of(config: LearnerConfig, served: ServedEncoder) -> FastHead:
+    """Returns a fast head that has learnt nothing. Raises WrongConfig where `learner.head` names none."""
+    return FastHead(served, penalty=config.ridge, num_recent=config.recent_labels, head=head_of(config.head))
 
 
 def classes_of(config: LearnerConfig, state: ClassesState | None = None) -> Classes:

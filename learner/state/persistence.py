@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from learner.export import ServedEncoder
 from learner.fast.concept_changes import ConceptChanges
-from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge
 from learner.labels.classes import backfill
 from learner.progress import LearnerProgress
@@ -20,7 +19,7 @@ from learner.state.base_encoder import BaseEncoder
 from learner.state.checkpoint import VersionState
 from learner.state.lineage import end_round
 from learner.state.origin import OriginDiff
-from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
+from learner.state.parts import classes_of, drift_of, fast_head_of, fresh_of, holdout_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from model.features import SCALES
 from wire.config import LabelConfig
@@ -40,7 +39,7 @@ def empty_knowledge(base: BaseEncoder) -> Knowledge:
         progress=LearnerProgress(),
         counts=Counter(),
         strata=base.strata,
-        fast_head=FastHead(base.served, penalty=config.ridge, num_recent=config.recent_labels),
+        fast_head=fast_head_of(config, base.served),
         classes=classes_of(config),
         replay=replay_of(config),
         holdout=holdout_of(config),

@@ -23,6 +23,8 @@ def test_these_names_are_public() -> None:
         "Encoder",
         "Event",
         "Feedback",
+        "Head",
+        "HeadSums",
         "Message",
         "NotAuthorized",
         "Outputs",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from learner.fast.directions import Directions
+from learner.fast.directions import Directions, nearest
 
 NUM_ROWS = 40
 SUMS_CD = torch.randn(NUM_ROWS, 384, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -39,3 +39,12 @@ def test_only_what_was_touched_is_computed() -> None:
     assert directions.first(2).tolist() == [[0, 0], [1, 1]]
     assert directions.first(5).sum() == 4
     assert asked == [[1, 4]]
+
+
+def test_texts_are_named_by_all_labels_and_by_the_newest() -> None:
+    z_BD = normalize(torch.tensor([[1.0, 0.2], [0.0, 1.0]]), dim=1)
+    by_all_CD = torch.eye(2)
+    found = nearest(z_BD, ["first", "second"], by_all_CD, by_all_CD.flip(0))
+    assert (found.by_all, found.by_newest) == (["first", "second"], ["second", "first"])
+    assert torch.equal(found.distances_B, 1 - z_BD.amax(dim=1))
+    assert nearest(z_BD, ["first", "second"], by_all_CD, None).by_newest == found.by_all

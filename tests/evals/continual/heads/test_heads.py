@@ -11,14 +11,14 @@ from torch import Tensor
 from evals.continual.heads.kernel_lda import KernelLda
 from evals.continual.heads.lda import StreamingLda
 from evals.continual.heads.nearest_mean import NearestMean
-from learner.fast.head import Head
+from learner.fast.head import OnlineClassifier
 from learner.fast.ridge import RidgeHead
 
 D = 16
 CAPACITY = 4
 NAMES = ("a", "b", "c")
 
-HEADS: dict[str, Callable[[], Head]] = {
+HEADS: dict[str, Callable[[], OnlineClassifier]] = {
     "ridge": lambda: RidgeHead(D, CAPACITY, penalty=0.01),
     "nearest_mean": lambda: NearestMean(D, CAPACITY),
     "lda": lambda: StreamingLda(D, CAPACITY),
@@ -36,7 +36,7 @@ def samples(num: int, seed: int = 0) -> tuple[Tensor, list[str]]:
     return torch.nn.functional.normalize(x_BD, dim=1), [NAMES[row] for row in rows.tolist()]
 
 
-def trained(head: Head, x_BD: Tensor, labels: list[str]) -> Head:
+def trained(head: OnlineClassifier, x_BD: Tensor, labels: list[str]) -> OnlineClassifier:
     for name in NAMES:
         head.admit(name)
     head.learn_many(x_BD, labels)
@@ -44,7 +44,7 @@ def trained(head: Head, x_BD: Tensor, labels: list[str]) -> Head:
 
 
 @every_head
-def test_what_was_taught_is_known(make: Callable[[], Head]) -> None:
+def test_what_was_taught_is_known(make: Callable[[], OnlineClassifier]) -> None:
     head = trained(make(), *samples(60))
     x_BD, labels = samples(30, seed=1)
     assert [head.classes[row] for row in head.predict_many(x_BD).argmax(dim=1).tolist()] == labels
@@ -53,7 +53,7 @@ def test_what_was_taught_is_known(make: Callable[[], Head]) -> None:
 @every_head
 @settings(max_examples=20)
 @given(order=st.permutations(range(30)), cut=st.integers(1, 29))
-def test_order_and_batches_change_nothing(make: Callable[[], Head], order: list[int], cut: int) -> None:
+def test_order_and_batches_change_nothing(make: Callable[[], OnlineClassifier], order: list[int], cut: int) -> None:
     x_BD, labels = samples(30)
     whole = trained(make(), x_BD, labels)
     parts = make()
@@ -65,7 +65,7 @@ def test_order_and_batches_change_nothing(make: Callable[[], Head], order: list[
 
 
 @every_head
-def test_rows_are_given_until_they_are_taken(make: Callable[[], Head]) -> None:
+def test_rows_are_given_until_they_are_taken(make: Callable[[], OnlineClassifier]) -> None:
     head = make()
     assert [head.admit(name) for name in ("a", "b", "a", "c", "d", "e")] == [True] * 5 + [False]
     assert head.classes == ("a", "b", "c", "d")
@@ -74,7 +74,7 @@ def test_rows_are_given_until_they_are_taken(make: Callable[[], Head]) -> None:
 
 
 @every_head
-def test_a_class_without_a_sample_is_not_named(make: Callable[[], Head]) -> None:
+def test_a_class_without_a_sample_is_not_named(make: Callable[[], OnlineClassifier]) -> None:
     head = make()
     for name in NAMES:
         head.admit(name)
