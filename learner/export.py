@@ -84,14 +84,20 @@ def export_projection(config: EncoderConfig, *, seed: int) -> StoredTensor:
 
 
 def export_head(
-    config: EncoderConfig, weights_CR: Tensor, *, temperature: float, threshold: float = 0.0
+    config: EncoderConfig,
+    weights_CR: Tensor,
+    *,
+    temperature: float,
+    threshold: float = 0.0,
+    bias_C: Tensor | None = None,
 ) -> StoredTensor:
-    """Returns the ridge weights, divided by the temperature, behind the threshold. Raises NonFinite.
+    """Returns the ridge weights, divided by the temperature, behind the threshold or a bias. Raises NonFinite.
 
     They have the rows of the tables of so many classes, up to the label capacity of `config`.
     """
     shape = replace(config, label_capacity=rows_for(len(weights_CR), config.label_capacity))
-    bias_C = torch.full((len(weights_CR),), -threshold / temperature if threshold else 0.0)
+    if bias_C is None:
+        bias_C = torch.full((len(weights_CR),), -threshold / temperature if threshold else 0.0)
     return export_tensor(out_weight(shape, weights_CR / temperature, bias_C))
 
 

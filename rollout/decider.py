@@ -120,7 +120,9 @@ class Decider:
         """Returns a join that goes on from the tallies, and knows these events to be judged."""
         num_known = 3 * self._config.max_unlabelled  # an event has three aliases or more
         judged = JudgedEvents(num_known, seed=state.seed, events=events, last_number=state.last_number)
-        return LabelJoin(self._config.max_unlabelled, judged, self._excess, self._audit_share, self._labels.hashes)
+        join = LabelJoin(self._config.max_unlabelled, judged, self._excess, self._audit_share)
+        join.follow(self._labels)
+        return join
 
     def follow_plan(self) -> None:
         """Goes over to the versions of the plan in force. It is called once for each batch of records, before them."""
@@ -140,7 +142,7 @@ class Decider:
         commands = self._store.labels.requested(self._labels.number)
         if commands:
             self._labels = self._labels.after_all(commands)
-            self._join.renamed = self._labels.hashes
+            self._join.follow(self._labels)
 
     def save(self, offsets: Mapping[str, int]) -> None:
         """Writes the tallies, the offsets below which every record is in them, and the events that were judged."""

@@ -33,9 +33,10 @@ class JudgedLabel:
 
     `name` is the hash of the label, as the verdicts hash theirs. Of a set of labels it is that of the whole set,
     `names` are those of its labels, and `draw` is what is drawn for the event (`wire.agreement`); `unit` is the place
-    of a score in its range. `number` counts all labels that were judged, in their order. `entity` is that of the event,
-    by its hash. `is_audited` says that the label was asked for, whatever the answer. `corrected` is the label whose
-    place this one takes.
+    of a score in its range. `share` is that of the labels of its class which count as evidence: this one does where the
+    draw is below it. `number` counts all labels that were judged, in their order. `entity` is that of the event, by its
+    hash. `is_audited` says that the label was asked for, whatever the answer. `corrected` is the label whose place this
+    one takes.
     """
 
     verdicts: Verdicts
@@ -49,9 +50,15 @@ class JudgedLabel:
     names: tuple[int, ...] | None = None
     draw: float = 0.0
     unit: float | None = None
+    share: float = 1.0
 
     def rights(self) -> dict[int, bool]:
-        """Returns for each version that was at hand whether it named the label; a set, as far as the draw asks."""
+        """Returns for each version that was at hand whether it named the label; a set, as far as the draw asks.
+
+        There is nothing where the label does not count as evidence.
+        """
+        if self.draw >= self.share:
+            return {}
         return {version: self._is_right(named) for version, named in self.verdicts.names}
 
     def _is_right(self, named: Named) -> bool:

@@ -20,7 +20,7 @@ Rejected: reading the learner's own joined pairs. A learner that is wrong about 
 """
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -30,6 +30,7 @@ from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
 from rollout.waiting import WaitingAnswer
 from wire.agreement import draw_of
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, lookup_alias, matching
+from wire.label_set import LabelSet
 from wire.receipts import Named, Verdicts, name_hash, time_of, verdicts_of
 from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
@@ -45,24 +46,29 @@ SAME_KEY = 8
 
 @dataclass(slots=True)
 class LabelJoin:
-    """Joins labels with verdicts. Verbs: add_answer, add_label; both return what can be judged now.
+    """Joins labels with verdicts. Verbs: follow, add_answer, add_label; the last two return what can be judged now.
 
     `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
     may (`rollout/influence.py`); its event is then left to other labels. `audit_share` is the share of the events whose
-    labels are asked for. A score is given by its place in the range. `renamed` has the hash of what a label means now
-    that had another name, by that name's hash.
+    labels are asked for. A score is given by its place in the range.
     """
 
     max_unlabelled: int
     judged: JudgedEvents
     excess: Excess = lambda source, answer_ms: ""
     audit_share: float = 0.0
-    renamed: Mapping[int, int] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    _renamed: Mapping[int, int] = field(default_factory=dict)  # the hash of what a name means now, by its own
+    _evidence_share: Callable[[str], float] = lambda label: 1.0
     _num_answers: int = 0
     _answers: dict[int, WaitingAnswer] = field(default_factory=dict)  # by their number
     _by_id: defaultdict[str, list[WaitingAnswer]] = field(default_factory=lambda: defaultdict(list))
     _labels: OrderedDict[bytes, Feedback] = field(default_factory=OrderedDict)
+
+    def follow(self, labels: LabelSet) -> None:
+        """Goes over to these names of the classes, and to the shares of their labels that count as evidence."""
+        self._renamed = labels.hashes
+        self._evidence_share = labels.evidence_share
 
     def add_answer(self, answer: Answer) -> JudgedLabel | None:
         """Lets the answer wait for its label, or judges a label that came before it."""
@@ -166,6 +172,7 @@ class LabelJoin:
             name=name,
             names=_names_of(feedback),
             unit=feedback.value,
+            share=self._evidence_share(feedback.target),
             source=feedback.source,
             number=number,
             corrected=before,
@@ -186,6 +193,7 @@ class LabelJoin:
             names=_names_of(feedback),
             unit=feedback.value,
             draw=draw_of(feedback.event_id.encode()),
+            share=self._evidence_share(feedback.target),
             source=feedback.source,
             answer_ms=answer_ms,
             number=self.judged.number(),
@@ -200,8 +208,8 @@ class LabelJoin:
 
     def _by_name_of_now(self, named: Named) -> Named:
         if isinstance(named, int):
-            return self.renamed.get(named, named)
-        return tuple(dict.fromkeys(self.renamed.get(name, name) for name in named))
+            return self._renamed.get(named, named)
+        return tuple(dict.fromkeys(self._renamed.get(name, name) for name in named))
 
     def _thin(self) -> None:
         """Drops waiting answers, until a share of the window is free."""

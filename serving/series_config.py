@@ -4,26 +4,20 @@ Rejected: a list of lags for each feature (nobody knows beforehand which column 
 head weighs them).
 """
 
-import json
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from annotated_types import Ge, Le, MaxLen
 from pydantic import BeforeValidator
 
-from wire.sections import SECTION, require
+from wire.sections import SECTION, decoded, require
 
 MAX_DEPTH = 1_000
 """Most events back that a lag or a mean may reach."""
 
 
-def _decoded(value: Any) -> Any:
-    """Returns a list; in a variable of the environment it is JSON, or one number."""
-    return json.loads(value if value.lstrip().startswith("[") else f"[{value}]") if isinstance(value, str) else value
-
-
 Depths: TypeAlias = Annotated[
-    tuple[Annotated[int, Ge(1), Le(MAX_DEPTH)], ...], MaxLen(MAX_DEPTH), BeforeValidator(_decoded)
+    tuple[Annotated[int, Ge(1), Le(MAX_DEPTH)], ...], MaxLen(MAX_DEPTH), BeforeValidator(decoded)
 ]
 
 

@@ -3,16 +3,16 @@
 Rejected: one regular expression for what is allowed (nobody could be told which label was meant).
 """
 
-import json
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Le, MaxLen
+from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import BeforeValidator
 
-from wire.sections import SECTION, require
+from wire.sections import SECTION, decoded, require
 from wire.targets import Kind
 
 MAX_LABELS = 65_536
@@ -26,16 +26,11 @@ UNIT_STEPS = 1 << 16
 WhiteSpace = re.compile(r"\s+")
 
 
-def _decoded(value: Any) -> Any:
-    """Returns a list; in a variable of the environment it is JSON, or one word."""
-    if not isinstance(value, str):
-        return value
-    return json.loads(value) if value.lstrip().startswith("[") else [value] if value else []
-
-
 Form: TypeAlias = Literal["nfc", "space", "case"]
-Forms: TypeAlias = Annotated[tuple[Form, ...], BeforeValidator(_decoded)]
-Labels: TypeAlias = Annotated[tuple[str, ...], MaxLen(MAX_LABELS), BeforeValidator(_decoded)]
+Forms: TypeAlias = Annotated[tuple[Form, ...], BeforeValidator(decoded)]
+Labels: TypeAlias = Annotated[tuple[str, ...], MaxLen(MAX_LABELS), BeforeValidator(decoded)]
+ClassWeight: TypeAlias = Annotated[float, Gt(0), Le(1_000_000)]
+ClassWeights: TypeAlias = Annotated[Mapping[str, ClassWeight], MaxLen(MAX_LABELS), BeforeValidator(decoded)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +54,9 @@ class LabelConfig:
     normalise: Forms = ("nfc", "space")
     """What makes two labels one: `nfc`, the composed form of Unicode; `space`, runs of blanks as one, and none at the
     ends; `case`, small letters."""
+    class_weights: ClassWeights = field(default_factory=dict)
+    """How much more a right label of a class is worth than one of another class, which is 1, as `{"fraud": 100}`: such
+    a class is named earlier, and counts so much more in the rollout (docs/labels.md#rare-classes)."""
 
     def __post_init__(self) -> None:
         require(
@@ -68,6 +66,10 @@ class LabelConfig:
             ),
             (self.low < self.high, "labels.low must be below labels.high"),
             (all(map(str.strip, self.allow)), "labels.allow must not have a blank label"),
+            (
+                self.kind == "class" or not self.class_weights,
+                f"labels.class_weights is used under labels.kind class; the kind is {self.kind}",
+            ),
         )
 
     def unit(self, value: float) -> float:

@@ -87,6 +87,23 @@ class LabelSet:
         name = self.config.normal_form(label)
         return self.meanings.get(name, name)
 
+    @property
+    def class_weights(self) -> dict[str, float]:
+        """The weights of the classes, by the names that they have now; that of any other class is 1."""
+        return {self.name_of(name): weight for name, weight in self.config.class_weights.items()}
+
+    def evidence_share(self, label: str) -> float:
+        """Returns the share of the labels of a class that count as evidence: its weight over the highest one.
+
+        So the share of right answers among those that count is that of all, each label with its weight.
+
+        >>> shares = LabelSet(LabelConfig(class_weights={"fraud": 100.0}))
+        >>> shares.evidence_share("fraud"), shares.evidence_share("no fraud")
+        (1.0, 0.01)
+        """
+        weights = self.class_weights
+        return weights.get(label, 1.0) / max([1.0, *weights.values()])
+
     def refusal(self, label: str, is_class: Callable[[str], bool]) -> str:
         """Returns why a label is not learnt, "" where it is. `is_class` says whether a class of this name is known.
 

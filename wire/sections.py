@@ -3,6 +3,7 @@
 Rejected: checking rules at their first breach (`require` says all that are broken at once).
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -14,6 +15,20 @@ SECTION = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 Value = TypeVar("Value")
 OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None if value == "" else value)]
 """A setting that may have no value, written as an empty text in the environment."""
+
+
+def decoded(value: Any) -> Any:
+    """Returns a list or a table; in a variable of the environment it is JSON, or the only value of a list.
+
+    >>> decoded('["refund", "urgent"]'), decoded('{"fraud": 100}'), decoded("refund"), decoded("")
+    (['refund', 'urgent'], {'fraud': 100}, ['refund'], [])
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.startswith(("[", "{")):
+        return json.loads(text)
+    return [text] if text else []
 
 
 def require(*rules: tuple[bool, str]) -> None:

@@ -5,6 +5,7 @@
     name_changes what a candidate names differently from the reference of the rollout
     named_rows   the rows that versions name, where their classes are others
     set_changes  the same where labels are sets
+    class_weights  classes that are worth more than others, and how well they are ranked
     certainty    how certain a version is of texts of its classes
     review       what is measured now and then, beside publications
     parity       the served precisions beside full precision

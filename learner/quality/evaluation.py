@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 from torch import Tensor
 
 from learner.export import ServedEncoder, export_head
@@ -20,6 +21,7 @@ from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled
 from learner.memory.targets import Targets, num_named
 from learner.quality.certainty import fit_certainty
+from learner.quality.class_weights import NO_WEIGHTS, RankedClass, Weighted, rank_classes
 from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, compare
 from learner.quality.temperature import DEFAULT
 from model.grid import is_of_grid
@@ -46,7 +48,7 @@ class ScoredVersion(NamedTuple):
 class MeasuredCandidate:
     """Everything that the gate judges, but for the precisions. `anchor_version`: 0 where there is none.
 
-    `record` is the candidate as an anchor: which samples were right.
+    `record` is the candidate as an anchor: which samples were right. `ranked` has classes of a higher weight.
     """
 
     is_finite: bool = True
@@ -62,6 +64,7 @@ class MeasuredCandidate:
     head_update: float = 0.0
     top_update: float = 0.0
     certainty: Certainty = field(default_factory=Certainty)
+    ranked: Mapping[str, RankedClass] = field(default_factory=dict)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -82,6 +85,7 @@ class MeasuredCandidate:
             accuracy_beside_anchor=anchor.overall.accuracy,
             head_update=self.head_update,
             top_update=self.top_update,
+            average_precision={label: (each.value, each.parent) for label, each in self.ranked.items()} or UNSET,
         )
 
     def next_anchor(self, anchor: Anchor | None, version: int) -> Anchor:
@@ -116,13 +120,19 @@ class ScoredHoldout(NamedTuple):
 
 
 def measure(
-    new: ScoredVersion, parent: ScoredVersion | None, anchor: Anchor | None, holdout: Holdout
+    new: ScoredVersion,
+    parent: ScoredVersion | None,
+    anchor: Anchor | None,
+    holdout: Holdout,
+    weighted: Weighted = NO_WEIGHTS,
 ) -> MeasuredCandidate:
     """Measures `new` on the holdout samples, beside its parent and the anchor where there are such."""
     scored = _score(new, holdout)
+    scored_parent = None if parent is None else _score(parent, holdout)
+    measured = measure_scored(scored, scored_parent, anchor)
+    measured = replace(measured, ranked=rank_classes(weighted, scored, scored_parent))
     if parent is None:
-        return measure_scored(scored, None, anchor)
-    measured = measure_scored(scored, _score(parent, holdout), anchor)
+        return measured
     return replace(measured, head_update=head_update(new, parent), top_update=top_update(new, parent))
 
 

@@ -95,6 +95,7 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
         "negative_flips": has_flipped(parent.overall, limits),
         "head_update": not measured.head_update <= limits.max_head_update,
         "top_update": not measured.top_update <= limits.max_top_update,
+        "average_precision": has_worse_ranking(measured, limits),
         "parity_cosine": not best.cosine >= limits.min_parity_cosine,
         "parity_agreement": not best.agreement >= limits.min_parity_agreement,
     }
@@ -122,6 +123,12 @@ def is_worse_somewhere(comparison: Comparison, limits: GateLimits) -> bool:
 def is_forgotten(paired: Paired) -> bool:
     """Whether every sample of a class that was right is wrong now, and none the other way round."""
     return paired.right >= MIN_CLASS_SAMPLES and paired.lost == paired.right and not paired.won
+
+
+def has_worse_ranking(measured: MeasuredCandidate, limits: GateLimits) -> bool:
+    """Whether a class of a higher weight is ranked worse, beyond the tolerance and beyond chance."""
+    sigmas = sigmas_for(len(measured.ranked))
+    return any(ranked.is_worse(limits.accuracy_tolerance, sigmas) for ranked in measured.ranked.values())
 
 
 def has_flipped(overall: Paired, limits: GateLimits) -> bool:

@@ -71,10 +71,18 @@ class Parity:
         """Returns the mean cosine between the vectors of a text in `precision` and in full precision."""
         return float(functional.cosine_similarity(self._served_z_ND[precision], self._full_z_ND, dim=1).mean())
 
-    def agreement(self, precision: str, head: QuantizedHead, weights_CR: Tensor, *, threshold: float = 0.0) -> float:
+    def agreement(
+        self,
+        precision: str,
+        head: QuantizedHead,
+        weights_CR: Tensor,
+        *,
+        threshold: float = 0.0,
+        bias_C: Tensor | None = None,
+    ) -> float:
         """Returns the share of the stream's texts that are named alike in `precision` and in float32, in [0, 1].
 
-        With a threshold, sets are named: it is the mean F1 of the two.
+        With a threshold, sets are named: it is the mean F1 of the two. `bias_C` is added to the outputs in float32.
 
         `head` reads the vectors in `precision`, `weights_CR` those in float32. 1 while there are too few texts. The
         built-in texts are left out: they belong to none of the classes, so rounding decides which one is named.
@@ -84,6 +92,8 @@ class Parity:
         full_z_ND = self._full_z_ND[self._num_probes :]
         served_z_ND = self._served_z_ND[precision][self._num_probes :]
         full_NC = features(full_z_ND, self._proj_RD) @ weights_CR.T
+        if bias_C is not None:
+            full_NC += bias_C
         served_NC = head.logits(served_z_ND, len(weights_CR))
         if threshold:
             return mean_f1(full_NC > threshold, served_NC > 0)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.knowledge import Knowledge
+from learner.quality.class_weights import bias_of
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.parity import Parity
 from learner.quality.temperature import DEFAULT_THRESHOLD, fit_temperature, fit_threshold
@@ -116,9 +117,12 @@ def _evaluate(precision: str, known: Knowledge, parity: Parity, version: ScoredV
     """Measures the head of `version` on the output of the encoder in this precision."""
     served, head, classes, weights_CR, *_ = version
     texts = known.holdout.subset
+    bias_C = bias_of(known.labels.class_weights, classes)
+    if bias_C is not None:  # `weights_CR` are those before the temperature
+        bias_C *= known.temperature
     return PrecisionEvaluation(
         name=precision,
         accuracy=known.holdout.accuracy(served, head, classes, precision=precision, samples=texts),
         cosine=parity.cosine(precision),
-        agreement=parity.agreement(precision, head, weights_CR, threshold=known.fast_head.threshold),
+        agreement=parity.agreement(precision, head, weights_CR, threshold=known.fast_head.threshold, bias_C=bias_C),
     )

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder, StoredTensor, export_head
-from learner.failpoints import failpoint
 from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
 from learner.learner import Learner
+from learner.quality.class_weights import Weighted, bias_of
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.gate import GateLimits
 from learner.quality.name_changes import RecentEvents
@@ -95,13 +95,12 @@ class CandidateMaker:
         elif anew:
             self._review.calibrate(known, weights_CR)
             stopwatch.end("temperature")
-        threshold = known.fast_head.threshold
-        out = export_head(served.config, weights_CR, temperature=known.temperature, threshold=threshold)
-        parent = self.parent.version if self.parent else None
         classes = known.fast_head.ridge.classes
+        out = _out_of(known, weights_CR)
+        parent = None if self.parent is None or self.has_other_weights(known) else self.parent.version
         version = ScoredVersion(served, served.head(out), classes, weights_CR, _top_of(known, parent), known.base.key)
         stopwatch.end("requantize")
-        measured = measure(version, parent, known.anchor, known.holdout)
+        measured = self._measured(known, version, parent)
         if is_live:
             self.recent.add(self.solver.rows, served.key, parent)
         probes = self._review.probes(known, version)
@@ -114,9 +113,24 @@ class CandidateMaker:
             measured=measured,
             precisions=precisions,
             probes=probes,
-            solution=msgspec.structs.replace(self.solver.solution, temperature=known.temperature),
-            threshold=threshold,
+            solution=self._solution_of(known),
+            threshold=known.fast_head.threshold,
             name_changes=self.recent.name_changes(version, measured.record, known.trial),
+        )
+
+    def _measured(self, known: Knowledge, version: ScoredVersion, parent: ScoredVersion | None) -> MeasuredCandidate:
+        anchor = None if self.has_other_weights(known) else known.anchor
+        weighted = Weighted(known.labels.class_weights, known.fast_head.ridge.num_by_class)
+        return measure(version, parent, anchor, known.holdout, weighted)
+
+    def _solution_of(self, known: Knowledge) -> HeadSolution:
+        weights = dict(known.labels.config.class_weights) or msgspec.UNSET
+        return msgspec.structs.replace(self.solver.solution, temperature=known.temperature, class_weights=weights)
+
+    def has_other_weights(self, known: Knowledge) -> bool:
+        """Whether the parent was made under other class weights: then what is better under these says nothing of it."""
+        return (
+            self.parent is not None and (self.parent.solution.class_weights or {}) != known.labels.config.class_weights
         )
 
     def _follow(self, labels: LabelSet) -> None:
@@ -168,15 +182,22 @@ class CandidateMaker:
     def adopt(self, candidate: Candidate, learner: Learner) -> None:
         """Makes `candidate`, which was published as the learner's version, the parent of the next one."""
         self.parent = candidate
-        known = learner.knowledge
-        known.follow_anchor(candidate.measured, learner.version)
-        known.holdout.keep({candidate.version.served.key} | known.encoder_keys)
+        learner.knowledge.follow_anchor(candidate.measured, learner.version)
+        learner.knowledge.holdout.keep({candidate.version.served.key} | learner.knowledge.encoder_keys)
 
     def forget(self) -> None:
         """Forgets the parent, all texts, and the events that came last."""
         self.parent = None
         self.recent.forget()
         self._review.forget()
+
+
+def _out_of(known: Knowledge, weights_CR: Tensor) -> StoredTensor:
+    head = known.fast_head
+    bias_C = bias_of(known.labels.class_weights, head.ridge.classes)
+    return export_head(
+        head.served.config, weights_CR, temperature=known.temperature, threshold=head.threshold, bias_C=bias_C
+    )
 
 
 def has_encoder(manifest: WeightManifest, served: ServedEncoder) -> bool:
@@ -234,11 +255,3 @@ def _label_space(labels: LabelConfig, threshold: float) -> LabelSpace | msgspec.
     if labels.kind == "class":
         return msgspec.UNSET
     return LabelSpace(kind=labels.kind, threshold=threshold, low=labels.low, high=labels.high)
-
-
-def put_blobs(candidate: Candidate, blobs: Blobs) -> None:
-    """Sends the blobs that the store does not have."""
-    stored = {tensor.entry.digest: tensor for tensor in candidate.tensors.values()}
-    for digest in stored.keys() - blobs.has(stored):
-        blobs.put(stored[digest].tensor.to_blob())
-        failpoint("after-blob")

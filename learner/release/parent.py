@@ -87,6 +87,8 @@ class ParentVersion:
             self._read_on(ahead, stored[ahead], ends)
         if self._maker.parent is None and learner.version:
             self._remake_parent(stored.get(learner.version))
+        if self._maker.has_other_weights(learner.knowledge):
+            self.make_due()
 
     def make_due(self) -> None:
         """Makes a publication due, new labels or not."""

@@ -23,12 +23,12 @@ from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.quality import gate
 from learner.release.attempts import Attempts
-from learner.release.candidate import Candidate, CandidateMaker, limits_of, manifest_of, put_blobs
+from learner.release.candidate import Candidate, CandidateMaker, limits_of, manifest_of
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import ParentVersion
 from learner.release.reference import ReferenceFinder
 from learner.release.sender import Durability, Flight, Sender
-from learner.release.tensors import TensorCache
+from learner.release.tensors import TensorCache, put_blobs
 from learner.slow.worker import solving_beside
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import CLOCKS, Clocks, Stopwatch
@@ -237,7 +237,7 @@ class WeightPublisher:
         failpoint("after-requantize")
         self.cache.add(version, candidate.tensors)
         self.attempts.tensors = candidate.tensors
-        put_blobs(candidate, self._store.blobs)
+        put_blobs(candidate.tensors.values(), self._store.blobs)
         stopwatch.end("blobs")
         self.parent.announce(manifest)
         self.writer.write_down(manifest)

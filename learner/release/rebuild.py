@@ -13,6 +13,7 @@ they train on does not depend on it).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from msgspec import UNSET
@@ -69,8 +70,11 @@ def rebuild(
     classes = learner.fast_head.ridge.classes
     if classes != manifest.labels:
         raise NotRebuilt(f"{len(classes)} classes are in the topics, {len(manifest.labels)} in the version")
+    known = learner.knowledge
+    weighted = replace(known.labels.config, class_weights=manifest.solution.class_weights or {})
+    known.labels = replace(known.labels, config=weighted)
     return maker.make(
-        learner.knowledge,
+        known,
         Stopwatch(),
         manifest.trained_through,
         temperature=manifest.solution.temperature,

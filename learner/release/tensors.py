@@ -1,5 +1,6 @@
 """The tensors of published versions that the learner has in memory, to write them again where the store lost them.
 
+    candidate --put_blobs--> the store
     published --add--> by version --keep: those in the plan, and the newest few--> of(digest)
 
 Versions share most of their tensors, so one more version costs about a head. A tensor that is not in the cache is made
@@ -9,6 +10,8 @@ again from the checkpoint of its version (`learner.release.repair`).
 from collections.abc import Iterable, Mapping
 
 from learner.export import StoredTensor
+from learner.failpoints import failpoint
+from wire.store import Blobs
 
 NEWEST = 8
 """Newest versions that are kept besides those that the plan names: the plan takes up one of them next."""
@@ -45,3 +48,11 @@ class TensorCache:
                 if stored.entry.digest == digest:
                     return stored
         return None
+
+
+def put_blobs(tensors: Iterable[StoredTensor], blobs: Blobs) -> None:
+    """Sends the blobs that the store does not have."""
+    stored = {tensor.entry.digest: tensor for tensor in tensors}
+    for digest in stored.keys() - blobs.has(stored):
+        blobs.put(stored[digest].tensor.to_blob())
+        failpoint("after-blob")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from rollout.influence import limits
 from tests.rollout.joined import Judged, answer, feedback
-from wire.config import TrustConfig
-from wire.receipts import name_hash
+from wire.config import LabelConfig, TrustConfig
+from wire.label_set import LabelSet
 from wire.records import CANDIDATE, STABLE, STAND_IN, Feedback
 
 
@@ -211,7 +211,7 @@ def test_verdicts_and_labels_are_compared_by_the_names_of_now() -> None:
     """A version from before a rename named the class rightly under its old name; so did a merged one."""
     window = Judged()
     window.add(answer("a", "old", version=1))
-    window.renamed = {name_hash("old"): name_hash("new"), name_hash("other"): name_hash("new")}
+    window.follow(LabelSet(meanings={"old": "new", "other": "new"}))
     window.add(feedback("a", "new"))
     window.add(answer("b", "other", version=1))
     window.add(feedback("b", "new"))
@@ -226,7 +226,7 @@ def test_a_set_of_labels_meets_the_set_that_was_answered_by_the_names_of_now() -
         window.add(msgspec.structs.replace(answer(f"e{number}"), label=None, labels=("a", "b", "old")))
         window.add(Feedback(event_id=f"e{number}", labels=("a", "c") if number % 2 else ("a", "b", "new")))
     window_renamed = Judged()
-    window_renamed.renamed = {name_hash("old"): name_hash("new")}
+    window_renamed.follow(LabelSet(LabelConfig(kind="multilabel"), meanings={"old": "new"}))
     for number in range(200):
         window_renamed.add(msgspec.structs.replace(answer(f"e{number}"), label=None, labels=("a", "b", "old")))
         window_renamed.add(Feedback(event_id=f"e{number}", labels=("a", "b", "new")))

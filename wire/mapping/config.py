@@ -3,7 +3,6 @@
 Rejected: maps as code of the user (whoever may write settings could then run it in every process).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -14,7 +13,7 @@ from pydantic import BeforeValidator
 
 from wire.mapping.template import Template
 from wire.records import Answer
-from wire.sections import SECTION, require
+from wire.sections import SECTION, decoded, require
 
 MAX_FIELDS = 32
 """Most further fields of an answer, and most headers that are passed on."""
@@ -23,13 +22,8 @@ RESERVED = ("ce_", "content-type")
 """Beginnings of the names of headers that are ours."""
 
 
-def _decoded(value: Any) -> Any:
-    """Returns a table or a list; in a variable of the environment it is JSON."""
-    return json.loads(value) if isinstance(value, str) else value
-
-
-Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(_decoded)]
-Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_decoded)]
+Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(decoded)]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(decoded)]
 
 
 def templates_of(section: Any, name: str) -> dict[str, Template]:

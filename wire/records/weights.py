@@ -75,7 +75,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
     has the oldest classes first, and is written as `stages`. `worst_class` is the class that lost most,
     `worst_class_drop` of its accuracy. `anchor` is an older version, compared on `anchor_labels` samples whose classes
     it knew; both choose among the classes of the anchor. `head_update` and `top_update` are the changes of the head and
-    of the trained blocks, relative to their norm.
+    of the trained blocks, relative to their norm. `average_precision`: of classes with a weight, and by the parent.
     """
 
     num_labels: int = 0
@@ -91,6 +91,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
     accuracy_beside_anchor: float = 0.0
     head_update: float = 0.0
     top_update: float = 0.0
+    average_precision: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PrecisionEvaluation(Record, frozen=True, kw_only=True):
@@ -156,13 +157,15 @@ class HeadSolution(Record, frozen=True, kw_only=True):
 
     The sums of all records below `base` were solved, and the records up to each of `batches` followed in a rank-k
     update of their own. No label lies between the last of these offsets and those of the version. The weights were
-    divided by `temperature`. `arithmetic` names the library and the instruction set that round the results.
+    divided by `temperature`; the logarithms of `class_weights`, of the settings, stand behind them. `arithmetic` names
+    the library and the instruction set that round the results.
     """
 
     base: dict[str, int] = {}
     batches: tuple[dict[str, int], ...] = ()
     temperature: float = 0.0
     arithmetic: str = ""
+    class_weights: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class WeightManifest(Record, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from learner.quality.class_weights import RankedClass
 from learner.quality.comparison import Comparison, Paired
 from learner.quality.evaluation import MeasuredCandidate
 from learner.quality.gate import GateLimits, refusals
@@ -150,3 +151,16 @@ def test_a_version_that_loses_nothing_is_never_refused_for_its_accuracy(groups: 
     better = tuple(paired._replace(lost=0) for paired in groups)
     comparison = Comparison(overall=better[0], classes=better, cohorts=better)
     assert refused(parent=comparison, anchor=comparison) == []
+
+
+@pytest.mark.parametrize(
+    ("ranked", "expected"),
+    [
+        (RankedClass(0.70, 0.80, 0.01), ["average_precision"]),
+        (RankedClass(0.70, 0.80, 0.05), []),  # by chance
+        (RankedClass(0.79, 0.80, 0.001), []),  # within the tolerance
+        (RankedClass(0.90, 0.80, 0.01), []),
+    ],
+)
+def test_a_class_of_a_higher_weight_may_not_be_ranked_worse(ranked: RankedClass, expected: list[str]) -> None:
+    assert refused(ranked={"fraud": ranked}) == expected

@@ -1,0 +1,92 @@
+"""Class weights on their way: a version has them, is rebuilt with them, and is not compared with one of others."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from learner.learner import Learner
+from learner.relabelling import follow_settings
+from learner.release.rebuild import differences, rebuild
+from learner.slow.worker import INLINE
+from tests.learner.publish_rig import PublishRig
+from tests.learner.small_learner import Setting, small_learner
+from tests.learner.streams import stream
+from wire.config import LabelConfig
+from wire.receipts import Receipts
+from wire.records import Answer, Feedback, WeightManifest
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+
+class WeightedRig(PublishRig):
+    """A learner whose settings give classes a weight."""
+
+    labels = LabelConfig(class_weights={"refund": 20.0})
+
+    def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
+        learner = small_learner(receipts, INLINE, folder, **changed)
+        learner.label_config = self.labels
+        follow_settings(learner)
+        return learner
+
+
+def manifest(rig: PublishRig) -> WeightManifest:
+    return rig.store.versions.manifest(rig.publish())
+
+
+def share_named(rig: PublishRig, label: str) -> float:
+    """Returns the share of the holdout for which the last version names a class."""
+    version = rig.publisher.last
+    assert version is not None
+    holdout = rig.learner.knowledge.holdout
+    z_ND, _ = holdout.vectors(version.version.served, version.version.classes)
+    rows_N = version.version.head.logits(z_ND, len(version.version.classes)).argmax(dim=1)
+    return float((rows_N == version.version.classes.index(label)).float().mean())
+
+
+def test_a_class_of_a_higher_weight_is_named_more_often_and_its_average_precision_is_known(
+    store: Store, tmp_path: Path
+) -> None:
+    rig = WeightedRig(store, tmp_path, holdout_share=0.4)
+    rig.learn(0, 120)
+    found = manifest(rig)
+    assert found.solution.class_weights == {"refund": 20.0}
+    assert found.evaluation.average_precision
+    value, parent = found.evaluation.average_precision["refund"]
+    assert 0.5 < value == parent
+    weighted = share_named(rig, "refund")
+    rig.labels = LabelConfig()
+    rig.start()
+    found = manifest(rig)  # due without a label, as the last version has other weights
+    assert not found.solution.class_weights and not found.evaluation.average_precision
+    assert share_named(rig, "refund") < weighted
+
+
+def test_a_version_of_other_weights_is_no_parent_to_compare_with(store: Store, tmp_path: Path) -> None:
+    rig = WeightedRig(store, tmp_path, holdout_share=0.4)
+    rig.learn(0, 120)
+    rig.publish()
+    rig.labels = LabelConfig(class_weights={"refund": 1e6})
+    rig.start()
+    found = manifest(rig)
+    assert share_named(rig, "refund") == 1.0
+    assert (found.parent, found.evaluation.parent_accuracy, found.evaluation.anchor) == (1, 0.0, 0)
+    rig.learn(120, 130)
+    assert manifest(rig).evaluation.parent_accuracy > 0
+
+
+def test_a_version_is_rebuilt_with_the_weights_that_it_had(store: Store, tmp_path: Path) -> None:
+    rig = WeightedRig(store, tmp_path)
+    rig.learn(0, 60)
+    found = manifest(rig)
+    read: list[int] = []
+
+    def read_to(offsets: Mapping[str, int]) -> Iterator[Sequence[Answer | Feedback]]:
+        end = offsets.get("feedback.v1/0", 0)
+        yield list(stream(sum(read), end))
+        read.append(end - sum(read))
+
+    again = rebuild(found, small_learner(trainable_layers=0), rig.config, read_to)
+    assert differences(found, again) == []
