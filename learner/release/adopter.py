@@ -16,6 +16,7 @@ verified them), and a decision by the first version alone (labels of some second
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
 import msgspec
 import structlog
@@ -25,7 +26,7 @@ from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
 from learner.release.store_turns import StoreTurns
-from learner.slow.making import OfferedEncoder
+from learner.slow.making import OfferedEncoder, Phase
 from learner.state.base_encoder import BaseEncoder
 from model.errors import ModelError
 from model.head import PROJ
@@ -34,11 +35,13 @@ from wire.errors import StoreUnavailable, WireError
 from wire.records import EncoderOffer, OfferOutcome
 from wire.store import Store
 
+TRAINING: Final = (Phase.PSEUDO_LABEL, Phase.TRAIN)
+
 log = structlog.get_logger("learner")
 
 
 class Adopter:
-    """Belongs to the learner's thread. The round of an offer begins when the one under way is over."""
+    """Belongs to the learner's thread. The round of an offer takes the place of one that trains, and awaits others."""
 
     def __init__(
         self,
@@ -65,9 +68,17 @@ class Adopter:
         Raises StaleEpoch.
         """
         self._turns.take(self._follow)
+        if self._making is not None and self._making.refusals is None:
+            self._consider(self._making)
+
+    def _consider(self, making: OfferedEncoder) -> None:
+        """Begins the round of an offer. Training goes on for a minute or more under load, and would be for nothing."""
         known = self._learner.knowledge
-        if self._making is not None and self._making.refusals is None and known.round is None:
-            known.consider(self._making)
+        if known.round is not None and known.round.is_ready and known.round.phase in TRAINING:
+            log.info("round_dropped", round=known.round.number, reason=f"the encoder {making.offer.name} is offered")
+            known.drop()
+        if known.round is None:
+            known.consider(making)
 
     def _follow(self) -> None:
         """Takes up what is open, and notes what is decided."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from learner.release.adopter import Adopter
+from learner.slow.making import Phase
 from model.config import StrataConfig
 from model.modules.config import built_in
 from model.strata import Strata
@@ -211,6 +212,20 @@ def test_the_next_offer_takes_the_place_of_one_under_way(rig: AdoptRig, store: S
     outcome = rig.offer(offer_of(store, NARROW, id="two"))
     assert outcome is not None and outcome.state == "adopted" and store.offers.outcome("one") is None
     assert rig.learner.fast_head.served.config.d_model == NARROW.d_model
+
+
+def test_an_offer_takes_the_place_of_a_round_that_trains(rig: AdoptRig, store: Store) -> None:
+    """Under load a round trains for a minute or more, and its encoder would be replaced at once."""
+    rig.learner.begin("labels")
+    rig.learner.tick()
+    training = rig.learner.knowledge.round
+    assert training is not None and training.phase is Phase.TRAIN
+    outcome = rig.offer(offer_of(store, NARROW))
+    assert outcome is not None and (outcome.state, outcome.version) == ("adopted", 2)
+    assert [each.outcome for each in rig.learner.knowledge.lineage.rounds] == ["dropped"]
+    rig.learn(300, 360)
+    rig.train()
+    assert rig.publish() == 3
 
 
 def test_a_restart_amid_the_round_decides_again_with_the_same_result(rig: AdoptRig, store: Store) -> None:
