@@ -64,10 +64,10 @@ class LearnerConfig:
     seed: Seed = 0
     """Seed of the random features, of the replay memory and of the mini-batches."""
     threads: Annotated[int, Ge(1), Le(1_024)] = 1
-    """Number of CPU threads of the tensor library: so many for labels, and as many for slow work."""
+    """Number of CPU threads of the tensor library for labels; as many for slow work, and to help with a backlog."""
     niceness: Annotated[int, Ge(0), Le(19)] = 10
-    """Added to the nice value of the thread that does slow work: where they share a processor, answering and learning
-    from labels have priority over it."""
+    """Added to the nice value of the threads that do slow work and help with a backlog: where they share a processor,
+    answering and learning from labels have priority over them."""
 
     lease_name: str = "learner"
     """Name of the lease in the store; one learner at a time holds it."""

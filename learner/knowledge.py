@@ -23,22 +23,24 @@ from torch import Tensor
 from learner import unlearning
 from learner.config import LearnerConfig
 from learner.errors import OfferRefused
-from learner.fast.concept_changes import ConceptChanges, observations
-from learner.fast.fast_head import RELEARN_BATCH, FastHead
+from learner.fast.concept_changes import ConceptChanges
+from learner.fast.fast_head import FastHead
 from learner.labels.classes import Classes
 from learner.labels.drift import DriftWatch
 from learner.labels.join import Join
 from learner.labels.sample import Sample
+from learner.learning import learn
 from learner.memory.holdout import Holdout
-from learner.memory.replay import Labelled, Replay, with_names
+from learner.memory.replay import Labelled, Replay
 from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
 from learner.quality.evaluation import MeasuredCandidate
 from learner.quality.temperature import DEFAULT
 from learner.slow.making import NextEncoder, OfferedEncoder, Phase, TrainedEncoder
 from learner.slow.round import SlowRound
-from learner.slow.round_plan import RoundPlan, with_text
+from learner.slow.round_plan import RoundPlan
 from learner.slow.schedule import Schedule
+from learner.slow.worker import INLINE
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import classes_of, fresh_of
@@ -79,15 +81,15 @@ class Knowledge:
     trial: EncoderTrial = NO_TRIAL
     round: SlowRound | None = None
 
-    def learn_many(self, samples: Sequence[Learnable], drift: DriftWatch) -> None:
+    def learn_many(self, samples: Sequence[Learnable], drift: DriftWatch, helper: Executor = INLINE) -> None:
         """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others.
 
-        Among them stands each change of a concept, where it was found.
+        Among them stands each change of a concept, where it was found. `helper` encodes beside this thread.
         """
         admitted = list[Sample]()
         for each in samples:
             if isinstance(each, ConceptChange) or each.is_correction:  # it takes out some of those before it, perhaps
-                self._learn_admitted(admitted, drift)
+                learn(self, admitted, drift, helper)
                 admitted = []
             if isinstance(each, ConceptChange):
                 unlearning.restart(self, each)
@@ -102,13 +104,13 @@ class Knowledge:
             self.classes.count_label(sample.label)
             weaker = self.classes.in_the_way_of(sample)
             if weaker:  # the samples before this one count in the choice of the class that makes room
-                self._learn_admitted(admitted, drift)
+                learn(self, admitted, drift, helper)
                 admitted = []
             if self.classes.has_row_for(sample) or unlearning.make_room(self, sample.label, weaker):
                 admitted.append(sample)
             else:
                 self.counts["over_capacity"] += 1
-        self._learn_admitted(admitted, drift)
+        learn(self, admitted, drift, helper)
 
     def count_in(self, progress: LearnerProgress, counts: Counter[str]) -> None:
         """Goes on with the progress and the counts of the learner, which knows this now."""
@@ -201,32 +203,6 @@ class Knowledge:
         heads = [self.fast_head] if self.round is None else [self.fast_head, self.round.next_fast_head]
         return {head.served.key for head in heads}
 
-    def _learn_admitted(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
-        holdout = [self._to_labelled(sample) for sample in samples if sample.is_in_holdout]
-        to_learn = [sample for sample in samples if not sample.is_in_holdout]
-        self.holdout.add(holdout)
-        self.counts["holdout"] += len(holdout)
-        self.counts["learnt"] += len(to_learn)
-        self.progress.learn([sample.text for sample in to_learn])
-        for first in range(0, len(to_learn), RELEARN_BATCH):
-            self._learn_batch(to_learn[first : first + RELEARN_BATCH], drift)
-
-    def _learn_batch(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
-        labelled = [self._to_labelled(sample) for sample in samples]
-        sample_of = {each.event: sample for each, sample in zip(labelled, samples, strict=True)}
-        if self.config.learn_names:
-            labelled = with_names(labelled, self.fast_head.ridge.num_of, self.fast_head.served.tokenizer.reads)
-        self.fast_head.admit_all(sample.label for sample in labelled)
-        z_BD, phi_BR = self.fast_head.encode(labelled)
-        nearest = self.fast_head.nearest(z_BD)
-        drift.add_texts(nearest.distances_B)
-        self.concept_changes.add(observations([sample_of.get(each.event) for each in labelled], nearest))
-        self.fast_head.learn_encoded(z_BD, phi_BR, labelled)
-        self.replay.add(labelled)
-        self.fresh.add(with_text(labelled))
-        if self.round is not None:
-            self.round.learn_meanwhile(labelled)
-
     def _stand_on(self, base: BaseEncoder) -> None:
         """Goes on with an encoder that was offered. What the operator was ready to lose is measured no more."""
         assert base.adopted is not None
@@ -236,10 +212,6 @@ class Knowledge:
         if base.adopted.max_loss is not None:
             self.forget_anchor()
         self.break_lineage(f"encoder {base.adopted.name} was adopted")
-
-    def _to_labelled(self, sample: Sample) -> Labelled:
-        num = self.progress.num_rounds
-        return Labelled(sample.text, sample.label, sample.subject, num, sample.event, sample.answer_time_ms)
 
     def _end(self, done: SlowRound) -> bool:
         """Adopts the round's encoder, or drops it."""

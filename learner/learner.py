@@ -27,7 +27,7 @@ from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
 from learner.memory.replay import Labelled, Replay
 from learner.slow.schedule import Schedule, num_memory
-from learner.slow.worker import INLINE
+from learner.slow.worker import INLINE, beside
 from learner.standardisation import standardise
 from learner.state.bases import Bases
 from learner.state.checkpoint import VersionState
@@ -63,6 +63,7 @@ class Learner:
     ) -> None:
         self._config = config
         self.executor = executor
+        self.helper = beside(executor, "helper", niceness=config.niceness, threads=config.threads)
         self._receipts = receipts
         self._subject_digest = subject_digest
         self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
@@ -100,7 +101,7 @@ class Learner:
         samples = self.join.match(kept)
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.fast_head.ridge.rows.by_label)
-        self.knowledge.learn_many(samples, self.drift)
+        self.knowledge.learn_many(samples, self.drift, self.helper)
         self.offsets = dict(offsets)
         self.logs = dict(logs) if logs else {}
         self.unwritten += samples

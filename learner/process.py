@@ -5,8 +5,7 @@
 One leader holds the lease; a standby waits for it. A learner that starts before its servers waits for them. Exit codes:
 0 when it was stopped, 75 when another learner leads now (start it again). Exceptions are for the reader of the log.
 
-Rejected: a thread for each stage (every one of them reads or changes the sums), and a timer for publications (a version
-is due when there is news, and the last one is on its way).
+Rejected: a thread for each stage (all of them change the sums), and a timer for publications (news makes one due).
 """
 
 import os
@@ -223,6 +222,7 @@ def _learn(
     if learner.drift.take_num_detected():
         publisher.attempts.end_interval()
     failpoint("after-learn")
+    learner.schedule.behind_s = publisher.attempts.behind_s = learner.pace.seconds(consumer.num_unread_labels)
     if learner.tick(is_idle=0 < config.rehearse_after_s <= consumer.idle_s):
         publisher.parent.make_due()
         failpoint("after-adopt")

@@ -49,3 +49,7 @@ class Pace:
     def ms(self) -> float:
         """Mean milliseconds of one item; 0 before the first."""
         return 1e3 * self._total_s / max(self._num, 1)
+
+    def seconds(self, num_items: int) -> float:
+        """Returns how long so many items take."""
+        return 1e-3 * self.ms * num_items

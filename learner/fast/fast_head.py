@@ -75,8 +75,12 @@ class FastHead:
 
     def encode(self, samples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
         """Returns z_BD and the random features phi_BR of the samples' texts, under the encoder of this head."""
-        z_BD = self.served.z_many([sample.text for sample in samples])
+        z_BD = self.vectors(samples)
         return z_BD, self.served.features(z_BD)
+
+    def vectors(self, samples: Sequence[Labelled]) -> Tensor:
+        """Returns z_BD of the samples' texts, under the encoder of this head. Any thread may call it."""
+        return self.served.z_many([sample.text for sample in samples])
 
     def learn_encoded(self, z_BD: Tensor, phi_BR: Tensor, samples: Sequence[Labelled]) -> None:
         """Learns samples that were encoded; otherwise as `learn_many`."""

@@ -120,6 +120,11 @@ class Consumer:
         """Returns how many records were not read yet, as far as is known. It does not wait for the broker."""
         return len(self._fetched) + (self._follower.lag() if self._follower else 0)
 
+    @property
+    def num_unread_labels(self) -> int:
+        """Labels that are at the broker and were not fetched yet, as of the last fetches."""
+        return self._follower.lag(Feedback) if self._follower else 0
+
     def ends(self) -> dict[str, int]:
         """Returns the next offset of every partition. Raises BusUnavailable."""
         return self._bus.end_offsets(Answer, Feedback)

@@ -1,7 +1,8 @@
 """When the next attempt to publish may be made: an interval after the last one, or a pause after a failure.
 
 With thousands of classes a version takes seconds of the learner's thread, for which no label is learnt. So the interval
-is at least REST times the processor time of the last attempt.
+is at least REST times the processor time of the last attempt. Behind a backlog a version would be outdated before
+anybody has it. So the interval is also the time that the labels which are not read yet will take, up to MOST_S.
 
 A failure that comes again is counted each time and logged once. It tells the circuit breaker that the store is away,
 and the cache which tensors the store may have lost.
@@ -27,8 +28,15 @@ REST: Final = 2.0
 log = structlog.get_logger("learner")
 
 
+MOST_S: Final = 5.0
+"""The longest interval between two attempts behind a backlog."""
+
+
 class Attempts:
-    """Belongs to the learner's thread. `tensors` are those of the last attempt."""
+    """Belongs to the learner's thread. `tensors` are those of the last attempt.
+
+    `behind_s`: how long the labels that are not read yet will take, as the learner's process sees it.
+    """
 
     def __init__(
         self,
@@ -46,18 +54,22 @@ class Attempts:
         self._clock_s = clock_s
         self._not_before_s = 0.0
         self._rested_at_s = 0.0
+        self._begun_at_s = -MOST_S
+        self.behind_s = 0.0
         self._last_failure = ""
         self.tensors: Mapping[str, StoredTensor] = {}
 
     @property
     def may_begin(self) -> bool:
         """Whether interval and pause are over, and the store is not known to be away."""
-        is_time = self._clock_s() >= max(self._not_before_s, self._rested_at_s)
+        waits_until_s = self._begun_at_s + min(self.behind_s, MOST_S)
+        is_time = self._clock_s() >= max(self._not_before_s, self._rested_at_s, waits_until_s)
         return is_time and self._leadership.breaker.allows_requests
 
     def begin(self) -> None:
         """An attempt begins now."""
-        self._not_before_s = self._clock_s() + self._config.publish_interval_s
+        self._begun_at_s = self._clock_s()
+        self._not_before_s = self._begun_at_s + self._config.publish_interval_s
 
     def rest(self, work_s: float) -> None:
         """The attempt has ended, and took `work_s` of processor time."""

@@ -29,7 +29,7 @@ from learner.release.parent import ParentVersion
 from learner.release.reference import ReferenceFinder
 from learner.release.sender import Durability, Flight, Sender
 from learner.release.tensors import TensorCache, put_blobs
-from learner.slow.worker import solving_beside
+from learner.slow.worker import beside
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import CLOCKS, Clocks, Stopwatch
 from model.errors import NonFinite
@@ -63,7 +63,7 @@ class WeightPublisher:
         self._leadership = leadership
         self._now_ms = now_ms
         self._clocks = clocks
-        self._maker = CandidateMaker(config, solving_beside(learner.executor, threads=config.threads))
+        self._maker = CandidateMaker(config, beside(learner.executor, "solve", niceness=0, threads=config.threads))
         self._reference = ReferenceFinder(store, self._maker)
         self.parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.cache = TensorCache()

@@ -7,6 +7,9 @@
 A round that is due is drawn at once (`learner.slow.round_plan`), and trains the blocks of the tier that drift has
 unfrozen by then (`learner.tiers`).
 
+While many labels are not read yet no round begins. It would train on those that have come so far, encode them again,
+and take the time that the others need; behind a backlog one round trains on all of it.
+
 Each round loses a little of what the memory does not hold (`learner.fast.carry_over`), so the next one waits until that
 has doubled. With each new encoder the evidence for the versions begins anew, so the next one waits, for a while, until
 this one is that of the stable version. Everything is counted in labels; the clock only says that no label comes. A mark
@@ -59,6 +62,10 @@ PSEUDO_LABEL_SHARE = 0.75
 """Share of the samples of a step in these rounds that have a pseudo-label."""
 
 
+BEHIND_S = 0.2
+"""A learner is behind while the labels that are not read yet will take longer than this. It is not at 200 labels a
+second, of which it reads all at every poll."""
+
 log = structlog.get_logger("learner")
 
 
@@ -66,7 +73,7 @@ class Schedule:
     """Decides when a round begins. Reads and moves the marks of `progress`; it and `counts` are the learner's.
 
     `error` is what stopped it: from then on no round is due. `is_settled` says whether the encoder in use is that of
-    the stable version, as far as is known.
+    the stable version, as far as is known. `behind_s` is how long the labels that are not read yet will take.
     """
 
     def __init__(self, config: LearnerConfig, progress: LearnerProgress, counts: Counter[str]) -> None:
@@ -76,6 +83,7 @@ class Schedule:
         self._num_draws = draws_per_step(config.slow_strategy)
         self.error: DataError | None = None
         self.is_settled = True
+        self.behind_s = 0.0
 
     def stop(self, error: DataError) -> None:
         """Sets the slow strategy aside, which has failed. What was trained so far stays; the fast head learns on."""
@@ -85,6 +93,8 @@ class Schedule:
 
     def due(self, num_memory: int, join: Join, *, is_urgent: bool, is_idle: bool) -> RoundKind | None:
         """Returns the round that is due first, if any is. `is_urgent`: after a drift, fewer labels are enough."""
+        if self.is_behind:
+            return None
         if self._is_due("labels", num_memory, is_urgent=is_urgent):
             return "labels"
         if is_idle and self._is_due("rehearsal", num_memory, is_urgent=is_urgent):
@@ -97,7 +107,7 @@ class Schedule:
         """Returns the fewest labels after which a round on labels may be due, at least 1; inf where none ever is."""
         due = self._num_due("labels", num_memory, is_urgent=is_urgent)
         num_left = math.ceil(due) - self._num_since("labels")
-        is_possible = self._may_train and (num_memory > 0 or num_left > 0)
+        is_possible = self._may_train and not self.is_behind and (num_memory > 0 or num_left > 0)
         return max(num_left, 1) if is_possible else math.inf
 
     def begin(
@@ -136,7 +146,12 @@ class Schedule:
     def is_rested(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
         """Whether nothing would be due even if no label came for long."""
         may_idle = self._config.rehearse_after_s > 0
-        return self.due(num_memory, join, is_urgent=is_urgent, is_idle=may_idle) is None
+        return not self.is_behind and self.due(num_memory, join, is_urgent=is_urgent, is_idle=may_idle) is None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether many labels are not read yet."""
+        return self.behind_s > BEHIND_S
 
     @property
     def _may_train(self) -> bool:

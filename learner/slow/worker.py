@@ -54,9 +54,9 @@ def worker_thread(name: str, *, niceness: int, threads: int) -> ThreadPoolExecut
     return ThreadPoolExecutor(1, name, initializer=_begin, initargs=(niceness, threads))
 
 
-def solving_beside(executor: Executor, *, threads: int) -> Executor:
-    """Returns an executor of one thread of full priority, as the next labels need what it solves; INLINE for INLINE."""
-    return executor if executor is INLINE else worker_thread("solve", niceness=0, threads=threads)
+def beside(executor: Executor, name: str, *, niceness: int, threads: int) -> Executor:
+    """Returns an executor of one more thread, as `worker_thread` does; INLINE for INLINE."""
+    return executor if executor is INLINE else worker_thread(name, niceness=niceness, threads=threads)
 
 
 def _begin(niceness: int, threads: int) -> None:

@@ -19,3 +19,4 @@ def test_the_pace_is_that_of_an_item_and_an_empty_batch_counts_nothing() -> None
     pace.add(9.0, 0)
     pace.add(0.5, 10)
     assert pace.ms == 50.0
+    assert pace.seconds(40) == 2.0

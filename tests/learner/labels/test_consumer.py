@@ -114,6 +114,16 @@ def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
     assert poll(second, 1) == [feedback(20)]
 
 
+def test_the_labels_that_are_not_read_yet_are_counted(bus: Bus) -> None:
+    bus.publisher().send_all([answer(0), *map(feedback, range(1_200))], 30)
+    consumer = make_consumer(bus, {})
+    assert consumer.num_unread_labels == 0, "nothing is known yet"
+    records = poll(consumer, 1)
+    assert 0 < consumer.num_unread_labels <= 1_201 - len(records)
+    poll(consumer, 1_201 - len(records))
+    assert consumer.num_unread_labels == 0
+
+
 def test_no_more_labels_are_taken_than_are_asked_for_and_the_offsets_are_behind_them(bus: Bus) -> None:
     publisher_after(bus, 20)
     consumer = make_consumer(bus, {})

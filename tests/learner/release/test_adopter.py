@@ -215,7 +215,7 @@ def test_the_next_offer_takes_the_place_of_one_under_way(rig: AdoptRig, store: S
 
 
 def test_an_offer_takes_the_place_of_a_round_that_trains(rig: AdoptRig, store: Store) -> None:
-    """Under load a round trains for a minute or more, and its encoder would be replaced at once."""
+    """A round trains for a minute or more under load, and its encoder would be replaced at once."""
     rig.learner.begin("labels")
     rig.learner.tick()
     training = rig.learner.knowledge.round

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.release.attempts import Attempts
+from learner.release.attempts import MOST_S, Attempts
 from learner.release.tensors import TensorCache
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import small_config
@@ -67,3 +67,19 @@ def test_after_a_failure_there_is_a_pause_and_each_failure_counts(trying: Trying
 def test_a_store_that_is_away_is_asked_nothing(trying: Trying) -> None:
     trying.attempts.react_to(StoreUnavailable("nobody answers"))
     assert not trying.may_begin()
+
+
+def test_behind_a_backlog_the_interval_is_the_time_that_it_takes_up_to_a_bound(trying: Trying) -> None:
+    trying.attempts.behind_s = 600.0
+    assert trying.may_begin(), "the first version does not wait"
+    trying.attempts.begin()
+    trying.attempts.end_interval()
+    trying.now_s += MOST_S - 0.1
+    assert not trying.may_begin()
+    trying.attempts.behind_s = MOST_S - 0.2
+    assert trying.may_begin()
+    trying.attempts.begin()
+    trying.now_s += MOST_S - 0.3
+    assert not trying.may_begin()
+    trying.attempts.behind_s = 0.0
+    assert trying.may_begin()

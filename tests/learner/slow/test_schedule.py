@@ -8,7 +8,7 @@ from learner.labels.trust import LabelTrust
 from learner.memory.replay import Labelled, Replay, hash_key
 from learner.progress import LearnerProgress
 from learner.slow.round_plan import RoundPlan
-from learner.slow.schedule import UNSETTLED, Schedule
+from learner.slow.schedule import BEHIND_S, UNSETTLED, Schedule
 from tests.learner.labels.joins import names_of
 from tests.learner.small_learner import labelled, small_config
 from tests.learner.streams import answer
@@ -179,3 +179,15 @@ def test_a_round_is_counted_by_its_tier_and_the_deepest_one_is_not_written_down(
     alone = Schedule(small_config(), LearnerProgress(num_labels=EVERY), counts)
     assert alone.begin("labels", labelled(0, 9), memory(80), waiting(0), layers=1).layers == 0
     assert counts["rounds_task"] == 2
+
+
+def test_no_round_begins_behind_a_backlog_and_one_on_all_of_it_does_afterwards() -> None:
+    it, progress = schedule(num_labels=EVERY)
+    it.behind_s = 2 * BEHIND_S
+    assert begun(it, labelled(0, 9), 80, waiting(0), is_urgent=True, is_idle=True) is None
+    assert it.labels_to_round(80, is_urgent=False) == math.inf, "polls end nowhere"
+    assert not it.is_rested(80, waiting(0), is_urgent=False)
+    progress.num_labels = 10 * EVERY
+    it.behind_s = BEHIND_S
+    plan = begun(it, labelled(0, 9), 80, waiting(0))
+    assert plan and len(plan.steps) == 10 * EVERY // 20

@@ -1,0 +1,67 @@
+"""Learns samples whose class has a row, a batch at a time, while a helper encodes the next ones.
+
+    samples --in the holdout--> holdout, with their vectors
+            --names of new classes before them--> batches --both threads--> z --nearest--> drift, concept changes
+                                                                            '--> fast head, replay memory, fresh
+
+A vector does not depend on what is encoded beside it, and the sums are exact, so the batches change nothing.
+
+Rejected: larger batches (64 texts are encoded, and enter the Gram matrix, as fast as 512), and encoding in the helper
+alone (it would be waited for where it gets no time).
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from learner.fast.concept_changes import observations
+from learner.fast.fast_head import RELEARN_BATCH
+from learner.helper import in_order
+from learner.labels.drift import DriftWatch
+from learner.labels.sample import Sample
+from learner.memory.replay import Labelled, with_names
+from learner.slow.round_plan import with_text
+
+if TYPE_CHECKING:
+    from learner.knowledge import Knowledge
+
+
+def learn(known: "Knowledge", samples: Sequence[Sample], drift: DriftWatch, helper: Executor) -> None:
+    """Learns samples, or adds them to the holdout."""
+    rounds = known.progress.num_rounds
+    sample_of = {sample.event: sample for sample in samples}
+    labelled = [
+        Labelled(each.text, each.label, each.subject, rounds, each.event, each.answer_time_ms) for each in samples
+    ]
+    holdout = [each for each, sample in zip(labelled, samples, strict=True) if sample.is_in_holdout]
+    to_learn = [each for each, sample in zip(labelled, samples, strict=True) if not sample.is_in_holdout]
+    known.holdout.add(holdout)
+    known.counts["holdout"] += len(holdout)
+    known.counts["learnt"] += len(to_learn)
+    known.progress.learn([each.text for each in to_learn])
+    if known.config.learn_names:
+        to_learn = with_names(to_learn, known.fast_head.ridge.num_of, known.fast_head.served.tokenizer.reads)
+    batches = [to_learn[first : first + RELEARN_BATCH] for first in range(0, len(to_learn), RELEARN_BATCH)]
+    vectors = in_order(known.fast_head.vectors, [*batches, holdout] if holdout else batches, helper)
+    for batch, z_BD in zip(batches, vectors, strict=False):
+        _learn_batch(known, batch, z_BD, [sample_of.get(each.event) for each in batch], drift)
+    if holdout:
+        served = known.fast_head.served
+        known.holdout.add_vectors(served, served.precisions[0], [each.text for each in holdout], next(vectors))
+
+
+def _learn_batch(
+    known: "Knowledge", batch: Sequence[Labelled], z_BD: Tensor, samples: Sequence[Sample | None], drift: DriftWatch
+) -> None:
+    """Learns a batch that was encoded. None stands for a text that nobody labelled: the name of a class."""
+    known.fast_head.admit_all(each.label for each in batch)
+    nearest = known.fast_head.nearest(z_BD)
+    drift.add_texts(nearest.distances_B)
+    known.concept_changes.add(observations(samples, nearest))
+    known.fast_head.learn_encoded(z_BD, known.fast_head.served.features(z_BD), batch)
+    known.replay.add(batch)
+    known.fresh.add(with_text(batch))
+    if known.round is not None:
+        known.round.learn_meanwhile(batch)
