@@ -59,8 +59,10 @@ def _learn_batch(
     known.fast_head.admit_all(each.label for each in batch)
     nearest = known.fast_head.nearest(z_BD)
     drift.add_texts(nearest.distances_B)
-    known.concept_changes.add(observations(samples, nearest))
-    known.fast_head.learn_encoded(z_BD, known.fast_head.served.features(z_BD), batch)
+    phi_BR = known.fast_head.served.features(z_BD)
+    is_named_B = known.fast_head.fading.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
+    known.concept_changes.add(observations(samples, nearest, is_named_B))
+    known.fast_head.learn_encoded(z_BD, phi_BR, batch)
     known.replay.add(batch)
     known.fresh.add(with_text(batch))
     if known.round is not None:

@@ -79,13 +79,15 @@ def correct(known: "Knowledge", correction: Sample) -> Sample | None:
 
     learnt = known.replay.take_out(is_wrong)
     known.fresh.take_out(is_wrong)
+    has_dropped = known.fast_head.ridge.num_samples > len(known.replay) + len(learnt)
+    has_dropped = has_dropped or bool(learnt and known.fast_head.fading.newest.is_any_full)
     known.fast_head.unlearn_many(learnt)
     if known.round is not None:
         known.round.learn_meanwhile([], unlearnt=learnt)
     wrong = learnt + known.holdout.samples.take_out(is_wrong)
     known.counts["corrected" if wrong else "corrections_without_effect"] += 1
-    if known.fast_head.ridge.num_samples > len(known.replay):
-        known.break_lineage("a label was corrected while the memory did not hold everything")
+    if has_dropped:
+        known.break_lineage("a label was corrected while a memory did not hold everything")
     return correction.about(wrong[0].text, wrong[0].subject, wrong[0].time_ms) if wrong else None
 
 

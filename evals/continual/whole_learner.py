@@ -4,6 +4,8 @@
 
 Nothing waits for a clock: a slow round that is due runs to its end before the next labels come, and the rehearsal runs
 when the stream is over.
+
+Rejected: the publisher with its gate and a store (what a refusal does to the accuracy is the gate's, not the method's).
 """
 
 import torch
@@ -29,10 +31,20 @@ NUM_SOURCES = 5
 
 
 class WholeLearner(Contender[Texts]):
-    """The service's learner. Before the stream come answers to `unlabelled`, which never get a label."""
+    """The service's learner. Before the stream come answers to `unlabelled`, which never get a label.
+
+    It publishes after each part, by default a version whose temperature and precisions are measured; `in_fast_lane` as
+    the service does between two reviews, the head updated by what was learnt since the last version.
+    """
 
     def __init__(
-        self, config: LearnerConfig, encoder: str, classes: tuple[str, ...], *, unlabelled: Texts | None = None
+        self,
+        config: LearnerConfig,
+        encoder: str,
+        classes: tuple[str, ...],
+        *,
+        unlabelled: Texts | None = None,
+        in_fast_lane: bool = False,
     ) -> None:
         is_trained = config.trainable_layers > 0
         encoder_use: EncoderUse = "trained" if is_trained else "frozen"
@@ -41,6 +53,7 @@ class WholeLearner(Contender[Texts]):
         self._maker = CandidateMaker(config)
         self._classes = classes
         self._ids = {name: place for place, name in enumerate(classes)}
+        self._anew = not in_fast_lane
         self._num_events = 0
         self._last_round = 0
         self._gradients = 0
@@ -114,7 +127,7 @@ class WholeLearner(Contender[Texts]):
             self._forwards += len(plan.unlabelled) + num_encoded
 
     def _publish(self) -> None:
-        self._live = self._maker.make(self._learner.knowledge, Stopwatch())
+        self._live = self._maker.make(self._learner.knowledge, Stopwatch(), anew=self._anew)
         self._maker.adopt(self._live, self._learner)
 
     def _records(self, batch: Part[Texts]) -> list[Answer | Feedback]:

@@ -14,6 +14,7 @@
     prototype        class means as rows of the head, while a class has few labels
     recent_labels    the newest labels of each class
     concept_changes  notices by them that a class means something else now
+    fading           a head of the newest labels, and its share in the weights
     heirs            the class that the old texts of such a class belong to now
 
 Samples are encoded, and their features enter the sums. From outside, `FastHead` is the way in; heads elsewhere

@@ -12,6 +12,10 @@ exceeds EVIDENCE by chance with a probability of at most 1 / EVIDENCE (Ville 193
 Ramdas 2020, arXiv:2010.09686). The bet starts anew where its capital has fallen to 1, as in the CUSUM chart of Page
 (1954): a class that has been stable for long is as quick to change as a young one.
 
+With few classes the head as it was solved last names them, too (`learner.fast.fading`). Where that is right, so are all
+labels, whatever their means say: in a series the next label is mostly that of the last rows, so the newest means are
+right more often, and a class would restart whenever the weather changes.
+
 No source decides alone. Each counts up to an equal part of the evidence (`num_sources` parts make it whole), so as many
 sources have to agree; a label that an operator approved counts in full. What a single source claims is an attack, which
 the flip alarm holds (`learner.labels.flip_detector`).
@@ -177,11 +181,15 @@ def _copy(evidence: Evidence) -> Evidence:
     return msgspec.structs.replace(evidence, by_source=dict(evidence.by_source))
 
 
-def observations(samples: Iterable[Sample | None], nearest: Nearest) -> Iterator[Observation]:
+def observations(
+    samples: Iterable[Sample | None], nearest: Nearest, is_named_B: Iterable[bool]
+) -> Iterator[Observation]:
     """Yields the observations of samples as they were named.
 
-    None, a text that nobody labelled, is no observation. Neither is a set of labels or a score, of no nearest class.
+    None, a text that nobody labelled, is no observation. Neither is a set of labels or a score, of no nearest class. A
+    label that the head named rightly (`is_named_B`, where that is known) is right by all labels.
     """
-    for sample, by_all, by_newest in zip(samples, nearest.by_all, nearest.by_newest, strict=True):
+    for sample, by_all, by_newest, is_named in zip(samples, nearest.by_all, nearest.by_newest, is_named_B, strict=True):
         if sample is not None and kind_of(sample.label) == "class":
+            by_all = sample.label if is_named else by_all
             yield Observation(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)

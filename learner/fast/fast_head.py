@@ -21,11 +21,11 @@ from torch import Tensor
 
 from learner.export import ServedEncoder
 from learner.fast.directions import Directions, Nearest, nearest
+from learner.fast.fading import Fading
 from learner.fast.head import grown
 from learner.fast.own_head import OwnHead, head_sums
 from learner.fast.prototype import blend, decoder_of
-from learner.fast.recent_labels import RecentLabels
-from learner.fast.renamed_sums import renamed_sums
+from learner.fast.renamed_sums import in_order, renamed_sums
 from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
 from learner.fast.row_log import RowLog
 from learner.memory.replay import Labelled
@@ -38,11 +38,8 @@ Z_GRID = 2.0**24
 RELEARN_BATCH = 64
 """Number of texts that are encoded at once while a fast head is rebuilt."""
 
-
 THRESHOLD = "threshold"
 """Name of the exported threshold."""
-PER_CLASS = ("class", "counts", "z", "recent_z", "recent_times")
-"""Names of the exported sums that have a row for each class."""
 
 
 class FastHead:
@@ -60,11 +57,11 @@ class FastHead:
         self.served = served
         self.ridge = RidgeHead(config.head_features, config.label_capacity, penalty=penalty)
         self.own_head = head
-        self._penalty = penalty
+        self.penalty = penalty
         self.threshold = 0.0
         self.log = RowLog()
         self.z_sums_CD = torch.zeros(0, config.d_model, dtype=torch.float64)
-        self.recent = RecentLabels(0, config.d_model, num_recent)
+        self.fading = Fading(config.d_model, num_recent, is_blended=head is None)
         self._means = Directions(config.d_model, self._mean_directions)
         self._grow()
 
@@ -92,12 +89,12 @@ class FastHead:
         self.log.add(phi_BR, labels)
         self.z_sums_CD.index_add_(0, entries.rows_E, on_grid(z_ED, Z_GRID))
         self._means.touch(entries.rows_E.tolist())
-        self.recent.add(z_ED, entries.rows_E, times_E.tolist())
+        self.fading.add(z_ED, entries, times_E.tolist())
 
     def nearest(self, z_BD: Tensor) -> Nearest:
         """Names texts by their nearest class means. There is a class."""
         classes = self.ridge.classes
-        newest_CD = self.recent.means(len(classes)) if self.recent.num_held else None
+        newest_CD = self.fading.recent.means(len(classes)) if self.fading.recent.num_held else None
         return nearest(z_BD, classes, self._means.first(len(classes)), newest_CD)
 
     def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
@@ -119,7 +116,7 @@ class FastHead:
         self.log.end()
         self.z_sums_CD.index_add_(0, entries.rows_E, -on_grid(z_ED, Z_GRID))
         self._means.touch(entries.rows_E.tolist())
-        self.recent.remove(z_ED, entries.rows_E)
+        self.fading.remove(z_ED, entries.rows_E)
 
     def restart(self, label: str, since_ms: int, held: Sequence[Labelled]) -> None:
         """Goes on with a class as it has been since `since_ms`. Of older samples, those at hand were taken out.
@@ -128,7 +125,7 @@ class FastHead:
         `held` and of the newest labels; the texts of the others stay in the Gram matrix, which knows no classes.
         """
         (row,) = self.ridge.rows_of([label]).tolist()
-        newest_ND = self.recent.keep_since(row, since_ms)
+        newest_ND = self.fading.keep_since(row, since_ms)
         if self.ridge.num_of(label) == len(held):
             return
         held_ND, _ = self.encode(held)
@@ -149,7 +146,7 @@ class FastHead:
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Removes all of a class, which is `samples`, and gives its row to another class."""
         self.unlearn_many(samples)
-        self.recent.keep_since(int(self.ridge.rows_of([old])), sys.maxsize)
+        self.fading.keep_since(int(self.ridge.rows_of([old])), sys.maxsize)
         self.ridge.replace(old, new)
         self.log.end()
 
@@ -188,6 +185,7 @@ class FastHead:
         empty = self._empty(served)
         empty.admit_all(self.ridge.classes)
         empty.threshold = self.threshold
+        empty.fading.goes_on_from(self.fading)
         return empty
 
     def copy(self) -> "FastHead":
@@ -197,17 +195,15 @@ class FastHead:
         copied.log.end()
         copied.ridge = self.ridge.copy()
         copied.z_sums_CD = self.z_sums_CD.clone()
-        copied.recent = self.recent.copy()
+        copied.fading = self.fading.copy()
         copied._means = Directions(self.served.config.d_model, copied._mean_directions)
         copied._means.touch(range(len(self.ridge.classes)))
         return copied
 
     def with_order(self, classes: Sequence[str]) -> "FastHead":
         """Returns the same fast head with its rows in the order of `classes`, which are all of its own."""
-        rows_C = self.ridge.rows_of(classes)
-        sums_in_order = {name: sums[rows_C] if name in PER_CLASS else sums for name, sums in self.export().items()}
         reordered = self._empty(self.served)
-        reordered.restore(sums_in_order, classes)
+        reordered.restore(in_order(self.export(), self.ridge.rows_of(classes)), classes)
         reordered.log = self.log  # names labels, no rows
         return reordered
 
@@ -233,7 +229,7 @@ class FastHead:
         num_classes = len(self.ridge.classes)
         threshold = {THRESHOLD: torch.tensor([self.threshold])} if self.threshold else {}
         sums = self.ridge.export() | {"z": self.z_sums_CD[:num_classes].clone()}
-        return sums | self.recent.export(num_classes) | threshold
+        return sums | self.fading.export(num_classes) | threshold
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Becomes the fast head whose sums and classes were exported."""
@@ -243,15 +239,15 @@ class FastHead:
         self.z_sums_CD = sums["z"].clone()
         self._grow()
         self._means.touch(range(len(self.z_sums_CD)))
-        self.recent.restore(sums)
+        self.fading.restore(sums)
 
     def _empty(self, served: ServedEncoder) -> "FastHead":
-        return FastHead(served, penalty=self._penalty, num_recent=self.recent.num_recent, head=self.own_head)
+        return FastHead(served, penalty=self.penalty, num_recent=self.fading.recent.num_recent, head=self.own_head)
 
     def _grow(self) -> None:
         num_rows = self.ridge.rows.num_in_tables
         self.z_sums_CD = grown(self.z_sums_CD, num_rows)
-        self.recent.grow(num_rows)
+        self.fading.grow(num_rows, len(self.ridge.classes))
 
     def _mean_directions(self, rows_N: Tensor) -> Tensor:
         return torch.nn.functional.normalize(self.z_sums_CD[rows_N], dim=1).float()

@@ -51,6 +51,11 @@ class Entries(NamedTuple):
     places_E: Tensor | None = None
     values_E: Tensor | None = None
 
+    @property
+    def are_classes(self) -> bool:
+        """Whether each label is a class, and not a set of them or a score."""
+        return self.places_E is None and self.values_E is None
+
     def of(self, x_BD: Tensor) -> Tensor:
         """Returns the values of each entry's sample."""
         return x_BD if self.places_E is None else x_BD[self.places_E]

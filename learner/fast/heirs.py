@@ -41,7 +41,7 @@ SLACK: Final = 0.05
 def named_since(head: FastHead, z_ND: Tensor, since_ms: int) -> list[str]:
     """Names texts by the nearest mean of the labels since `since_ms`; returns "" for each where no class has enough."""
     classes = head.ridge.classes
-    means_CD, counts_C = head.recent.means_since(since_ms, len(classes))
+    means_CD, counts_C = head.fading.recent.means_since(since_ms, len(classes))
     cosines_NC = z_ND @ means_CD.T
     cosines_NC[:, counts_C < MIN_LABELS] = -1
     return [classes[row] if counts_C[row] >= MIN_LABELS else "" for row in cosines_NC.argmax(dim=1).tolist()]
@@ -65,7 +65,7 @@ def has_moved(head: FastHead, heir: str, own_ND: Tensor, old_ND: Tensor, since_m
     if not len(own_ND):
         return True
     (row,) = head.ridge.rows_of([heir]).tolist()
-    means_CD, _ = head.recent.means_since(since_ms, len(head.ridge.classes))
+    means_CD, _ = head.fading.recent.means_since(since_ms, len(head.ridge.classes))
     means_2D = torch.nn.functional.normalize(torch.stack([own_ND.mean(dim=0), old_ND.mean(dim=0)]), dim=1)
     to_own, to_old = (means_2D @ means_CD[row]).tolist()
     return bool(to_old > to_own - SLACK)

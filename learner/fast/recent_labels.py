@@ -2,7 +2,7 @@
 
     z of a label, time of its event --add--> the last few of each class --means--> class means of late
 
-With many classes each has fewer labels, so that all of them have MAX_VECTORS at most.
+With many classes each has fewer labels, so that all of them have a bounded number, by default MAX_VECTORS.
 
 A class holds the labels of its newest events, by the time of the event and not of the label's arrival, the newest
 first. So what is held depends on which labels were learnt and not on their order, as long as none is taken out.
@@ -14,6 +14,7 @@ Shapes: B samples, C classes, K labels of each, D width.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Final
 
 import torch
@@ -33,11 +34,18 @@ EMPTY: Final = -1
 
 
 class RecentLabels:
-    """Holds the last `num_recent` labels of each of `num_rows` classes, fewer where MAX_VECTORS bounds them."""
+    """Holds the last `num_recent` labels of each of `num_rows` classes, fewer where `max_vectors` bounds them.
 
-    def __init__(self, num_rows: int, width: int, num_recent: int) -> None:
+    Where these would be fewer than `min_held`, there are none.
+    """
+
+    def __init__(
+        self, num_rows: int, width: int, num_recent: int, *, max_vectors: int = MAX_VECTORS, min_held: int = 1
+    ) -> None:
         self.num_recent = num_recent
-        num_held = _num_held(num_recent, num_rows)
+        self._max_vectors = max_vectors
+        self._min_held = min_held
+        num_held = self._num_held_of(num_rows)
         self._z_CKD = torch.zeros(num_rows, num_held, width)
         self._times_CK = torch.full((num_rows, num_held), EMPTY, dtype=torch.int64)
         self._means = Directions(width, self._mean_directions)
@@ -47,12 +55,17 @@ class RecentLabels:
         """The number of labels that are held of each class."""
         return self._z_CKD.shape[1]
 
+    @property
+    def is_any_full(self) -> bool:
+        """Whether as many labels of a class are held as can be."""
+        return bool((self._times_CK[:, -1:] != EMPTY).any())
+
     def grow(self, num_rows: int) -> None:
         """Makes room for so many classes; of each, fewer labels may be held from then on."""
         if num_rows <= len(self._z_CKD):
             return
         num_before = self.num_held
-        num_held = _num_held(self.num_recent, num_rows)
+        num_held = self._num_held_of(num_rows)
         self._z_CKD = grown(self._z_CKD[:, :num_held], num_rows)
         self._times_CK = grown(self._times_CK[:, :num_held], num_rows, fill=EMPTY)
         if num_held != num_before:
@@ -60,6 +73,8 @@ class RecentLabels:
 
     def add(self, z_BD: Tensor, rows_B: Tensor, times_ms: Sequence[int]) -> None:
         """Adds labels; the one with the oldest event of its class goes. Of equal times, the vector decides."""
+        if not self.num_held:
+            return
         for z_D, row, time_ms in zip(z_BD, rows_B.tolist(), times_ms, strict=True):
             z_KD = self._z_CKD[row]
             times_K = self._times_CK[row]
@@ -93,9 +108,17 @@ class RecentLabels:
         sums_CD = torch.einsum("ckd,ck->cd", self._z_CKD[:num_classes], is_since_CK.float())
         return torch.nn.functional.normalize(sums_CD, dim=1), is_since_CK.sum(dim=1)
 
+    def held(self, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Returns all that are held of the first classes, z_ND, and their rows_N: by class, the newest first."""
+        is_held_CK = self._times_CK[:num_classes] != EMPTY
+        return self._z_CKD[:num_classes][is_held_CK], is_held_CK.nonzero()[:, 0]
+
     def copy(self) -> "RecentLabels":
-        copied = RecentLabels(len(self._z_CKD), self._z_CKD.shape[2], self.num_recent)
-        copied.restore(self.export(len(self._z_CKD)))
+        copied = copy(self)
+        copied._z_CKD = self._z_CKD.clone()
+        copied._times_CK = self._times_CK.clone()
+        copied._means = Directions(self._z_CKD.shape[2], copied._mean_directions)
+        copied._means.touch(range(len(self._z_CKD)))
         return copied
 
     def export(self, num_classes: int) -> dict[str, Tensor]:
@@ -129,6 +152,6 @@ class RecentLabels:
         self._times_CK[row, : len(z_ND)] = times_N
         self._means.touch([row])
 
-
-def _num_held(num_recent: int, num_rows: int) -> int:
-    return min(num_recent, MAX_VECTORS // max(num_rows, 1))
+    def _num_held_of(self, num_rows: int) -> int:
+        num = min(self.num_recent, self._max_vectors // max(num_rows, 1))
+        return num if num >= self._min_held else 0

@@ -17,6 +17,17 @@ from torch import Tensor
 SUMMED: Final = ("class", "counts", "z")
 """Names of the exported sums by class that are added up; of the newest labels the newest of all stay."""
 
+NEWEST: Final = ("recent", "newest")
+"""What the names of the newest labels begin with (`learner.fast.fading`)."""
+
+PER_CLASS: Final = (*SUMMED, "recent_z", "recent_times", "newest_z", "newest_times")
+"""Names of the exported sums that have a row for each class."""
+
+
+def in_order(sums: Mapping[str, Tensor], rows_C: Tensor) -> dict[str, Tensor]:
+    """Returns the sums with their rows in another order."""
+    return {name: values[rows_C] if name in PER_CLASS else values for name, values in sums.items()}
+
 
 def renamed_sums(
     sums: Mapping[str, Tensor], classes: Sequence[str], name_of: Callable[[str], str]
@@ -33,9 +44,11 @@ def renamed_sums(
     joined = dict[str, Tensor]()
     for name, values in by_class.items():
         joined[name] = _stacked([values[rows].sum(dim=0) for rows in rows_of], values)
-    newest = [_newest(sums["recent_z"][rows], sums["recent_times"][rows]) for rows in rows_of]
-    joined["recent_z"] = _stacked([z_KD for z_KD, _ in newest], sums["recent_z"])
-    joined["recent_times"] = _stacked([times_K for _, times_K in newest], sums["recent_times"])
+    for name in NEWEST:
+        z_CKD, times_CK = sums[f"{name}_z"], sums[f"{name}_times"]
+        newest = [_newest(z_CKD[rows], times_CK[rows]) for rows in rows_of]
+        joined[f"{name}_z"] = _stacked([z_KD for z_KD, _ in newest], z_CKD)
+        joined[f"{name}_times"] = _stacked([times_K for _, times_K in newest], times_CK)
     return dict(sums) | joined, renamed
 
 

@@ -74,24 +74,24 @@ class CandidateMaker:
         offsets: Mapping[str, int] = NO_OFFSETS,
         *,
         anew: bool = True,
-        temperature: float = 0.0,
-        threshold: float = 0.0,
+        like: WeightManifest | None = None,
         is_live: bool = True,
     ) -> Candidate:
         """Makes the version that `known`, which is everything below `offsets`, would be published as now.
 
         With `anew` the sums are solved, and temperature, threshold and precisions are measured. Otherwise the head is
-        updated by what was learnt since the last one, and they are those of the last review, or `temperature` (0: none)
-        and `threshold`. What a state of the past (not `is_live`) has learnt is no new evidence. Raises NonFinite.
+        updated by what was learnt since the last one, and they are those of the last review, or those of the version
+        `like`. What a state of the past (not `is_live`) has learnt is no new evidence. Raises NonFinite.
         """
         served = known.fast_head.served
         if is_live:
             self._follow(known.labels)
         anew = anew or self._review.encoder != served.key
-        weights_CR = self.solver.solve(known.fast_head, offsets, anew=anew and not temperature)
+        share = like.solution.fading_share if like else None
+        weights_CR = self.solver.solve(known.fast_head, offsets, anew=anew and not like, fading_share=share)
         stopwatch.end("solve")
-        if temperature:
-            known.calibrate(temperature, threshold)
+        if like:
+            known.calibrate(like.solution.temperature, like.labelled.threshold)
         elif anew:
             self._review.calibrate(known, weights_CR)
             stopwatch.end("temperature")

@@ -73,13 +73,7 @@ def rebuild(
     known = learner.knowledge
     weighted = replace(known.labels.config, class_weights=manifest.solution.class_weights or {})
     known.labels = replace(known.labels, config=weighted)
-    return maker.make(
-        known,
-        Stopwatch(),
-        manifest.trained_through,
-        temperature=manifest.solution.temperature,
-        threshold=manifest.labelled.threshold,
-    )
+    return maker.make(known, Stopwatch(), manifest.trained_through, like=manifest)
 
 
 class _Reader:

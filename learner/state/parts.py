@@ -1,5 +1,9 @@
 """Makes the memories and windows of a learner by its settings: empty, or as a checkpoint left them."""
 
+from heapq import nlargest
+from itertools import chain
+from operator import attrgetter
+
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
@@ -17,6 +21,20 @@ HOLDOUT_BYTES = 16 << 20
 def fast_head_of(config: LearnerConfig, served: ServedEncoder) -> FastHead:
     """Returns a fast head that has learnt nothing. Raises WrongConfig where `learner.head` names none."""
     return FastHead(served, penalty=config.ridge, num_recent=config.recent_labels, head=head_of(config.head))
+
+
+def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
+    """Adds the newest labels of the memory to a head that holds none, as older programs did; returns whether it has."""
+    newest = head.fading.newest
+    if len(newest.held(len(head.ridge.classes))[0]):
+        return False
+    held = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]
+    samples = list(chain.from_iterable(held))
+    if samples:
+        rows_N = head.ridge.rows_of([each.label for each in samples])
+        z_ND, _ = head.encode(samples)
+        newest.add(z_ND, rows_N, [each.time_ms for each in samples])
+    return bool(samples)
 
 
 def classes_of(config: LearnerConfig, state: ClassesState | None = None) -> Classes:

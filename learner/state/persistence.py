@@ -19,7 +19,7 @@ from learner.state.base_encoder import BaseEncoder
 from learner.state.checkpoint import VersionState
 from learner.state.lineage import end_round
 from learner.state.origin import OriginDiff
-from learner.state.parts import classes_of, drift_of, fast_head_of, fresh_of, holdout_of, replay_of
+from learner.state.parts import classes_of, drift_of, fast_head_of, fresh_of, hold_newest, holdout_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from model.features import SCALES
 from wire.config import LabelConfig
@@ -82,6 +82,10 @@ def restore_knowledge(
         lineage=facts.lineage,
     )
     check_kind(known, labels.kind)
+    held_none = "newest_z" not in snapshot.sums or not snapshot.sums["newest_z"].numel()
+    is_filled = held_none and labels.kind == "class" and hold_newest(fast_head, replay)
+    if is_filled and fast_head.ridge.num_samples > len(replay):
+        known.break_lineage("the newest labels were taken from a memory that did not hold everything")
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
         known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:

@@ -155,10 +155,9 @@ class Lineage(Record, frozen=True, kw_only=True):
 class HeadSolution(Record, frozen=True, kw_only=True):
     """How the weights of a head were computed, so that they can be computed again, bit for bit.
 
-    The sums of all records below `base` were solved, and the records up to each of `batches` followed in a rank-k
-    update of their own. No label lies between the last of these offsets and those of the version. The weights were
-    divided by `temperature`; the logarithms of `class_weights`, of the settings, stand behind them. `arithmetic` names
-    the library and the instruction set that round the results.
+    The sums below `base` were solved, and the records up to each of `batches` followed in a rank-k update, all that the
+    version has. `fading_share` is the share of the newest labels. The weights were divided by `temperature`, and have
+    the logarithms of `class_weights` behind them. `arithmetic`: the library and instruction set that round the results.
     """
 
     base: dict[str, int] = {}
@@ -166,6 +165,7 @@ class HeadSolution(Record, frozen=True, kw_only=True):
     temperature: float = 0.0
     arithmetic: str = ""
     class_weights: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    fading_share: float = 0.0
 
 
 class WeightManifest(Record, frozen=True, kw_only=True):

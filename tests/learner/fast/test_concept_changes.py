@@ -5,8 +5,12 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+import torch
 
-from learner.fast.concept_changes import ConceptChanges, ConceptChangesState, Observation
+from learner.fast.concept_changes import ConceptChanges, ConceptChangesState, Observation, observations
+from learner.fast.directions import Nearest
+from tests.learner.streams import sample
+from wire.targets import set_of
 
 SOURCES = ("one", "two", "three", "four")
 
@@ -128,3 +132,10 @@ def test_what_is_held_is_bounded() -> None:
     it = ConceptChanges(3)
     it.add(swapped(0, source=f"source {number}") for number in range(1_000))
     assert max(len(each.by_source) for each in it.export().evidence.values()) <= 17
+
+
+def test_a_label_that_the_head_names_rightly_is_right_by_all_labels() -> None:
+    nearest = Nearest(["no"] * 4, ["yes"] * 4, torch.zeros(4))
+    samples = [sample(is_correct=True), sample(is_correct=True), None, sample(is_correct=True, label=set_of(["yes"]))]
+    named, other = observations(samples, nearest, [True, False, True, True])
+    assert (named.by_all, other.by_all) == ("yes", "no") and named.by_newest == other.by_newest == "yes"

@@ -101,3 +101,13 @@ def test_with_more_classes_the_newest_labels_of_each_are_held() -> None:
     assert early.num_held == late.num_held == 3
     assert all(map(torch.equal, held(early), held(late)))
     assert torch.equal(early.means(5), late.means(5))
+
+
+def test_with_too_many_classes_for_as_many_as_are_needed_none_are_held() -> None:
+    it = RecentLabels(2, 4, 8, max_vectors=8, min_held=3)
+    it.add(Z_ND[:5], torch.tensor([0, 0, 0, 0, 1]), range(5))
+    z_ND, rows_N = it.held(2)
+    assert torch.equal(z_ND, Z_ND[[3, 2, 1, 0, 4]]) and rows_N.tolist() == [0, 0, 0, 0, 1] and it.is_any_full
+    it.grow(3)
+    it.add(Z_ND[:5], torch.tensor([0, 0, 0, 0, 1]), range(5))
+    assert it.num_held == 0 and not len(it.held(3)[0]) and not it.is_any_full

@@ -154,6 +154,26 @@ def test_a_head_that_was_updated_in_batches_is_made_again(topics: Topics) -> Non
     assert len(num_batches) > 3
 
 
+def test_the_share_of_the_newest_labels_is_that_of_the_version() -> None:
+    """Two classes whose texts change places in the middle, without a class that restarts."""
+    changed = CHANGED | {"replay_samples": 1_000, "trainable_layers": 0}
+    topics: Topics = {"answers.v1/0": [], "feedback.v1/0": []}
+    for number in range(2 * NUM_EVENTS):
+        topics["answers.v1/0"].append(answer(number, time_ms=number))
+        label = ("this", "that")[(number + (number >= NUM_EVENTS)) % 2]
+        topics["feedback.v1/0"].append(feedback(number, label=label))
+    whole = small_learner(**changed)
+    maker = CandidateMaker(small_config(**changed), INLINE)
+    for end in range(20, 2 * NUM_EVENTS + 1, 20):
+        offsets = dict.fromkeys(topics, end)
+        whole.learn_many([*topics["answers.v1/0"][end - 20 : end], *topics["feedback.v1/0"][end - 20 : end]], offsets)
+        candidate = maker.make(whole.knowledge, Stopwatch(), offsets, anew=end == 20)
+    manifest = manifest_of(candidate, whole, version=1, epoch=1, time_ms=0)
+    assert manifest.solution.fading_share > 0 and not manifest.lineage.gap
+    again = rebuild(manifest, small_learner(**changed), small_config(**changed), reader(topics, 3))
+    assert differences(manifest, again) == []
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("num_held", [60, 1_000], ids=["some are forgotten", "all are held"])
 def test_a_version_after_concepts_have_changed_is_made_again(seed: int, num_held: int) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from learner.learner import Learner
@@ -57,6 +58,19 @@ def test_what_is_restored_is_what_was_known() -> None:
         assert getattr(known, memory).export() == getattr(learner.knowledge, memory).export()
     assert known.holdout.samples.export() == learner.knowledge.holdout.samples.export()
     assert known.classes.export() == learner.knowledge.classes.export()
+
+
+@pytest.mark.parametrize("num_held", [20_000, 30], ids=["all are held", "some are forgotten"])
+def test_the_newest_labels_are_those_of_the_memory_where_an_older_program_held_none(num_held: int) -> None:
+    learner = taught(50, trainable_layers=0, replay_samples=num_held)
+    snapshot = snapshot_of(learner, None, epoch=1)
+    older = {name: tensor for name, tensor in snapshot.tensors.items() if "newest" not in name}
+    known, _ = recalled(Snapshot(facts=snapshot.facts, tensors=older), trainable_layers=0, replay_samples=num_held)
+    z_ND, rows_N = known.fast_head.fading.newest.held(8)
+    expected_ND, expected_N = learner.fast_head.fading.newest.held(8)
+    assert len(rows_N) and len(older) < len(snapshot.tensors)
+    is_same = torch.equal(z_ND, expected_ND) and torch.equal(rows_N, expected_N)
+    assert (is_same, bool(known.lineage.gap)) == ((True, False) if num_held > 50 else (False, True))
 
 
 def test_what_was_learnt_after_the_snapshot_is_learnt_again() -> None:
