@@ -5,7 +5,7 @@
     fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
     encoder.py, precision.py, hardware_limit.py, kernels.py, sparse_attention.py    the encoder; opponents are in peers/
     kafka_latency.py, kafka_throughput.py, while_learning.py                        the service
-    exactly_once.py, telemetry.py (with turns.py)                                   what a setting costs, by turns
+    exactly_once.py, tasks.py, telemetry.py (with turns.py)                         what a setting costs, by turns
     http.py (with http_load.py)                                                     the service, beside other servers
     import_pace.py, mapping.py    labelled history into the service, and what a map of foreign messages costs
     swap_stall.py, rollback.py (with version_faker.py)                              its swaps

@@ -25,13 +25,14 @@ from bench.service import apache_kafka
 from bench.texts import clinc150
 from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
+from services.environment import as_environment
 from services.keys import ring_of, with_signing_key
 from services.local import tether
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
-from services.settings import Settings, as_environment, load, replaced
-from services.stack import open_store
+from services.programs import open_store
+from services.settings import Settings, load, replaced
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable
 from wire.receipts import Receipts, Verdicts, name_hash

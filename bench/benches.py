@@ -29,6 +29,7 @@ from bench import (
     series,
     sparse_attention,
     swap_stall,
+    tasks,
     telemetry,
     while_learning,
 )
@@ -69,6 +70,7 @@ BENCHES = (
     Bench("million", million.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("rollback", rollback.measure, uses=SERVERS, is_long=True),
     Bench("exactly_once", exactly_once.measure, uses=SERVERS, is_long=True),
+    Bench("tasks", tasks.measure, uses=SERVERS, is_long=True),
     Bench("telemetry", telemetry.measure, uses=SERVERS, is_long=True),
     Bench("while_learning", while_learning.measure, uses=SERVERS, is_long=True),
     Bench("kernels", kernels.measure, is_long=True),

@@ -20,8 +20,10 @@ from evals.results.row import NoResult, Skip
 from evals.streams.stream import Stream, StreamItem
 from services.demo.command import fresh, system_of
 from services.local.kafka import kafka_home
+from services.programs import open_store
 from services.settings import Settings, load
-from services.stack import Stack, open_store
+from services.stack import Stack
+from services.task_settings import with_tasks
 from services.tune.table import tuned
 from wire.bus import Bus
 from wire.store import Store
@@ -76,7 +78,7 @@ class Service:
 
 def chosen(settings: Mapping[str, Any]) -> Settings:
     """Returns the settings of the environment, in whose place are those of `settings`, by their names."""
-    return tuned(load(file=None, environ=os.environ, flags=dict(settings))).settings
+    return tuned(with_tasks(load(file=None, environ=os.environ, flags=dict(settings)))).settings
 
 
 @contextmanager

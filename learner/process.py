@@ -50,7 +50,7 @@ from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Store
 from wire.subjects import subject_digest
-from wire.targets import Kind
+from wire.tasks import TaskNames
 from wire.threads import lower_priority
 
 UNIT_POLL_MS = 5
@@ -60,8 +60,7 @@ NICENESS = 2
 """Added to the nice value of the process, so that it takes time from answers only where there is enough for both.
 
 CLINC150 at 200 events and labels a second, two cores that this kept busy: answers took 97 ms (p50; p99 398) without it,
-43 to 64 ms (152 to 230) with it. Labels come after their answers, so they were live sooner, too: after 0.5 s, and not
-after 0.8 s.
+43 to 64 ms (152 to 230) with it. Labels come after their answers, so they were live sooner, too: in 0.5 s, not 0.8 s.
 """
 
 EXIT_STALE = 75
@@ -77,6 +76,13 @@ class EncoderChoice(NamedTuple):
     max_tokens: int | None
 
 
+class TaskChoice(NamedTuple):
+    """The set of labels that is learnt, and which task of which it is of."""
+
+    labels: LabelConfig
+    names: TaskNames
+
+
 def run(
     config: LearnerConfig,
     *,
@@ -84,21 +90,20 @@ def run(
     store_config: StoreConfig,
     ring: KeyRing,
     encoder: EncoderChoice,
-    labels: LabelConfig,
+    task: TaskChoice,
     stop: threading.Event,
 ) -> int:
-    """Learns until `stop` is set; returns the exit code. Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat
-    and ModelError, which only an operator can mend.
-    """
+    """Learns a task until `stop` is set; returns the exit code. Raises StateRefused, UnsafePolicy, BadSignature,
+    UnknownFormat and ModelError, which only an operator can mend."""
     lower_priority(NICENESS)
     torch.set_num_threads(config.threads)
     state_dir = Path(config.state_dir)
     shared = shared_folder(config.checkpoint_url, state_dir)
-    store = Store(store_config, ring)
-    bus = Bus(bus_config, client_id="learner")
+    store = Store(store_config, ring, task=task.names.reader)
+    bus = Bus(bus_config, client_id="learner", tasks=task.names)
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
-        config, strata, tokenizer = opened(suited_to(config, labels.kind), encoder)
+        config, strata, tokenizer = opened(config, encoder, task)
         learner = Learner(
             config,
             strata,
@@ -108,7 +113,7 @@ def run(
             cache_dir=state_dir,
             executor=executor,
         )
-        learner.label_config = labels
+        learner.label_config = task.labels
         checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints, on_written=shared.offer)
         leadership = _leadership(config, store, lambda: max(checkpoints.highest_epoch(), shared.highest_epoch()))
         patiently(store.check_policy, stop)
@@ -130,19 +135,14 @@ def run(
     return 0
 
 
-def opened(config: LearnerConfig, encoder: EncoderChoice) -> tuple[LearnerConfig, WholeEncoder, Inputs]:
-    """Opens an encoder; returns the settings under which it is learnt with, too. Raises ModelError."""
-    strata, inputs = open_encoder(encoder.name, max_tokens=encoder.max_tokens)
+def opened(config: LearnerConfig, given: EncoderChoice, task: TaskChoice) -> tuple[LearnerConfig, WholeEncoder, Inputs]:
+    """Opens an encoder; returns the settings under which it learns the task, too. Raises ModelError."""
+    strata, inputs = open_encoder(given.name, max_tokens=given.max_tokens)
     if isinstance(strata, WholeModule):
         config = config.of_module(is_trainable=strata.is_trainable)
-    return config, strata, inputs
-
-
-def suited_to(config: LearnerConfig, kind: Kind) -> LearnerConfig:
-    """Returns the settings without what suits no labels of this kind: pseudo-labels and rounds tell classes apart."""
-    if kind == "score":
-        return replace(config, trainable_layers=0, domain_layers=0, base_layers=0)
-    return config if kind == "class" else replace(config, learn_unlabelled=False)
+    if task.labels.kind == "score":  # rounds and pseudo-labels tell classes apart
+        config = replace(config, trainable_layers=0, domain_layers=0, base_layers=0)
+    return replace(config, learn_unlabelled=config.learn_unlabelled and task.labels.kind == "class"), strata, inputs
 
 
 def _leadership(config: LearnerConfig, store: Store, highest_epoch: Callable[[], int]) -> Leadership:

@@ -13,9 +13,9 @@ consumers of other releases understand each other.
 `Event.TOPIC` is the topic of events, before `bus.prefix`. A message that is no record raises BadMessage, whose `reason`
 is one of the names in `deadletter.v1`.
 
-The clients need `pip install 'lifelong[client]'`, and are imported when they are first used. `client` has both of them,
-`calls` what they ask in records, `exchange` how it is tried again, `replies` what responses say, `answer_stream`
-(`streams`) the answers to all events, and `errors` what is raised.
+The clients need `pip install 'lifelong[client]'`, and are imported when they are first used: `client`, and
+`async_client` for asyncio. `calls` has what they ask in records, `exchange` how it is tried again, `replies` what
+responses say, `answer_stream` (`streams`) the answers to all events, and `errors` what is raised.
 
 `Encoder` is the protocol of a class that `encoder = "module:Class"` names, `Head` that of one that `learner.head`
 names, with the `HeadSums` that it gets, and `Strategy` the base of one that `learner.slow_strategy` names, with the
@@ -30,12 +30,13 @@ from lifelong.errors import ClientError, NotAuthorized, RequestInvalid, ServiceU
 from wire.envelope import from_message, to_message
 from wire.errors import BadMessage
 from wire.message import Message, Place
-from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined
+from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TaskAnswer
 
 if TYPE_CHECKING:
     from learner.fast.own_head import Head, HeadSums
     from learner.slow.strategies.strategy import Outputs, Strategy
-    from lifelong.client import AsyncClient, Client
+    from lifelong.async_client import AsyncClient
+    from lifelong.client import Client
     from model.modules.encoder import Encoder
 
 __version__ = "0.1.0"
@@ -61,6 +62,7 @@ __all__ = [
     "ServedAnswer",
     "ServiceUnavailable",
     "Strategy",
+    "TaskAnswer",
     "UnknownAnswer",
     "__version__",
     "from_message",
@@ -69,7 +71,7 @@ __all__ = [
 
 
 _LATER = {
-    "AsyncClient": "lifelong.client",
+    "AsyncClient": "lifelong.async_client",
     "Client": "lifelong.client",
     "Encoder": "model.modules.encoder",
     "Head": "learner.fast.own_head",

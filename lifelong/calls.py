@@ -8,7 +8,7 @@ Rejected: receipts kept for good (their number is that of all answers ever; the 
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -43,10 +43,10 @@ Labels: TypeAlias = Iterable[tuple[Answer | str, Label]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Proof:
-    """What goes back with a label: that of the answer, by the names of the endpoint."""
+    """What goes back with a label: that of the answer, by the names of the endpoint, and its receipts by task."""
 
     key: str
-    receipt: str
+    receipts: Mapping[str, str]
     event_source: str
     text: str = ""
     features: Features = field(default_factory=dict)
@@ -68,13 +68,16 @@ class Calls:
         results = yield from exchange(PREDICT, entries, self.policy)
         return [self._answer_of(result, event) for result, event in zip(results, asked, strict=True)]
 
-    def feedback(self, labels: Labels, *, correct: bool) -> Exchange[list[Feedback | ClientError]]:
-        """Returns each label as the service took it, or the error in its place.
+    def feedback(
+        self, labels: Labels, *, correct: bool, task: str | None = None
+    ) -> Exchange[list[Feedback | ClientError]]:
+        """Returns each label as the service took it, or the error in its place. `task` is the one that they are of
+        (None: that of the answer).
 
         Raises ClientError where every one is one, and UnknownAnswer, before anything is sent, for an id whose receipt
-        is not held.
+        is not held, and for a task that did not answer.
         """
-        sent = [self._feedback_of(answer, label) for answer, label in labels]
+        sent = [self._feedback_of(answer, label, task) for answer, label in labels]
         entries = [_entry_of(record, correct=correct) for record in sent]
         results = yield from exchange(FEEDBACK, entries, self.policy)
         return [_taken(result, record) for result, record in zip(results, sent, strict=True)]
@@ -97,20 +100,25 @@ class Calls:
         self.keep(answer)
         return answer
 
-    def _feedback_of(self, answer: Answer | str, label: Label) -> Feedback:
+    def _feedback_of(self, answer: Answer | str, label: Label, task: str | None) -> Feedback:
         event_id = answer if isinstance(answer, str) else answer.event_id
         with self._lock:
             proof = self._proofs.get(answer) if isinstance(answer, str) else _proof_of(answer)
         if proof is None:
             held = f"the last {self._max_receipts} answers of this client"
             raise UnknownAnswer(f"{event_id!r} is none of {held}: give the answer itself", code="unknown_answer")
+        of_task = next(iter(proof.receipts)) if task is None else task
+        if of_task not in proof.receipts:
+            answered = ", ".join(map(repr, proof.receipts))
+            raise UnknownAnswer(f"task {task!r} did not answer {event_id!r}: {answered} did", code="unknown_answer")
         return Feedback(
             event_id=event_id,
             label=label if isinstance(label, str) else "",
             labels=None if isinstance(label, str | float | int) else tuple(label),
             value=float(label) if isinstance(label, float | int) else None,
             key=proof.key,
-            receipt=proof.receipt,
+            receipt=proof.receipts[of_task],
+            task=of_task,
             event_source=proof.event_source,
             text=proof.text,
             features=proof.features,
@@ -130,7 +138,7 @@ def _proof_of(answer: Answer) -> _Proof:
     is_kept = not isinstance(answer, ServedAnswer) or answer.can_be_labelled
     return _Proof(
         key=answer.key,
-        receipt=answer.receipt,
+        receipts={answer.task: answer.receipt} | {task: each.receipt for task, each in answer.tasks.items()},
         event_source=answer.source,
         text="" if is_kept else answer.text,
         features={} if is_kept else answer.features,
@@ -138,8 +146,12 @@ def _proof_of(answer: Answer) -> _Proof:
 
 
 def _asked_entry(event: Event) -> bytes:
-    entry = {"id": event.id, "text": event.text, "key": event.key}
-    return msgspec.json.encode({**entry, "features": event.features} if event.features else entry)
+    entry: dict[str, Any] = {"id": event.id, "text": event.text, "key": event.key}
+    if event.features:
+        entry["features"] = event.features
+    if event.tasks:
+        entry["tasks"] = event.tasks
+    return msgspec.json.encode(entry)
 
 
 def _entry_of(record: Feedback, *, correct: bool) -> bytes:
@@ -158,6 +170,8 @@ def _entry_of(record: Feedback, *, correct: bool) -> bytes:
         entry["labels"] = record.labels
     if record.value is not None:
         entry["value"] = record.value
+    if record.task:
+        entry["task"] = record.task
     return msgspec.json.encode(entry)
 
 

@@ -9,10 +9,9 @@ Rejected: urllib (no pool of connections, and nothing for asyncio), and records 
 themselves (they could not be stored).
 """
 
-import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
@@ -41,7 +40,7 @@ MAX_TOLD_MS: Final = 3_600_000
 T = TypeVar("T")
 
 
-class _Connection:
+class ClientConnection:
     """What both clients have in common: how they are made, and how an attempt becomes a request."""
 
     _open: ClassVar[type[httpx.Client | httpx.AsyncClient]]
@@ -83,7 +82,7 @@ class _Connection:
         )
 
 
-class Client(_Connection):
+class Client(ClientConnection):
     """Asks for answers and sends labels, and waits for what comes of it; any thread may use it.
 
     What the service refuses for now, and connections that fail, are tried again until the deadline: after the time that
@@ -95,11 +94,21 @@ class Client(_Connection):
     _http: httpx.Client
 
     def predict(
-        self, text: str = "", *, key: str = "", event_id: str = "", features: Features | None = None
+        self,
+        text: str = "",
+        *,
+        key: str = "",
+        event_id: str = "",
+        features: Features | None = None,
+        tasks: Sequence[str] = (),
     ) -> ServedAnswer:
-        """Returns the answer to a text, or features, or both, about the entity `key`. Raises ClientError."""
-        (answer,) = self.predict_many([Event(id=event_id, text=text, key=key, features=features or {})])
-        return _one(answer)
+        """Returns the answer to a text, or features, or both, about the entity `key`, by these tasks (none: by all).
+
+        Raises ClientError.
+        """
+        event = Event(id=event_id, text=text, key=key, features=features or {}, tasks=tuple(tasks))
+        (answer,) = self.predict_many([event])
+        return one(answer)
 
     def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:
         """Returns an answer for each event, or in its place the error. Raises ClientError where all are errors.
@@ -108,18 +117,23 @@ class Client(_Connection):
         """
         return self._run(self._calls.predict(events))
 
-    def feedback(self, answer: Answer | str, label: Label, *, correct: bool = False) -> Feedback:
+    def feedback(
+        self, answer: Answer | str, label: Label, *, correct: bool = False, task: str | None = None
+    ) -> Feedback:
         """Sends the label of an answer, or of the event whose id is given; returns it when the broker has it.
 
         A set of labels is a list, a score a number. Its `source` is who the service says it is from. With `correct` it
-        replaces an earlier label, which needs an API key with the role `admin`. Raises ClientError.
+        replaces an earlier label, which needs an API key with the role `admin`. It is of `task` (None: of that which
+        the answer is of). Raises ClientError.
         """
-        (taken,) = self.feedback_many([(answer, label)], correct=correct)
-        return _one(taken)
+        (taken,) = self.feedback_many([(answer, label)], correct=correct, task=task)
+        return one(taken)
 
-    def feedback_many(self, labels: Labels, *, correct: bool = False) -> list[Feedback | ClientError]:
+    def feedback_many(
+        self, labels: Labels, *, correct: bool = False, task: str | None = None
+    ) -> list[Feedback | ClientError]:
         """Returns each label as it was taken, or in its place the error. Raises ClientError where all are errors."""
-        return self._run(self._calls.feedback(labels, correct=correct))
+        return self._run(self._calls.feedback(labels, correct=correct, task=task))
 
     def answers(
         self, bus: Mapping[str, Any], *, begin: str = "latest", idle_s: float | None = None
@@ -165,92 +179,24 @@ class Client(_Connection):
         while isinstance(step := next_step(exchange, reply), Attempt):
             time.sleep(step.pause_s)
             try:
-                reply = _reply_of(self._http.send(self._request(step)))
+                reply = reply_of(self._http.send(self._request(step)))
             except httpx.RequestError as error:
-                reply = _unreachable(error)
+                reply = unreachable(error)
         return step.result
 
 
-class AsyncClient(_Connection):
-    """The client for asyncio: the same calls as those of `Client`, to be awaited. It belongs to one event loop."""
-
-    _open = httpx.AsyncClient
-    _http: httpx.AsyncClient
-
-    async def predict(
-        self, text: str = "", *, key: str = "", event_id: str = "", features: Features | None = None
-    ) -> ServedAnswer:
-        """Returns the answer to a text, or features, or both, as `Client.predict` does."""
-        (answer,) = await self.predict_many([Event(id=event_id, text=text, key=key, features=features or {})])
-        return _one(answer)
-
-    async def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:
-        """Returns an answer for each event, as `Client.predict_many` does."""
-        return await self._run(self._calls.predict(events))
-
-    async def feedback(self, answer: Answer | str, label: Label, *, correct: bool = False) -> Feedback:
-        """Sends the label of an answer, as `Client.feedback` does."""
-        (taken,) = await self.feedback_many([(answer, label)], correct=correct)
-        return _one(taken)
-
-    async def feedback_many(self, labels: Labels, *, correct: bool = False) -> list[Feedback | ClientError]:
-        """Returns each label as it was taken, as `Client.feedback_many` does."""
-        return await self._run(self._calls.feedback(labels, correct=correct))
-
-    async def answers(
-        self, bus: Mapping[str, Any], *, begin: str = "latest", idle_s: float | None = None
-    ) -> AsyncIterator[Answer]:
-        """Iterates over the answers to all events, as `Client.answers` does, from its first step on."""
-        stream = await asyncio.to_thread(self._streams.open, bus, begin, idle_s)
-        try:
-            while (batch := await asyncio.to_thread(stream.read)) is not None:
-                for answer in batch:
-                    self._calls.keep(answer)
-                    yield answer
-        finally:
-            await asyncio.to_thread(stream.close)
-
-    async def is_ready(self) -> bool:
-        """Whether the service can be reached, and answers."""
-        try:
-            return (await self._http.get(READY_PATH)).status_code == HTTPStatus.OK
-        except httpx.RequestError:
-            return False
-
-    async def close(self) -> None:
-        """Closes the connections, and ends the iterations over answers."""
-        await asyncio.to_thread(self._streams.close)
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def _run(self, exchange: Exchange[T]) -> T:
-        reply: HttpReply | ServiceUnavailable | None = None
-        while isinstance(step := next_step(exchange, reply), Attempt):
-            await asyncio.sleep(step.pause_s)
-            try:
-                reply = _reply_of(await self._http.send(self._request(step)))
-            except httpx.RequestError as error:
-                reply = _unreachable(error)
-        return step.result
-
-
-def _reply_of(response: httpx.Response) -> HttpReply:
+def reply_of(response: httpx.Response) -> HttpReply:
     return HttpReply(response.status_code, response.headers, response.content)
 
 
-def _unreachable(error: httpx.RequestError) -> ServiceUnavailable:
+def unreachable(error: httpx.RequestError) -> ServiceUnavailable:
     reason = str(error) or type(error).__name__
     return ServiceUnavailable(
         f"no response from {error.request.url.copy_with(query=None)}: {reason}", code="unreachable"
     )
 
 
-def _one(result: T | ClientError) -> T:
+def one(result: T | ClientError) -> T:
     """Returns the only result of a call. One that is an error was raised by the exchange, or is of another form."""
     if isinstance(result, ClientError):
         raise result

@@ -5,8 +5,10 @@
 cli, commands/      the commands of `lifelong`; a command imports what it needs when it runs
 collisions          other distributions with packages of our names
 settings            one model of all settings, from a file, the environment and flags; settings_docs: what each means;
-                    secret_files: secrets that lie in files
-stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
+                    secret_files: secrets that lie in files; task_settings: what follows from several tasks;
+                    environment: the variables of a child process
+stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs;
+                    programs: the commands that it starts, and the stores of their tasks
 asyncapi   the document of the topics
 topic_uses          which topics each program needs, and the check at its start
 backups/   what `lifelong backup` and `restore` do; open_store: the store of a service that may not run

@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 
 from services.keys import with_signing_key
 from services.local.redis import start_redis
+from services.programs import open_store
 from services.running import NotRunning, attach, claim
 from services.settings import Settings, replaced
-from services.stack import open_store
 from wire.store import Store
 
 

@@ -1,7 +1,7 @@
 """Every setting of every process, in one model; loaded once, at the command line, and passed on as plain values.
 
     lifelong.toml < environment LIFELONG_* < flags --load--> Settings, or BadSettings with all mistakes
-    Settings --as_environment--> a child process loads the same settings from its environment
+    Settings --as_environment (`services/environment.py`)--> a child process loads the same settings
 
 The rooms own their sections: names, defaults, ranges and documentation are in the dataclass of each room's config.py.
 `services/settings_docs.py` says what a setting means, and what is wrong with a value.
@@ -26,11 +26,13 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from learner.config import LearnerConfig, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
-from services.secret_files import SUFFIX, resolved
-from services.settings_docs import mistake, schemas, tables
-from serving.config import ReplicaSettings
+from services.secret_files import resolved
+from services.settings_docs import mistake, schemas, setting_of, tables
+from serving.replica_config import ReplicaSettings
+from serving.task_config import inherited, own_rows
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
+from wire.tasks import TaskNames
 
 PREFIX = "LIFELONG_"
 
@@ -73,6 +75,8 @@ class Settings(ReplicaSettings, BaseSettings):
     Generated where Redis is started by us."""
     api_key: OrNone[SecretStr] = None
     """API key that `lifelong predict` sends, where `serving.keys_file` requires one."""
+    task: str = ""
+    """The task that a program, or a command, is about: one of `tasks`. Empty: the default one."""
 
     _key_file: Path | None = PrivateAttr(None)
 
@@ -84,6 +88,11 @@ class Settings(ReplicaSettings, BaseSettings):
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
         """Leaves the file and the environment to `load`."""
         return (init_settings,)
+
+    @property
+    def readers(self) -> TaskNames:
+        """The tasks of the service, and the one that these settings are about."""
+        return TaskNames(tuple(self.tasks), self.task)
 
     @property
     def key_file(self) -> Path | None:
@@ -103,6 +112,7 @@ class Settings(ReplicaSettings, BaseSettings):
         slow = "must be above three times store.timeout_ms, or a slow reply loses the lease"
         gone = "must be at least twice serving.report_interval_s, or replicas seem to be gone"
         problems = [*_client_problems(self.bus.client), *self.serving.refusal.problems(self.labels.kind)]
+        require((self.task in self.readers.all, f"task: {self.readers.why_unknown(self.task)}"))
         require(
             *((False, problem) for problem in problems),
             (self.learner.lease_ttl_ms > longest_command_ms, f"learner.lease_ttl_ms {slow}"),
@@ -165,11 +175,14 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     origins: dict[str, str] = {}
     files: dict[str, Path] = {}
     for given, origin_of in layers:
-        layer, wrong = resolved(given, _secrets())
+        layer, wrong = resolved(given, secrets())
         problems += wrong
         values |= layer
         origins |= {name: origin_of(name if name in given else f"{name}_file") for name in layer}
         files |= {name: Path(str(given[f"{name}_file"])) for name in layer if name not in given}
+    own = own_rows(values, flags or {})
+    values = (inherited(values, flags or {}) if values.get("task") else values) | own
+    origins |= {name: origins.get(f"tasks.{values['task']}.{name}", "follows task") for name in own}
     try:
         settings = Settings(**nested(values))
     except ValidationError as error:
@@ -184,7 +197,7 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     return loaded.filled("follows state_dir", below)
 
 
-def _secrets() -> list[str]:
+def secrets() -> list[str]:
     """Returns the names of the settings that are secret."""
     return [name for name, schema in schemas(Settings).items() if schema["writeOnly"]]
 
@@ -205,7 +218,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _variable_with(name: str) -> str:
     """Returns the variable that has set a value: that of the table, for a row of one."""
-    return variable_of(next((table for table in tables(Settings) if name.startswith(f"{table}.")), name))
+    return variable_of(setting_of(Settings, name))
 
 
 def _rows_in(text: Any) -> Any:
@@ -230,28 +243,3 @@ def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 def variable_of(name: str) -> str:
     """Returns the environment variable of a setting: LIFELONG_BUS__PARTITIONS of bus.partitions."""
     return PREFIX + name.replace(".", "__").upper()
-
-
-def as_environment(settings: Settings) -> dict[str, str]:
-    """Returns the variables from which a child process loads the same settings, the keys included.
-
-    A table, whose names are the user's, is one variable of JSON. Variables of ours that name the file of a secret are
-    empty: the child has the secret itself, and may have our environment as well. The keys that sign have the name of
-    their file, where they have one, so that the child follows it.
-    """
-    values = values_of(settings)
-    for table in tables(Settings):
-        rows = [name for name in values if name.startswith(f"{table}.")]
-        if rows:
-            values[table] = json.dumps({name.removeprefix(f"{table}."): values.pop(name) for name in rows})
-    files = {f"{variable_of(name)}{SUFFIX.upper()}": "" for name in _secrets() if values.get(name) is not None}
-    if settings.key_file is not None:
-        del values["signing_key"]
-        files[f"{variable_of('signing_key')}{SUFFIX.upper()}"] = str(settings.key_file)
-    return files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    return json.dumps([*map(_as_text, value)]) if isinstance(value, tuple) else str(value)

@@ -55,9 +55,14 @@ def tables(model: type[BaseModel]) -> list[str]:
     return [name for name, schema in schemas(model).items() if schema["type"] == "object"]
 
 
+def setting_of(model: type[BaseModel], name: str) -> str:
+    """Returns the setting that a name is, or the table that it is a row of."""
+    return next((table for table in tables(model) if name.startswith(f"{table}.")), name)
+
+
 def described(model: type[BaseModel], name: str) -> str:
-    """Returns the meaning of a setting, its type, its range and its default."""
-    schema = schemas(model)[name]
+    """Returns the meaning of a setting, its type, its range and its default; of a row of a table that of the table."""
+    schema = schemas(model)[setting_of(model, name)]
     facts = [f"{key} {json.dumps(schema[key])}" for key in FACTS if key in schema]
     return f"{' '.join(schema['description'].split())} ({', '.join([schema['type'], *facts])})"
 
@@ -79,5 +84,5 @@ def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, 
     told = [origin for each, origin in origins.items() if each in reason and (each in known or each.startswith(rows))]
     places = ", ".join(told) or below
     if len(told) < 2:
-        return f"{places}: {reason}"
+        return f"{places}: {reason}" if places else reason
     return f"{places}: {reason}. Change one of them"

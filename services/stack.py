@@ -3,7 +3,7 @@
     Redis -> broker -> topics | learner | rollout | serve (side by side) -> first plan, a replica that answers -> ready
 
 Each program is a process with its log in STATE_DIR/logs, tethered to us: it ends when we end, however we end. The
-learner, the controller and the replicas are the commands that a user would type (`lifelong learn`, ...), with the
+learners, the controllers and the replicas are the commands that a user would type (`services/programs.py`), with the
 settings in their environment. A program that ends is started again at the same address (services/supervisor.py), where
 its clients find it. Replicas go on answering meanwhile, and are stopped after the others.
 
@@ -17,26 +17,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Set
-from contextlib import closing
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from services.keys import ReplicaKeys, ring_of, with_signing_key
+from services.environment import as_environment
+from services.keys import ReplicaKeys, with_signing_key
 from services.local import tether
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
 from services.local.subreaper import guarded
+from services.programs import commands_of, open_stores, program_name, unready_programs
 from services.resident_bytes import resident_bytes
 from services.running import announce, claim, withdraw
 from services.servers import Servers
-from services.settings import Settings, as_environment, replaced
+from services.settings import Settings, replaced, variable_of
 from services.supervisor import Program, StackFailed, Supervisor
 from serving.http.listener import PortTaken, check_port
 from wire.errors import StoreUnavailable
 from wire.files import do_nothing
 from wire.store import Store
+from wire.tasks import DEFAULT
 
 READY_TIMEOUT_S = 180.0
 """Longest start. The first one on a slow machine packs the model for its processor."""
@@ -51,8 +53,7 @@ ENOUGH_BYTES = 128 << 20
 
 LOGS = "logs"
 
-COMMANDS: dict[str, tuple[str, ...]] = {"serve": ("serve",), "learner": ("learn",), "rollout": ("rollout", "run")}
-"""Programs of the stack, the slowest to start first."""
+TASK_VARIABLE = variable_of("task")
 
 GUARDED = frozenset({"serve"})
 """Programs whose children would outlive them."""
@@ -73,6 +74,7 @@ class Stack:
         announce_in: Path | None = None,
     ) -> None:
         self.settings = settings
+        self._commands = commands_of(settings)
         self._tell = say
         self._announce_in = announce_in or settings.state_dir
         self._claims: list[BinaryIO] = []
@@ -135,8 +137,8 @@ class Stack:
         if self._is_announced:
             withdraw(self._announce_in)
             self._is_announced = False
-        self.stop("learner", "rollout")
-        self.stop("serve")
+        self.stop(*(name for name in self._commands if name not in GUARDED))
+        self.stop(*GUARDED)
         self.stop("broker", "redis")
         self._supervisor.close()
         self._servers.stop()
@@ -146,7 +148,8 @@ class Stack:
     def _start(self) -> None:
         self._claim()
         deadline_s = time.monotonic() + READY_TIMEOUT_S
-        for folder in ("redis", "kafka", "learner", LOGS):
+        learners = (program_name("learner", task) for task in self.settings.tasks)
+        for folder in ("redis", "kafka", "learner", *learners, LOGS):
             private_folder(self.settings.state_dir / folder)
         settings = self._servers.start(self.settings)
         is_ours = self._servers.owns_store
@@ -154,14 +157,16 @@ class Stack:
         replica_keys = ReplicaKeys(self.settings)
         self._follow_keys = replica_keys.follow
         self._choose_port()
-        with closing(open_store(self.settings)) as store:
+        with contextlib.ExitStack() as opened:
+            stores = open_stores(self.settings, opened)
+            store = stores[DEFAULT]
             if not is_ours and (why_not_durable := store.why_not_durable()):
                 self._say(f"{why_not_durable}.")
             reports = self._servers.ask(store.reports.replicas, is_ours=is_ours, deadline_s=deadline_s)
-            for name in COMMANDS:
+            for name in self._commands:
                 self._supervisor.add(self._program(name, replica_keys))
             self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)
-            self._wait_until_ready(store, {report.replica for report in reports}, deadline_s)
+            self._wait_until_ready(stores, {report.replica for report in reports}, deadline_s)
         self._supervisor.tolerate()
         announce(self.settings, self._announce_in, owns_store=is_ours)
         self._is_announced = True
@@ -193,26 +198,28 @@ class Stack:
         return True
 
     def _program(self, name: str, replica_keys: ReplicaKeys) -> Program:
-        argv = [sys.executable, "-P", "-m", "services.cli", *COMMANDS[name], "--config", os.devnull]
+        words, task = self._commands[name]
+        argv = [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
         command = guarded(argv) if name in GUARDED else argv
         log = RotatingLog(self.logs / f"{name}.log")
         settings = replica_keys.given_to(self.settings) if name == "serve" else self.settings
-        start = partial(tether.start, command, log=log, env=as_environment(settings))
+        start = partial(tether.start, command, log=log, env=as_environment(settings) | {TASK_VARIABLE: task})
         if name != "serve":
             return Program(name=name, start=start, log=log)
         return Program(name=name, start=start, log=log, may_start=self._is_port_free)
 
-    def _wait_until_ready(self, store: Store, earlier: Set[str], deadline_s: float) -> None:
-        """Waits until there is a plan, and the configured number of replicas can answer."""
-        while name := self._unready(store, earlier):
+    def _wait_until_ready(self, stores: Mapping[str, Store], earlier: Set[str], deadline_s: float) -> None:
+        """Waits until each task has a plan, and the configured number of replicas can answer."""
+        while name := self._unready(stores, earlier):
             self.check()
             if time.monotonic() > deadline_s:
                 raise StackFailed(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s{self._supervisor.ending(name)}")
             self._closing.wait(POLL_INTERVAL_S)
 
-    def _unready(self, store: Store, earlier: Set[str]) -> str:
+    def _unready(self, stores: Mapping[str, Store], earlier: Set[str]) -> str:
+        replicas = self.settings.serving.replicas
         try:
-            return unready_program(store, replicas=self.settings.serving.replicas, earlier=earlier)
+            return next(unready_programs(stores, replicas=replicas, earlier=earlier), "")
         except StoreUnavailable:
             return "redis"
 
@@ -239,19 +246,3 @@ class Stack:
         """Prints a message. A closed or narrow-encoded output is ignored, so that it ends nothing."""
         with contextlib.suppress(OSError, ValueError):
             self._tell(text)
-
-
-def unready_program(store: Store, *, replicas: int, earlier: Set[str]) -> str:
-    """Returns the name of a program that is not ready; empty once an event would be answered.
-
-    `earlier` holds the replicas of an earlier stack, whose reports have not expired yet.
-    """
-    if store.plans.read() is None:
-        return "rollout" if store.versions.current() else "learner"
-    ready = [report for report in store.reports.replicas() if report.versions and report.replica not in earlier]
-    return "" if len(ready) >= replicas else "serve"
-
-
-def open_store(settings: Settings) -> Store:
-    """Opens the store of settings that have an address and keys."""
-    return Store(settings.store, ring_of(settings))

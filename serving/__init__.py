@@ -14,8 +14,9 @@ the spans of answers. `series` (`series_config`) gives events what they take ove
 not certain enough; `label_watch` knows the set of labels. `event_rate` says how many events come, `swap_stalls` what a
 swap of weights costs, `service_level` whether promises are kept, `watchdog` whether the model hangs, `ray_metrics` what
 Ray is told; `counts`, `status` and `errors` are what a replica reports; `config` has the settings, those of the model's
-thread in `engine_config`.
+thread in `engine_config`, those of tasks in `task_config`, and `replica_config` all that a replica is given.
+`served_task` is one task of a replica: its versions, its labels and its reports.
 
-Other rooms may import `app.run`, `config`, `cluster` and `serve_watch` (`RayLost`), and the port check of
-`http.listener`; tests of other rooms also use `replica` and `weights.loader`.
+Other rooms may import `app.run`, `config`, `replica_config`, `task_config`, `cluster` and `serve_watch` (`RayLost`),
+and the port check of `http.listener`; tests of other rooms also use `replica` and `weights.loader`.
 """

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.cluster import ended_processes, is_shared, number_of_replicas, running_ray, serve_state
-from serving.config import ReplicaConfig, ReplicaSettings
 from serving.ray_metrics import RayMetrics
+from serving.replica_config import ReplicaConfig, ReplicaSettings
 from serving.serve_watch import RayLost, await_start, wait_while_running
 from wire.config import flat, nested
 from wire.keyring import given

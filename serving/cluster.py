@@ -19,8 +19,9 @@ from typing import Any
 
 import structlog
 
-from serving.config import ReplicaConfig, ServingConfig
+from serving.config import ServingConfig
 from serving.ray_folder import state_folder
+from serving.replica_config import ReplicaConfig
 from serving.serve_watch import RayLost, ServeState
 
 VITAL = ("gcs_server", "raylet")

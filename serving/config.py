@@ -4,21 +4,18 @@ Rejected: passing these records on to the parts (each part takes the values that
 it depends on; only `PrecisionConfig` is one value with a meaning of its own).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, ConfigDict
 
 from serving.engine_config import PrecisionConfig, ServiceLevelConfig
 from serving.refusal_config import RefusalConfig
 from serving.scaling import ScalingConfig
 from serving.series_config import SeriesConfig
 from wire.backoff import Backoff
-from wire.config import SECTION, BusConfig, LabelConfig, MetricsConfig, OrNone, StoreConfig, TracesConfig, require
-from wire.keyring import KeyRing
-from wire.logs import LogConfig, LogLevel, secrets_in
+from wire.config import SECTION, OrNone, require
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
 
 
@@ -167,70 +164,4 @@ class ServingConfig:
                 self.grpc_port > 0 or self.grpc_ssl_certfile is None,
                 "serving.grpc_ssl_certfile is of serving.grpc_port, which is not set",
             ),
-        )
-
-
-class ReplicaSettings(BaseModel):
-    """The settings that replicas read, by name. Those of all processes extend them (`services/settings.py`)."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,  # the input may hold secrets
-        use_attribute_docstrings=True,
-    )
-
-    encoder: str = "minilm-l6"
-    """The encoder to start from: `minilm-l6` (installed with us), a local folder, a cached Hugging Face id, or
-    `module:Class`, a class of yours."""
-    profile: Literal["", "nano", "base", "pro"] = ""
-    """Fills in what it fixes, where nothing else sets it: see `lifelong profile`. Empty: none."""
-    log_level: LogLevel = LogConfig().level
-    """Lowest level of what is logged."""
-    log_json: bool = LogConfig().as_json
-    """Whether logs are JSON lines instead of text."""
-
-    bus: BusConfig = BusConfig()
-    store: StoreConfig = StoreConfig()
-    metrics: MetricsConfig = MetricsConfig()
-    traces: TracesConfig = TracesConfig()
-    labels: LabelConfig = LabelConfig()
-    serving: ServingConfig = ServingConfig()
-
-    @property
-    def logs(self) -> LogConfig:
-        """The level and the format of the log, which hides every secret of these settings."""
-        return LogConfig(self.log_level, self.log_json, secrets_in([*dict(self).values()]))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReplicaConfig:
-    """Everything that a replica needs to know; keys and addresses are left out of its repr. `encoder`
-    names whose tokenizer, or whose class, is used; the weights come from the store."""
-
-    encoder: str
-    profile: str = ""
-    serving: ServingConfig
-    bus: BusConfig = field(repr=False)
-    store: StoreConfig = field(repr=False)
-    ring: KeyRing = field(repr=False)
-    metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    traces: TracesConfig = field(default_factory=TracesConfig)
-    labels: LabelConfig = field(default_factory=LabelConfig)
-    logs: LogConfig = field(default_factory=LogConfig)
-
-    @classmethod
-    def of(cls, settings: ReplicaSettings, *, ring: KeyRing) -> "ReplicaConfig":
-        """Returns the configuration of replicas under these settings, whose logs hide the keys, too."""
-        return cls(
-            encoder=settings.encoder,
-            profile=settings.profile,
-            serving=settings.serving,
-            bus=settings.bus,
-            store=settings.store,
-            metrics=settings.metrics,
-            traces=settings.traces,
-            labels=settings.labels,
-            ring=ring,
-            logs=replace(settings.logs, secrets=(*ring.secrets, *settings.logs.secrets)),
         )

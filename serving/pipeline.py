@@ -55,7 +55,7 @@ class Pipeline:
     """An event joins its `series`, becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`, and leaves
     by `outbox`.
 
-    `max_tokens` returns how many tokens of a text are read now.
+    `max_tokens` returns how many tokens of a text are read now, `has_weights` whether there are weights to answer with.
     """
 
     encode: Encode
@@ -65,17 +65,18 @@ class Pipeline:
     outbox: Outbox
     counts: Counts
     series: Series
+    has_weights: Callable[[], bool]
 
     def items(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
-        if terms.task == DEFAULT.task:  # others are asked about, and not published
+        if terms.wish == DEFAULT.wish:  # others are asked about, and not published
             events = self.series.joined(events)
         return items_of(events, dones, self.encode, terms, text_chars(self.max_tokens()))
 
     @property
     def is_ready(self) -> bool:
         """Whether there are weights to answer with."""
-        return self.engine.live is not None
+        return self.has_weights()
 
     def count(self, name: str) -> None:
         """Adds one to the counter `name`."""
@@ -114,7 +115,14 @@ def _truncated(event: Event, max_chars: int) -> Event:
     return msgspec.structs.replace(event, text=event.text[:max_chars])
 
 
-def assembled(config: ServingConfig, tokenizer: Inputs, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
+def assembled(
+    config: ServingConfig,
+    tokenizer: Inputs,
+    bus: Bus,
+    receipts: Receipts,
+    name: str,
+    has_weights: Callable[[], bool],
+) -> Pipeline:
     """Returns the pipeline of a replica, none of whose threads was started."""
     counts = Counts()
     queue = queue_of(config)
@@ -146,6 +154,7 @@ def assembled(config: ServingConfig, tokenizer: Inputs, bus: Bus, receipts: Rece
         ),
         counts=counts,
         series=Series(config.series),
+        has_weights=has_weights,
     )
 
 

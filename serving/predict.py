@@ -68,7 +68,7 @@ def predict_many(
     for rows in grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         first = versions[rows[0]]
         picked = _picked(rows, events, token_ids)
-        z_BD = live.health.encode_events(*picked, first.model.encoder, precisions[first.number])
+        z_BD = live.encode(*picked, first.model.encoder, precisions[first.number])
         rankings = rankings_of(z_BD, live.beside(first), top_scores)
         for indices in grouped([versions[row].number for row in rows]):
             ranking = rankings[versions[rows[indices[0]]].number]
@@ -78,7 +78,7 @@ def predict_many(
             vectors |= zip(rows, z_BD, strict=True)
     for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions).items():
         names[row] = tuple(sorted(names[row] + others))
-    time_ms = now_ms()
+    time_ms = live.answered_ms or now_ms()
     answers = [
         _answer(
             event,
@@ -86,7 +86,7 @@ def predict_many(
             live,
             arm=arms[row],
             precision=precisions[arms[row].version],
-            receipt=_receipt(event, arms[row], names[row], receipts, time_ms=time_ms),
+            receipt=_receipt(event, arms[row], names[row], live, receipts, time_ms=time_ms),
             time_ms=time_ms,
         )
         for row, event in enumerate(events)
@@ -129,15 +129,17 @@ def _names_by_other_encoders(
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
-            z_BD = live.health.encode_events(*_picked(rows, events, token_ids), encoder, precisions[first.number])
+            z_BD = live.encode(*_picked(rows, events, token_ids), encoder, precisions[first.number])
             for row, others in zip(rows, names_by_row(rankings_of(z_BD, live.beside(first), 1)), strict=True):
                 names[row] = names.get(row, ()) + others
     return names
 
 
-def _receipt(event: Event, arm: Arm, names: VersionNames, receipts: Receipts, *, time_ms: int) -> str:
+def _receipt(
+    event: Event, arm: Arm, names: VersionNames, live: ActiveVersions, receipts: Receipts, *, time_ms: int
+) -> str:
     verdicts = Verdicts(arm.name, arm.version, names)
-    return receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts)
+    return receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts, task=live.task)
 
 
 def _with_vector(answer: Answer, z_D: Tensor, version: Version, receipts: Receipts) -> Answer:
@@ -180,5 +182,6 @@ def _answer(
         receipt=receipt,
         headers=event.headers,
         features=event.features,
+        task=live.task,
     )
     return live.versions[arm.version].refusal.applied(answer, scored.certainty)

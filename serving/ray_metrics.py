@@ -10,7 +10,8 @@ from typing import Any
 
 from wire import metrics
 from wire.metrics.catalogue import Metric
-from wire.metrics.samples import MetricValue
+from wire.metrics.samples import TASK, MetricValue
+from wire.tasks import DEFAULT
 
 
 class RayMetrics:
@@ -18,7 +19,7 @@ class RayMetrics:
 
     def __init__(self) -> None:
         self._made: dict[Metric, Any] = {}
-        self._told: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        self._told: dict[tuple[Metric, tuple[str, ...], str], float] = {}
 
     def update(self) -> None:
         """Tells Ray the newest values; of a counter, by how much it has grown."""
@@ -27,19 +28,21 @@ class RayMetrics:
                 self._tell(metric, sample)
 
     def _tell(self, metric: Metric, sample: MetricValue) -> None:
-        tags = dict(zip(metric.labels, sample.labels, strict=True))
+        tags = sample.tags(metric.labels)
         if metric.kind == "gauge":
             self._of(metric).set(sample.value, tags)
             return
-        grown = sample.value - self._told.get((metric, sample.labels), 0.0)
+        key = (metric, sample.labels, sample.task)
+        grown = sample.value - self._told.get(key, 0.0)
         if grown > 0:  # Ray refuses to add nothing
             self._of(metric).inc(grown, tags)
-            self._told[metric, sample.labels] = sample.value
+            self._told[key] = sample.value
 
     def _of(self, metric: Metric) -> Any:
         from ray.serve.metrics import Counter, Gauge
 
         if metric not in self._made:
             kind: Any = Counter if metric.kind == "counter" else Gauge  # their stubs know of one label only
-            self._made[metric] = kind(metric.name, metric.help, metric.labels)
+            self._made[metric] = kind(metric.name, metric.help, (*metric.labels, TASK))
+            self._made[metric].set_default_tags({TASK: DEFAULT})
         return self._made[metric]

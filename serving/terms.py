@@ -42,7 +42,7 @@ class Terms:
     is_embedding: bool = False
 
     @property
-    def task(self) -> tuple[int, bool]:
+    def wish(self) -> tuple[int, bool]:
         """What is asked for: equal for events that can be answered together."""
         return self.version, self.is_embedding
 

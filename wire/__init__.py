@@ -14,6 +14,7 @@ finished     which offsets may be committed                        events    whi
 keyring/     the keys of a program: what it signs with, and what it accepts
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
 admin_log    the chain of what operators did
+tasks        which tasks an event is for, and what of the topics a task reads
 label_set    what labels mean now, and which may be learnt (label_config: its settings)
 targets      a label as one string, a class or a set of them   agreement whether an answer that names a set is right
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity

@@ -50,6 +50,7 @@ HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that travel as headers a
     Event: frozenset({"id", "source", "time_ms", "headers"}),
 }
 ATTRIBUTES = frozenset({"source", "time_ms", "headers"})  # the same for the records that are not listed
+OMITTED = frozenset({"features", "task", "tasks"})  # fields that a value lacks where they are empty
 
 COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time", "content-type"})
 ORIGIN_HEADERS = frozenset({"ce_origintopic", "ce_originpartition", "ce_originoffset"})
@@ -102,7 +103,7 @@ def from_message(
     `passed_on`. `decode` reads values in the wire format of a schema registry (None: there is none).
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
-    Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=(), features={})
+    Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=(), features={}, tasks=())
     """
     attributes = _attributes(message, READ_HEADERS.get(record_type, COMMON_HEADERS))
     if record_type is DeadLetter:
@@ -136,7 +137,7 @@ def _body_of(record: TopicRecord) -> dict[str, Any]:
 
 def _is_left_out(name: str, value: Any) -> bool:
     """Whether a field says nothing: it is new, and messages without it keep their bytes."""
-    return (name == "features" and not value) or (name in ("labels", "value") and value is None)
+    return (name in OMITTED and not value) or (name in ("labels", "value") and value is None)
 
 
 def _refusal_headers(letter: DeadLetter) -> dict[str, str]:

@@ -21,7 +21,8 @@ checks that the receipt belongs to the answer with which the label is joined. An
 redelivery) has two valid receipts. The digest is truncated to half its length (RFC 2104, section 5). The keys are
 derived from a secret by HKDF-Expand (RFC 5869, section 2.3), one for each purpose. There may be several secrets: the
 first one makes, all are accepted. None of them signs weights or plans, so replicas may hold them (`wire/keyring/`).
-Receipts of earlier programs have no verdicts, and stay valid.
+Receipts of earlier programs have no verdicts, and stay valid. The codes of a task with a name are over that name, too,
+in a list of its own, which no other field can be: a receipt of one task proves nothing to another.
 
 The age is the time of the label minus the time in the receipt. The sender chooses the time of a label: whoever may
 write labels may claim an early one, and gains only that a late label counts.
@@ -111,14 +112,14 @@ class Receipts:
             self._derived_of = keys
         return self._derived
 
-    def of(self, event_id: str, *, time_ms: int, entity: str, verdicts: Verdicts) -> str:
-        """Returns the receipt of the answer at `time_ms` to the event of `entity` (its key; its id if it has none).
+    def of(self, event_id: str, *, time_ms: int, entity: str, verdicts: Verdicts, task: str = "") -> str:
+        """Returns the receipt of a task's answer at `time_ms` to the event of `entity` (its key; its id without one).
 
         Raises ValueError where there are more than MAX_VERDICTS names.
         """
         if len(verdicts.names) > MAX_VERDICTS:
             raise ValueError(f"{len(verdicts.names)} verdicts; a receipt holds {MAX_VERDICTS}")
-        return _receipt(self._keys[0], event_id, time_ms, entity, _encoded(verdicts))
+        return _receipt(self._keys[0], task, event_id, time_ms, entity, _encoded(verdicts))
 
     def approved(self, feedback: Feedback) -> Feedback:
         """Returns the label with an operator's approval: it needs no receipt, and no limit and no alarm holds it."""
@@ -133,6 +134,7 @@ class Receipts:
             text=answer.text,
             features=answer.features,
             answered=answer.named,
+            task=answer.task,
         )
         return msgspec.structs.replace(found, proof=_answer_proof_of(self._keys[0], found))
 
@@ -152,24 +154,24 @@ class Receipts:
         if time_ms < 0:
             return FORGED
         verdicts = feedback.receipt.split(".")[1:-1]
-        answer = (feedback.event_id, time_ms, feedback.answered_entity)
+        answer = (feedback.task, feedback.event_id, time_ms, feedback.answered_entity)
         if not any(_is_same(feedback.receipt, _receipt(keys, *answer, *verdicts)) for keys in self._keys):
             return FORGED
         return EXPIRED if feedback.time_ms - time_ms > max_age_ms else ""
 
     def vector(self, content: str, z: bytes, encoding: str) -> TextVector:
         """Returns the vector `z` of what an event says (`wire.features`) with its code."""
-        return TextVector(z=z, encoding=encoding, code=_vector_code(self._keys[0], content, encoding, z))
+        return TextVector(z=z, encoding=encoding, code=_mac(self._keys[0].vector, content, encoding, z))
 
     def is_code_of_vector(self, vector: TextVector, content: str) -> bool:
         """Whether we made `vector`, of `content`."""
         made = (content, vector.encoding, vector.z)
-        return any(_is_same(vector.code, _vector_code(keys, *made)) for keys in self._keys)
+        return any(_is_same(vector.code, _mac(keys.vector, *made)) for keys in self._keys)
 
 
-def _receipt(keys: _Keys, event_id: str, time_ms: int, entity: str, *verdicts: str) -> str:
+def _receipt(keys: _Keys, task: str, event_id: str, time_ms: int, entity: str, *verdicts: str) -> str:
     """Returns the receipt with these encoded verdicts: one text, or none in receipts of earlier programs."""
-    code = _mac(keys.receipt, event_id, time_ms, entity, *verdicts)
+    code = _mac(keys.receipt, _event(task, event_id), time_ms, entity, *verdicts)
     return ".".join((f"{time_ms:x}", *verdicts, code))
 
 
@@ -178,7 +180,8 @@ def _approval_of(keys: _Keys, feedback: Feedback) -> str:
 
     Approvals without them are those of programs that did not have the fields yet.
     """
-    fields = (feedback.event_id, feedback.target, feedback.key, feedback.source, feedback.time_ms)
+    event = _event(feedback.task, feedback.event_id)
+    fields = (event, feedback.target, feedback.key, feedback.source, feedback.time_ms)
     event_source = () if feedback.event_source is None else (feedback.event_source,)
     content = content_of(feedback.text, feedback.features)
     text = ("text", content) if content else ()
@@ -186,13 +189,13 @@ def _approval_of(keys: _Keys, feedback: Feedback) -> str:
 
 
 def _answer_proof_of(keys: _Keys, feedback: Feedback) -> str:
-    event = (feedback.event_id, feedback.event_source or "", feedback.key, feedback.receipt)
+    event = (_event(feedback.task, feedback.event_id), feedback.event_source or "", feedback.key, feedback.receipt)
     answered = () if feedback.answered is None else (feedback.answered,)
     return _mac(keys.answer, *event, content_of(feedback.text, feedback.features), *answered)
 
 
-def _vector_code(keys: _Keys, text: str, encoding: str, z: bytes) -> str:
-    return _mac(keys.vector, text, encoding, z)
+def _event(task: str, event_id: str) -> str | tuple[str, str]:
+    return (task, event_id) if task else event_id
 
 
 def time_of(receipt: str) -> int:
@@ -245,7 +248,7 @@ def _decoded(encoded: str) -> Named:
     return tuple(int(digits[first : first + 8], 16) for first in range(0, len(digits), 8))
 
 
-def _mac(key: bytes, *parts: str | int | bytes) -> str:
+def _mac(key: bytes, *parts: str | int | bytes | tuple[str, str]) -> str:
     return hmac.digest(key, msgspec.json.encode(parts), sha256)[:MAC_BYTES].hex()
 
 

@@ -29,12 +29,14 @@ from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kaf
 from bench.chaos.size import SceneSize
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from bench.service import apache_kafka
+from services.environment import as_environment
 from services.local import tether
 from services.local.subreaper import guarded
-from services.settings import Settings, as_environment, replaced
-from services.stack import open_store, unready_program
+from services.programs import open_store, unready_programs
+from services.settings import Settings, replaced
 from wire.bus import Bus
 from wire.errors import WireError
+from wire.tasks import DEFAULT
 
 REPLICAS = 2
 READY_S = 240.0
@@ -180,7 +182,7 @@ class Apart:
     def _unready_program(self) -> str:
         try:
             with closing(open_store(self._settings)) as store:
-                return unready_program(store, replicas=REPLICAS, earlier=set())
+                return next(unready_programs({DEFAULT: store}, replicas=REPLICAS, earlier=set()), "")
         except WireError:
             return REDIS
 

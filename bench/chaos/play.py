@@ -26,7 +26,7 @@ from bench.chaos.undisturbed import differing_tensors
 from bench.chaos.watch import LearnerWatch
 from evals.load.loops import Loops
 from evals.streams.stream import StreamItem
-from services.stack import open_store
+from services.programs import open_store
 from wire.bus import Bus
 from wire.errors import WireError
 from wire.records import WeightManifest

@@ -16,10 +16,11 @@ from bench.chaos.sandbox import Disk, disk
 from bench.chaos.scene import Missing, chosen, damaged_blob_of, kill_of, lasting, pause_of, scene_settings
 from bench.chaos.size import SceneSize
 from bench.service import apache_kafka
+from services.environment import as_environment
 from services.local import tether
 from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read
-from services.settings import Settings, as_environment
+from services.settings import Settings
 
 DISK_MB = 768
 """The size of the disk. Kafka's log of a full run takes 100 MB, the checkpoints 50, the file of Redis up to 200."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 from bench.chaos.ledger import LEARNER, ROLLOUT, ChaosLedger
+from services.programs import open_store
 from services.settings import Settings
-from services.stack import open_store
 from wire.errors import WireError
 from wire.records import LearnerReport
 from wire.store import Store

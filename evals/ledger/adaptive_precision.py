@@ -35,6 +35,7 @@ from serving.weights import precision
 from serving.weights.active import Version
 from serving.weights.precision import NO_CHOICE
 from wire.records import PrecisionEvaluation
+from wire.tasks import DEFAULT
 
 FLOAT = "float32"
 RULE = "the article's rule"
@@ -63,7 +64,7 @@ class Adaptive:
     """The choice of the service."""
 
     def __init__(self, version: Version) -> None:
-        self._versions = {version.number: version}
+        self._versions = {(DEFAULT, version.number): version}
         self._config = PrecisionConfig(max_accuracy_loss=MAX_LOSS, brown_out_accuracy_loss=MAX_LOSS)
         self._last = NO_CHOICE
 

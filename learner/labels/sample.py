@@ -176,4 +176,5 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         features=features,
         answered=shown_label(answer.label) if answer and answer.label is not None else None,
         event_source=event_source,
+        task=feedback.task,
     )

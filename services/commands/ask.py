@@ -23,17 +23,20 @@ def predict(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to answer")],
     as_json: JsonOption = False,
 ) -> None:
-    """Answer each TEXT over HTTP."""
+    """Answer each TEXT over HTTP, by all tasks, or by one."""
     settings = context.attached()
     serving = settings.serving
     url = f"http://{serving.http_host}:{serving.http_port}/v1/predict"
     key = settings.api_key.get_secret_value() if settings.api_key else ""
-    answers = post(url, {"events": [{"text": text} for text in texts]}, key)["answers"]
+    asked = {"tasks": [settings.task]} if settings.task else {}
+    answers = post(url, {"events": [{"text": text, **asked} for text in texts]}, key)["answers"]
     if as_json:
         print(json.dumps(answers, indent=2))
         return
     for answer in answers:
         print(_answer_line(answer))
+        for task, other in answer.get("tasks", {}).items():
+            print(_answer_line({**other, "event_id": f"task {task}"}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +77,7 @@ def feedback(
         raise typer.BadParameter("name the source of the event: --event-source http for events over HTTP")
     target = _target(labels or [], context.load().settings.labels.kind, has_none=none)
     settings = context.attached()
-    record = with_target(Feedback(event_id=event_id, time_ms=now_ms(), **asdict(options)), target)
+    record = with_target(Feedback(event_id=event_id, time_ms=now_ms(), task=settings.task, **asdict(options)), target)
     if correct:
         record = Receipts(*ring_of(settings).receipts).approved(record)
     with closing(Bus(settings.bus, client_id="feedback")) as bus:

@@ -65,7 +65,7 @@ def _rows(loaded: "Loaded", *, with_origins: bool) -> dict[str, Any]:
 
 def _as_toml(loaded: "Loaded", *, with_origins: bool) -> str:
     from services.settings import Settings
-    from services.settings_docs import described, schemas
+    from services.settings_docs import described, schemas, setting_of
 
     rows = _rows(loaded, with_origins=False)
     lines: list[str] = []
@@ -76,7 +76,7 @@ def _as_toml(loaded: "Loaded", *, with_origins: bool) -> str:
             lines.append(f"# {described(Settings, name)}")
             if with_origins:
                 lines.append(f"# set by: {loaded.origins.get(name, 'default')}")
-            unset = rows[name] is None or schemas(Settings)[name]["writeOnly"]
+            unset = rows[name] is None or schemas(Settings)[setting_of(Settings, name)]["writeOnly"]
             lines.append(f"{'# ' if unset else ''}{name.rpartition('.')[2]} = {json.dumps(rows[name])}")
     return "\n".join(lines)
 

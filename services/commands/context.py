@@ -1,4 +1,4 @@
-"""The options `--config` and `--set` of every command that reads settings, before or after its own options."""
+"""The options `--config`, `--set` and `--task` of every command that reads settings, beside its own options."""
 
 import inspect
 import os
@@ -46,6 +46,10 @@ SetOption = Annotated[
         callback=_assignments,
     ),
 ]
+TaskOption = Annotated[
+    str | None,
+    typer.Option("--task", metavar="NAME", help="The task that this is about [default: the one without a name]"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
@@ -60,10 +64,12 @@ class CliContext:
         """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
         from services.profiles.profile import filled_in
         from services.settings import load
+        from services.task_settings import with_tasks
         from services.tune.table import tuned
 
         flags = {name.replace("__", "."): value for name, value in own_flags.items() if value is not None}
-        return tuned(filled_in(load(file=self.file, environ=os.environ, flags={**self.assignments, **flags})))
+        loaded = load(file=self.file, environ=os.environ, flags={**self.assignments, **flags})
+        return tuned(filled_in(with_tasks(loaded)))
 
     def process(self, **own_flags: Any) -> "Settings":
         """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""
@@ -111,7 +117,7 @@ def require_strategy(settings: "Settings") -> None:
 
 
 def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) -> Callable[..., None]:
-    """Adds `--config` and `--set` to a command, which gets them as its first argument, a CliContext.
+    """Adds `--config`, `--set` and `--task` to a command, which gets them as its first argument, a CliContext.
 
     A parameter that is a dataclass stands for the options that its fields are annotated with.
     """
@@ -121,20 +127,23 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
         for parameter in own
         if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
     }
-    added = [_keyword("config", None, ConfigOption), _keyword("assignments", None, SetOption)]
-
-    @wraps(command)
-    def run(*args: Any, config: Path | None, assignments: list[str] | None, **kwargs: Any) -> None:
-        pairs = [text.split("=", 1) for text in assignments or ()]
-        for name, record in records.items():
-            kwargs[name] = record(**{option.name: kwargs.pop(option.name) for option in _options_of(record)})
-        command(CliContext(config, {name.strip(): value for name, value in pairs}), *args, **kwargs)
-
     parameters: list[inspect.Parameter] = []
     for parameter in own:
         is_record = parameter.name in records
         parameters += _options_of(parameter.annotation) if is_record else [parameter.replace(kind=KEYWORD_ONLY)]
-    parameters += added
+    has_task = any(parameter.name == "task" for parameter in parameters)  # of its own, which is something else
+    parameters += [_keyword("config", None, ConfigOption), _keyword("assignments", None, SetOption)]
+    parameters += [] if has_task else [_keyword("task", None, TaskOption)]
+
+    @wraps(command)
+    def run(*args: Any, config: Path | None, assignments: list[str] | None, **kwargs: Any) -> None:
+        pairs = [text.split("=", 1) for text in assignments or ()]
+        if not has_task and (task := kwargs.pop("task")) is not None:
+            pairs.append(["task", task])
+        for name, record in records.items():
+            kwargs[name] = record(**{option.name: kwargs.pop(option.name) for option in _options_of(record)})
+        command(CliContext(config, {name.strip(): value for name, value in pairs}), *args, **kwargs)
+
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__

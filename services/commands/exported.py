@@ -31,7 +31,7 @@ def export_(
     """Write a version: weights, tokenizer, labels and card, for sentence-transformers and for another service."""
     from model.source import encoder_folder, is_import_path
     from services.exported.exporting import export_version
-    from services.stack import open_store
+    from services.programs import open_store
 
     settings = context.attached()
     tokenizer_json = b""
@@ -58,7 +58,7 @@ def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
     from services.commands.rollout import user_name
     from services.commands.rollout_text import plan_line
     from services.exported.importing import import_version
-    from services.stack import open_store
+    from services.programs import open_store
 
     settings = context.attached()
     inputs = open_inputs(settings.encoder, max_tokens=settings.serving.max_tokens)

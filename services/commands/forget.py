@@ -2,12 +2,13 @@
 
 import json
 import time
-from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from wire.tasks import DEFAULT
 
 if TYPE_CHECKING:
     from wire.records import Erasure, WeightManifest
@@ -29,23 +30,33 @@ def forget(
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")] = 120.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase what was learnt from the texts of a subject, publish weights without it, and never learn from it again."""
+    """Erase what was learnt from the texts of a subject, by all tasks, publish weights without it, and never learn from
+    it again."""
     from services.keys import ring_of
-    from services.stack import open_store
+    from services.programs import open_stores
     from wire.subjects import subject_digest
 
     if not subject:
         raise typer.BadParameter("give the key of the events; an event without a key is about nobody")
     settings = context.attached()
     digest = subject_digest(ring_of(settings).subject, subject)
-    with closing(open_store(settings)) as store:
-        store.erasures.request(digest)
+    with ExitStack() as opened:
+        stores = open_stores(settings, opened)
+        for store in stores.values():
+            store.erasures.request(digest)
         if not wait:
             print(json.dumps({"digest": digest}) if as_json else f"Asked for, as {digest}. The learner will see to it.")
             return
-        erasure = _published(store, digest, timeout_s=timeout)
-        manifest = store.versions.manifest(store.versions.current())
-    print(_as_json(erasure, manifest) if as_json else _summary(erasure, manifest))
+        done: dict[str, tuple[Erasure, WeightManifest]] = {}
+        for task, store in stores.items():
+            erasure = _published(store, digest, timeout_s=timeout)
+            done[task] = erasure, store.versions.manifest(store.versions.current())
+    if as_json:
+        told = {task: _told(*each) for task, each in done.items()}
+        print(json.dumps({**told.pop(DEFAULT), "tasks": told} if len(told) > 1 else told[DEFAULT], indent=2))
+        return
+    for task, each in done.items():
+        print(f"Task {task}. {_summary(*each)}" if task else _summary(*each))
 
 
 def _published(store: "Store", digest: str, *, timeout_s: float) -> "Erasure":
@@ -66,11 +77,11 @@ def _why(erasure: "Erasure | None", *, is_learning: bool, timeout_s: float) -> s
     return f"after {timeout_s:g} s {done} ({hint}); the request stays, and the same command asks again"
 
 
-def _as_json(erasure: "Erasure", manifest: "WeightManifest") -> str:
+def _told(erasure: "Erasure", manifest: "WeightManifest") -> dict[str, Any]:
     import msgspec
 
     proof = {"version": manifest.version, "erased": manifest.erased, "trained_through": manifest.trained_through}
-    return json.dumps({**msgspec.to_builtins(erasure), "current": proof}, indent=2)
+    return {**msgspec.to_builtins(erasure), "current": proof}
 
 
 def _summary(erasure: "Erasure", manifest: "WeightManifest") -> str:

@@ -149,7 +149,7 @@ def _imported(settings: "Settings", file: str, options: ImportOptions, refusals:
     from services.history.labeller import RowLabeller
     from services.history.rows import BadHistory, form_of, rows_of
     from services.history.sending import await_version
-    from services.stack import open_store
+    from services.programs import open_store
     from wire.label_set import LabelSet
 
     path = None if file == "-" else Path(file).absolute()
@@ -158,7 +158,12 @@ def _imported(settings: "Settings", file: str, options: ImportOptions, refusals:
         raise BadHistory("Parquet is read from its end, so it cannot come from the input: name the file")
     templates = options.templates()
     bookmarks = BookmarkFile(
-        settings.state_dir, file if path is None else str(path), form, options.source, *options.maps or ()
+        settings.state_dir,
+        file if path is None else str(path),
+        form,
+        options.source,
+        *(options.maps or ()),
+        *((settings.task,) if settings.task else ()),
     )
     if options.restart:
         bookmarks.remove()
@@ -172,6 +177,7 @@ def _imported(settings: "Settings", file: str, options: ImportOptions, refusals:
             source=options.source,
             max_label_chars=settings.learner.max_label_chars,
             is_table=form != "jsonl",
+            task=settings.task,
         )
         try:
             before, after = sending.send(rows_of(opened_file, form), labelled, bookmarks)

@@ -29,11 +29,10 @@ def list_(context: CliContext, as_json: JsonOption = False) -> None:
     import msgspec
 
     from services.label_commands import ClassesInForce, waiting_labels
-    from services.stack import open_store
-    from wire.bus import Bus
+    from services.programs import open_bus, open_store
 
     settings = context.attached()
-    with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="labels")) as bus:
+    with closing(open_store(settings)) as store, closing(open_bus(settings, "labels")) as bus:
         known = ClassesInForce.read(store, settings.labels)
         waiting = waiting_labels(bus, known) if settings.labels.mode == "ask" else {}
         commands = store.labels.requested()
@@ -143,11 +142,10 @@ def _opened(context: CliContext) -> "Iterator[tuple[Store, LabelOperator]]":
     from services.admin_log import AdminWriter
     from services.keys import ring_of
     from services.label_commands import LabelOperator
-    from services.stack import open_store
-    from wire.bus import Bus
+    from services.programs import open_bus, open_store
 
     settings = context.attached()
-    with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="labels")) as bus:
+    with closing(open_store(settings)) as store, closing(open_bus(settings, "labels")) as bus:
         audit = AdminWriter(bus, ring_of(settings), source=f"labels:{now_ms():x}", now_ms=now_ms)
         max_chars = settings.learner.max_label_chars
         yield store, LabelOperator(store, bus, audit, config=settings.labels, max_chars=max_chars)

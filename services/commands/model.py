@@ -165,7 +165,7 @@ def adopt(
     from services.members.adopt import AdoptOptions, offer
     from services.members.decision import decision_of
     from services.profiles.profile import after_restart, changed_profile, restart_lines
-    from services.stack import open_store
+    from services.programs import open_store
 
     settings = context.attached()
     options = AdoptOptions(num_features=flags.features, label_capacity=flags.capacity, max_loss=flags.max_loss)

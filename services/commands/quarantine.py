@@ -32,10 +32,10 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """Show the newest labels, by their time, with what they were said of. Also those that were released since."""
+    from services.programs import open_bus
     from services.quarantine import LabelFilter, quarantined_labels
-    from wire.bus import Bus
 
-    with closing(Bus(context.attached().bus, client_id="quarantine")) as bus:
+    with closing(open_bus(context.attached(), "quarantine")) as bus:
         labels = sorted(
             quarantined_labels(bus, LabelFilter(reason=reason, source=source)), key=lambda label: label.time_ms
         )
@@ -62,16 +62,16 @@ def release(
 ) -> None:
     """Vouch for labels and send them to the learner again. It still needs the answer in its window, see the manual."""
     from services.keys import ring_of
+    from services.programs import open_bus
     from services.quarantine import LabelFilter
     from services.quarantine import release as send
-    from wire.bus import Bus
     from wire.receipts import Receipts
 
     chosen = LabelFilter(event_ids=tuple(event_ids or ()), reason=reason, source=source, event_source=event_source)
     if chosen.is_all and not everything:
         raise typer.BadParameter("name events, or give --reason or --source, or --all")
     settings = context.attached()
-    with closing(Bus(settings.bus, client_id="quarantine")) as bus:
+    with closing(open_bus(settings, "quarantine")) as bus:
         labels = send(bus, Receipts(*ring_of(settings).receipts), chosen)
     print(_json(labels) if as_json else f"{len(labels)} sent to the learner again")
 

@@ -139,10 +139,9 @@ def run(context: CliContext) -> None:
     from rollout.judge import Judge
     from services.commands.run import stop_signal
     from services.keys import ring_of
-    from services.stack import open_store
+    from services.programs import open_bus, open_store
     from services.topic_uses import require_topics
     from wire import metrics, traces
-    from wire.bus import Bus
     from wire.receipts import Receipts
 
     stop: threading.Event = stop_signal()
@@ -152,7 +151,7 @@ def run(context: CliContext) -> None:
     require_topics(settings.bus, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
     label_trust = LabelTrust(settings.learner, receipts=Receipts.following(ring))
-    with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
+    with closing(open_store(settings)) as store, closing(open_bus(settings, "rollout")) as bus:
 
         def open_judge() -> Judge:
             decider = Decider(
@@ -174,7 +173,7 @@ def run(context: CliContext) -> None:
 def open_operator(context: CliContext) -> "Iterator[Operator]":
     """Opens the store of the running stack, and yields the operations on its rollout."""
     from rollout.operator import Operator
-    from services.stack import open_store
+    from services.programs import open_store
 
     settings = context.attached()
     with closing(open_store(settings)) as store:

@@ -3,12 +3,15 @@
 import signal
 import threading
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.commands.context import CliContext, reads_settings, require_strategy
 from services.demo.options import DemoOptions
+
+if TYPE_CHECKING:
+    from services.settings import Settings
 
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas that answer")]
 
@@ -21,7 +24,7 @@ def up(context: CliContext, replicas: ReplicasOption = None) -> None:
     from services.stack import Stack
 
     say = partial(print, flush=True)
-    settings = context.process(serving__replicas=replicas)
+    settings = _of_all_tasks(context.process(serving__replicas=replicas))
     remove_abandoned(settings.state_dir)
     with Stack(settings, say=say) as stack, served(stack.settings, say=say):
         stop = stop_signal()
@@ -42,7 +45,8 @@ def demo(
     """Play a labelled data set as a stream, and watch the service answer it, learn from late labels and get better."""
     from services.demo.command import run
 
-    raise typer.Exit(run(context.process(serving__replicas=replicas, seed=seed, profile=options.profile), options))
+    settings = context.process(serving__replicas=replicas, seed=seed, profile=options.profile)
+    raise typer.Exit(run(_of_all_tasks(settings), options))
 
 
 @reads_settings
@@ -52,10 +56,10 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     from services.keys import ring_of
     from services.topic_uses import require_topics, require_transactions
     from serving.app import run
-    from serving.config import ReplicaConfig
+    from serving.replica_config import ReplicaConfig
     from wire.records import Feedback
 
-    settings = context.attached(serving__replicas=replicas)
+    settings = _of_all_tasks(context.attached(serving__replicas=replicas))
     require_topics(settings.bus, "serve", also_reads=[Feedback] if settings.serving.series.labels else [])
     if settings.serving.exactly_once:
         require_transactions(settings.bus)
@@ -72,7 +76,7 @@ def learn(context: CliContext) -> None:
     settings = context.attached()
     ring = ring_of(settings)
     ring.require_signer()
-    from learner.process import EncoderChoice, run
+    from learner.process import EncoderChoice, TaskChoice, run
     from services.topic_uses import require_topics
     from wire import metrics, traces
 
@@ -85,10 +89,19 @@ def learn(context: CliContext) -> None:
             store_config=settings.store,
             ring=ring,
             encoder=EncoderChoice(settings.encoder, settings.serving.max_tokens),
-            labels=settings.labels,
+            task=TaskChoice(settings.labels, settings.readers),
             stop=stop_signal(),
         )
     raise typer.Exit(code)
+
+
+def _of_all_tasks(settings: "Settings") -> "Settings":
+    """Returns the settings. Raises BadSettings where they are those of one task besides the default one."""
+    from services.settings import BadSettings
+
+    if settings.task:
+        raise BadSettings(f"task: is {settings.task!r}, and this command is about all tasks. Leave --task out")
+    return settings
 
 
 def stop_signal() -> threading.Event:

@@ -5,8 +5,8 @@ Rejected: one command that rotates at once. Programs have to know a key before i
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,8 +58,8 @@ def new(
 def list_(context: CliContext, file: FileOption = None, as_json: JsonOption = False) -> None:
     """Show the keys in their order, what each is for, and how many stored records it signed."""
     path, ring, settings = _opened(context, file)
-    with _store(settings) as store:
-        signed = store.signatures.signers() if store is not None else {}
+    with _stores(settings) as stores:
+        signed = _signed(stores)
     rows = [{**_row(ring, key), "records": len(signed.get(key.id, ()))} for key in ring.keys]
     if "" in signed:
         rows.append({"key": "", "kind": "none of ours", "use": "refused", "records": len(signed[""])})
@@ -83,18 +83,20 @@ def rotate(
     chosen = signing_keys.found(ring, key) if key else signing_keys.newest(ring)
     ring = signing_keys.rotated(ring, chosen)
     chosen = ring.keys[0]
-    with _store(_with(settings, ring)) as store:
-        if store is not None and not force and (late := list(signing_keys.unready(store, chosen))):
+    with _stores(_with(settings, ring)) as stores:
+        if not force and (late := _each(stores, chosen, signing_keys.unready)):
             raise KeysUnfit(
                 f"{', '.join(late)}: would refuse what {chosen.id} signs. Give the file of keys to it, and wait "
                 "some seconds or start it again; or force it with --force"
             )
         signing_keys.write(path, ring)
-        renewed = store.signatures.renew() if store is not None and ring.signer is not None else 0
+        renewed = sum(store.signatures.renew() for store in stores) if ring.signer is not None else 0
     if as_json:
         print(json.dumps({**_row(ring, chosen), "records": renewed}, indent=2))
         return
-    said = f"{renewed} stored records are signed by it now" if store else "no store answers: rotate again when one does"
+    said = (
+        f"{renewed} stored records are signed by it now" if stores else "no store answers: rotate again when one does"
+    )
     print(f"{chosen.id} is the first key of {path}; {said}. {HAND_OUT}")
 
 
@@ -116,8 +118,8 @@ def retire(
     if signing_keys.is_used(ring, chosen):
         raise KeysUnfit(f"{key}: is in use. Let another one take its place: `lifelong signing-keys rotate KEY`")
     if not force:
-        with _store(settings) as store:
-            _check_unused(store, chosen)
+        with _stores(settings) as stores:
+            _check_unused(stores, chosen)
     signing_keys.write(path, signing_keys.retired(ring, chosen))
     if as_json:
         print(json.dumps(_row(ring, chosen), indent=2))
@@ -133,17 +135,17 @@ def public(context: CliContext, file: FileOption = None) -> None:
     print(ring.for_replicas().text, end="")
 
 
-def _check_unused(store: "Store | None", key: "Key") -> None:
+def _check_unused(stores: "Sequence[Store]", key: "Key") -> None:
     """Raises KeysUnfit where a program or a stored record needs the key, or nobody can tell."""
     from services import signing_keys
     from services.signing_keys import KeysUnfit
 
-    if store is None:
+    if not stores:
         raise KeysUnfit(f"{key.id}: no store answers, so nobody can tell what it signed. Try again, or use --force")
-    if users := list(signing_keys.signing_with(store, key)):
+    if users := _each(stores, key, signing_keys.signing_with):
         names = ", ".join(users)
         raise KeysUnfit(f"{names}: signs with {key.id}. Start it again with the file of keys, or use --force")
-    if signed := store.signatures.signers().get(key.id, []):
+    if signed := _signed(stores).get(key.id, []):
         names = ", ".join(signed[:5])
         raise KeysUnfit(
             f"{key.id}: signed {len(signed)} stored records ({names}), which would be refused. `lifelong signing-keys "
@@ -192,28 +194,37 @@ def _with(settings: "Settings", ring: "KeyRing") -> "Settings":
     return replaced(settings, {"signing_key": SecretStr(ring.text)})
 
 
+def _each(stores: "Sequence[Store]", key: "Key", names: "Callable[[Store, Key], Iterable[str]]") -> list[str]:
+    """Returns the programs that `names` gives for the stores of all tasks, each once: a replica serves all of them."""
+    found: dict[str, None] = {}
+    for store in stores:
+        found |= dict.fromkeys(names(store, key))
+    return list(found)
+
+
+def _signed(stores: "Sequence[Store]") -> dict[str, list[str]]:
+    """Returns the records of all tasks by the key that signed them."""
+    signed: dict[str, list[str]] = {}
+    for store in stores:
+        for key, names in store.signatures.signers().items():
+            signed.setdefault(key, []).extend(names)
+    return signed
+
+
 @contextmanager
-def _store(settings: "Settings") -> "Iterator[Store | None]":
-    """Opens the store of the settings, or of the stack that runs here; yields None where there is none."""
+def _stores(settings: "Settings") -> "Iterator[list[Store]]":
+    """Opens the stores of all tasks, of the settings or of the stack that runs here; yields none where none answers."""
+    from services.programs import open_stores
     from services.running import NotRunning, attach
-    from services.stack import open_store
     from wire.errors import StoreUnavailable
 
-    try:
-        store = open_store(settings if settings.store.url else attach(settings))
-    except NotRunning:
-        yield None
-        return
-    try:
-        store.versions.current()
-    except StoreUnavailable:
-        store.close()
-        yield None
-        return
-    try:
-        yield store
-    finally:
-        store.close()
+    with ExitStack() as opened:
+        stores: list[Store] = []
+        with suppress(NotRunning, StoreUnavailable):
+            found = list(open_stores(settings if settings.store.url else attach(settings), opened).values())
+            found[0].versions.current()
+            stores = found
+        yield stores
 
 
 def _row(ring: "KeyRing", key: "Key") -> dict[str, Any]:

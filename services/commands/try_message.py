@@ -18,6 +18,7 @@ FIXES = {
     "oversized": "send less: docs/your-topics.md has the bounds",
     "undecodable": "send a JSON object in UTF-8, or a message of the registry of bus.registry.url",
     "wrong_schema": "correct the field, or its template under [bus.map]; `lifelong topics schema` prints our fields",
+    "unknown_task": "correct the name, or its template under [bus.map]; [tasks.NAME] in the settings adds a task",
     "wrong_type": "send it to the topic of its type, or map the topic under [bus.map]",
     "future_schema": "update this program, or send the version that it reads",
 }
@@ -44,9 +45,9 @@ def try_message(
     from wire.message import Message, Place
     from wire.records import Event, Feedback
 
-    config = context.process().bus
+    settings = context.process()
     kind: type[Event | Feedback] = Event if record == "event" else Feedback
-    topic, reading = list(readings(config, [kind]).items())[-1]  # the map's, where there is one
+    topic, reading = list(readings(settings.bus, [kind], settings.readers).items())[-1]  # the map's, where there is one
     pairs = [text.partition("=") for text in headers or ()]
     message = Message(
         key=key.encode() or None, value=_value(file), headers=tuple((name, text.encode()) for name, _, text in pairs)

@@ -105,11 +105,11 @@ def at(
     as_json: JsonOption = False,
 ) -> None:
     """Show which version answered at TIME, by arm, and how often in the seconds before. Reads the topic of answers."""
+    from services.programs import open_bus
     from services.versions_at import answered_at
-    from wire.bus import Bus
 
     moment_ms = _moment_ms(moment)
-    with closing(Bus(context.attached().bus, client_id="versions")) as bus:
+    with closing(open_bus(context.attached(), "versions")) as bus:
         found = answered_at(bus, moment_ms, span_ms=round(1_000 * span_s))
     if as_json:
         print(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
@@ -134,11 +134,10 @@ def rebuild(
     import torch
 
     from learner.learner import Learner
-    from learner.process import EncoderChoice, opened
+    from learner.process import EncoderChoice, TaskChoice, opened
     from services.keys import ring_of
+    from services.programs import open_bus, open_store
     from services.rebuild import features_of, rebuild_version
-    from services.stack import open_store
-    from wire.bus import Bus
     from wire.receipts import Receipts
 
     settings = context.attached()
@@ -147,10 +146,10 @@ def rebuild(
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
         features = features_of(manifest, store.blobs)
     choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
-    config, strata, tokenizer = opened(settings.learner, choice)
+    config, strata, tokenizer = opened(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
     learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring_of(settings).receipts))
     learner.label_config = settings.labels
-    with closing(Bus(settings.bus, client_id="rebuild")) as bus, progress() as say:
+    with closing(open_bus(settings, "rebuild")) as bus, progress() as say:
         result = rebuild_version(manifest, learner, config, bus, say=say, features=features)
     print(json.dumps(dataclasses.asdict(result), indent=2) if as_json else _summary(result))
     if result.differing:

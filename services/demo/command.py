@@ -34,10 +34,11 @@ from services.demo.options import DemoOptions
 from services.demo.view import View
 from services.page.server import served
 from services.profiles.profile import PROFILES
+from services.programs import open_store
 from services.progress import progress
 from services.running import DEMO, read, remove_abandoned
 from services.settings import Settings, replaced
-from services.stack import LOGS, Stack, open_store
+from services.stack import LOGS, Stack
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.logs import LogConfig, formatter

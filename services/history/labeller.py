@@ -25,6 +25,7 @@ from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
 from wire.targets import names_in, names_of
+from wire.tasks import DEFAULT
 
 FIXES: Final = {
     "undecodable": "correct the row: a JSON object, or the cells that the first line names, in UTF-8",
@@ -62,15 +63,24 @@ OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
 
 
 class RowLabeller:
-    """Makes labels of rows. Where there are `maps`, or rows are those of a table, other fields than ours are ignored.
+    """Makes labels of rows, of one `task`. Where there are `maps`, or rows are those of a table, other fields than ours
+    are ignored.
 
     Raises BadHistory where a map is none.
     """
 
     def __init__(
-        self, maps: Mapping[str, str], labels: LabelSet, *, source: str, max_label_chars: int, is_table: bool
+        self,
+        maps: Mapping[str, str],
+        labels: LabelSet,
+        *,
+        source: str,
+        max_label_chars: int,
+        is_table: bool,
+        task: str = DEFAULT,
     ) -> None:
         self._source = source
+        self._task = task
         self._labels = labels
         self._max_label_chars = max_label_chars
         self._is_table = is_table
@@ -123,6 +133,7 @@ class RowLabeller:
             "event_source": row.source,
             "text": text,
             "features": row.features,
+            "task": self._task,
         }
 
     def _typed(self, value: float | str) -> float | str:

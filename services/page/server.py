@@ -19,8 +19,8 @@ from services.page.config import MIN_TOKEN_CHARS, PageConfig
 from services.page.latest import Latest
 from services.page.operations import PageOperations
 from services.page.state import StateReader
+from services.programs import open_store
 from services.settings import BadSettings, Settings
-from services.stack import open_store
 from serving.http.connection import Bounds
 from serving.http.listener import Listener, PortTaken, check_port
 from wire.clock import now_ms

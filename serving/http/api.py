@@ -35,13 +35,13 @@ from wire.receipts import Receipts
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Api:
     """What the endpoints share, and those that this file lists. `receipts` checks and approves labels; `labels` returns
-    the set of them."""
+    the set of those of a task."""
 
     bridge: RequestBridge
     bodies: Bodies
     access: Access
     receipts: Receipts
-    labels: Callable[[], LabelSet] = LabelSet
+    labels: Callable[[str], LabelSet]
     max_events: int
     check: Callable[[], None]
     status: Callable[[], ReplicaStatus]

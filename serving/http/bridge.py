@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Generic, TypeVar
@@ -33,6 +33,7 @@ from serving.pipeline import Pipeline
 from serving.terms import EmbeddedText, Terms
 from serving.weights.active import ActiveVersions
 from wire.records import Event, Feedback
+from wire.tasks import UNKNOWN_TASK, TaskNames
 from wire.traces.exporter import TRACEPARENT
 
 INLINE_CHARS = 4_096
@@ -70,6 +71,7 @@ class RequestBridge:
 
     pipeline: Pipeline
     timeout_s: float
+    tasks: TaskNames = field(default_factory=TaskNames)
 
     @property
     def live(self) -> ActiveVersions | None:
@@ -91,6 +93,7 @@ class RequestBridge:
 
         When the client has disconnected, or its deadline is over, the model skips the items that it has not begun.
         """
+        entries = [self._checked(entry) for entry in entries]
         headers = ((TRACEPARENT, ask.traceparent),) if ask.traceparent else ()
         events = [_with_headers(entry, headers) for entry in entries if isinstance(entry, Event)]
         if not self.pipeline.is_ready:
@@ -99,6 +102,17 @@ class RequestBridge:
             replies = await self._answer(events, ask)
         remaining = iter(replies)
         return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
+
+    def checked(self, record: Event | Feedback) -> Problem | None:
+        """Returns what is wrong with the tasks that a record names; None where there are all of them."""
+        problem = self.tasks.problem_of(record)
+        if not problem:
+            return None
+        self.count_refused(UNKNOWN_TASK)
+        return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=UNKNOWN_TASK, message=problem)
+
+    def _checked(self, entry: Entry) -> Entry:
+        return (isinstance(entry, Event) and self.checked(entry)) or entry
 
     async def send_labels(self, entries: Sequence[Feedback | Problem], ask: Ask) -> list[Feedback | Problem]:
         """Returns each label that the broker has, or the problem in its place. What was not acknowledged in time may
@@ -214,5 +228,7 @@ def _with_headers(event: Event, headers: tuple[tuple[str, str], ...]) -> Event:
 
 
 def _failed(failure: ItemFailure) -> Problem:
+    if failure.reason == NO_WEIGHTS.code:
+        return _unavailable(NO_WEIGHTS.code, failure.detail or NO_WEIGHTS.message)
     message = failure.detail or "the model could not answer this event"
     return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=failure.reason, message=message)

@@ -42,7 +42,7 @@ class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     """A label as a client sends it: `event_id`, `key` and `receipt` of the answer, and its `source` as `event_source`.
 
     `text` and `features` are those of the event, where its answer no longer waits. With `correct` it replaces an
-    earlier label.
+    earlier label. `task` is the one that it is of ("": the default one), and `receipt` that of the task's answer.
     """
 
     event_id: str
@@ -55,6 +55,7 @@ class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     features: Features = {}
     correct: bool = False
+    task: str = ""
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -135,24 +136,25 @@ class FeedbackApi:
             event_source=body.event_source,
             text=body.text[:MAX_TEXT_CHARS],
             features=body.features,
+            task=body.task,
         )
         if problem := problem_of_label(record):
             return wrong_shape(problem)
-        if refused := self._outside(record.target):
+        if refused := self.api.bridge.checked(record) or self._outside(record):
             return refused
         if body.correct:
             return self._approved(record, client)
         return FORGED if self.api.receipts.refusal(record, is_required=False, max_age_ms=math.inf) else record
 
-    def _outside(self, label: str) -> Problem | None:
+    def _outside(self, record: Feedback) -> Problem | None:
         """Returns what is wrong with a label that is not in the set; None where it may be learnt, or waits for an
         operator."""
-        labels = self.api.labels()
-        reason = labels.refusal(label, lambda name: True)
+        labels = self.api.labels(record.task)
+        reason = labels.refusal(record.target, lambda name: True)
         if not reason:
             return None
         self.api.bridge.pipeline.count(f"labels_{reason}")
-        message = labels.why(reason, label)
+        message = labels.why(reason, record.target)
         return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=f"label_{reason}", message=message)
 
     def _approved(self, record: Feedback, client: ApiClient) -> Feedback | Problem:

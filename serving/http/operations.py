@@ -41,6 +41,7 @@ class EventRequest(msgspec.Struct, frozen=True):
     text: Text
     id: ShortText = ""
     key: ShortText = ""
+    tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer; without any, all do.")] = []
 
 
 class EventsRequest(msgspec.Struct, frozen=True):
@@ -86,6 +87,7 @@ class EventData(msgspec.Struct, frozen=True):
 
     text: Text
     key: ShortText = ""
+    tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer; without any, all do.")] = []
 
 
 class AnswerData(msgspec.Struct, frozen=True):

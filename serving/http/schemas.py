@@ -17,7 +17,7 @@ import msgspec
 from serving.http.problems import ErrorBody, Problem, ProblemBody
 from serving.terms import EmbeddedText
 from wire.features import Features, problem_of_content
-from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback
+from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback, TaskAnswer
 
 SOURCE: Final = "http"
 """The source of events that come by HTTP: an event's id is unique within its source."""
@@ -50,6 +50,7 @@ class _EventBody(msgspec.Struct, frozen=True):
     id: str = ""
     key: str = ""
     features: Features = {}
+    tasks: tuple[str, ...] = ()
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ class _Request(msgspec.Struct, frozen=True):
     id: str = ""
     key: str = ""
     features: Features = {}
+    tasks: tuple[str, ...] = ()
     events: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -71,7 +73,8 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     `can_be_labelled` was kept nowhere: its label would find no answer. `audit` asks for a label, whatever the answer.
     One that is `refused` was not certain enough, and has the fallback label; see `Answer`. Where events have sets of
     labels, `labels` has those that are named, where they have scores, `value` is that which is expected, and `label` is
-    null.
+    null. It is of one `task`, and `tasks` has what others answer, each with a receipt of its own: a label names its
+    task, and returns that receipt.
     """
 
     event_id: str
@@ -91,6 +94,8 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     certainty: float | None = None
     labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     value: float | msgspec.UnsetType = msgspec.UNSET
+    task: str | msgspec.UnsetType = msgspec.UNSET
+    tasks: dict[str, TaskAnswer] | msgspec.UnsetType = msgspec.UNSET
 
 
 class AnswersBody(msgspec.Struct, frozen=True):
@@ -109,7 +114,8 @@ def read_request(
     events = request.events
     is_one = isinstance(request.text, str) or bool(request.features)
     if is_one and isinstance(events, msgspec.UnsetType):
-        return [event_of(text, request.id, request.key, request.features, now_ms=now_ms, new_id=new_id)], False
+        one = _EventBody(text, request.id, request.key, request.features, request.tasks)
+        return [_event_in(one, now_ms=now_ms, new_id=new_id)], False
     if isinstance(events, msgspec.UnsetType) or is_one:
         return wrong_shape("give either `text` (or `features`, or both) or `events`")
     if not 0 < len(events) <= max_events:
@@ -138,7 +144,12 @@ def _entry(raw: msgspec.Raw, *, now_ms: int, new_id: Callable[[], str]) -> Entry
         body = _EVENTS.decode(raw)
     except UNREADABLE as error:
         return wrong(error)
-    return event_of(body.text, body.id, body.key, body.features, now_ms=now_ms, new_id=new_id)
+    return _event_in(body, now_ms=now_ms, new_id=new_id)
+
+
+def _event_in(body: _EventBody, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+    event = event_of(body.text, body.id, body.key, body.features, now_ms=now_ms, new_id=new_id)
+    return event if isinstance(event, Problem) else msgspec.structs.replace(event, tasks=body.tasks)
 
 
 def event_of(
@@ -192,4 +203,6 @@ def _answer_body(answer: Answer, *, can_be_labelled: bool) -> AnswerBody:
         certainty=answer.certainty,
         labels=msgspec.UNSET if answer.labels is None else answer.labels,
         value=msgspec.UNSET if answer.value is None else answer.value,
+        task=answer.task or msgspec.UNSET,
+        tasks=answer.tasks or msgspec.UNSET,
     )

@@ -8,7 +8,7 @@
 To finish a delivery allows its offset to be committed, so it is finished only when the answer is acknowledged. An event
 whose answer is never made is dropped: its next delivery is NEW again.
 
-An event is identified by (source, id), and its content is its text, its features and its key. Another content under the
+An event is identified by (source, id), and its content is its text, features, key and tasks. Another content under the
 same name is not a repetition but a mistake of its sender: to answer it would make two answers that a label cannot tell
 apart, and to finish it would lose it silently. Times are not part of the content, since a broker gives another one to
 each delivery.
@@ -111,7 +111,8 @@ def conflicting_id(received: Received[Event]) -> Refused:
     """Returns the refusal of an event whose id another event of its source has."""
     event = received.record
     detail = (
-        f"event {shown(event.id)} came before with another text, features or key; an id is unique within its source"
+        f"event {shown(event.id)} came before with another text, features, key or tasks; "
+        "an id is unique within its source"
     )
     letter = refuse_event("conflicting_id", detail, event, received.position.place)
     return Refused(dead_letter=letter, position=received.position)
@@ -122,7 +123,9 @@ def _name_of(key: EventKey) -> bytes:
 
 
 def _content_of(event: Event) -> bytes:
-    """Digests what is said, and the key: the same text with another key is another event, as another arm may answer."""
+    """Digests what is said, to whom, and the key: the same text with another key is another event, as another arm may
+    answer."""
     digest = blake2b(content(event).encode(), digest_size=DIGEST_BYTES)
-    digest.update(b"\xff" + event.key.encode())  # 0xff is in no UTF-8
+    for part in (event.key, *event.tasks):
+        digest.update(b"\xff" + part.encode())  # 0xff is in no UTF-8
     return digest.digest()

@@ -1,20 +1,24 @@
 """The weights that a replica answers with at one moment: a plan, and the models of its arms. Immutable.
 
-Rejected: a plan and models that change one by one (a batch could see a plan whose version is not there yet).
+Rejected: a plan and models that change one by one (a batch could see a plan whose version is not there yet), and one
+plan for all tasks (each has its own revision, and one of them would be rolled back with the others).
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
+from torch import Tensor
 
+from model.packed import PackedEncoder
 from model.quantized import QuantizedModel
 from model.tokenizer import MAX_TOKENS
 from serving.refusal import NEVER, Refusal
 from serving.weights.health import Health
-from wire.records import CLASSES, STAND_IN, Arm, LabelSpace, PrecisionEvaluation, RolloutPlan
+from wire.records import CLASSES, STAND_IN, Arm, Event, LabelSpace, PrecisionEvaluation, RolloutPlan
+from wire.tasks import DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,17 @@ class Version:
     labelled: LabelSpace = CLASSES
 
 
+EncodeEvents: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], PackedEncoder, str], Tensor]
+"""Returns z_BD of events, which have these tokens, by an encoder in a precision."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActiveVersions:
     """`versions` has every version that an arm of `plan` names, and those that the plan needs besides and that are
     loaded: they answer nothing, but an answer's receipt has their verdicts, too. `number` grows by one with every swap.
     `health` counts how they do, and they answer since `since_ms`. `paired_share` of the events go through the encoders
-    of all arms. A lean batch is answered with what its own arms need, and nothing for others.
+    of all arms. A lean batch is answered with what its own arms need, and nothing for others. They are of one `task`;
+    `encode_shared` has what others have encoded of a batch, and `answered_ms` when these answered it (0: none has).
     """
 
     number: int
@@ -85,6 +94,9 @@ class ActiveVersions:
     paired_share: float = 1.0
     is_lean: bool = False
     since_ms: int = 0
+    task: str = DEFAULT
+    encode_shared: EncodeEvents | None = None
+    answered_ms: int = 0
 
     @property
     def stand_in(self) -> int:
@@ -106,6 +118,13 @@ class ActiveVersions:
         own = next((arm for arm in self.plan.arms if arm.version == version), None)
         return own or Arm(name=str(version), version=version, share=0.0)
 
+    def encode(
+        self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
+    ) -> Tensor:
+        """Returns z_BD of events, which have these tokens. Raises BadTokens."""
+        encode = self.encode_shared or self.health.encode_events
+        return encode(events, token_ids, encoder, precision)
+
     def alone(self, arm: Arm) -> "ActiveVersions":
         """Returns the same, where `arm` answers everything."""
         arms = (msgspec.structs.replace(arm, share=1.0),)
@@ -116,6 +135,18 @@ class ActiveVersions:
         encoder = version.model.encoder
         numbers = sorted(number for number, each in self.versions.items() if each.model.encoder is encoder)
         return tuple(self.versions[number] for number in numbers)
+
+
+Live: TypeAlias = Mapping[str, ActiveVersions]
+"""The versions that answer, by task; none before the first weights."""
+
+
+def versions_of(live: Live) -> dict[tuple[str, int], Version]:
+    """Returns every version by its task and its number."""
+    found: dict[tuple[str, int], Version] = {}
+    for task, active in live.items():
+        found |= {(task, number): version for number, version in active.versions.items()}
+    return found
 
 
 def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:

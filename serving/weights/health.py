@@ -64,29 +64,42 @@ class Health:
         """Counts an event that the version could not answer, and the stable one could."""
         self._add(number, answers=1, errors=1)
 
-    def encode(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str) -> Tensor:
-        """Returns the vectors of a batch, z_BD; counts the forward for the versions that have this encoder."""
+    def encode(
+        self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, *, others: Sequence["Health"] = ()
+    ) -> Tensor:
+        """Returns the vectors of a batch, z_BD; counts the forward for the versions that have this encoder, here and in
+        the `others`."""
         began_s = self._clock()
         z_BD = encoder.encode(batch, precision)
         took_s = self._clock() - began_s
         size = round(SIZES_PER_OCTAVE * math.log2(len(batch.ids_T)))
+        for health in (self, *others):
+            health._took(encoder, size, took_s)
+        return z_BD
+
+    def _took(self, encoder: PackedEncoder, size: int, took_s: float) -> None:
         with self._lock:
             forwards = self._stable_s[size]
             if encoder is self._stable_encoder:
                 forwards.append(took_s)
-                return z_BD
+                return
             numbers = [number for number, each in self._encoders.items() if each is encoder]
             is_comparable = len(forwards) >= MIN_FORWARDS
             is_slow = is_comparable and took_s > TOLERATED_SLOWDOWN * median(forwards)
         for number in numbers if is_comparable else ():
             self._add(number, timed=1, slow=int(is_slow))
-        return z_BD
 
     def encode_events(
-        self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
+        self,
+        events: Sequence[Event],
+        token_ids: Sequence[list[int]],
+        encoder: PackedEncoder,
+        precision: str,
+        *,
+        others: Sequence["Health"] = (),
     ) -> Tensor:
         """Returns z_BD of events: their texts, which have these tokens, and their features. Counts as `encode`."""
-        z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision)
+        z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others)
         return encoder.features.joined(z_BD, [(event.text, event.features) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:

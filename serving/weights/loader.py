@@ -20,22 +20,21 @@ import structlog
 import torch
 from torch import Tensor
 
-from model.encoders import packed, precisions_in
+from model.encoders import precisions_in
 from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, UnreadableInput, WrongConfig, WrongShape
-from model.head import PROJ
 from model.modules.config import EncoderConfig, config_from_json
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor, from_blob
-from model.quantized import QuantizedHead, QuantizedModel, RandomFeatures
+from model.quantized import QuantizedHead, QuantizedModel
 from model.tokenizer import MAX_TOKENS
 from model.vectors import from_format
-from model.weights import encoder_key
 from serving.embedding import encode_contents
 from serving.engine_config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal
 from serving.weights.active import NOT_MEASURED, LatencyTable, Version
-from serving.weights.precision import AUTO, allowed, times_of
+from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
+from serving.weights.precision import AUTO, allowed
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey, WireError
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store
@@ -67,13 +66,15 @@ log = structlog.get_logger("swap")
 class _Shared:
     """What versions with the same encoder and projection share. Embeddings are by text, precision and length."""
 
-    encoder: PackedEncoder
-    features: RandomFeatures
+    weights: SharedWeights
     z_D: dict[tuple[str, str, int], Tensor] = field(default_factory=dict)
 
 
 class Loader:
-    """Loads and keeps versions, in one thread. Without `names_encodings` no answer has the vector of its text."""
+    """Loads and keeps versions, in one thread. Without `names_encodings` no answer has the vector of its text.
+
+    `weights` are those in use by the loaders of all tasks.
+    """
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class Loader:
         probe_tolerance: float,
         names_encodings: bool = True,
         refusal: Refusal = NEVER,
+        weights: WeightsInUse | None = None,
     ) -> None:
         self.versions: dict[int, Version] = {}  # the loaded ones, by number
         self._store = store
@@ -92,6 +94,7 @@ class Loader:
         self._probe_tolerance = probe_tolerance
         self._names_encodings = names_encodings
         self._refusal = refusal
+        self._weights = weights or WeightsInUse()
         self._manifests: dict[int, WeightManifest] = {}
         self._tensors: dict[TensorEntry, QTensor] = {}
         self._shared: dict[str, _Shared] = {}
@@ -111,11 +114,12 @@ class Loader:
             tensors = from_format(manifest.format_version, config, self._all_tensors(manifest))
             with computing():
                 shared = self._shared_by(manifest, config, tensors)
-                head = QuantizedHead.from_tensors(config, tensors, shared.features)
-                model = QuantizedModel(shared.encoder, head, manifest.labels)
+                head = QuantizedHead.from_tensors(config, tensors, shared.weights.features)
+                model = QuantizedModel(shared.weights.encoder, head, manifest.labels)
                 self._check_probes(manifest, shared, head)
-                latency = self._latency_of(manifest, shared.encoder)
+                latency = self._latency_of(manifest, shared.weights.encoder)
         max_tokens = manifest.max_tokens or MAX_TOKENS
+        encoder = shared.weights.encoder
         self.versions[number] = Version(
             number=number,
             model=model,
@@ -123,7 +127,7 @@ class Loader:
             num_bytes=manifest.num_bytes,
             max_tokens=max_tokens,
             latency=latency,
-            encoding=shared.encoder.encoding(manifest.encoder_digests, max_tokens) if self._names_encodings else "",
+            encoding=encoder.encoding(manifest.encoder_digests, max_tokens) if self._names_encodings else "",
             refusal=replace(self._refusal, measured=manifest.certainty),
             labelled=manifest.labelled,
         )
@@ -138,7 +142,7 @@ class Loader:
         self.versions = {number: version for number, version in self.versions.items() if number in numbers}
         self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in numbers}
         entries = {entry for manifest in self._manifests.values() for entry in manifest.tensors}
-        keys = set(map(_shared_key, self._manifests.values()))
+        keys = set(map(key_of, self._manifests.values()))
         self._tensors = {entry: tensor for entry, tensor in self._tensors.items() if entry in entries}
         self._shared = {key: shared for key, shared in self._shared.items() if key in keys}
 
@@ -174,10 +178,9 @@ class Loader:
         return self._tensors[entry]
 
     def _shared_by(self, manifest: WeightManifest, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> _Shared:
-        key = _shared_key(manifest)
+        key = key_of(manifest)
         if key not in self._shared:
-            encoder = packed(config, tensors, self._tokenizer)
-            self._shared[key] = _Shared(encoder, RandomFeatures.from_tensors(config, tensors))
+            self._shared[key] = _Shared(self._weights.of(manifest, config, tensors, self._tokenizer))
         return self._shared[key]
 
     def _check_probes(self, manifest: WeightManifest, shared: _Shared, head: QuantizedHead) -> None:
@@ -199,7 +202,7 @@ class Loader:
             unknown = list(dict.fromkeys(keys))
         if unknown:
             contents = [content for content, *_ in unknown]
-            z_BD = encode_contents(contents, shared.encoder, self._tokenizer, precision, max_tokens)
+            z_BD = encode_contents(contents, shared.weights.encoder, self._tokenizer, precision, max_tokens)
             shared.z_D.update(zip(unknown, z_BD, strict=True))
         return torch.stack([shared.z_D[key] for key in keys])
 
@@ -216,18 +219,13 @@ class Loader:
             raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {rounding:.4g} is rounding")
 
     def _latency_of(self, manifest: WeightManifest, encoder: PackedEncoder) -> LatencyTable:
-        """Returns the times of its precisions, if it has a choice: measured, or a version's of the same shape."""
+        """Returns the times of its precisions, if it has a choice."""
         names = allowed(manifest.precisions, self._precision, is_brown_out=True)
         if self._precision.mode not in (AUTO, *names):
             log.warning("precision_not_allowed", version=manifest.version, mode=self._precision.mode, used=names[0])
         if len(names) == 1:
             return NOT_MEASURED
-        for other in self.versions.values():
-            if other.latency.knows(names) and other.model.encoder.has_shape_of(encoder):
-                return other.latency
-        latency = times_of(encoder, names, self._tokenizer)
-        log.info("latency_measured", num_tokens=latency.num_tokens, ms=latency.ms)
-        return latency
+        return self._weights.times_of(encoder, names, self._tokenizer)
 
 
 @contextmanager
@@ -246,10 +244,3 @@ def computing() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise VersionRefused("load_failed", str(error)) from error
-
-
-def _shared_key(manifest: WeightManifest) -> str:
-    """Returns a key that is equal for versions that can share all but the last layer: equal weights and shapes."""
-    proj = next((entry.digest for entry in manifest.tensors if entry.name == PROJ), None)
-    shape = config_from_json(manifest.config).without_labels
-    return f"{shape.canonical_json()} {encoder_key(manifest.encoder_digests)} {proj}"

@@ -22,7 +22,7 @@ never chosen would never be measured).
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -44,31 +44,40 @@ EncodeIn: TypeAlias = Callable[[RaggedBatch, str], object]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The precision of each version's rows, by the version's number. The next choice depends on it."""
+    """The precision of each version's rows, by its task and its number. The next choice depends on it."""
 
-    by_version: Mapping[int, str]
+    by_version: Mapping[tuple[str, int], str]
     is_brown_out: bool = False
+
+    def of_task(self, task: str) -> dict[int, str]:
+        """Returns the precision of each version of a task, by its number."""
+        return {number: precision for (each, number), precision in self.by_version.items() if each == task}
 
 
 NO_CHOICE: Final = Choice({})
 
 
 def choose(
-    versions: Mapping[int, Version], *, num_tokens: int, load: float, previous: Choice, config: PrecisionConfig
+    versions: Mapping[tuple[str, int], Version],
+    *,
+    num_tokens: int,
+    load: float,
+    previous: Choice,
+    config: PrecisionConfig,
 ) -> Choice:
     """Chooses for a batch of `num_tokens`. `load` is how full the queue is without that batch, as a share of its
     bound."""
-    is_brown_out = can_brown_out(versions, config) and is_overloaded(
+    is_brown_out = can_brown_out(versions.values(), config) and is_overloaded(
         load, was_overloaded=previous.is_brown_out, limit=config.brown_out_load
     )
-    chosen: dict[int, str] = {}
-    for number, version in versions.items():
+    chosen: dict[tuple[str, int], str] = {}
+    for key, version in versions.items():
         names = allowed(version.precisions, config, is_brown_out=is_brown_out)
         if is_brown_out:
-            chosen[number] = preferred(names, version.latency, num_tokens, min_gain=0.0, current=None)
+            chosen[key] = preferred(names, version.latency, num_tokens, min_gain=0.0, current=None)
         else:
-            current = previous.by_version.get(number)
-            chosen[number] = preferred(names, version.latency, num_tokens, min_gain=config.min_gain, current=current)
+            current = previous.by_version.get(key)
+            chosen[key] = preferred(names, version.latency, num_tokens, min_gain=config.min_gain, current=current)
     return Choice(chosen, is_brown_out)
 
 
@@ -123,9 +132,9 @@ def is_overloaded(load: float, *, was_overloaded: bool, limit: float) -> bool:
     return load > threshold
 
 
-def can_brown_out(versions: Mapping[int, Version], config: PrecisionConfig) -> bool:
+def can_brown_out(versions: Iterable[Version], config: PrecisionConfig) -> bool:
     """Whether any version has a choice of precisions under the lower floor."""
-    return any(len(allowed(version.precisions, config, is_brown_out=True)) > 1 for version in versions.values())
+    return any(len(allowed(version.precisions, config, is_brown_out=True)) > 1 for version in versions)
 
 
 def measure(

@@ -30,6 +30,7 @@ from wire.clock import now_ms
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store, Watch
+from wire.tasks import DEFAULT
 from wire.threads import BackgroundThread
 
 BATCH_WITHIN_S = 0.05
@@ -46,7 +47,7 @@ class SwapState(Enum):
 
 
 class Swap:
-    """Keeps the engine at the versions of the plan in force, and reports them. One thread; `close` ends it."""
+    """Keeps the engine at the versions of a task's plan in force, and reports them. One thread; `close` ends it."""
 
     def __init__(
         self,
@@ -57,7 +58,9 @@ class Swap:
         refusal_retry_s: float,
         report_interval_s: float,
         report: Callable[[], ReplicaReport],
+        task: str = DEFAULT,
     ) -> None:
+        self._task = task
         self._store = store
         self._loader = loader
         self._engine = engine
@@ -70,7 +73,7 @@ class Swap:
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
         self._first_known = threading.Event()  # the first weights are live, or there is no plan
-        self._thread = BackgroundThread(self._run, name="swap")
+        self._thread = BackgroundThread(self._run, name=f"swap {task}".rstrip())
 
     def start(self) -> None:
         self._thread.start()
@@ -112,10 +115,8 @@ class Swap:
         self._state = SwapState.CLOSED
 
     def await_first(self, timeout_s: float) -> bool:
-        """Waits until the first weights are live, or no plan exists; returns False after `timeout_s` seconds.
-
-        It waits on where a version is refused: another version, or its repair, may come soon.
-        """
+        """Waits until the first weights are live, or no plan exists; returns False after `timeout_s` seconds. Where a
+        version is refused it waits on: another version, or its repair, may come soon."""
         return self._first_known.wait(timeout_s)
 
     def follow_plan(self) -> None:
@@ -185,7 +186,7 @@ class Swap:
         try:
             for number in tried:
                 self._load(number)
-                is_due = self._engine.live is None or number == plan.versions[-1]
+                is_due = self._engine.live_of(self._task) is None or number == plan.versions[-1]
                 if is_due and plan.stable in self._loader.versions:
                     self._activate(plan)  # the first weights of all answer as soon as they are loaded
             if not self._loader.versions:
@@ -193,7 +194,7 @@ class Swap:
             self._activate(plan)
         finally:
             self._state = SwapState.WAITING
-        live = self._engine.live
+        live = self._engine.live_of(self._task)
         kept = {*plan.needed, *(live.versions if live else ())}
         self._refusals.keep({*kept, *tried})
         self._loader.keep((kept & self._loader.versions.keys()) | self._refusals.lacking)
@@ -215,10 +216,8 @@ class Swap:
             return
         self._refusals.clear(number)
         log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
-        if self._engine.live is not None and version.model.encoder not in encoders:
-            self._engine.await_next_batch(
-                BATCH_WITHIN_S
-            )  # it has the disturbance of the load: store, processor, caches
+        if self._engine.live_of(self._task) is not None and version.model.encoder not in encoders:
+            self._engine.await_next_batch(BATCH_WITHIN_S)  # which the load disturbs: store, processor, caches
 
     def _load_stand_in(self) -> tuple[int, ...]:
         """Loads the newest stored version that is not refused. Returns those that were there to be tried."""
@@ -231,24 +230,25 @@ class Swap:
 
     def _activate(self, plan: RolloutPlan) -> None:
         loaded = self._loader.versions
-        served = servable(plan, loaded)
-        live = self._engine.live
-        if served is None:
+        live = self._engine.live_of(self._task)
+        if (served := servable(plan, loaded)) is None:
             return
         versions = {number: loaded[number] for number in served.needed if number in loaded}
         if live is not None and served == live.plan and versions.keys() == live.versions.keys():
             return
-        number = live.number + 1 if live else 1
-        active = ActiveVersions(number=number, plan=served, versions=versions, health=self._health, since_ms=now_ms())
-        encoders = {number: versions[number].model.encoder for number in served.versions}
+        count = live.number + 1 if live else 1
+        active = ActiveVersions(
+            number=count, plan=served, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
+        )
+        encoders = {each: versions[each].model.encoder for each in served.versions}
         self._health.follow(encoders, active.stand_in or served.stable)
-        self._engine.activate(active)
+        swapped = self._engine.activate(active, self._task)
         self._first_known.set()
-        self._engine.await_batch(number, BATCH_WITHIN_S)
+        self._engine.await_batch(swapped, BATCH_WITHIN_S)
         self._next_report_s = 0.0
-        log.info("swapped", revision=served.revision, versions=list(served.versions))
+        log.info("swapped", task=self._task, revision=served.revision, versions=list(served.versions))
         if active.stand_in and (live is None or live.stand_in != active.stand_in):
-            log.error("stand_in", stable=plan.stable, answering=active.stand_in)
+            log.error("stand_in", task=self._task, stable=plan.stable, answering=active.stand_in)
 
     def _report_when_due(self) -> None:
         if time.monotonic() >= self._next_report_s:

@@ -22,6 +22,7 @@ def test_what_takes_long_and_the_kernels_run_only_by_name() -> None:
         "scale",
         "series",
         "sparse_attention",
+        "tasks",
         "telemetry",
         "while_learning",
     }

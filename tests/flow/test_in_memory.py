@@ -21,7 +21,8 @@ from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
 from serving.batcher import Outcome
-from serving.pipeline import encoding
+from serving.pipeline import Pipeline, encoding
+from serving.weights.in_use import WeightsInUse
 from tests.learner.publish_rig import PublishRig
 from tests.learner.streams import label_of, text_of
 from tests.serving.pipelines import pipeline_of
@@ -52,9 +53,20 @@ def no_judge() -> Judge:
 
 
 class Service:
-    """A learner, a rollout controller, its decider, and a replica whose engine and swap have their threads."""
+    """A learner, a rollout controller, its decider, and a replica whose engine and swap have their threads.
 
-    def __init__(self, store: Store, folder: Path, *, labels: LabelConfig | None = None) -> None:
+    That of another task is `beside` one, and shares its replica.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        *,
+        labels: LabelConfig | None = None,
+        task: str = "",
+        beside: "Service | None" = None,
+    ) -> None:
         config = RolloutConfig(ramp=(0.5,), newest_share=0.0)
         refusal = partial(RECEIPTS.refusal, is_required=True, max_age_ms=1e9)
         self.learner = PublishRig(store, folder, RECEIPTS, trust=TrustConfig(require_receipts=True))
@@ -62,12 +74,17 @@ class Service:
         self.decider = Decider(
             store, config=config, trust=TrustConfig(), refusal=refusal, now_ms=lambda: 1, labels=labels
         )
-        self.pipeline = pipeline_of(encoding(tokenizer(), max_tokens=lambda: 64))
-        self.swap = swap_of(store, self.pipeline.engine)
+        self.task = task
+        self.weights: WeightsInUse = beside.weights if beside else WeightsInUse()
+        self.pipeline: Pipeline = (
+            beside.pipeline if beside else pipeline_of(encoding(tokenizer(), max_tokens=lambda: 64))
+        )
+        self.swap = swap_of(store, self.pipeline.engine, task=task, weights=self.weights)
         self._store = store
 
     def start(self) -> None:
-        self.pipeline.engine.start()
+        if not self.task:
+            self.pipeline.engine.start()
         self.swap.start()
 
     def close(self) -> None:
@@ -91,7 +108,9 @@ class Service:
         assert plan is not None
         engine = self.pipeline.engine
         expected = (plan.revision, *plan.versions)
-        eventually(lambda: engine.live is not None and served(engine) == expected, within_s=WAIT_S)
+        eventually(
+            lambda: engine.live_of(self.task) is not None and served(engine, self.task) == expected, within_s=WAIT_S
+        )
 
     def answer(self, events: Sequence[Event]) -> list[Answer]:
         """Returns the answers of the replica, in the order of the events."""
@@ -108,7 +127,7 @@ class Service:
     def label(self, answers: Sequence[Answer], labels: Sequence[str]) -> None:
         """Lets learner and decider read the answers, and what people say that the labels are."""
         feedback = [
-            Feedback(event_id=answer.event_id, label=label, key=answer.key, receipt=answer.receipt)
+            Feedback(event_id=answer.event_id, label=label, key=answer.key, receipt=answer.receipt, task=answer.task)
             for answer, label in zip(answers, labels, strict=True)
         ]
         self.read(answers, feedback)

@@ -19,10 +19,11 @@ from model.bert import load_encoder
 from model.config import StrataConfig
 from model.member import Member, write_member
 from model.source import encoder_folder
-from serving.config import ReplicaConfig, ServingConfig
+from serving.config import ServingConfig
 from serving.http.app import make_app
 from serving.http.listener import Listener
 from serving.replica import Replica
+from serving.replica_config import ReplicaConfig
 from tests.brokers import take
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config

@@ -70,8 +70,8 @@ class SetRig(PublishRig):
 class SetService(Service):
     """A service whose events have sets of labels."""
 
-    def __init__(self, store: Store, folder: Path) -> None:
-        super().__init__(store, folder, labels=SETS)
+    def __init__(self, store: Store, folder: Path, *, task: str = "", beside: Service | None = None) -> None:
+        super().__init__(store, folder, labels=SETS, task=task, beside=beside)
         self.learner.learner.label_config = SETS
         follow_settings(self.learner.learner)
 
@@ -79,7 +79,9 @@ class SetService(Service):
         self.read(
             answers,
             [
-                Feedback(event_id=answer.event_id, labels=names, key=answer.key, receipt=answer.receipt)
+                Feedback(
+                    event_id=answer.event_id, labels=names, key=answer.key, receipt=answer.receipt, task=answer.task
+                )
                 for answer, names in zip(answers, labels, strict=True)
             ],
         )

@@ -28,8 +28,9 @@ from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
 from services.demo.command import fresh, system_of
 from services.members.adopt import AdoptOptions, offer
+from services.programs import open_store
 from services.settings import load, replaced
-from services.stack import Stack, open_store
+from services.stack import Stack
 from wire.bus import Bus
 from wire.bus.scan import every_record
 from wire.records import Answer, OfferOutcome, RolloutPlan, WeightManifest

@@ -10,10 +10,11 @@ import signal
 import sys
 import threading
 
-from learner.process import EncoderChoice, run
+from learner.process import EncoderChoice, TaskChoice, run
 from tests.learner.small_learner import small_config
 from wire.config import BusConfig, LabelConfig, StoreConfig
 from wire.keyring import parse
+from wire.tasks import TaskNames
 
 KEYS = parse("a key for the tests")
 
@@ -35,7 +36,7 @@ def main(changed: str, encoder: str, broker: str, bus_prefix: str, redis: str, s
         store_config=StoreConfig(url=redis, prefix=store_prefix),
         ring=KEYS,
         encoder=EncoderChoice(encoder, 256),
-        labels=labels,
+        task=TaskChoice(labels, TaskNames()),
         stop=stop,
     )
 

@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 
 from lifelong.calls import Calls, ServedAnswer
-from lifelong.errors import ClientError
+from lifelong.errors import ClientError, UnknownAnswer
 from lifelong.exchange import Attempt, Exchange, ExchangePolicy, Finished, T, next_step
 from lifelong.replies import HttpReply
 from wire.records import Answer, Event
@@ -25,6 +26,8 @@ ANSWER: dict[str, Any] = {
     "receipt": "r",
     "something_new": 5,
 }
+
+OF_A_TASK = ("score", "weights_version", "arm", "precision", "rollout_revision")
 
 
 def calls() -> Calls:
@@ -105,3 +108,21 @@ def test_a_score_goes_and_comes_as_a_number() -> None:
     entries, (taken,) = play(calls().feedback([(answer, 4)], correct=False), labels=[{"source": "desk"}])
     assert (entries[0]["label"], entries[0]["value"]) == ("", 4.0)
     assert not isinstance(taken, ClientError) and taken.value == 4.0
+
+
+def test_a_label_is_of_a_task_and_has_the_receipt_of_its_answer() -> None:
+    used = calls()
+    urgency = {**{name: ANSWER[name] for name in OF_A_TASK}, "label": "high", "receipt": "r2"}
+    entries, (answer,) = play(
+        used.predict([Event(id="e1", text="t", tasks=("", "urgency"))]),
+        answers=[ANSWER | {"tasks": {"urgency": urgency}}],
+    )
+    assert entries[0]["tasks"] == ["", "urgency"]
+    assert isinstance(answer, ServedAnswer) and answer.tasks["urgency"].label == "high"
+    for label in ((answer, "low"), ("e1", "low")):
+        entries, _ = play(used.feedback([label], correct=False, task="urgency"), labels=[{"source": "desk"}])
+        assert (entries[0]["task"], entries[0]["receipt"]) == ("urgency", "r2")
+    entries, _ = play(used.feedback([(answer, "lost")], correct=False), labels=[{"source": "desk"}])
+    assert entries[0]["receipt"] == "r" and "task" not in entries[0]
+    with pytest.raises(UnknownAnswer, match="task 'colour' did not answer 'e1': '', 'urgency' did"):
+        play(used.feedback([(answer, "red")], correct=False, task="colour"), labels=[])

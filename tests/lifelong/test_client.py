@@ -1,6 +1,5 @@
 """The clients, against the port of a service: answers, labels with their receipts, and what is refused."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import msgspec
 import pytest
 
 from lifelong import (
-    AsyncClient,
     Client,
     ClientError,
     Event,
@@ -144,29 +142,3 @@ def test_what_is_no_service_of_ours_is_an_error(url: str) -> None:
     with Client(f"{url}/elsewhere") as client, pytest.raises(ClientError) as caught:
         client.predict("hello")
     assert (caught.value.code, caught.value.status) == ("not_found", 404)
-
-
-def test_asyncio_has_the_same_calls(url: str, fake_broker: FakeBroker) -> None:
-    async def ask() -> list[ServedAnswer]:
-        async with AsyncClient(url, timeout_s=5) as client:
-            assert await client.is_ready()
-            answers = await asyncio.gather(*(client.predict(f"text {number}", key="k") for number in range(20)))
-            await client.feedback(answers[0], "first")
-            await client.feedback(answers[1].event_id, "second")
-            with pytest.raises(RequestInvalid, match="blank"):
-                await client.predict("")
-            return answers
-
-    answers = asyncio.run(ask())
-    assert [answer.text for answer in answers] == [f"text {number}" for number in range(20)]
-    assert [record.label for record in labels_in(fake_broker)] == ["first", "second"]
-
-
-def test_asyncio_names_who_cannot_be_reached() -> None:
-    async def ask() -> None:
-        async with AsyncClient("http://127.0.0.1:9", timeout_s=0.3) as client:
-            assert not await client.is_ready()
-            await client.predict("hello")
-
-    with pytest.raises(ServiceUnavailable, match="unreachable"):
-        asyncio.run(ask())

@@ -34,6 +34,7 @@ def test_these_names_are_public() -> None:
         "ServedAnswer",
         "ServiceUnavailable",
         "Strategy",
+        "TaskAnswer",
         "UnknownAnswer",
         "__version__",
         "from_message",

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from services.environment import as_environment
 from services.keys import FILE, REPLICA_FILE, ReplicaKeys, ring_of, with_signing_key
-from services.settings import BadSettings, Settings, as_environment, load, replaced
+from services.settings import BadSettings, Settings, load, replaced
 from services.signing_keys import write
 from wire.keyring import Kind, new_ring, parse
 

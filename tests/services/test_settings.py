@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from kernels import dispatch
 from learner import failpoints
-from services.settings import READ_ELSEWHERE, BadSettings, Settings, as_environment, load, replaced, values_of
+from services.settings import READ_ELSEWHERE, BadSettings, Settings, load, replaced, values_of
 from tests.required import REQUIRE
 
 API_KEY = "the key of a client"
@@ -38,19 +38,6 @@ def test_the_learner_follows_seed_and_state_dir_unless_told_otherwise(tmp_path: 
     assert own.learner.seed == 8
     settings = load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}).settings
     assert settings.learner.state_dir == str(tmp_path / "learner")
-
-
-def test_a_child_reads_the_same_settings() -> None:
-    environ = {
-        "LIFELONG_SIGNING_KEY": "k" * 20,
-        "LIFELONG_LOG_JSON": "true",
-        "LIFELONG_ROLLOUT__MARGIN": "0.125",
-        "LIFELONG_API_KEY": API_KEY,
-    }
-    settings = load(file=None, environ=environ).settings
-    assert load(file=Path(os.devnull), environ=as_environment(settings)).settings == settings
-    files = {"LIFELONG_SIGNING_KEY_FILE": "/of/its/parent", "LIFELONG_API_KEY_FILE": "/of/its/parent"}
-    assert load(file=Path(os.devnull), environ=files | as_environment(settings)).settings == settings
 
 
 def test_every_secret_is_hidden_in_logs_and_in_what_is_shown() -> None:

@@ -13,8 +13,8 @@ import pytest
 from model.errors import WrongConfig
 from services.settings import BadSettings, Settings, load, replaced
 from services.settings_docs import schemas
-from serving.config import ReplicaConfig
 from serving.replica import Replica
+from serving.replica_config import ReplicaConfig
 from tests.learner.small_learner import SMALL, small_learner
 from wire.keyring import parse
 

@@ -12,17 +12,13 @@ from typing import Any
 import psutil
 import pytest
 
-from rollout.plans import begin
 from services.running import FILE, NotRunning, attach
 from services.settings import Settings, load
-from services.stack import Stack, unready_program
+from services.stack import Stack
 from services.supervisor import StackFailed
 from tests.services.stack_owner import DEADLINE_S, UP, Owner, gone, owning
-from tests.stores import manifest_of
 from tests.waiting import eventually
 from wire.keyring import Kind, parse
-from wire.records import ReplicaReport
-from wire.store import Store
 
 pytestmark = pytest.mark.live
 
@@ -44,37 +40,6 @@ with Stack(load(file=Path(os.devnull), environ=os.environ).settings) as stack:
 
 def settings_in(folder: Path, **environ: str) -> Settings:
     return load(file=Path(os.devnull), environ={"LIFELONG_STATE_DIR": str(folder), **environ}).settings
-
-
-def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> None:
-    """Reports are told apart by their replica and not by their time: clocks may be set while a stack starts."""
-
-    def unready_now() -> str:
-        return unready_program(store, replicas=1, earlier={"of the stack before"})
-
-    lease = store.leases.acquire("learner", "test", 60_000)
-    assert lease is not None
-    unready = [unready_now()]
-    store.versions.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
-    unready.append(unready_now())
-    store.plans.write(begin(1, salt="s", now_ms=1).plan)
-    unready.append(unready_now())
-    store.reports.write_replica(ReplicaReport(replica="of the stack before", revision=1, versions=(1,), time_ms=2_000))
-    unready.append(unready_now())
-    store.reports.write_replica(ReplicaReport(replica="ours", revision=0, versions=(), time_ms=1_000))
-    unready.append(unready_now())
-    store.reports.write_replica(ReplicaReport(replica="ours", revision=1, versions=(1,), time_ms=1_001))
-    assert [*unready, unready_now()] == ["learner", "rollout", "serve", "serve", "serve", ""]
-
-
-def test_a_replica_that_answers_with_a_stand_in_is_ready(store: Store) -> None:
-    """B1: `up` could not start again while the stable version was missing."""
-    lease = store.leases.acquire("learner", "test", 60_000)
-    assert lease is not None
-    store.versions.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
-    store.plans.write(begin(1, salt="s", now_ms=1).plan)
-    store.reports.write_replica(ReplicaReport(replica="ours", revision=1, versions=(7,), time_ms=1_000, stand_in=7))
-    assert unready_program(store, replicas=1, earlier=set()) == ""
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from learner.state.checkpoint import Checkpoints
+from services.programs import open_store
 from services.running import attach
 from services.settings import load
-from services.stack import open_store
 from tests.required import missing
 from tests.services.http_client import Client, ask
 from tests.services.stack_owner import UP, Owner, owning

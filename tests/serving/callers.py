@@ -18,9 +18,17 @@ class Caller:
         self.outcomes: list[Outcome] = []
         self._delivered = threading.Condition()
 
-    def item(self, text: str, *, event_id: str = "e", key: str = "", token_ids: list[int] | None = None) -> Item:
+    def item(
+        self,
+        text: str,
+        *,
+        event_id: str = "e",
+        key: str = "",
+        token_ids: list[int] | None = None,
+        tasks: tuple[str, ...] = (),
+    ) -> Item:
         tokens = tokenizer().encode_many([text])[0] if token_ids is None else token_ids
-        return Item(event=Event(id=event_id, text=text, key=key), token_ids=tokens, done=self._done)
+        return Item(event=Event(id=event_id, text=text, key=key, tasks=tasks), token_ids=tokens, done=self._done)
 
     def wait(self, num: int) -> list[Outcome]:
         with self._delivered:

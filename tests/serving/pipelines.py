@@ -54,13 +54,15 @@ def pipeline_of(
     """Returns a pipeline whose engine and outbox were not started: `max_answers` of them fit into the outbox."""
     counts = Counts()
     queue = queue_of(max_queue_items)
+    engine = engine_of(queue, counts, predict)
     bounds = OutboxBounds(max_items=max_answers, max_bytes=64 << 20, backoff=Backoff(first_s=0.05, longest_s=2.0))
     return Pipeline(
         encode=encode,
         max_tokens=lambda: 64,
         queue=queue,
-        engine=engine_of(queue, counts, predict),
+        engine=engine,
         outbox=Outbox(open_publisher, counts, bounds, name="r1"),
         counts=counts,
         series=Series(series),
+        has_weights=lambda: engine.live is not None,
     )

@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 
-from serving.config import ReplicaConfig, ServingConfig
+from serving.config import ServingConfig
 from serving.replica import Replica
+from serving.replica_config import ReplicaConfig
 from tests.stores import KEYS
 from wire.config import BusConfig, StoreConfig
 

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = """
 import signal, sys, threading
 from serving.app import run
-from serving.config import ReplicaConfig, ServingConfig
+from serving.config import ServingConfig; from serving.replica_config import ReplicaConfig
 from serving.scaling import ScalingConfig
 from serving.serve_watch import RayLost
 from services.commands.exits import code_of

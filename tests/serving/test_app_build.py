@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from serving import app
-from serving.config import ReplicaConfig, ServingConfig
+from serving.config import ServingConfig
 from serving.http.listener import PortTaken
+from serving.replica_config import ReplicaConfig
 from tests.serving.http.test_listener import listener_of
 from wire.config import BusConfig, StoreConfig
 from wire.keyring import parse

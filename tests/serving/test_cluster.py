@@ -6,7 +6,7 @@ import pytest
 
 from services.settings import Settings
 from serving.cluster import _init_options, is_shared
-from serving.config import ReplicaConfig
+from serving.replica_config import ReplicaConfig
 from wire.keyring import parse
 
 

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from services.local.kafka import LocalBroker
-from serving.config import ReplicaConfig, ServingConfig
+from serving.config import ServingConfig
 from serving.replica import Replica
+from serving.replica_config import ReplicaConfig
 from tests.brokers import start_kind, take
 from tests.serving.versions import TinyPublisher
 from tests.stores import KEYS

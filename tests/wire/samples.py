@@ -6,13 +6,36 @@ from typing import Any
 from wire.features import Features
 from wire.message import Message, Place
 from wire.receipts import Verdicts
-from wire.records import AdminAction, Answer, DeadLetter, Event, Feedback, Quarantined, TextVector, TopicRecord
+from wire.records import (
+    AdminAction,
+    Answer,
+    DeadLetter,
+    Event,
+    Feedback,
+    Quarantined,
+    TaskAnswer,
+    TextVector,
+    TopicRecord,
+)
 
 PLACE = Place(topic="events.v1", partition=3, offset=1042)
 
 VERDICTS = Verdicts(arm="stable", version=3, names=((3, 0xA750374A),))
 
 FEATURES: Features = {"amount": 12.5, "country": "nz"}
+
+URGENCY = TaskAnswer(
+    label="high",
+    score=0.5,
+    weights_version=3,
+    arm="stable",
+    precision="w8c",
+    rollout_revision=2,
+    scores=(("high", 0.5),),
+    receipt="18bcfe569c8.ffeeddccbbaa99887766554433221100",
+    refused=True,
+    certainty=0.125,
+)
 
 SAMPLES: tuple[TopicRecord, ...] = (
     Event(
@@ -22,6 +45,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         source="shop",
         time_ms=1_700_000_000_123,
         features=FEATURES,
+        tasks=("", "urgency"),
     ),
     Answer(
         event_id="e-17",
@@ -43,6 +67,8 @@ SAMPLES: tuple[TopicRecord, ...] = (
         refused=True,
         certainty=0.25,
         features=FEATURES,
+        task="queue",
+        tasks={"urgency": URGENCY},
     ),
     Feedback(
         event_id="e-17",
@@ -57,6 +83,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         answered="refund",
         proof="0123456789abcdef0123456789abcdef",
         features=FEATURES,
+        task="urgency",
     ),
     Quarantined(
         reason="flip",
@@ -71,6 +98,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         event_source="shop",
         detail="ask for a receipt",
         features=FEATURES,
+        task="urgency",
     ),
     DeadLetter(
         reason="undecodable",

@@ -54,6 +54,12 @@ OLD_FIELDS: dict[type, dict[str, Any]] = {  # the value as version 1 was first w
     },
 }
 
+BEFORE_TASKS: dict[type, dict[str, Any]] = {
+    Event: {"tasks": ()},
+    Answer: {"task": "", "tasks": {}},
+    Feedback: {"task": ""},
+    Quarantined: {"task": ""},
+}
 BEFORE_FEATURES: dict[str, Any] = {"features": {}}
 BEFORE_PROOF: dict[str, Any] = {"answered": None, "proof": "", **BEFORE_FEATURES}
 BEFORE_TEXT: dict[str, Any] = {"text": "", **BEFORE_PROOF}
@@ -77,6 +83,7 @@ BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     "before_refusal": {Answer: BEFORE_REFUSAL},
     "before_detail": {Quarantined: BEFORE_DETAIL},
     "before_features": dict.fromkeys((Event, Answer, Feedback, Quarantined), BEFORE_FEATURES),
+    "before_tasks": {record: {} for record in BEFORE_TASKS},
 }
 """Defaults of the fields that a message of an earlier program does not have."""
 
@@ -111,7 +118,7 @@ def test_bytes_from_before_a_field_are_read(variant: str) -> None:
     for record in SAMPLES:
         if (defaults := BEFORE[variant].get(type(record))) is not None:
             read = from_message(type(record), golden(record, f".{variant}"), PLACE)
-            assert read == msgspec.structs.replace(record, **defaults)
+            assert read == msgspec.structs.replace(record, **defaults, **BEFORE_TASKS[type(record)])
 
 
 @names

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.wire.samples import VERDICTS
+from tests.wire.samples import VERDICTS, answer_to
 from wire.field_checks import MAX_FIELD_BYTES
 from wire.receipts import (
     FORGED,
@@ -214,3 +214,27 @@ def test_an_approval_of_a_set_of_labels_is_of_that_set_alone() -> None:
     assert refusal(msgspec.structs.replace(approved, labels=("b", "a"))) == "", "it is the same set"
     for other in (("a",), ("a", "b", "c"), None):
         assert refusal(msgspec.structs.replace(approved, labels=other)) == FORGED
+
+
+@given(ids, ids, verdicts, st.text(min_size=1, max_size=20))
+def test_a_receipt_is_of_one_task(event_id: str, entity: str, given_verdicts: Verdicts, task: str) -> None:
+    """Whoever moves the parts of a receipt, or the name of its task, into other parts has none."""
+    receipt = RECEIPTS.of(event_id, time_ms=1_000, entity=entity, verdicts=given_verdicts, task=task)
+    of_task = Feedback(event_id=event_id, label="refund", key=entity or event_id, receipt=receipt, task=task)
+    assume(entity)
+    assert refusal(of_task) == ""
+    assert refusal(msgspec.structs.replace(of_task, task="")) == FORGED
+    assert refusal(msgspec.structs.replace(of_task, task=f"{task}2")) == FORGED
+    time, *parts, code = receipt.split(".")
+    moved = ".".join((time, *parts, "task", task, code))
+    assert refusal(msgspec.structs.replace(of_task, task="", receipt=moved)) == FORGED
+
+
+def test_an_approval_and_a_found_answer_are_of_one_task() -> None:
+    approved = RECEIPTS.approved(msgspec.structs.replace(label(), task="urgency"))
+    assert refusal(approved) == ""
+    assert refusal(msgspec.structs.replace(approved, task="")) == FORGED
+    found = RECEIPTS.with_answer(label(), answer_to("e", task="urgency"))
+    assert found.task == "urgency"
+    assert RECEIPTS.has_answer(found)
+    assert not RECEIPTS.has_answer(msgspec.structs.replace(found, task=""))

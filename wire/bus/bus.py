@@ -26,6 +26,7 @@ from wire.bus.transactions import TRANSACTION_TIMEOUT_MS, TransactionalPublisher
 from wire.config import BusConfig
 from wire.errors import WireError
 from wire.records import TopicRecord
+from wire.tasks import TaskNames
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -38,10 +39,14 @@ PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch f
 
 
 class Bus:
-    """One Kafka cluster, accessed under one client id. `close` closes every client that was made here."""
+    """One Kafka cluster, accessed under one client id. `close` closes every client that was made here.
 
-    def __init__(self, config: BusConfig, client_id: str) -> None:
+    With `tasks`, what is for none of them is refused, and followers give the records of the reader's task alone.
+    """
+
+    def __init__(self, config: BusConfig, client_id: str, *, tasks: TaskNames | None = None) -> None:
         self._config = config
+        self._tasks = tasks
         self._client_id = client_id
         self._address = address_of(config)
         self._clients = Clients(config, client_id)
@@ -106,7 +111,7 @@ class Bus:
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
         )
         with _closed_on_error(consumer):
-            topics = readings(self._config, [record_type])
+            topics = readings(self._config, [record_type], self._tasks)
             with mapped(self._address):
                 begin_group(consumer, topics, partial(self.begin_offsets, cast(type[TopicRecord], record_type)))
             subscription = Subscription(
@@ -144,8 +149,15 @@ class Bus:
         servers = self._config.bootstrap_servers
         with _closed_on_error(consumer):
             known = logs if logs else {}
-            topics = readings(self._config, record_types)
-            follower = Follower(consumer, topics, offsets, logs=known, servers=servers, refused_by=self._client_id)
+            follower = Follower(
+                consumer,
+                readings(self._config, record_types, self._tasks),
+                offsets,
+                logs=known,
+                servers=servers,
+                refused_by=self._client_id,
+                tasks=self._tasks,
+            )
         self._register(follower)
         return follower
 

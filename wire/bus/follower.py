@@ -17,7 +17,7 @@ another partition was read meanwhile), and one client for each topic (two thread
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -31,6 +31,7 @@ from wire.bus.topic_logs import TopicLogs
 from wire.errors import LogReplaced, LogTruncated
 from wire.finished import Position
 from wire.records import TopicRecord
+from wire.tasks import DEFAULT, TaskNames
 
 TRUNCATED_AFTER_S = 2.0  # a new leader may not know at once where its log ends
 
@@ -51,7 +52,8 @@ class Followed:
 
 
 class Follower:
-    """Reads the partitions of some topics. It belongs to one thread.
+    """Reads the partitions of some topics, and gives the records of a task where there are `tasks`. It belongs to one
+    thread.
 
     consumes: the records of all partitions, also of partitions that are added later
     produces: Followed
@@ -68,8 +70,10 @@ class Follower:
         logs: Mapping[str, str],
         servers: str,
         refused_by: str,
+        tasks: TaskNames | None = None,
     ) -> None:
         self._consumer = consumer
+        self._tasks = tasks
         self._logs = TopicLogs(consumer, logs)
         self._poll = raw_polls(consumer, self._logs)
         self._readings = readings
@@ -131,9 +135,12 @@ class Follower:
         position = Position(topic=raw.topic, partition=raw.partition, offset=raw.next_offset - 1, generation=0)
         item = read(raw, self._readings[raw.topic], position, log=self._logs.of(raw.topic), refused_by=self._refused_by)
         if isinstance(item, Refused):
-            followed.refused.append(item)
-        else:
+            if self._tasks is None or self._tasks.reader == DEFAULT:  # one reader refuses it for all tasks
+                followed.refused.append(item)
+        elif self._tasks is None:
             followed.received.append(item)
+        elif (own := self._tasks.own(item.record)) is not None:
+            followed.received.append(replace(item, record=own))
 
     def _topics(self, record_types: Sequence[type[TopicRecord]]) -> set[str]:
         return {topic for topic, reading in self._readings.items() if reading.record_type in record_types}

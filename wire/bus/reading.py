@@ -18,6 +18,7 @@ from wire.mapping.records import FieldMap, field_map
 from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, TopicRecord
 from wire.registry.decoding import RegistryDecoder
+from wire.tasks import TaskNames
 from wire.traces.exporter import TRACEPARENT
 
 R = TypeVar("R", bound=TopicRecord)
@@ -59,17 +60,19 @@ class Poll(Generic[R]):
 class TopicReading(Generic[R]):
     """How the messages of a topic are read: as which record, by which map (None: they are ours), with which headers.
 
-    `decode` reads those that were written with a schema registry.
+    `decode` reads those that were written with a schema registry. What is for none of `tasks` is refused (None: nobody
+    asks).
     """
 
     record_type: type[R]
     foreign: FieldMap | None = None
     passed_on: frozenset[str] = frozenset()
     decode: RegistryDecoder | None = None
+    tasks: TaskNames | None = None
 
     def record_in(self, message: Message, place: Place) -> R:
         """Returns the record in a message. Raises BadMessage."""
-        return from_message(
+        record = from_message(
             self.record_type,
             message,
             place,
@@ -77,9 +80,14 @@ class TopicReading(Generic[R]):
             passed_on=self.passed_on,
             decode=self.decode,
         )
+        if self.tasks is not None:
+            self.tasks.check(record)
+        return record
 
 
-def readings(config: BusConfig, record_types: Sequence[type[R]]) -> dict[str, TopicReading[R]]:
+def readings(
+    config: BusConfig, record_types: Sequence[type[R]], tasks: TaskNames | None = None
+) -> dict[str, TopicReading[R]]:
     """Returns how each topic of `record_types` is read, by its name: ours, and those that are mapped."""
     found: dict[str, TopicReading[R]] = {}
     decode = RegistryDecoder(config.registry) if config.registry.url else None
@@ -87,13 +95,13 @@ def readings(config: BusConfig, record_types: Sequence[type[R]]) -> dict[str, To
     for record_type in record_types:
         passed_on = _passed_on(config, record_type)
         found[config.topic_of(cast(type[TopicRecord], record_type))] = TopicReading(
-            record_type=record_type, passed_on=passed_on, decode=decode
+            record_type=record_type, passed_on=passed_on, decode=decode, tasks=tasks
         )
         section = maps.get(record_type)
         if section is not None and section.topic:
             foreign = field_map(section)
             found[section.topic] = TopicReading(
-                record_type=record_type, foreign=foreign, passed_on=passed_on, decode=decode
+                record_type=record_type, foreign=foreign, passed_on=passed_on, decode=decode, tasks=tasks
             )
     return found
 

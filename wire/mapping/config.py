@@ -1,6 +1,7 @@
 """The settings of the maps: the topic of foreign messages, and for each field of ours the template of its text.
 
-Rejected: maps as code of the user (whoever may write settings could then run it in every process).
+Rejected: maps as code of the user (whoever may write settings could then run it in every process), and a list of maps
+for a topic (a message would be several labels; each task has a map of its own instead).
 """
 
 from collections.abc import Mapping
@@ -64,6 +65,8 @@ class EventMap:
     """Entity, such as `{customer}`. Empty: the key of the message."""
     source: str = ""
     """Source. Empty: that of the CloudEvent."""
+    tasks: str = ""
+    """Tasks that answer it, with commas between their names. Empty: all of them."""
     features: Table = field(default_factory=dict)
     """Numbers and categories by name: `price = "{price}"`. A field alone keeps its type; other templates make text."""
 
@@ -95,6 +98,8 @@ class FeedbackMap:
     """Receipt of the answer, where the labeller has it."""
     text: str = ""
     """Text of the event, for labels of events whose answers no longer wait."""
+    task: str = ""
+    """Task that the label is of. Empty: the default one."""
     features: Table = field(default_factory=dict)
     """Numbers and categories of the event, for such labels."""
 

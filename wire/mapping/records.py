@@ -29,6 +29,8 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
             field: template.value(body) if field in ("labels", "value") else template.fill(body)
             for field, template in templates.items()
         }
+        if "tasks" in mapped:
+            mapped["tasks"] = [task.strip() for task in mapped["tasks"].split(",") if task.strip()]
         known = features_of(features, body)
         return {**mapped, "features": known} if known else mapped
 

@@ -3,8 +3,8 @@
     take(report) ... GET /metrics -> collect -> the text of Prometheus
 
 It is off unless `metrics.port` is set. Several processes of one machine have the same settings, so each listens on the
-first port from there on that is free. What is told is the last report that the process has made for the store, and when
-that was; so a scrape costs the loops of the process nothing.
+first port from there on that is free. What is told is the last report that the process has made for the store, of each
+task, and when that was; so a scrape costs the loops of the process nothing.
 
 The histogram of the latency has exemplars: the trace of the last traced answer of each bucket. They are told to those
 who ask for OpenMetrics.
@@ -30,8 +30,9 @@ from prometheus_client.samples import Exemplar
 
 from wire.config import MetricsConfig
 from wire.metrics.catalogue import METRICS, Metric
-from wire.metrics.samples import AnyReport, MetricValue, samples_of
+from wire.metrics.samples import TASK, AnyReport, MetricValue, samples_of
 from wire.records import LABEL_TO_LIVE_BOUNDS_MS, LATENCY_BOUNDS_MS, ControllerReport, ReplicaReport
+from wire.tasks import DEFAULT
 
 MAX_PORTS = 64
 """How many ports are tried, from `metrics.port` on."""
@@ -45,15 +46,15 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class _Exporter(Collector):
-    """The last report of this process. Any thread may call `take` and `collect`."""
+    """The last reports of this process, by task. Any thread may call `take` and `collect`."""
 
     def __init__(self) -> None:
-        self._report: AnyReport | None = None
+        self._reports: Mapping[str, AnyReport] = {}
         self._exemplars: dict[int, Exemplar] = {}
 
-    def take(self, report: AnyReport) -> None:
-        """Takes a report, which is told from now on."""
-        self._report = report
+    def take(self, report: AnyReport, task: str) -> None:
+        """Takes the report of a task, which is told from now on."""
+        self._reports = {**self._reports, task: report}
 
     def note(self, seconds: float, traceparent: str) -> None:
         """Takes the latency of a traced answer, which is the exemplar of its bucket from now on."""
@@ -62,29 +63,31 @@ class _Exporter(Collector):
         self._exemplars[bucket] = Exemplar({"trace_id": trace_id}, seconds, time.time())
 
     def samples(self) -> dict[Metric, list[MetricValue]]:
-        """Returns what the report says, by metric; without the histograms."""
-        return _by_metric(self._report)
+        """Returns what the reports say, by metric; without the histograms."""
+        return _by_metric(self._reports)
 
     def collect(self) -> Iterator[Family]:
         """Is called by Prometheus's client for each scrape."""
-        report = self._report
-        for metric, samples in _by_metric(report).items():
+        reports = self._reports
+        for metric, samples in _by_metric(reports).items():
             family = _family(metric)
             for sample in samples:
-                family.add_metric(sample.labels, sample.value)
+                family.add_sample(metric.name, sample.tags(metric.labels), sample.value)
             yield family
-        if isinstance(report, ReplicaReport) and report.latency_counts:
-            counts, sum_ms = report.latency_counts, report.latency_sum_ms
-            yield _histogram(LATENCY, LATENCY_BOUNDS_MS, counts, sum_ms, dict(self._exemplars))
-        if isinstance(report, ControllerReport) and report.label_to_live_counts:
-            counts, sum_ms = report.label_to_live_counts, report.label_to_live_sum_ms
-            yield _histogram(LABEL_TO_LIVE, LABEL_TO_LIVE_BOUNDS_MS, counts, sum_ms)
+        for task, report in reports.items():
+            if isinstance(report, ReplicaReport) and report.latency_counts:
+                counts, sum_ms = report.latency_counts, report.latency_sum_ms
+                yield _histogram(LATENCY, task, LATENCY_BOUNDS_MS, counts, sum_ms, dict(self._exemplars))
+            if isinstance(report, ControllerReport) and report.label_to_live_counts:
+                counts, sum_ms = report.label_to_live_counts, report.label_to_live_sum_ms
+                yield _histogram(LABEL_TO_LIVE, task, LABEL_TO_LIVE_BOUNDS_MS, counts, sum_ms)
 
 
-def _by_metric(report: AnyReport | None) -> dict[Metric, list[MetricValue]]:
+def _by_metric(reports: Mapping[str, AnyReport]) -> dict[Metric, list[MetricValue]]:
     found: dict[Metric, list[MetricValue]] = {}
-    for sample in samples_of(report) if report else ():
-        found.setdefault(METRICS[sample.name], []).append(sample)
+    for task, report in reports.items():
+        for sample in samples_of(report):
+            found.setdefault(METRICS[sample.name], []).append(sample._replace(task=task))
     return found
 
 
@@ -95,6 +98,7 @@ def _family(metric: Metric) -> Any:
 
 def _histogram(
     name: str,
+    task: str,
     bounds_ms: Sequence[int],
     counts: Sequence[int],
     sum_ms: float,
@@ -111,15 +115,17 @@ def _histogram(
         total += count
         exemplar = exemplars.get(index) if count else None
         buckets.append((bound, total, exemplar) if exemplar else (bound, total))
-    return HistogramMetricFamily(name, METRICS[name].help, buckets=buckets, sum_value=1e-3 * sum_ms)
+    family = HistogramMetricFamily(name, METRICS[name].help, labels=(TASK,) if task else ())
+    family.add_metric((task,) if task else (), buckets, 1e-3 * sum_ms)
+    return family
 
 
 _exporter = _Exporter()
 
 
-def take(report: AnyReport) -> None:
-    """Takes the newest report of this process, which is told from now on. Any thread may call it."""
-    _exporter.take(report)
+def take(report: AnyReport, task: str = DEFAULT) -> None:
+    """Takes the newest report of this process about a task, which is told from now on. Any thread may call it."""
+    _exporter.take(report, task)
 
 
 def note_latency(seconds: float, traceparent: str) -> None:

@@ -5,12 +5,16 @@
 A count that has no metric is left out: `lifelong status` and the reports have it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from wire.records import TIERS, ControllerReport, LearnerReport, ReplicaReport
+from wire.tasks import DEFAULT
 
 AnyReport: TypeAlias = ReplicaReport | LearnerReport | ControllerReport
+
+TASK = "task"
+"""A label of every metric of a task besides the default one."""
 
 LABEL_ENDS = ("learnt", "holdout", "over_capacity", "set_aside", "late", "duplicate", "orphan", "outdated", "corrected")
 """What becomes of a label, besides being refused or quarantined."""
@@ -24,6 +28,12 @@ class MetricValue(NamedTuple):
     name: str
     value: float
     labels: tuple[str, ...] = ()
+    task: str = DEFAULT
+
+    def tags(self, names: Sequence[str]) -> dict[str, str]:
+        """Returns the labels by their names, with that of a task besides the default one."""
+        tags = dict(zip(names, self.labels, strict=True))
+        return {**tags, TASK: self.task} if self.task else tags
 
 
 def samples_of(report: AnyReport) -> Iterator[MetricValue]:

@@ -7,11 +7,11 @@
     operator --EncoderOffer + blobs--> learner --OfferOutcome--> operator          page --AdminAction--> operator
     operator --LabelCommand--> learner, replicas, rollout          learner --LabelOutcome--> operator
 
-`topics` has the records of Kafka topics, `weights` those of versions of the weights, `name_changes` what such a version
-names differently, `certainty` how certain it is of its classes, `labels` what operators do to the set of labels,
-`offers` those of encoders that are offered, `plans` the rollout plan, `reports` the reports of processes, `admin` that
-of what operators did, `bounds` what a text may be, `schemas` the JSON Schemas of what clients read and write, and
-`record` the base class. Others import all of them from here.
+`topics` has the records of Kafka topics, `answers` that of answers, `weights` those of versions of the weights,
+`name_changes` what such a version names differently, `certainty` how certain it is of its classes, `labels` what
+operators do to the set of labels, `offers` those of encoders that are offered, `plans` the rollout plan, `reports` the
+reports of processes, `admin` that of what operators did, `bounds` what a text may be, `schemas` the JSON Schemas of
+what clients read and write, and `record` the base class. Others import all of them from here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
@@ -22,6 +22,7 @@ already depend on `wire`).
 """
 
 from wire.records.admin import AdminAction
+from wire.records.answers import Answer, TaskAnswer, TextVector
 from wire.records.bounds import MAX_EVENT_BYTES, MAX_TEXT_CHARS, MAX_TEXT_TOKENS, text_chars
 from wire.records.certainty import Certainty
 from wire.records.labels import CLASSES, LabelAction, LabelChange, LabelCommand, LabelOutcome, LabelSpace
@@ -57,12 +58,10 @@ from wire.records.reports import (
 )
 from wire.records.topics import (
     TOPIC_RECORDS,
-    Answer,
     DeadLetter,
     Event,
     Feedback,
     Quarantined,
-    TextVector,
     TopicRecord,
     topic_name,
 )
@@ -144,6 +143,7 @@ __all__ = [
     "RolloutPlan",
     "Round",
     "RoundKind",
+    "TaskAnswer",
     "TensorEntry",
     "TensorPart",
     "TextVector",

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from wire.records.topics import Answer, Event, Feedback, Quarantined, TopicRecord
+from wire.records.answers import Answer
+from wire.records.topics import Event, Feedback, Quarantined, TopicRecord
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -23,7 +24,7 @@ def _schema_of(record: type[TopicRecord]) -> dict[str, Any]:
         del own["required"]  # an event without an id has that of its header, or its place
         own["anyOf"] = [{"required": ["text"]}, {"required": ["features"]}]
     if record is Feedback:
-        own["anyOf"] = [{"required": ["label"]}, {"required": ["labels"]}]
+        own["anyOf"] = [{"required": [name]} for name in ("label", "labels", "value")]
     definitions = {"$defs": schema["$defs"]} if schema["$defs"] else {}
     whole = {"$schema": DIALECT, "$id": record.TYPE, **own, **definitions}
     decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # defaults are lists, and no tuples

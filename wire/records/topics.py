@@ -1,4 +1,4 @@
-"""The records of Kafka topics: events, answers, labels, dead letters, and quarantined labels.
+"""The records of Kafka topics: events, labels, dead letters, and quarantined labels; `answers` has the answers.
 
 Rejected: one topic for all of them (whoever reads labels would read every text, too), and answers without the text (the
 learner would have to join them with the events as well).
@@ -8,7 +8,8 @@ from typing import ClassVar, TypeAlias
 
 from wire.features import Features
 from wire.records.admin import AdminAction
-from wire.records.record import ArmName, Record
+from wire.records.answers import Answer
+from wire.records.record import Record
 from wire.targets import sent_value, set_of
 
 
@@ -16,7 +17,8 @@ class Event(Record, frozen=True, kw_only=True):
     """A text to classify, features (numbers and categories by name, `wire.features`), or both.
 
     `id` is unique within `source`; `key` names the entity (customer, device) and decides the arm and the partition.
-    `headers` are those of its message that its answer's message has, too; they are no part of its content.
+    `headers` are those of its message that its answer's message has, too; they are no part of its content. `tasks` are
+    those that answer it (`wire.tasks`), "" the default one; without any, all tasks of the service do.
     """
 
     TOPIC: ClassVar[str] = "events.v1"
@@ -29,6 +31,7 @@ class Event(Record, frozen=True, kw_only=True):
     time_ms: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     features: Features = {}
+    tasks: tuple[str, ...] = ()
 
     @property
     def message_id(self) -> str:
@@ -38,78 +41,6 @@ class Event(Record, frozen=True, kw_only=True):
     def entity(self) -> str:
         """The entity by which the arm is chosen: the key, or the id of an event without a key."""
         return self.key if self.key else self.id
-
-
-class TextVector(Record, frozen=True, kw_only=True):
-    """What the encoder has made of a text, for a learner that would make the same of it.
-
-    `z` is a unit vector, float32, little-endian. `encoding` names weights, length limit and arithmetic: equal names
-    give equal vectors, to the last bit. `code` proves that the service made it, see `wire.receipts`.
-    """
-
-    z: bytes
-    encoding: str
-    code: str
-
-
-class Answer(Record, frozen=True, kw_only=True):
-    """The model's answer to one event, and the weights that gave it.
-
-    `text` and `features` are the event's, so that the learner needs no more than the answer and a label. `label` is
-    None while the weights know no class. `scores` are the best few classes with their probabilities, best first.
-    `receipt` proves that the service gave the answer, see `wire.receipts`. `vector` is that of what the event says,
-    where it can be used. `audit` asks for the label of the event, whatever the answer. `headers` are the event's, see
-    there. `certainty` is the share of the learner's holdout samples that the weights are less certain of (None: nobody
-    asked); an answer that is `refused` for it has the fallback label, and the class that the weights name first in its
-    `scores`.
-
-    Where events have sets of labels, `labels` are those that the weights name, best first (None while they know no
-    class), `label` is None, and `score` is the probability of the best class. Where they have scores, `value` is the
-    one that the weights expect (None while they know none), `label` is None and `score` 0.
-    """
-
-    TOPIC: ClassVar[str] = "answers.v1"
-    TYPE: ClassVar[str] = "lifelong.answer.v1"
-
-    event_id: str
-    text: str
-    label: str | None
-    score: float
-    weights_version: int
-    arm: ArmName
-    precision: str
-    rollout_revision: int
-    scores: tuple[tuple[str, float], ...] = ()
-    key: str = ""
-    source: str = ""
-    event_time_ms: int = 0
-    time_ms: int = 0
-    receipt: str = ""
-    vector: TextVector | None = None
-    audit: bool = False
-    headers: tuple[tuple[str, str], ...] = ()
-    refused: bool = False
-    certainty: float | None = None
-    features: Features = {}
-    labels: tuple[str, ...] | None = None
-    value: float | None = None
-
-    @property
-    def message_id(self) -> str:
-        return self.event_id
-
-    @property
-    def entity(self) -> str:
-        return self.key if self.key else self.event_id
-
-    @property
-    def named(self) -> str | None:
-        """What the weights name, as one string (`wire.targets`), also where the answer was refused."""
-        if self.labels is not None:
-            return set_of(self.labels)
-        if self.value is not None:
-            return sent_value(self.value)
-        return self.scores[0][0] if self.refused and self.scores else self.label
 
 
 class Feedback(Record, frozen=True, kw_only=True):
@@ -122,7 +53,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     any age and labelled history can be learnt. Where the answer waits, its own ones count. `answered` and `proof` are
     set by the learner alone, which has found the answer again for a late label: the label that was answered, and its
     own code over it and what the event says. Where events have sets of labels, `labels` is that of the event, where
-    they have scores, `value` is it, and `label` is "".
+    they have scores, `value` is it, and `label` is "". `task` is the one that the label is of, "" the default one.
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -142,6 +73,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     features: Features = {}
     labels: tuple[str, ...] | None = None
     value: float | None = None
+    task: str = ""
 
     @property
     def target(self) -> str:
@@ -153,7 +85,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     @property
     def message_id(self) -> str:
         found = "/found" if self.proof else ""  # the label itself is another message
-        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{found}"
+        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{found}{_of_task(self.task)}"
 
     @property
     def answered_entity(self) -> str:
@@ -216,10 +148,12 @@ class Quarantined(Record, frozen=True, kw_only=True):
     features: Features = {}
     labels: tuple[str, ...] | None = None
     value: float | None = None
+    task: str = ""
 
     @property
     def message_id(self) -> str:
-        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}/{self.reason}"
+        event = _qualified_id(self.event_id, self.event_source)
+        return f"{event}/{self.source}/{self.reason}{_of_task(self.task)}"
 
     @property
     def entity(self) -> str:
@@ -240,6 +174,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
             features=self.features,
             labels=self.labels,
             value=self.value,
+            task=self.task,
         )
 
 
@@ -255,3 +190,7 @@ def topic_name(prefix: str, record: type[TopicRecord]) -> str:
 
 def _qualified_id(event_id: str, event_source: str | None) -> str:
     return event_id if event_source is None else f"{event_source}/{event_id}"
+
+
+def _of_task(task: str) -> str:
+    return f"/{task}" if task else ""

@@ -18,6 +18,7 @@ from wire.keyring import KeyRing
 from wire.records import ControllerReport, LearnerReport, Record, ReplicaReport
 from wire.store import keys, signed
 from wire.store.server import Server
+from wire.tasks import DEFAULT
 
 AnyReport = TypeVar("AnyReport", ReplicaReport, LearnerReport, ControllerReport)
 
@@ -26,11 +27,12 @@ MAX_REPORTS = 1_000
 
 
 class Reports:
-    """The reports on one server. `num_unreadable` counts those that were skipped."""
+    """The reports of one task on one server. `num_unreadable` counts those that were skipped."""
 
-    def __init__(self, server: Server, ring: KeyRing) -> None:
+    def __init__(self, server: Server, ring: KeyRing, task: str = DEFAULT) -> None:
         self._server = server
         self._ring = ring
+        self._task = task
         self.num_unreadable = 0
 
     def write_replica(self, report: ReplicaReport) -> None:
@@ -38,7 +40,7 @@ class Reports:
 
         A failed write is not repeated: the next report is newer.
         """
-        metrics.take(report)
+        metrics.take(report, self._task)
         names = self._server.key(keys.REPORTS)
         key = self._server.key(keys.REPORT, report.replica)
         ttl_ms = self._server.config.report_ttl_ms
@@ -86,7 +88,7 @@ class Reports:
         return found
 
     def _set(self, name: str, report: LearnerReport | ControllerReport) -> None:
-        metrics.take(report)
+        metrics.take(report, self._task)
         ttl_ms = self._server.config.report_ttl_ms
         self._server.ask_once([("SET", self._server.key(name), self._encoded(report), "PX", ttl_ms)])
 

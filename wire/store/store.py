@@ -4,8 +4,11 @@
     serving: plans, versions, blobs, labels, reports    rollout: leases, versions, plans, labels, reports, collector
     operator: plans, versions, reports, erasures, labels, offers, signatures, dump
 
-Each part is implemented in the file named after its noun.
+Each part is implemented in the file named after its noun. Each task of a service (`wire.tasks`) has a store of its own,
+behind a prefix of its own.
 """
+
+from dataclasses import replace
 
 from wire.config import StoreConfig
 from wire.keyring import KeyRing
@@ -22,10 +25,11 @@ from wire.store.server import Server
 from wire.store.signatures import Signatures
 from wire.store.versions import Versions
 from wire.store.watch import Watch
+from wire.tasks import DEFAULT
 
 
 class Store:
-    """Weights, plans and reports in Redis. Connects at the first command. Thread-safe; close it when done.
+    """Weights, plans and reports of one task in Redis. Connects at the first command. Thread-safe; close it when done.
 
     A ring that cannot sign reads everything, and raises CannotSign where something would be written signed.
 
@@ -33,8 +37,8 @@ class Store:
     after that: all are idempotent.
     """
 
-    def __init__(self, config: StoreConfig, ring: KeyRing) -> None:
-        self._server = Server(config)
+    def __init__(self, config: StoreConfig, ring: KeyRing, *, task: str = DEFAULT) -> None:
+        self._server = Server(_of_task(config, task))
         self.versions = Versions(self._server, ring)
         self.plans = Plans(self._server, ring)
         self.offers = Offers(self._server, ring)
@@ -45,7 +49,7 @@ class Store:
         self.labels = LabelCommands(self._server, ring)
         self.signatures = Signatures(self._server, ring, self.versions)
         self.dump = Dump(self._server, ring)
-        self.reports = Reports(self._server, ring)
+        self.reports = Reports(self._server, ring, task)
 
     def watch(self) -> Watch:
         """Returns a watch that waits for publications and plans from now on."""
@@ -66,3 +70,7 @@ class Store:
     def close(self) -> None:
         """Closes every connection."""
         self._server.close()
+
+
+def _of_task(config: StoreConfig, task: str) -> StoreConfig:
+    return replace(config, prefix=f"{config.prefix}task:{task}:") if task else config

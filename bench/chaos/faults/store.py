@@ -9,8 +9,8 @@ import redis
 
 from bench.chaos.faults.fault import Lasting
 from bench.chaos.faults.process import Kill
+from services.programs import open_store
 from services.settings import Settings
-from services.stack import open_store
 from wire.errors import WireError
 from wire.records import key_name
 

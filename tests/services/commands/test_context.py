@@ -60,6 +60,11 @@ def test_a_record_stands_for_the_options_that_its_fields_are() -> None:
     def command(context: CliContext, options: Options, last: bool = False) -> None:
         seen.append((options, context.assignments))
 
-    assert list(inspect.signature(command).parameters) == ["names", "number", "last", "config", "assignments"]
-    command(names=["a"], number=2, last=True, config=None, assignments=["seed=3"])
-    assert seen == [(Options(names=["a"], number=2), {"seed": "3"})]
+    own = ["names", "number", "last"]
+    assert list(inspect.signature(command).parameters) == [*own, "config", "assignments", "task"]
+    command(names=["a"], number=2, last=True, config=None, assignments=["seed=3"], task=None)
+    command(config=None, assignments=None, task="urgency", names=["b"], number=1)
+    assert seen == [
+        (Options(names=["a"], number=2), {"seed": "3"}),
+        (Options(names=["b"], number=1), {"task": "urgency"}),
+    ]

@@ -11,8 +11,8 @@ import pytest
 
 from rollout.plans import begin
 from services.page.server import served, token_of
+from services.programs import open_store
 from services.settings import Settings
-from services.stack import open_store
 from serving.http.listener import Listener
 from tests.brokers import take
 from tests.services.page.browser import Browser, browsing

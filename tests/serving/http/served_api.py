@@ -59,7 +59,7 @@ class ServedApi:
             bodies=self.bodies,
             access=Access(keys=self.keys, limit=self.limit),
             receipts=RECEIPTS,
-            labels=lambda: self.labels,
+            labels=lambda task: self.labels,
             max_events=10,
             check=self._check,
             status=self._status,

@@ -2,6 +2,7 @@
 
 from serving.engine import Engine
 from serving.engine_config import PrecisionConfig
+from serving.weights.in_use import WeightsInUse
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from tests.serving.versions import tokenizer
@@ -11,9 +12,17 @@ from wire.store import Store
 AUTO = PrecisionConfig()
 
 
-def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: PrecisionConfig = AUTO) -> Swap:
+def swap_of(
+    store: Store,
+    engine: Engine,
+    *,
+    retry_s: float = 60.0,
+    precision: PrecisionConfig = AUTO,
+    task: str = "",
+    weights: WeightsInUse | None = None,
+) -> Swap:
     def report() -> ReplicaReport:
-        live = engine.live
+        live = engine.live_of(task)
         return ReplicaReport(
             replica="r1",
             revision=live.plan.revision if live else 0,
@@ -23,18 +32,20 @@ def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: P
 
     return Swap(
         store,
-        Loader(store, tokenizer(), precision=precision, probe_tolerance=0.05),
+        Loader(store, tokenizer(), precision=precision, probe_tolerance=0.05, weights=weights),
         engine,
         refusal_retry_s=retry_s,
         report_interval_s=0.05,
         report=report,
+        task=task,
     )
 
 
-def served(engine: Engine) -> tuple[int, ...]:
+def served(engine: Engine, task: str = "") -> tuple[int, ...]:
     """Returns the revision, and the versions of the arms."""
-    assert engine.live is not None
-    return (engine.live.plan.revision, *engine.live.plan.versions)
+    live = engine.live_of(task)
+    assert live is not None
+    return (live.plan.revision, *live.plan.versions)
 
 
 def arms(engine: Engine) -> list[str]:

@@ -16,6 +16,8 @@ from wire.records import PrecisionEvaluation
 
 AUTO = PrecisionConfig()
 SIZES = (16, 64, 256)
+KEY = ("", 1)
+"""The only version of the default task."""
 
 accuracies = st.floats(0, 1)
 loads = st.floats(0, 1)
@@ -41,7 +43,7 @@ latencies = st.builds(table, times, times)
 versions = st.builds(
     lambda best, other, latency: version_of(best, other, latency=latency), accuracies, accuracies, latencies
 )
-previous_choices = st.builds(lambda name, is_brown_out: Choice({1: name}, is_brown_out), names, st.booleans())
+previous_choices = st.builds(lambda name, is_brown_out: Choice({KEY: name}, is_brown_out), names, st.booleans())
 configs = st.builds(
     lambda mode, losses, gain, limit: PrecisionConfig(
         mode=mode,
@@ -58,17 +60,17 @@ configs = st.builds(
 
 
 def chosen(version: Version, *, load: float = 0, previous: Choice = NO_CHOICE, config: PrecisionConfig = AUTO) -> str:
-    return choose({1: version}, num_tokens=16, load=load, previous=previous, config=config).by_version[1]
+    return choose({KEY: version}, num_tokens=16, load=load, previous=previous, config=config).by_version[KEY]
 
 
 @given(versions, st.integers(1, 1_000), loads, previous_choices, configs)
 def test_no_precision_is_below_the_floor_in_force(
     version: Version, num_tokens: int, load: float, previous: Choice, config: PrecisionConfig
 ) -> None:
-    choice = choose({1: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
+    choice = choose({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
     accuracy = {each.name: each.accuracy for each in version.precisions}
     floor = config.brown_out_accuracy_loss if choice.is_brown_out else config.max_accuracy_loss
-    assert accuracy[choice.by_version[1]] >= accuracy["int8"] - floor
+    assert accuracy[choice.by_version[KEY]] >= accuracy["int8"] - floor
 
 
 @given(versions, st.integers(1, 1_000), st.tuples(loads, loads), previous_choices, configs)
@@ -76,10 +78,10 @@ def test_more_load_never_makes_a_batch_slower(
     version: Version, num_tokens: int, pair: tuple[float, float], previous: Choice, config: PrecisionConfig
 ) -> None:
     choices = [
-        choose({1: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
+        choose({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
         for load in sorted(pair)
     ]
-    calm_ms, busy_ms = (version.latency.ms_of(choice.by_version[1], num_tokens) for choice in choices)
+    calm_ms, busy_ms = (version.latency.ms_of(choice.by_version[KEY], num_tokens) for choice in choices)
     assert busy_ms <= calm_ms
     assert choices[0].is_brown_out <= choices[1].is_brown_out
 
@@ -88,8 +90,8 @@ def test_more_load_never_makes_a_batch_slower(
 def test_under_the_same_conditions_a_choice_stays(
     version: Version, num_tokens: int, load: float, previous: Choice, config: PrecisionConfig
 ) -> None:
-    first = choose({1: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
-    again = choose({1: version}, num_tokens=num_tokens, load=load, previous=first, config=config)
+    first = choose({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
+    again = choose({KEY: version}, num_tokens=num_tokens, load=load, previous=first, config=config)
     assert again == first
 
 
@@ -145,14 +147,14 @@ def test_what_was_not_measured_is_not_within_a_floor() -> None:
 
 
 def test_without_a_choice_there_is_no_brown_out() -> None:
-    choice = choose({1: version_of(0.9)}, num_tokens=16, load=1.0, previous=NO_CHOICE, config=AUTO)
-    assert choice == Choice({1: "int8"})
+    choice = choose({KEY: version_of(0.9)}, num_tokens=16, load=1.0, previous=NO_CHOICE, config=AUTO)
+    assert choice == Choice({KEY: "int8"})
 
 
 def test_each_version_has_its_own_floor() -> None:
     both = {
-        1: version_of(0.9, 0.9, latency=FAST_INT4),
-        2: version_of(0.9, 0.5, latency=FAST_INT4, number=2),
+        KEY: version_of(0.9, 0.9, latency=FAST_INT4),
+        ("urgency", 1): version_of(0.9, 0.5, latency=FAST_INT4),
     }
     choice = choose(both, num_tokens=16, load=0.6, previous=NO_CHOICE, config=AUTO)
-    assert choice == Choice({1: "int4", 2: "int8"}, True)
+    assert choice == Choice({KEY: "int4", ("urgency", 1): "int8"}, True)

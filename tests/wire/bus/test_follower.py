@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import threading
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,12 @@ from services.local.kafka import LocalBroker
 from tests.brokers import take
 from tests.waiting import eventually, suspend
 from tests.wire.bus.traffic import events, ids, only_kafka, send
-from tests.wire.samples import answer_to
-from wire.bus import Bus, Publisher, partition_name
+from tests.wire.samples import URGENCY, answer_to
+from wire.bus import Bus, Follower, Publisher, Received, Refused, partition_name
 from wire.config import BusConfig
 from wire.errors import LogTruncated
-from wire.records import Answer, Event, TopicRecord
+from wire.records import Answer, Event, Feedback, TopicRecord
+from wire.tasks import TaskNames
 
 pytestmark = pytest.mark.live
 
@@ -170,3 +172,39 @@ def test_what_is_paused_keeps_its_offsets(bus: Bus, publisher: Publisher) -> Non
     assert len(offsets) == 8
     again = bus.follow([Event, Answer], offsets)
     assert {type(item.record) for item in take(again.poll, 40)} == {Event}
+
+
+def test_a_follower_of_a_task_gives_the_records_of_that_task(bus_config: BusConfig, publisher: Publisher) -> None:
+    """What is for no task, one reader refuses: that of the default task."""
+    send(
+        publisher,
+        answer_to("e1", tasks={"urgency": URGENCY}),
+        Feedback(event_id="e1", label="refund"),
+        Feedback(event_id="e1", label="high", task="urgency"),
+        Feedback(event_id="e1", label="red", task="colour"),
+    )
+    received: dict[str, list[Any]] = {}
+    refused: dict[str, list[str]] = {}
+    for task in ("", "urgency"):
+        with closing(Bus(bus_config, f"reader-{task}", tasks=TaskNames(("urgency",), task))) as own:
+            items, letters = read_all(own.follow([Answer, Feedback], {}))
+        received[task] = [(item.record.label, item.record.task) for item in items]
+        refused[task] = [letter.dead_letter.reason for letter in letters]
+    assert sorted(received[""], key=str) == [("refund", ""), (None, "")]
+    assert sorted(received["urgency"]) == [("high", "urgency"), ("high", "urgency")]
+    assert refused == {"": ["unknown_task"], "urgency": []}
+
+
+def read_all(follower: Follower) -> tuple[list[Received[Any]], list[Refused]]:
+    """Reads to the ends of the topics; returns what came, and what was refused."""
+    received: list[Received[Any]] = []
+    refused: list[Refused] = []
+
+    def is_read() -> bool:
+        followed = follower.poll(100)
+        received.extend(followed.received)
+        refused.extend(followed.refused)
+        return not follower.lag()
+
+    eventually(is_read)
+    return received, refused

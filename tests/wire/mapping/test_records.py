@@ -158,3 +158,11 @@ def test_a_list_of_a_foreign_message_becomes_a_set_of_labels() -> None:
     assert (made.event_id, made.label, made.labels) == ("7", "", ("b", "a"))
     with pytest.raises(BadMessage, match="labels"):
         from_message(Feedback, message({"ticket_id": 7, "tags": "b, a"}), PLACE, foreign=field_map(section))
+
+
+def test_a_map_says_which_tasks_answer_and_which_one_a_label_is_of() -> None:
+    section = EventMap(topic="crm.messages", text="{body}", tasks="{kind}, urgency")
+    assert event(message({"body": "help", "kind": "queue"}), section).tasks == ("queue", "urgency")
+    urgency = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", label="{urgency}", task="urgency")
+    given = message({"ticket_id": 4711, "urgency": "high"})
+    assert from_message(Feedback, given, PLACE, foreign=field_map(urgency)).task == "urgency"

@@ -1,0 +1,33 @@
+"""The settings that follow from the tasks of a service, where nothing sets them.
+
+Loaded --with_tasks--> Loaded, whose learner keeps the encoder that tasks share, and writes where no other one does
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from services.settings import Loaded
+
+TRAINED = ("learner.trainable_layers", "learner.domain_layers", "learner.base_layers")
+"""The settings of what slow rounds train of the encoder. An encoder that one task trains would cost each event another
+forward."""
+
+PLACES = ("state_dir", "checkpoint_url")
+"""The settings of the learner that name what only one learner writes to."""
+
+
+def with_tasks(loaded: Loaded) -> Loaded:
+    """Returns the settings of a service with several tasks; those of a service with one are as they were."""
+    task = loaded.settings.task
+    if loaded.settings.tasks and not any(name in loaded.origins for name in TRAINED):
+        loaded = loaded.filled("follows tasks", dict.fromkeys(TRAINED, 0))
+    if not task:
+        return loaded
+    learner = loaded.settings.learner
+    places = {name: f"{place.rstrip('/')}-{task}" for name in PLACES if (place := getattr(learner, name))}
+    own: dict[str, Any] = {}
+    for name, place in places.items():
+        if f"tasks.{task}.learner.{name}" not in loaded.origins:
+            own[name] = place
+    settings = loaded.settings.model_copy(update={"learner": replace(learner, **own)})
+    return loaded._replace(settings=settings)

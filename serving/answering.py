@@ -1,0 +1,185 @@
+"""Items to outcomes: each batch is answered, and what fails is told apart: an event, a version, or the machine.
+
+    items, what is live --choose--> precisions --predict, by task--> answers, or failures one by one
+
+When a forward raises, the cause is one event of the batch, a version, or the machine. So each event is tried by itself,
+and one that fails alone by the stable version: where that answers, the versions that cannot are counted
+(`serving/weights/health.py`), and the rollout withdraws them. Where it cannot, the text that was answered last is tried
+under the same arm: where that fails, too, or memory ran out, the event is not to blame. It is left `Unanswered`, to be
+tried again. Continued machine faults make the replica unhealthy.
+
+Rejected: one failure for a whole batch (one event that no version can answer would keep all beside it from an answer).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+import torch
+
+from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
+from serving.by_task import by_task, predict_by_task
+from serving.counts import Counts, count_of
+from serving.embedding import embed_many
+from serving.engine_config import PrecisionConfig
+from serving.predict import Predict, grouped
+from serving.terms import EmbeddedText
+from serving.watchdog import Watchdog
+from serving.weights.active import Live, versions_of
+from serving.weights.precision import NO_CHOICE, Choice, choose
+from wire.message import shown
+from wire.records import Answer, TaskAnswer
+from wire.tasks import DEFAULT
+
+MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
+"""Errors that are never an event's fault, even where other events can be answered."""
+
+log = structlog.get_logger("engine")
+
+
+class Answering:
+    """Answers the items of one batch after another. It belongs to the model's thread; any thread may read `choice`, the
+    precisions of the last batch."""
+
+    def __init__(
+        self,
+        queue: BatchQueue[Item],
+        counts: Counts,
+        predict: Predict,
+        *,
+        precision: PrecisionConfig,
+        watchdog: Watchdog,
+    ) -> None:
+        self.choice = NO_CHOICE
+        self._queue = queue
+        self._counts = counts
+        self._predict = predict
+        self._precision = precision
+        self._watchdog = watchdog
+        self._last_answered: Item | None = None
+
+    def outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+        """Returns an outcome for each item of a batch."""
+        if DEFAULT not in live:
+            return [self._failure(item, "no_weights") for item in items]
+        choice = choose(
+            versions_of(live),
+            num_tokens=sum(item.num_tokens for item in items),
+            load=self._queue.load,
+            previous=self.choice,
+            config=self._precision,
+        )
+        self._record_choice(choice)
+        outcomes: dict[int, Outcome] = {}
+        for rows in grouped([(item.terms.wish, item.unreadable, _missing(item, live)) for item in items]):
+            outcomes |= zip(rows, self._on_terms([items[row] for row in rows], live), strict=True)
+        return [outcomes[row] for row in range(len(items))]
+
+    def _on_terms(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+        """Returns the outcomes of items that ask for the same, of the version that they name where they name one, which
+        is of the default task."""
+        if items[0].unreadable:
+            return [self._failure(item, "unreadable", item.unreadable) for item in items]
+        if missing := _missing(items[0], live):
+            return [self._failure(item, "no_weights", missing) for item in items]
+        version = items[0].terms.version
+        arm = live[DEFAULT].arm_of(version)
+        if version and arm is None:
+            return [self._failure(item, "version_gone") for item in items]
+        return self._outcomes(items, {DEFAULT: live[DEFAULT].alone(arm)} if arm else live)
+
+    def _record_choice(self, choice: Choice) -> None:
+        """Keeps the choice. `brown_outs` counts how often a brown-out began; `browning_out` is 1 while one lasts."""
+        if choice.is_brown_out != self.choice.is_brown_out:
+            self._counts.add("browning_out", 1 if choice.is_brown_out else -1)
+            self._counts.add("brown_outs", int(choice.is_brown_out))
+            log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
+        self.choice = choice
+
+    def _outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+        """Returns an outcome for each item. Where a forward raises, each item is tried once by itself."""
+        answers = self._answers(items, live)
+        if isinstance(answers, Exception):
+            if len(items) == 1:
+                return [self._outcome_of_failure(items[0], answers, live)]
+            log.warning("batch_failed", items=len(items), error=str(answers))
+            outcomes: list[Outcome] = []
+            for item in items:
+                outcomes += self._outcomes([item], live)
+            return outcomes
+        self._last_answered = items[-1]
+        self._counts.add("batches")
+        self._counts.add("embeddings" if items[0].terms.is_embedding else "answers", len(answers))
+        self._count_answers(answers, live)
+        return list(answers)
+
+    def _count_answers(self, answers: Sequence[Answer | EmbeddedText], live: Live) -> None:
+        given: Counter[tuple[str, str, str]] = Counter()
+        for answer in answers:
+            for task, each in by_task(answer):
+                live[task].health.answered(each.weights_version, 1)
+                if isinstance(each, TaskAnswer):
+                    given[task, each.arm, each.precision] += 1
+        for (task, arm, precision), num in given.items():
+            self._counts.add(count_of(task, f"answers_{precision}"), num)
+            self._counts.add(count_of(task, f"answers_by_{arm}_{precision}"), num)
+
+    def _answers(self, items: Sequence[Item], live: Live) -> Sequence[Answer | EmbeddedText] | Exception:
+        events = [item.event for item in items]
+        token_ids = [item.token_ids for item in items]
+        try:
+            if items[0].terms.is_embedding:
+                return embed_many(token_ids, live[DEFAULT])
+            return predict_by_task(self._predict, events, token_ids, live, self.choice)
+        except Exception as error:  # noqa: BLE001  # any error of a forward becomes an outcome
+            return error
+
+    def _outcome_of_failure(self, item: Item, error: Exception, live: Live) -> Outcome:
+        """Returns the outcome of an item that fails alone: what the stable versions answer, where others failed."""
+        if not isinstance(error, MACHINE_FAULTS) and any(len(each.plan.arms) > 1 for each in live.values()):
+            stable = {task: each.alone(each.plan.arms[0]) for task, each in live.items()}
+            answers = self._answers([item], stable)
+            if not isinstance(answers, Exception):
+                (answer,) = answers
+                for task, each in by_task(answer):
+                    live[task].health.answered(each.weights_version, 1)
+                self._count_failures(item, live, stable)
+                return answer
+        if isinstance(error, MACHINE_FAULTS) or self._fails_for_all(item, live):
+            self._counts.add("machine_faults")
+            if not self._watchdog.has_fault:  # logged once for all faults in a row
+                log.error("machine_fault", event_id=shown(item.event.id), error=str(error), exc_info=error)
+            return Unanswered(item=item)
+        log.error("model_failed", event_id=shown(item.event.id), error=str(error), exc_info=error)
+        return self._failure(item, "model_failed")
+
+    def _count_failures(self, item: Item, live: Live, stable: Live) -> None:
+        """Counts for each version but the stable ones, which can answer the item, whether it cannot."""
+        self._counts.add("answered_by_stable")
+        event_id = shown(item.event.id)
+        for task, versions in live.items():
+            for arm in versions.plan.arms[1:]:
+                error = self._answers([item], {**stable, task: versions.alone(arm)})
+                if isinstance(error, Exception):
+                    versions.health.failed(arm.version)
+                    log.warning("version_failed", task=task, version=arm.version, event_id=event_id, error=str(error))
+
+    def _fails_for_all(self, item: Item, live: Live) -> bool:
+        """Whether the text that was answered last cannot be answered now, under the arm of `item`."""
+        last = self._last_answered
+        if last is None:
+            return False
+        control = msgspec.structs.replace(last.event, id=item.event.id, key=item.event.key, tasks=item.event.tasks)
+        answers = self._answers([Item(event=control, token_ids=last.token_ids, done=last.done)], live)
+        return isinstance(answers, Exception)
+
+    def _failure(self, item: Item, reason: str, detail: str = "") -> ItemFailure:
+        self._counts.add(reason)
+        return ItemFailure(event=item.event, reason=reason, detail=detail)
+
+
+def _missing(item: Item, live: Live) -> str:
+    """Returns why an event that asks certain tasks cannot be answered by all of them; "" where it can."""
+    missing = [task for task in item.event.tasks if task not in live]
+    return f"the task {missing[0]!r} has no weights yet: does its learner run?" if missing else ""

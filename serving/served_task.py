@@ -1,0 +1,120 @@
+"""One task of a replica: its versions, as the plan in its store wants them, its set of labels, and what it reports.
+
+    store of the task --Swap--> Engine, under its name          --LabelWatch--> LabelSet
+                      <--ReplicaReport, of this task--
+
+The replica adds to the report of the default task what is of all tasks together: queue, latencies, promises.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from model.packed import Inputs
+from serving.counts import Counts, counts_of
+from serving.engine import Engine
+from serving.label_watch import LabelWatch
+from serving.refusal import Refusal
+from serving.replica_config import ReplicaConfig
+from serving.status import TaskStatus
+from serving.weights.in_use import WeightsInUse
+from serving.weights.loader import Loader
+from serving.weights.swap import Swap
+from wire.clock import now_ms
+from wire.label_set import LabelSet
+from wire.records import ReplicaReport
+from wire.store import Store
+
+
+class SharedParts(NamedTuple):
+    """What the tasks of a replica share, and the name of it."""
+
+    replica: str
+    engine: Engine
+    inputs: Inputs
+    weights: WeightsInUse
+    counts: Counts
+
+
+class ServedTask:
+    """Owns the swap of a task, and the connection to its store. `complete` adds to its reports what the replica knows
+    besides."""
+
+    def __init__(
+        self,
+        name: str,
+        config: ReplicaConfig,
+        parts: SharedParts,
+        complete: Callable[[ReplicaReport], ReplicaReport],
+    ) -> None:
+        serving = config.serving
+        task = config.all_tasks[name]
+        self.name = name
+        self._profile = config.profile
+        self._parts = parts
+        self._complete = complete
+        self._store = Store(config.store, config.ring, task=name)
+        self._labels = LabelWatch(self._store, task.labels)
+        self.swap = Swap(
+            self._store,
+            Loader(
+                self._store,
+                parts.inputs,
+                precision=serving.precision,
+                probe_tolerance=serving.probe_tolerance,
+                names_encodings=serving.answer_vectors,
+                refusal=Refusal(task.refusal),
+                weights=parts.weights,
+            ),
+            parts.engine,
+            refusal_retry_s=serving.refusal_retry_s,
+            report_interval_s=serving.report_interval_s,
+            report=self._report,
+            task=name,
+        )
+
+    @property
+    def labels(self) -> LabelSet:
+        """The set of labels, as it is known now. Any thread may ask."""
+        return self._labels.labels
+
+    def status(self) -> TaskStatus:
+        """Returns what answers now."""
+        live = self._parts.engine.live_of(self.name)
+        versions = live.versions if live else {}
+        return TaskStatus(
+            swap=self.swap.state.value,
+            revision=live.plan.revision if live else 0,
+            stand_in=live.stand_in if live else 0,
+            arms=live.plan.arms if live else (),
+            num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
+            refused_below={str(number): version.refusal.threshold for number, version in versions.items()},
+            forwards={str(number): version.model.encoder.implementation for number, version in versions.items()},
+            refused=self.swap.refused,
+        )
+
+    def close(self) -> None:
+        """Ends the swap. The live weights stay."""
+        self.swap.close()
+        self._store.close()
+
+    def _report(self) -> ReplicaReport:
+        """Is called by the swap's thread."""
+        self._labels.follow()
+        live = self._parts.engine.live_of(self.name)
+        status = self.status()
+        return self._complete(
+            ReplicaReport(
+                replica=self._parts.replica,
+                revision=status.revision,
+                versions=tuple(dict.fromkeys(arm.version for arm in status.arms)),
+                time_ms=now_ms(),
+                refused=status.refused,
+                counts=counts_of(self.name, self._parts.counts.snapshot()),
+                model_bytes=self.swap.model_bytes,
+                damaged=self.swap.damaged,
+                stand_in=status.stand_in,
+                health=self.swap.health,
+                profile=self._profile,
+                swapped_ms=live.since_ms if live else 0,
+            )
+        )

@@ -1,0 +1,22 @@
+"""A task is measured when the replicas answer by a version that knows its classes."""
+
+import pytest
+
+from bench.tasks import await_classes
+from evals.results.row import NoResult
+from tests.serving.versions import TinyPublisher, labels_of
+from wire.records import ReplicaReport
+from wire.store import Store
+
+
+def test_a_version_with_the_classes_is_waited_for_until_replicas_answer_by_it(store: Store) -> None:
+    learner = TinyPublisher(store)
+    learner.publish(1)
+    plan = learner.plan(1)
+    num = len(labels_of(1))
+    with pytest.raises(NoResult, match="task urgency did not learn"):
+        await_classes(store, "urgency", num, within_s=0.0)
+    store.reports.write_replica(ReplicaReport(replica="r1", revision=plan.revision, versions=(1,), time_ms=1))
+    await_classes(store, "urgency", num, within_s=5.0)
+    with pytest.raises(NoResult):
+        await_classes(store, "urgency", num + 1, within_s=0.0)

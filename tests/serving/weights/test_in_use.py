@@ -1,0 +1,46 @@
+"""Weights in use: tasks whose versions have equal weights share them, and nothing is kept that nobody uses."""
+
+import gc
+from weakref import ref
+
+from serving.engine_config import PrecisionConfig
+from serving.weights.in_use import WeightsInUse, key_of
+from serving.weights.loader import Loader
+from tests.serving.versions import TinyPublisher, manifest_of, tokenizer
+from tests.stores import KEYS
+from wire.config import StoreConfig
+from wire.store import Store
+
+
+def test_the_key_is_that_of_encoder_and_projection() -> None:
+    assert key_of(manifest_of(1)) == key_of(manifest_of(2))
+    assert key_of(manifest_of(1)) != key_of(manifest_of(1, encoder_seed=1))
+
+
+def test_tasks_with_equal_weights_have_one_encoder(store_config: StoreConfig) -> None:
+    """Each task has its own store, and so its own version 1."""
+    weights = WeightsInUse()
+    loaded = []
+    for task in ("", "urgency"):
+        store = Store(store_config, KEYS, task=task)
+        TinyPublisher(store).publish(1)
+        loaded.append(loader_of(store, weights).load(1))
+        store.close()
+    first, second = loaded
+    assert first.model.encoder is second.model.encoder
+    assert first.model.head.features is second.model.head.features
+    assert first.latency is second.latency, "else they might differ in the precision, and need two forwards"
+
+
+def test_what_no_version_needs_is_not_kept(learner: TinyPublisher, store: Store) -> None:
+    weights = WeightsInUse()
+    loader = loader_of(store, weights)
+    learner.publish(1)
+    encoder = ref(loader.load(1).model.encoder)
+    loader.keep(())
+    gc.collect()
+    assert encoder() is None
+
+
+def loader_of(store: Store, weights: WeightsInUse) -> Loader:
+    return Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05, weights=weights)
