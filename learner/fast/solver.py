@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 import structlog
 import torch
+from msgspec import UNSET
 from torch import Tensor
 
 from learner.errors import BaseRefused
@@ -79,7 +80,7 @@ class HeadSolver:
         """Says how the last weights were computed."""
         batches = tuple(batch.offsets for batch in self._batches)
         return HeadSolution(
-            base=self._base, batches=batches, fading_share=self._fading_share, arithmetic=self._arithmetic
+            base=self._base, batches=batches, fading_share=self._fading_share or UNSET, arithmetic=self._arithmetic
         )
 
     def solve(

@@ -87,7 +87,7 @@ class CandidateMaker:
         if is_live:
             self._follow(known.labels)
         anew = anew or self._review.encoder != served.key
-        share = like.solution.fading_share if like else None
+        share = (like.solution.fading_share or 0.0) if like else None
         weights_CR = self.solver.solve(known.fast_head, offsets, anew=anew and not like, fading_share=share)
         stopwatch.end("solve")
         if like:

@@ -165,7 +165,7 @@ class HeadSolution(Record, frozen=True, kw_only=True):
     temperature: float = 0.0
     arithmetic: str = ""
     class_weights: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
-    fading_share: float = 0.0
+    fading_share: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class WeightManifest(Record, frozen=True, kw_only=True):

@@ -203,7 +203,7 @@ def solved(head: FastHead, num_classes: int) -> tuple[Tensor, float]:
         head.fading.observe(phi_BR, head.ridge.entries([sample.label for sample in samples]))
         head.learn_encoded(z_BD, phi_BR, samples)
         weights_CR = solver.solve(head, {"feedback.v1/0": first + 40})
-    return weights_CR, solver.solution.fading_share
+    return weights_CR, solver.solution.fading_share or 0.0
 
 
 @pytest.mark.parametrize(("num_classes", "is_blended"), [(4, True), (9, False)])

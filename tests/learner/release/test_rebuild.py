@@ -169,7 +169,7 @@ def test_the_share_of_the_newest_labels_is_that_of_the_version() -> None:
         whole.learn_many([*topics["answers.v1/0"][end - 20 : end], *topics["feedback.v1/0"][end - 20 : end]], offsets)
         candidate = maker.make(whole.knowledge, Stopwatch(), offsets, anew=end == 20)
     manifest = manifest_of(candidate, whole, version=1, epoch=1, time_ms=0)
-    assert manifest.solution.fading_share > 0 and not manifest.lineage.gap
+    assert manifest.solution.fading_share and not manifest.lineage.gap
     again = rebuild(manifest, small_learner(**changed), small_config(**changed), reader(topics, 3))
     assert differences(manifest, again) == []
 
