@@ -8,7 +8,6 @@ such as topics, batches and addresses, no task can set.
 Rejected: a section of its own for tasks, with fewer settings (each would be named, documented and checked twice).
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pydantic import BeforeValidator
 
 from serving.refusal_config import RefusalConfig
 from wire.config import LabelConfig, flat, nested
+from wire.sections import decoded
 
 MAX_TASKS: Final = 64
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -34,12 +34,7 @@ MAPPED_LABELS: Final = tuple(f"{MAP}{name}" for name in ("label", "labels", "val
 """The settings of which one says where the label is: a task that sets one of them has none of the default task's."""
 
 
-def _decoded(value: Any) -> Any:
-    """Returns the tables; in a variable of the environment they are JSON."""
-    return json.loads(value) if isinstance(value, str) else value
-
-
-TaskTables: TypeAlias = Annotated[Mapping[str, Mapping[str, Any]], MaxLen(MAX_TASKS), BeforeValidator(_decoded)]
+TaskTables: TypeAlias = Annotated[Mapping[str, Mapping[str, Any]], MaxLen(MAX_TASKS), BeforeValidator(decoded)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

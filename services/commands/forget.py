@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
-from wire.tasks import DEFAULT
 
 if TYPE_CHECKING:
     from wire.records import Erasure, WeightManifest
@@ -35,6 +34,7 @@ def forget(
     from services.keys import ring_of
     from services.programs import open_stores
     from wire.subjects import subject_digest
+    from wire.tasks import DEFAULT
 
     if not subject:
         raise typer.BadParameter("give the key of the events; an event without a key is about nobody")
