@@ -12,7 +12,7 @@ alone (it would be waited for where it gets no time).
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
@@ -23,9 +23,13 @@ from learner.labels.drift import DriftWatch
 from learner.labels.sample import Sample
 from learner.memory.replay import Labelled, with_names
 from learner.slow.round_plan import with_text
+from learner.slow.worker import INLINE
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
+
+BACKLOG: Final = 3
+"""Fewest batches that are shared with the helper, which has a lower priority: the next version would wait for it."""
 
 
 def learn(known: "Knowledge", samples: Sequence[Sample], drift: DriftWatch, helper: Executor) -> None:
@@ -44,7 +48,8 @@ def learn(known: "Knowledge", samples: Sequence[Sample], drift: DriftWatch, help
     if known.config.learn_names:
         to_learn = with_names(to_learn, known.fast_head.ridge.num_of, known.fast_head.served.tokenizer.reads)
     batches = [to_learn[first : first + RELEARN_BATCH] for first in range(0, len(to_learn), RELEARN_BATCH)]
-    vectors = in_order(known.fast_head.vectors, [*batches, holdout] if holdout else batches, helper)
+    parts = [*batches, holdout] if holdout else batches
+    vectors = in_order(known.fast_head.vectors, parts, helper if len(batches) >= BACKLOG else INLINE)
     for batch, z_BD in zip(batches, vectors, strict=False):
         _learn_batch(known, batch, z_BD, [sample_of.get(each.event) for each in batch], drift)
     if holdout:
