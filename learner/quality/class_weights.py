@@ -101,7 +101,10 @@ def rank_classes(
 
     A class of fewer than MIN_SAMPLES holdout samples is left out.
     """
+    if not weighted.class_weights:
+        return {}
     heaviest = sorted(weighted.class_weights, key=lambda label: (-weighted.class_weights[label], label))
+    weights_N = weighted.labels_of(scored)
     found = dict[str, RankedClass]()
     for label in heaviest[:MAX_RANKED]:
         is_of_class_N = torch.tensor([sample.label == label for sample in scored.samples], dtype=torch.bool)
@@ -109,7 +112,7 @@ def rank_classes(
             continue
         scores_N = _scores(scored, label)
         parents_N = _scores(parent, label) if parent is not None and label in parent.classes else None
-        found[label] = _ranked(scores_N, parents_N, is_of_class_N, weighted.labels_of(scored))
+        found[label] = _ranked(scores_N, parents_N, is_of_class_N, weights_N)
     return found
 
 
@@ -120,8 +123,9 @@ def _ranked(scores_N: Tensor, parents_N: Tensor | None, is_of_class_N: Tensor, w
     num = len(weights_N)
     drawn_BN = torch.randint(num, (NUM_RESAMPLES, num), generator=torch.Generator().manual_seed(0))
     times_BN = torch.zeros(NUM_RESAMPLES, num).scatter_add_(1, drawn_BN, torch.ones(NUM_RESAMPLES, num))
-    differences_B = _precisions(scores_N, is_of_class_N, times_BN * weights_N)
-    differences_B -= _precisions(parents_N, is_of_class_N, times_BN * weights_N)
+    weights_BN = times_BN * weights_N
+    differences_B = _precisions(scores_N, is_of_class_N, weights_BN)
+    differences_B -= _precisions(parents_N, is_of_class_N, weights_BN)
     return RankedClass(value, average_precision(parents_N, is_of_class_N, weights_N), float(differences_B.std()))
 
 
