@@ -16,7 +16,6 @@ verified them), and a decision by the first version alone (labels of some second
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
 
 import msgspec
 import structlog
@@ -26,7 +25,7 @@ from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
 from learner.release.store_turns import StoreTurns
-from learner.slow.making import OfferedEncoder, Phase
+from learner.slow.making import OfferedEncoder
 from learner.state.base_encoder import BaseEncoder
 from model.errors import ModelError
 from model.head import PROJ
@@ -35,13 +34,11 @@ from wire.errors import StoreUnavailable, WireError
 from wire.records import EncoderOffer, OfferOutcome
 from wire.store import Store
 
-TRAINING: Final = (Phase.PSEUDO_LABEL, Phase.TRAIN)
-
 log = structlog.get_logger("learner")
 
 
 class Adopter:
-    """Belongs to the learner's thread. The round of an offer takes the place of one that trains, and awaits others."""
+    """Belongs to the learner's thread. The round of an offer takes the place of one that trains, whatever its phase."""
 
     def __init__(
         self,
@@ -72,9 +69,9 @@ class Adopter:
             self._consider(self._making)
 
     def _consider(self, making: OfferedEncoder) -> None:
-        """Begins the round of an offer. Training goes on for a minute or more under load, and would be for nothing."""
+        """Begins the round of an offer. What a round trains would be for nothing, and takes a minute under load."""
         known = self._learner.knowledge
-        if known.round is not None and known.round.is_ready and known.round.phase in TRAINING:
+        if known.round is not None and known.round.trained and known.round.is_ready:
             log.info("round_dropped", round=known.round.number, reason=f"the encoder {making.offer.name} is offered")
             known.drop()
         if known.round is None:

@@ -1,6 +1,6 @@
-"""Changes the profile of the service in the middle of a run, while events come and labels are learnt.
+"""Changes the profile of the service within a run, while events come and labels are learnt.
 
-    half of the events sent --> offer of the encoder --learner decides--> promoted by the operator's word --> Change
+    a quarter of the events sent --> offer of the encoder --learner decides--> promoted by the operator --> Change
 
 A profile is chosen by an operator, for its size and speed, so the demo promotes it as one would: the canary would hold
 an encoder that is not as accurate. Replicas load it beside the one that answers, and go over to it between two batches.
@@ -27,6 +27,9 @@ from wire.clock import now_ms
 from wire.records import Answer, OfferOutcome
 from wire.store import Store
 from wire.threads import BackgroundThread
+
+OFFERED_AFTER = 0.25
+"""The share of the events before the offer. On two busy cores the learner decides about half a minute later."""
 
 MAX_LOSS = 0.1
 """What a profile that is made for its size may lose of the accuracy."""
@@ -60,7 +63,7 @@ class Change:
 
 
 class ProfileChange:
-    """Offers `encoder`, that of `profile`, when half of `num_events` were sent."""
+    """Offers `encoder`, that of `profile`, when OFFERED_AFTER of `num_events` were sent."""
 
     def __init__(
         self,
@@ -105,14 +108,14 @@ class ProfileChange:
         )
 
     def _run(self, ledger: Ledger, closing: threading.Event, is_done: threading.Event) -> None:
-        """Waits for the middle of the run, then changes the profile.
+        """Waits for the time of the offer, then changes the profile.
 
         consumes: what the ledger has counted
         produces: an offer, a promotion
-        waits for: half of the events; the learner's decision
+        waits for: OFFERED_AFTER of the events; the learner's decision
         unblocked by: an event that is answered, an outcome, close at the next of them
         """
-        while not ledger.wait(lambda counts: counts.sent >= self._num_events / 2, POLL_S):
+        while not ledger.wait(lambda counts: counts.sent >= self._num_events * OFFERED_AFTER, POLL_S):
             if closing.is_set():
                 return
         try:

@@ -37,7 +37,7 @@ class DemoOptions:
     ] = None
     change_to: Annotated[
         ProfileName | None,
-        typer.Option("--change-to", metavar="nano|base", help="Profile to go over to in the middle, under load"),
+        typer.Option("--change-to", metavar="nano|base", help="Profile to go over to on the way, under load"),
     ] = None
     stay: Annotated[bool, typer.Option("--stay", help="Stay up in the end, so that the page can be looked at")] = False
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here")] = None

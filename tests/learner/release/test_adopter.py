@@ -214,12 +214,15 @@ def test_the_next_offer_takes_the_place_of_one_under_way(rig: AdoptRig, store: S
     assert rig.learner.fast_head.served.config.d_model == NARROW.d_model
 
 
-def test_an_offer_takes_the_place_of_a_round_that_trains(rig: AdoptRig, store: Store) -> None:
-    """A round trains for a minute or more under load, and its encoder would be replaced at once."""
+@pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.MEASURE])
+def test_an_offer_takes_the_place_of_a_round_that_trains(rig: AdoptRig, store: Store, phase: Phase) -> None:
+    """A round takes a minute or more under load, and its encoder would be replaced at once."""
     rig.learner.begin("labels")
-    rig.learner.tick()
     training = rig.learner.knowledge.round
-    assert training is not None and training.phase is Phase.TRAIN
+    assert training is not None
+    while training.phase is not phase:
+        rig.learner.tick()
+        assert rig.learner.knowledge.round is training
     outcome = rig.offer(offer_of(store, NARROW))
     assert outcome is not None and (outcome.state, outcome.version) == ("adopted", 2)
     assert [each.outcome for each in rig.learner.knowledge.lineage.rounds] == ["dropped"]
