@@ -18,6 +18,7 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.protocol.consumer import IsolationLevel  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw, batches_in, with_aborted
+from wire.bus.idle_fetches import IdleFetches
 from wire.bus.topic_logs import TopicLogs
 
 ENDS_TRANSACTIONS = {27, 66}
@@ -121,6 +122,7 @@ def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicParti
     no records and raises the client's error; the next poll begins at the same offsets.
     """
     budget = Budget()
+    idle_fetches = IdleFetches(consumer)
     consumer._fetcher.PartitionRecords = partial(FetchedPartition, budget=budget)
     if ENDS_TRANSACTIONS & set(consumer._manager.broker_version_data.api_versions):
         consumer._fetcher._isolation_level = IsolationLevel.READ_COMMITTED
@@ -131,6 +133,7 @@ def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicParti
             fetched: dict[TopicPartition, list[Raw]] = consumer.poll(timeout_ms)
         except PollFull:
             fetched = consumer.poll(timeout_ms)
+        idle_fetches.note(bool(fetched))
         try:
             if fetched:
                 logs.refresh()
