@@ -25,7 +25,7 @@ check: $(INSTALLED)
 	$(VENV)/mypy
 	$(VENV)/vulture
 	$(VENV)/deptry .
-	$(VENV)/python -m pytest -q tests/test_architecture.py tests/test_style.py tests/test_modules.py tests/docs
+	$(VENV)/python -m pytest -q -m "not slow" tests/test_architecture.py tests/test_style.py tests/test_modules.py tests/docs
 
 # The native kernels under the address and undefined-behaviour sanitizers: their tests once more.
 check-native: $(INSTALLED)

@@ -1,10 +1,11 @@
-"""Measures a series through a whole service: electricity prices over HTTP, row by row, each answered before its label.
+"""Measures a series through a whole service: a table over HTTP, row by row, each answered before its label.
 
-    row --six columns, key--> POST /v1/predict --right?--> POST /v1/feedback --the pace--> the next row
+    row --its columns, key--> POST /v1/predict --right?--> POST /v1/feedback --the pace--> the next row
 
 The service takes the columns and the labels of the two rows before from the series of the key (`serving.series`): the
-inputs that the contenders of `lifelong bench learn --data elec2` get. A row of that table is half an hour, in which any
-label is live. Here it is the pace that decides how many rows it takes, so a slower one is fairer and takes longer.
+inputs that the contenders of `lifelong bench learn --data elec2` get. A row of Elec2 is half an hour, and one of the
+weather a day, in which any label is live. Here it is the pace that decides how many rows it takes, so a slower one is
+fairer and takes longer.
 """
 
 import os
@@ -16,14 +17,15 @@ from pathlib import Path
 from bench.fixtures import Fixtures
 from bench.service import fresh_stack
 from evals.results.row import Goal, NoResult, Row, Skip
-from evals.streams.tabular import CLASSES, HEADER, LAGS, read_table
+from evals.streams.tabular import ELEC2, LAGS, TABLES, read_table
 from learner.errors import DataError
 from lifelong import Client, ClientError
 from wire.features import Features
 
 SETTINGS = {"serving.series.lags": LAGS, "serving.series.labels": len(LAGS)}
-KEY = "nsw"
+KEY = "place"
 NUM_SPANS = 10
+ELEC2_GOAL = Goal(">=", 90.0)
 
 Measured = tuple[Features, str]
 """The columns of a row, and its label."""
@@ -33,15 +35,17 @@ Measured = tuple[Features, str]
 class SeriesSize:
     """The size of the benchmark."""
 
+    data: str = ELEC2.name
+    """elec2 or weather."""
     rows: int = 6_000
-    """The first so many rows are played; 45,312 are all."""
+    """The first so many rows are played; 45,312 and 18,159 are all."""
     rate: float = 10.0
     """Rows a second."""
 
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     size = fixtures.sized(SeriesSize())
-    rows = electricity(size.rows)
+    rows = rows_of(size.data, size.rows)
     fixtures.stop_service()
     fixtures.say(f"{len(rows)} rows, {size.rate:g} a second ...")
     with (
@@ -51,17 +55,22 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
         named = list(play(rows, client, size.rate))
         if stack.num_restarts:
             raise NoResult(f"{stack.num_restarts} times a program of the service ended and was started again")
-    yield from figures([label for _, label in rows], named)
+    goal = ELEC2_GOAL if size.data == ELEC2.name else None
+    yield from figures([label for _, label in rows], named, goal)
 
 
-def electricity(num_rows: int) -> list[Measured]:
-    """Returns the first rows of Elec2. Raises Skip where it is not there."""
+def rows_of(name: str, num_rows: int) -> list[Measured]:
+    """Returns the first rows of a table. Raises Skip where it is not there, NoResult for another name."""
+    if name not in TABLES:
+        raise NoResult(f"there is no table {name!r}: say one of {', '.join(TABLES)}")
+    table = TABLES[name]
+    folder = os.environ.get("LIFELONG_DATA")
     try:
-        columns_ND, labels_N = read_table(Path(os.environ.get("LIFELONG_DATA", "")) / "elec2" / "elec.csv.gz")
+        columns_ND, labels_N = read_table(table, Path(folder) if folder else None)
     except DataError as error:
         raise Skip(str(error)) from error
     pairs = zip(columns_ND[:num_rows].tolist(), labels_N[:num_rows].tolist(), strict=True)
-    return [(dict(zip(HEADER, values, strict=False)), CLASSES[label]) for values, label in pairs]
+    return [(dict(zip(table.columns, values, strict=True)), table.classes[label]) for values, label in pairs]
 
 
 def play(
@@ -79,14 +88,13 @@ def play(
         yield answer.label
 
 
-def figures(labels: Sequence[str], named: Sequence[str | None]) -> Iterator[Row]:
+def figures(labels: Sequence[str], named: Sequence[str | None], goal: Goal | None) -> Iterator[Row]:
     """Yields the accuracies of the answers as given, and of the label of the row before."""
     is_right = [name == label for name, label in zip(named, labels, strict=True)]
     size = -(-len(labels) // NUM_SPANS)
     spans = [is_right[first : first + size] for first in range(0, len(labels), size)]
     by_span = " ".join(f"{100 * sum(span) / len(span):.1f}" for span in spans)
     no_change = [label == before for label, before in zip(labels[1:], labels, strict=False)]
-    goal = Goal(">=", 90.0)
     yield Row.of(name="series.as_given", value=_percent(is_right), unit="%", goal=goal, note=f"by tenths {by_span}")
     yield Row.of(name="series.no_change", value=_percent(no_change), unit="%")
 

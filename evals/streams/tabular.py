@@ -1,7 +1,9 @@
 """Makes a benchmark of a table in the order of time: ten spans of time, each row with its past.
 
-    elec2    electricity prices in New South Wales, every half hour from May 1996 to December 1998 (Harries 1999):
-             does the price go up or down against its mean of the last 24 hours?
+    elec2      electricity prices in New South Wales, every half hour from May 1996 to December 1998 (Harries 1999):
+               does the price go up or down against its mean of the last 24 hours?
+    weather    the weather at an air base in Nebraska, every day from 1949 to 1999 (Elwell and Polikar 2011): is there
+               rain or none?
 
 The label of a row is known before the next row is predicted, so labels of the past are inputs like any other. The
 inputs of row t are its own columns, and for each lag k the columns and the label of row t - k. They hold nothing of a
@@ -16,6 +18,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,26 +29,58 @@ from evals.streams.benchmark import Benchmark, Part
 from evals.streams.stage import Stage
 from learner.errors import DataError
 
-ELEC2: Final = "elec2"
-HEADER: Final = ["period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer", "class"]
-CLASSES: Final = ("down", "up")
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A table in the order of time: its file in the folder `name`, and its classes by the number in its last column."""
+
+    name: str
+    file: str
+    columns: tuple[str, ...]
+    label: str
+    classes: tuple[str, str]
+
+    @property
+    def header(self) -> list[str]:
+        """The first line of the file."""
+        return [*self.columns, self.label]
+
+    @property
+    def howto(self) -> str:
+        """What to do where the file is not as it should be."""
+        return f"put {self.file} in a folder {self.name}, and let LIFELONG_DATA name the folder around it"
+
+
+ELEC2: Final = Table(
+    name="elec2",
+    file="elec.csv.gz",
+    columns=("period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer"),
+    label="class",
+    classes=("down", "up"),
+)
+WEATHER: Final = Table(
+    name="weather",
+    file="weather.csv.gz",
+    columns=tuple(f"feat_{number}" for number in range(1, 9)),
+    label="target",
+    classes=("dry", "rain"),
+)
+TABLES: Final = {table.name: table for table in (ELEC2, WEATHER)}
+
 LAGS: Final = (1, 2)
-"""The lags in rows: the last hour. They were chosen on the first fifth of the rows. With two more lags our learner
+"""The lags in rows: the last hour. They were chosen on the first fifth of Elec2. With two more lags our learner
 gains half a point there, and the forest, which gets the same inputs, loses one and a half."""
 NUM_SPANS: Final = 10
-HOWTO: Final = "put elec.csv.gz in a folder elec2, and let LIFELONG_DATA name the folder around it"
 
 
-def elec2(data: Path | None) -> Benchmark[Tensor]:
-    """Loads the electricity stream. `data` is the folder of data sets. Raises DataError."""
-    if data is None:
-        raise DataError(f"elec2: LIFELONG_DATA names no folder of data sets; {HOWTO}")
-    columns_ND, labels_N = read_table(data / "elec2" / "elec.csv.gz")
-    inputs_NF = with_past(columns_ND, labels_N, LAGS, num_classes=len(CLASSES))
+def series(table: Table, data: Path | None) -> Benchmark[Tensor]:
+    """Loads the stream of a table. `data` is the folder of data sets. Raises DataError."""
+    columns_ND, labels_N = read_table(table, data)
+    inputs_NF = with_past(columns_ND, labels_N, LAGS, num_classes=len(table.classes))
     spans = zip(inputs_NF.tensor_split(NUM_SPANS), labels_N.tensor_split(NUM_SPANS), strict=True)
     parts = [Part(inputs, labels) for inputs, labels in spans]
     stages = tuple(Stage(f"tenth {number}", part, part) for number, part in enumerate(parts, start=1))
-    return Benchmark(ELEC2, CLASSES, stages, is_ordered=True)
+    return Benchmark(table.name, table.classes, stages, is_ordered=True)
 
 
 def with_past(columns_ND: Tensor, labels_N: Tensor, lags: Sequence[int], *, num_classes: int) -> Tensor:
@@ -71,26 +106,31 @@ def past_labels(num_inputs: int, lags: Sequence[int], *, num_classes: int) -> li
     return [list(range(end - num_classes, end)) for end in ends]
 
 
-def read_table(path: Path) -> tuple[Tensor, Tensor]:
+def read_table(table: Table, data: Path | None) -> tuple[Tensor, Tensor]:
     """Reads columns_ND (float64) and labels_N of a gzipped CSV file. Raises DataError, which names the line."""
+    if data is None:
+        raise DataError(f"{table.name}: LIFELONG_DATA names no folder of data sets; {table.howto}")
+    path = data / table.name / table.file
     try:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; {HOWTO}") from error
+        raise DataError(f"{path} is missing; {table.howto}") from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: no gzipped text ({error}); {HOWTO}") from error
+        raise DataError(f"{path}: no gzipped text ({error}); {table.howto}") from error
     header, *rows = csv.reader(lines) if lines else [[]]
-    if header != HEADER or len(rows) < NUM_SPANS:
-        raise DataError(f"{path}: not {', '.join(HEADER)} above at least {NUM_SPANS} rows; {HOWTO}")
-    values = torch.tensor([_numbers(row, f"{path}:{line}") for line, row in enumerate(rows, start=2)]).double()
+    if header != table.header or len(rows) < NUM_SPANS:
+        raise DataError(f"{path}: not {', '.join(table.header)} above at least {NUM_SPANS} rows; {table.howto}")
+    numbers = [_numbers(row, table, f"{path}:{line}") for line, row in enumerate(rows, start=2)]
+    values = torch.tensor(numbers, dtype=torch.float64)
     return values[:, :-1], values[:, -1].long()
 
 
-def _numbers(row: Iterable[str], place: str) -> list[float]:
+def _numbers(row: Iterable[str], table: Table, place: str) -> list[float]:
     try:
         numbers = [float(cell) for cell in row]
     except ValueError as error:
-        raise DataError(f"{place}: {error}; {HOWTO}") from error
-    if len(numbers) != len(HEADER) or not all(map(math.isfinite, numbers)) or numbers[-1] not in range(len(CLASSES)):
-        raise DataError(f"{place}: not {len(HEADER)} numbers, the last of them 0 or 1; {HOWTO}")
+        raise DataError(f"{place}: {error}; {table.howto}") from error
+    size = len(table.header)
+    if len(numbers) != size or not all(map(math.isfinite, numbers)) or numbers[-1] not in range(len(table.classes)):
+        raise DataError(f"{place}: not {size} numbers, the last of them 0 or 1; {table.howto}")
     return numbers

@@ -1,7 +1,7 @@
 """The data sets of `lifelong bench learn` by name, and the strategies for each kind of data.
 
 clinc150 (all, 5 or 10 shots), support, a folder -> texts
-split-mnist, permuted-mnist -> images               elec2 -> streams
+split-mnist, permuted-mnist -> images               elec2, weather -> streams
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from evals.streams.data import CLINC150, SPLITS, SUPPORT, fewshot, load
 from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from evals.streams.stage import Stage
 from evals.streams.stream import StreamItem
-from evals.streams.tabular import ELEC2, elec2
+from evals.streams.tabular import TABLES, series
 from learner.config import is_import_path
 from learner.errors import DataError
 
@@ -123,5 +123,5 @@ SETS = {name: Set(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)}
     **{f"{CLINC150}-{shots}-shot": Set(FEW, partial(_few, shots)) for shots in (5, 10)},
     SPLIT: Set(SPLIT_IMAGES, partial(_of_test, split_mnist)),
     PERMUTED: Set(PERMUTED_IMAGES, partial(_of_test, permuted_mnist)),
-    ELEC2: Set(STREAMS, partial(_of_test, elec2)),
+    **{name: Set(STREAMS, partial(_of_test, partial(series, table))) for name, table in TABLES.items()},
 }

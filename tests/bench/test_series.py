@@ -2,14 +2,14 @@
 
 import pytest
 
-from bench.series import electricity, figures, play
+from bench.series import ELEC2_GOAL, figures, play, rows_of
 from evals.results.row import NoResult, Skip
 from lifelong import Client
 
 
 def test_the_accuracies_are_those_of_the_answers_and_of_the_row_before() -> None:
     labels = ["up", "up", "down", "down", "up"] * 4
-    rows = {row.name: row for row in figures(labels, ["up"] * 10 + labels[10:])}
+    rows = {row.name: row for row in figures(labels, ["up"] * 10 + labels[10:], ELEC2_GOAL)}
     assert rows["series.as_given"].calls[0].value == 80.0
     assert rows["series.as_given"].met is False
     assert rows["series.no_change"].calls[0].value == round(100 * 11 / 19, 2)
@@ -18,7 +18,9 @@ def test_the_accuracies_are_those_of_the_answers_and_of_the_row_before() -> None
 def test_without_data_the_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIFELONG_DATA", raising=False)
     with pytest.raises(Skip, match="elec2"):
-        electricity(10)
+        rows_of("elec2", 10)
+    with pytest.raises(NoResult, match="say one of elec2, weather"):
+        rows_of("elec", 10)
 
 
 def test_a_service_that_is_away_has_no_result() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 IDLE_AFTER_S: Final = 1.0
-"""Without a record for so long, a consumer is idle."""
+"""A consumer that gets no record for so long is idle."""
 
 IDLE_WAIT_MS: Final = 100
 """How long the broker holds back a fetch of an idle consumer that has no record."""

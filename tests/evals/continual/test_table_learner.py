@@ -8,7 +8,7 @@ import torch
 
 from evals.continual.table_learner import TableLearner
 from evals.streams.benchmark import Part
-from evals.streams.tabular import LAGS, elec2, past_labels
+from evals.streams.tabular import ELEC2, LAGS, past_labels, series
 from learner.config import LearnerConfig
 
 DATA = Path(os.environ.get("LIFELONG_DATA", ""))
@@ -34,7 +34,7 @@ def test_a_row_is_learnt_as_numbers_and_categories() -> None:
 @pytest.mark.skipif(not (DATA / "elec2").is_dir(), reason="LIFELONG_DATA has no Elec2")
 def test_the_learner_of_the_service_beats_no_change_on_electricity_prices() -> None:
     """No change names 84 % of these rows rightly, and the heads that were made for such tables 93 %, row by row."""
-    benchmark = elec2(DATA)
+    benchmark = series(ELEC2, DATA)
     config = LearnerConfig(label_capacity=16, trainable_layers=0)
     inputs_NF = torch.cat([stage.train.inputs for stage in benchmark.stages])[:3_000]
     labels_N = torch.cat([stage.train.labels_N for stage in benchmark.stages])[:3_000]
