@@ -9,6 +9,7 @@
     heads         heads are removed for good
     importance    which heads matter, over several tasks: needs labelled texts
     entropy       how many keys heads look at, and the spans that are enough for them: needs texts
+    crossover     from which length on a span is faster than all keys, on this machine
     dense         the plain encoder that computes the same: the way back
     publish       a plain encoder as the files of a published one
     padded        a plain encoder over padded texts, for other runtimes

@@ -32,8 +32,11 @@ from model.plan import BlockPlan, plan_of
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Block, Strata
 
-BATCH = 8
-"""Texts whose attention is in memory at once."""
+MAX_TOKENS = 2_048
+"""Tokens of a text whose attention is measured: of 12 heads it takes 200 MB, and some copies."""
+
+MAX_PAIRS = 8 * 512**2
+"""Pairs of tokens whose attention is in memory at once, or those of one text."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,13 +54,14 @@ class HeadUse:
 
 @torch.no_grad()
 def measure(strata: Strata, token_ids: Sequence[list[int]], spans: Sequence[Span]) -> list[HeadUse]:
-    """Returns what the heads look at, by layer, on average over all tokens of the texts."""
+    """Returns what the heads look at, by layer, on average over all tokens of the texts, each cut at MAX_TOKENS."""
     blocks = plan_of(strata.config).blocks
     entropies = [torch.zeros(block.heads) for block in blocks]
     seen = [torch.zeros(len(spans), block.heads) for block in blocks]
-    num_tokens = sum(map(len, token_ids))
-    for start in range(0, len(token_ids), BATCH):
-        batch = RaggedBatch.of(token_ids[start : start + BATCH])
+    cut = [ids[:MAX_TOKENS] for ids in token_ids]
+    num_tokens = sum(map(len, cut))
+    for texts in _batches(cut):
+        batch = RaggedBatch.of(texts)
         x_TD = strata.encode_prefix(batch, 0)
         for layer, entropy_H, seen_NH in zip(strata.layers, entropies, seen, strict=True):
             assert isinstance(layer, Block)
@@ -68,6 +72,18 @@ def measure(strata: Strata, token_ids: Sequence[list[int]], spans: Sequence[Span
                     seen_NH[place] += _seen(p_BHSS, q_BHSD, k_BJSD, span) / num_tokens
             x_TD = layer(x_TD, batch.layout, full_precision)
     return [HeadUse(entropy_H, seen_NH) for entropy_H, seen_NH in zip(entropies, seen, strict=True)]
+
+
+def _batches(token_ids: Sequence[list[int]]) -> Iterator[list[list[int]]]:
+    """Yields the texts in their order, so many at once as have MAX_PAIRS, at least one."""
+    batch: list[list[int]] = []
+    for ids in token_ids:
+        if batch and sum(len(each) ** 2 for each in (*batch, ids)) > MAX_PAIRS:
+            yield batch
+            batch = []
+        batch.append(ids)
+    if batch:
+        yield batch
 
 
 def allocate(strata: Strata, use: Sequence[HeadUse], spans: Sequence[Span], *, enough: float) -> Strata:

@@ -1,7 +1,7 @@
 """Positions for longer texts than an encoder was trained for: the learned ones again and again.
 
     texts of at most as many tokens as before     the same vectors
-    longer ones                                   every head sees a window and the first tokens
+    longer ones                                   every head sees a window and the first tokens, or another span
 
 A position is of use to an encoder only beside others, and within a window these are what they were in training, but for
 the one place in each repetition where the last is followed by the first. The pooling is over all tokens, so that the
@@ -26,12 +26,12 @@ TABLE = "embed.position.weight"
 
 WINDOW = 64
 SINKS = 4
-"""What a head sees of a long text: the tokens that are at most WINDOW away, and the first ones."""
+"""What a head sees of a long text where nothing is said: the tokens at most WINDOW away, and the first ones."""
 
 
 @torch.no_grad()
-def repeat_positions(strata: Strata, num_tokens: int) -> Strata:
-    """Returns the encoder for texts of up to `num_tokens`. Raises WrongConfig.
+def repeat_positions(strata: Strata, num_tokens: int, span: Span | None = None) -> Strata:
+    """Returns the encoder for texts of up to `num_tokens`, in which heads see `span`. Raises WrongConfig.
 
     Heads that have spans already keep them only if all see every key.
     """
@@ -46,9 +46,9 @@ def repeat_positions(strata: Strata, num_tokens: int) -> Strata:
     first_PD, learned_PD = state[TABLE].tensor_split([config.first_position])
     times = -(-num_tokens // config.max_sequence)
     state[TABLE] = torch.cat([first_PD, learned_PD.repeat(times, 1)[:num_tokens]])
-    window = Span(kind="local", window=WINDOW, sinks=SINKS, dense_below=config.max_sequence + 1)
+    span = replace(span or Span(kind="local", window=WINDOW, sinks=SINKS), dense_below=config.max_sequence + 1)
     layers = tuple(
         replace(config.layer(index), spans=((config.layer(index).heads, 0),)) for index in range(config.n_layers)
     )
-    longer = replace(config, max_pos=config.first_position + num_tokens, spans=(window,), layers=layers)
+    longer = replace(config, max_pos=config.first_position + num_tokens, spans=(span,), layers=layers)
     return rebuilt(longer, state)

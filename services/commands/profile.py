@@ -13,13 +13,14 @@ ExplainOption = Annotated[bool, typer.Option("--explain", help="Memory and laten
 
 def profile(name: NameArgument = None, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
     """Show what a profile fixes: model, precision, limits and promises. The setting `profile` names the one in use."""
-    from services.profiles.explain import summary, text
+    from services.profiles.explain import at_full_size, summary, text
     from services.profiles.profile import PROFILES
 
     if name is not None and name not in PROFILES:
         raise typer.BadParameter(f"there is no profile {name}; there are {', '.join(PROFILES)}")
     names = [name] if name else list(PROFILES)
     if as_json:
-        print(json.dumps([summary(PROFILES[each]) for each in names], indent=2))
+        found = [summary(PROFILES[each]) | ({"at_full_size": at_full_size(each)} if explain else {}) for each in names]
+        print(json.dumps(found, indent=2))
     else:
         print(text(names, explains=explain))

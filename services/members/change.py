@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.config import Span
+from model.convert.crossover import with_crossover
 from model.convert.dense import to_dense
 from model.convert.embedding import factorise_embedding
 from model.convert.entropy import allocate, measure
@@ -67,20 +68,24 @@ def convert(encoder: str, out: Path, options: ConvertOptions, *, data: Path | No
     Raises WrongConfig or DataError.
     """
     require_free(out)
-    if options.positions and options.spans:
-        raise WrongConfig("--positions gives every head a window; leave --span out")
+    if options.positions and len(options.spans) > 1:
+        raise WrongConfig("--positions gives every head the same span of long texts; name one --span")
     source = open_source(encoder)
     token_ids: list[list[int]] = []
-    if options.texts or options.spans:
+    measured = () if options.positions else options.spans
+    if options.texts or measured:
         say("reading the texts")
         token_ids = unlabelled(options.texts, data, source.tokenizer)[: options.max_texts]
     strata = source.strata
     if options.positions:
-        strata = repeat_positions(strata, options.positions)
+        strata = repeat_positions(strata, options.positions, *options.spans)
         source = replace(source, max_tokens=options.positions)
-    if options.spans:
+    if measured:
         say(f"measuring the attention of {len(token_ids)} texts")
-        strata = allocate(strata, measure(strata, token_ids, options.spans), options.spans, enough=options.enough)
+        use = measure(strata, token_ids, measured)
+        say("measuring from which length on the spans are faster than all keys here")
+        spans = [with_crossover(span, strata.config) for span in measured]
+        strata = allocate(strata, use, spans, enough=options.enough)
     if options.embed_dim:
         say("factorising the embedding")
         counts_V = _counts(token_ids, strata.config.vocab) if token_ids else None

@@ -68,6 +68,29 @@ def arithmetic_lines() -> Iterator[str]:
         yield from _machine_lines(machine)
 
 
+def at_full_size(name: str) -> dict[str, object]:
+    """Returns the arithmetic of a profile at 3, 7 or 13 billion parameters, as values for JSON."""
+    shape = SHAPES[name]
+    return {
+        "parameters": shape.dense,
+        "parameters_shared": shape.shared,
+        "bytes": {label: shape.num_bytes(bits) for label, bits in (("fp16", FP16), ("int8", INT8), ("int4", INT4))},
+        "cache_bytes_of_a_token": shape.kv_bytes(1, num_global=shape.layers),
+        f"bytes_with_{CONTEXT}_tokens": profile_bytes(name),
+        "machines": {
+            machine.name: {
+                "fits": profile_bytes(name) <= machine.memory,
+                "token_ms": 1e3 * machine.token_s(_bytes_read(name)),
+                "prompt_ms": {
+                    str(num_tokens): 1e3 * machine.prompt_s(shape, num_tokens, is_wide=name == "pro")
+                    for num_tokens in PROMPTS
+                },
+            }
+            for machine in MACHINES
+        },
+    }
+
+
 def text(names: Sequence[str], *, explains: bool) -> str:
     """Returns profiles as text, with the arithmetic where `explains`."""
     lines: list[str] = []
@@ -77,15 +100,19 @@ def text(names: Sequence[str], *, explains: bool) -> str:
 
 
 def _machine_lines(machine: Machine) -> Iterator[str]:
-    """Yields the times on a machine; nano reads every use of a shared matrix, base INT4, pro 16 bits."""
+    """Yields the times on a machine."""
     yield machine.name
-    read = {"nano": NANO.in_layers, "base": BASE.num_bytes(INT4), "pro": PRO.num_bytes(FP16)}
     fits = {name: profile_bytes(name) <= machine.memory for name in SHAPES}
     yield _row("  fits", ["yes" if fits[name] else "no" for name in SHAPES])
-    yield _row("  a token (ms)", [f"{1e3 * machine.token_s(read[name]):.1f}" for name in SHAPES])
+    yield _row("  a token (ms)", [f"{1e3 * machine.token_s(_bytes_read(name)):.1f}" for name in SHAPES])
     for num_tokens in PROMPTS:
         times_s = [machine.prompt_s(shape, num_tokens, is_wide=name == "pro") for name, shape in SHAPES.items()]
         yield _row(f"  a prompt of {num_tokens} (ms)", [f"{1e3 * seconds:,.1f}" for seconds in times_s])
+
+
+def _bytes_read(name: str) -> float:
+    """Returns what is read for a token: nano reads every use of a shared matrix, base INT4, pro 16 bits."""
+    return {"nano": NANO.in_layers, "base": BASE.num_bytes(INT4), "pro": PRO.num_bytes(FP16)}[name]
 
 
 def _shared(shape: DecoderShape) -> str:

@@ -11,9 +11,9 @@ stops nobody.
 `bus` makes what sends and reads, `opening` its clients (`client`, `client_options`, `security`); `topics` makes topics;
 `publisher` sends, bounded by `inflight`, and `transactions` sends together with offsets;
 `subscription`, with `commits`, and `follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format`
--> `reading`, and `idle_fetches` says how long it waits. `topic_check` finds what is wrong with topics, `topic_logs` detects recreated ones, `end_offsets` finds
-the ends of partitions, `beginnings` where to begin, `scan` reads whole topics, and `client_errors` maps the library's
-exceptions to ours.
+-> `reading`, and `idle_fetches` says how long it waits. `topic_check` finds what is wrong with topics, `topic_logs`
+detects recreated ones, `end_offsets` finds the ends of partitions, `beginnings` where to begin, `scan` reads whole
+topics, and `client_errors` maps the library's exceptions to ours.
 
 Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions for the learner (it
 stores its offsets with its weights, which is exact without them), and one client for all (a consumer belongs to one

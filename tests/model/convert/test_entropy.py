@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.config import Span
+from model.convert import entropy
 from model.convert.entropy import allocate, measure
 from model.convert.grouping import pool_kv_heads
 from model.errors import WrongConfig
@@ -29,6 +30,23 @@ def test_attention_to_all_keys_alike_has_the_highest_entropy() -> None:
     assert math.isclose(float(use.num_keys_H[0]), math.exp(expected), rel_tol=1e-5)
     six_tokens = measure(uniform, TOKEN_IDS[2:3], [NEAR])[0]
     torch.testing.assert_close(six_tokens.seen_NH[0], torch.full((4,), (2 + 4 * 3 + 2) / 36))
+
+
+def test_how_many_texts_are_measured_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    strata = dense_strata()
+    together = measure(strata, TOKEN_IDS, [NEAR])
+    monkeypatch.setattr(entropy, "MAX_PAIRS", 1)
+    for one, other in zip(measure(strata, TOKEN_IDS, [NEAR]), together, strict=True):
+        torch.testing.assert_close(one.entropy_H, other.entropy_H)
+        torch.testing.assert_close(one.seen_NH, other.seen_NH)
+
+
+def test_only_the_beginning_of_a_long_text_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entropy, "MAX_TOKENS", 5)
+    strata = dense_strata()
+    long_use = measure(strata, TOKEN_IDS, [NEAR])
+    for one, other in zip(long_use, measure(strata, [ids[:5] for ids in TOKEN_IDS], [NEAR]), strict=True):
+        assert torch.equal(one.entropy_H, other.entropy_H)
 
 
 def test_wider_spans_leave_more_of_the_attention() -> None:

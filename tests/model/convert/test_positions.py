@@ -46,6 +46,14 @@ def test_a_long_text_is_read_to_its_end_and_a_token_sees_its_window() -> None:
     assert not differs[: LONG - 1 - reach].any()
 
 
+def test_another_span_is_seen_of_long_texts_alone() -> None:
+    span = Span(kind="topk", window=4, block=8, topk=2, dense_below=3)
+    strata = dense_strata()
+    longer = repeat_positions(strata, LONG, span)
+    assert longer.config.spans == (replace(span, dense_below=strata.config.max_sequence + 1),)
+    assert largest_difference(strata, longer) < 1e-6
+
+
 def test_what_cannot_be_repeated_is_refused() -> None:
     strata = dense_strata()
     with pytest.raises(WrongConfig, match="expected more than the 40 that are there"):

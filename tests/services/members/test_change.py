@@ -1,5 +1,6 @@
 """The commands that change an encoder by arithmetic."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,12 @@ def test_convert_repeats_positions_for_long_texts(tmp_path: Path) -> None:
     strata, tokenizer = load_encoder(made.path)
     assert strata.config.max_sequence == tokenizer.max_tokens == 200
     assert len(tokenizer.encode_many(["play the song " * 100])[0]) == 200
-    with pytest.raises(WrongConfig, match="leave --span out"):
-        spans = (Span(kind="local", window=2),)
-        convert(source, tmp_path / "no", ConvertOptions(positions=200, spans=spans), data=None, say=silent)
+    routed = Span(kind="topk", window=2, block=8, topk=2)
+    made = convert(source, tmp_path / "routed", ConvertOptions(positions=200, spans=(routed,)), data=None, say=silent)
+    given = load_encoder(made.path)[0].config.spans
+    assert given == (replace(routed, dense_below=load_encoder(source)[0].config.max_sequence + 1),)
+    with pytest.raises(WrongConfig, match="name one --span"):
+        convert(source, tmp_path / "no", ConvertOptions(positions=200, spans=(routed, routed)), data=None, say=silent)
 
 
 def test_share_then_prune_then_export_is_a_plain_encoder_again(tmp_path: Path) -> None:
