@@ -119,7 +119,7 @@ INLINE void weights_times_values_tile(int rows, int vectors, int first, int quer
         Lanes scale = load16(s->scale + i + n), center = load16(s->center + i + n);
         UNROLL for (int r = 0; r < rows; r++) {
             Lanes mean = __builtin_convertvector(load16i(sums[r] + n), Lanes) * s->inverse_sums[first + r];
-            if (first + r < queries) store16(element(out, first + r, i + n), fused16(mean, scale, center));
+            if (first + r < queries) store16(element(out, first + r, i + n), fma16(mean, scale, center));
         }
     }
 }

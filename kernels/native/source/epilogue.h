@@ -61,7 +61,7 @@ INLINE void apply_epilogue(Epilogue epilogue, IntLanes sums, Lanes scale, Lanes 
         return;
     }
     Lanes sum = __builtin_convertvector(sums, Lanes);
-    Lanes v = fused16(sum * scale, all16(row.scale), fused16(all16(row.min), ksum, bias));
+    Lanes v = fma16(sum * scale, all16(row.scale), fma16(all16(row.min), ksum, bias));
     if (is_added(epilogue)) v += load16(to);
     if (epilogue == GELU || epilogue == ADD_GELU) v = gelu16(v);
     store16(to, v);

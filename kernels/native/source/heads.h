@@ -150,7 +150,7 @@ INLINE void pack_values(Head h, HeadScratch *s)
     for (int i = 0; i < h.width; i += LANES) {
         Lanes min = load16(s->min + i), range = load16(s->scale + i);
         Lanes inverse = all16(255.0f) / (range + EPSILON), scale = range / 255.0f;
-        store16(s->scale + i, scale), store16(s->center + i, fused16(all16(128.0f), scale, min));
+        store16(s->scale + i, scale), store16(s->center + i, fma16(all16(128.0f), scale, min));
         const float *v = element(h.qkv, 0, h.v + i);
         int64_t stride = h.qkv.stride;
         uint8_t *to = s->values + i * QUAD;

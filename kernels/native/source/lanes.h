@@ -1,8 +1,8 @@
 /* Vectors of 16 lanes of float32 or int32: every kernel here is written in them, on every processor.
  *
  * The compiler turns a Lanes into one 512-bit register, two of 256 bits, or four of 128. It contracts no expression by
- * itself (-ffp-contract=off): `fma16` is a fused multiply-add where the processor has one, and `a * b + c` rounds twice
- * everywhere, as the definitions in reference.py require.
+ * itself (-ffp-contract=off): `fma16` rounds once and `a * b + c` twice, on every processor, and sums have one order. So
+ * all of them compute the same bits.
  *
  * A number in a name counts lanes: `max16` works on 16 lanes of 32 bits, `max32` on 32 lanes of 16 bits.
  */
@@ -93,25 +93,16 @@ INLINE Lanes load_part(const float *from, int count, float fill)
 
 INLINE Lanes all16(float x) { return x - (Lanes){0}; }
 
+/* a * b + c, rounded once, on every processor. Without such an instruction it takes many times as long. */
 INLINE Lanes fma16(Lanes a, Lanes b, Lanes c)
 {
 #if defined(__AVX512F__)
     return (Lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
+#elif defined(__AVX2__) && defined(__FMA__)
     union { Lanes all; __m256 half[2]; } x = {a}, y = {b}, z = {c};
     z.half[0] = _mm256_fmadd_ps(x.half[0], y.half[0], z.half[0]);
     z.half[1] = _mm256_fmadd_ps(x.half[1], y.half[1], z.half[1]);
     return z.all;
-#else
-    return a * b + c;
-#endif
-}
-
-/* Rounds once on every processor: for results that are defined to the bit. */
-INLINE Lanes fused16(Lanes a, Lanes b, Lanes c)
-{
-#if defined(__FMA__)
-    return fma16(a, b, c);
 #else
     for (int i = 0; i < LANES; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
     return c;
@@ -190,6 +181,41 @@ INLINE IntLanes nearest16(Lanes v)
     return (IntLanes)_mm512_cvtps_epi32((__m512)v);
 #else
     return (IntLanes)(v + ROUNDER) - ROUNDER_BITS;
+#endif
+}
+
+/* The low four bits are the whole part of v * factor, which is from 0 to 15. */
+INLINE IntLanes whole_bits16(Lanes v, float factor)
+{
+#if defined(__AVX512F__)
+    return (IntLanes)_mm512_fmadd_round_ps((__m512)v, _mm512_set1_ps(factor), _mm512_set1_ps(ROUNDER),
+                                           _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#else
+    Lanes nearest = fma16(v, all16(factor), all16(ROUNDER));
+    Lanes above = fma16(v, all16(factor), ROUNDER - nearest);
+    return (IntLanes)nearest + (above < 0.0f); /* true is -1: the nearest integer lies above */
+#endif
+}
+
+/* The entries of a table of 16 at the places in the low four bits. */
+INLINE Lanes look_up16(const float table[LANES], IntLanes places)
+{
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_permutexvar_ps((__m512i)places, (__m512)load16(table));
+#elif defined(__AVX2__)
+    union { IntLanes all; __m256i half[2]; } at = {places};
+    union { Lanes all; __m256 half[2]; } entries;
+    for (int i = 0; i < 2; i++) {
+        __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), at.half[i]);
+        __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), at.half[i]);
+        __m256 is_high = _mm256_castsi256_ps(_mm256_slli_epi32(at.half[i], 28)); /* the bit of 8 becomes the sign */
+        entries.half[i] = _mm256_blendv_ps(low, high, is_high);
+    }
+    return entries.all;
+#else
+    Lanes entries;
+    for (int i = 0; i < LANES; i++) entries[i] = table[places[i] & 15];
+    return entries;
 #endif
 }
 

@@ -102,48 +102,24 @@ INLINE QuantParams quantize_row(MinRange min_range, const float *x, const float 
 
 /* The GELU, x * Phi(x), within 1e-4: an eighth of the 8-bit resolution of the narrowest row that MiniLM produces.
  *
- * With 512-bit registers it is x / 2 + h(|x|). h is a parabola in each of 15 pieces of [0, 4.2] and a straight line
- * beyond; one register holds one coefficient of all pieces. Otherwise an odd polynomial approximates Phi - 1/2 on
- * [-4.2, 4.2] and reaches 1/2 at the ends. */
-#if defined(__AVX512F__)
-
+ * It is x / 2 + h(|x|). h is a parabola in each of 15 pieces of [0, 4.2] and a straight line beyond; one vector holds one
+ * coefficient of all pieces. */
 INLINE Lanes gelu16(Lanes x)
 {
-    const __m512 constant = _mm512_setr_ps(
+    static const float constant[LANES] = {
         -2.5394509e-05f, -0.0052611167f, -0.036300443f, -0.11163283f, -0.2242866f, -0.33954617f, -0.41518712f, -0.4264268f,
-        -0.3769089f, -0.29136562f, -0.19921653f, -0.12146192f, -0.06644085f, -0.032760315f, -0.014614304f, 0.0f);
-    const __m512 slope = _mm512_setr_ps(
+        -0.3769089f, -0.29136562f, -0.19921653f, -0.12146192f, -0.06644085f, -0.032760315f, -0.014614304f, 0.0f};
+    static const float slope[LANES] = {
         0.0013456773f, 0.035850532f, 0.14505056f, 0.3241989f, 0.52624434f, 0.69224232f, 0.78352135f, 0.79579973f,
-        0.75193858f, 0.68407685f, 0.61813235f, 0.56748956f, 0.53461736f, 0.51603454f, 0.50673485f, 0.5f);
-    const __m512 curve = _mm512_setr_ps(
+        0.75193858f, 0.68407685f, 0.61813235f, 0.56748956f, 0.53461736f, 0.51603454f, 0.50673485f, 0.5f};
+    static const float curve[LANES] = {
         0.38963199f, 0.33200687f, 0.23549287f, 0.12874211f, 0.038034618f, -0.021779338f, -0.049328241f, -0.052668761f,
-        -0.042953756f, -0.029491665f, -0.017691348f, -0.0094438903f, -0.0045333863f, -0.0019698862f, -0.00077827956f, 0.0f);
-    __m512 a = _mm512_abs_ps((__m512)x), inside = _mm512_min_ps(a, _mm512_set1_ps(4.3f));
-    /* rounded down, the index of the piece is in the low bits; the permutation reads four of them */
-    __m512i piece = (__m512i)_mm512_fmadd_round_ps(inside, _mm512_set1_ps(15 / 4.2f), _mm512_set1_ps(ROUNDER),
-                                                   _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    __m512 h = _mm512_fmadd_ps(_mm512_permutexvar_ps(piece, curve), a, _mm512_permutexvar_ps(piece, slope));
-    h = _mm512_fmadd_ps(h, a, _mm512_permutexvar_ps(piece, constant));
-    return (Lanes)_mm512_fmadd_ps((__m512)x, _mm512_set1_ps(0.5f), h);
+        -0.042953756f, -0.029491665f, -0.017691348f, -0.0094438903f, -0.0045333863f, -0.0019698862f, -0.00077827956f, 0.0f};
+    Lanes a = (Lanes)((IntLanes)x & 0x7FFFFFFF);
+    IntLanes piece = whole_bits16(min16(a, all16(4.3f)), 15 / 4.2f);
+    Lanes h = fma16(look_up16(curve, piece), a, look_up16(slope, piece));
+    return fma16(x, all16(0.5f), fma16(h, a, look_up16(constant, piece)));
 }
-
-#else
-
-INLINE Lanes gelu16(Lanes x)
-{
-    Lanes c = max16(min16(x, all16(4.2f)), all16(-4.2f));
-    Lanes t = c * c;
-    Lanes p = fma16(all16(-9.04503472e-10f), t, all16(7.96118655e-8f));
-    p = fma16(p, t, all16(-3.04376522e-6f));
-    p = fma16(p, t, all16(6.69802539e-5f));
-    p = fma16(p, t, all16(-9.51421796e-4f));
-    p = fma16(p, t, all16(9.30177886e-3f));
-    p = fma16(p, t, all16(-6.55362457e-2f));
-    p = fma16(p, t, all16(3.98472399e-1f));
-    return x * fma16(c, p, all16(0.5f));
-}
-
-#endif
 
 INLINE float sum_chains(const Lanes v[CHAINS]) { return sum_lanes((v[0] + v[1]) + (v[2] + v[3])); }
 
