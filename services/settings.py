@@ -74,7 +74,7 @@ class Settings(ReplicaSettings, BaseSettings):
     """Keys that sign and verify weights and plans, from `lifelong signing-keys`, or a secret of 16 characters or more.
     Generated where Redis is started by us."""
     api_key: OrNone[SecretStr] = None
-    """API key that `lifelong predict` sends, where `serving.keys_file` requires one."""
+    """API key that `lifelong predict` and `feedback` send, where `serving.keys_file` requires one."""
     task: str = ""
     """The task that a program, or a command, is about: one of `tasks`. Empty: the default one."""
 

@@ -1,20 +1,49 @@
-"""`lifelong predict` and `feedback`: one event in, and one label back."""
+"""`lifelong predict` and `feedback`: one event in, and one label back, over HTTP.
+
+    predict --> POST /v1/predict        feedback --> POST /v1/feedback        with the API key, where one is set
+    feedback --correct, without an API key --approved with the keys that sign--> feedback.v1
+
+Who has neither the right to write to Kafka nor a key that signs may ask and label so, and the source of the label is
+the name of the API key. Only a correction needs somebody who vouches for it.
+
+Rejected: `lifelong.Client` (it needs httpx, and the program without extras has these commands, too), and labels by
+Kafka (they need rights and keys, and anybody could name any source).
+"""
 
 import json
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from wire.clock import now_ms
 
+if TYPE_CHECKING:
+    from services.settings import Settings
+    from wire.records import Feedback
+
 TIMEOUT_S = 30.0
+
+SENT: Final = ("event_id", "label", "labels", "value", "key", "receipt", "event_source", "text", "task")
+"""The fields of a label that its sender says; the service knows the source, and the time."""
+
+LATER: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+"""Statuses below 500 after which the same request may succeed."""
 
 
 class NoAnswer(RuntimeError):
     """The replicas did not answer, or refused the request."""
+
+
+class NotTaken(NoAnswer):
+    """The request is refused, whenever it is sent."""
+
+
+class KeyNotTaken(NoAnswer):
+    """The API key is missing, unknown, or has not the role that the request needs."""
 
 
 @reads_settings
@@ -24,12 +53,10 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Answer each TEXT over HTTP, by all tasks, or by one."""
-    settings = context.attached()
-    serving = settings.serving
-    url = f"http://{serving.http_host}:{serving.http_port}/v1/predict"
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    settings = context.process()
     asked = {"tasks": [settings.task]} if settings.task else {}
-    answers = post(url, {"events": [{"text": text, **asked} for text in texts]}, key)["answers"]
+    events = [{"text": text, **asked} for text in texts]
+    answers = post(_url(settings, "predict"), {"events": events}, _key(settings))["answers"]
     if as_json:
         print(json.dumps(answers, indent=2))
         return
@@ -43,7 +70,6 @@ def predict(
 class LabelOptions:
     """What is said of a label besides its event and its name."""
 
-    source: Annotated[str, typer.Option("--source", help="Who says so")] = "command line"
     receipt: Annotated[str, typer.Option("--receipt", help="That of the answer; `predict --json` shows it")] = ""
     key: Annotated[str, typer.Option("--key", help="That of the event, beside its receipt")] = ""
     event_source: Annotated[
@@ -65,24 +91,56 @@ def feedback(
     ] = False,
     none: Annotated[bool, typer.Option("--none", help="The event has no label of the set")] = False,
 ) -> None:
-    """Tell the learner the label of an event; where events have sets of labels, all of them, or --none."""
-    from services.keys import ring_of
-    from wire.bus import Bus
+    """Tell the learner the label of an event; where events have sets of labels, all of them, or --none.
+
+    It is from the name of the API key, or from your address where the service requires none. Without an API key,
+    --correct is vouched for by the keys that sign.
+    """
     from wire.label_set import with_target
-    from wire.receipts import Receipts
     from wire.records import Feedback
     from wire.targets import shown_label
 
     if correct and options.event_source is None:
         raise typer.BadParameter("name the source of the event: --event-source http for events over HTTP")
-    target = _target(labels or [], context.load().settings.labels.kind, has_none=none)
-    settings = context.attached()
-    record = with_target(Feedback(event_id=event_id, time_ms=now_ms(), task=settings.task, **asdict(options)), target)
-    if correct:
-        record = Receipts(*ring_of(settings).receipts).approved(record)
-    with closing(Bus(settings.bus, client_id="feedback")) as bus:
-        bus.publisher().send_all([record], TIMEOUT_S)
+    settings = context.process()
+    target = _target(labels or [], settings.labels.kind, has_none=none)
+    record = with_target(Feedback(event_id=event_id, task=settings.task, **asdict(options)), target)
+    if correct and settings.api_key is None:
+        if settings.store.url and settings.signing_key is None:
+            raise KeyNotTaken("a correction needs LIFELONG_API_KEY, of an administrator, or LIFELONG_SIGNING_KEY_FILE")
+        _send_approved(context.attached(), record)
+    else:
+        label = {name: getattr(record, name) for name in SENT}
+        post(_url(settings, "feedback"), {**label, "correct": correct}, _key(settings))
     print(f"{event_id} is {shown_label(target)!r}: sent to the learner")
+
+
+def _send_approved(settings: "Settings", record: "Feedback") -> None:
+    """Sends a label that these keys vouch for, by Kafka."""
+    import msgspec
+
+    from services.keys import ring_of
+    from wire.bus import Bus
+    from wire.receipts import Receipts
+
+    record = msgspec.structs.replace(record, source="command line", time_ms=now_ms())
+    with closing(Bus(settings.bus, client_id="feedback")) as bus:
+        bus.publisher().send_all([Receipts(*ring_of(settings).receipts).approved(record)], TIMEOUT_S)
+
+
+def _url(settings: "Settings", endpoint: str) -> str:
+    """Returns the URL of an endpoint of the service: the one that runs here, else the one that the settings name."""
+    from services.running import HTTP, read
+
+    host, port = settings.serving.http_host, settings.serving.http_port
+    is_ours = not (settings.store.url and settings.bus.bootstrap_servers)
+    if is_ours and (announced := read(settings.state_dir)) is not None:
+        host, port = (announced[name] for name in HTTP)
+    return f"http://{host}:{port}/v1/{endpoint}"
+
+
+def _key(settings: "Settings") -> str:
+    return settings.api_key.get_secret_value() if settings.api_key else ""
 
 
 def _target(labels: list[str], kind: str, *, has_none: bool) -> str:
@@ -115,7 +173,7 @@ def _answer_line(answer: dict[str, Any]) -> str:
 
 
 def post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
-    """Returns the reply to a JSON body, of a client with an API key ("": none). Raises NoAnswer."""
+    """Returns the reply to a JSON body, of a client with an API key ("": none). Raises NoAnswer, or a subclass."""
     import urllib.error
     import urllib.request
 
@@ -126,6 +184,20 @@ def post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
             answer: dict[str, Any] = json.load(reply)
             return answer
     except urllib.error.HTTPError as error:
-        raise NoAnswer(f"{url} refused: {error.code} {error.read(2_000).decode(errors='replace')}") from None
+        raise _refusal(url, error.code, error.read(2_000).decode(errors="replace")) from None
     except (OSError, ValueError) as error:
-        raise NoAnswer(f"{url} did not answer: {error}; is `lifelong up` running?") from None
+        fix = "is `lifelong up` running? serving.http_host and http_port name a service elsewhere"
+        raise NoAnswer(f"{url} did not answer: {error}; {fix}") from None
+
+
+def _refusal(url: str, status: int, body: str) -> NoAnswer:
+    """Returns the error of a response with this status and body, which says what is wrong where it is one of ours."""
+    try:
+        problem = json.loads(body)["error"]
+        said = f"{url} refused: {problem['code']}: {problem['message']}"
+    except (ValueError, LookupError, TypeError):
+        said = f"{url} refused: {status} {body}"
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return KeyNotTaken(f"{said}. LIFELONG_API_KEY has the key, which `lifelong keys create NAME --role ...` makes")
+    is_final = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in LATER
+    return NotTaken(said) if is_final else NoAnswer(said)

@@ -11,7 +11,7 @@ def codes() -> dict[type[Exception], int]:
     from model.errors import ModelError
     from rollout.plans import NotPossible
     from services.backups.format import BackupRefused
-    from services.commands.ask import NoAnswer
+    from services.commands.ask import KeyNotTaken, NoAnswer, NotTaken
     from services.commands.forget import NotErasedYet
     from services.encoders.vectors import BadVectors
     from services.exported.format import BadExport
@@ -35,9 +35,9 @@ def codes() -> dict[type[Exception], int]:
     from wire import errors as wire_errors
 
     return {
-        **dict.fromkeys((NotPossible, wire_errors.NotFound, DataError), USAGE),
+        **dict.fromkeys((NotPossible, wire_errors.NotFound, DataError, NotTaken), USAGE),
         **dict.fromkeys((BadHistory, BadVectors, BadExport, NameTaken), USAGE),
-        BadSettings: CONFIGURATION,
+        **dict.fromkeys((BadSettings, KeyNotTaken), CONFIGURATION),
         **dict.fromkeys((BackupRefused, BadCertificate, BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
         **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),
         wire_errors.TopicMissing: CONFIGURATION,

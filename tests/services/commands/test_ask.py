@@ -1,10 +1,88 @@
-"""Asking over HTTP, and the line in which an answer is shown."""
+"""Asking and labelling over HTTP, with an API key and no other, and the line in which an answer is shown."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from urllib.parse import urlsplit
 
 import pytest
 
 from services.commands.ask import NoAnswer, _answer_line, post
 from services.local.tether import free_port
+from serving.http.keys import KeyFile, Role, create_key
 from tests.services.command_line import lifelong
+from tests.serving.http.served_api import served_at
+from tests.serving.kafka.fake_broker import FakeBroker
+from tests.serving.versions import RECEIPTS
+from wire.label_config import LabelConfig
+from wire.label_set import LabelSet
+from wire.records import Feedback
+
+SHARED = {"LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1", "LIFELONG_STORE__URL": "redis://127.0.0.1:1/0"}
+"""Shared servers: nobody here may reach them, and there is no key that signs."""
+
+
+class Desk:
+    """A service with API keys, and somebody who has one of them, or none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.broker = FakeBroker()
+        self.file = folder / "keys.json"
+        self.keys = {role.value: create_key(self.file, f"{role.value} desk", [role], now_ms=5)[1] for role in Role}
+        self.url = ""
+
+    def ask(self, *words: str, role: str = "") -> "CompletedProcess[str]":
+        key = {"LIFELONG_API_KEY": self.keys[role]} if role else {}
+        port = str(urlsplit(self.url).port)
+        return lifelong(*words, LIFELONG_SERVING__HTTP_PORT=port, **SHARED, **key)
+
+    def labels(self) -> list[Feedback]:
+        return [record for record, _ in self.broker.sent if isinstance(record, Feedback)]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    listed = LabelSet(LabelConfig(mode="listed", allow=("refund", "delivery")))
+    with served_at(desk.broker, keys=KeyFile(desk.file), labels=listed) as desk.url:
+        yield desk
+
+
+def test_an_api_key_is_enough_to_ask_and_to_label_and_its_name_is_the_source(desk: Desk) -> None:
+    asked = desk.ask("predict", "--json", "where is my parcel", role="predict")
+    assert asked.returncode == 0, asked.stderr
+    (answer,) = json.loads(asked.stdout)
+    proof = ("--receipt", answer["receipt"], "--event-source", "http")
+    done = desk.ask("feedback", answer["event_id"], "delivery", *proof, role="feedback")
+    assert (done.returncode, "sent to the learner" in done.stdout) == (0, True), done.stderr
+    (label,) = desk.labels()
+    assert (label.event_id, label.label, label.source) == (answer["event_id"], "delivery", "feedback desk")
+    assert RECEIPTS.refusal(label, is_required=True, max_age_ms=1_000) == ""
+
+
+def test_a_correction_needs_the_key_of_an_administrator_or_one_that_signs(desk: Desk) -> None:
+    correction = ("feedback", "e-1", "refund", "--event-source", "http", "--correct")
+    for role, said in (("feedback", "the role 'admin'"), ("", "LIFELONG_API_KEY, of an administrator")):
+        refused = desk.ask(*correction, role=role)
+        assert (refused.returncode, said in refused.stderr) == (78, True), refused.stderr
+    assert desk.ask(*correction, role="admin").returncode == 0
+    (label,) = desk.labels()
+    assert label.approval and RECEIPTS.refusal(label, is_required=True, max_age_ms=1_000) == ""
+
+
+@pytest.mark.parametrize(
+    ("label", "role", "code", "said"),
+    [
+        ("refnud", "feedback", 2, "did you mean 'refund'?"),
+        ("refund", "", 78, "LIFELONG_API_KEY"),
+        ("refund", "predict", 78, "the role 'feedback'"),
+    ],
+)
+def test_a_refused_label_says_why_in_one_line(desk: Desk, label: str, role: str, code: int, said: str) -> None:
+    done = desk.ask("feedback", "e-1", label, role=role)
+    assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (code, True, 1), done.stderr
+    assert desk.labels() == []
 
 
 def test_a_line_ends_with_the_id_that_a_label_needs() -> None:

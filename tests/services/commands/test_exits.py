@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.commands.exits import CONFIGURATION, TEMPORARY, code_of
+from services.local.tether import free_port
 from tests.services.command_line import lifelong
 from wire.errors import BadSignature, BlobCorrupt, WireError
 from wire.keyring import new_ring
@@ -18,7 +19,8 @@ def test_without_a_stack_commands_say_what_to_start(tmp_path: Path) -> None:
         ("feedback", "id", "label"),
         ("forget", "--subject", "a"),
     ):
-        done = lifelong(*words, LIFELONG_STATE_DIR=str(tmp_path))
+        nobody = str(free_port())
+        done = lifelong(*words, LIFELONG_STATE_DIR=str(tmp_path), LIFELONG_SERVING__HTTP_PORT=nobody)
         assert done.returncode == 75
         assert "lifelong up" in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr

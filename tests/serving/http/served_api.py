@@ -1,7 +1,7 @@
 """The HTTP application over a real engine, as the tests of its endpoints ask it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
@@ -15,9 +15,11 @@ from serving.http.app import make_app
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.keys import KeyFile
+from serving.http.listener import Listener
 from serving.pipeline import encoding
 from serving.predict import Predict
 from serving.status import ReplicaStatus
+from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.pipelines import PREDICT, no_broker, pipeline_of
 from tests.serving.versions import RECEIPTS, live_of, tokenizer
 from wire.bus import Publisher
@@ -103,6 +105,18 @@ class ServedApi:
             refused={},
             counts=self.pipeline.counts.snapshot(),
         )
+
+
+@contextmanager
+def served_at(broker: FakeBroker, **options: Any) -> Iterator[str]:
+    """Serves by HTTP with these options, and yields the URL; `broker` gets what is published."""
+    served = ServedApi(open_publisher=broker.open, **options)  # type: ignore[arg-type]
+    with served.running():
+        served.pipeline.outbox.start()
+        listener = Listener(make_app(served.api), host="127.0.0.1", port=0, drain_timeout_s=1)
+        with closing(listener):
+            yield f"http://127.0.0.1:{listener.port}"
+        served.pipeline.outbox.close(5)
 
 
 def error_of(response: Response) -> str:
