@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from wire.errors import BadMessage
 from wire.label_config import LabelConfig
 from wire.receipts import name_hash
 from wire.records import Feedback, LabelCommand
@@ -161,6 +162,17 @@ class LabelSet:
         meanings = {name: new.get(meaning, meaning) for name, meaning in self.meanings.items()} | dict(new)
         meanings = {name: meaning for name, meaning in meanings.items() if name != meaning}
         return replace(self, meanings=meanings, added=self.added.difference(new), retired=self.retired.difference(new))
+
+
+def check_label(label: str, labels: LabelSet, *, max_chars: int) -> None:
+    """Raises BadMessage where a label is not learnt, whoever sends it: it is too long, of another kind, or not in the
+    set. Under labels.mode ask a new one waits for an operator, and so is none of these."""
+    longest = max(map(len, names_of(label)), default=0)
+    if longest > max_chars:
+        at_most = f"at most {max_chars} are learnt (learner.max_label_chars)"
+        raise BadMessage("oversized", f"a label has {longest} characters, {at_most}")
+    if reason := labels.refusal(label, lambda name: True):
+        raise BadMessage(reason, labels.why(reason, label))
 
 
 def with_target(feedback: Feedback, target: str) -> Feedback:

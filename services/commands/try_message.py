@@ -11,7 +11,9 @@ from services.commands.context import CliContext, reads_settings
 from services.commands.exits import USAGE
 
 if TYPE_CHECKING:
+    from services.settings import Settings
     from wire.message import Message
+    from wire.records import Feedback
 
 FIXES = {
     "empty": "send a JSON object as the value",
@@ -19,6 +21,8 @@ FIXES = {
     "undecodable": "send a JSON object in UTF-8, or a message of the registry of bus.registry.url",
     "wrong_schema": "correct the field, or its template under [bus.map]; `lifelong topics schema` prints our fields",
     "unknown_task": "correct the name, or its template under [bus.map]; [tasks.NAME] in the settings adds a task",
+    "wrong_kind": "send the label as labels.kind has it, or map it by bus.map.feedback.label, labels or value",
+    "not_listed": "correct the label, or add it to labels.allow; what was added on a running service is not known here",
     "wrong_type": "send it to the topic of its type, or map the topic under [bus.map]",
     "future_schema": "update this program, or send the version that it reads",
 }
@@ -55,7 +59,10 @@ def try_message(
     place = Place(topic=topic, partition=0, offset=0)
     shown: dict[str, Any] = {"topic": topic}
     try:
-        shown[record] = msgspec.to_builtins(reading.record_in(message, place))
+        made = reading.record_in(message, place)
+        if isinstance(made, Feedback):
+            _check_label(settings, made)
+        shown[record] = msgspec.to_builtins(made)
     except BadMessage as error:
         shown |= {"refused": error.reason, "detail": error.detail, "fix": FIXES[error.reason]}
     if reading.foreign is None and (ignored := _ignored(message, kind)):
@@ -63,6 +70,17 @@ def try_message(
     print(json.dumps(shown, indent=2))
     if "refused" in shown:
         raise typer.Exit(USAGE)
+
+
+def _check_label(settings: "Settings", label: "Feedback") -> None:
+    """Raises BadMessage where the learner of the label's task would not learn it, as far as the settings say that."""
+    from wire.label_set import LabelSet, check_label
+
+    if label.task != settings.task:
+        if label.task not in settings.tasks:
+            return  # of the default task, whose settings are not those of `--task`
+        settings = settings.of_task(label.task)
+    check_label(label.target, LabelSet(settings.labels), max_chars=settings.learner.max_label_chars)
 
 
 def _value(file: str) -> bytes:

@@ -19,12 +19,12 @@ from services.history.rows import BadHistory
 from wire.envelope import record_of
 from wire.errors import BadMessage
 from wire.features import Features, content_of, problem_of_content
-from wire.label_set import LabelSet, did_you_mean
-from wire.mapping.records import features_of
+from wire.label_set import LabelSet, check_label, did_you_mean
+from wire.mapping.records import features_of, target_of
 from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
-from wire.targets import names_in, names_of
+from wire.targets import names_in
 from wire.tasks import DEFAULT
 
 FIXES: Final = {
@@ -55,9 +55,6 @@ class HistoryRow(msgspec.Struct, kw_only=True):
 
 FEATURE: Final = "features."
 """How the names of maps begin that make features."""
-
-TYPED: Final = ("labels", "value")
-"""The fields that are no text: a map of one field alone keeps its type."""
 
 OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
 
@@ -101,10 +98,7 @@ class RowLabeller:
         if self._is_strict and (unknown := fields.keys() - set(OURS)):
             raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_did_you_mean(min(unknown))}")
         own = {name: fields[name] for name in OURS if name in fields}
-        own |= {
-            name: template.value(fields) if name in TYPED else template.fill(fields)
-            for name, template in self._templates.items()
-        }
+        own |= {name: _mapped(name, template, fields) for name, template in self._templates.items()}
         if self._features:
             values = features_of(self._features, fields)
             own["features"] = {name: self._typed(value) for name, value in values.items()}
@@ -112,12 +106,7 @@ class RowLabeller:
         if problem := problem_of_content(row.text, row.features):
             raise BadMessage("wrong_schema", problem)
         feedback = record_of(Feedback, self._fields(row))
-        longest = max(map(len, names_of(feedback.target)), default=0)
-        if longest > self._max_label_chars:
-            at_most = f"at most {self._max_label_chars} are learnt (learner.max_label_chars)"
-            raise BadMessage("oversized", f"a label has {longest} characters, {at_most}")
-        if reason := self._labels.refusal(feedback.target, lambda name: True):
-            raise BadMessage(reason, self._labels.why(reason, feedback.target))
+        check_label(feedback.target, self._labels, max_chars=self._max_label_chars)
         return feedback
 
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
@@ -144,6 +133,13 @@ class RowLabeller:
             return float(value)
         except ValueError:
             return value
+
+
+def _mapped(name: str, template: Template, fields: Mapping[str, Any]) -> Any:
+    """Returns what a map makes for a field of ours; a set of labels may be one text, with commas."""
+    if name in ("label", "value"):
+        return target_of(name, template, fields)
+    return template.value(fields) if name == "labels" else template.fill(fields)
 
 
 def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:

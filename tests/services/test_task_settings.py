@@ -72,7 +72,9 @@ def test_the_weights_of_classes_are_of_the_task_that_has_them(file: Path) -> Non
     for task, weights in (("", {"fraud": 9.0}), ("urgency", {"high": 3.0}), ("queue", {})):
         child = with_tasks(load(file=Path(os.devnull), environ={**environ, "LIFELONG_TASK": task}))
         assert child.settings.labels.class_weights == weights
-    assert loaded(file, **{**flags, "tasks.queue.labels.kind": "multilabel"}).settings.labels.kind == "class"
+    mapped = {"tasks.queue.bus.map.feedback.label": "", "tasks.queue.bus.map.feedback.labels": "{tags}"}
+    sets = flags | mapped | {"tasks.queue.labels.kind": "multilabel"}
+    assert loaded(file, **sets).settings.labels.kind == "class"
 
 
 def test_what_does_not_suit_the_kind_of_labels_of_a_task_is_refused(file: Path) -> None:
@@ -84,3 +86,14 @@ def test_what_does_not_suit_the_kind_of_labels_of_a_task_is_refused(file: Path) 
 def test_a_task_that_there_is_not_is_a_mistake_that_names_those_there_are(file: Path) -> None:
     with pytest.raises(BadSettings, match=r"there is no task 'urgncy'\. Did you mean 'urgency'"):
         loaded(file, task="urgncy")
+
+
+@pytest.mark.parametrize("task", ["", "queue"])
+def test_a_map_of_labels_of_another_kind_than_its_task_is_refused(file: Path, task: str) -> None:
+    """A task without a map of its own gets no labels by that of the default one, and may be of any kind."""
+    loaded(file, **{"tasks.urgency.labels.kind": "multilabel"})
+    flags = {f"tasks.{task}.labels.kind" if task else "labels.kind": "score"}
+    with pytest.raises(BadSettings, match=r"feedback.label makes no label of labels.kind score") as caught:
+        loaded(file, **flags)
+    assert "map bus.map.feedback.value in its place" in str(caught.value)
+    assert f"tasks.{task}: " in str(caught.value) or not task

@@ -7,14 +7,16 @@ for a topic (a message would be several labels; each task has a map of its own i
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from pydantic import BeforeValidator
 
+from wire.label_config import LabelConfig
 from wire.mapping.template import Template
 from wire.records import Answer
 from wire.sections import SECTION, decoded, require
+from wire.targets import Kind
 
 MAX_FIELDS = 32
 """Most further fields of an answer, and most headers that are passed on."""
@@ -22,6 +24,9 @@ MAX_FIELDS = 32
 RESERVED = ("ce_", "content-type")
 """Beginnings of the names of headers that are ours."""
 
+
+LABEL_OF: Final[Mapping[Kind, str]] = {"class": "label", "multilabel": "labels", "score": "value"}
+"""The setting of a map that makes a label of each kind."""
 
 Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(decoded)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(decoded)]
@@ -104,11 +109,26 @@ class FeedbackMap:
     """Numbers and categories of the event, for such labels."""
 
     def __post_init__(self) -> None:
-        _check(self, "bus.map.feedback", needed=("event_id", self._label))
+        made = self.makes or ["label"]
+        _check(self, "bus.map.feedback", needed=("event_id", *made))
+        both = " and ".join(f"bus.map.feedback.{name}" for name in made)
+        require((len(made) == 1, f"{both}: a message is one label, so only one of them makes it. Remove the others"))
 
     @property
-    def _label(self) -> str:
-        return next((name for name in ("labels", "value") if getattr(self, name)), "label")
+    def makes(self) -> list[str]:
+        """What is made of a message, of `label`, `labels` and `value`."""
+        return [name for name in LABEL_OF.values() if getattr(self, name)]
+
+    def misfit(self, labels: LabelConfig, task: str) -> str:
+        """Returns what is wrong where the labels that the map makes for a task are of another kind than those of the
+        task; "" where they fit, or are of another task."""
+        wanted = LABEL_OF[labels.kind]
+        if self.task != task or not self.makes or self.makes == [wanted]:
+            return ""
+        return (
+            f"bus.map.feedback.{self.makes[0]} makes no label of labels.kind {labels.kind}: map "
+            f"bus.map.feedback.{wanted} in its place"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

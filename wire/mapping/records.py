@@ -5,17 +5,23 @@ Answer --AnswerFields--> fields beside its own
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from wire.errors import BadMessage
 from wire.features import Features
 from wire.mapping.config import AnswerMap, EventMap, FeedbackMap, feature_templates_of, templates_of
 from wire.mapping.template import Template
+from wire.message import shown
 from wire.records import Answer, TopicRecord
 
 FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Returns the fields of a record for the JSON object of a foreign message. Raises BadMessage where one is missing."""
+
+
+MADE_OF_ONE: Final = ("label", "labels", "value")
+"""The fields that say what a label is."""
 
 
 def field_map(section: EventMap | FeedbackMap) -> FieldMap:
@@ -26,7 +32,7 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
 
     def fields(body: Mapping[str, Any]) -> dict[str, Any]:
         mapped: dict[str, Any] = {
-            field: template.value(body) if field in ("labels", "value") else template.fill(body)
+            field: target_of(field, template, body) if field in MADE_OF_ONE else template.fill(body)
             for field, template in templates.items()
         }
         if "tasks" in mapped:
@@ -35,6 +41,33 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
         return {**mapped, "features": known} if known else mapped
 
     return fields
+
+
+def target_of(field: str, template: Template, body: Mapping[str, Any]) -> Any:
+    """Returns what a template makes of a message for `label`, `labels` or `value`. Raises BadMessage where it is no
+    name, no list of names, or no number: nobody wants a class that is called `["a", "b"]`."""
+    value = template.value(body)
+    if field == "label":
+        if isinstance(value, list | dict):
+            other = f"{template.name}s takes a list of names, where labels.kind is multilabel"
+            raise BadMessage("wrong_schema", f"{_made(template, value)}, and a label is one name: {other}")
+        return template.fill(body)
+    if field == "labels":
+        if isinstance(value, list) and not any(isinstance(name, list | dict) for name in value):
+            return [name if isinstance(name, str) else msgspec.json.encode(name).decode() for name in value]
+        if value is None:
+            return None
+        raise BadMessage("wrong_schema", f"{_made(template, value)}, and a set of labels is a list of names")
+    if isinstance(value, bool | list | dict):
+        raise BadMessage("wrong_schema", f"{_made(template, value)}, and a score is a number")
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        raise BadMessage("wrong_schema", f"{_made(template, value)}, and a score is a number") from None
+
+
+def _made(template: Template, value: Any) -> str:
+    return f"{template.name} is {shown(msgspec.json.encode(value).decode())}"
 
 
 def features_of(templates: Mapping[str, Template], body: Mapping[str, Any]) -> Features:

@@ -52,6 +52,39 @@ def test_fields_that_nobody_reads_are_named(file: Path) -> None:
     assert shown["ignored"] == ["labell (did you mean label?)"]
 
 
+LABELS = {
+    "LIFELONG_LABELS__MODE": "listed",
+    "LIFELONG_LABELS__ALLOW": '["refund", "delivery"]',
+    "LIFELONG_BUS__MAP__FEEDBACK__TOPIC": "crm.resolutions",
+    "LIFELONG_BUS__MAP__FEEDBACK__EVENT_ID": "{ticket_id}",
+    "LIFELONG_BUS__MAP__FEEDBACK__LABEL": "{queue}",
+    "LIFELONG_TASKS": '{"tags": {"labels": {"kind": "multilabel", "mode": "open", "allow": []}}}',
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "told"),
+    [
+        ({"ticket_id": 7, "queue": "refund"}, None, ""),
+        ({"ticket_id": 7, "queue": "refnud"}, "not_listed", "did you mean 'refund'?"),
+        ({"ticket_id": 7, "queue": 300 * "x"}, "oversized", "learner.max_label_chars"),
+        ({"ticket_id": 7, "queue": ["refund"]}, "wrong_schema", "bus.map.feedback.labels takes a list"),
+    ],
+)
+def test_a_label_that_would_not_be_learnt_is_refused(file: Path, body: Any, reason: str | None, told: str) -> None:
+    code, shown = tried(file, body, "--as", "feedback", **LABELS)
+    assert (code, shown.get("refused"), told in shown.get("detail", "")) == (2 if reason else 0, reason, True), shown
+
+
+def test_the_kind_of_a_label_is_that_of_its_task(file: Path) -> None:
+    label = {"event_id": "a", "label": "refund", "task": "tags"}
+    unmapped = LABELS | {name: "" for name in LABELS if "MAP" in name}
+    code, shown = tried(file, label, "--as", "feedback", **unmapped)
+    assert (code, shown["refused"]) == (2, "wrong_kind")
+    assert "send `labels`, a list" in shown["detail"]
+    assert tried(file, label | {"labels": ["x"], "label": ""}, "--as", "feedback", **unmapped)[0] == 0
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = lifelong("try-message", str(tmp_path / "no.json"))
     assert done.returncode == 2 and "no.json" in done.stderr

@@ -7,6 +7,11 @@ import pytest
 from services.settings import BadSettings, load
 
 EVENTS = {"bus.map.events.topic": "crm", "bus.map.events.text": "{body}"}
+LABELS = {
+    "bus.map.feedback.topic": "crm",
+    "bus.map.feedback.event_id": "{ticket_id}",
+    "bus.map.feedback.label": "{queue}",
+}
 
 
 @pytest.mark.parametrize(
@@ -16,6 +21,7 @@ EVENTS = {"bus.map.events.topic": "crm", "bus.map.events.text": "{body}"}
         ({"bus.map.events.topic": "crm"}, "bus.map.events.topic needs bus.map.events.text"),
         ({"bus.map.feedback.topic": "crm"}, "needs bus.map.feedback.event_id, bus.map.feedback.label"),
         (EVENTS | {"bus.map.events.text": "{body"}, "bus.map.events.text: character 1"),
+        (LABELS | {"bus.map.feedback.labels": "{tags}"}, "only one of them makes it. Remove the others"),
         ({"bus.map.answers.fields.queue": "{lable}"}, "answers have no field lable. Did you mean label?"),
         ({"bus.map.answers.fields.label": "{label}"}, "is a field that answers have already"),
         ({"bus.map.answers.headers": '["ce_id"]'}, "an answer has its own headers"),

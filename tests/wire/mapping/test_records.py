@@ -154,10 +154,38 @@ def test_a_map_of_events_needs_a_text_or_features() -> None:
 
 def test_a_list_of_a_foreign_message_becomes_a_set_of_labels() -> None:
     section = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", labels="{tags}")
-    made = from_message(Feedback, message({"ticket_id": 7, "tags": ["b", "a"]}), PLACE, foreign=field_map(section))
-    assert (made.event_id, made.label, made.labels) == ("7", "", ("b", "a"))
-    with pytest.raises(BadMessage, match="labels"):
-        from_message(Feedback, message({"ticket_id": 7, "tags": "b, a"}), PLACE, foreign=field_map(section))
+    made = from_message(Feedback, message({"ticket_id": 7, "tags": ["b", 3]}), PLACE, foreign=field_map(section))
+    assert (made.event_id, made.label, made.labels) == ("7", "", ("b", "3"))
+
+
+def test_a_number_of_a_foreign_message_becomes_a_score_also_where_it_is_text() -> None:
+    section = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", value="{points}")
+    for points in (4.5, "4.5"):
+        given = message({"ticket_id": 7, "points": points})
+        assert from_message(Feedback, given, PLACE, foreign=field_map(section)).value == 4.5
+
+
+@pytest.mark.parametrize(
+    ("made", "sent", "told"),
+    [
+        (
+            "label",
+            ["a", "b"],
+            """feedback.label is '["a","b"]', and a label is one name: bus.map.feedback.labels takes""",
+        ),
+        ("label", {"name": "a"}, "a label is one name"),
+        ("labels", "b, a", """feedback.labels is '"b, a"', and a set of labels is a list of names"""),
+        ("labels", [["a"]], "a list of names"),
+        ("value", "high", """bus.map.feedback.value is '"high"', and a score is a number"""),
+        ("value", True, "a score is a number"),
+        ("value", "nan", "not a finite number"),
+    ],
+)
+def test_a_label_of_another_form_names_the_setting_and_what_it_wants(made: str, sent: Any, told: str) -> None:
+    section = FeedbackMap(**{"topic": "crm.resolutions", "event_id": "{ticket_id}", made: "{x}"})
+    with pytest.raises(BadMessage) as caught:
+        from_message(Feedback, message({"ticket_id": 7, "x": sent}), PLACE, foreign=field_map(section))
+    assert (caught.value.reason, told in caught.value.detail) == ("wrong_schema", True), caught.value.detail
 
 
 def test_a_map_says_which_tasks_answer_and_which_one_a_label_is_of() -> None:
