@@ -14,6 +14,7 @@ from services.commands.exits import USAGE
 from services.commands.exported import import_model
 
 if TYPE_CHECKING:
+    from services.history.bookmark import BookmarkFile
     from services.history.rows import SourceRow
     from services.history.sending import HistorySender
     from services.settings import Settings
@@ -86,11 +87,10 @@ def import_(
         return
     if file is None or options.model is not None:
         raise typer.BadParameter("name a FILE of labelled texts, or --model DIR")
-    settings = context.attached()
     told: dict[str, Any] = {}
     with _refusals(options.refused) as refusals:
         try:
-            told |= _imported(settings, file, options, refusals)
+            told |= _imported(context, file, options, refusals)
         finally:
             refusals.end(is_listed=not as_json)
     if as_json:
@@ -143,10 +143,9 @@ def _refusals(path: Path | None) -> Iterator[RefusedRows]:
         raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _imported(settings: "Settings", file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
-    """Sends the file; returns what is printed."""
-    from services.history.bookmark import BookmarkFile
-    from services.history.labeller import RowLabeller
+def _imported(context: CliContext, file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
+    """Sends the file; returns what is printed. Maps and file are looked at before any server is asked."""
+    from services.history.labeller import RowLabeller, RowMaps
     from services.history.rows import BadHistory, form_of, rows_of
     from services.history.sending import await_version
     from services.programs import open_store
@@ -156,23 +155,15 @@ def _imported(settings: "Settings", file: str, options: ImportOptions, refusals:
     form = options.form or form_of(path)
     if path is None and form == "parquet":
         raise BadHistory("Parquet is read from its end, so it cannot come from the input: name the file")
-    templates = options.templates()
-    bookmarks = BookmarkFile(
-        settings.state_dir,
-        file if path is None else str(path),
-        form,
-        options.source,
-        *(options.maps or ()),
-        *((settings.task,) if settings.task else ()),
-    )
-    if options.restart:
-        bookmarks.remove()
+    maps = RowMaps.of(options.templates())
     with ExitStack() as opened:
         opened_file = sys.stdin.buffer if path is None else opened.enter_context(_opened(path))
+        settings = context.attached()
+        bookmarks = _bookmarks(settings, file if path is None else str(path), form, options)
         store = opened.enter_context(closing(open_store(settings)))
         sending = opened.enter_context(_sending(settings, refusals))
         labelled = RowLabeller(
-            templates,
+            maps,
             LabelSet.of(settings.labels, store.labels.requested()),
             source=options.source,
             max_label_chars=settings.learner.max_label_chars,
@@ -192,6 +183,17 @@ def _imported(settings: "Settings", file: str, options: ImportOptions, refusals:
         if options.wait_s and after.sent:
             told["version"] = await_version(sending.bus, store, timeout_s=options.wait_s)
     return told
+
+
+def _bookmarks(settings: "Settings", name: str, form: str, options: ImportOptions) -> "BookmarkFile":
+    """Returns the file that says which rows were sent, of this import alone; an empty one, where it begins anew."""
+    from services.history.bookmark import BookmarkFile
+
+    task = (settings.task,) if settings.task else ()
+    bookmarks = BookmarkFile(settings.state_dir, name, form, options.source, *(options.maps or ()), *task)
+    if options.restart:
+        bookmarks.remove()
+    return bookmarks
 
 
 @contextmanager

@@ -9,6 +9,8 @@ Rejected: guessing which field has the label (what is learnt wrongly has to be f
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any, Final
@@ -20,7 +22,7 @@ from wire.envelope import record_of
 from wire.errors import BadMessage
 from wire.features import Features, content_of, problem_of_content
 from wire.label_set import LabelSet, check_label, did_you_mean
-from wire.mapping.records import features_of, target_of
+from wire.mapping.records import MADE_OF_ONE, features_of, target_of
 from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
@@ -58,17 +60,41 @@ FEATURE: Final = "features."
 
 OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
 
+MAPPED: Final = [name for name in OURS if name != "features"]
+"""The fields that a map makes, besides features, each by a map of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowMaps:
+    """The templates of fields of ours, and those of features, by name."""
+
+    fields: Mapping[str, Template] = dataclass_field(default_factory=dict)
+    features: Mapping[str, Template] = dataclass_field(default_factory=dict)
+
+    @classmethod
+    def of(cls, maps: Mapping[str, str]) -> "RowMaps":
+        """Returns those of `--map`. Raises BadHistory where one makes no field, is no template, or makes a label that
+        another one makes, too."""
+        for name in maps:
+            if name not in MAPPED and not name.startswith(FEATURE):
+                raise BadHistory(f"--map {name}: there is no such field{_meant(name)}")
+        if len(both := [f"--map {name}" for name in MADE_OF_ONE if name in maps]) > 1:
+            raise BadHistory(f"{' and '.join(both)}: a row is one label, so only one of them makes it")
+        try:
+            templates = {name: Template.of(text, f"--map {name}") for name, text in maps.items()}
+        except ValueError as error:
+            raise BadHistory(str(error)) from error
+        features = {name.removeprefix(FEATURE): each for name, each in templates.items() if name.startswith(FEATURE)}
+        return cls({name: each for name, each in templates.items() if name in MAPPED}, features)
+
 
 class RowLabeller:
     """Makes labels of rows, of one `task`. Where there are `maps`, or rows are those of a table, other fields than ours
-    are ignored.
-
-    Raises BadHistory where a map is none.
-    """
+    are ignored."""
 
     def __init__(
         self,
-        maps: Mapping[str, str],
+        maps: RowMaps,
         labels: LabelSet,
         *,
         source: str,
@@ -81,26 +107,17 @@ class RowLabeller:
         self._labels = labels
         self._max_label_chars = max_label_chars
         self._is_table = is_table
-        self._is_strict = not (maps or is_table)
-        if unknown := {name for name in maps if not name.startswith(FEATURE)} - set(OURS):
-            raise BadHistory(f"--map {min(unknown)}: history has the fields {', '.join(OURS)}, and features.NAME")
-        try:
-            templates = {name: Template.of(text, f"--map {name}") for name, text in maps.items()}
-        except ValueError as error:
-            raise BadHistory(str(error)) from error
-        self._templates = {name: each for name, each in templates.items() if not name.startswith(FEATURE)}
-        self._features = {
-            name.removeprefix(FEATURE): each for name, each in templates.items() if name.startswith(FEATURE)
-        }
+        self._is_strict = not (maps.fields or maps.features or is_table)
+        self._maps = maps
 
     def feedback(self, fields: Mapping[str, Any]) -> Feedback:
         """Returns the label of a row. Raises BadMessage with a reason of FIXES."""
         if self._is_strict and (unknown := fields.keys() - set(OURS)):
             raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_did_you_mean(min(unknown))}")
         own = {name: fields[name] for name in OURS if name in fields}
-        own |= {name: _mapped(name, template, fields) for name, template in self._templates.items()}
-        if self._features:
-            values = features_of(self._features, fields)
+        own |= {name: _mapped(name, template, fields) for name, template in self._maps.fields.items()}
+        if self._maps.features:
+            values = features_of(self._maps.features, fields)
             own["features"] = {name: self._typed(value) for name, value in values.items()}
         row = _row_of(own, fields)
         if problem := problem_of_content(row.text, row.features):
@@ -168,3 +185,11 @@ def _listed(labels: Sequence[str] | str | None) -> tuple[str, ...] | None:
 
 def _did_you_mean(name: str) -> str:
     return did_you_mean(name, OURS) or f"; there are {', '.join(OURS)}"
+
+
+def _meant(name: str) -> str:
+    """Says which map may be meant, or which there are."""
+    first, dot, rest = name.partition(".")
+    if dot and did_you_mean(first, ["features"]):
+        return f"; did you mean '{FEATURE}{rest}'?"
+    return did_you_mean(name, MAPPED) or f"; there are {', '.join(MAPPED)}, and features.NAME"

@@ -69,6 +69,17 @@ def test_history_makes_a_first_version_and_bad_rows_are_told(import_: Import, st
     assert json.loads(piped.stdout)["sent"] == 1, piped.stderr
 
 
-def test_what_cannot_be_read_at_all_is_refused_before_anything_is_connected() -> None:
-    done = lifelong("import", "-", "--map", "text")
-    assert done.returncode == 2 and "has no template" in done.stderr
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-", "--map", "text"), "has no template"),
+        (("-", "--map", "txt={body}"), "did you mean 'text'?"),
+        (("no/such.csv",), "no/such.csv cannot be read"),
+        (("-", "--format", "parquet"), "name the file"),
+    ],
+)
+def test_what_cannot_be_read_at_all_is_refused_before_anything_is_connected(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = lifelong("import", *words, LIFELONG_STATE_DIR=str(tmp_path))
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr

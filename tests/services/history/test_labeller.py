@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.history.labeller import FIXES, RowLabeller
+from services.history.labeller import FIXES, RowLabeller, RowMaps
 from services.history.rows import BadHistory
 from tests.learner.labels.joins import make_join
 from wire.errors import BadMessage
@@ -19,7 +19,9 @@ MAPS = {"id": "{ticket_id}", "text": "{subject?} {body}", "label": "{queue}", "k
 def labelled(
     maps: dict[str, str] | None = None, labels: LabelSet | None = None, *, is_table: bool = False
 ) -> RowLabeller:
-    return RowLabeller(maps or {}, labels or LabelSet(), source="desk", max_label_chars=20, is_table=is_table)
+    return RowLabeller(
+        RowMaps.of(maps or {}), labels or LabelSet(), source="desk", max_label_chars=20, is_table=is_table
+    )
 
 
 def test_fields_of_ours_become_a_label_with_its_text() -> None:
@@ -90,7 +92,14 @@ def test_a_missing_column_names_the_one_that_may_be_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("maps", "why"), [({"labl": "{a}"}, "--map labl: history has"), ({"text": "{a"}, "--map text")]
+    ("maps", "why"),
+    [
+        ({"labl": "{a}"}, "--map labl: there is no such field; did you mean 'label'"),
+        ({"feature.amount": "{a}"}, "did you mean 'features.amount'"),
+        ({"features": "{a}"}, "--map features: .* there are label, labels, value, .*, and features.NAME"),
+        ({"text": "{a"}, "--map text"),
+        ({"label": "{a}", "labels": "{b}"}, "--map label and --map labels: a row is one label"),
+    ],
 )
 def test_a_map_that_is_none_is_refused_before_a_row_is_read(maps: dict[str, str], why: str) -> None:
     with pytest.raises(BadHistory, match=why):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.history.bookmark import BookmarkFile
-from services.history.labeller import RowLabeller
+from services.history.labeller import RowLabeller, RowMaps
 from services.history.rows import BadHistory, SourceRow, rows_of
 from services.history.sending import CHUNK, HistorySender
 from tests.brokers import take
@@ -53,7 +53,7 @@ class Importer:
 
     def send(self, data: bytes, *, stop_after: int = -1) -> int:
         """Returns how many labels were sent now."""
-        labelled = RowLabeller({}, LabelSet(), source="desk", max_label_chars=20, is_table=False)
+        labelled = RowLabeller(RowMaps(), LabelSet(), source="desk", max_label_chars=20, is_table=False)
         rows = stopping(rows_of(io.BytesIO(data), "jsonl"), stop_after)
         before, after = self._sending.send(rows, labelled, self.file)
         return after.sent - before.sent

@@ -182,7 +182,8 @@ def test_a_number_of_a_foreign_message_becomes_a_score_also_where_it_is_text() -
     ],
 )
 def test_a_label_of_another_form_names_the_setting_and_what_it_wants(made: str, sent: Any, told: str) -> None:
-    section = FeedbackMap(**{"topic": "crm.resolutions", "event_id": "{ticket_id}", made: "{x}"})
+    templates = {name: "{x}" if name == made else "" for name in ("label", "labels", "value")}
+    section = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", **templates)  # type: ignore[arg-type]
     with pytest.raises(BadMessage) as caught:
         from_message(Feedback, message({"ticket_id": 7, "x": sent}), PLACE, foreign=field_map(section))
     assert (caught.value.reason, told in caught.value.detail) == ("wrong_schema", True), caught.value.detail
