@@ -1,4 +1,4 @@
-"""From which length on a span of keys is faster than all keys, on this machine.
+"""Measures from which length on a span of keys is faster than all keys, on this machine.
 
     span --attention of random texts, both in turns, on one thread--> the fewest tokens from which on it is faster
 

@@ -77,17 +77,17 @@ def at_full_size(name: str) -> dict[str, object]:
         "bytes": {label: shape.num_bytes(bits) for label, bits in (("fp16", FP16), ("int8", INT8), ("int4", INT4))},
         "cache_bytes_of_a_token": shape.kv_bytes(1, num_global=shape.layers),
         f"bytes_with_{CONTEXT}_tokens": profile_bytes(name),
-        "machines": {
-            machine.name: {
-                "fits": profile_bytes(name) <= machine.memory,
-                "token_ms": 1e3 * machine.token_s(_bytes_read(name)),
-                "prompt_ms": {
-                    str(num_tokens): 1e3 * machine.prompt_s(shape, num_tokens, is_wide=name == "pro")
-                    for num_tokens in PROMPTS
-                },
-            }
-            for machine in MACHINES
-        },
+        "machines": {machine.name: _on(machine, name) for machine in MACHINES},
+    }
+
+
+def _on(machine: Machine, name: str) -> dict[str, object]:
+    """Returns whether a profile fits a machine, and how long it takes there."""
+    prompts = ((num, machine.prompt_s(SHAPES[name], num, is_wide=name == "pro")) for num in PROMPTS)
+    return {
+        "fits": profile_bytes(name) <= machine.memory,
+        "token_ms": 1e3 * machine.token_s(_bytes_read(name)),
+        "prompt_ms": {str(num_tokens): 1e3 * prompt_s for num_tokens, prompt_s in prompts},
     }
 
 
