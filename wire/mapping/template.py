@@ -2,7 +2,8 @@
 
     "{customer.name}"  "{items.0.sku}"  "{note?}"  "{{literal}}"
 
-A path names an object's field or a list's place at each dot. A field that is missing or null is an error, which names
+A path names an object's field or a list's place at each dot; where a field has the rest of the path as its name, dots
+and all, it is that one. A field that is missing or null is an error, which names
 the nearest field that is there; behind `?` it is empty. Numbers and truth values become the text that JSON has for
 them, lists and objects their JSON. There is nothing else: no format codes, no attributes, no calls.
 """
@@ -17,6 +18,7 @@ import msgspec
 
 from wire.errors import BadMessage
 from wire.message import shown
+from wire.structured import CONTENT_TYPE
 
 MAX_TEMPLATE_CHARS = 1_000
 MAX_FILLED_BYTES = 1 << 20
@@ -92,12 +94,15 @@ class Template:
 
     def _found(self, path: Path, body: Mapping[str, Any]) -> Any:
         value: Any = body
-        for name in path.names:
-            inner = _inner(value, name)
-            if inner is None and path.is_optional:
-                return None
-            if inner is None:
-                raise BadMessage("wrong_schema", f"`{path}` is missing (setting {self.name}){_there(value, name)}")
+        for at, name in enumerate(path.names):
+            rest = ".".join(path.names[at:])
+            if (whole := _inner(value, rest)) is not None:
+                return whole
+            if (inner := _inner(value, name)) is None:
+                if path.is_optional:
+                    return None
+                there = _event_there(value, path) or _there(value, rest if _has(value, rest) else name)
+                raise BadMessage("wrong_schema", f"`{path}` is missing (setting {self.name}){there}")
             value = inner
         return value
 
@@ -108,6 +113,17 @@ def _inner(value: Any, name: str) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str) and name.isdecimal() and int(name) < len(value):
         return value[int(name)]
     return None
+
+
+def _has(value: Any, name: str) -> bool:
+    return isinstance(value, Mapping) and name in value
+
+
+def _event_there(value: Any, path: Path) -> str:
+    """Says how the data of a CloudEvent are reached, where the message is one and does not say so; else ""."""
+    if not (_has(value, "specversion") and _has(value, "data")):
+        return ""
+    return f": it is a CloudEvent. Send the header content-type: {CONTENT_TYPE}, or write {{data.{path}}}"
 
 
 def _there(value: Any, name: str) -> str:

@@ -84,6 +84,15 @@ def test_a_structured_event_that_is_none_is_refused(body: Any, reason: str) -> N
     assert caught.value.reason == reason
 
 
+def test_a_structured_event_without_its_content_type_says_how_its_data_are_reached() -> None:
+    whole = {"specversion": "1.0", "type": "crm.ticket", "id": "a", "source": "/crm", "data": TICKET}
+    with pytest.raises(BadMessage) as caught:
+        event(message(whole))
+    assert "Send the header content-type: application/cloudevents+json, or write {data.ticket_id}" in str(caught.value)
+    section = EventMap(topic="crm.messages", id="{data.ticket_id}", text="{data.body}")
+    assert event(message(whole), section).id == "4711"
+
+
 def test_a_batch_is_refused_by_name() -> None:
     with pytest.raises(BadMessage, match="batch of CloudEvents"):
         event(message({}, content__type="application/cloudevents-batch+json"))

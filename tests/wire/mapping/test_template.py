@@ -19,6 +19,9 @@ BODY: dict[str, Any] = {
     "note": None,
     "customer": {"name": "Ada", "tags": ["vip", "eu"]},
     "with space": "ok",
+    "agent.name": "Eve",
+    "agent": {"name": "somebody else", "team.lead": "Bob"},
+    "agent.gone": None,
 }
 
 VALUES = st.recursive(
@@ -34,6 +37,7 @@ VALUES = st.recursive(
         ("{customer.name} {customer.tags.1}", "Ada eu"),
         ("{customer.tags}", '["vip","eu"]'),
         ("{with space}", "ok"),
+        ("{agent.name} {agent.team.lead} {agent.gone?}", "Eve Bob "),
         ("{note?}|{gone?}|{customer.gone.deep?}", "||"),
         ("{{subject}} costs {number}", "{subject} costs 7"),
         ("no field", "no field"),
@@ -52,6 +56,8 @@ def test_fields_become_text(text: str, filled: str) -> None:
         ("{subject.name}", "there is no field in a JSON str"),
         ("{customer.tags.2}", "there is no field in a JSON list"),
         ("{customer.nam}", "Did you mean 'name'?"),
+        ("{agent.gone}", "`agent.gone` is missing"),
+        ("{customer.tags.vip}", "there is no field in a JSON list"),
     ],
 )
 def test_a_field_that_is_missing_is_named_with_the_nearest(text: str, told: str) -> None:
