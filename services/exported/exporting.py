@@ -23,6 +23,7 @@ from model.config import StrataConfig
 from model.convert.dense import to_dense
 from model.convert.publish import write_published
 from model.errors import WrongConfig
+from model.features import FeatureMap
 from model.head import OUT, PROJ
 from model.modules.config import config_from_json
 from model.qtensor import QTensor, from_blob
@@ -73,7 +74,8 @@ def export_version(
     write_version(partial, manifest, tensors)
     head = _head(manifest, tensors)
     save_file(head, partial / HEAD)
-    (partial / LABELS).write_text(json.dumps(manifest.labels, ensure_ascii=False, indent=1) + "\n")
+    labels = () if manifest.labelled.kind == "score" else manifest.labels  # its only row has no name to tell
+    (partial / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1) + "\n")
     (partial / CARD).write_text(card(manifest, lacks=lacks, with_onnx=with_onnx))
     if with_onnx:
         if strata is None:
@@ -85,7 +87,7 @@ def export_version(
     return Exported(
         folder=str(folder),
         version=number,
-        labels=len(manifest.labels),
+        labels=len(labels),
         bytes=num_bytes,
         onnx=with_onnx,
         lacks=lacks,
@@ -97,6 +99,8 @@ def _plain(manifest: WeightManifest, tensors: dict[str, QTensor]) -> tuple[Strat
     config = config_from_json(manifest.config)
     if not isinstance(config, StrataConfig):
         return None, f"its encoder is {config.shown}"
+    if numbers := FeatureMap.from_tensors(config.d_model, tensors).scales:
+        return None, f"it was taught with features of events ({', '.join(sorted(numbers))}), which they do not read"
     try:
         strata = to_dense(to_strata(config, from_format(manifest.format_version, config, tensors)))
         if strata.config.positions != "learned":

@@ -2,7 +2,7 @@
 
     config.json, model.safetensors, ...    the encoder as sentence-transformers reads it, in float32
     tokenizer.json
-    head.safetensors, labels.json          proj, out and bias of the head; the label of each row of out
+    head.safetensors, labels.json          proj, out and bias of the head; the label of each row of out; none of scores
     README.md                              the card
     model.onnx                             on request
     version/manifest.json                  the manifest, as it was published

@@ -1,15 +1,31 @@
 """The card says what a version is, and how it is loaded, where it can be."""
 
-from services.exported.card import LOAD, card
+import pytest
+
+from services.exported.card import card, load_code
 from tests.serving.versions import manifest_of
-from wire.records import Evaluation
+from wire.records import CLASSES, Evaluation, LabelSpace
 
 
 def test_a_card_names_labels_accuracy_and_how_to_load() -> None:
     text = card(manifest_of(3, evaluation=Evaluation(num_labels=50, accuracy=0.9)), lacks="", with_onnx=True)
     assert "# Version 3" in text and "`v3.0`, `v3.1`" in text and "90.0% of 50 labels" in text
-    assert LOAD.rstrip() in text and "model.onnx" in text
-    assert len(LOAD.strip().splitlines()) <= 22
+    assert load_code(CLASSES).rstrip() in text and "model.onnx" in text
+    assert "features of events are not read" in text
+
+
+@pytest.mark.parametrize(
+    ("space", "answers"),
+    [
+        (CLASSES, "- labels: `v3.0`"),
+        (LabelSpace(kind="multilabel", threshold=0.4), "each label whose score is above 0.5, at most 12"),
+        (LabelSpace(kind="score", low=1.0, high=5.0), "a number from 1 to 5"),
+    ],
+)
+def test_a_card_says_what_is_answered_and_loads_it_in_twenty_lines(space: LabelSpace, answers: str) -> None:
+    text = card(manifest_of(3, label_space=space), lacks="", with_onnx=True)
+    assert answers in text and load_code(space) in text
+    assert len(load_code(space).strip().splitlines()) <= 22
 
 
 def test_a_card_says_why_others_cannot_load_it() -> None:

@@ -13,13 +13,14 @@ from model.bert import load_encoder
 from model.ragged import RaggedBatch
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
-from services.exported.card import LOAD
+from services.exported.card import load_code
 from services.exported.exporting import Exported, export_version
 from services.exported.format import BadExport
 from tests.learner.publish_rig import PublishRig
 from tests.learner.streams import label_of, text_of
 from tests.stores import KEYS
 from wire.config import StoreConfig
+from wire.records import CLASSES
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -55,7 +56,7 @@ def test_the_folder_has_what_the_version_has(exported: Exported) -> None:
     labels = json.loads((folder / "labels.json").read_text())
     assert len(labels) == exported.labels and "refund" in labels and exported.lacks == ""
     card = (folder / "README.md").read_text()
-    assert "# Version 1 of a Lifelong service" in card and "`refund`" in card and LOAD.rstrip() in card
+    assert "# Version 1 of a Lifelong service" in card and "`refund`" in card and load_code(CLASSES) in card
     named = [labels[row] for row in full_precision(folder).argmax(dim=1).tolist()]
     right = [name == label_of(number) for number, name in enumerate(named, 200)]
     assert sum(right) / len(right) > 0.9
@@ -64,7 +65,7 @@ def test_the_folder_has_what_the_version_has(exported: Exported) -> None:
 def test_sentence_transformers_loads_it(exported: Exported) -> None:
     pytest.importorskip("sentence_transformers")
     names: dict[str, Any] = {}
-    exec(LOAD, names)
+    exec(load_code(CLASSES), names)
     loaded = names["Exported"](exported.folder)
     assert loaded.predict(TEXTS[:3]) == [label_of(number) for number in (200, 201, 202)]
     assert np.allclose(loaded.scores(TEXTS).numpy(), full_precision(Path(exported.folder)).numpy(), atol=1e-3)
