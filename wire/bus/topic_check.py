@@ -4,8 +4,8 @@
 
 Wrong is what keeps a program from its work: a topic that is missing, hidden, or may not be read or written, fewer
 partitions than the settings say, a log that is compacted (it keeps one event of each key), or records that are gone
-before a program that was away has read them. The rest is a note. A broker that does not tell rights is not asked for
-settings (Tansu 0.6 hangs up then): what is not known is not wrong.
+before a program that was away has read them. The rest is a note, also that the settings of a topic are hidden from us:
+what is not known is not wrong. A broker that does not tell rights is not asked for settings (Tansu 0.6 hangs up then).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,6 +21,9 @@ from wire.records import TOPIC_RECORDS, TopicRecord
 
 TOLD = "authorized_operations"
 """The field of a topic's metadata with our rights, by name; it has none where the broker does not tell them."""
+
+DESCRIBE_CONFIGS = "DESCRIBE_CONFIGS"
+"""The right to be told the settings of a topic; nothing else needs it."""
 
 LEAST_RETENTION_MS = 3_600_000
 """Shortest retention that is no mistake: an outage of an hour loses nothing."""
@@ -44,28 +47,44 @@ def examine(admin: Any, config: BusConfig, uses: Mapping[str, Collection[str]]) 
     findings = [_missing(name, config) for name in sorted(uses.keys() - existing)]
     known = sorted(uses.keys() & existing)
     described = {topic["name"]: topic for topic in admin.describe_topics(known)} if known else {}
-    tells = any(topic.get(TOLD) for topic in described.values())
-    options = _options_of(admin, known) if tells else {}
+    told = [name for name in known if DESCRIBE_CONFIGS in (described[name].get(TOLD) or ())]
+    options, why_not = _options_of(admin, told)
     ours = {config.topic_of(record): record for record in TOPIC_RECORDS}
     for name in known:
         findings += _about_rights(name, described[name], uses[name], config)
         if name in ours:
             findings += _about_partitions(name, len(described[name]["partitions"]), config)
+        if described[name].get(TOLD) and name not in options:
+            findings.append(_hidden(name, config, why_not if name in told else ""))
         findings += _about_options(name, options.get(name, {}), ours.get(name))
     return findings
 
 
-def _options_of(admin: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Returns the settings of topics by name; of none where the broker does not tell them, or not to us."""
+def _options_of(admin: Any, names: Iterable[str]) -> tuple[dict[str, dict[str, str]], str]:
+    """Returns the settings of topics by name, and why the broker did not tell them, "" where it did."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     try:
         described = admin.describe_configs(resources, config_filter="all") if resources else {}
-    except KafkaError:
-        return {}
+    except KafkaError as error:
+        return {}, str(error)
     values: dict[str, dict[str, str]] = {}
     for name, options in described.get("topic", {}).items():
         values[name] = {key: each["value"] for key, each in options.items()}
-    return values
+    return values, ""
+
+
+def _hidden(name: str, config: BusConfig, why_not: str) -> Finding:
+    found = "its settings are hidden from us, so nobody checks its retention, or whether it is compacted"
+    fix = _grant(config, "DescribeConfigs", name)
+    if why_not:
+        found = f"{found}: {why_not}"
+        fix = f"look at them: kafka-configs.sh --describe --entity-type topics --entity-name {name}"
+    return Finding(topic=name, found=found, fix=fix, is_wrong=False)
+
+
+def _grant(config: BusConfig, operation: str, name: str) -> str:
+    user = config.sasl_username or "NAME"
+    return f"kafka-acls.sh --add --allow-principal User:{user} --operation {operation} --topic {name}"
 
 
 def _missing(name: str, config: BusConfig) -> Finding:
@@ -78,10 +97,9 @@ def _about_rights(name: str, topic: Mapping[str, Any], uses: Collection[str], co
     told = topic.get(TOLD)
     if not told:
         return
-    user = config.sasl_username or "NAME"
     for use in uses:
         if use.upper() not in told:
-            fix = f"kafka-acls.sh --add --allow-principal User:{user} --operation {use.capitalize()} --topic {name}"
+            fix = _grant(config, use.capitalize(), name)
             yield Finding(topic=name, found=f"we may not {use} it", fix=fix, is_wrong=True)
 
 

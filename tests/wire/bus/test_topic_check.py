@@ -6,7 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from kafka.admin import ACLOperation, ConfigResource, ConfigResourceType, ResourceType  # type: ignore[import-untyped]
+from kafka.admin import (  # type: ignore[import-untyped]
+    ACLOperation,
+    ConfigResource,
+    ConfigResourceType,
+    KafkaAdminClient,
+    ResourceType,
+)
 
 from services.local.kafka import LocalBroker
 from tests.secure_brokers import SecureBroker
@@ -72,15 +78,49 @@ def test_too_few_partitions_are_wrong(bus: Bus, bus_config: BusConfig) -> None:
     assert found[0].is_wrong and "4 partitions, bus.partitions is 6" in found[0].found
 
 
+def wrong(config: BusConfig) -> dict[str, Finding]:
+    return {each.topic: each for each in findings(config) if each.is_wrong}
+
+
 def test_rights_that_are_missing_are_named(secure: SecureBroker) -> None:
-    with closing(Bus(replace(secure.config, prefix="asked."), "alice")) as bus:
-        bus.create_topics()
+    bob = made_for_bob(secure, "asked.")
     secure.grant("asked.", ResourceType.TOPIC, ACLOperation.READ)
-    eventually(lambda: not any("hidden" in each.found for each in findings(secure.bob("asked."))))
-    found = findings(secure.bob("asked."))
-    assert {each.topic for each in found} == {"asked.answers.v1", "asked.deadletter.v1"}
-    assert all(each.is_wrong and "we may not write it" in each.found for each in found)
+    eventually(lambda: not any("hidden from us" in each.found for each in wrong(bob).values()))
+    found = wrong(bob)
+    assert found.keys() == {"asked.answers.v1", "asked.deadletter.v1"}
+    assert all("we may not write it" in each.found for each in found.values())
     fix = "kafka-acls.sh --add --allow-principal User:bob --operation Write --topic asked.answers.v1"
-    assert fix in {each.fix for each in found}
+    assert found["asked.answers.v1"].fix == fix
     secure.grant("asked.", ResourceType.TOPIC, ACLOperation.WRITE)
-    eventually(lambda: findings(secure.bob("asked.")) == [])
+    eventually(lambda: not wrong(bob))
+
+
+def test_settings_that_are_hidden_from_us_are_noted_with_the_right_to_grant(secure: SecureBroker) -> None:
+    """What is wrong with them is found only by who may see them."""
+    bob = made_for_bob(secure, "hidden.", {"hidden.events.v1": {"cleanup.policy": "compact"}})
+    secure.grant("hidden.", ResourceType.TOPIC, ACLOperation.READ, ACLOperation.WRITE)
+    eventually(lambda: not wrong(bob))
+    noted = {each.topic: each for each in findings(bob)}
+    assert noted.keys() == {f"hidden.{name}.v1" for name in ("events", "answers", "feedback", "deadletter")}
+    assert all("its settings are hidden from us" in each.found for each in noted.values())
+    fix = "kafka-acls.sh --add --allow-principal User:bob --operation DescribeConfigs --topic hidden.answers.v1"
+    assert noted["hidden.answers.v1"].fix == fix
+    secure.grant("hidden.events", ResourceType.TOPIC, ACLOperation.DESCRIBE_CONFIGS)
+    eventually(lambda: bool(wrong(bob)))
+    found = {each.topic: each for each in findings(bob)}
+    assert found.keys() == noted.keys()
+    assert "compacted" in found["hidden.events.v1"].found
+    secure.grant("hidden.", ResourceType.TOPIC, ACLOperation.DESCRIBE_CONFIGS)
+    eventually(lambda: findings(bob) == [found["hidden.events.v1"]])
+
+
+def made_for_bob(
+    secure: SecureBroker, prefix: str, options: Mapping[str, Mapping[str, str]] | None = None
+) -> BusConfig:
+    """Makes topics with this prefix, some with settings of their own; returns how bob, who has no rights, asks."""
+    with closing(Bus(replace(secure.config, prefix=prefix), "alice")) as bus:
+        bus.create_topics()
+    with closing(KafkaAdminClient(bootstrap_servers=secure.plain)) as admin:
+        for name, values in (options or {}).items():
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, values)])
+    return secure.bob(prefix)
