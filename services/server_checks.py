@@ -12,7 +12,7 @@ from services.settings import BadSettings, Settings
 from services.topic_uses import findings_of
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
-from wire.errors import BadSignature, WireError
+from wire.errors import BadSignature, BusRefused, WireError
 from wire.keyring import KeyRing
 from wire.logs import without_password
 from wire.store import Store
@@ -34,7 +34,7 @@ def check_broker(settings: Settings) -> Check:
             with closing(Bus(settings.bus, client_id="doctor")) as bus:
                 bus.ping()
         except WireError as error:
-            return Check("broker", "fail", str(error), "Start the broker, or correct LIFELONG_BUS__BOOTSTRAP_SERVERS")
+            return Check("broker", "fail", str(error), _fix_of(error))
         return Check("broker", "ok", settings.bus.bootstrap_servers)
     try:
         home = kafka_home()
@@ -48,12 +48,19 @@ def check_broker(settings: Settings) -> Check:
     return Check("broker", "warn", "Tansu, which keeps records in memory", fix)
 
 
+def _fix_of(error: WireError) -> str:
+    """Returns how a broker answers again. Where it refuses us, the error itself says what to mend."""
+    return "" if isinstance(error, BusRefused) else "Start the broker, or correct LIFELONG_BUS__BOOTSTRAP_SERVERS"
+
+
 def check_topics(config: BusConfig) -> Check:
-    """Asks for everything that is wrong with our topics, or to note about them."""
+    """Asks for everything that is wrong with our topics, or to note about them. For a broker that is away, programs
+    wait; one that refuses us ends them."""
     try:
         findings = findings_of(config)
     except WireError as error:
-        return Check("topics", "warn", f"the broker does not tell how they are set: {error}")
+        state: Literal["warn", "fail"] = "fail" if isinstance(error, BusRefused) else "warn"
+        return Check("topics", state, str(error), _fix_of(error))
     if not findings:
         return Check("topics", "ok", "they are there, with rights, partitions and retention")
     found = "\n".join(f"{finding.topic}: {finding.found}" for finding in findings)

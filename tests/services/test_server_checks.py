@@ -1,5 +1,6 @@
 """Tests what the doctor asks servers: each problem is found, with its remedy."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 from services import server_checks
 from services.local.kafka import LocalBroker
 from services.settings import Settings, replaced
+from tests.secure_brokers import SecureBroker
 from tests.stores import KEYS
 from wire.config import BusConfig, StoreConfig
 from wire.keyring import new_ring
@@ -61,6 +63,30 @@ def test_keys_that_do_not_verify_what_is_stored_are_named(store: Store, store_co
 def test_half_a_kafka_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KAFKA_HOME", str(tmp_path))
     assert server_checks.check_broker(Settings()).state == "fail"
+
+
+def test_a_broker_that_does_not_answer_is_to_be_started() -> None:
+    nobody = BusConfig(bootstrap_servers=NOBODY, request_timeout_ms=500)
+    check = server_checks.check_broker(Settings(bus=nobody))
+    assert (check.state, check.fix) == ("fail", "Start the broker, or correct LIFELONG_BUS__BOOTSTRAP_SERVERS")
+    topics = server_checks.check_topics(nobody)
+    assert (topics.state, topics.fix) == ("warn", check.fix)  # programs wait for it
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("change", "fix"),
+    [
+        ({"sasl_password": SecretStr("not hers")}, "correct bus.sasl_username, bus.sasl_password"),
+        ({"ssl_cafile": None}, "correct bus.ssl_cafile"),
+    ],
+    ids=["password", "certificate"],
+)
+def test_a_broker_that_refuses_us_is_no_broker_to_start(secure: SecureBroker, change: dict[str, Any], fix: str) -> None:
+    """The error says what to mend, and no other fix stands beside it."""
+    stranger = replace(secure.config, **change, request_timeout_ms=3_000)
+    for check in (server_checks.check_broker(Settings(bus=stranger)), server_checks.check_topics(stranger)):
+        assert (check.state, check.fix, fix in check.found) == ("fail", "", True)
 
 
 @pytest.mark.live
