@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 import structlog
 
+from services.settings import Settings
 from wire.bus import Bus, Finding
 from wire.config import BusConfig
 from wire.errors import BusUnavailable
@@ -28,6 +29,8 @@ WRITES: dict[ProgramName, Records] = {
     "learn": (Feedback, Quarantined, DeadLetter),
     "rollout": (),
 }
+MAY_WRITE: dict[ProgramName, Records] = {"serve": (Feedback,), "learn": (), "rollout": ()}
+"""What a program writes only where it is asked to: a replica that takes no labels over HTTP needs no right for them."""
 
 WAIT_MS = 2_000
 """How long a broker may take to answer the check of a start."""
@@ -51,24 +54,36 @@ def line_of(finding: Finding) -> str:
 
 
 def findings_of(
-    config: BusConfig, reads: Records = TOPIC_RECORDS, writes: Records = (), *, wait_ms: int | None = None
+    config: BusConfig,
+    reads: Records = TOPIC_RECORDS,
+    writes: Records = (),
+    *,
+    may_write: Records = (),
+    wait_ms: int | None = None,
 ) -> list[Finding]:
     """Returns what there is to say about topics. Raises BusUnavailable, BusRefused."""
     with closing(Bus(config, client_id="topics")) as bus:
-        return bus.check_topics(reads, writes, wait_ms=wait_ms)
+        return bus.check_topics(reads, writes, may_write=may_write, wait_ms=wait_ms)
 
 
-def require_topics(config: BusConfig, program: ProgramName, *, also_reads: Records = ()) -> None:
+def findings_for(settings: Settings, program: ProgramName, *, wait_ms: int | None = None) -> list[Finding]:
+    """Returns what there is to say about what `program` does with topics by these settings. Raises as `findings_of`."""
+    reads = READS[program]
+    if program == "serve" and settings.serving.series.labels:
+        reads = (*reads, Feedback)
+    return findings_of(settings.bus, reads, WRITES[program], may_write=MAY_WRITE[program], wait_ms=wait_ms)
+
+
+def require_topics(settings: Settings, program: ProgramName) -> None:
     """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us.
 
-    `also_reads` are records that it reads by its settings. Topics that are missing may come within
-    `config.topics_timeout_s`; which they are is logged at once.
+    Topics that are missing may come within `bus.topics_timeout_s`; which they are is logged at once.
     """
-    deadline_s = time.monotonic() + config.topics_timeout_s
+    deadline_s = time.monotonic() + settings.bus.topics_timeout_s
     has_told = False
     while True:
         try:
-            findings = findings_of(config, (*READS[program], *also_reads), WRITES[program], wait_ms=WAIT_MS)
+            findings = findings_for(settings, program, wait_ms=WAIT_MS)
         except BusUnavailable as error:
             log.warning("topics_not_checked", reason=str(error))
             return

@@ -148,7 +148,7 @@ def run(context: CliContext) -> None:
     settings = context.attached()
     ring = ring_of(settings)
     ring.require_signer()
-    require_topics(settings.bus, "rollout")
+    require_topics(settings, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
     label_trust = LabelTrust(settings.learner, receipts=Receipts.following(ring))
     with closing(open_store(settings)) as store, closing(open_bus(settings, "rollout")) as bus:

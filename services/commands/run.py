@@ -57,10 +57,9 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     from services.topic_uses import require_topics, require_transactions
     from serving.app import run
     from serving.replica_config import ReplicaConfig
-    from wire.records import Feedback
 
     settings = _of_all_tasks(context.attached(serving__replicas=replicas))
-    require_topics(settings.bus, "serve", also_reads=[Feedback] if settings.serving.series.labels else [])
+    require_topics(settings, "serve")
     if settings.serving.exactly_once:
         require_transactions(settings.bus)
     # loaded here so that its errors are reported once, and not by every replica
@@ -81,7 +80,7 @@ def learn(context: CliContext) -> None:
     from wire import metrics, traces
 
     require_strategy(settings)
-    require_topics(settings.bus, "learn")
+    require_topics(settings, "learn")
     with metrics.served(settings.metrics), traces.exported(settings.traces, "learner"):
         code = run(
             settings.learner,

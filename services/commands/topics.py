@@ -3,7 +3,7 @@
 import json
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,11 @@ from services.commands.exits import CONFIGURATION
 
 if TYPE_CHECKING:
     from wire.config import BusConfig
+
+ForOption = Annotated[
+    Literal["serve", "learn", "rollout"] | None,
+    typer.Option("--for", help="The program whose rights are asked for [default: all that there are]"),
+]
 
 app = typer.Typer(help="The topics of the events, answers and labels.", no_args_is_help=True)
 
@@ -29,12 +34,15 @@ def create(context: CliContext, as_json: JsonOption = False) -> None:
 
 @app.command()
 @reads_settings
-def check(context: CliContext, as_json: JsonOption = False) -> None:
-    """Say what is wrong with the topics: missing ones, rights, partitions, retention. Exits with 78 where it is."""
-    from services.topic_uses import findings_of, line_of
+def check(context: CliContext, program: ForOption = None, as_json: JsonOption = False) -> None:
+    """Say what is wrong with the topics: missing ones, rights, partitions, retention. Exits with 78 where it is.
+
+    The rights are those to read and write all of them, or those of one program."""
+    from services.topic_uses import findings_for, findings_of, line_of
     from wire.records import TOPIC_RECORDS
 
-    found = findings_of(_required(context), writes=TOPIC_RECORDS)
+    config = _required(context)
+    found = findings_for(context.process(), program) if program else findings_of(config, writes=TOPIC_RECORDS)
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=2))
     else:

@@ -68,12 +68,20 @@ class Bus:
             return topics.grow(admin, self._config)
 
     def check_topics(
-        self, reads: Sequence[type[TopicRecord]], writes: Sequence[type[TopicRecord]], *, wait_ms: int | None = None
+        self,
+        reads: Sequence[type[TopicRecord]],
+        writes: Sequence[type[TopicRecord]],
+        *,
+        may_write: Sequence[type[TopicRecord]] = (),
+        wait_ms: int | None = None,
     ) -> list[Finding]:
-        """Returns what is wrong, or to note, about the topics of these records (see `examine`)."""
-        uses: dict[str, list[str]] = {name: ["read"] for name in readings(self._config, reads)}
-        for record in writes:
-            uses.setdefault(self._config.topic_of(record), []).append("write")
+        """Returns what is wrong, or to note, about the topics of these records (see `examine`).
+
+        What is found about `may_write`, which no program needs, is a note.
+        """
+        uses: dict[str, dict[str, bool]] = {name: {"read": True} for name in readings(self._config, reads)}
+        for record in (*may_write, *writes):
+            uses.setdefault(self._config.topic_of(record), {})["write"] = record in writes
         with self._admin(wait_ms) as admin:
             return examine(admin, self._config, uses)
 

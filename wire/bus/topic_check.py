@@ -8,8 +8,8 @@ before a program that was away has read them. The rest is a note, also that the 
 what is not known is not wrong. A broker that does not tell rights is not asked for settings (Tansu 0.6 hangs up then).
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
@@ -41,10 +41,11 @@ class Finding:
     """Whether the topic is not there, or not for us; it may be made yet."""
 
 
-def examine(admin: Any, config: BusConfig, uses: Mapping[str, Collection[str]]) -> list[Finding]:
-    """Returns what was found about topics. `uses` has the name of each, with what is done there (`read`, `write`)."""
+def examine(admin: Any, config: BusConfig, uses: Mapping[str, Mapping[str, bool]]) -> list[Finding]:
+    """Returns what was found about topics. `uses` has the name of each, with what is done there (`read`, `write`), and
+    whether that is needed: about what is not, there are notes alone."""
     existing = set(admin.list_topics())
-    findings = [_missing(name, config) for name in sorted(uses.keys() - existing)]
+    findings = [_missing(name, config, any(uses[name].values())) for name in sorted(uses.keys() - existing)]
     known = sorted(uses.keys() & existing)
     described = {topic["name"]: topic for topic in admin.describe_topics(known)} if known else {}
     told = [name for name in known if DESCRIBE_CONFIGS in (described[name].get(TOLD) or ())]
@@ -52,11 +53,14 @@ def examine(admin: Any, config: BusConfig, uses: Mapping[str, Collection[str]]) 
     ours = {config.topic_of(record): record for record in TOPIC_RECORDS}
     for name in known:
         findings += _about_rights(name, described[name], uses[name], config)
+        own: list[Finding] = []
         if name in ours:
-            findings += _about_partitions(name, len(described[name]["partitions"]), config)
+            own += _about_partitions(name, len(described[name]["partitions"]), config)
         if described[name].get(TOLD) and name not in options:
-            findings.append(_hidden(name, config, why_not if name in told else ""))
-        findings += _about_options(name, options.get(name, {}), ours.get(name))
+            own.append(_hidden(name, config, why_not if name in told else ""))
+        own += _about_options(name, options.get(name, {}), ours.get(name))
+        is_needed = any(uses[name].values())
+        findings += [replace(each, is_wrong=each.is_wrong and is_needed) for each in own]
     return findings
 
 
@@ -87,20 +91,23 @@ def _grant(config: BusConfig, operation: str, name: str) -> str:
     return f"kafka-acls.sh --add --allow-principal User:{user} --operation {operation} --topic {name}"
 
 
-def _missing(name: str, config: BusConfig) -> Finding:
+def _missing(name: str, config: BusConfig, is_needed: bool) -> Finding:
     ours = {config.topic_of(record) for record in TOPIC_RECORDS}
     fix = "lifelong topics create" if name in ours else "correct bus.map, or make the topic"
-    return Finding(topic=name, found="it is missing, or hidden from us", fix=fix, is_wrong=True, is_missing=True)
+    found = "it is missing, or hidden from us"
+    return Finding(topic=name, found=found, fix=fix, is_wrong=is_needed, is_missing=is_needed)
 
 
-def _about_rights(name: str, topic: Mapping[str, Any], uses: Collection[str], config: BusConfig) -> Iterable[Finding]:
+def _about_rights(
+    name: str, topic: Mapping[str, Any], uses: Mapping[str, bool], config: BusConfig
+) -> Iterable[Finding]:
     told = topic.get(TOLD)
     if not told:
         return
-    for use in uses:
+    for use, is_needed in uses.items():
         if use.upper() not in told:
             fix = _grant(config, use.capitalize(), name)
-            yield Finding(topic=name, found=f"we may not {use} it", fix=fix, is_wrong=True)
+            yield Finding(topic=name, found=f"we may not {use} it", fix=fix, is_wrong=is_needed)
 
 
 def _about_partitions(name: str, num: int, config: BusConfig) -> Iterable[Finding]:

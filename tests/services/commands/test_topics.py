@@ -2,12 +2,16 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
-from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
+from kafka.admin import ACLOperation, KafkaAdminClient, ResourceType  # type: ignore[import-untyped]
 
+from services.topic_uses import READS
+from tests.secure_brokers import BOB_S, SecureBroker
 from tests.services.command_line import lifelong
 from tests.waiting import eventually
+from wire.bus import Bus
 from wire.config import BusConfig
 from wire.records import TOPIC_RECORDS, topic_name
 
@@ -49,6 +53,30 @@ def test_what_is_wrong_is_listed_and_mended(bus_config: BusConfig) -> None:
     assert set(map(str, json.loads(grown.stdout).values())) == {"{'before': 4, 'now': 6}"}
     eventually(lambda: "6 partitions or more" in lifelong("topics", "grow", **more).stdout)
     eventually(lambda: lifelong("topics", "check", **more).returncode == 0)
+
+
+@pytest.mark.live
+def test_a_user_of_one_program_is_asked_for_its_rights_alone(secure: SecureBroker) -> None:
+    prefix = "one-program."
+    with closing(Bus(replace(secure.config, prefix=prefix), "alice")) as bus:
+        bus.create_topics()
+    for record in READS["rollout"]:
+        secure.grant(topic_name(prefix, record), ResourceType.TOPIC, ACLOperation.READ)
+    config = secure.bob(prefix)
+    environ = environ_of(
+        config,
+        LIFELONG_BUS__SECURITY_PROTOCOL=config.security_protocol,
+        LIFELONG_BUS__SASL_USERNAME="bob",
+        LIFELONG_BUS__SASL_PASSWORD=BOB_S,
+        LIFELONG_BUS__SSL_CAFILE=str(config.ssl_cafile),
+    )
+    eventually(lambda: lifelong("topics", "check", "--for", "rollout", **environ).returncode == 0)
+    found = json.loads(lifelong("topics", "check", "--for", "rollout", "--json", **environ).stdout)
+    assert {each["topic"] for each in found} == {topic_name(prefix, record) for record in READS["rollout"]}
+    assert not any(each["is_wrong"] for each in found)
+    other = lifelong("topics", "check", "--for", "learn", **environ)
+    assert other.returncode == 78 and f"{prefix}feedback.v1: we may not write it" in other.stdout
+    assert lifelong("topics", "check", **environ).returncode == 78
 
 
 @pytest.mark.live
