@@ -97,6 +97,6 @@ def test_topics_that_others_made_are_named_with_what_to_do(bus_config: BusConfig
     admin.close()
     check = server_checks.check_topics(bus_config)
     assert (check.state, theirs in check.found) == ("fail", True)
-    assert {"lifelong topics create", "lifelong topics grow"} <= {*check.fix.splitlines()}
+    assert "lifelong topics create" in check.fix and "lifelong topics grow, or lower bus.partitions" in check.fix
     if broker.kind == "kafka":  # Tansu hangs up when it is asked for settings
         assert f"--entity-name {theirs}" in check.fix

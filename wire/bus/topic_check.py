@@ -25,6 +25,9 @@ TOLD = "authorized_operations"
 DESCRIBE_CONFIGS = "DESCRIBE_CONFIGS"
 """The right to be told the settings of a topic; nothing else needs it."""
 
+GROW = "lifelong topics grow, or lower bus.partitions where a topic cannot grow"
+"""The fix for too few partitions. Event Hubs adds none in its basic and standard tiers."""
+
 LEAST_RETENTION_MS = 3_600_000
 """Shortest retention that is no mistake: an outage of an hour loses nothing."""
 
@@ -113,7 +116,7 @@ def _about_rights(
 def _about_partitions(name: str, num: int, config: BusConfig) -> Iterable[Finding]:
     if num < config.partitions:
         found = f"it has {num} partitions, bus.partitions is {config.partitions}"
-        yield Finding(topic=name, found=found, fix="lifelong topics grow", is_wrong=True)
+        yield Finding(topic=name, found=found, fix=GROW, is_wrong=True)
 
 
 def _about_options(name: str, options: Mapping[str, str], record: type[TopicRecord] | None) -> Iterable[Finding]:
