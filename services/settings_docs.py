@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from services.secret_files import SUFFIX
 from wire.logs import HIDDEN, without_password
 
 FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
@@ -77,7 +78,8 @@ def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, 
         shown = HIDDEN if known[name]["writeOnly"] else without_password(repr(detail["input"]))
         return f"{origins.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(model, name)}"
     if reason == detail["msg"]:  # it was not raised by a rule between settings
-        close = [RENAMED[name]] if name in RENAMED else get_close_matches(name, known, n=1)
+        files = [f"{each}{SUFFIX}" for each, schema in known.items() if schema["writeOnly"]]
+        close = [RENAMED[name]] if name in RENAMED else get_close_matches(name, [*known, *files], n=1)
         fix = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
         return f"{origins.get(name, below)}: {name} is no setting ({reason}). {fix}"
     rows = tuple(f"{table}." for table in tables(model))

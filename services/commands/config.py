@@ -1,6 +1,8 @@
 """`lifelong config show|check|schema`: the settings in force, the source of each, and the schema of their file."""
 
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings, require_strategy
 
 if TYPE_CHECKING:
-    from services.settings import Loaded
+    from services.settings import Loaded, Settings
 
 app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LIFELONG_* variables, then flags.")
 
@@ -32,14 +34,17 @@ def show(
 @app.command()
 @reads_settings
 def check(context: CliContext) -> None:
-    """Say whether the settings are valid; otherwise name everything that is wrong, and exit with 78."""
+    """Say whether the settings are valid; otherwise name everything that is wrong, and exit with 78.
+
+    Classes that they name are imported and tried. No server is asked: that is `lifelong doctor`.
+    """
     from services.settings import Settings
     from services.settings_docs import schemas
 
     loaded = context.load()
-    require_strategy(loaded.settings)
+    _require_classes(loaded)
     changed = sum(not loaded.origins.get(name, "follows ").startswith("follows ") for name in schemas(Settings))
-    print(f"The settings are valid: {changed} set, the others at their defaults.")
+    print(f"The settings are valid: {changed} set, the others at their defaults. `lifelong doctor` asks the servers.")
 
 
 @app.command()
@@ -50,6 +55,45 @@ def schema() -> None:
     from services.settings import Settings
 
     print(json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **Settings.model_json_schema()}, indent=2))
+
+
+def _require_classes(loaded: "Loaded") -> None:
+    """Raises BadSettings where a class that the settings name, or those of a task, cannot be used."""
+    from learner.errors import LearnerError
+    from model.errors import ModelError
+    from services.settings import BadSettings
+    from wire.errors import WireError
+
+    settings = loaded.settings
+    problems: dict[str, str] = {}
+    for place, own in {"": settings, **{f"tasks.{task}.": settings.of_task(task) for task in settings.tasks}}.items():
+        for name, tried in _classes(own):
+            try:
+                tried()
+            except (BadSettings, ModelError, LearnerError, WireError) as error:
+                said = error.problems[0] if isinstance(error, BadSettings) else str(error)
+                problems.setdefault(said, f"{loaded.origins.get(f'{place}{name}', f'{place}{name}')}: {said}")
+    if problems:
+        raise BadSettings(*problems.values())
+
+
+def _classes(settings: "Settings") -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yields the settings that name a class, each with what imports and tries it."""
+    from model.source import is_import_path
+
+    if is_import_path(settings.encoder):
+        from model.modules.encoder import import_encoder
+
+        yield "encoder", partial(import_encoder, settings.encoder)
+    if settings.learner.head:
+        from learner.fast.own_head import import_head
+
+        yield "learner.head", partial(import_head, settings.learner.head)
+    if settings.bus.sasl_oauth_token_provider:
+        from wire.bus.security import security_options
+
+        yield "bus.sasl_oauth_token_provider", partial(security_options, settings.bus)
+    yield "learner.slow_strategy", partial(require_strategy, settings)
 
 
 def _rows(loaded: "Loaded", *, with_origins: bool) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from services.settings_docs import schemas
 MALFORMED = {"integer": "eight", "number": "many", "boolean": "perhaps", "array": "short"}
 """A malformed text for every type of setting that has malformed texts."""
 
-ANY_TEXT = "labels.allow"
-"""A list of any texts has no malformed text: one that is no JSON is its only member."""
+ANY_TEXT = ("labels.allow", "bus.map.answers.headers")
+"""Lists of any texts have no malformed text: one that is no JSON is its only member."""
 
-CHECKED = sorted(name for name, schema in schemas(Settings).items() if schema["type"] in MALFORMED and name != ANY_TEXT)
+CHECKED = sorted(
+    name for name, schema in schemas(Settings).items() if schema["type"] in MALFORMED and name not in ANY_TEXT
+)
 
 
 @given(st.lists(st.sampled_from(CHECKED), min_size=1, max_size=5, unique=True), st.data())

@@ -152,7 +152,8 @@ def _import(path: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise DataError(f"{path} does not import: {error}") from error
+        fix = f"PYTHONPATH must name the folder of {module.split('.')[0]}"
+        raise DataError(f"{path} does not import: {error}. {fix}") from error
 
 
 def _by_short_name(path: str) -> Any:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.services.command_line import lifelong
 from wire.logs import HIDDEN
 
@@ -37,3 +39,20 @@ def test_sources_are_said_and_secrets_hidden() -> None:
     assert shown["store.url"] == {"value": f"redis://{HIDDEN}@h", "source": "LIFELONG_STORE__URL"}
     assert shown["bus.partitions"]["source"] == "default"
     assert "canary" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("encoder", "digts:Digits", "--set encoder: encoder 'digts:Digits' does not import"),
+        ("learner.head", "mine:Ridge", "--set learner.head: learner.head 'mine:Ridge': mine:Ridge does not import"),
+        ("learner.slow_strategy", "mine:Own", "mine:Own does not import"),
+        ("tasks", '{"urgency": {"learner": {"head": "mine:Ridge"}}}', "tasks.urgency.learner.head"),
+        ("encoder", "json:loads", "cannot be made without arguments"),
+        ("bus.sasl_password_fil", "/x", "Did you mean bus.sasl_password_file?"),
+    ],
+)
+def test_what_no_program_could_start_with_is_no_valid_setting(name: str, value: str, said: str) -> None:
+    done = lifelong("config", "check", "--set", f"{name}={value}")
+    assert (done.returncode, said in done.stderr) == (78, True), done.stderr
+    assert "PYTHONPATH" in done.stderr or "import" not in said
