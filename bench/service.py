@@ -18,7 +18,8 @@ from evals.load.session import LoadProfile, Participants, play, session_particip
 from evals.load.watcher import ServiceSnapshot
 from evals.results.row import NoResult, Skip
 from evals.streams.stream import Stream, StreamItem
-from services.demo.command import fresh, system_of
+from services.demo.command import system_of
+from services.demo.fresh import fresh
 from services.local.kafka import kafka_home
 from services.programs import open_store
 from services.settings import Settings, load

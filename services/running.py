@@ -11,7 +11,6 @@ Rejected: comparing the start time of the process that the file names. It is com
 
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,9 +26,6 @@ FILE = "stack.json"
 BUS = ("bus.bootstrap_servers", "bus.prefix")
 STORE = ("store.url", "store.prefix", "state_dir")
 HTTP = ("serving.http_host", "serving.http_port")
-
-DEMO = "demo-"
-"""Prefix of the state folders of demos, inside of the state folder."""
 
 CLAIM_TRIES = 10
 CLAIM_PAUSE_S = 0.05
@@ -102,11 +98,3 @@ def read(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if is_locked(folder / LOCK) else None
-
-
-def remove_abandoned(folder: Path) -> None:
-    """Removes the folders in `folder` of demos that were killed before they could remove them."""
-    for path in folder.glob(f"{DEMO}*"):
-        if (path / LOCK).exists() and (lock := claim(path)) is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            lock.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.commands.context import CliContext, reads_settings, require_strategy
+from services.commands.exits import TEMPORARY
 from services.demo.options import DemoOptions
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="R
 @reads_settings
 def up(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run everything on this machine. What no address is set for is started here and ends with this command."""
+    from services.demo.shared_servers import remove_abandoned
     from services.page.server import served
-    from services.running import remove_abandoned
     from services.stack import Stack
 
     say = partial(print, flush=True)
     settings = _of_all_tasks(context.process(serving__replicas=replicas))
-    remove_abandoned(settings.state_dir)
+    remove_abandoned(settings, say=say)
     with Stack(settings, say=say) as stack, served(stack.settings, say=say):
         stop = stop_signal()
         serving = stack.settings.serving
@@ -41,11 +42,18 @@ def demo(
     options: DemoOptions,
     replicas: ReplicasOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything that is drawn")] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Only remove what earlier demos have left, also on shared servers")
+    ] = False,
 ) -> None:
     """Play a labelled data set as a stream, and watch the service answer it, learn from late labels and get better."""
+    settings = context.process(serving__replicas=replicas, seed=seed, profile=options.profile)
+    if clear:
+        from services.demo.shared_servers import remove_abandoned
+
+        raise typer.Exit(0 if remove_abandoned(settings, say=print) else TEMPORARY)
     from services.demo.command import run
 
-    settings = context.process(serving__replicas=replicas, seed=seed, profile=options.profile)
     raise typer.Exit(run(_of_all_tasks(settings), options))
 
 

@@ -2,20 +2,19 @@
 
     data set --> Stack (a fresh one) --> session.play --> report
 
-A run starts untrained: it has its own state folder, and its own prefix on shared servers. So everything it shows was
-learnt during the run, and your own weights are not changed.
+A run starts untrained: it has its own state folder, and its own prefix on shared servers (`services/demo/fresh.py`). So
+everything it shows was learnt during the run, and your own weights are not changed.
 
 Rejected: a demo on the stack that runs already. What it shows would be learnt before, and your weights would change.
 """
 
 import logging
-import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,18 +29,20 @@ from learner.extras import require
 from services.demo import report, view
 from services.demo.change import Change, ProfileChange
 from services.demo.feed import DemoFeed
+from services.demo.fresh import fresh
 from services.demo.options import DemoOptions
 from services.demo.view import View
 from services.page.server import served
 from services.profiles.profile import PROFILES
 from services.programs import open_store
 from services.progress import progress
-from services.running import DEMO, read, remove_abandoned
+from services.running import read
 from services.settings import Settings, replaced
 from services.stack import LOGS, Stack
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.logs import LogConfig, formatter
+from wire.mapping.config import MapConfig
 from wire.store import Store
 
 LOST = 1
@@ -65,7 +66,7 @@ def run(settings: Settings, options: DemoOptions) -> int:
         if options.plot is not None:
             require("matplotlib", extra="evals")
         stream = options.stream(settings.data, settings.seed)
-        with fresh(settings) as own:
+        with fresh(_apart(settings), say=partial(view.say, console)) as own:
             played = _play(_decisive(_with_profile(own, options), stream), stream, options, console)
     except DataError as error:
         print(error, file=sys.stderr)
@@ -89,45 +90,9 @@ class Played:
         return self.outcome.figures.lost > 0 or (self.change is not None and self.change.recomputed.mixed > 0)
 
 
-@contextmanager
-def fresh(settings: Settings) -> Iterator[Settings]:
-    """Yields settings under which nothing was learnt yet, and removes their state folder in the end.
-
-    The logs of a run that failed are retained. The next run removes everything of a run that was killed.
-
-    Test items are events without a label, so the learner must not learn from unlabelled events here.
-    """
-    remove_abandoned(settings.state_dir)
-    run = f"{DEMO}{now_ms():x}"
-    folder = settings.state_dir / run
-    changes = {
-        "state_dir": folder,
-        "learner.state_dir": str(folder / "learner"),
-        "learner.learn_unlabelled": False,
-        "bus.prefix": f"{settings.bus.prefix}{run}.",
-        "store.prefix": f"{settings.store.prefix}{run}:",
-    }
-    has_failed = True
-    try:
-        yield replaced(settings, changes)
-        has_failed = False
-    except (KeyboardInterrupt, DataError):
-        has_failed = False
-        raise
-    finally:
-        _clear(folder, keep_logs=has_failed)
-
-
-def _clear(folder: Path, *, keep_logs: bool) -> None:
-    """Removes the folder, except its logs where `keep_logs` is set."""
-    if not keep_logs:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    for path in folder.glob("*"):
-        if path.is_dir() and path.name != LOGS:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.is_file():
-            path.unlink(missing_ok=True)
+def _apart(settings: Settings) -> Settings:
+    """Returns the settings without maps, which name topics of others, and tasks, which the data set is not of."""
+    return settings.model_copy(update={"bus": replace(settings.bus, map=MapConfig()), "tasks": {}})
 
 
 def _decisive(settings: Settings, stream: Stream) -> Settings:

@@ -26,7 +26,8 @@ from model.convert.heads import prune
 from model.member import Member, write_member
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
-from services.demo.command import fresh, system_of
+from services.demo.command import system_of
+from services.demo.fresh import fresh
 from services.members.adopt import AdoptOptions, offer
 from services.programs import open_store
 from services.settings import load, replaced

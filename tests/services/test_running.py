@@ -1,4 +1,4 @@
-"""Tests the ownership of a state folder, the announcement of its stack, and the removal of folders of killed owners."""
+"""Tests the ownership of a state folder, and the announcement of its stack."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.running import FILE, NotRunning, announce, attach, claim, read, remove_abandoned
+from services.running import FILE, NotRunning, announce, attach, claim, read
 from services.settings import BadSettings, Settings, load
 from services.stack import Stack
 from services.supervisor import StackFailed
@@ -109,14 +109,3 @@ def test_a_new_folder_is_its_owner_s_alone_and_an_old_one_keeps_its_mode(tmp_pat
         with owner_of(folder):
             assert folder.stat().st_mode & 0o777 == mode
             assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
-
-
-def test_what_killed_demos_left_is_removed(tmp_path: Path) -> None:
-    """B25, number 5: the folder of a running demo stays, and so do the logs of a failed demo."""
-    for name in ("demo-1", "demo-2", "redis"):
-        with owner_of(tmp_path / name):
-            pass
-    (tmp_path / "demo-3" / "logs").mkdir(parents=True)
-    with owner_of(tmp_path / "demo-4"):
-        remove_abandoned(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-3", "demo-4", "redis"]

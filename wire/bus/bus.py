@@ -67,6 +67,11 @@ class Bus:
         with self._admin() as admin:
             return topics.grow(admin, self._config)
 
+    def remove_topics(self, group: str, *, wait_ms: int | None = None) -> None:
+        """Removes the topics of our prefix with all their records, and the consumer group `group` (see `remove`)."""
+        with self._admin(wait_ms) as admin:
+            topics.remove(admin, self._config, group)
+
     def check_topics(
         self,
         reads: Sequence[type[TopicRecord]],

@@ -9,6 +9,7 @@ the clock of a sender says. The time of an event is the client's own.
 
 from typing import Any
 
+from kafka import errors  # type: ignore[import-untyped]
 from kafka.errors import (  # type: ignore[import-untyped]
     ClusterAuthorizationFailedError,
     InvalidPartitionsError,
@@ -16,7 +17,7 @@ from kafka.errors import (  # type: ignore[import-untyped]
     TopicAuthorizationFailedError,
 )
 
-from wire.bus.client_errors import RIGHTS_FIX
+from wire.bus.client_errors import RIGHTS_FIX, mapped_error
 from wire.config import BusConfig
 from wire.errors import BusRefused, BusUnauthorized
 from wire.letters import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES
@@ -29,6 +30,7 @@ from wire.records import (
     Feedback,
     Quarantined,
     TopicRecord,
+    topic_name,
 )
 
 DAY_MS = 24 * 3_600 * 1_000
@@ -86,6 +88,23 @@ def grow(admin: Any, config: BusConfig) -> dict[str, int]:
         if result.error_code not in (0, InvalidPartitionsError.errno):  # it has them already: our metadata is older
             raise BusRefused(told)
     return grown
+
+
+def remove(admin: Any, config: BusConfig, group: str) -> None:
+    """Removes the topics of our prefix, with their records, and the consumer group `group`; what is gone is no error.
+
+    A mapped topic, and those of a prefix that begins with ours, are not among them. Raises BusUnauthorized, BusRefused,
+    BusUnavailable.
+    """
+    names = {topic_name(config.prefix, record) for record in TOPIC_RECORDS} & set(admin.list_topics())
+    removed = admin.delete_topics(sorted(names), raise_errors=False)["topics"] if names else []
+    results = {topic["name"]: errors.for_code(topic["error_code"]) for topic in removed}
+    groups = {each["group_id"] for each in admin.list_groups()} & {f"{config.prefix}{group}"}
+    for name, result in (admin.delete_groups(sorted(groups)) if groups else {}).items():
+        results[f"group {name}"] = errors.NoError if result == "OK" else getattr(errors, result, errors.UnknownError)
+    for name, error in results.items():
+        if error not in (errors.NoError, errors.UnknownTopicOrPartitionError, errors.GroupIdNotFoundError):
+            raise mapped_error(config.bootstrap_servers, error(name))
 
 
 def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any]:
