@@ -11,7 +11,10 @@ import pytest
 
 REQUIRE = "LIFELONG_REQUIRE"
 
-Need: TypeAlias = Literal["kafka", "tansu", "redis", "toxiproxy", "compiler", "clinc150", "namespaces", "chromium"]
+Need: TypeAlias = Literal[
+    "kafka", "tansu", "redis", "toxiproxy", "compiler", "clinc150", "namespaces", "chromium", "history"
+]
+"""`history`: the commits of the release before, which a shallow clone lacks."""
 
 
 def missing(need: Need, why: str) -> NoReturn:

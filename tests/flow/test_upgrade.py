@@ -22,6 +22,7 @@ from services.local.tether import free_port
 from services.versions import ROOT
 from tests.flow.cluster import Traffic, end
 from tests.learner.small_learner import save_encoder
+from tests.required import missing
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
 from wire.bus import Bus
@@ -98,7 +99,7 @@ def before(tmp_path: Path) -> Iterator[Path]:
     git = ["git", "-C", str(ROOT), "worktree"]
     done = subprocess.run([*git, "add", "--detach", "--force", str(tree), PREVIOUS], capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"the history of this checkout has no {PREVIOUS[:8]}: {done.stderr.strip()}")
+        missing("history", f"this checkout has no {PREVIOUS[:8]} (`git fetch --unshallow`): {done.stderr.strip()}")
     for built in (ROOT / "kernels/native").glob("*.so"):  # named by its sources: of use where they are the same
         shutil.copy(built, tree / "kernels/native")
     yield tree
