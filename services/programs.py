@@ -13,6 +13,7 @@ from typing import NamedTuple
 from services.keys import ring_of
 from services.settings import Settings
 from wire.bus import Bus
+from wire.folder_owner import FolderOwner
 from wire.store import Store
 from wire.tasks import DEFAULT
 
@@ -39,6 +40,11 @@ def commands_of(settings: Settings) -> dict[str, Command]:
 
 def program_name(program: str, task: str) -> str:
     return f"{program}-{task}" if task else program
+
+
+def owner_of(settings: Settings) -> FolderOwner:
+    """Returns whose state is in the folders of the settings."""
+    return FolderOwner(bus_prefix=settings.bus.prefix, store_prefix=settings.store.prefix, task=settings.task)
 
 
 def open_store(settings: Settings) -> Store:

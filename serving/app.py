@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.cluster import ended_processes, is_shared, number_of_replicas, running_ray, serve_state
+from serving.cluster import app_name, ended_processes, is_shared, number_of_replicas, running_ray, serve_state
 from serving.ray_metrics import RayMetrics
 from serving.replica_config import ReplicaConfig, ReplicaSettings
 from serving.serve_watch import RayLost, await_start, wait_while_running
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ray.serve import Application
     from starlette.types import ASGIApp
 
-APP = "lifelong"
 KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
 
 ADDRESSES = {
@@ -187,27 +186,28 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
     from ray.serve.schema import LoggingConfig
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    name = app_name(config.bus.prefix)
 
     def start() -> None:
         serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
-        serve.run(application(config, listens=True), name=APP, route_prefix=None)
+        serve.run(application(config, listens=True), name=name, route_prefix=None)
 
     with ExitStack() as cleanup:
-        cleanup.callback(_remove)
+        cleanup.callback(_remove, name)
         try:
             await_start(start, ended=ended_processes)
-            wait_while_running(stop, serve_state=partial(serve_state, APP), ended=ended_processes)
+            wait_while_running(stop, serve_state=partial(serve_state, name), ended=ended_processes)
         except RayLost:
             cleanup.pop_all()  # there is no Ray from which anything could be removed
             raise
 
 
-def _remove() -> None:
+def _remove(name: str) -> None:
     """Ends the application, and Serve with it where the Ray is ours: a shared Ray may serve other applications."""
     from ray import serve
 
     if is_shared():
-        serve.delete(APP)
+        serve.delete(name)
     else:
         serve.shutdown()  # type: ignore[no-untyped-call]
 

@@ -87,6 +87,15 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
             end()
 
 
+def app_name(prefix: str) -> str:
+    """Returns the name of the application whose topics have this prefix: those of two tenants may share a Ray.
+
+    >>> app_name("shop."), app_name("")
+    ('lifelong-shop.', 'lifelong')
+    """
+    return f"lifelong-{prefix}" if prefix else "lifelong"
+
+
 def serve_state(app: str) -> ServeState | None:
     """Returns what Serve says of the application; None where it does not answer."""
     from ray import serve

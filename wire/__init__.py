@@ -22,7 +22,7 @@ config, bus_config, sections  settings, and what their sections are made with
 errors, clock, logs           exceptions, the clock and the logging of every process
 metrics/     what Prometheus is told                       traces/    the spans of an event, its answer and its label
 files, threads, token_bucket, backoff   atomic writes, background threads, rate limits, pauses between attempts
-recent       which names occurred recently
+recent       which names occurred recently                       folder_owner   whose state is in a folder
 
 Other rooms use `wire.bus`, `wire.store`, `wire.records` and the modules of this folder. They import neither kafka nor
 redis, and nothing from inside `wire/bus` or `wire/store` besides what those two export and `wire.bus.scan`.

@@ -51,6 +51,10 @@ class StoreFull(StoreUnavailable):
     """Redis has no room for what would be written, even after garbage was collected."""
 
 
+class FolderTaken(WireError):
+    """A folder, or an address, has the state of another service; the message has the fix."""
+
+
 class UnsafePolicy(WireError):
     """The eviction policy of the Redis server may remove weights."""
 

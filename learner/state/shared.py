@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]
+import msgspec
 import structlog
 
 from learner.errors import CheckpointFailed, StateRefused
@@ -30,6 +31,8 @@ from learner.state.bases import SUFFIX as ENCODER_SUFFIX
 from learner.state.checkpoint import CheckpointFile, named
 from wire.errors import StaleEpoch, StoreRefused, StoreUnavailable
 from wire.files import DRAFT_SUFFIX
+from wire.folder_owner import FILE as OWNER_FILE
+from wire.folder_owner import FolderOwner, require_owner
 from wire.threads import lower_priority
 
 NICENESS = 10
@@ -85,9 +88,11 @@ class SharedFolder:
     def fetch(self) -> None:
         """Copies the newest checkpoint into the learner's folder, unless it is older than one there.
 
-        Raises StoreUnavailable. The learner must hold the lease: so nobody sends but a leader that has lost it.
+        Raises StoreUnavailable, and FolderTaken where the address is of another service. The learner must hold the
+        lease: so nobody sends but a leader that has lost it.
         """
         names = self._names()
+        self._claim(names)
         newest = self._newest(names)
         own = max((entry.order for entry in named(self._folder.iterdir())), default=(0, 0))
         if newest is None or newest.order <= own:
@@ -121,6 +126,19 @@ class SharedFolder:
     def close(self) -> None:
         """Returns when what was offered is sent, or has failed."""
         self._thread.shutdown()
+
+    def _claim(self, names: Set[str]) -> None:
+        """Makes the address that of the service whose folder this is. Raises FolderTaken where it is of another one."""
+        own = self._folder / OWNER_FILE
+        if not own.exists():
+            return
+        if OWNER_FILE not in names:
+            self._upload(own)
+            return
+        with self._mapped():
+            content: bytes = self._files.cat_file(self._at(OWNER_FILE))
+        owner = msgspec.json.decode(own.read_bytes(), type=FolderOwner)
+        require_owner(content, owner, f"{self._address}/{OWNER_FILE}", "learner.checkpoint_url")
 
     def _send_waiting(self) -> None:
         """Sends until nothing waits. What fails is left to the next checkpoint."""

@@ -40,7 +40,7 @@ def codes() -> dict[type[Exception], int]:
         **dict.fromkeys((BadSettings, KeyNotTaken), CONFIGURATION),
         **dict.fromkeys((BackupRefused, BadCertificate, BadKeys, KeysUnfit, TopicsUnfit), CONFIGURATION),
         **dict.fromkeys((wire_errors.UnsafePolicy, wire_errors.BusRefused, wire_errors.StoreRefused), CONFIGURATION),
-        wire_errors.TopicMissing: CONFIGURATION,
+        **dict.fromkeys((wire_errors.TopicMissing, wire_errors.FolderTaken), CONFIGURATION),
         **dict.fromkeys((wire_errors.BadSignature, wire_errors.CannotSign), CONFIGURATION),
         **dict.fromkeys((wire_errors.UnknownFormat, wire_errors.TracesUnavailable), CONFIGURATION),
         **dict.fromkeys((NoRedis, NoBroker), CONFIGURATION),

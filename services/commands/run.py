@@ -3,6 +3,7 @@
 import signal
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,11 +63,14 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
     from model.encoders import open_inputs
     from services.keys import ring_of
+    from services.programs import owner_of
     from services.topic_uses import require_topics, require_transactions
     from serving.app import run
     from serving.replica_config import ReplicaConfig
+    from wire.folder_owner import claim_folder
 
     settings = _of_all_tasks(context.attached(serving__replicas=replicas))
+    claim_folder(Path(settings.serving.spool_dir), owner_of(settings), "serving.spool_dir")
     require_topics(settings, "serve")
     if settings.serving.exactly_once:
         require_transactions(settings.bus)
@@ -84,10 +88,13 @@ def learn(context: CliContext) -> None:
     ring = ring_of(settings)
     ring.require_signer()
     from learner.process import EncoderChoice, TaskChoice, run
+    from services.programs import owner_of
     from services.topic_uses import require_topics
     from wire import metrics, traces
+    from wire.folder_owner import claim_folder
 
     require_strategy(settings)
+    claim_folder(Path(settings.learner.state_dir), owner_of(settings), "learner.state_dir")
     require_topics(settings, "learn")
     with metrics.served(settings.metrics), traces.exported(settings.traces, "learner"):
         code = run(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -55,8 +56,9 @@ publish_interval_s = 0.5
 class Traffic:
     """Sends events, labels each answer at once, and counts. Ends with the block."""
 
-    def __init__(self, config: BusConfig) -> None:
+    def __init__(self, config: BusConfig, label_of: Callable[[int], str] = label_of) -> None:
         self._bus = Bus(config, client_id="traffic")
+        self._label_of = label_of
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._label)]
         self._lock = threading.Lock()
@@ -109,7 +111,7 @@ class Traffic:
                     for received in follower.poll(100).received:
                         self._note(received.record)
                         number = int(received.record.event_id.removeprefix("event-"))
-                        publisher.send(Feedback(event_id=received.record.event_id, label=label_of(number)))
+                        publisher.send(Feedback(event_id=received.record.event_id, label=self._label_of(number)))
 
     def _note(self, answer: Answer) -> None:
         with self._lock:

@@ -15,7 +15,8 @@ from learner.state.checkpoint import Checkpoints
 from learner.state.shared import SharedFolder, shared_folder
 from tests.learner.snapshots import snapshot
 from tests.waiting import eventually
-from wire.errors import StaleEpoch
+from wire.errors import FolderTaken, StaleEpoch
+from wire.folder_owner import FILE, FolderOwner, claim_folder
 
 _numbers = count()
 
@@ -162,6 +163,23 @@ def test_what_a_kill_left_half_sent_is_never_found_and_goes(node: Callable[[str]
 def test_an_address_that_nothing_here_can_read_is_refused(address: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(StateRefused, match=f"learner.checkpoint_url: .*{reason}"):
         shared_folder(address, tmp_path)
+
+
+def test_an_address_of_another_service_is_refused_before_anything_is_read_or_written(
+    node: Callable[[str], Node], address: str
+) -> None:
+    shop = FolderOwner(bus_prefix="shop.", store_prefix="shop:")
+    first, standby, other = node("first"), node("standby"), node("other")
+    for each in (first, standby):
+        claim_folder(each.folder, shop, "learner.state_dir")
+    claim_folder(other.folder, FolderOwner(bus_prefix="desk.", store_prefix="desk:"), "learner.state_dir")
+    first.lead(1, value=1)
+    standby.lead(2, value=2)
+    before = names_at(address)
+    with pytest.raises(FolderTaken, match=r"bus\.prefix 'shop\.'.*learner\.checkpoint_url"):
+        other.lead(3, value=3)
+    assert names_at(address) == before == ["000000002-e2-v1.checkpoint", FILE]
+    assert other.value() is None
 
 
 def test_without_an_address_nothing_is_shared(tmp_path: Path) -> None:
