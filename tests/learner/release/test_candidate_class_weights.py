@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from learner.labels.sample import is_in_holdout
 from learner.learner import Learner
 from learner.relabelling import follow_settings
 from learner.release.rebuild import differences, rebuild
@@ -13,6 +14,7 @@ from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import Setting, small_learner
 from tests.learner.streams import stream
 from wire.config import LabelConfig
+from wire.features import Features
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Store
@@ -90,3 +92,46 @@ def test_a_version_is_rebuilt_with_the_weights_that_it_had(store: Store, tmp_pat
 
     again = rebuild(found, small_learner(trainable_layers=0), rig.config, read_to)
     assert differences(found, again) == []
+
+
+class FraudRig(WeightedRig):
+    """Payments of which 2 in 1,000 are fraud, all of them from a country of which 3 in 5 are fine."""
+
+    labels = LabelConfig(class_weights={"fraud": 1.1})
+
+    def teach(self, batch: str, labels: Mapping[int, str]) -> None:
+        """Learns labels of payments, by their numbers. None is of the holdout, but where `batch` is "stream"."""
+        records = list[Answer | Feedback]()
+        for number, label in labels.items():
+            event_id = f"{batch}-{number}"
+            if batch == "stream" or not is_in_holdout(("", event_id), self.config.holdout_share):
+                records.append(Feedback(event_id=event_id, label=label, features=payment(number), time_ms=1))
+        self.learner.learn_many(records, {"feedback.v1/0": len(labels)})
+
+
+def payment(number: int) -> Features:
+    place = number % 1_000
+    country = {100: "rare", 50: "other"}.get(place % 200, f"country {number % 7}")
+    return {"country": country, "channel": f"channel {number * number % 1_009 % 3}"}
+
+
+def label_of_payment(number: int) -> str:
+    return "fraud" if number % 1_000 in (100, 500) else "fine"
+
+
+def test_a_version_that_ranks_two_in_a_thousand_worse_is_refused_for_its_average_precision_alone(
+    store: Store, tmp_path: Path
+) -> None:
+    rig = FraudRig(store, tmp_path, holdout_share=0.5, holdout_samples=20_000, learn_names=False)
+    rig.teach("stream", {number: label_of_payment(number) for number in range(10_000)})
+    first = manifest(rig).evaluation
+    assert first.average_precision and first.accuracy > 0.99
+    rig.teach("stream", {number: label_of_payment(number) for number in range(10_000, 11_000)})
+    assert rig.publish() == 2 and not rig.publisher.refusals  # more of the same is no worse
+    # somebody clears what comes from the rare country, and blames another one
+    rig.teach("cleared", dict.fromkeys(range(100, 40_000, 200), "fine"))
+    rig.teach("blamed", dict.fromkeys(range(50, 8_000, 200), "fraud"))
+    assert rig.publish() == 2
+    assert rig.publisher.refusals == ("average_precision",)
+    kept = rig.learner.knowledge.holdout.samples.samples()
+    assert sum(sample.label == "fraud" for sample in kept) < 0.003 * len(kept)
