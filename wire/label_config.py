@@ -72,13 +72,18 @@ class LabelConfig:
             ),
         )
 
+    @property
+    def width(self) -> float:
+        """The width of the range of scores."""
+        return self.high - self.low
+
     def unit(self, value: float) -> float:
         """Returns the place of a score in its range, in [0, 1], to 16 bits.
 
         >>> LabelConfig(low=1.0, high=5.0).unit(4.5), LabelConfig(low=1.0, high=5.0).unit(9.0)
         (0.875, 1.0)
         """
-        share = (value - self.low) / (self.high - self.low)
+        share = (value - self.low) / self.width
         return round(min(max(share, 0.0), 1.0) * UNIT_STEPS) / UNIT_STEPS
 
     def normal_form(self, label: str) -> str:

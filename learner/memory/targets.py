@@ -33,6 +33,11 @@ class Sets(NamedTuple):
         """Returns the F1 of what is named (bool) beside each set."""
         return _f1(named_NC, self.has_NC, self.sizes_N)
 
+    def micro_f1(self, named_NC: Tensor) -> float:
+        """Returns the F1 of all names of all samples together, 2 TP / (named + labelled); 1 where there are none."""
+        num = int(named_NC.sum() + self.sizes_N.sum())
+        return 2 * int((named_NC & self.has_NC).sum()) / num if num else 1.0
+
 
 class Values(NamedTuple):
     """The score of each sample, in [0, 1], and what is drawn for it."""

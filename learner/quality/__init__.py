@@ -6,6 +6,7 @@
     named_rows   the rows that versions name, where their classes are others
     set_changes  the same where labels are sets
     class_weights  classes that are worth more than others, and how well they are ranked
+    kind_figures what is reported of sets and scores: micro-F1, mean absolute error
     certainty    how certain a version is of texts of its classes
     review       what is measured now and then, beside publications
     parity       the served precisions beside full precision

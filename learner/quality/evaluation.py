@@ -23,6 +23,7 @@ from learner.memory.targets import Targets, num_named
 from learner.quality.certainty import fit_certainty
 from learner.quality.class_weights import NO_WEIGHTS, RankedClass, Weighted, rank_classes
 from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, compare
+from learner.quality.kind_figures import KindFigures
 from learner.quality.temperature import DEFAULT
 from model.grid import is_of_grid
 from model.quantized import QuantizedHead
@@ -48,7 +49,8 @@ class ScoredVersion(NamedTuple):
 class MeasuredCandidate:
     """Everything that the gate judges, but for the precisions. `anchor_version`: 0 where there is none.
 
-    `record` is the candidate as an anchor: which samples were right. `ranked` has classes of a higher weight.
+    `record` is the candidate as an anchor: which samples were right. `ranked` has classes of a higher weight, and
+    `by_kind` what is reported of sets and scores.
     """
 
     is_finite: bool = True
@@ -65,6 +67,7 @@ class MeasuredCandidate:
     top_update: float = 0.0
     certainty: Certainty = field(default_factory=Certainty)
     ranked: Mapping[str, RankedClass] = field(default_factory=dict)
+    by_kind: KindFigures = field(default_factory=KindFigures)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -86,6 +89,8 @@ class MeasuredCandidate:
             head_update=self.head_update,
             top_update=self.top_update,
             average_precision={label: (each.value, each.parent) for label, each in self.ranked.items()} or UNSET,
+            micro_f1=self.by_kind.micro_f1,
+            absolute_error=self.by_kind.absolute_error,
         )
 
     def next_anchor(self, anchor: Anchor | None, version: int) -> Anchor:
@@ -125,12 +130,18 @@ def measure(
     anchor: Anchor | None,
     holdout: Holdout,
     weighted: Weighted = NO_WEIGHTS,
+    *,
+    width: float = 1.0,
 ) -> MeasuredCandidate:
-    """Measures `new` on the holdout samples, beside its parent and the anchor where there are such."""
+    """Measures `new` on the holdout samples, beside its parent and the anchor where there are such.
+
+    `width` is that of the range of scores.
+    """
     scored = _score(new, holdout)
     scored_parent = None if parent is None else _score(parent, holdout)
     measured = measure_scored(scored, scored_parent, anchor)
-    measured = replace(measured, ranked=rank_classes(weighted, scored, scored_parent))
+    by_kind = KindFigures.of(scored, scored_parent, width=width)
+    measured = replace(measured, ranked=rank_classes(weighted, scored, scored_parent), by_kind=by_kind)
     if parent is None:
         return measured
     return replace(measured, head_update=head_update(new, parent), top_update=top_update(new, parent))

@@ -121,7 +121,7 @@ class CandidateMaker:
     def _measured(self, known: Knowledge, version: ScoredVersion, parent: ScoredVersion | None) -> MeasuredCandidate:
         anchor = None if self.has_other_weights(known) else known.anchor
         weighted = Weighted(known.labels.class_weights, known.fast_head.ridge.num_by_class)
-        return measure(version, parent, anchor, known.holdout, weighted)
+        return measure(version, parent, anchor, known.holdout, weighted, width=known.labels.config.width)
 
     def _solution_of(self, known: Knowledge) -> HeadSolution:
         weights = dict(known.labels.config.class_weights) or msgspec.UNSET
@@ -173,7 +173,7 @@ class CandidateMaker:
         return Candidate(
             version=version,
             tensors=served.tensors | {OUT: out},
-            measured=measure(version, None, known.anchor, known.holdout),
+            measured=measure(version, None, known.anchor, known.holdout, width=known.labels.config.width),
             precisions=manifest.precisions,
             probes=manifest.probes,
             solution=manifest.solution,

@@ -185,7 +185,12 @@ def _evaluation(manifest: "WeightManifest") -> str:
     evaluation = manifest.evaluation
     if not evaluation.num_labels:
         return "not measured"
-    return f"{evaluation.accuracy:.1%} of {evaluation.num_labels} labels (parent {evaluation.parent_accuracy:.1%})"
+    lines = [f"{evaluation.accuracy:.1%} of {evaluation.num_labels} labels (parent {evaluation.parent_accuracy:.1%})"]
+    if evaluation.micro_f1:
+        lines.append("micro-F1 {:.3f} (parent {:.3f})".format(*evaluation.micro_f1))
+    if evaluation.absolute_error:
+        lines.append("mean absolute error {:.4g} (parent {:.4g})".format(*evaluation.absolute_error))
+    return "; ".join(lines)
 
 
 def _offsets(offsets: dict[str, int]) -> str:

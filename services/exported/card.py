@@ -65,6 +65,10 @@ def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
     measured = "not measured"
     if evaluation.num_labels:
         measured = f"{evaluation.accuracy:.1%} of {evaluation.num_labels} labels that were held back"
+    if evaluation.micro_f1:
+        measured += f"; micro-F1 {evaluation.micro_f1[0]:.3f}"
+    if evaluation.absolute_error:
+        measured += f"; mean absolute error {evaluation.absolute_error[0]:.4g}"
     precisions = ", ".join(f"{each.name} (cosine {each.cosine:.4f})" for each in manifest.precisions)
     lines = [
         "---",

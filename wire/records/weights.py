@@ -24,8 +24,7 @@ PSEUDO_LABELS: Final = "guesses"
 """The kind of a round on pseudo-labels, under its name in manifests and checkpoints, which older programs read."""
 
 TIERS: Final = ("task", "domain", "base")
-"""How deep a slow round may train, from the top of the encoder down; the learner's counts have `rounds_task` and so on.
-"""
+"""How deep a slow round may train, from the top of the encoder down; the learner counts `rounds_task` and so on."""
 
 HEAD_PREFIX: Final = "head."
 """How the names of the head's tensors begin; all others are the encoder's."""
@@ -75,7 +74,8 @@ class Evaluation(Record, frozen=True, kw_only=True):
     has the oldest classes first, and is written as `stages`. `worst_class` is the class that lost most,
     `worst_class_drop` of its accuracy. `anchor` is an older version, compared on `anchor_labels` samples whose classes
     it knew; both choose among the classes of the anchor. `head_update` and `top_update` are the changes of the head and
-    of the trained blocks, relative to their norm. `average_precision`: of classes with a weight, and by the parent.
+    of the trained blocks, relative to their norm. Pairs of the version and its parent: `average_precision` of weighted
+    classes, `micro_f1` of sets, the mean `absolute_error` of scores.
     """
 
     num_labels: int = 0
@@ -92,14 +92,15 @@ class Evaluation(Record, frozen=True, kw_only=True):
     head_update: float = 0.0
     top_update: float = 0.0
     average_precision: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET
+    micro_f1: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET
+    absolute_error: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PrecisionEvaluation(Record, frozen=True, kw_only=True):
     """The learner's evaluation of one precision in which the weights can be run: `int8` or `int4`.
 
     `accuracy` is measured on the same few holdout samples for all precisions. `cosine` (the mean over embeddings) and
-    `agreement` (the share of texts with the same label) compare with full precision. Accuracy and agreement are in
-    [0, 1].
+    `agreement` (the share of texts with the same label) compare with full precision.
     """
 
     name: str
@@ -182,9 +183,8 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     version names differently from the reference of the rollout, `solution` how its head was computed, and `certainty`
     how certain it is of texts of its classes. `label_space` says what its labels are where they are no single classes:
     of sets, it names each class whose logit is above 0; of scores, the logit of its only row is the place of the score
-    in its range. Then it has format 4, which programs from before there were
-    kinds refuse; else nothing is written of it, and the bytes are those of before. In format 2, matrices hold their
-    biases and input scales, and every norm is a tensor (`model.vectors`).
+    in its range. Then it has format 4, which programs from before there were kinds refuse; else nothing is written of
+    it. In format 2, matrices hold their biases and input scales, and every norm is a tensor (`model.vectors`).
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"

@@ -65,6 +65,21 @@ def test_the_mean_f1_of_equal_sets_is_one() -> None:
     assert mean_f1(one_NC, ~one_NC) == pytest.approx(0.0)
 
 
+@given(SETS)
+def test_micro_f1_counts_the_names_of_all_samples_together(sets: list[frozenset[str]]) -> None:
+    """A class without a row is one that was missed, and where nothing is to be named all is right."""
+    targets = Targets.of([set_of(names) for names in sets], [""] * len(sets), CLASSES)
+    named_NC = torch.randn(len(sets), 3, generator=torch.Generator().manual_seed(len(sets))) > 0
+    num = num_right = 0
+    for row, names in zip(named_NC.tolist(), sets, strict=True):
+        named = {name for name, is_named in zip(CLASSES, row, strict=True) if is_named}
+        num += len(named) + len(names)
+        num_right += len(named & names)
+    assert targets.sets is not None
+    assert targets.sets.micro_f1(named_NC) == pytest.approx(2 * num_right / num if num else 1.0)
+    assert targets.sets.micro_f1(targets.sets.has_NC) == pytest.approx(1.0) or any("x" in names for names in sets)
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-0.5, 1.5)), min_size=1, max_size=20))
 def test_a_score_is_right_as_an_answer_that_expects_it_would_be(pairs: list[tuple[float, float]]) -> None:
     labels = [unit_value(unit) for unit, _ in pairs]

@@ -12,7 +12,7 @@ from tests.services.command_line import lifelong
 from tests.stores import SIGNING_KEY, lease_of, manifest_of, publish
 from wire.clock import now_ms
 from wire.config import StoreConfig
-from wire.records import NameChanges
+from wire.records import Evaluation, NameChanges
 from wire.store import Store
 
 
@@ -48,6 +48,19 @@ def test_what_an_operator_does_is_in_the_history(there: dict[str, str]) -> None:
     assert {decision["rule"] for decision in decisions} == {"operator"}
     lines = lifelong("rollout", "history", "--limit", "2", **there).stdout.splitlines()
     assert len(lines) == 2 and "unpinned by operator" in lines[0]
+
+
+def test_micro_f1_and_absolute_errors_are_shown_beside_the_accuracy(there: dict[str, str], store: Store) -> None:
+    of_sets = Evaluation(num_labels=50, accuracy=0.9, micro_f1=(0.91, 0.9))
+    of_scores = Evaluation(num_labels=50, accuracy=0.9, absolute_error=(0.2125, 0.25))
+    for number, evaluation in ((4, of_sets), (5, of_scores)):
+        manifest = msgspec.structs.replace(manifest_of(store, number, epoch=0), evaluation=evaluation)
+        store.versions.add(manifest, detail="measured")
+    shown = lifelong("versions", "show", "4", **there).stdout
+    assert "of 50 labels (parent 0.0%); micro-F1 0.910 (parent 0.900)" in shown
+    assert "mean absolute error 0.2125 (parent 0.25)" in lifelong("versions", "show", "5", **there).stdout
+    found = json.loads(lifelong("versions", "show", "5", "--json", **there).stdout)["evaluation"]
+    assert found["absolute_error"] == [0.2125, 0.25] and "micro_f1" not in found
 
 
 def test_versions_are_listed_shown_and_compared(there: dict[str, str], store: Store) -> None:

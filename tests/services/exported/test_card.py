@@ -28,6 +28,15 @@ def test_a_card_says_what_is_answered_and_loads_it_in_twenty_lines(space: LabelS
     assert len(load_code(space).strip().splitlines()) <= 22
 
 
+def test_a_card_has_the_figures_of_sets_and_of_scores() -> None:
+    sets = Evaluation(num_labels=50, accuracy=0.9, micro_f1=(0.91, 0.8))
+    assert "- accuracy: 90.0% of 50 labels that were held back; micro-F1 0.910\n" in card(
+        manifest_of(3, evaluation=sets), lacks="", with_onnx=False
+    )
+    scores = Evaluation(num_labels=50, accuracy=0.9, absolute_error=(0.25, 0.5))
+    assert "; mean absolute error 0.25\n" in card(manifest_of(3, evaluation=scores), lacks="", with_onnx=False)
+
+
 def test_a_card_says_why_others_cannot_load_it() -> None:
     labels = tuple(f"label {number}" for number in range(30))
     text = card(manifest_of(3, labels=labels), lacks="its encoder is a class", with_onnx=False)

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from learner.learner import Learner
-from learner.relabelling import follow_settings
-from learner.slow.worker import INLINE
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
 from services.exported.card import card, load_code, scores_of
@@ -19,13 +16,12 @@ from services.exported.format import BadExport
 from serving.engine_config import PrecisionConfig
 from serving.ranking import Scored, rankings_of
 from serving.weights.loader import Loader
+from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
-from tests.learner.small_learner import Setting, small_learner, tokenizer
-from tests.learner.streams import TOPICS, answer, text_of
+from tests.learner.small_learner import tokenizer
+from tests.learner.streams import text_of
 from tests.learner.test_standardisation import records
-from wire.config import LabelConfig
-from wire.receipts import Receipts
-from wire.records import Answer, Feedback, LabelSpace
+from wire.records import LabelSpace
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -33,37 +29,6 @@ pytestmark = pytest.mark.live
 TEXTS: Final = [text_of(number) for number in range(300, 360)]
 NEAR: Final = 0.08
 """How far a probability may be off: replicas round the inputs of the head, of which this one has few."""
-
-
-def feedback_of(kind: str, number: int) -> Feedback:
-    """Two topics, one or none; or a number that hangs on the topic."""
-    event_id = f"event-{number}"
-    if kind == "score":
-        return Feedback(event_id=event_id, value=1.0 + number % 5, time_ms=number)
-    names = (TOPICS[number % 5], TOPICS[number % 3])[: 2 - number % 3] if number % 11 else ()
-    return Feedback(event_id=event_id, labels=tuple(dict.fromkeys(names)), time_ms=number)
-
-
-class KindRig(PublishRig):
-    """A learner of labels of another kind."""
-
-    labels = LabelConfig(kind="multilabel")
-
-    def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        learner = small_learner(receipts, INLINE, folder, **changed)
-        learner.label_config = self.labels
-        follow_settings(learner)
-        return learner
-
-    def learn(self, first: int, last: int) -> None:
-        found: list[Answer | Feedback] = []
-        for number in range(first, last):
-            found += [answer(number, label=None), feedback_of(self.labels.kind, number)]
-        self.learner.learn_many(found, {"feedback.v1/0": last})
-
-
-class ScoreRig(KindRig):
-    labels = LabelConfig(kind="score", low=1.0, high=5.0)
 
 
 def exported(store: Store, rig: PublishRig, *, with_onnx: bool = False) -> Exported:

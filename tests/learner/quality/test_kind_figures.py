@@ -1,0 +1,68 @@
+"""Versions of sets and of scores tell micro-F1 and the mean absolute error of the holdout, through the real learner."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from learner.memory.replay import Labelled
+from learner.memory.targets import Targets
+from learner.quality.evaluation import ScoredHoldout
+from learner.quality.kind_figures import KindFigures
+from tests.learner.kind_rig import KindRig, ScoreRig
+from tests.learner.publish_rig import PublishRig
+from wire.records import Evaluation
+from wire.store import Store
+from wire.targets import VALUE_ROW, set_of, unit_value
+
+
+def scored(labels: list[str], classes: tuple[str, ...], logits: list[list[float]]) -> ScoredHoldout:
+    samples = [Labelled(str(number), label) for number, label in enumerate(labels)]
+    return ScoredHoldout(samples, classes, torch.tensor(logits), Targets.of(labels, labels, classes))
+
+
+def test_micro_f1_of_a_version_stands_beside_that_of_its_parent() -> None:
+    labels = [set_of("ab"), set_of("b"), set_of("")]
+    parent = scored(labels, ("a",), [[1.0], [1.0], [-1.0]])  # it names a twice, once rightly
+    new = scored(labels, ("a", "b"), [[1.0, 1.0], [-1.0, 1.0], [-1.0, 1.0]])  # all three, and b once too often
+    assert KindFigures.of(new, parent, width=1.0).micro_f1 == pytest.approx((6 / 7, 2 / 5))
+    assert KindFigures.of(new, None, width=1.0).micro_f1 == pytest.approx((6 / 7, 6 / 7))
+
+
+def test_absolute_errors_are_in_the_unit_of_the_scores() -> None:
+    labels = [unit_value(0.5), unit_value(1.0)]
+    parent = scored(labels, (VALUE_ROW,), [[0.0], [2.0]])  # what is above the range counts as its bound
+    new = scored(labels, (VALUE_ROW,), [[0.5], [0.75]])
+    assert KindFigures.of(new, parent, width=4.0) == KindFigures(absolute_error=(0.5, 1.0))
+
+
+def evaluation_of(rig: PublishRig, first: int, last: int) -> Evaluation:
+    rig.learn(first, last)
+    return rig.store.versions.manifest(rig.publish()).evaluation
+
+
+@pytest.mark.live
+def test_a_version_of_sets_tells_its_micro_f1(store: Store, tmp_path: Path) -> None:
+    rig = KindRig(store, tmp_path, holdout_share=0.4)
+    few = evaluation_of(rig, 0, 20)
+    many = evaluation_of(rig, 20, 200)
+    assert few.micro_f1 and many.micro_f1 and not many.absolute_error
+    assert few.micro_f1[0] == few.micro_f1[1]
+    assert many.micro_f1[0] > max(many.micro_f1[1], 0.6)
+
+
+@pytest.mark.live
+def test_a_version_of_scores_tells_its_mean_absolute_error(store: Store, tmp_path: Path) -> None:
+    rig = ScoreRig(store, tmp_path, holdout_share=0.4)
+    evaluation_of(rig, 0, 20)
+    found = evaluation_of(rig, 20, 200)
+    assert found.absolute_error and not found.micro_f1
+    error, of_parent = found.absolute_error
+    assert 0 < error < of_parent < 2.0
+    assert found.accuracy == pytest.approx(1 - error / 4, abs=0.1)  # by chance, as each sample is right or wrong
+
+
+@pytest.mark.live
+def test_a_version_of_single_classes_has_neither(store: Store, tmp_path: Path) -> None:
+    found = evaluation_of(PublishRig(store, tmp_path), 0, 60)
+    assert not found.micro_f1 and not found.absolute_error
