@@ -1,16 +1,18 @@
 """Measures what tasks cost: events a second of a service with three tasks, in turns with a service that has one.
 
-Each task has learnt the classes of CLINC150 from a few labels each, on the encoder that all share. Every event is
-answered by all tasks. The goal is a cost of 1 + 0.4 (T - 1) for T tasks: 1.8 for three.
+Each task has learnt the classes of CLINC150 from a few labels each: on the encoder that all share, and then with slow
+rounds, so that each has two upper blocks of its own on lower ones that all share. Every event is answered by all tasks.
+The goal is a cost of 1 + 0.4 (T - 1) for T tasks: 1.8 for three.
 
 Rejected: three services of one task (each would read and encode every event, which is what tasks spare).
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from bench.fixtures import Fixtures
 from bench.kafka_throughput import full_speed
@@ -19,6 +21,9 @@ from bench.texts import clinc150, few_of_each
 from bench.turns import by_turns, pair, row
 from evals.results.row import NoResult, Row
 from evals.streams.stream import StreamItem
+from model.config import MINILM_L6
+from model.plan import layer_of
+from rollout.operator import Operator
 from services.programs import open_stores
 from wire.clock import now_ms
 from wire.records import Feedback
@@ -33,7 +38,17 @@ BESIDE = "the same service with one task"
 LEARNT_SHARE = 0.95
 """The share of the classes that a task must know: both samples of some are in the holdout."""
 
+OWN_BLOCKS = 2
+TRAINED: Final = {
+    "learner.trainable_layers": OWN_BLOCKS,
+    "learner.slow_every_labels": 200,  # fewer than each task is taught, so that it rehearses them
+    "learner.trial_labels": 0,  # no labels follow, on which the next encoder could be tried
+    "learner.learn_unlabelled": False,  # else it would train on the events of the first round in the next
+}
+"""The settings under which each task trains blocks of its own."""
+
 LEARNT_WITHIN_S = 120.0
+TRAINED_WITHIN_S = 300.0
 POLL_S = 0.5
 SEND_S = 30.0
 
@@ -49,12 +64,20 @@ class TasksSize:
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     size = fixtures.sized(TasksSize())
     fixtures.stop_service()
-    with pair({f"tasks.{task}": {} for task in TASKS}) as (plain, several):
+    yield beside_one("tasks.throughput", {}, size.rounds)
+    yield beside_one("tasks.trained", TRAINED, size.rounds)
+
+
+def beside_one(name: str, settings: Mapping[str, object], rounds: int) -> Row:
+    """Returns the row of a service with tasks under these settings, held against one without tasks."""
+    with pair({**{f"tasks.{task}": {} for task in TASKS}, **settings}) as (plain, several):
         teach(several)
-        one, three = by_turns(partial(full_speed, plain), partial(full_speed, several), size.rounds)
+        if settings:
+            await_own_blocks(several)
+        one, three = by_turns(partial(full_speed, plain), partial(full_speed, several), rounds)
     cost = sum(one) / sum(three)
     note = f"{NUM_TASKS} tasks cost {cost:.2f} times what one costs, {cost / NUM_TASKS:.2f} for each answer"
-    yield row("tasks.throughput", one, three, goal=1 / MAX_COST, beside=BESIDE, note=note)
+    return row(name, one, three, goal=1 / MAX_COST, beside=BESIDE, note=note)
 
 
 def teach(service: Service) -> None:
@@ -86,3 +109,37 @@ def await_classes(store: Store, task: str, num: int, *, within_s: float = LEARNT
         if time.monotonic() > deadline_s:
             raise NoResult(f"task {task} did not learn {num} classes within {within_s:g} s")
         time.sleep(POLL_S)
+
+
+def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) -> None:
+    """Returns when each task answers by the encoder of its slow rounds, which an operator promotes.
+
+    Raises NoResult where they take long, or leave tasks with one encoder, or with other lower blocks.
+    """
+    with ExitStack() as opened:
+        stores = open_stores(service.settings, opened)
+        deadline_s = time.monotonic() + within_s
+        while not all((report := store.reports.learner()) and report.is_rested for store in stores.values()):
+            if time.monotonic() > deadline_s:
+                raise NoResult(f"the slow rounds were not over after {within_s:g} s")
+            time.sleep(POLL_S)
+        encoders: list[Mapping[str, str]] = []
+        for task, store in stores.items():
+            manifest = store.versions.manifest(store.versions.current())
+            Operator(store, name="bench", config=service.settings.rollout).promote(manifest.version, now_ms=now_ms())
+            await_classes(store, task, 1)
+            encoders.append(manifest.encoder_digests)
+    check_own_blocks(encoders)
+
+
+def check_own_blocks(encoders: Sequence[Mapping[str, str]]) -> None:
+    """Raises NoResult unless the encoders differ in their upper blocks, and in nothing else."""
+    depth = MINILM_L6.n_layers - OWN_BLOCKS
+    upper: set[frozenset[tuple[str, str]]] = set()
+    lower: set[frozenset[tuple[str, str]]] = set()
+    for digests in encoders:
+        own = frozenset(entry for entry in digests.items() if layer_of(entry[0]) >= depth)
+        upper.add(own)
+        lower.add(frozenset(digests.items()) - own)
+    if (len(upper), len(lower)) != (len(encoders), 1):
+        raise NoResult(f"{len(encoders)} tasks have {len(upper)} upper parts on {len(lower)} lower ones")

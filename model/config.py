@@ -96,9 +96,6 @@ class StrataConfig:
     prefix: str = field(default="", metadata=LATER)
     """What is put before each text, such as `query: `."""
 
-    trunk_depth: int = field(default=0, metadata=LATER)
-    """How many layers several heads and tasks share. 0: all."""
-
     def __post_init__(self) -> None:
         if (self.schema, self.family) != (1, "strata"):
             raise WrongConfig(f"schema {self.schema} of family {self.family!r}; this code reads schema 1 of 'strata'")
@@ -115,8 +112,6 @@ class StrataConfig:
             raise WrongConfig(f"prefix is {self.prefix!r:.80}; expected a text of at most {MAX_PREFIX} characters")
         if not self.head_width and self.d_model % self.n_heads:
             raise WrongConfig(f"d_model is {self.d_model}; expected a multiple of n_heads = {self.n_heads}")
-        if self.trunk_depth > self.n_layers:
-            raise WrongConfig(f"trunk_depth is {self.trunk_depth}; expected at most n_layers = {self.n_layers}")
         self._check_positions()
         self._check_layers()
 
@@ -198,8 +193,7 @@ class StrataConfig:
         values["spans"] = tuple(_differences(span, Span(kind="full")) for span in self.spans)
         layers = tuple(_differences(self.layer(index), self._plain_layer(index)) for index in range(self.n_layers))
         values["layers"] = layers if any(layers) else ()
-        for name, size in (("embed_dim", self.d_model), ("trunk_depth", self.n_layers)):
-            values[name] = values[name] if values[name] != size else 0
+        values["embed_dim"] = values["embed_dim"] if values["embed_dim"] != self.d_model else 0
         if self.head_width * self.n_heads == self.d_model:
             values["head_width"] = 0
         return {name: value for name, value in values.items() if value != implied[name]}

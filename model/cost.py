@@ -139,9 +139,8 @@ def pairs_seen(span: Span, num_tokens: int) -> int:
     return min(near + num_tokens * span.topk * span.block, everything)
 
 
-def tasks(config: StrataConfig, num_tasks: int, *, separate: StrataConfig) -> Tasks:
-    """Counts what `num_tasks` tasks cost that share the layers below `trunk_depth`, beside models like `separate`."""
-    depth = config.trunk_depth or config.n_layers
+def tasks(config: StrataConfig, num_tasks: int, *, depth: int, separate: StrataConfig) -> Tasks:
+    """Counts what `num_tasks` tasks cost that share the `depth` lower layers, beside models like `separate`."""
     whole = parameters(config).total
     shared = parameters(_trunk(config, depth)).total
     per_layer = list(_matrix_flops(config))[1:]
@@ -155,7 +154,7 @@ def tasks(config: StrataConfig, num_tasks: int, *, separate: StrataConfig) -> Ta
 
 def _trunk(config: StrataConfig, depth: int) -> StrataConfig:
     layers: tuple[LayerSpec, ...] = tuple(config.layer(index) for index in range(depth))
-    return replace(config, n_layers=depth, layers=layers, trunk_depth=0)
+    return replace(config, n_layers=depth, layers=layers)
 
 
 def _embedding(config: StrataConfig) -> Iterator[tuple[str, int, int]]:

@@ -4,7 +4,8 @@
                                        z_BD --RandomFeatures.of--> features_BR --QuantizedHead.logits_of--> logits_BC
 
 All classes are immutable and may be shared between threads; two versions with equal encoders share one encoder object,
-and one projection, whose features are computed once for the heads of both.
+and one projection, whose features are computed once for the heads of both. Where only the lower blocks are equal
+(`common_layers`), each encoder can go on from the rows that one of them has made.
 
 An answer depends on the text and the weights alone, to the last bit: neither the other texts of its batch nor the
 number of threads (up to four) changes it.
@@ -34,8 +35,8 @@ from model.head import OUT, PROJ
 from model.modules.config import EncoderConfig
 from model.packed import PackedEncoder
 from model.qtensor import N8G64, W4G64, W8C, QTensor
-from model.ragged import RaggedBatch
-from model.weights import check_encoder, check_weight, encoder_key
+from model.ragged import RaggedBatch, RaggedLayout
+from model.weights import check_encoder, check_weight, encoder_key, prefix_names
 
 INT8, INT4 = PRECISIONS = ("int8", "int4")
 """The precisions in which the same weights can run, the most accurate first."""
@@ -45,7 +46,11 @@ class QuantizedEncoder:
     """Encodes texts to unit vectors."""
 
     def __init__(
-        self, config: StrataConfig, forwards: Mapping[str, Forward], features: FeatureMap | None = None
+        self,
+        config: StrataConfig,
+        forwards: Mapping[str, Forward],
+        features: FeatureMap | None = None,
+        prefixes: tuple[str, ...] = (),
     ) -> None:
         self.config = config
         self.features = features or FeatureMap(config.d_model, {})
@@ -53,6 +58,8 @@ class QuantizedEncoder:
         self._forwards = forwards
         self.precisions = tuple(forwards)
         """Those in which texts can be encoded, the most accurate first."""
+        self.prefixes = prefixes
+        """The names of what the lower blocks give (`prefix_names`); () where they are not known."""
 
     @classmethod
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
@@ -60,7 +67,9 @@ class QuantizedEncoder:
         check_encoder(config, tensors)
         precisions = precisions_of({name: tensor.scheme for name, tensor in tensors.items()})
         forwards = {precision: forward_of(config, tensors, precision) for precision in precisions}
-        return cls(config, forwards, FeatureMap.from_tensors(config.d_model, tensors))
+        best = forwards[precisions[0]]
+        prefixes = prefix_names(config, tensors, arithmetic=f"{best.name} {best.arithmetic}")
+        return cls(config, forwards, FeatureMap.from_tensors(config.d_model, tensors), prefixes)
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD of unit length, in the caller's order: heads read directions.
@@ -68,16 +77,11 @@ class QuantizedEncoder:
         The default is the most accurate precision. Raises BadTokens, and ValueError for a precision that the weights do
         not have.
         """
-        z_BD = self.vectors(batch, precision)
-        return z_BD if self.config.normalize else functional.normalize(z_BD, dim=1)
+        return self._unit(self.vectors(batch, precision))
 
     def vectors(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD as the encoder was published: of unit length only if its config says so. Raises as `encode`."""
-        if precision is None:
-            return self._best.encode(batch)
-        if precision not in self._forwards:
-            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(self.precisions)}")
-        return self._forwards[precision].encode(batch)
+        return self._forward(precision).encode(batch)
 
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
         """Names how texts of at most `max_tokens` become vectors in the most accurate precision.
@@ -99,19 +103,45 @@ class QuantizedEncoder:
         """Whether both are of the same shape; how many labels their configs leave room for does not count."""
         return self.config.without_labels == other.config.without_labels
 
-    def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
-        """Returns x_TD at the input of block `layer`, in the layout's order, for `Strata.forward_from`.
+    def encode_prefix(self, batch: RaggedBatch, layer: int, precision: str | None = None) -> Tensor:
+        """Returns x_TD at the input of block `layer`, in the layout's order, for `encode_from`, or that of `Strata`.
 
-        It is computed in the most accurate precision. Raises BadTokens, or WrongShape for a layer outside
-        [0, n_layers].
+        Raises as `encode`, or WrongShape for a layer outside [0, n_layers].
         """
+        self._check_layer(layer)
+        return self._forward(precision).tokens(batch, layer)
+
+    def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout, precision: str | None = None) -> Tensor:
+        """Returns the bits of `encode`, from x_TD at the input of block `layer`: see `Forward.encode_from`.
+
+        Raises WrongShape for a layer outside [0, n_layers], and ValueError as `encode`.
+        """
+        self._check_layer(layer)
+        return self._unit(self._forward(precision).encode_from(layer, x_TD, layout))
+
+    def _check_layer(self, layer: int) -> None:
         if not 0 <= layer <= self.config.n_layers:
             raise WrongShape(f"layer is {layer}; expected 0 to {self.config.n_layers}")
-        return self._best.tokens(batch, layer)
+
+    def _unit(self, z_BD: Tensor) -> Tensor:
+        return z_BD if self.config.normalize else functional.normalize(z_BD, dim=1)
+
+    def _forward(self, precision: str | None) -> Forward:
+        if precision is None:
+            return self._best
+        if precision not in self._forwards:
+            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(self.precisions)}")
+        return self._forwards[precision]
 
     @property
     def _best(self) -> Forward:
         return self._forwards[self.precisions[0]]
+
+
+def common_layers(encoders: Sequence[QuantizedEncoder]) -> int:
+    """Returns how many lower blocks all of these have in common, with the embedding below them; 0 where none."""
+    names = zip(*(encoder.prefixes for encoder in encoders), strict=False)
+    return max(sum(len(set(each)) == 1 for each in names) - 1, 0)
 
 
 def precisions_of(schemes: Mapping[str, str]) -> tuple[str, ...]:

@@ -5,6 +5,9 @@
 Inside a batch, sequences are sorted by length, so that sequences of equal length are neighbours: attention takes them
 as one dense batch. The layout restores the caller's order, in which every result leaves the model.
 
+Rejected: padding to the longest text (short texts would take its time), and nested tensors (attention would cut them
+apart again).
+
 Shape suffixes: T tokens of all sequences, B sequences, D width.
 """
 
@@ -13,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,6 +81,14 @@ class RaggedLayout:
             return z_BD
         return z_BD.index_select(0, torch.tensor(self.place))
 
+    def pieces(self, max_tokens: int) -> list["Piece"]:
+        """Cuts into runs of whole sequences of at most `max_tokens` tokens (or of one longer), in order."""
+        found: list[Piece] = []
+        for first, end in runs(self.offsets, max_tokens):
+            lengths = [self.offsets[row + 1] - self.offsets[row] for row in range(first, end)]
+            found.append(Piece(self.offsets[first], self.offsets[end], RaggedLayout.of(lengths)))
+        return found
+
     def split(self, x_TD: Tensor) -> list[Tensor]:
         """Returns each sequence's rows, in the caller's order (views)."""
         bounds = [(self.offsets[row], self.offsets[row + 1]) for row in self.place]
@@ -85,6 +97,14 @@ class RaggedLayout:
     def join(self, pieces: Sequence[Tensor]) -> Tensor:
         """Returns x_TD from each sequence's rows in the caller's order: the inverse of `split`."""
         return torch.cat([pieces[index] for index in self.order])
+
+
+class Piece(NamedTuple):
+    """A run of sequences of a layout: its rows start:stop."""
+
+    start: int
+    stop: int
+    layout: RaggedLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +138,8 @@ class RaggedBatch:
         """
         if self.layout.num_tokens <= max_tokens:
             return [self]
-        return [self._piece(first, end) for first, end in runs(self.offsets, max_tokens)]
-
-    def _piece(self, first: int, end: int) -> "RaggedBatch":
-        start = self.offsets[first]
-        stop = self.offsets[end]
-        lengths = [self.offsets[row + 1] - self.offsets[row] for row in range(first, end)]
-        return RaggedBatch(self.ids_T[start:stop], RaggedLayout.of(lengths))
+        pieces = self.layout.pieces(max_tokens)
+        return [RaggedBatch(self.ids_T[piece.start : piece.stop], piece.layout) for piece in pieces]
 
     def check(self, vocab: int, max_sequence: int) -> None:
         """Raises BadTokens, naming the value, for a token id outside [0, vocab) or a sequence over `max_sequence`."""

@@ -11,6 +11,7 @@ Rejected: one tensor for a whole layer (its matrices could not be shared, and ea
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import torch
@@ -146,6 +147,36 @@ def encoder_key(digests: Mapping[str, str]) -> str:
     """
     lines = [f"{name} {digest}\n" for name, digest in sorted(digests.items()) if not name.startswith(HEAD)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def prefix_names(config: StrataConfig, tensors: Mapping[str, QTensor], *, arithmetic: str) -> tuple[str, ...]:
+    """Returns names of what the embedding, the first block, and each further one give: of x_TD after 0, 1, ... blocks.
+
+    Encoders with an equal name give equal rows there, bit for bit, whatever is above. `arithmetic` names what computes
+    them. () where a weight was not read from bytes, and so has no digest.
+    """
+    own = encoder_names(config)
+    read = {name: tensor for name, tensor in tensors.items() if name in own or layer_of(name) >= 0}
+    if not all(tensor.digest for tensor in read.values()):
+        return ()
+    embedding = replace(
+        config,
+        n_layers=1,
+        layers=(),
+        spans=(),
+        pooling="mean",
+        normalize=True,
+        prefix="",
+        head_features=1,
+        label_capacity=1,
+    )
+    hashed = hashlib.sha256(f"{arithmetic} {embedding.canonical_json()}".encode())
+    names: list[str] = []
+    for layer, block in enumerate((None, *plan_of(config).blocks), start=-1):
+        digests = sorted((name, each.scheme, each.digest) for name, each in read.items() if layer_of(name) == layer)
+        hashed.update(f"{block} {digests}".encode())
+        names.append(hashed.hexdigest())
+    return tuple(names)
 
 
 def _module_state(tensor: QTensor, module: nn.Module) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ from services.settings import BadSettings, Loaded, Settings
 from services.settings_docs import mistake
 
 TRAINED = ("learner.trainable_layers", "learner.domain_layers", "learner.base_layers")
-"""The settings of what slow rounds train of the encoder. An encoder that one task trains would cost each event another
-forward."""
+"""The settings of what slow rounds train of the encoder. Blocks that one task trains are computed for it alone, at
+each event."""
 
 PLACES = ("state_dir", "checkpoint_url")
 """The settings of the learner that name what only one learner writes to."""

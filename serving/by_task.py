@@ -3,15 +3,17 @@
     events --tasks of each, arm of each task--> what each encoder reads --one forward--> Vectors
     task by task --predict, of these vectors--> its answers --joined--> one Answer for each event
 
-Tasks whose versions share an encoder and a precision cost one forward together, and a head each. A task with an encoder
-of its own costs a forward of its own.
+Tasks whose versions share an encoder and a precision cost one forward together, and a head each. Where encoders have
+only their lower blocks in common, as after slow rounds on one encoder, these are computed once for the events of all
+of them, and each encoder goes on with its upper blocks. So do the encoders of the arms of one task. An encoder that
+shares nothing costs a forward of its own.
 
 Rejected: an item of the queue for each task (an event would be finished several times), and one `predict` over all
 tasks (arms, verdicts and vectors are of one task, and would be told apart in every step).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,10 +22,12 @@ import torch
 from torch import Tensor
 
 from model.packed import PackedEncoder
-from serving.predict import Predict
+from model.quantized import QuantizedEncoder, common_layers
+from model.ragged import RaggedBatch
+from serving.predict import Predict, of_rows
 from serving.terms import EmbeddedText
 from serving.weights.active import Live
-from serving.weights.health import Health
+from serving.weights.health import Health, LowerRows
 from serving.weights.precision import Choice
 from wire.records import Answer, Event, TaskAnswer
 from wire.rollout import arm_for
@@ -41,6 +45,21 @@ class Vectors:
     def __init__(self, *health: Health) -> None:
         self._first, *self._others = health
         self._known: defaultdict[tuple[int, str], dict[int, Tensor]] = defaultdict(dict)
+        self._lower: dict[tuple[int, str], dict[int, LowerRows]] = {}
+
+    def share(
+        self,
+        events: Sequence[Event],
+        token_ids: Sequence[list[int]],
+        encoders: Sequence[QuantizedEncoder],
+        precision: str,
+    ) -> None:
+        """Computes the lower blocks that these encoders have in common, once for all of these events: `of` goes on from
+        there. Raises BadTokens."""
+        batch = RaggedBatch.of(token_ids)
+        lower = self._first.encode_lower(encoders[0], batch, precision, common_layers(encoders))
+        for encoder in encoders:
+            self._lower[id(encoder), precision] = dict(zip(map(id, events), lower, strict=True))
 
     def of(
         self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
@@ -49,10 +68,12 @@ class Vectors:
         known = self._known[id(encoder), precision]
         new = [row for row, event in enumerate(events) if id(event) not in known]
         if new:
-            picked = [events[row] for row in new]
-            tokens = [token_ids[row] for row in new]
-            z_BD = self._first.encode_events(picked, tokens, encoder, precision, others=self._others)
-            known |= zip(map(id, picked), z_BD, strict=True)
+            picked, tokens = of_rows(new, events, token_ids)
+            names = list(map(id, picked))
+            lower = self._lower.get((id(encoder), precision), {})
+            rows = [lower[name] for name in names] if lower.keys() >= set(names) else ()
+            z_BD = self._first.encode_events(picked, tokens, encoder, precision, others=self._others, lower=rows)
+            known |= zip(names, z_BD, strict=True)
             if len(new) == len(events):
                 return z_BD
         return torch.stack([known[id(event)] for event in events])
@@ -65,7 +86,7 @@ def predict_by_task(
 
     Raises what `predict` raises.
     """
-    if len(live) == 1:
+    if len(live) == 1 and len(_encoders(live)) == 1:
         ((task, versions),) = live.items()
         return predict(events, token_ids, versions, choice.of_task(task))
     rows_of = {task: _rows_of(events, task) for task in live}
@@ -74,8 +95,7 @@ def predict_by_task(
     time_ms = 0
     for task, rows in rows_of.items():
         versions = replace(live[task], encode_shared=vectors.of, answered_ms=time_ms)
-        picked = [events[row] for row in rows]
-        tokens = [token_ids[row] for row in rows]
+        picked, tokens = of_rows(rows, events, token_ids)
         answers = predict(picked, tokens, versions, choice.of_task(task)) if rows else []
         for row, answer in zip(rows, answers, strict=True):
             found[row][task] = answer
@@ -97,6 +117,14 @@ def by_task(answer: Answer | EmbeddedText) -> Iterator[tuple[str, TaskAnswer | E
     yield from answer.tasks.items()
 
 
+def _encoders(live: Live) -> set[PackedEncoder]:
+    """Returns the encoders of all arms."""
+    found: set[PackedEncoder] = set()
+    for active in live.values():
+        found |= {active.versions[arm.version].model.encoder for arm in active.plan.arms}
+    return found
+
+
 def _encoded(
     events: Sequence[Event],
     token_ids: Sequence[list[int]],
@@ -104,19 +132,49 @@ def _encoded(
     rows_of: Mapping[str, Sequence[int]],
     choice: Choice,
 ) -> Vectors:
-    """Encodes each event by each encoder that answers it for a task: one batch for each encoder and precision."""
-    wanted: defaultdict[tuple[PackedEncoder, str], set[int]] = defaultdict(set)
-    for task, rows in rows_of.items():
-        versions = live[task].versions
-        precisions = choice.of_task(task)
-        for row in rows:
-            number = arm_for(events[row].entity, live[task].plan).version
-            wanted[versions[number].model.encoder, precisions[number]].add(row)
+    """Encodes each event by each encoder that answers it for a task: one batch for each encoder and precision, after
+    one for the lower blocks of those that share some."""
+    wanted = _wanted(events, live, rows_of, choice)
     vectors = Vectors(*(versions.health for versions in live.values()))
+    for encoders, precision in _sharing(wanted):
+        rows = sorted(set().union(*(wanted[encoder, precision] for encoder in encoders)))
+        if rows:
+            vectors.share(*of_rows(rows, events, token_ids), encoders, precision)
     for (encoder, precision), found in wanted.items():
-        rows = sorted(found)
-        vectors.of([events[row] for row in rows], [token_ids[row] for row in rows], encoder, precision)
+        if found:
+            vectors.of(*of_rows(sorted(found), events, token_ids), encoder, precision)
     return vectors
+
+
+def _wanted(
+    events: Sequence[Event], live: Live, rows_of: Mapping[str, Sequence[int]], choice: Choice
+) -> dict[tuple[PackedEncoder, str], set[int]]:
+    """Returns the rows of the events that each encoder answers, by its precision.
+
+    The encoder of an arm is there if it answers none: `predict` asks it for a sample of those of other arms.
+    """
+    wanted: dict[tuple[PackedEncoder, str], set[int]] = {}
+    for task, rows in rows_of.items():
+        plan = live[task].plan
+        precisions = choice.of_task(task)
+        rows_of_version: dict[int, set[int]] = {}
+        for number in {arm.version for arm in plan.arms}:
+            encoder = live[task].versions[number].model.encoder
+            rows_of_version[number] = wanted.setdefault((encoder, precisions[number]), set())
+        for row in rows:
+            rows_of_version[arm_for(events[row].entity, plan).version].add(row)
+    return wanted
+
+
+def _sharing(keys: Iterable[tuple[PackedEncoder, str]]) -> Iterator[tuple[list[QuantizedEncoder], str]]:
+    """Yields the encoders that have the first block in common, where there are several, and their precision."""
+    groups: defaultdict[tuple[str, str], list[QuantizedEncoder]] = defaultdict(list)
+    for encoder, precision in keys:
+        if isinstance(encoder, QuantizedEncoder) and encoder.prefixes:
+            groups[precision, encoder.prefixes[1]].append(encoder)
+    for (precision, _), encoders in groups.items():
+        if len(encoders) > 1:
+            yield encoders, precision
 
 
 def _joined(event: Event, answers: Mapping[str, Answer]) -> Answer:

@@ -67,7 +67,7 @@ def predict_many(
     vectors: dict[int, Tensor] = {}
     for rows in grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         first = versions[rows[0]]
-        picked = _picked(rows, events, token_ids)
+        picked = of_rows(rows, events, token_ids)
         z_BD = live.encode(*picked, first.model.encoder, precisions[first.number])
         rankings = rankings_of(z_BD, live.beside(first), top_scores)
         for indices in grouped([versions[row].number for row in rows]):
@@ -97,9 +97,10 @@ def predict_many(
     return answers
 
 
-def _picked(
+def of_rows(
     rows: Sequence[int], events: Sequence[Event], token_ids: Sequence[list[int]]
 ) -> tuple[list[Event], list[list[int]]]:
+    """Returns these rows of both."""
     return [events[row] for row in rows], [token_ids[row] for row in rows]
 
 
@@ -129,7 +130,7 @@ def _names_by_other_encoders(
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
-            z_BD = live.encode(*_picked(rows, events, token_ids), encoder, precisions[first.number])
+            z_BD = live.encode(*of_rows(rows, events, token_ids), encoder, precisions[first.number])
             for row, others in zip(rows, names_by_row(rankings_of(z_BD, live.beside(first), 1)), strict=True):
                 names[row] = names.get(row, ()) + others
     return names

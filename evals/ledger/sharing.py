@@ -12,7 +12,6 @@ Rejected: one encoder that is never tuned for the baseline (it would be easier t
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from statistics import mean, median
@@ -65,8 +64,7 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     sets = tasks_of(run, TASKS, train=3_000, test=2_000)
     token_ids = _texts(sets, tokenizer)
     trunk = pool_kv_heads(dense, KV_HEADS)
-    trunk.config = replace(trunk.config, trunk_depth=TRUNK_DEPTH)
-    counted = tasks(trunk.config, len(TASKS), separate=dense.config)
+    counted = tasks(trunk.config, len(TASKS), depth=TRUNK_DEPTH, separate=dense.config)
     yield Figure(bar="stored_trunk", value=round(100 * counted.stored / counted.separate, 1))
     tied = tied_encoder(dense, token_ids, ties=TIES, embed_dim=EMBED_DIM, kv_heads=KV_HEADS, rank=RANK)
     whole = parameters(dense.config).total

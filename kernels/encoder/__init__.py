@@ -114,19 +114,48 @@ class EncoderKernel:
         a sequence longer than there are positions, an id outside the vocabulary, `rows` that are no permutation, or
         another dtype.
         """
-        every_row = range(len(offsets) - 1)
-        rows = every_row if rows is None else rows
-        if sorted(rows) != list(every_row):
-            raise ValueError(f"rows are {list(rows)[:8]}; expected each below {len(every_row)} once")
-        return self._run(ids_T, offsets, self._record.layers, rows, threads, isa)
+        return self._run(ids_T, offsets, self._record.layers, _checked_rows(rows, offsets), threads, isa)
 
     def tokens(
         self, ids_T: Tensor, offsets: Sequence[int], *, layers: int, threads: int = 1, isa: str | None = None
     ) -> Tensor:
         """Returns x_TD float32: every token's row after the first `layers` blocks. Raises like `encode`."""
-        if not 0 <= layers <= self._record.layers:
-            raise ValueError(f"layers is {layers}; expected 0 to {self._record.layers}")
+        self._check_layer("layers", layers)
         return self._run(ids_T, offsets, layers, None, threads, isa)
+
+    def encode_from(
+        self,
+        x_TD: Tensor,
+        offsets: Sequence[int],
+        *,
+        layer: int,
+        rows: Sequence[int] | None = None,
+        threads: int = 1,
+        isa: str | None = None,
+    ) -> Tensor:
+        """Returns what `encode` does, to the bit, from x_TD, which `tokens` made with `layers=layer`: it or that of an
+        encoder which has the same embedding and blocks below `layer`. Raises like `encode`.
+        """
+        self._check_layer("layer", layer)
+        self._check_lengths(len(x_TD), offsets)
+        if x_TD.dtype != torch.float32 or x_TD.shape[1:] != (self._width,):
+            raise ValueError(f"x_TD is {x_TD.dtype} {tuple(x_TD.shape)}; expected float32 [T, {self._width}]")
+        x_TD = x_TD.contiguous()
+        offsets_B = array("i", offsets)
+        rows_B = array("i", _checked_rows(rows, offsets))
+        out_BD = torch.empty(len(rows_B), self._width)
+        status = native.kernels(isa).encode_from(
+            self._record,
+            layer,
+            address(x_TD),
+            offsets_B.buffer_info()[0],
+            rows_B.buffer_info()[0],
+            len(rows_B),
+            max(1, min(threads, MAX_THREADS)),
+            address(out_BD),
+        )
+        native.raise_for_status(status)
+        return out_BD
 
     def _run(
         self,
@@ -165,10 +194,27 @@ class EncoderKernel:
         """
         if ids_T.dim() != 1 or ids_T.dtype != torch.int64 or not len(ids_T):
             raise ValueError(f"ids_T is {ids_T.dtype} {tuple(ids_T.shape)}; expected int64 [T], T > 0")
-        if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(ids_T):
-            raise ValueError(f"offsets go from {list(offsets[:1])} to {list(offsets[-1:])}; expected 0 to {len(ids_T)}")
+        self._check_lengths(len(ids_T), offsets)
+
+    def _check_lengths(self, num_tokens: int, offsets: Sequence[int]) -> None:
+        if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != num_tokens:
+            raise ValueError(f"offsets go from {list(offsets[:1])} to {list(offsets[-1:])}; expected 0 to {num_tokens}")
         lengths = [end - start for start, end in itertools.pairwise(offsets)]
         shortest = min(lengths)
         longest = max(lengths)
         if shortest < 1 or longest > self._num_positions:
             raise ValueError(f"sequences have {shortest} to {longest} tokens; expected 1 to {self._num_positions}")
+
+    def _check_layer(self, name: str, layer: int) -> None:
+        if not 0 <= layer <= self._record.layers:
+            raise ValueError(f"{name} is {layer}; expected 0 to {self._record.layers}")
+
+
+def _checked_rows(rows: Sequence[int] | None, offsets: Sequence[int]) -> Sequence[int]:
+    """Returns the row of each sequence, which is its own without `rows`."""
+    every_row = range(len(offsets) - 1)
+    if rows is None:
+        return every_row
+    if sorted(rows) != list(every_row):
+        raise ValueError(f"rows are {list(rows)[:8]}; expected each below {len(every_row)} once")
+    return rows

@@ -90,6 +90,10 @@ class Kernels(Structure):
             "encode",
             CFUNCTYPE(c_int, POINTER(NativeEncoder), c_int, c_void_p, c_void_p, c_void_p, c_int, c_int, c_void_p),
         ),
+        (
+            "encode_from",
+            CFUNCTYPE(c_int, POINTER(NativeEncoder), c_int, c_void_p, c_void_p, c_void_p, c_int, c_int, c_void_p),
+        ),
     ]
 
 

@@ -36,7 +36,7 @@ def to_dense(strata: Strata) -> Strata:
     for block in plan.blocks:
         state |= _block(strata, old, block, heads, inner)
     width = 0 if heads * config.width_of_head == config.d_model else config.width_of_head
-    plain = replace(config, layers=(), embed_dim=0, n_heads=heads, d_ff=inner, head_width=width, trunk_depth=0)
+    plain = replace(config, layers=(), embed_dim=0, n_heads=heads, d_ff=inner, head_width=width)
     return rebuilt(plain, state)
 
 

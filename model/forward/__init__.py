@@ -1,6 +1,7 @@
 """The forward pass of the quantized encoder: one interface, a native implementation and one in torch.
 
     forward_of(config, tensors, precision) -> Forward        native if it can run here, otherwise torch's operations
+    batch --tokens--> x_TD of the lower blocks --encode_from, of each encoder that shares them--> its z_BD
 
 `native` calls our C, `library` runs torch's operations, and `stored` converts the float parts of stored weights for
 both. They compute the same chain of operations. Their vectors differ by float32 rounding, which the next 8-bit rounding
@@ -18,7 +19,7 @@ from kernels.dispatch import Impl, choose, forced
 from model.config import StrataConfig
 from model.forward import library, native
 from model.qtensor import QTensor
-from model.ragged import RaggedBatch
+from model.ragged import RaggedBatch, RaggedLayout
 
 
 class Forward(Protocol):
@@ -39,6 +40,12 @@ class Forward(Protocol):
 
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         """Returns x_TD after the first `layers` blocks, in the layout's order. Raises BadTokens."""
+
+    def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        """Returns the bits of `encode`, from x_TD after the first `layer` blocks, which stays as it is.
+
+        The rows may be of a forward with the same embedding and blocks below `layer`, and of some of its texts alone.
+        """
 
 
 PackForward: TypeAlias = Callable[[StrataConfig, Mapping[str, QTensor], str], Forward]

@@ -3,10 +3,12 @@
 The fallback computes attention in float32, which is fastest in torch. The reference has it in 8-bit integers, as in the
 native forward.
 
+Rejected: one call for all blocks by a compiler (it would compile again for each new length).
+
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -46,7 +48,7 @@ class LibraryBlock:
     norm2: NormWeights
 
     def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        """Computes what `strata.Block` computes. The memory of `x_TD` may be overwritten."""
+        """Computes what `strata.Block` computes; `x_TD` stays as it is."""
         mixed_TX = self.attend(self.qkv(x_TD), layout)
         x_TD = _normalised(self.out(mixed_TX).add_(x_TD), self.norm1)
         inner_TF = self.up(x_TD)
@@ -85,22 +87,33 @@ class LibraryForward:
     @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:
         batch.check(self._config.vocab, self._config.max_sequence)
-        pooled: list[Tensor] = []
-        for piece in batch.pieces(MAX_PIECE_TOKENS):
-            x_TD = self._run(piece, len(self._blocks))
-            pooled.append(piece.layout.pooled(x_TD, self._config.pooling))
-        z_BD = torch.cat(pooled)
-        return batch.layout.restore(functional.normalize(z_BD, dim=1) if self._config.normalize else z_BD)
+        pieces = batch.pieces(MAX_PIECE_TOKENS)
+        pooled = [self._pooled(0, self._embedded(piece), piece.layout) for piece in pieces]
+        return self._finished(pooled, batch.layout)
 
     @torch.no_grad()
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         batch.check(self._config.vocab, self._config.max_sequence)
-        return torch.cat([self._run(piece, layers) for piece in batch.pieces(MAX_PIECE_TOKENS)])
+        pieces = batch.pieces(MAX_PIECE_TOKENS)
+        return torch.cat([self._run(self._blocks[:layers], self._embedded(piece), piece.layout) for piece in pieces])
 
-    def _run(self, batch: RaggedBatch, layers: int) -> Tensor:
-        x_TD = self._embedded(batch)
-        for block in self._blocks[:layers]:
-            x_TD = block(x_TD, batch.layout)
+    @torch.no_grad()
+    def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        pieces = layout.pieces(MAX_PIECE_TOKENS)
+        pooled = [self._pooled(layer, x_TD[piece.start : piece.stop], piece.layout) for piece in pieces]
+        return self._finished(pooled, layout)
+
+    def _pooled(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        return layout.pooled(self._run(self._blocks[layer:], x_TD, layout), self._config.pooling)
+
+    def _finished(self, pooled: Sequence[Tensor], layout: RaggedLayout) -> Tensor:
+        z_BD = torch.cat(list(pooled))
+        return layout.restore(functional.normalize(z_BD, dim=1) if self._config.normalize else z_BD)
+
+    @staticmethod
+    def _run(blocks: Sequence[LibraryBlock], x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        for block in blocks:
+            x_TD = block(x_TD, layout)
         return x_TD
 
     def _embedded(self, batch: RaggedBatch) -> Tensor:

@@ -27,7 +27,7 @@ from model.errors import BadTokens
 from model.forward import stored
 from model.plan import BlockPlan, MatrixPlan, plan_of
 from model.qtensor import W8C, QTensor
-from model.ragged import RaggedBatch
+from model.ragged import RaggedBatch, RaggedLayout
 from model.vectors import lora_of, matrix_of, vectors_of
 
 PackedKey: TypeAlias = tuple[str, str, bool]
@@ -87,6 +87,10 @@ class NativeForward:
 
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         return _run(self._encoder.tokens, batch, layers=layers)
+
+    def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        threads = torch.get_num_threads()
+        return self._encoder.encode_from(x_TD, layout.offsets, layer=layer, rows=layout.order, threads=threads)
 
 
 class _Packer:

@@ -5,6 +5,7 @@
 The last forwards of the stable version's encoder are known by their number of tokens. A forward of another encoder is
 compared with the median of those of about as many tokens: it is slow beyond the tolerated multiple of that. Where there
 are too few of them, it is not timed. Versions that share the stable encoder share its forwards, and so its latency.
+Where several encoders go on from the same lower blocks, the time of these counts for each as if it had computed them.
 
 Rejected: the time of whole batches, in which rows of all arms are answered together.
 """
@@ -15,12 +16,13 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from torch import Tensor
 
 from model.packed import PackedEncoder
+from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
@@ -34,9 +36,19 @@ MIN_FORWARDS: Final = 8
 """Fewest of them that others are compared with."""
 
 
-class Health:
-    """The counts of one replica, of the versions that answer now. Verbs: follow, answered, failed, encode, report.
+class LowerRows(NamedTuple):
+    """The rows of a text's tokens at the input of block `layer`, which several encoders share, and its part of their
+    time."""
 
+    layer: int
+    x_LD: Tensor
+    took_s: float
+
+
+class Health:
+    """The counts of one replica, of the versions that answer now.
+
+    Verbs: follow, answered, failed, encode_lower, encode, report.
     The thread that swaps weights calls `follow` and `report`, the model's thread the others.
     """
 
@@ -65,17 +77,36 @@ class Health:
         self._add(number, answers=1, errors=1)
 
     def encode(
-        self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, *, others: Sequence["Health"] = ()
+        self,
+        encoder: PackedEncoder,
+        batch: RaggedBatch,
+        precision: str,
+        *,
+        others: Sequence["Health"] = (),
+        lower: Sequence[LowerRows] = (),
     ) -> Tensor:
         """Returns the vectors of a batch, z_BD; counts the forward for the versions that have this encoder, here and in
-        the `others`."""
+        the `others`. With `lower`, of each text, it goes on from there, and their time is part of its own."""
         began_s = self._clock()
-        z_BD = encoder.encode(batch, precision)
-        took_s = self._clock() - began_s
+        if lower and isinstance(encoder, QuantizedEncoder):
+            x_TD = batch.layout.join([rows.x_LD for rows in lower])
+            z_BD = encoder.encode_from(lower[0].layer, x_TD, batch.layout, precision)
+        else:
+            z_BD = encoder.encode(batch, precision)
+        took_s = self._clock() - began_s + sum(rows.took_s for rows in lower)
         size = round(SIZES_PER_OCTAVE * math.log2(len(batch.ids_T)))
         for health in (self, *others):
             health._took(encoder, size, took_s)
         return z_BD
+
+    def encode_lower(
+        self, encoder: QuantizedEncoder, batch: RaggedBatch, precision: str, layer: int
+    ) -> list[LowerRows]:
+        """Returns what the blocks below `layer` give for each text of a batch, in the caller's order."""
+        began_s = self._clock()
+        x_TD = encoder.encode_prefix(batch, layer, precision)
+        token_s = (self._clock() - began_s) / len(x_TD)
+        return [LowerRows(layer, x_LD, token_s * len(x_LD)) for x_LD in batch.layout.split(x_TD)]
 
     def _took(self, encoder: PackedEncoder, size: int, took_s: float) -> None:
         with self._lock:
@@ -97,9 +128,10 @@ class Health:
         precision: str,
         *,
         others: Sequence["Health"] = (),
+        lower: Sequence[LowerRows] = (),
     ) -> Tensor:
         """Returns z_BD of events: their texts, which have these tokens, and their features. Counts as `encode`."""
-        z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others)
+        z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others, lower=lower)
         return encoder.features.joined(z_BD, [(event.text, event.features) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:

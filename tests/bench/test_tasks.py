@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.tasks import await_classes
+from bench.tasks import await_classes, check_own_blocks
 from evals.results.row import NoResult
 from tests.serving.versions import TinyPublisher, labels_of
 from wire.records import ReplicaReport
@@ -20,3 +20,17 @@ def test_a_version_with_the_classes_is_waited_for_until_replicas_answer_by_it(st
     await_classes(store, "urgency", num, within_s=5.0)
     with pytest.raises(NoResult):
         await_classes(store, "urgency", num + 1, within_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, "2 tasks have 1 upper parts on 1 lower ones"),
+        ({"layers.5.up": "b", "layers.3.up": "b"}, "2 tasks have 2 upper parts on 2 lower ones"),
+    ],
+)
+def test_tasks_have_upper_blocks_of_their_own_on_common_lower_ones(changed: dict[str, str], message: str) -> None:
+    first = {"embed.word": "a", "layers.3.up": "a", "layers.5.up": "a"}
+    check_own_blocks([first, first | {"layers.5.up": "b"}])
+    with pytest.raises(NoResult, match=message):
+        check_own_blocks([first, first | changed])

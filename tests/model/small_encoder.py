@@ -1,7 +1,8 @@
 """A small encoder with random weights, for tests that do not need a trained one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 
 import torch
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from model.config import LayerSpec, Span, StrataConfig
 from model.plan import plan_of
 from model.qtensor import FP32, QTensor
 from model.quantized import INT8, QuantizedModel
-from model.ragged import RaggedBatch
+from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
 from model.vectors import matrix_of, norm_of
 
@@ -68,6 +69,18 @@ def small_strata(config: StrataConfig = SMALL, *, seed: int = 0) -> Strata:
     for scale in strata.buffers():
         scale.copy_(torch.exp2(torch.randint(-1, 2, scale.shape, generator=generator)))
     return strata
+
+
+def stored(tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
+    """Returns the tensors with their digests, as those that were read from bytes have them."""
+    return {name: replace(each, digest=sha256(each.to_blob()).hexdigest()) for name, each in tensors.items()}
+
+
+def rows_of(batch: RaggedBatch, x_TD: Tensor, texts: Sequence[int]) -> tuple[RaggedLayout, Tensor]:
+    """Returns the rows of some texts of a batch, as the batch of these texts alone would have them."""
+    pieces = [batch.layout.split(x_TD)[text] for text in texts]
+    layout = RaggedLayout.of(list(map(len, pieces)))
+    return layout, layout.join(pieces)
 
 
 def format_2(config: StrataConfig, tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:

@@ -41,7 +41,7 @@ SHARED = replace(
         replace(MINILM_L6, n_heads=5, head_width=48),
         replace(MINILM_L6, positions="rope", rope_base=160000.0, max_pos=8192),
         replace(MINILM_L6, first_position=2, max_pos=514, pooling="cls", normalize=False, prefix="query: "),
-        replace(MINILM_L6, spans=(LOCAL, TOPK), layers=(LayerSpec(spans=((8, 0), (4, 1))),) * 6, trunk_depth=4),
+        replace(MINILM_L6, spans=(LOCAL, TOPK), layers=(LayerSpec(spans=((8, 0), (4, 1))),) * 6),
         SHARED,
     ],
 )
@@ -52,7 +52,7 @@ def test_json_round_trip(config: StrataConfig) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        replace(MINILM_L6, head_width=32, embed_dim=384, trunk_depth=6),
+        replace(MINILM_L6, head_width=32, embed_dim=384),
         replace(MINILM_L6, layers=(LayerSpec(),) * 6),
         replace(
             MINILM_L6, layers=tuple(LayerSpec(attention=i, ffn=i, heads=12, kv_heads=12, d_ff=1536) for i in range(6))
@@ -102,7 +102,6 @@ def test_spec_hash_covers_config_and_tokenizer() -> None:
         ({"rope_base": 2}, "rope_base is 2"),
         ({"first_position": 512}, "expected less than max_pos = 512"),
         ({"positions": "rope", "first_position": 2}, "first_position is 2 and a head 32 wide"),
-        ({"trunk_depth": 7}, "trunk_depth is 7"),
         ({"layers": [{}]}, "layers has 1 records"),
         ({"layers": 5}, "layers is 5; expected a list of records"),
         ({"layers": [{"depth": 1}]}, "expected a list of records with some of"),

@@ -45,14 +45,14 @@ def test_stored_parameters_are_those_of_the_table(config: StrataConfig, millions
 @pytest.mark.parametrize("num_tasks, kv_heads, saved", [(3, 4, 0.591), (3, 12, 0.562), (4, 4, 0.658)])
 def test_a_trunk_saves_what_the_table_says(num_tasks: int, kv_heads: int, saved: float) -> None:
     layers = (LayerSpec(kv_heads=kv_heads),) * MINILM_L6.n_layers
-    config = dataclasses.replace(MINILM_L6, layers=layers, trunk_depth=4)
-    found = tasks(config, num_tasks, separate=MINILM_L6)
+    config = dataclasses.replace(MINILM_L6, layers=layers)
+    found = tasks(config, num_tasks, depth=4, separate=MINILM_L6)
     assert found.saved == pytest.approx(saved, abs=0.002)
     assert found.compute <= 1 + 0.4 * (num_tasks - 1)
 
 
 def test_one_task_costs_itself() -> None:
-    found = tasks(MINILM_L6, 1, separate=MINILM_L6)
+    found = tasks(MINILM_L6, 1, depth=MINILM_L6.n_layers, separate=MINILM_L6)
     assert found.saved == 0
     assert found.compute == 1
 

@@ -7,12 +7,12 @@ from math import prod
 import pytest
 import torch
 
-from model.config import StrataConfig
+from model.config import LayerSpec, StrataConfig
 from model.errors import MissingWeight, WrongShape
-from model.plan import plan_of
+from model.plan import layer_of, plan_of
 from model.ragged import RaggedBatch
-from model.weights import check_encoder, encoder_key, encoder_names, encoder_tensors, to_strata
-from tests.model.small_encoder import FAMILY, SMALL, small_strata
+from model.weights import check_encoder, encoder_key, encoder_names, encoder_tensors, prefix_names, to_strata
+from tests.model.small_encoder import FAMILY, LOCAL, SMALL, small_strata, stored
 
 STRATA = small_strata()
 TENSORS = encoder_tensors(STRATA)
@@ -100,6 +100,42 @@ def test_encoder_key_is_the_encoders_alone() -> None:
     reordered = dict(reversed(digests.items())) | {"head.out": "x"}
     assert encoder_key(digests) == encoder_key(reordered)
     assert encoder_key(digests) != encoder_key(digests | {"layers.0.up": "changed"})
+
+
+@family
+def test_prefixes_have_one_name_up_to_the_first_block_that_differs(config: StrataConfig) -> None:
+    old = stored(encoder_tensors(small_strata(config)))
+    new = stored(encoder_tensors(small_strata(config, seed=1)))
+    last = config.n_layers - 1
+    top = {name: new[name] if layer_of(name) == last else tensor for name, tensor in old.items()}
+    names = prefix_names(config, old, arithmetic="native")
+    assert len(set(names)) == config.n_layers + 1
+    assert names == prefix_names(config, {**old, "head.out": new["embed.norm"]}, arithmetic="native")
+    assert prefix_names(config, top, arithmetic="native")[:-1] == names[:-1]
+    assert prefix_names(config, top, arithmetic="native")[-1] != names[-1]
+    for other in (
+        prefix_names(config, {**old, "embed.type": new["embed.type"]}, arithmetic="native"),
+        prefix_names(config, old, arithmetic="library"),
+        prefix_names(replace(config, norm_eps=1e-5), old, arithmetic="native"),
+    ):
+        assert not set(names) & set(other)
+
+
+def test_prefixes_do_not_depend_on_what_is_above_them() -> None:
+    old = stored(TENSORS)
+    names = prefix_names(SMALL, old, arithmetic="")
+    pruned = replace(FAMILY["pruned"], layers=(LayerSpec(), LayerSpec(heads=2)), pooling="cls", label_capacity=9)
+    above = stored(encoder_tensors(small_strata(pruned), first_layer=1))
+    assert prefix_names(pruned, {**old, **above}, arithmetic="")[:2] == names[:2]
+    assert prefix_names(pruned, {**old, **above}, arithmetic="")[2] != names[2]
+    masked = replace(SMALL, spans=(LOCAL,), layers=(LayerSpec(), LayerSpec(spans=((4, 0),))))
+    assert prefix_names(masked, old, arithmetic="")[:2] == names[:2]
+    assert prefix_names(masked, old, arithmetic="")[2] != names[2]
+
+
+def test_prefixes_without_digests_have_no_names() -> None:
+    assert prefix_names(SMALL, TENSORS, arithmetic="native") == ()
+    assert prefix_names(SMALL, {**stored(TENSORS), "head.out": TENSORS["embed.norm"]}, arithmetic="native")
 
 
 @family

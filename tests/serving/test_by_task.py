@@ -10,11 +10,12 @@ import pytest
 from torch import Tensor
 
 from model.packed import PackedEncoder
+from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from serving.by_task import predict_by_task
 from serving.predict import Predict, predict_many
 from serving.weights.active import ActiveVersions, versions_of
-from serving.weights.health import Health
+from serving.weights.health import Health, LowerRows
 from serving.weights.precision import Choice
 from tests.serving.versions import PRECISIONS, RECEIPTS, live_of, model_of, plan_of, tokenizer
 from wire.receipts import time_of
@@ -25,17 +26,31 @@ PREDICT: Predict = partial(predict_many, top_scores=2, receipts=RECEIPTS, now_ms
 
 
 class CountingHealth(Health):
-    """Counts the forwards, and the texts of each."""
+    """Counts the texts of each whole forward, and blocks and texts of each one through the lower blocks alone."""
 
-    def __init__(self, forwards: list[int]) -> None:
+    def __init__(self, forwards: list[int], lower: list[tuple[int, int]] | None = None) -> None:
         super().__init__()
         self._forwards = forwards
+        self._lower = [] if lower is None else lower
 
     def encode(
-        self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, *, others: Sequence[Health] = ()
+        self,
+        encoder: PackedEncoder,
+        batch: RaggedBatch,
+        precision: str,
+        *,
+        others: Sequence[Health] = (),
+        lower: Sequence[LowerRows] = (),
     ) -> Tensor:
-        self._forwards.append(len(batch.offsets) - 1)
-        return super().encode(encoder, batch, precision, others=others)
+        if not lower:
+            self._forwards.append(batch.layout.num_sequences)
+        return super().encode(encoder, batch, precision, others=others, lower=lower)
+
+    def encode_lower(
+        self, encoder: QuantizedEncoder, batch: RaggedBatch, precision: str, layer: int
+    ) -> list[LowerRows]:
+        self._lower.append((layer, batch.layout.num_sequences))
+        return super().encode_lower(encoder, batch, precision, layer)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.quantized import QuantizedEncoder, QuantizedModel
-from model.ragged import RaggedBatch
+from model.ragged import RaggedBatch, RaggedLayout
 from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.counts import Counts
 from serving.engine import Engine
@@ -70,7 +70,10 @@ class BrokenForward:
     def encode(self, batch: RaggedBatch) -> Tensor:
         raise RuntimeError("device-side assert triggered")
 
-    def tokens(self, batch: RaggedBatch, layer: int) -> Tensor:
+    def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
+        raise NotImplementedError
+
+    def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         raise NotImplementedError
 
 

@@ -101,6 +101,10 @@ typedef struct {
      * every token's row after `layers` blocks. Returns NO_SUCH_WORD for an id outside the vocabulary. */
     int (*encode)(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, const int32_t *rows,
                   int sequences, int threads, float *out);
+    /* out [sequences, width] of x [tokens, width], every token's row after `layer` blocks: the bits of `encode`, in the
+     * order that `rows` gives */
+    int (*encode_from)(const Encoder *e, int layer, const float *x, const int32_t *offsets, const int32_t *rows,
+                       int sequences, int threads, float *out);
 } Kernels;
 
 #endif

@@ -3,6 +3,8 @@
  *     ids -> embed -> [qkv -> attend -> out + residual -> norm -> up, gelu -> down + residual -> norm] x layers
  *         -> mean, or the first row -> unit length
  *
+ * A batch may also begin with the rows that another encoder made of it, whose lower blocks are the same (`encode_from`).
+ *
  * A piece is a run of whole sequences of about 400 tokens together. It goes through all layers at once, and threads
  * take pieces from one atomic counter without waiting for each other. Intermediate results between two matrices are
  * computed for so few tokens at a time that they stay in the second-level cache.
@@ -259,14 +261,34 @@ static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, 
         run_inner(e, b, first, (int)min_int(tokens - first, INNER_ROWS), next_bits, s);
 }
 
+/* What goes in: ids, or rows x of tokens after `layer` blocks. Row 0 is that of the first token of the batch. */
+typedef struct {
+    const int64_t *ids;
+    const float *x;
+    int layer;
+} Input;
+
+/* s->x <- the rows of x, and they are quantized as they were in the forward that made them. */
+static void resume(const Encoder *e, Input input, int first, int tokens, int bits, Scratch *s)
+{
+    const Norm *before = input.layer ? &e->blocks[input.layer - 1].norm2 : &e->embedding.norm;
+    memcpy(s->x, input.x + (int64_t)first * e->width, (size_t)tokens * e->width * sizeof *s->x);
+    if (bits && before->in_scale) quantize_scaled(&s->rows, 0, tokens, s->x, before->in_scale, e->width, bits);
+    else if (bits) quantize_into(&s->rows, 0, tokens, s->x, e->width, bits);
+}
+
 /* s->x <- the rows of the sequences offsets[0..sequences] after `layers` blocks; row 0 is token offsets[0]. */
-static void run_piece(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, int sequences, Scratch *s)
+static void run_piece(const Encoder *e, int layers, Input input, const int32_t *offsets, int sequences, Scratch *s)
 {
     int tokens = offsets[sequences] - offsets[0];
-    if (e->embedding.expand) expand_rows(&e->embedding, e->width, ids, offsets, sequences, s);
-    else embed_rows(&e->embedding, e->width, ids, offsets, sequences, s->x);
-    norm_into(s->x, tokens, e->width, &e->embedding.norm, &s->rows, 0, layers ? e->blocks[0].qkv.weight->bits : 0);
-    for (int layer = 0; layer < layers; layer++) {
+    int bits = input.layer < layers ? e->blocks[input.layer].qkv.weight->bits : 0;
+    if (input.x) resume(e, input, offsets[0], tokens, bits, s);
+    else {
+        if (e->embedding.expand) expand_rows(&e->embedding, e->width, input.ids, offsets, sequences, s);
+        else embed_rows(&e->embedding, e->width, input.ids, offsets, sequences, s->x);
+        norm_into(s->x, tokens, e->width, &e->embedding.norm, &s->rows, 0, bits);
+    }
+    for (int layer = input.layer; layer < layers; layer++) {
         int next_bits = layer + 1 < layers ? e->blocks[layer + 1].qkv.weight->bits : 0;
         run_block(e, &e->blocks[layer], offsets, sequences, next_bits, s);
     }

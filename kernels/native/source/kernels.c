@@ -47,7 +47,7 @@ static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *qparam
     for (int64_t m = 0; m < shape.rows; m++) {
         const float *row = x + m * shape.width;
         int width = (int)shape.width;
-        QuantParams p = quantize_row(row_min_range(row, width), row, NULL, width, q + m * shape.width);
+        QuantParams p = quantize_row(row_min_range(row, NULL, width), row, NULL, width, q + m * shape.width);
         qparams[2 * m] = p.scale, qparams[2 * m + 1] = p.min;
     }
 }
@@ -127,9 +127,17 @@ static void mean_pool(const float *x, int width, const int32_t *offsets, int seq
 static int encode(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, const int32_t *rows,
                   int sequences, int threads, float *out)
 {
-    Job job = {.encoder = e, .layers = layers, .ids = ids, .offsets = offsets, .rows = rows, .out = out};
+    Job job = {.encoder = e, .layers = layers, .input = {.ids = ids}, .offsets = offsets, .rows = rows, .out = out};
     for (int t = 0; t < offsets[sequences]; t++)
         if (ids[t] < 0 || ids[t] >= e->embedding.num_words) return NO_SUCH_WORD;
+    return run_job(&job, sequences, threads);
+}
+
+static int encode_from(const Encoder *e, int layer, const float *x, const int32_t *offsets, const int32_t *rows,
+                       int sequences, int threads, float *out)
+{
+    Input input = {.layer = layer, .x = x};
+    Job job = {.encoder = e, .layers = e->layers, .input = input, .offsets = offsets, .rows = rows, .out = out};
     return run_job(&job, sequences, threads);
 }
 
@@ -144,4 +152,5 @@ const Kernels JOIN(lifelong_, TABLE) = {
     .embed = embed,
     .mean_rows = mean_pool,
     .encode = encode,
+    .encode_from = encode_from,
 };

@@ -146,15 +146,20 @@ INLINE void quantize_few(RowScratch *s, int first, int rows, const float *x, con
     }
 }
 
-/* Rows of `s` from `first` on <- `rows` dense rows from `x` on, for weights of `bits`. */
-static void quantize_into(RowScratch *s, int first, int rows, const float *x, int width, int bits)
+INLINE void quantize_scaled(RowScratch *s, int first, int rows, const float *x, const float *in_scale, int width, int bits)
 {
     for (int end = first + rows; first < end; first += FEW_ROWS, x += FEW_ROWS * width) {
         MinRange min_ranges[FEW_ROWS];
         int few = end - first < FEW_ROWS ? end - first : FEW_ROWS;
-        for (int r = 0; r < few; r++) min_ranges[r] = row_min_range(x + r * width, width);
-        quantize_few(s, first, few, x, NULL, width, min_ranges, bits);
+        for (int r = 0; r < few; r++) min_ranges[r] = row_min_range(x + r * width, in_scale, width);
+        quantize_few(s, first, few, x, in_scale, width, min_ranges, bits);
     }
+}
+
+/* Rows of `s` from `first` on <- `rows` dense rows from `x` on, for weights of `bits`. */
+static void quantize_into(RowScratch *s, int first, int rows, const float *x, int width, int bits)
+{
+    quantize_scaled(s, first, rows, x, NULL, width, bits);
 }
 
 INLINE QuantizedRows quantized(const RowScratch *s, int first, int rows, int width)

@@ -15,7 +15,7 @@
 typedef struct {
     const Encoder *encoder;
     int layers;
-    const int64_t *ids;
+    Input input;
     const int32_t *offsets, *rows; /* as `encode` in api.h takes them */
     float *out;
     const int32_t *bounds; /* piece i is sequences bounds[i] to bounds[i + 1] */
@@ -56,7 +56,7 @@ static void *work(void *argument)
     for (int piece; (piece = atomic_fetch_add(&job->next, 1)) < job->num_pieces;) {
         int first = job->bounds[piece], end = job->bounds[piece + 1];
         const int32_t *offsets = job->offsets + first;
-        run_piece(job->encoder, job->layers, job->ids, offsets, end - first, &scratch);
+        run_piece(job->encoder, job->layers, job->input, offsets, end - first, &scratch);
         int64_t tokens = offsets[end - first] - offsets[0];
         if (!job->rows) {
             memcpy(job->out + (int64_t)offsets[0] * width, scratch.x, (size_t)(tokens * width) * sizeof(float));

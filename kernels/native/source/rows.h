@@ -69,11 +69,14 @@ INLINE MinRange min_range_of(const MinMax *e)
     return (MinRange){least, max_lane(max) - least};
 }
 
-INLINE MinRange row_min_range(const float *x, int width)
+/* The minimum and range of the row x * in_scale; in_scale may be NULL, which is 1, and otherwise the width must be a
+ * multiple of 16. */
+INLINE MinRange row_min_range(const float *x, const float *in_scale, int width)
 {
-    MinMax e = min_max_from(all16(x[0]), all16(x[0]));
+    Lanes first = all16(in_scale ? x[0] * in_scale[0] : x[0]);
+    MinMax e = min_max_from(first, first);
     int whole = width - width % LANES;
-    EACH_VECTOR(i, c, whole) update_min_max(&e, c, load16(x + i));
+    EACH_VECTOR(i, c, whole) update_min_max(&e, c, in_scale ? load16(x + i) * load16(in_scale + i) : load16(x + i));
     if (whole < width) update_min_max(&e, 0, load_part(x + whole, width - whole, x[0]));
     return min_range_of(&e);
 }

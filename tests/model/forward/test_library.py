@@ -3,12 +3,15 @@
 import pytest
 import torch
 
+from kernels.attention import attention as float_attention
+from kernels.attention_i8 import attention as attention_i8
+from model.attend import Attention
 from model.config import StrataConfig
 from model.fakequant import fake_layer
 from model.forward.library import LibraryForward
 from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
-from tests.model.small_encoder import FAMILY, SMALL, small_strata
+from tests.model.small_encoder import FAMILY, SMALL, rows_of, small_strata
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -21,6 +24,26 @@ def test_pieces_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, precis
     assert len(batch.pieces(20)) == 3
     assert torch.equal(forward.encode(batch), whole)
     assert torch.equal(forward.tokens(batch, 1), prefix)
+
+
+@pytest.mark.parametrize("attention", [float_attention, attention_i8])
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)
+def test_goes_on_from_any_block_to_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, config: StrataConfig, precision: str, attention: Attention
+) -> None:
+    """The whole batch does, in pieces, and so do some of its texts alone; the rows stay as they are."""
+    monkeypatch.setattr("model.forward.library.MAX_PIECE_TOKENS", 40)
+    forward = LibraryForward(config, encoder_tensors(small_strata(config)), precision, attention=attention)
+    batch = RaggedBatch.of([[1] * 9, [2, 3], list(range(30)), [4], list(range(17))])
+    expected = forward.encode(batch)
+    for layer in range(config.n_layers + 1):
+        x_TD = forward.tokens(batch, layer)
+        before_TD = x_TD.clone()
+        assert torch.equal(forward.encode_from(layer, x_TD, batch.layout), expected)
+        layout, few_TD = rows_of(batch, x_TD, [2, 0, 3])
+        assert torch.equal(forward.encode_from(layer, few_TD, layout), expected[[2, 0, 3]])
+        assert torch.equal(x_TD, before_TD)
 
 
 @pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)

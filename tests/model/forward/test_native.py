@@ -2,11 +2,13 @@
 
 import weakref
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from kernels import dispatch, native
@@ -21,7 +23,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from tests.model.small_encoder import FAMILY, SMALL, TOPK, small_strata
+from tests.model.small_encoder import FAMILY, SMALL, TOKEN_IDS, TOPK, rows_of, small_strata
 from tests.model.test_qtensor import entry_of
 
 TENSORS = encoder_tensors(small_strata())
@@ -93,6 +95,12 @@ def test_agrees_on_minilm(isa: str, minilm: tuple[Strata, TextTokenizer]) -> Non
 
 
 NATIVE = [name for name in FAMILY if not why_not(FAMILY[name])]
+ABLE = [isa for isa in native.ISAS if not native.why_not(isa)]
+
+
+@cache
+def packed_of(name: str, precision: str) -> NativeForward:
+    return NativeForward(FAMILY[name], encoder_tensors(small_strata(FAMILY[name])), precision)
 
 
 @pytest.mark.parametrize("isa", native.ISAS)
@@ -106,6 +114,25 @@ def test_the_family_agrees_with_the_definitions(name: str, precision: str, isa: 
     ours = NativeForward(config, tensors, precision)
     found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order, isa=skip_unless_able(isa))
     assert (found * theirs.encode(BATCH)).sum(dim=1).min() > 0.998
+
+
+@given(TOKEN_IDS, st.sampled_from(NATIVE), st.sampled_from(["int8", "int4"]), st.sampled_from(ABLE), st.data())
+@settings(max_examples=60)
+def test_goes_on_from_any_block_to_the_same_bits(
+    token_ids: list[list[int]], name: str, precision: str, isa: str, data: st.DataObject
+) -> None:
+    """The whole batch does, and so do some of its texts alone."""
+    config = FAMILY[name]
+    kernel = packed_of(name, precision)._encoder
+    batch = RaggedBatch.of(token_ids)
+    expected = kernel.encode(batch.ids_T, batch.offsets, rows=batch.layout.order, isa=isa)
+    layer = data.draw(st.integers(0, config.n_layers))
+    x_TD = kernel.tokens(batch.ids_T, batch.offsets, layers=layer, isa=isa)
+    rows = data.draw(st.lists(st.sampled_from(range(len(token_ids))), min_size=1, unique=True))
+    for picked in (rows, list(range(len(token_ids)))):
+        layout, few_TD = rows_of(batch, x_TD, picked)
+        found = kernel.encode_from(few_TD, layout.offsets, layer=layer, rows=layout.order, isa=isa)
+        assert torch.equal(found, expected[picked])
 
 
 def test_what_it_does_not_run_is_said() -> None:

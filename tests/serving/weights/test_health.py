@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from model.quantized import QuantizedEncoder
-from model.ragged import RaggedBatch
+from model.ragged import RaggedBatch, RaggedLayout
 from serving.weights.health import MIN_FORWARDS, NUM_FORWARDS, Health
 from tests.serving.versions import TINY
 from wire.records import VersionHealth
@@ -36,8 +36,13 @@ class TimedForward:
         self._clock.now_s += self.took_s
         return torch.zeros(len(batch.offsets), TINY.d_model)
 
-    def tokens(self, batch: RaggedBatch, layer: int) -> Tensor:
-        raise NotImplementedError
+    def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
+        self._clock.now_s += self.took_s * layers / TINY.n_layers
+        return torch.zeros(len(batch.ids_T), TINY.d_model)
+
+    def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        self._clock.now_s += self.took_s * (1 - layer / TINY.n_layers)
+        return torch.zeros(layout.num_sequences, TINY.d_model)
 
 
 class Rig:
@@ -65,6 +70,18 @@ def test_a_forward_is_slow_beside_the_stable_encoders(took_s: float, slow: int) 
     rig.encode(rig.other, times=3)
     assert rig.of(2) == VersionHealth(version=2, timed=3, slow=slow)
     assert rig.of(1) == VersionHealth(version=1)
+
+
+@pytest.mark.parametrize(("took_s", "slow"), [(1.2, 0), (2.0, 1)])
+def test_the_time_of_shared_blocks_counts_for_each_encoder(took_s: float, slow: int) -> None:
+    """Each text has the part of its tokens: half of the lower block's time here, for half of the texts."""
+    rig = Rig(took_s)
+    rig.encode(rig.stable, times=NUM_FORWARDS)
+    both = RaggedBatch.of([[1] * 8, [2] * 8])
+    lower = rig.health.encode_lower(rig.other, both, "int8", 1)
+    rig.health.encode(rig.other, SHORT, "int8", lower=lower[:1])
+    assert [rows.took_s for rows in lower] == [pytest.approx(took_s / 4)] * 2
+    assert rig.of(2) == VersionHealth(version=2, timed=1, slow=slow)
 
 
 def test_where_nothing_is_comparable_nothing_is_timed() -> None:

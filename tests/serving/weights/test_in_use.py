@@ -3,10 +3,11 @@
 import gc
 from weakref import ref
 
+from model.quantized import QuantizedEncoder, common_layers
 from serving.engine_config import PrecisionConfig
 from serving.weights.in_use import WeightsInUse, key_of
 from serving.weights.loader import Loader
-from tests.serving.versions import TinyPublisher, manifest_of, tokenizer
+from tests.serving.versions import TINY, TinyPublisher, manifest_of, tokenizer
 from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.store import Store
@@ -30,6 +31,19 @@ def test_tasks_with_equal_weights_have_one_encoder(store_config: StoreConfig) ->
     assert first.model.encoder is second.model.encoder
     assert first.model.head.features is second.model.head.features
     assert first.latency is second.latency, "else they might differ in the precision, and need two forwards"
+
+
+def test_loaded_encoders_are_known_by_their_blocks(learner: TinyPublisher, store: Store) -> None:
+    """Each version comes by a loader of its own, with nothing in common but the bytes in the store."""
+    learner.publish(1)
+    learner.publish(2)
+    learner.publish(3, encoder_seed=1)
+    first, same, other = (loader_of(store, WeightsInUse()).load(number).model.encoder for number in (1, 2, 3))
+    assert isinstance(first, QuantizedEncoder)
+    assert isinstance(same, QuantizedEncoder)
+    assert isinstance(other, QuantizedEncoder)
+    assert common_layers([first, same]) == TINY.n_layers
+    assert common_layers([first, other]) == 0
 
 
 def test_what_no_version_needs_is_not_kept(learner: TinyPublisher, store: Store) -> None:
