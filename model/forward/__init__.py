@@ -8,6 +8,8 @@ both. They compute the same chain of operations. Their vectors differ by float32
 may enlarge to one quantization step. An answer of either depends on its text and the weights alone.
 """
 
+import functools
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -15,11 +17,14 @@ from typing import Protocol, TypeAlias
 from torch import Tensor
 
 from kernels.attention_i8 import attention as attention_i8
-from kernels.dispatch import Impl, choose, forced
+from kernels.dispatch import VARIABLE, Impl, choose, forced
+from kernels.native import why_not as missing
 from model.config import StrataConfig
 from model.forward import library, native
 from model.qtensor import QTensor
 from model.ragged import RaggedBatch, RaggedLayout
+
+log = logging.getLogger(__name__)
 
 
 class Forward(Protocol):
@@ -62,14 +67,30 @@ def forward_of(
 ) -> Forward:
     """Packs the weights for the first implementation that can run, or that of the family `force`.
 
-    Without `force`, LIFELONG_KERNELS may name the family. Raises NotImplementedError where it cannot run here.
+    Without `force`, LIFELONG_KERNELS may name the family. Raises NotImplementedError where it cannot run here. Warns
+    where our kernels run here, but not a model of this shape.
     """
-    return _chosen(config, force).run(config, tensors, precision)
+    chosen = _chosen(config, force)
+    if force is None and forced() is None and chosen.name != "native" and not missing():
+        _warn("; ".join(native.why_not(config)), chosen.name)
+    return chosen.run(config, tensors, precision)
 
 
 def implementation_of(config: StrataConfig) -> str:
     """Returns the name of the implementation that answers with models of this shape here. Raises like `forward_of`."""
     return _chosen(config, None).name
+
+
+@functools.cache
+def _warn(reason: str, name: str) -> None:
+    """Says once for each reason why an encoder takes longer than it could."""
+    log.warning(
+        "no native kernels for this encoder: %s. Answers come from torch's operations, which take longer; %s=%s "
+        "silences this",
+        reason,
+        VARIABLE,
+        name,
+    )
 
 
 def _chosen(config: StrataConfig, force: str | None) -> Impl[PackForward]:

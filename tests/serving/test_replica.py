@@ -238,7 +238,9 @@ def test_a_replica_that_is_stopped_amid_events_loses_and_repeats_none(
     first = start()
     eventually(lambda: first.status().counts.get("answers", 0) > 200)
     first.close()
-    assert first.status().open_events == 0 and {*first.status().refused_below.values()} == {0.0}
+    last = first.status()
+    assert last.open_events == 0 and {*last.refused_below.values()} == {0.0}
+    assert {*last.forwards.values()} == {model_of(1).encoder.implementation}
     start()
     found = [answer.event_id for answer in answers(bus, len(events))]
     assert sorted(found) == sorted(event.id for event in events)

@@ -143,10 +143,13 @@ def test_what_it_does_not_run_is_said() -> None:
     assert why_not(small_blocks) == ["a block has 8 keys; expected a multiple of 16"]
 
 
-def test_a_shape_that_it_cannot_run_goes_to_torch() -> None:
+def test_a_shape_that_it_cannot_run_goes_to_torch_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     narrow = replace(SMALL, n_heads=8)
     assert why_not(narrow) == ["a head is 8 wide; expected a multiple of 16 up to 256"]
-    assert isinstance(forward_of(narrow, TENSORS, "int8"), LibraryForward)
+    for _ in range(2):
+        assert isinstance(forward_of(narrow, TENSORS, "int8"), LibraryForward)
+    (said,) = caplog.messages
+    assert "a head is 8 wide" in said and "LIFELONG_KERNELS=library silences this" in said
     with pytest.raises(NotImplementedError, match=r"forward: nothing can run this \(native: a head is 8"):
         forward_of(narrow, TENSORS, "int8", force="native")
 
