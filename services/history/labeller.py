@@ -22,7 +22,8 @@ from wire.envelope import record_of
 from wire.errors import BadMessage
 from wire.features import Features, content_of, problem_of_content
 from wire.label_set import LabelSet, check_label, did_you_mean
-from wire.mapping.records import MADE_OF_ONE, features_of, target_of
+from wire.mapping.config import LABEL_OF
+from wire.mapping.records import features_of, target_of
 from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
@@ -78,7 +79,7 @@ class RowMaps:
         for name in maps:
             if name not in MAPPED and not name.startswith(FEATURE):
                 raise BadHistory(f"--map {name}: there is no such field{_meant(name)}")
-        if len(both := [f"--map {name}" for name in MADE_OF_ONE if name in maps]) > 1:
+        if len(both := [f"--map {name}" for name in LABEL_OF.values() if name in maps]) > 1:
             raise BadHistory(f"{' and '.join(both)}: a row is one label, so only one of them makes it")
         try:
             templates = {name: Template.of(text, f"--map {name}") for name, text in maps.items()}

@@ -5,23 +5,19 @@ Answer --AnswerFields--> fields beside its own
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from wire.errors import BadMessage
 from wire.features import Features
-from wire.mapping.config import AnswerMap, EventMap, FeedbackMap, feature_templates_of, templates_of
+from wire.mapping.config import LABEL_OF, AnswerMap, EventMap, FeedbackMap, feature_templates_of, templates_of
 from wire.mapping.template import Template
 from wire.message import shown
 from wire.records import Answer, TopicRecord
 
 FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Returns the fields of a record for the JSON object of a foreign message. Raises BadMessage where one is missing."""
-
-
-MADE_OF_ONE: Final = ("label", "labels", "value")
-"""The fields that say what a label is."""
 
 
 def field_map(section: EventMap | FeedbackMap) -> FieldMap:
@@ -32,7 +28,7 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
 
     def fields(body: Mapping[str, Any]) -> dict[str, Any]:
         mapped: dict[str, Any] = {
-            field: target_of(field, template, body) if field in MADE_OF_ONE else template.fill(body)
+            field: target_of(field, template, body) if field in LABEL_OF.values() else template.fill(body)
             for field, template in templates.items()
         }
         if "tasks" in mapped:

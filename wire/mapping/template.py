@@ -3,9 +3,9 @@
     "{customer.name}"  "{items.0.sku}"  "{note?}"  "{{literal}}"
 
 A path names an object's field or a list's place at each dot; where a field has the rest of the path as its name, dots
-and all, it is that one. A field that is missing or null is an error, which names
-the nearest field that is there; behind `?` it is empty. Numbers and truth values become the text that JSON has for
-them, lists and objects their JSON. There is nothing else: no format codes, no attributes, no calls.
+and all, it is that one. A field that is missing or null is an error, which names the nearest field that is there;
+behind `?` it is empty. Numbers and truth values become the text that JSON has for them, lists and objects their JSON.
+There is nothing else: no format codes, no attributes, no calls.
 """
 
 import re
