@@ -127,6 +127,8 @@ class Learner:
             ):
                 self.begin(kind)
             return False
+        if self.knowledge.round.trained and self.schedule.is_behind:
+            return False
         try:
             is_adopted = self.knowledge.step(self.offsets, self.executor, may_wait=not is_idle)
         except DataError as error:  # raised by a strategy that is not ours

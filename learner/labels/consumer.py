@@ -122,8 +122,9 @@ class Consumer:
 
     @property
     def num_unread_labels(self) -> int:
-        """Labels that are at the broker and were not fetched yet, as of the last fetches."""
-        return self._follower.lag(Feedback) if self._follower else 0
+        """Labels that were not read yet, as of the last fetches."""
+        num_fetched = sum(isinstance(each.record, Feedback) for each in self._fetched)
+        return num_fetched + (self._follower.lag(Feedback) if self._follower else 0)
 
     def ends(self) -> dict[str, int]:
         """Returns the next offset of every partition. Raises BusUnavailable."""

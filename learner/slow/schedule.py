@@ -7,8 +7,8 @@
 A round that is due is drawn at once (`learner.slow.round_plan`), and trains the blocks of the tier that drift has
 unfrozen by then (`learner.tiers`).
 
-While many labels are not read yet no round begins. It would train on those that have come so far, encode them again,
-and take the time that the others need; behind a backlog one round trains on all of it.
+While many labels are not read yet no round begins, and none goes on. It would train on those that have come so far,
+encode them again, and take the time that the others need; behind a backlog one round trains on all of it.
 
 Each round loses a little of what the memory does not hold (`learner.fast.carry_over`), so the next one waits until that
 has doubled. With each new encoder the evidence for the versions begins anew, so the next one waits, for a while, until

@@ -4,6 +4,7 @@ import torch
 
 from learner.learner import Learner
 from learner.slow.making import Phase, TrainedEncoder
+from learner.slow.schedule import BEHIND_S
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
@@ -156,6 +157,18 @@ def test_a_worse_encoder_is_dropped() -> None:
         it.tick()
     assert it.counts["rounds_dropped"] + it.counts["rounds_not_finite"] == 1
     assert it.fast_head.served.key == small_learner().fast_head.served.key
+
+
+def test_a_round_goes_on_when_a_backlog_is_learnt() -> None:
+    it = fed(small_learner(slow_rate=1e-5), 0, 80)
+    making = training_of(it)
+    num_steps = len(making.losses)
+    it.schedule.behind_s = 2 * BEHIND_S
+    for _ in range(5):
+        assert not it.tick() and it.has_work
+    assert len(making.losses) == num_steps
+    it.schedule.behind_s = 0.0
+    assert worked(it).counts["rounds_adopted"] == 1
 
 
 def worked(learner: Learner, *, is_idle: bool = False) -> Learner:

@@ -140,6 +140,21 @@ def test_no_more_labels_are_taken_than_are_asked_for_and_the_offsets_are_behind_
     assert consumer.lag() == 0 and len(set(map(str, records))) == 40
 
 
+def test_labels_that_were_fetched_and_not_taken_are_unread(bus: Bus) -> None:
+    bus.publisher().send_all(map(feedback, range(20)), 30)
+    consumer = make_consumer(bus, {})
+    num_unread: dict[int, int] = {}  # by how many were read
+
+    def has_come() -> bool:
+        num_read = max(num_unread, default=0) + len(consumer.poll(100, max_labels=1))
+        num_unread[num_read] = consumer.num_unread_labels
+        return num_read == 20
+
+    eventually(has_come)
+    assert num_unread[19] == 1 and num_unread[20] == 0
+    assert any(num_unread[read] == 20 - read for read in range(1, 19))
+
+
 def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_config: BusConfig) -> None:
     publisher = bus.publisher()
     for number in range(20):
