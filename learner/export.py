@@ -102,7 +102,8 @@ def export_head(
 
 
 class ServedEncoder:
-    """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights and shape.
+    """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights and shape, an
+    equal `text_key` that at most the scales of numbers differ.
 
     The texts of `known` are not encoded again, nor those of `activations` up to the blocks that are trained.
     """
@@ -112,8 +113,8 @@ class ServedEncoder:
         self.tokenizer = tokenizer
         self.tensors = dict(tensors)
         digests = {name: tensor.entry.digest for name, tensor in sorted(tensors.items())}
-        lines = [f"{name} {digest}\n" for name, digest in digests.items()]
-        self.key = sha256("".join([f"{config.without_labels.canonical_json()}\n", *lines]).encode()).hexdigest()
+        self.key = _key_of(config, digests)
+        self.text_key = _key_of(config, {name: digest for name, digest in digests.items() if name != SCALES})
         self._encoder = packed(config, {name: each.tensor for name, each in tensors.items()}, tokenizer)
         self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
         self.activations = KnownActivations()
@@ -163,7 +164,12 @@ class ServedEncoder:
 
     def with_features(self, features: FeatureMap) -> "ServedEncoder":
         """Returns a new encoder, this one with other scales of numbers."""
-        return self.with_top({SCALES: export_tensor(features.to_tensor())})
+        return self.with_scales(export_tensor(features.to_tensor()))
+
+    def with_scales(self, scales: StoredTensor | None) -> "ServedEncoder":
+        """Returns a new encoder, this one with other scales of numbers; without any for None."""
+        others = {name: tensor for name, tensor in self.tensors.items() if name != SCALES}
+        return self._with(others if scales is None else others | {SCALES: scales})
 
     def features(self, z_BD: Tensor) -> Tensor:
         """Returns the random features phi_BR of unit vectors."""
@@ -215,7 +221,10 @@ class ServedEncoder:
 
     def with_top(self, top: Mapping[str, StoredTensor]) -> "ServedEncoder":
         """Returns a new encoder: this one with the tensors of `top` in place of its own."""
-        new = ServedEncoder(self.config, self.tokenizer, self.tensors | dict(top))
+        return self._with(self.tensors | dict(top))
+
+    def _with(self, tensors: Mapping[str, StoredTensor]) -> "ServedEncoder":
+        new = ServedEncoder(self.config, self.tokenizer, tensors)
         new.activations = self.activations
         return new
 
@@ -223,3 +232,8 @@ class ServedEncoder:
         """Returns a digest of the weights on which the input of block `layer` depends, and of what a text becomes."""
         below = {name: tensor.entry.digest for name, tensor in sorted(self.tensors.items()) if layer_of(name) < layer}
         return sha256(f"{below} {self.tokenizer.max_tokens} {layer}".encode()).hexdigest()
+
+
+def _key_of(config: EncoderConfig, digests: Mapping[str, str]) -> str:
+    lines = [f"{name} {digest}\n" for name, digest in digests.items()]
+    return sha256("".join([f"{config.without_labels.canonical_json()}\n", *lines]).encode()).hexdigest()

@@ -70,6 +70,7 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
     else:
         affected = _with_new_numbers(samples, features, following, old)
         known.fast_head = _relearnt(head, affected, head.successor(served))
+    known.fast_head.log = head.log.encoded_again(lambda new: known.fast_head.encode(new)[1])
     if not is_complete or known.lineage.rounds:
         known.break_lineage("numbers were standardised when the memory did not hold everything, or after a round")
     known.holdout.keep(known.encoder_keys)

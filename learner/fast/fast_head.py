@@ -86,7 +86,7 @@ class FastHead:
         z_ED = entries.of(z_BD)
         times_E = entries.of(torch.tensor([sample.time_ms for sample in samples]))
         self.ridge.learn_many(phi_BR, labels)
-        self.log.add(phi_BR, labels)
+        self.log.add(phi_BR, samples)
         self.z_sums_CD.index_add_(0, entries.rows_E, on_grid(z_ED, Z_GRID))
         self._means.touch(entries.rows_E.tolist())
         self.fading.add(z_ED, entries, times_E.tolist())

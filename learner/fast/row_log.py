@@ -3,20 +3,22 @@
 learn --add--> rows --take--> IncrementalHead        anything else that changes the sums --end--> solve anew
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from learner.fast.incremental import MAX_ROWS
+from learner.memory.replay import Labelled
 
 
 class Rows(NamedTuple):
-    """Features and labels of samples. `are_all`: whether the sums have taken in these and nothing else."""
+    """Features, labels and contents of samples. `are_all`: whether the sums have taken in these and nothing else."""
 
     phi_BR: Tensor
     labels: list[str]
+    contents: list[str]
     are_all: bool
 
 
@@ -24,13 +26,13 @@ class RowLog:
     """Holds the last samples, at most MAX_ROWS of them and of one more batch."""
 
     def __init__(self) -> None:
-        self._batches: list[tuple[Tensor, Sequence[str]]] = []
+        self._batches: list[tuple[Tensor, Sequence[Labelled]]] = []
         self._are_all = True
 
-    def add(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
-        """Adds samples that the sums took in."""
-        self._batches.append((phi_BR[-MAX_ROWS:], labels[-MAX_ROWS:]))
-        self._are_all = self._are_all and len(labels) <= MAX_ROWS
+    def add(self, phi_BR: Tensor, samples: Sequence[Labelled]) -> None:
+        """Adds samples that the sums took in, with their features."""
+        self._batches.append((phi_BR[-MAX_ROWS:], samples[-MAX_ROWS:]))
+        self._are_all = self._are_all and len(samples) <= MAX_ROWS
         while sum(len(batch) for _, batch in self._batches[1:]) > MAX_ROWS:
             del self._batches[0]
             self._are_all = False
@@ -40,10 +42,18 @@ class RowLog:
         self._batches = []
         self._are_all = False
 
+    def encoded_again(self, encode: Callable[[Sequence[Labelled]], Tensor]) -> "RowLog":
+        """Returns a log of the same samples, with the features that `encode` makes, for sums that were made anew."""
+        log = RowLog()
+        log._batches = [(encode(samples), samples) for _, samples in self._batches]
+        log._are_all = False
+        return log
+
     def take(self, num_features: int) -> Rows:
         """Returns what was added since the last call."""
         batches, are_all = self._batches, self._are_all
         self._batches = []
         self._are_all = True
         phi_BR = torch.cat([torch.empty(0, num_features), *(phi_BR for phi_BR, _ in batches)])
-        return Rows(phi_BR, [label for _, labels in batches for label in labels], are_all)
+        samples = [sample for _, samples in batches for sample in samples]
+        return Rows(phi_BR, [each.label for each in samples], [each.text for each in samples], are_all)

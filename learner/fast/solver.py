@@ -73,7 +73,7 @@ class HeadSolver:
         self._batches: list[UpdateBatch] = []
         self._next: NextBase | None = None
         self._fading_share = 0.0
-        self.rows = Rows(torch.empty(0, 0), [], are_all=False)
+        self.rows = Rows(torch.empty(0, 0), [], [], are_all=False)
 
     @property
     def solution(self) -> HeadSolution:

@@ -2,6 +2,7 @@
 
     comparison   two versions on the same samples, as counts; the anchor, which is the best version so far
     evaluation   measures a candidate beside its parent and the anchor
+    event_ring   the labelled events that came last
     name_changes what a candidate names differently from the reference of the rollout
     named_rows   the rows that versions name, where their classes are others
     set_changes  the same where labels are sets

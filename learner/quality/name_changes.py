@@ -11,8 +11,8 @@
 On events of classes that the reference knows, the accuracies of two versions cannot differ by more than the share of
 events that they name differently. That share needs no label, so that what only adds classes is known to be harmless at
 once; and whether the versions that were published last are better than the reference, or not worse, is known by labels
-the moment that they come. `rollout.publication_rule` decides by both. Events are counted under one encoder; with the
-next one, the ring begins anew.
+the moment that they come. `rollout.publication_rule` decides by both. Events are counted under one encoder, and go on
+under other scales of numbers; with any other encoder, the ring begins anew (`learner.quality.event_ring`).
 
 A version with another encoder than the reference is compared with it by what is known of both without encoding a text
 twice: which holdout samples each names rightly. Nothing is said of these where they are less than half of the holdout:
@@ -34,19 +34,15 @@ import msgspec
 import torch
 from torch import Tensor
 
+from learner.export import ServedEncoder
 from learner.fast.row_log import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
+from learner.quality.event_ring import EventRing
 from learner.quality.named_rows import row_changes
 from learner.quality.set_changes import are_classes, named, set_changes
 from wire.label_set import LabelSet
 from wire.records import NameChanges
-
-MAX_EVENTS: Final = 2_000
-"""Most events in the ring."""
-
-MAX_BYTES: Final = 32 << 20
-"""Most bytes of features in the ring, which bounds the events where a head has many features."""
 
 NOT_COUNTED: Final = 2
 """Stands in place of a difference where the event came before this reference, or anything to compare with it."""
@@ -58,8 +54,8 @@ NO_SAMPLES: Final = Anchor()
 class Reference(NamedTuple):
     """The version that candidates are compared with, by its number.
 
-    `version` is None where it has another encoder than the one in use. Then `encoder` is the key of that, and `held`
-    says which holdout samples it named rightly.
+    `version` is None where it has another encoder than the one in use, and not only other scales of numbers. Then
+    `encoder` is the key of that, and `held` says which holdout samples it named rightly.
     """
 
     number: int
@@ -69,38 +65,36 @@ class Reference(NamedTuple):
 
 
 class RecentEvents:
-    """A ring of labelled events under one encoder, and how `reference` names them."""
+    """The labelled events that came last, and how `reference` names them."""
 
     def __init__(self, num_features: int) -> None:
+        self._ring = EventRing(num_features)
         self._before: ScoredVersion | None = None
-        self._encoder = ""
         self._reference: Reference | None = None  # by the names of now
         self._given: Reference | None = None  # as it was given
         self._names = LabelSet()
-        self._begin(num_features)
+        self._begin()
 
-    def _begin(self, num_features: int) -> None:
-        """Begins anew, for events of so many features."""
-        self._max_events = min(MAX_EVENTS, MAX_BYTES // (4 * num_features))
-        self._phi_NR = torch.zeros(self._max_events, num_features)
-        self._labels = [""] * self._max_events
-        self._differences_N = torch.full((self._max_events,), NOT_COUNTED)
-        self._referred_N = torch.full((self._max_events,), -1)  # rows of the reference
-        self._is_known_N = torch.zeros(self._max_events, dtype=torch.bool)  # whether the reference names the label
-        self._was_right_N = torch.zeros(self._max_events, dtype=torch.bool)  # whether the version before names it
+    def _begin(self) -> None:
+        """Begins anew: no event is there."""
+        num = self._ring.capacity
+        self._differences_N = torch.full((num,), NOT_COUNTED)
+        self._referred_N = torch.full((num,), -1)  # rows of the reference
+        self._is_known_N = torch.zeros(num, dtype=torch.bool)  # whether the reference names the label
+        self._was_right_N = torch.zeros(num, dtype=torch.bool)  # whether the version before names it
         self._counted: tuple[ScoredVersion | None, Tensor] = (None, self._was_right_N)  # the last one, as it names them
-        self._num_added = 0
+        self._phi_of_referred_NR: Tensor | None = None  # of sets and scores, under other scales than those of the ring
 
     def refer_to(self, reference: Reference | None) -> None:
         """Compares with `reference` from now on (None: with nothing)."""
-        if reference is not self._given:
+        if not _is_same(reference, self._given):
             self._given = reference
             self._begin_comparison()
 
     def rename(self, names: LabelSet) -> None:
         """Goes on under other names of the classes: what was counted until now counts no more."""
         self._names = names
-        self._labels = [names.name_of(label) if label else "" for label in self._labels]
+        self._ring.rename(names.name_of)
         self._begin_comparison()
 
     def _begin_comparison(self) -> None:
@@ -112,44 +106,56 @@ class RecentEvents:
             given = given._replace(version=version)
         self._reference = given
         self._differences_N.fill_(NOT_COUNTED)
-        referred = self._referred
-        if referred is not None:
-            num = len(self)
-            rows_N, is_known_N = named(referred, self._phi_NR[:num], self._labels[:num], self._numbers)
-            self._referred_N[:num] = rows_N
-            self._is_known_N[:num] = is_known_N
+        if self._referred is not None:
+            self._refer(self._referred, torch.arange(len(self._ring)))
 
-    def add(self, rows: Rows, encoder: str, newest: ScoredVersion | None) -> None:
-        """Adds events under `encoder`. `newest` is the version published last, which has not learnt them."""
+    def _refer(self, referred: ScoredVersion, places_B: Tensor) -> None:
+        """Notes what the reference names some events."""
+        phi_BR = self._ring.features_under(referred.served, places_B)
+        self._referred_N[places_B], self._is_known_N[places_B] = self._named(referred, phi_BR, places_B)
+        if are_classes(self._ring.labels) or self._has_scales_of(referred):
+            return
+        if self._phi_of_referred_NR is None:
+            self._phi_of_referred_NR = torch.zeros(self._ring.capacity, phi_BR.shape[1])
+        self._phi_of_referred_NR[places_B] = phi_BR
+
+    def _named(self, version: ScoredVersion, phi_BR: Tensor, places_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the rows that a version names for some events, and whether they are right."""
+        labels, numbers = self._ring.labels, self._ring.numbers
+        places = places_B.tolist()
+        return named(version, phi_BR, [labels[place] for place in places], [numbers[place] for place in places])
+
+    def _has_scales_of(self, version: ScoredVersion) -> bool:
+        """Whether the version has the encoder of the events, scales and all."""
+        return self._ring.served is not None and version.served.key == self._ring.served.key
+
+    def add(self, rows: Rows, served: ServedEncoder, newest: ScoredVersion | None) -> None:
+        """Adds events under the encoder `served`. `newest` is the version published last, which has not learnt them."""
         self._follow(newest)
-        if encoder != self._encoder:
-            self._encoder = encoder
-            self._begin(rows.phi_BR.shape[1])
-        phi_BR = rows.phi_BR[-self._max_events :]
-        labels = rows.labels[-self._max_events :]
-        numbers = range(self._num_added, self._num_added + len(labels))
-        places_B = (self._num_added + torch.arange(len(labels))) % self._max_events
-        self._num_added += len(labels)
-        self._phi_NR[places_B] = phi_BR
-        for place, label in zip(places_B.tolist(), labels, strict=True):
-            self._labels[place] = label
+        self._follow_encoder(served)
+        places_B = self._ring.add(rows)
         self._differences_N[places_B] = NOT_COUNTED
         self._was_right_N[places_B] = False
         referred = self._referred
-        if referred is None or not labels:
+        if referred is None or not len(places_B):
             return
-        self._referred_N[places_B], is_known_B = named(referred, phi_BR, labels, numbers)
-        self._is_known_N[places_B] = is_known_B
-        if newest is not None and newest.served.key == encoder and newest.classes:
-            _, is_right_B = named(newest, phi_BR, labels, numbers)
+        self._refer(referred, places_B)
+        if newest is not None and self._ring.is_read_by(newest.served) and newest.classes:
+            _, is_right_B = self._named(newest, self._ring.features_under(newest.served, places_B), places_B)
             self._was_right_N[places_B] = is_right_B
-            self._differences_N[places_B] = is_right_B.long() - is_known_B.long()
+            self._differences_N[places_B] = is_right_B.long() - self._is_known_N[places_B].long()
+
+    def _follow_encoder(self, served: ServedEncoder) -> None:
+        before = self._ring.served
+        if not self._ring.follow(served):
+            self._begin()
+        elif before is not served and self._referred is not None:
+            self._refer(self._referred, torch.arange(len(self._ring)))
 
     def forget(self) -> None:
         """Forgets all events: somebody was erased."""
-        self._num_added = 0
-        self._phi_NR.zero_()
-        self._labels = [""] * self._max_events
+        self._ring.forget()
+        self._phi_of_referred_NR = None
 
     def name_changes(
         self, version: ScoredVersion, held: Anchor = NO_SAMPLES, trial: EncoderTrial = NO_TRIAL
@@ -164,14 +170,18 @@ class RecentEvents:
         if reference.version is None:
             return _changes_beside(reference, held, trial)
         referred = self._referred
-        num = len(self)
-        if referred is None or version.served.key != self._encoder or not num or not version.classes:
+        ring = self._ring
+        if referred is None or not self._has_scales_of(version) or not len(ring) or not version.classes:
             return NameChanges()
-        ring = (self._phi_NR[:num], self._labels[:num])
-        if are_classes(ring[1]):
-            changed = row_changes(version, referred, *ring, self._referred_N[:num], self._names.retired)
+        retired = self._names.retired
+        if are_classes(ring.labels):
+            of_reference_N = self._referred_N[: len(ring)]
+            changed = row_changes(version, referred, ring.phi_NR, ring.labels, of_reference_N, retired)
         else:
-            changed = set_changes(version, referred, *ring, self._numbers, self._names.retired)
+            own_NR = ring.phi_NR
+            before_NR = self._phi_of_referred_NR
+            both = (own_NR, own_NR if before_NR is None or self._has_scales_of(referred) else before_NR[: len(ring)])
+            changed = set_changes(version, referred, both, ring.labels, ring.numbers, retired)
         return self._with_line(version, *changed)
 
     def _with_line(
@@ -182,7 +192,7 @@ class RecentEvents:
         What the reference names as a class that was retired (`is_gone_N`) is not forgotten.
         """
         self._counted = (version, right_N)
-        num = len(self)
+        num = len(self._ring)
         differences_N = self._differences_N[:num]
         return msgspec.structs.replace(
             changes,
@@ -195,16 +205,10 @@ class RecentEvents:
         )
 
     @property
-    def _numbers(self) -> list[int]:
-        """The number of each event in the ring, counted from the first one that was ever added."""
-        last = self._num_added - 1
-        return [last - (last - place) % self._max_events for place in range(len(self))]
-
-    @property
     def _referred(self) -> ScoredVersion | None:
-        """The version that is referred to, if it has the encoder of the events."""
+        """The version that is referred to, if its encoder reads the events."""
         version = self._reference.version if self._reference else None
-        return version if version is not None and version.served.key == self._encoder else None
+        return version if version is not None and self._ring.is_read_by(version.served) else None
 
     def _follow(self, newest: ScoredVersion | None) -> None:
         """Takes note that `newest` was published: the next version is compared with what it names."""
@@ -217,7 +221,14 @@ class RecentEvents:
         self._before = newest
 
     def __len__(self) -> int:
-        return min(self._num_added, self._max_events)
+        return len(self._ring)
+
+
+def _is_same(one: Reference | None, other: Reference | None) -> bool:
+    """Whether two references are the same version, which was perhaps read twice."""
+    if one is None or other is None or one.version is None or other.version is None:
+        return one is other
+    return one.number == other.number and one.version.served.key == other.version.served.key
 
 
 def _changes_beside(reference: Reference, held: Anchor, trial: EncoderTrial) -> NameChanges:

@@ -41,22 +41,24 @@ def _right_sets(version: ScoredVersion, phi_BR: Tensor, labels: Sequence[str], n
 def set_changes(
     version: ScoredVersion,
     referred: ScoredVersion,
-    phi_NR: Tensor,
+    phi_NR: tuple[Tensor, Tensor],
     labels: Sequence[str],
     numbers: Sequence[int],
     retired: frozenset[str],
 ) -> tuple[NameChanges, Tensor, Tensor]:
     """Returns the counts of changed names, and for each event whether `version` names it rightly, and False.
 
-    A class that was retired is taken out of what the reference names. `numbers` are those of the events in the stream.
+    `phi_NR` are the features of the events as each of the two sees them. A class that was retired is taken out of what
+    the reference names. `numbers` are those of the events in the stream.
     """
-    logits_NC = version.head.logits_of(phi_NR, len(version.classes))
+    own_NR, before_NR = phi_NR
+    logits_NC = version.head.logits_of(own_NR, len(version.classes))
     targets = _targets(version, labels, numbers)
     if targets.values is not None:
-        changes = _value_changes(targets.values, logits_NC, referred, phi_NR)
+        changes = _value_changes(targets.values, logits_NC, referred, before_NR)
         return changes, targets.right(logits_NC), torch.zeros(len(labels), dtype=torch.bool)
     named_NC = logits_NC > 0
-    referred_NK = referred.head.logits_of(phi_NR, len(referred.classes)) > 0
+    referred_NK = referred.head.logits_of(before_NR, len(referred.classes)) > 0
     is_new_C = is_new(version, referred)
     before_NC = torch.zeros_like(named_NC)
     rows_K = rows_in(version, referred.classes)[:-1]

@@ -102,7 +102,7 @@ class CandidateMaker:
         stopwatch.end("requantize")
         measured = self._measured(known, version, parent)
         if is_live:
-            self.recent.add(self.solver.rows, served.key, parent)
+            self.recent.add(self.solver.rows, served, parent)
         probes = self._review.probes(known, version)
         stopwatch.end("evaluate")
         precisions = self._review.measure(known, version) if anew else self._review.precisions

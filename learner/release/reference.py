@@ -6,6 +6,8 @@
 The plan is read for each publication: a version that was compared with another reference than that of the plan in force
 is not made stable at once.
 
+A reference whose encoder has other scales of numbers, and is the same otherwise, is read under its own scales.
+
 A reference with another encoder than the one in use cannot name a text without encoding it anew. But the first version
 with a new encoder is compared with its parent, whose encoder is mostly the reference's, and so each holdout sample is
 known under that one, too. Then the reference is asked for what it names rightly, and that is kept, by the hashes of the
@@ -19,12 +21,15 @@ comparison of later versions with the same encoder, which labels decide on.
 import msgspec
 import structlog
 
-from learner.export import ServedEncoder
+from learner.export import ServedEncoder, StoredTensor
 from learner.knowledge import Knowledge
 from learner.quality.name_changes import NO_SAMPLES, Reference
 from learner.release.candidate import CandidateMaker, has_encoder
+from model.features import SCALES
+from model.qtensor import from_blob
 from wire.errors import StoreUnavailable, WireError
-from wire.store import Store
+from wire.records import WeightManifest
+from wire.store import Blobs, Store
 
 log = structlog.get_logger("learner")
 
@@ -76,7 +81,8 @@ class ReferenceFinder:
         if not number:
             return None
         manifest = self._store.versions.manifest(number)
-        found = self._maker.stored(manifest, known, self._store.blobs)
+        served = _under_scales_of(manifest, known.fast_head.served, self._store.blobs)
+        found = self._maker.stored(manifest, known, self._store.blobs, served=served)
         if found is not None:
             self._before = None
             return Reference(number, found.version)
@@ -93,3 +99,14 @@ class ReferenceFinder:
         parent = self._maker.parent
         if parent is not None and parent.version.served.key != known.fast_head.served.key:
             self._before = parent.version.served
+
+
+def _under_scales_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
+    """Returns an encoder with the scales of numbers that a version has. Raises NotFound, BlobCorrupt."""
+    entry = next((each for each in manifest.tensors if each.name == SCALES), None)
+    own = served.tensors.get(SCALES)
+    if (own and own.entry) == entry:
+        return served
+    if entry is None:
+        return served.with_scales(None)
+    return served.with_scales(StoredTensor(entry, from_blob(entry, blobs.get(entry.digest, entry.num_bytes))))

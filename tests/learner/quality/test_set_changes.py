@@ -6,7 +6,9 @@ from learner.export import export_head
 from learner.fast.row_log import Rows
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.name_changes import RecentEvents, Reference
+from model.features import FeatureMap, Scale
 from tests.learner.small_learner import CONFIG, small_served
+from wire.features import content_of
 from wire.label_set import LabelSet
 from wire.records import LabelCommand, NewClass
 from wire.targets import set_of
@@ -30,7 +32,8 @@ def events(*places: str, labels: str) -> Rows:
     for row, each in enumerate(places):
         for place in each.replace("-", ""):
             phi_BR[row, int(place)] = 1.0
-    return Rows(phi_BR, [set_of(names.replace("-", "")) for names in labels.split()], are_all=True)
+    sets = [set_of(names.replace("-", "")) for names in labels.split()]
+    return Rows(phi_BR, sets, [""] * len(sets), are_all=True)
 
 
 OLD = version(a=0, b=1)
@@ -45,7 +48,7 @@ def recent(reference: ScoredVersion = OLD) -> RecentEvents:
 
 def test_a_new_class_beside_the_old_ones_changes_none_of_them() -> None:
     ring = recent()
-    ring.add(events("0", "01", "12", "2", "-", labels="a ab bc c -"), SERVED.key, OLD)
+    ring.add(events("0", "01", "12", "2", "-", labels="a ab bc c -"), SERVED, OLD)
     found = ring.name_changes(WITH_C)
     assert (found.texts, found.between_old, found.to_new, found.labels) == (5, 0, 2, 5)
     assert found.new_classes == (NewClass(label="c", texts=2, labels=2),)
@@ -54,7 +57,7 @@ def test_a_new_class_beside_the_old_ones_changes_none_of_them() -> None:
 
 def test_a_class_that_is_named_no_more_is_a_change_and_forgotten() -> None:
     ring = recent()
-    ring.add(events("0", "01", "1", labels="a ab b"), SERVED.key, OLD)
+    ring.add(events("0", "01", "1", labels="a ab b"), SERVED, OLD)
     found = ring.name_changes(version(a=0, b=9))
     assert found.between_old == 2
     assert 1 <= found.forgotten <= 2, "of the set that is named in part, the draw decides"
@@ -62,7 +65,7 @@ def test_a_class_that_is_named_no_more_is_a_change_and_forgotten() -> None:
 
 def test_the_line_is_judged_by_whole_sets_before_they_are_learnt() -> None:
     ring = recent(version(a=9, b=9))
-    ring.add(events("0", "1", "01", labels="a b ab"), SERVED.key, OLD)
+    ring.add(events("0", "1", "01", labels="a b ab"), SERVED, OLD)
     found = ring.name_changes(OLD)
     assert (found.wins, found.ties, found.losses) == (3, 0, 0)
 
@@ -71,5 +74,21 @@ def test_a_class_that_was_retired_says_nothing_against_a_version() -> None:
     ring = recent()
     retire = LabelCommand(number=1, action="retire", labels=("b",), time_ms=1)
     ring.rename(LabelSet().after(retire))
-    ring.add(events("0", "01", labels="a a"), SERVED.key, OLD)
+    ring.add(events("0", "01", labels="a a"), SERVED, OLD)
     assert ring.name_changes(version(a=0)).between_old == 0
+
+
+def test_a_reference_with_other_scales_of_numbers_names_events_as_it_sees_them() -> None:
+    scaled = SERVED.with_features(FeatureMap(CONFIG.d_model, {"amount": Scale(0.0, 1.0)}))
+    contents = [content_of("", {"amount": 3.0})]
+    phi_BR, before_BR = (served.features(served.z_many(contents)) for served in (scaled, SERVED))
+    only_before = int(((before_BR > 0.5) & (phi_BR == 0)).nonzero()[0, 1])
+    only_now = int(((phi_BR > 0.5) & (before_BR == 0)).nonzero()[0, 1])
+    ring = recent(version(a=only_before))
+    ring.add(Rows(before_BR, [set_of("a")], contents, are_all=True), SERVED, version(a=only_before))
+    ring.add(Rows(phi_BR, [set_of("a")], contents, are_all=True), scaled, version(a=only_now))
+    found = ring.name_changes(version(a=only_now)._replace(served=scaled))
+    assert (found.texts, found.between_old, found.forgotten) == (2, 0, 0)
+    found = ring.name_changes(version(a=only_before)._replace(served=scaled))
+    assert (found.between_old, found.forgotten) == (2, 2)
+    assert found.ties == 1 and found.losses == 1, "the newest one was read under its own scales, too"

@@ -1,6 +1,7 @@
 """The manifest of a version says what it names differently from the reference of the rollout."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from learner.export import ServedEncoder
 from learner.memory.replay import Labelled
+from learner.standardisation import MIN_LABELS
 from tests.learner.publish_rig import PublishRig
 from tests.learner.streams import label_of, labelled_events
-from wire.records import Arm, NameChanges, RolloutPlan
+from tests.learner.test_standardisation import records
+from wire.records import Arm, NameChanges, RolloutPlan, WeightManifest
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -60,6 +63,28 @@ def test_a_reference_of_another_encoder_or_one_that_is_gone_is_none(rig: Publish
     )
     other = msgspec.structs.replace(manifest, tensors=others)
     assert rig.publisher._maker.stored(other, known, rig.store.blobs) is None
+
+
+def test_a_reference_with_other_scales_of_numbers_is_read_under_its_own(rig: PublishRig) -> None:
+    def learn(first: int, last: int) -> WeightManifest:
+        rig.learner.learn_many(records(range(first, last)), {"feedback.v1/0": last})
+        rig.learner.tick()
+        return rig.store.versions.manifest(rig.publish())
+
+    digests = [learn(0, MIN_LABELS // 2).encoder_digests]
+    refer_to(rig, 1)
+    for first, last in pairwise([MIN_LABELS // 2, 2 * MIN_LABELS, 5 * MIN_LABELS, 10 * MIN_LABELS]):
+        manifest = learn(first, last)
+        digests.append(manifest.encoder_digests)
+        changes = manifest.name_changes
+        assert digests[-1] != digests[-2], "numbers were standardised"
+        assert changes.reference == 1 and changes.texts > 0.7 * last
+        assert changes.wins + changes.ties + changes.losses > 0.7 * (last - MIN_LABELS // 2)
+        assert not changes.held_wins + changes.held_ties + changes.held_losses
+    assert changes.wins > 2 * changes.losses, "the reference read no number"
+    refer_to(rig, 3)
+    rig.start()
+    assert learn(10 * MIN_LABELS, 11 * MIN_LABELS).name_changes.reference == 3, "also after a restart"
 
 
 def test_a_plan_that_cannot_be_read_stops_no_publication(rig: PublishRig, raw: Any, key: Callable[..., str]) -> None:

@@ -1,0 +1,83 @@
+"""The last events go on under other scales of numbers, and begin anew under another encoder."""
+
+import torch
+
+from learner.export import ServedEncoder
+from learner.fast.row_log import Rows
+from learner.quality.event_ring import MAX_BYTES, EventRing
+from model.features import FeatureMap, Scale
+from tests.learner.small_learner import CONFIG, small_served, small_strata
+from wire.features import content_of
+
+SERVED = small_served()
+CONTENTS = [content_of("", {"amount": 3.0}), content_of("a refund", {"amount": -1.0}), content_of("a refund", {})]
+
+
+def scaled(mean: float) -> ServedEncoder:
+    """The encoder with a scale of the amount."""
+    return SERVED.with_features(FeatureMap(CONFIG.d_model, {"amount": Scale(mean, 2.0)}))
+
+
+def phi_of(served: ServedEncoder, contents: list[str]) -> torch.Tensor:
+    return served.features(served.z_many(contents))
+
+
+def rows(served: ServedEncoder, *labels: str) -> Rows:
+    """The first events, with these labels."""
+    contents = CONTENTS[: len(labels)]
+    return Rows(phi_of(served, contents), list(labels), contents, are_all=True)
+
+
+def filled(served: ServedEncoder, *labels: str) -> EventRing:
+    ring = EventRing(CONFIG.head_features)
+    assert not ring.follow(served), "there were none"
+    assert ring.add(rows(served, *labels)).tolist() == list(range(len(labels)))
+    return ring
+
+
+def test_it_is_bounded_and_numbers_events_from_the_first_one() -> None:
+    ring = EventRing(MAX_BYTES // 16)  # room for four
+    for number in range(6):
+        places_B = ring.add(Rows(torch.full((1, MAX_BYTES // 16), float(number)), [str(number)], [""], are_all=True))
+        assert places_B.tolist() == [number % 4]
+    assert len(ring) == 4 and ring.labels == ["4", "5", "2", "3"] and ring.numbers == [4, 5, 2, 3]
+    assert ring.phi_NR[:, 0].tolist() == [4, 5, 2, 3]
+    ring.add(Rows(torch.ones(9, MAX_BYTES // 16), ["x"] * 9, [""] * 9, are_all=True))
+    assert len(ring) == 4 and set(ring.labels) == {"x"}
+
+
+def test_under_other_scales_events_with_numbers_are_encoded_again() -> None:
+    ring = filled(SERVED, "a", "b", "c")  # no number has a scale
+    for served in (scaled(0.0), scaled(5.0), SERVED):
+        assert ring.is_read_by(served) and ring.follow(served)
+        assert torch.equal(ring.phi_NR, phi_of(served, CONTENTS))
+    assert ring.labels == ["a", "b", "c"]
+    assert not torch.equal(phi_of(scaled(0.0), CONTENTS), phi_of(scaled(5.0), CONTENTS))
+
+
+def test_an_encoder_with_other_scales_reads_events_under_its_own() -> None:
+    ring = filled(scaled(0.0), "a", "b", "c")
+    before = scaled(5.0)
+    assert torch.equal(ring.features_under(before, torch.tensor([2, 0])), phi_of(before, [CONTENTS[2], CONTENTS[0]]))
+    assert torch.equal(ring.phi_NR, phi_of(scaled(0.0), CONTENTS)), "they stay as they are"
+
+
+def test_under_another_encoder_it_begins_anew() -> None:
+    ring = filled(SERVED, "a", "b")
+    other = small_served(small_strata(8))
+    assert not ring.is_read_by(other)
+    assert not ring.follow(other) and not len(ring)
+
+
+def test_nothing_is_left_of_what_was_forgotten() -> None:
+    ring = filled(SERVED, "a", "b", "c")
+    ring.forget()
+    assert not len(ring) and ring.follow(scaled(1.0))
+    ring.add(rows(scaled(1.0), "d"))
+    assert ring.labels == ["d"] and torch.equal(ring.phi_NR, phi_of(scaled(1.0), CONTENTS[:1]))
+
+
+def test_events_follow_the_names_of_classes() -> None:
+    ring = filled(SERVED, "a", "b")
+    ring.rename({"a": "c", "b": "b"}.__getitem__)
+    assert ring.labels == ["c", "b"]
