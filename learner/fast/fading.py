@@ -203,6 +203,6 @@ class _Kernel:
         products_NN.diagonal().add_(penalty)
         targets_NC = torch.nn.functional.one_hot(rows_N, len(counts_C)).double()
         dual_NC = torch.cholesky_solve(targets_NC, torch.linalg.cholesky(products_NN))
-        scales_C = row_scales(counts_C, typical=float(counts_C.double().mean()))
+        scales_C = row_scales(counts_C)
         weights_CR: Tensor = (dual_NC.T @ self._phi_NR).float() * scales_C[:, None]
         return weights_CR

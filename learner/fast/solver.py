@@ -35,8 +35,8 @@ MAX_BATCHES: Final = 32
 
 log = structlog.get_logger("learner")
 
-METHOD: Final = 2
-"""Counts the changes of how the weights are computed that may round them otherwise."""
+METHOD: Final = 3
+"""Counts the changes of how the weights are computed that make others of them."""
 
 ARITHMETIC: Final = f"{METHOD}, torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
 """What decides how results are rounded."""

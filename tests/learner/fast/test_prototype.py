@@ -28,7 +28,7 @@ def test_a_class_with_one_label_is_found_by_the_nearest_mean() -> None:
     means_CD = unit(C)
     z_CD = normalize(means_CD + 0.5 * unit(C), dim=1)
     counts_C = torch.ones(C)
-    scales_C = row_scales(counts_C, typical=1.0)
+    scales_C = row_scales(counts_C)
     rows_CR = blend(torch.zeros(C, R), means_CD, counts_C, scales_C, DECODER)
     logits_CC = features(z_CD, PROJ) @ rows_CR.T
     assert torch.equal(logits_CC.argmax(dim=1), (z_CD @ means_CD.T).argmax(dim=1))
@@ -46,15 +46,14 @@ def test_a_class_with_many_labels_keeps_its_ridge_row() -> None:
 def test_a_prototype_counts_the_same_whatever_the_counts_of_the_others() -> None:
     """The row is multiplied by its scale later on, which the prototype is divided by before."""
     means_CD = unit(1)
-    counts_C = torch.tensor([3])
     served = []
-    for typical in (3.0, 300.0):
-        scales_C = row_scales(counts_C, typical=typical)
-        served.append(scales_C * blend(torch.zeros(1, R), means_CD, counts_C, scales_C, DECODER))
+    for other in (3, 100):
+        scales_C = row_scales(torch.tensor([3, other]))[:1]
+        served.append(scales_C * blend(torch.zeros(1, R), means_CD, torch.tensor([3]), scales_C, DECODER))
     torch.testing.assert_close(*served)
 
 
 def test_a_class_without_a_sample_has_a_row_of_zeros() -> None:
     counts_C = torch.zeros(2)
-    rows_CR = blend(torch.zeros(2, R), torch.zeros(2, D), counts_C, row_scales(counts_C, typical=5.0), DECODER)
+    rows_CR = blend(torch.zeros(2, R), torch.zeros(2, D), counts_C, row_scales(counts_C), DECODER)
     assert not rows_CR.any()
