@@ -122,9 +122,8 @@ class Learner:
             self.restart_class(change)
         standardise(self.knowledge, self.drift)
         if self.knowledge.round is None:
-            if kind := self.schedule.due(
-                num_memory(self.knowledge), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle
-            ):
+            memory = num_memory(self.knowledge)
+            if kind := self.schedule.due(memory, self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
                 self.begin(kind)
             return False
         if self.knowledge.round.trained and self.schedule.is_behind:

@@ -11,6 +11,7 @@
     row_log          the samples since the last release
     base_solution    the solution that the next labels start from
     incremental      the solution after every label since, by a rank-k update
+    row_scales       the factors of the rows of a head, by how many labels their classes have
     prototype        class means as rows of the head, while a class has few labels
     recent_labels    the newest labels of each class
     concept_changes  notices by them that a class means something else now

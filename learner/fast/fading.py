@@ -31,7 +31,8 @@ from torch import Tensor
 
 from learner.fast.head import Entries
 from learner.fast.recent_labels import RecentLabels
-from learner.fast.ridge import on_grid, row_scales
+from learner.fast.ridge import on_grid
+from learner.fast.row_scales import row_scales
 
 MAX_NEWEST: Final = 512
 """The newest labels of all classes that have a head of their own."""

@@ -55,7 +55,7 @@ def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tens
     """Returns rows_CR: the ridge weights of some classes, blended with the prototypes of their mean directions.
 
     `means_CD` are unit vectors, zero for a class without a sample (`learner.fast.fast_head.FastHead.means`);
-    `scales_C` are the factors by which the rows are multiplied later on (`learner.fast.ridge.row_scales`).
+    `scales_C` are the factors by which the rows are multiplied later on (`learner.fast.row_scales`).
     """
     shares_C = PRIOR_LABELS / (PRIOR_LABELS + counts_C)
     prototypes_CR = means_CD @ decoder_RD.T

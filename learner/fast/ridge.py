@@ -5,12 +5,9 @@
 This is RanPAC (McDonnell et al. 2023, arXiv:2307.02251) with three changes. First, features are rounded to a grid of
 2^-10, so that products are multiples of 2^-20 and every sum below 2^33 is exact in float64: the sums, and so the head,
 do not depend on the order or the batching of the labels, bit for bit. Second, the column of a class is divided by the
-root of its count: plain ridge names a class with one label in 1 % of its texts when the others have a hundred, this one
-in 70 %, at 0.2 points less on the old ones (CLINC150, ten new classes beside a hundred; equal counts: no difference).
-More labels than ESTABLISHED count as so many: how often a class comes is known then, and says how often it is right to
-name it. Without that bound 7.8 points fewer texts of TREC's 50 classes are named rightly (4 to 962 labels of each), 1.6
-fewer rows of a weather with 31 % rain, and 0.4 fewer of Elec2; with 64, new classes beside old ones of a hundred lose
-up to 3 points.
+root of its count (`learner.fast.row_scales`): plain ridge names a class with one label in 1 % of its texts when the
+others have a hundred, this one in 70 %, at 0.2 points less on the old ones (CLINC150, ten new classes beside a hundred;
+equal counts: no difference).
 Third, below 30,000 samples the penalty is the one that so many samples would have, and above it is the given share of
 the sums (`learner.fast.base_solution`): with few samples, a share alone overfits (chosen on CLINC150's validation
 texts; a share of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7
@@ -36,12 +33,10 @@ from torch import Tensor
 from learner.fast.base_solution import NormalEquations, ridge_penalty
 from learner.fast.gram import GramMatrix
 from learner.fast.head import ClassRows, Entries, grown
+from learner.fast.row_scales import row_scales
 
 GRID: Final = 1024.0
 """Features are multiples of 1 / GRID."""
-
-ESTABLISHED: Final = 128
-"""The labels of a class from which on more of them mean that it comes more often, and not that it is better known."""
 
 
 class RidgeSums(NamedTuple):
@@ -244,18 +239,6 @@ def narrowed(sums_CR: Tensor) -> Tensor:
         return sums_CR.clone()
     narrow_CR = sums_CR.to(torch.float32)
     return narrow_CR if torch.equal(narrow_CR.double(), sums_CR) else sums_CR.clone()  # sums of scores have more bits
-
-
-def row_scales(counts_C: Tensor) -> Tensor:
-    """Returns the factors by which a row of each class is multiplied: the root of the mean count over the count, where
-    none is below 1 or above ESTABLISHED.
-
-    >>> row_scales(torch.tensor([40, 10, 0])), row_scales(torch.tensor([9_000, 128, 32]))
-    (tensor([0.6519, 1.3038, 4.1231]), tensor([0.8660, 0.8660, 1.7321]))
-    """
-    counted_C = counts_C.clamp(1, ESTABLISHED).double()
-    ratios_C: Tensor = counted_C.mean() / counted_C
-    return ratios_C.sqrt().float()
 
 
 def penalize(gram_RR: Tensor, penalty: float) -> Tensor:

@@ -3,7 +3,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from learner.fast.prototype import BETA, PRIOR_LABELS, blend, decoder
-from learner.fast.ridge import row_scales
+from learner.fast.row_scales import row_scales
 from model.head import features
 
 R = 512
