@@ -128,6 +128,23 @@ def test_a_base_that_lacks_a_label_is_refused() -> None:
         stream.head.check_base(base, stream.head.num_rows)
 
 
+def test_few_texts_that_come_very_often_are_no_mistake() -> None:
+    """Events of a few categories: what rounding makes of the directions without a text is no lost label."""
+    phi_12R = on_grid(torch.relu(torch.randn(12, 4 * R, generator=torch.Generator().manual_seed(1))))
+    rows_12 = torch.arange(12) % C
+    often = 100_000
+    gram_RR = often * phi_12R.T @ phi_12R
+    sums_CR = torch.zeros(C, 4 * R, dtype=torch.float64).index_add_(0, rows_12, often * phi_12R)
+    head = IncrementalHead(NormalEquations.of(gram_RR, sums_CR, 150.0).solve())
+    for first in range(0, MAX_ROWS, 32):
+        phi_BR = phi_12R[torch.arange(first, first + 32) % 12]
+        entries = Entries(torch.arange(first, first + 32) % 7 % C)
+        head.learn_many(phi_BR, entries)
+        gram_RR += phi_BR.T @ phi_BR
+        sums_CR.index_add_(0, entries.rows_E, phi_BR)
+    head.check_base(NormalEquations.of(gram_RR, sums_CR, 150.0).solve(), MAX_ROWS)
+
+
 def test_a_base_of_another_penalty_is_another_head_and_no_mistake() -> None:
     stream = Stream()
     stream.learn([1, 2, 3], 0)
