@@ -69,7 +69,7 @@ class IncrementalHead:
         self.num_rows = last
 
     def weights(self, rows_C: Tensor) -> Tensor:
-        """Returns the weights of these classes as of now, weights_CR, not divided by the root of the counts."""
+        """Returns the weights of these classes as of now, weights_CR, without the factors of their rows."""
         if len(self._solution_NC) != self.num_rows:
             self._solution_NC = self._solve(self.num_rows)
         weights_CR: Tensor = self.base.weights_CR[rows_C] + self._product(self._solution_NC[:, rows_C])

@@ -1,13 +1,13 @@
 """A ridge classifier on random features, in closed form. It learns at once and forgets nothing.
 
-    phi = relu(z P^T)   G += phi^T phi   C[:, y] += phi   W = (G + lambda I)^-1 C / sqrt(n)
+    phi = relu(z P^T)   G += phi^T phi   C[:, y] += phi   W = (G + lambda I)^-1 C, by class times a factor
 
 This is RanPAC (McDonnell et al. 2023, arXiv:2307.02251) with three changes. First, features are rounded to a grid of
 2^-10, so that products are multiples of 2^-20 and every sum below 2^33 is exact in float64: the sums, and so the head,
-do not depend on the order or the batching of the labels, bit for bit. Second, the column of a class is divided by the
-root of its count (`learner.fast.row_scales`): plain ridge names a class with one label in 1 % of its texts when the
-others have a hundred, this one in 70 %, at 0.2 points less on the old ones (CLINC150, ten new classes beside a hundred;
-equal counts: no difference).
+do not depend on the order or the batching of the labels, bit for bit. Second, the row of a class that is hardly known
+has a factor (`learner.fast.row_scales`): plain ridge names a class with one label in 1 % of its texts when the others
+have a hundred, this one in 70 %, at 0.2 points less on the old ones (CLINC150, ten new classes beside a hundred; equal
+counts: no difference).
 Third, below 30,000 samples the penalty is the one that so many samples would have, and above it is the given share of
 the sums (`learner.fast.base_solution`): with few samples, a share alone overfits (chosen on CLINC150's validation
 texts; a share of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7
@@ -18,7 +18,8 @@ once to the Gram matrix, which is the least-squares fit of a 0 or 1 for each cla
 row is fitted: its place in the range is a multiple of 2^-16, so that every sum below 2^26 is exact.
 
 Rejected: gradient steps on a softmax head (depends on the order, forgets), streaming LDA (a point lower at the same
-cost), and dividing by the whole count (old classes fall by 50 points while the new ones have one label).
+cost), and factors by the whole count in place of its root (old classes fall by 50 points while the new ones have one
+label).
 
 Shapes: B samples, R features, C classes.
 """
