@@ -2,8 +2,8 @@
 
     A0 = G0 + lambda I = L L^T      U0 = A0^-1 S0      the normal equations of ridge regression (Hoerl and Kennard 1970)
 
-G0 is the Gram matrix of the features, S0 has a column of feature sums for each class. The factors of the
-rows (`learner.fast.row_scales`) are not in it: they follow the counts without a new solution.
+G0 is the Gram matrix of the features, S0 has a column of feature sums for each class. The factors of the rows
+(`learner.fast.row_scales`) are not in the solution: they follow the counts without a new one.
 
 The penalty lambda must not move with every label, as that would change all of A0. The random features are those of
 relu(N(0, 1)), whose mean square is 1/2, so the diagonal of G0 is about n/2, and the share `ridge` of the mean diagonal

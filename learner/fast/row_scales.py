@@ -6,11 +6,11 @@
 A class that is hardly known is named too seldom by ridge regression, so its row is multiplied by more than the others.
 Of a class that is well known, the labels say how often it comes, and so how often it is right to name it.
 
-With that root for larger counts than the mean, too, a new class is named hardly better (SNIPS, 30 labels beside 1,800 of each
-old one: 79 % of its texts, and 75.5 % as it is), and every rare one for ever: 72.4 and not 80.6 % of the texts of TREC's
-50 classes are named rightly then (4 to 962 labels of each), and 78.5 and not 80.3 % of the rows of a weather of 31 %
-rain. Rejected: counting no more than 128 labels of any class, which helps against that as much, and names 10 % of the
-texts of that new class of SNIPS.
+With that root for counts above the mean, too, a new class is named hardly better (SNIPS, 30 labels beside 1,800 of each
+old class: 79 % of its texts, and 75.5 % as it is), and every rare one for ever: 72.4 and not 80.6 % of the texts of
+TREC's 50 classes are named rightly then (4 to 962 labels of each), and 78.5 and not 80.3 % of the rows of a weather of
+31 % rain. Rejected: counting no more than 128 labels of any class, which helps against that as much, and names 10 % of
+the texts of that new class of SNIPS.
 
 Shapes: C classes.
 """
