@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.targets import MARK, MAX_NAMES, is_set, names_of, problem_of_labels, set_of
+from wire.targets import MARKS, MAX_NAMES, is_set, names_of, problem_of_labels, set_of
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters=MARK), min_size=1)
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="".join(MARKS)), min_size=1)
 
 
 @given(st.lists(NAMES))
