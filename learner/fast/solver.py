@@ -42,6 +42,11 @@ ARITHMETIC: Final = f"{METHOD}, torch {torch.__version__} {torch.backends.cpu.ge
 """What decides how results are rounded."""
 
 
+def is_of_this_method(solution: HeadSolution) -> bool:
+    """Whether weights were computed as they are here, but for rounding."""
+    return solution.arithmetic.partition(",")[0] == ARITHMETIC.partition(",")[0]
+
+
 class UpdateBatch(NamedTuple):
     """What was learnt until `offsets`: features, and the classes."""
 

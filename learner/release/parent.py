@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from learner.errors import LearnerError
+from learner.fast.solver import is_of_this_method
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.state.checkpoint import Checkpoints, VersionState, is_same
@@ -178,8 +179,19 @@ class ParentVersion:
 
     def _made(self, stored: WeightManifest) -> Candidate:
         """Returns what was published as `stored`, of what is known now: as the store has it, or made again."""
+        return self._as_stored(stored) or self._maker.make(self._learner.knowledge, Stopwatch())
+
+    def _as_stored(self, stored: WeightManifest) -> Candidate | None:
+        """Returns the version with its head from the store; None where that, or its encoder, is not at hand.
+
+        Nor where an older program computed weights otherwise. Then the anchor is forgotten, too: the gate would refuse
+        what is better on the whole, and names some class less often.
+        """
         known = self._learner.knowledge
-        return self._maker.stored(stored, known, self._store.blobs) or self._maker.make(known, Stopwatch())
+        if not is_of_this_method(stored.solution):
+            known.forget_anchor()
+            return None
+        return self._maker.stored(stored, known, self._store.blobs)
 
     def _remake_parent(self, stored: WeightManifest | None) -> None:
         """Makes the parent again, so that the gate compares the next candidate with it.
@@ -188,8 +200,7 @@ class ParentVersion:
         the one in use; else the version is made from its checkpoint.
         """
         if stored is not None and stored.erased == len(self._learner.erased):
-            candidate = self._maker.stored(stored, self._learner.knowledge, self._store.blobs)
-            self._maker.parent = candidate or self.remake(stored)
+            self._maker.parent = self._as_stored(stored) or self.remake(stored)
         if self._maker.parent is None:
             self._learner.counts["parent_missing"] += 1
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import torch
 
+from learner.fast.solver import ARITHMETIC
 from learner.leadership import Leadership
 from tests.learner.publish_rig import PublishRig, wipe, withdraw
 from wire.errors import StaleEpoch
@@ -66,6 +67,25 @@ def test_a_withdrawal_that_the_learner_has_followed_sets_nothing_aside_after_a_r
     rig.start()
     assert rig.publish() == 4 and rig.store.versions.manifest(4).trained_through == {"feedback.v1/0": 100}
     assert rig.learner.counts["set_aside"] == set_aside
+
+
+def test_the_parent_of_a_program_that_solved_otherwise_and_the_anchor_are_made_again(
+    rig: PublishRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade the gate compares like with like: a version is not refused for what is computed otherwise."""
+    with monkeypatch.context() as older:
+        older.setattr("learner.fast.solver.ARITHMETIC", "1, torch")
+        rig.start()
+        rig.learn(0, 60)
+        rig.publish()
+    rig.start()
+    parent = rig.publisher.last
+    assert parent is not None and parent.solution.arithmetic == ARITHMETIC
+    assert rig.learner.knowledge.anchor == msgspec.structs.replace(parent.measured.record, version=1)
+    rig.learn(60, 80)
+    found = rig.store.versions.manifest(rig.publish())
+    assert (found.version, found.parent, found.evaluation.anchor) == (2, 1, 1)
+    assert found.evaluation.parent_accuracy > 0
 
 
 def test_without_the_snapshot_the_learner_says_so_and_goes_on(rig: PublishRig) -> None:
