@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.release.rebuild import NotRebuilt, differences, rebuild
+from learner.release.tensors import stored_tensor
 from model.features import SCALES, FeatureMap
 from model.modules.config import config_from_json
-from model.qtensor import from_blob
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Blobs
@@ -67,11 +67,10 @@ def rebuild_version(
 
 def features_of(manifest: WeightManifest, blobs: Blobs) -> FeatureMap | None:
     """Returns how the version reads the features of events; None where it reads no number. Raises NotFound."""
-    entry = next((entry for entry in manifest.tensors if entry.name == SCALES), None)
-    if entry is None:
+    scales = stored_tensor(manifest, SCALES, blobs)
+    if scales is None:
         return None
-    width = config_from_json(manifest.config).d_model
-    return FeatureMap.from_tensors(width, {SCALES: from_blob(entry, blobs.get(entry.digest, entry.num_bytes))})
+    return FeatureMap.from_tensors(config_from_json(manifest.config).d_model, {SCALES: scales.tensor})
 
 
 class Topics:

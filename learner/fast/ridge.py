@@ -7,11 +7,10 @@ This is RanPAC (McDonnell et al. 2023, arXiv:2307.02251) with three changes. Fir
 do not depend on the order or the batching of the labels, bit for bit. Second, the row of a class that is hardly known
 has a factor (`learner.fast.row_scales`): plain ridge names a class with one label in 1 % of its texts when the others
 have a hundred, this one in 70 %, at 0.2 points less on the old ones (CLINC150, ten new classes beside a hundred; equal
-counts: no difference).
-Third, below 30,000 samples the penalty is the one that so many samples would have, and above it is the given share of
-the sums (`learner.fast.base_solution`): with few samples, a share alone overfits (chosen on CLINC150's validation
-texts; a share of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7
-with 20 texts of 15 classes).
+counts: no difference). Third, below 30,000 samples the penalty is the one that so many samples would have, and above it
+is the given share of the sums (`learner.fast.base_solution`): with few samples, a share alone overfits (chosen on
+CLINC150's validation texts; a share of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with
+20, and up to 1.7 with 20 texts of 15 classes).
 
 The label of a sample may be a set of classes (`wire.targets`): then its features are added to the column of each, and
 once to the Gram matrix, which is the least-squares fit of a 0 or 1 for each class. Or it is a score, to which the only

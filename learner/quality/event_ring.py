@@ -86,7 +86,9 @@ class EventRing:
 
     def features_under(self, served: ServedEncoder, places_B: Tensor) -> Tensor:
         """Returns the features phi_BR of events as an encoder that reads them sees them."""
-        return self._features_under(served, [self._contents[place] for place in places_B], self._phi_NR[places_B])
+        return self._features_under(
+            served, [self._contents[place] for place in places_B.tolist()], self._phi_NR[places_B]
+        )
 
     def _features_under(self, served: ServedEncoder, contents: Sequence[str], phi_BR: Tensor) -> Tensor:
         assert self.served is not None
@@ -110,8 +112,17 @@ class EventRing:
     @property
     def numbers(self) -> list[int]:
         """The number of each event, counted from the first one that was ever added."""
+        return self.numbers_at(torch.arange(len(self)))
+
+    def labels_at(self, places_B: Tensor) -> list[str]:
+        """Returns the labels of some events."""
+        return [self._labels[place] for place in places_B.tolist()]
+
+    def numbers_at(self, places_B: Tensor) -> list[int]:
+        """Returns the numbers of some events."""
         last = self.num_added - 1
-        return [last - (last - place) % self.capacity for place in range(len(self))]
+        numbers: list[int] = (last - (last - places_B) % self.capacity).tolist()
+        return numbers
 
     def __len__(self) -> int:
         return min(self.num_added, self.capacity)

@@ -113,7 +113,7 @@ class RecentEvents:
         """Notes what the reference names some events."""
         phi_BR = self._ring.features_under(referred.served, places_B)
         self._referred_N[places_B], self._is_known_N[places_B] = self._named(referred, phi_BR, places_B)
-        if are_classes(self._ring.labels) or self._has_scales_of(referred):
+        if are_classes(self._ring.labels_at(places_B)) or self._has_scales_of(referred):
             return
         if self._phi_of_referred_NR is None:
             self._phi_of_referred_NR = torch.zeros(self._ring.capacity, phi_BR.shape[1])
@@ -121,9 +121,7 @@ class RecentEvents:
 
     def _named(self, version: ScoredVersion, phi_BR: Tensor, places_B: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the rows that a version names for some events, and whether they are right."""
-        labels, numbers = self._ring.labels, self._ring.numbers
-        places = places_B.tolist()
-        return named(version, phi_BR, [labels[place] for place in places], [numbers[place] for place in places])
+        return named(version, phi_BR, self._ring.labels_at(places_B), self._ring.numbers_at(places_B))
 
     def _has_scales_of(self, version: ScoredVersion) -> bool:
         """Whether the version has the encoder of the events, scales and all."""
@@ -149,8 +147,10 @@ class RecentEvents:
         before = self._ring.served
         if not self._ring.follow(served):
             self._begin()
-        elif before is not served and self._referred is not None:
-            self._refer(self._referred, torch.arange(len(self._ring)))
+        elif before is not served and self._referred is not None and not are_classes(self._ring.labels):
+            self._refer(
+                self._referred, torch.arange(len(self._ring))
+            )  # it names them as before, by features of its own
 
     def forget(self) -> None:
         """Forgets all events: somebody was erased."""

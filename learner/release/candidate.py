@@ -26,11 +26,11 @@ from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.gate import GateLimits
 from learner.quality.name_changes import RecentEvents
 from learner.quality.review import Review
+from learner.release.tensors import stored_tensor
 from learner.stopwatch import Stopwatch
 from model.errors import ModelError
 from model.head import OUT
 from model.modules.config import config_from_json
-from model.qtensor import from_blob
 from wire.config import LabelConfig
 from wire.errors import BlobCorrupt, NotFound
 from wire.label_set import LabelSet
@@ -161,9 +161,9 @@ class CandidateMaker:
         served = served or known.fast_head.served
         if not has_encoder(manifest, served):
             return None
-        (entry,) = (entry for entry in manifest.tensors if entry.name == OUT)
         try:
-            out = StoredTensor(entry, from_blob(entry, blobs.get(entry.digest, entry.num_bytes)))
+            out = stored_tensor(manifest, OUT, blobs)
+            assert out is not None, "a version has a head"
             head = served.head(out)
         except (NotFound, BlobCorrupt, ModelError) as error:
             log.warning("head_not_at_hand", version=manifest.version, reason=str(error))

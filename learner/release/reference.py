@@ -21,12 +21,12 @@ comparison of later versions with the same encoder, which labels decide on.
 import msgspec
 import structlog
 
-from learner.export import ServedEncoder, StoredTensor
+from learner.export import ServedEncoder
 from learner.knowledge import Knowledge
 from learner.quality.name_changes import NO_SAMPLES, Reference
 from learner.release.candidate import CandidateMaker, has_encoder
+from learner.release.tensors import stored_tensor
 from model.features import SCALES
-from model.qtensor import from_blob
 from wire.errors import StoreUnavailable, WireError
 from wire.records import WeightManifest
 from wire.store import Blobs, Store
@@ -103,10 +103,8 @@ class ReferenceFinder:
 
 def _under_scales_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
     """Returns an encoder with the scales of numbers that a version has. Raises NotFound, BlobCorrupt."""
-    entry = next((each for each in manifest.tensors if each.name == SCALES), None)
     own = served.tensors.get(SCALES)
-    if (own and own.entry) == entry:
+    digest = manifest.encoder_digests.get(SCALES)
+    if (own and own.entry.digest) == digest:
         return served
-    if entry is None:
-        return served.with_scales(None)
-    return served.with_scales(StoredTensor(entry, from_blob(entry, blobs.get(entry.digest, entry.num_bytes))))
+    return served.with_scales(stored_tensor(manifest, SCALES, blobs))

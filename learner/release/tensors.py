@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from learner.export import StoredTensor
 from learner.failpoints import failpoint
+from model.qtensor import from_blob
+from wire.records import WeightManifest
 from wire.store import Blobs
 
 NEWEST = 8
@@ -56,3 +58,14 @@ def put_blobs(tensors: Iterable[StoredTensor], blobs: Blobs) -> None:
     for digest in stored.keys() - blobs.has(stored):
         blobs.put(stored[digest].tensor.to_blob())
         failpoint("after-blob")
+
+
+def stored_tensor(manifest: WeightManifest, name: str, blobs: Blobs) -> StoredTensor | None:
+    """Returns a tensor of a version from the store; None where the version has none of that name.
+
+    Raises NotFound, BlobCorrupt.
+    """
+    entry = next((entry for entry in manifest.tensors if entry.name == name), None)
+    if entry is None:
+        return None
+    return StoredTensor(entry, from_blob(entry, blobs.get(entry.digest, entry.num_bytes)))
