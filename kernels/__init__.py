@@ -5,9 +5,9 @@
     encoder                   all of an encoder in one native call
     native                    builds and loads the C sources in `native/source`, one table for each instruction set
     dispatch                  chooses an implementation by the reasons against it, or by measuring
-    gpu, allocator            the reasons against a GPU; the settings of malloc, and memory in huge pages
+    allocator                 the settings of malloc, and memory in huge pages
 
 Every operation is a package with one file for each implementation: `reference` (the definition, in plain torch),
-`library` (operations that torch ships), `native` (our C) and `gpu` (Triton). Its `__init__` checks the arguments and
-chooses. All implementations of an integer operation give the same bits. Callers use what each package exports.
+`library` (operations that torch ships) and `native` (our C). Its `__init__` checks the arguments and chooses. All
+implementations of an integer operation give the same bits. Callers use what each package exports.
 """

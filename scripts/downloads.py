@@ -20,7 +20,7 @@ from pathlib import Path
 
 TIMEOUT_S = 10.0
 LARGE_BYTES = 50 << 20
-CUDA_PREFIXES = ("nvidia-", "cuda-")  # without Triton: the tests interpret its kernels, so it is wanted anyway
+CUDA_PREFIXES = ("nvidia-", "cuda-", "triton")
 
 
 @dataclass(frozen=True)

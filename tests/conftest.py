@@ -1,15 +1,6 @@
-"""Loads the fixtures: real servers, one file per system. Property tests have no deadline.
-
-Triton's interpreter must be asked for before any test imports Triton: libraries of the benchmarks do, too.
-"""
-
-import os
+"""Loads the fixtures: real servers, one file per system. Property tests have no deadline."""
 
 import hypothesis
-import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

@@ -20,8 +20,6 @@ ALL = (*ROOMS, "tests")
 MAX_FILE_LINES = 257
 MAX_FUNCTION_LINES = 51
 MAX_ARGUMENTS = 7
-MANY_ARGUMENTS = ("gpu.py",)
-"""Files of functions with more: a Triton program gets every stride by itself."""
 MAX_PACKED = 5.0
 """Assignments of several values to several names, in 1,000 lines of code."""
 MAX_NESTED = 0.5
@@ -143,7 +141,7 @@ def test_files_and_functions_are_short() -> None:
             if node.end_lineno - node.lineno >= MAX_FUNCTION_LINES:
                 wrong.append(f"{where(path, node.lineno)}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
             names = [each.arg for each in (*node.args.args, *node.args.kwonlyargs) if each.arg not in ("self", "cls")]
-            if len(names) > MAX_ARGUMENTS and path.name not in MANY_ARGUMENTS:
+            if len(names) > MAX_ARGUMENTS:
                 wrong.append(f"{where(path, node.lineno)}: {node.name} has {len(names)} arguments")
     assert not wrong, "\n".join(wrong)
 

@@ -29,7 +29,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.hardware_limit import OPERATIONS, PeakEngine
-from kernels import attention as attention_f32
 from kernels import linear_i4, linear_i8, native
 from kernels.allocator import keep_freed_memory
 from kernels.attention import group_equal
@@ -157,8 +156,7 @@ def _float_attention_times(limit: Limit) -> Iterator[KernelTimes]:
     for length in LENGTHS:
         qkv_TW = _rows_of(length)
         args = (qkv_TW, group_equal(range(0, len(qkv_TW) + 1, length)), NUM_HEADS)
-        able = [impl for impl in attention_f32.IMPLS if not impl.why_not(*args)]
-        us = {impl.name: _best_us(partial(impl.run, *args)) for impl in able}
+        us = {"library": _best_us(partial(attention.attention, *args))}
         us |= _torch_attention_us(qkv_TW, length)
         yield KernelTimes(f"attention.{TOKENS // length}x{length}", us, _attention_limit_us(limit, qkv_TW, length))
 

@@ -1,54 +1,20 @@
 """Self-attention of ragged sequences in float32: the sequences are laid end to end, without padding.
 
-`reference.py` defines it, `library.py` builds it from torch's own operations, and `gpu.py` implements it in Triton for
-rows on a GPU. In `spans.py` heads see some of the keys; `rotary.py` rotates queries and keys before. The native encoder
-runs `kernels.attention_i8` instead, in 8-bit integers. Callers use `attention`, and `group_equal` for its argument
-`groups`.
+`reference.py` defines it, and `library.py` builds it from torch's own operations. In `spans.py` heads see some of the
+keys; `rotary.py` rotates queries and keys before. The native encoder runs `kernels.attention_i8` instead, in 8-bit
+integers. Callers use `attention`, and `group_equal` for its argument `groups`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from kernels import gpu as on_gpu
 from kernels.attention import library
 from kernels.attention.library import EqualLengths, group_equal
 from kernels.attention.spans import KeySpan
 from kernels.attention.spans import attention as masked_attention
-from kernels.dispatch import Impl, choose
 
-__all__ = ["IMPLS", "EqualLengths", "attention", "group_equal"]
-
-Attention: TypeAlias = Callable[[Tensor, Sequence[EqualLengths], int], Tensor]
-
-HEADS_ON_GPU = (16, 32, 64, 128, 256)
-"""Widths of a head for which a block of queries is a whole tile and fits into shared memory."""
-
-
-def _why_not_gpu(qkv_TW: Tensor, _: Sequence[EqualLengths], num_heads: int) -> list[str]:
-    reasons = on_gpu.why_not(qkv_TW)
-    head = qkv_TW.shape[1] // (3 * num_heads)
-    if head not in HEADS_ON_GPU:
-        reasons.append(f"a head is {head} wide; expected one of {', '.join(map(str, HEADS_ON_GPU))}")
-    if qkv_TW.dtype != torch.float32:
-        reasons.append(f"the rows are {qkv_TW.dtype}; expected torch.float32")
-    if qkv_TW.requires_grad and torch.is_grad_enabled():
-        reasons.append("gradients are wanted")
-    return reasons
-
-
-def _attend_on_gpu(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) -> Tensor:
-    from kernels.attention import gpu
-
-    return gpu.attention(qkv_TW, groups, num_heads)
-
-
-IMPLS: tuple[Impl[Attention], ...] = (
-    Impl("triton", _why_not_gpu, _attend_on_gpu),
-    Impl("library", lambda *_: [], library.attention),
-)
+__all__ = ["EqualLengths", "attention", "group_equal"]
 
 
 def attention(
@@ -75,6 +41,4 @@ def attention(
     if spans:
         return masked_attention(qkv_TW, groups, spans, num_kv_heads=num_kv_heads)
     qkv_TW = library.repeat_kv(qkv_TW, num_heads, num_kv_heads)
-    if not qkv_TW.is_cuda:  # the only candidate: skips the choice
-        return library.attention(qkv_TW, groups, num_heads)
-    return choose("attention", IMPLS, qkv_TW, groups, num_heads).run(qkv_TW, groups, num_heads)
+    return library.attention(qkv_TW, groups, num_heads)

@@ -1,7 +1,7 @@
 """The INT4 linear layer, y = x @ (m * hi * scale)^T + bias: the INT4 weight inside a nested INT8 weight.
 
-`reference.py` defines it, `native.py` calls our own C, `library.py` builds it from torch's operations, and `gpu.py`
-implements it in Triton. This file checks and chooses. INT4 is the precision of the weight only: x is quantized to
+`reference.py` defines it, `native.py` calls our own C, and `library.py` builds it from torch's operations. This file
+checks and chooses. INT4 is the precision of the weight only: x is quantized to
 8-bit rows as for `linear_i8`. Every implementation gives the same bits. Callers use `pack` once for each weight, and
 `linear_i4`.
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels import gpu as on_gpu
 from kernels.dispatch import Impl, choose, forced
 from kernels.linear_i4 import reference
 from kernels.linear_i4.library import LIBRARY, Pack, RowFunction
@@ -22,14 +21,7 @@ from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight
 __all__ = ["IMPLS", "PackedLinear4", "linear_i4", "pack"]
 
 
-def _pack_on_gpu(weight: Int4Weight) -> RowFunction:
-    from kernels.linear_i4 import gpu
-
-    return gpu.pack(weight)
-
-
 IMPLS: tuple[Impl[Pack], ...] = (
-    Impl("triton", lambda weight: on_gpu.why_not(weight.hi_NJ), _pack_on_gpu),
     *NATIVE,
     *LIBRARY,
     Impl("reference", lambda *_: [], lambda weight: functools.partial(reference.linear, weight=weight)),

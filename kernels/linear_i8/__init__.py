@@ -1,10 +1,10 @@
 """The INT8 linear layer, y = x @ (q * scale)^T + bias: a scale for each output, and dynamically quantized rows of x.
 
-`reference.py` defines it, `native.py` calls our own C, `library.py` builds it from torch's operations, and `gpu.py`
-implements it in Triton for a weight on a GPU. This file checks and chooses; the choice cannot change a result, because
-all give the same bits. Our C is faster at every shape, so it is chosen if it can run. Among torch's operations the
-fastest depends on the number of rows, so a packed weight holds the best one for each class of M, measured once per
-shape and process, within `BUDGET_S`. Callers use `pack` once for each weight, and `linear_i8`.
+`reference.py` defines it, `native.py` calls our own C, and `library.py` builds it from torch's operations. This file
+checks and chooses; the choice cannot change a result, because all give the same bits. Our C is faster at every shape,
+so it is chosen if it can run. Among torch's operations the fastest depends on the number of rows, so a packed weight
+holds the best one for each class of M, measured once per shape and process, within `BUDGET_S`. Callers use `pack` once
+for each weight, and `linear_i8`.
 """
 
 import functools
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels import gpu as on_gpu
 from kernels.dispatch import Impl, best_seconds, choose, forced
 from kernels.linear_i8 import reference
 from kernels.linear_i8.library import INT8, INT_MM, LIBRARY, Pack, RowFunction
@@ -28,18 +27,6 @@ REFERENCE: Impl[Pack] = Impl(
 
 IMPLS: tuple[Impl[Pack], ...] = (*NATIVE, *LIBRARY, REFERENCE)
 
-
-def _pack_on_gpu(weight: Int8Weight) -> RowFunction:
-    from kernels.linear_i8 import gpu
-
-    return gpu.pack(weight)
-
-
-IMPLS_ON_GPU: tuple[Impl[Pack], ...] = (
-    Impl("triton", lambda weight: on_gpu.why_not(weight.q_NK), _pack_on_gpu),
-    REFERENCE,
-)
-"""The implementations for a weight on a GPU, where torch's operations for CPUs cannot run."""
 
 MAX_ROWS = (4, 32, 1 << 62)
 """The upper bounds of the classes of M."""
@@ -73,10 +60,7 @@ def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None, *, once: b
     _check_weight(q_NK, scale_N, bias_N)
     weight = Int8Weight.of(q_NK, scale_N, bias_N)
     num_out, num_in = q_NK.shape
-    if q_NK.is_cuda:
-        impls = (choose("linear_i8", IMPLS_ON_GPU, weight, force=forced()),) * len(MAX_ROWS)
-    else:
-        impls = _plan_once() if once else _plan(num_out, num_in)
+    impls = _plan_once() if once else _plan(num_out, num_in)
     packed = {impl.name: impl.run(weight) for impl in impls}
     names = tuple(impl.name for impl in impls)
     return PackedLinear(num_in, num_out, names, tuple(packed[name] for name in names))

@@ -1,20 +1,9 @@
-"""Fixtures: the instruction sets of our own kernels that run here, and the device of the kernels for GPUs.
-
-Those run on a GPU if there is one, otherwise in Triton's interpreter, which `tests/conftest.py` asks for.
-"""
+"""Fixtures: the instruction sets of our own kernels that run here."""
 
 import pytest
-import torch
 
 from kernels import native
 from tests.required import missing
-
-
-@pytest.fixture(scope="session")
-def gpu() -> torch.device:
-    """The device whose tensors the kernels take here; skips the test if nothing can run them."""
-    pytest.importorskip("triton", reason="triton is not installed")
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture(params=native.ISAS, scope="module")
