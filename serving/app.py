@@ -21,11 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from serving.cluster import app_name, ended_processes, is_shared, number_of_replicas, running_ray, serve_state
 from serving.ray_metrics import RayMetrics
 from serving.replica_config import ReplicaConfig, ReplicaSettings
 from serving.serve_watch import RayLost, await_start, wait_while_running
-from wire.config import flat, nested
+from wire.config import TrustConfig, flat, nested
 from wire.keyring import given
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
+TRUST = "learner.trust."
 
 ADDRESSES = {
     "bus.bootstrap_servers": "LIFELONG_BUS__BOOTSTRAP_SERVERS",
@@ -147,12 +150,16 @@ def build(args: Mapping[str, Any]) -> "Application":
 
     It serves the `args` of a Serve config file as well. Names are those of the settings, dotted or nested; keys come
     from LIFELONG_SIGNING_KEY or from the file that LIFELONG_SIGNING_KEY_FILE names, and addresses may come from the
-    environment, too (ADDRESSES). HTTP is served by Serve's proxy then. Raises ValueError, which names what is wrong.
+    environment, too (ADDRESSES). Of the learner's settings `learner.trust` alone is read. HTTP is served by Serve's
+    proxy then. Raises ValueError, which names what is wrong.
     """
     found = {name: os.environ[variable] for name, variable in ADDRESSES.items() if variable in os.environ}
-    settings = ReplicaSettings(**nested(found | flat(args)))
+    given_rows = found | flat(args)
+    of_trust = {name for name in given_rows if name.startswith(TRUST)}
+    trust = {name.removeprefix(TRUST): given_rows.pop(name) for name in of_trust}
+    settings = ReplicaSettings(**nested(given_rows))
     ring = given(os.environ.get(KEY_VARIABLE, ""), file=os.environ.get(f"{KEY_VARIABLE}_FILE", ""))
-    config = ReplicaConfig.of(settings, ring=ring)
+    config = ReplicaConfig.of(settings, ring=ring, trust=TypeAdapter(TrustConfig).validate_python(trust))
     _require_addresses(config)
     return application(config, listens=False)
 

@@ -86,6 +86,7 @@ class Replica:
             self._pipeline.series,
             self._receipts,
             lambda: self._tasks[DEFAULT].labels,
+            trust=config.trust,
             backoff=serving.reconnect_backoff,
         )
 
@@ -172,7 +173,10 @@ class Replica:
         return [task.swap for task in self._tasks.values()]
 
     def _is_ready(self) -> bool:
-        """Whether every task has its first weights, or has none in its store; the default task must have some."""
+        """Whether the default task has weights, and each other task has weights, or was found to have none that load.
+
+        So a task whose versions are all refused keeps no other task from answering.
+        """
         return self._engine.live is not None and all(swap.await_first(0.0) for swap in self._swaps)
 
     def _completed(self, task: str, report: ReplicaReport) -> ReplicaReport:

@@ -14,7 +14,17 @@ from pydantic_core import ErrorDetails
 
 from serving.config import ServingConfig
 from serving.task_config import TaskConfig, TaskTables, inherited, problems_of, rows_of
-from wire.config import BusConfig, LabelConfig, MetricsConfig, StoreConfig, TracesConfig, flat, nested, require
+from wire.config import (
+    BusConfig,
+    LabelConfig,
+    MetricsConfig,
+    StoreConfig,
+    TracesConfig,
+    TrustConfig,
+    flat,
+    nested,
+    require,
+)
 from wire.keyring import KeyRing
 from wire.logs import LogConfig, LogLevel, secrets_in
 from wire.tasks import DEFAULT
@@ -95,6 +105,7 @@ class ReplicaConfig:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     traces: TracesConfig = field(default_factory=TracesConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)  # of the learner, which sees the same labels
     tasks: Mapping[str, TaskConfig] = field(default_factory=dict)  # besides the default one
     logs: LogConfig = field(default_factory=LogConfig)
 
@@ -104,8 +115,11 @@ class ReplicaConfig:
         return {DEFAULT: TaskConfig(labels=self.labels, refusal=self.serving.refusal), **self.tasks}
 
     @classmethod
-    def of(cls, settings: ReplicaSettings, *, ring: KeyRing) -> "ReplicaConfig":
-        """Returns the configuration of replicas under these settings, whose logs hide the keys, too."""
+    def of(cls, settings: ReplicaSettings, *, ring: KeyRing, trust: TrustConfig) -> "ReplicaConfig":
+        """Returns the configuration of replicas under these settings, whose logs hide the keys, too.
+
+        `trust` is the learner's, whose section a replica does not read.
+        """
         return cls(
             encoder=settings.encoder,
             profile=settings.profile,
@@ -115,6 +129,7 @@ class ReplicaConfig:
             metrics=settings.metrics,
             traces=settings.traces,
             labels=settings.labels,
+            trust=trust,
             tasks={task: _task_config(settings.of_task(task)) for task in settings.tasks},
             ring=ring,
             logs=replace(settings.logs, secrets=(*ring.secrets, *settings.logs.secrets)),

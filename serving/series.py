@@ -30,7 +30,7 @@ import msgspec
 
 from serving.series_config import SeriesConfig
 from wire.events import EventKey, key_of
-from wire.features import MAX_FEATURE_BYTES, MAX_FEATURES, PAST, Features, own_features
+from wire.features import MAX_FEATURES, PAST, Features, own_features, problem_of
 from wire.records import Event, Feedback
 
 LABEL_WAIT: Final = 64
@@ -132,6 +132,6 @@ def _means(pasts: Sequence[_Past]) -> dict[str, float]:
 
 
 def _bounded(added: Features, own: Features) -> Features:
-    """Returns as many of the `added` features as an event may have beside its own."""
-    fitting = [name for name in added if name not in own and len(name.encode()) <= MAX_FEATURE_BYTES]
+    """Returns as many of the `added` features as an event may have beside its own, and none that nobody could read."""
+    fitting = [name for name, value in added.items() if name not in own and not problem_of({name: value})]
     return {name: added[name] for name in fitting[: MAX_FEATURES - len(own)]}

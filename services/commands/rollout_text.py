@@ -73,10 +73,8 @@ def _controller_lines(controller: "ControllerReport") -> Iterator[str]:
 
 def _replica_lines(report: "ReplicaReport") -> Iterator[str]:
     yield f"replica {report.replica}: revision {report.revision}, versions {list(report.versions)}"
-    if report.stand_in:
-        yield f"ALARM: it cannot have the stable version; version {report.stand_in} stands in for it"
-    if report.damaged:
-        yield f"ALARM: {len(report.damaged)} of the blobs that it needs are damaged or missing"
+    for alarm in report.alarms:
+        yield f"ALARM: {alarm}"
 
 
 def _learner_lines(learner: "LearnerReport") -> Iterator[str]:

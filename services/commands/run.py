@@ -76,7 +76,7 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
         require_transactions(settings.bus)
     # loaded here so that its errors are reported once, and not by every replica
     open_inputs(settings.encoder, max_tokens=settings.serving.max_tokens)
-    run(ReplicaConfig.of(settings, ring=ring_of(settings)), stop_signal())
+    run(ReplicaConfig.of(settings, ring=ring_of(settings), trust=settings.learner.trust), stop_signal())
 
 
 @reads_settings

@@ -204,10 +204,8 @@ def _alarms(status: RolloutStatus) -> Iterator[tuple[Cell, ...]]:
     for alarm in status.learner.alarms if status.learner else ():
         yield "learner", alarm
     for report in status.replicas:
-        if report.stand_in:
-            yield report.replica, f"version {report.stand_in} stands in for the stable one, which it cannot have"
-        if report.damaged:
-            yield report.replica, f"{len(report.damaged)} of the blobs that it needs are damaged or missing"
+        for alarm in report.alarms:
+            yield report.replica, alarm
         for promise in report.promises:
             if promise.is_met is False:
                 yield report.replica, f"the promise {promise.name} of {promise.limit:g} is not kept"

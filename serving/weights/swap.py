@@ -72,7 +72,7 @@ class Swap:
         self._trouble = ""
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
-        self._first_known = threading.Event()  # the first weights are live, or there is no plan
+        self._first_known = threading.Event()  # the first weights are live, or the store has none that load
         self._thread = BackgroundThread(self._run, name=f"swap {task}".rstrip())
 
     def start(self) -> None:
@@ -115,8 +115,8 @@ class Swap:
         self._state = SwapState.CLOSED
 
     def await_first(self, timeout_s: float) -> bool:
-        """Waits until the first weights are live, or no plan exists; returns False after `timeout_s` seconds. Where a
-        version is refused it waits on: another version, or its repair, may come soon."""
+        """Waits until the first weights are live, no plan exists, or every stored version was refused; returns False
+        after `timeout_s` seconds."""
         return self._first_known.wait(timeout_s)
 
     def follow_plan(self) -> None:
@@ -130,6 +130,7 @@ class Swap:
         if plan != self._plan or any(map(self._must_load, plan.needed)):
             self._load_and_activate(plan)
         self._plan = plan
+        self._first_known.set()
 
     def _run(self) -> None:
         """Follows the plan until closed.

@@ -1,6 +1,8 @@
-"""An engine that was not started, who publishes the versions that it may get, and the ports of replicas."""
+"""An engine that was not started, who publishes the versions that it may get, whole replicas, and their ports."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,13 @@ from serving.engine import Engine
 from serving.http.app import make_app
 from serving.http.listener import Listener
 from serving.replica import Replica
+from serving.replica_config import ReplicaConfig
 from tests.serving.pipelines import engine_of, queue_of
+from tests.serving.replicas import SERVING
 from tests.serving.versions import TinyPublisher
+from tests.stores import KEYS
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
 from wire.store import Store
 
 
@@ -47,3 +54,23 @@ def listen() -> Iterator[Callable[[Replica], str]]:
     yield listen_for
     for listener in listeners:
         listener.close()
+
+
+@pytest.fixture
+def config(bus: Bus, bus_config: BusConfig, store_config: StoreConfig) -> ReplicaConfig:
+    return ReplicaConfig(encoder="minilm-l6", serving=SERVING, bus=bus_config, store=store_config, ring=KEYS)
+
+
+@pytest.fixture
+def start(config: ReplicaConfig) -> Iterator[Callable[..., Replica]]:
+    """Starts one more replica; closes all of them at the end."""
+    started: list[Replica] = []
+
+    def start_one(**changes: Any) -> Replica:
+        started.append(Replica(replace(config, **changes), f"replica{len(started)}"))
+        started[-1].start()
+        return started[-1]
+
+    yield start_one
+    for replica in started:
+        replica.close()

@@ -69,10 +69,12 @@ def test_a_malformed_password_is_not_printed(build: Callable[[dict[str, Any]], A
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at import
 def test_build_reads_text_as_the_command_line_gives_it(build: Callable[[dict[str, Any]], Any]) -> None:
-    application = build({**ADDRESSES, "serving": {"precision.mode": "int4"}, "serving.replicas": "3"})
+    args = {"serving": {"precision.mode": "int4"}, "serving.replicas": "3", "learner.trust.require_receipts": "true"}
+    application = build({**ADDRESSES, **args})
     assert application._bound_deployment.num_replicas == 3
     (config,) = application._bound_deployment.init_args
     assert config.serving.precision.mode == "int4"
+    assert config.trust.require_receipts
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at import

@@ -7,12 +7,13 @@ import pytest
 from services.settings import Settings
 from serving.cluster import _init_options, is_shared
 from serving.replica_config import ReplicaConfig
+from wire.config import TrustConfig
 from wire.keyring import parse
 
 
 @pytest.fixture
 def config() -> ReplicaConfig:
-    return ReplicaConfig.of(Settings(), ring=parse("k" * 20))
+    return ReplicaConfig.of(Settings(), ring=parse("k" * 20), trust=TrustConfig())
 
 
 def test_our_own_ray_has_a_process_for_each_replica_and_one_more(

@@ -1,6 +1,6 @@
 """A whole replica without Ray: Kafka, Redis and HTTP together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -8,104 +8,29 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.config import ServingConfig
 from serving.engine_config import PrecisionConfig
 from serving.replica import Replica
-from serving.replica_config import ReplicaConfig
-from serving.task_config import TaskConfig
 from tests.brokers import take
+from tests.serving.replicas import SERVING, is_ready
 from tests.serving.versions import TinyPublisher, label_of, logits_of, model_of
-from tests.stores import KEYS, SIGNING_KEY
+from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
 from wire.bus import Bus
-from wire.config import BusConfig, LabelConfig, StoreConfig
+from wire.config import BusConfig, StoreConfig
 from wire.receipts import Receipts
-from wire.records import Answer, DeadLetter, Event, Feedback, PrecisionEvaluation, Probe
+from wire.records import Answer, Event, Feedback, PrecisionEvaluation, Probe
 from wire.store import Store
 
 pytestmark = pytest.mark.live
-
-SERVING = ServingConfig(report_interval_s=0.1, reconnect_s=0.1, drain_timeout_s=5.0, max_open_events=64)
-
-
-@pytest.fixture
-def config(bus: Bus, bus_config: BusConfig, store_config: StoreConfig) -> ReplicaConfig:
-    return ReplicaConfig(encoder="minilm-l6", serving=SERVING, bus=bus_config, store=store_config, ring=KEYS)
-
-
-@pytest.fixture
-def start(config: ReplicaConfig) -> Iterator[Callable[..., Replica]]:
-    """Starts one more replica; closes all of them at the end."""
-    started: list[Replica] = []
-
-    def start_one(**changes: Any) -> Replica:
-        started.append(Replica(replace(config, **changes), f"replica{len(started)}"))
-        started[-1].start()
-        return started[-1]
-
-    yield start_one
-    for replica in started:
-        replica.close()
 
 
 def measured(*, int4: float) -> tuple[PrecisionEvaluation, ...]:
     return (PrecisionEvaluation(name="int8", accuracy=0.9), PrecisionEvaluation(name="int4", accuracy=int4))
 
 
-def is_ready(url: str) -> bool:
-    return httpx.get(f"{url}/health/ready").status_code == 200
-
-
 def answers(bus: Bus, num: int) -> list[Answer]:
     with closing(bus.follow([Answer], {})) as follower:
         return [each.record for each in take(follower.poll, num)]
-
-
-def test_each_task_is_answered_from_its_own_store_and_a_task_that_there_is_not_is_refused(
-    start: Callable[..., Replica],
-    listen: Callable[[Replica], str],
-    learner: TinyPublisher,
-    bus: Bus,
-    store_config: StoreConfig,
-) -> None:
-    """The versions of both tasks are called 1; until the second has one, it is left out."""
-    learner.publish(1)
-    learner.plan(1)
-    url = listen(start(tasks={"urgency": TaskConfig(labels=LabelConfig(mode="listed", allow=("high",)))}))
-    eventually(lambda: is_ready(url))
-    event = {"text": "where is my card"}
-    assert "tasks" not in httpx.post(f"{url}/predict", json=event).json()["answers"][0]
-    asked = httpx.post(f"{url}/predict", json={**event, "tasks": ["urgency"]})
-    assert (asked.status_code, asked.json()["error"]["code"]) == (503, "no_weights")
-
-    with closing(Store(store_config, KEYS, task="urgency")) as of_task:
-        urgency = TinyPublisher(of_task)
-        urgency.publish(1, encoder_seed=1)
-        urgency.plan(1)
-        eventually(lambda: "tasks" in httpx.post(f"{url}/predict", json=event).json()["answers"][0])
-        answer = httpx.post(f"{url}/predict", json={**event, "id": "both"}).json()["answers"][0]
-        assert answer["label"] == label_of(1, event["text"])
-        assert answer["tasks"]["urgency"]["label"] == label_of(1, event["text"], encoder_seed=1)
-        eventually(lambda: any(report.counts.get("answers_int8") for report in of_task.reports.replicas()))
-        assert httpx.get(f"{url}/status").json()["tasks"]["urgency"]["arms"][0]["version"] == 1
-
-    label = {"event_id": "both", "label": "high", "task": "urgency", "receipt": answer["tasks"]["urgency"]["receipt"]}
-    assert httpx.post(f"{url}/feedback", json=label).status_code == 200
-    refused = {
-        "label_not_listed": {**label, "label": "red"},
-        "forged_receipt": {**label, "receipt": answer["receipt"]},
-        "unknown_task": {**label, "task": "colour"},
-    }
-    for code, each in refused.items():
-        response = httpx.post(f"{url}/feedback", json=each)
-        assert (response.status_code, response.json()["error"]["code"]) == (422, code)
-    wrong = httpx.post(f"{url}/predict", json={**event, "tasks": ["", "colour"]})
-    assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "unknown_task")
-    with closing(bus.publisher()) as publisher:
-        publisher.send(Event(id="nobody", text="hi", tasks=("colour",)))
-    with closing(bus.follow([DeadLetter], {})) as follower:
-        (letter,) = take(follower.poll, 1)
-    assert letter.record.reason == "unknown_task" and "'urgency'" in letter.record.detail
 
 
 def test_kafka_and_http_are_answered_alike_and_both_are_published(

@@ -2,10 +2,11 @@
 
 from serving.replica_config import ReplicaConfig, ReplicaSettings
 from tests.stores import KEYS, SIGNING_KEY
+from wire.config import TrustConfig
 
 
 def test_a_service_without_further_tasks_has_the_default_one() -> None:
-    config = ReplicaConfig.of(ReplicaSettings(), ring=KEYS)
+    config = ReplicaConfig.of(ReplicaSettings(), ring=KEYS, trust=TrustConfig())
     assert list(config.all_tasks) == [""]
     assert SIGNING_KEY.decode() not in repr(config)
 

@@ -120,6 +120,17 @@ def test_an_answer_has_no_more_features_than_one_may_have() -> None:
     assert "past:1:y" in joined[3].features and "past:mean3:y" not in joined[4].features, "the sum is not finite"
 
 
+def test_a_label_that_no_category_could_be_is_left_out() -> None:
+    """N13: learner and judge refused every later answer of the key as `wrong_schema`."""
+    series = Series(SeriesConfig(labels=2))
+    series.joined([event(0), event(1)])
+    series.add_label(Feedback(event_id=event(0).id, label="x"), "up")
+    series.add_label(Feedback(event_id=event(1).id, label="x"), "\u00e4" * MAX_FEATURE_BYTES)
+    (after,) = series.joined([event(2)])
+    assert problem_of(after.features) == ""
+    assert after.features == {"x": 2.0, "past:label:2": "up"}
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=40))
 def test_the_past_of_an_event_depends_on_the_events_of_its_key_alone(sent: list[tuple[str, int]]) -> None:
     events = [event(number, key, x=float(value)) for number, (key, value) in enumerate(sent)]

@@ -10,7 +10,7 @@ from serving.refusal_config import RefusalConfig
 from serving.replica_config import ReplicaConfig, ReplicaSettings
 from serving.task_config import own_rows, problems_of, rows_of
 from tests.stores import KEYS
-from wire.config import BusConfig, LabelConfig
+from wire.config import BusConfig, LabelConfig, TrustConfig
 from wire.mapping.config import FeedbackMap, MapConfig
 
 
@@ -20,7 +20,7 @@ def test_a_task_differs_where_it_says_so() -> None:
         serving=ServingConfig(refusal=RefusalConfig(min_score=0.2)),
         tasks={"urgency": {"labels": {"mode": "listed", "allow": ["low", "high"]}}, "queue": {}},
     )
-    config = ReplicaConfig.of(settings, ring=KEYS)
+    config = ReplicaConfig.of(settings, ring=KEYS, trust=TrustConfig())
     assert list(config.all_tasks) == ["", "urgency", "queue"]
     assert [task.labels.mode for task in config.all_tasks.values()] == ["ask", "listed", "ask"]
     assert {task.refusal.min_score for task in config.all_tasks.values()} == {0.2}

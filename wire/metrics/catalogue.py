@@ -36,6 +36,7 @@ REPLICA: Final = (
     Metric("lifelong_swap_pause_seconds", "gauge", "Longest of the last pauses before them, without a swap"),
     Metric("lifelong_versions_refused_total", "counter", "Versions that were not taken", ("reason",)),
     Metric("lifelong_promise_kept", "gauge", "1 where a promise is kept, 0 where it is not", ("promise",)),
+    Metric("lifelong_replica_alarms", "gauge", "Alarms of a replica that are on"),
 )
 """The metrics of a replica."""
 

@@ -69,6 +69,7 @@ def _of_replica(report: ReplicaReport) -> Iterator[MetricValue]:
     for promise in report.promises:
         if promise.is_met is not None:
             yield MetricValue("lifelong_promise_kept", float(promise.is_met), (promise.name,))
+    yield MetricValue("lifelong_replica_alarms", len(report.alarms))
 
 
 def _of_learner(report: LearnerReport) -> Iterator[MetricValue]:

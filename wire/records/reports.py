@@ -92,6 +92,19 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     swapped_ms: int = 0
     keys: tuple[str, ...] = ()
 
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What is wrong with the replica now, a sentence each."""
+        found: list[str] = []
+        if self.stand_in:
+            found.append(f"version {self.stand_in} stands in for the stable one, which it cannot have")
+        if self.refused and not self.versions:
+            reasons = ", ".join(sorted(self.refused))
+            found.append(f"no version answers, as every one that is stored was refused: {reasons}")
+        if self.damaged:
+            found.append(f"{len(self.damaged)} of the blobs that it needs are damaged or missing")
+        return tuple(found)
+
 
 class Drift(Record, frozen=True, kw_only=True):
     """A drift alarm: the mean of a signal has risen by more than chance, detected after `at_label` labels.

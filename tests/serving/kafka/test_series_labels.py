@@ -14,7 +14,8 @@ from tests.serving.versions import RECEIPTS
 from tests.waiting import eventually, in_time
 from wire.backoff import Backoff
 from wire.bus import Bus
-from wire.config import BusConfig, LabelConfig
+from wire.clock import now_ms
+from wire.config import BusConfig, LabelConfig, TrustConfig
 from wire.label_set import LabelSet
 from wire.receipts import Verdicts
 from wire.records import Event, Feedback, LabelCommand
@@ -36,7 +37,7 @@ def series() -> Series:
 
 @pytest.fixture
 def reader(bus: Bus, series: Series) -> Iterator[SeriesLabels]:
-    started = SeriesLabels(bus, series, RECEIPTS, labels, backoff=BACKOFF)
+    started = SeriesLabels(bus, series, RECEIPTS, labels, trust=TrustConfig(), backoff=BACKOFF)
     started.start()
     yield started
     started.close()
@@ -80,8 +81,34 @@ def test_a_label_is_the_past_of_the_next_event(
     assert last_label(series, "e4") == "down", "neither the forged label of e3 nor the one outside the list counts"
 
 
+def test_a_label_that_the_learner_would_refuse_is_no_past(
+    bus: Bus, series: Series, say: Callable[[str, str, str], None]
+) -> None:
+    """N19: whoever may send a label without a receipt set a feature of the next events of another's key."""
+    trust = TrustConfig(require_receipts=True, source_labels_per_s=1e-6, source_burst=1)
+    reader = SeriesLabels(bus, series, RECEIPTS, labels, trust=trust, backoff=BACKOFF)
+    reader.start()
+    now = now_ms()
+    receipt_of = {
+        name: RECEIPTS.of(name, time_ms=now, entity="meter", verdicts=Verdicts("stable", 1, ()))
+        for name in ("e1", "e2")
+    }
+    for name in ("e0", "e1", "e2"):
+        last_label(series, name)
+
+    def is_told() -> bool:
+        say("e0", "up", "")
+        say("e1", "fall", receipt_of["e1"])
+        return last_label(series, "e3") == "down"
+
+    eventually(is_told)
+    say("e2", "up", receipt_of["e2"])
+    assert not in_time(lambda: last_label(series, "e3") != "down", within_s=0.5), "the source has had its one label"
+    reader.close()
+
+
 def test_nothing_is_read_where_no_label_is_taken_over(bus: Bus) -> None:
-    idle = SeriesLabels(bus, Series(SeriesConfig(lags=(1,))), RECEIPTS, labels, backoff=BACKOFF)
+    idle = SeriesLabels(bus, Series(SeriesConfig(lags=(1,))), RECEIPTS, labels, trust=TrustConfig(), backoff=BACKOFF)
     idle.start()
     idle.check()
     idle.close()
@@ -90,7 +117,9 @@ def test_nothing_is_read_where_no_label_is_taken_over(bus: Bus) -> None:
 def test_a_broker_that_is_away_is_asked_again() -> None:
     nowhere = BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200)
     with closing(Bus(nowhere, client_id="test")) as bus:
-        reader = SeriesLabels(bus, Series(SeriesConfig(labels=1)), RECEIPTS, labels, backoff=BACKOFF)
+        reader = SeriesLabels(
+            bus, Series(SeriesConfig(labels=1)), RECEIPTS, labels, trust=TrustConfig(), backoff=BACKOFF
+        )
         reader.start()
         assert not in_time(partial(_has_ended, reader), within_s=1.0)
         reader.close()

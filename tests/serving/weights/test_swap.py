@@ -109,6 +109,17 @@ def test_whoever_waits_for_the_first_weights_has_them_or_there_are_none(
     assert (engine.live is not None) is is_planned
 
 
+def test_whoever_waits_for_the_first_weights_learns_that_all_were_refused(
+    learner: TinyPublisher, swap: Swap, engine: Engine
+) -> None:
+    """N14: one task without weights kept every replica that started from being ready, for all tasks."""
+    learner.publish(1, model_spec="0" * 64)
+    learner.plan(1)
+    swap.start()
+    assert swap.await_first(30.0)
+    assert engine.live is None
+
+
 def test_the_first_weights_come_when_the_store_does(store_config: Any, store: Store, engine: Engine) -> None:
     swap = swap_of(store, engine)
     swap.start()
