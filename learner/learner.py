@@ -190,9 +190,9 @@ class Learner:
     def erase(self, *, keep_alive: Callable[[], None]) -> dict[str, int]:
         """Takes out everything about erased subjects; returns how many samples, by where they were."""
         removed = erase(self.knowledge, self.erased.holds, keep_alive=keep_alive)
-        removed["pending"] = self.join.erase(self.erased.holds)
+        self.letters.erase(self.erased.holds)
         self.erased.is_due = False
-        return removed
+        return removed | {"pending": self.join.erase(self.erased.holds)}
 
     def adopt_version(self, manifest: WeightManifest) -> None:
         """Goes on from `manifest`, which was published from what is known here."""

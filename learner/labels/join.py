@@ -209,7 +209,7 @@ class Join:
 
     def _park(self, feedback: Feedback) -> None:
         """Parks a label. It is a duplicate where a parked one names the event by the same source and receipt."""
-        feedback = msgspec.structs.replace(feedback, text="", proof="")  # it may be long, and is not believed
+        feedback = feedback.bare  # what it says of its event may be long, and is not believed
         parked = [(label.event_source, label.receipt) for label in self._parked.of(feedback.event_id)]
         if (feedback.event_source, feedback.receipt) in parked:
             self._outcomes.add(Unmatched.DUPLICATE.value)

@@ -18,7 +18,7 @@ publishing), and going back to older offsets after a restart (the labels behind 
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeAlias, TypeGuard
 
@@ -28,7 +28,6 @@ import structlog
 from learner.errors import LearnerError
 from wire.bus import Bus, Publisher
 from wire.errors import SendFailed, WireError
-from wire.features import content_of
 from wire.letters import MAX_SHORT_PAYLOAD_BYTES, unsendable
 from wire.message import Place
 from wire.records import DeadLetter, Quarantined
@@ -40,7 +39,7 @@ MAX_BYTES: Final = 16 << 20
 """Bytes of waiting letters from which on they are full. The letters of one poll may come on top."""
 
 LETTER_OVERHEAD: Final = 1_000
-"""Bytes that a letter takes besides its payload or text."""
+"""Bytes that a letter takes in memory besides what it has encoded."""
 
 RETRY_S: Final = 0.5
 """Seconds to wait after a letter could not be sent."""
@@ -81,6 +80,17 @@ class Letters:
             for letter in letters:
                 self._put(letter)
             self._changed.notify_all()
+
+    def erase(self, is_erased: Callable[[str], bool]) -> None:
+        """Takes what their events say out of the quarantined labels about erased subjects.
+
+        A dead letter names no subject. What is in flight already arrives as it was.
+        """
+        with self._changed:
+            for number, letter in self._waiting.items():
+                if isinstance(letter, Quarantined) and is_erased(letter.key):
+                    self._num_bytes += _num_bytes(letter.bare) - _num_bytes(letter)
+                    self._waiting[number] = letter.bare
 
     def export(self) -> LettersState:
         with self._changed:
@@ -211,5 +221,5 @@ def _is_permanent(error: Exception | None) -> TypeGuard[SendFailed]:
 
 
 def _num_bytes(letter: Letter) -> int:
-    content = letter.payload if isinstance(letter, DeadLetter) else content_of(letter.text, letter.features)
-    return LETTER_OVERHEAD + len(content)
+    """Returns the bytes that a letter takes: of a label, every name and every source may be long as well."""
+    return LETTER_OVERHEAD + len(msgspec.msgpack.encode(letter))

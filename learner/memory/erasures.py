@@ -34,14 +34,14 @@ class ErasedSubjects:
     def without_erased(
         self, records: Iterable[Answer | Feedback], skip: Callable[[Answer], None]
     ) -> Iterator[Answer | Feedback]:
-        """Yields `records` without the texts of erased subjects: their answers are passed to `skip`."""
+        """Yields `records` without what erased subjects said: their answers are passed to `skip`."""
         for record in records:
             if not self.holds(record.key):
                 yield record
             elif isinstance(record, Answer):
                 skip(record)
             else:
-                yield msgspec.structs.replace(record, text="")
+                yield record.bare
 
     def add(self, digest: str, *, time_ms: int) -> None:
         """Adds an erasure: from now on nothing about this subject may be known."""

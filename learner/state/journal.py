@@ -4,7 +4,8 @@
 
 The journal lies beside its checkpoint and goes with it. An entry is appended before its version is sent: so every
 version that the store has is in a journal, unless it has a checkpoint of its own. A kill may tear the last entry, whose
-version was not sent then. A journal is not synced: after a power cut, the versions that it had cannot be returned to.
+version was not sent then. A journal is not synced: after a power cut its end may be missing, torn, zeros, or the bytes
+of another file. Whatever is no entry ends it, and the versions that it had from there on cannot be returned to.
 
 Rejected: reading the labels again from the topics (it needs the windows of the join as they were, and topics may have
 dropped records), and taking the labels since out of the sums (exact, but the memories cannot be put back).
@@ -12,7 +13,7 @@ dropped records), and taking the labels since out of the sums (exact, but the me
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -78,18 +79,31 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Entry]:
-    """Returns the whole entries of a journal up to the first torn one; [] where there is no journal."""
+    """Returns the whole entries of a journal, up to the first that is not; [] if there is no journal."""
+    entries: list[Entry] = []
+    for body in whole_entries(path):
+        try:
+            entries.append(msgspec.msgpack.decode(body, type=Entry))
+        except msgspec.DecodeError:
+            # Another file had these bytes, or another release wrote them.
+            break
+    return entries
+
+
+def whole_entries(path: Path) -> Iterator[bytes]:
+    """Yields the encoded entries of a journal, up to the first that is torn, or that is not there.
+
+    After a power cut a file may end in zeros. They are the header of an entry without bytes, with the right checksum.
+    """
     try:
         data = path.read_bytes()
     except OSError:
-        return []
-    entries: list[Entry] = []
+        return
     start = 0
     while start + _HEADER.size <= len(data):
         num_bytes, checksum = _HEADER.unpack_from(data, start)
         body = data[start + _HEADER.size : start + _HEADER.size + num_bytes]
         start += _HEADER.size + num_bytes
-        if len(body) != num_bytes or zlib.crc32(body) != checksum:
-            break
-        entries.append(msgspec.msgpack.decode(body, type=Entry))
-    return entries
+        if not num_bytes or len(body) != num_bytes or zlib.crc32(body) != checksum:
+            return
+        yield body

@@ -14,7 +14,7 @@ from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.state.bases import SUFFIX as ENCODER
 from learner.state.checkpoint import Checkpoints
 from learner.state.journal import SUFFIX as JOURNAL
-from learner.state.journal import read_journal
+from learner.state.journal import Entry, whole_entries
 from learner.state.snapshot import FORMAT, decode, encode, upgraded
 from learner.state.tensor_file import KEY_BYTES, read_tensors
 from services.migration.format_finding import FormatFinding, Readability, read
@@ -70,7 +70,7 @@ def _rewrite(path: Path) -> None:
 
 def _of_journal(path: Path) -> FormatFinding:
     try:
-        entries = read_journal(path)
+        entries = [msgspec.msgpack.decode(body, type=Entry) for body in whole_entries(path)]
     except msgspec.DecodeError as error:
         why = f"{error}. Versions since its checkpoint cannot be rolled back to"
         return FormatFinding(name=path.name, format="journal", verdict=Readability.UNREADABLE, why=why)

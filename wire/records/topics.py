@@ -6,6 +6,8 @@ learner would have to join them with the events as well).
 
 from typing import ClassVar, TypeAlias
 
+import msgspec
+
 from wire.features import Features
 from wire.records.admin import AdminAction
 from wire.records.answers import Answer
@@ -74,6 +76,11 @@ class Feedback(Record, frozen=True, kw_only=True):
     labels: tuple[str, ...] | None = None
     value: float | None = None
     task: str = ""
+
+    @property
+    def bare(self) -> "Feedback":
+        """The label alone, without anything that is known of what its event says."""
+        return msgspec.structs.replace(self, text="", features={}, answered=None, proof="")
 
     @property
     def target(self) -> str:
@@ -158,6 +165,11 @@ class Quarantined(Record, frozen=True, kw_only=True):
     @property
     def entity(self) -> str:
         return self.event_id
+
+    @property
+    def bare(self) -> "Quarantined":
+        """The label and the reason alone, without anything that is known of what its event says."""
+        return msgspec.structs.replace(self, text="", features={}, answered=None)
 
     @property
     def feedback(self) -> Feedback:

@@ -2,6 +2,7 @@
 
 import time
 
+import msgspec
 import pytest
 
 from learner.errors import LearnerError
@@ -168,3 +169,24 @@ def test_a_sender_that_has_ended_by_itself_is_an_error() -> None:
         return False
 
     eventually(has_ended)
+
+
+def test_letters_count_what_their_names_take() -> None:
+    """B22: a set of labels has up to 64 names of 1 KiB, and waits in every checkpoint."""
+    letters = Letters()
+    names = tuple(f"{number}{'x' * 1_000}" for number in range(64))
+    while not letters.is_full:
+        letters.add([msgspec.structs.replace(quarantined(1), labels=names)])
+    assert letters.counts["letters_waiting"] < MAX_BYTES / 64_000 + 1
+
+
+def test_a_letter_about_an_erased_subject_says_nothing_of_its_event() -> None:
+    """N1: letters that wait are part of the checkpoint."""
+    about = msgspec.structs.replace(quarantined(1), key="anna", text="my text", features={"age": 7.0}, answered="yes")
+    letters = make_letters(about, quarantined(2), dead_letter(3))
+    letters.erase(lambda subject: subject == "anna")
+    bare = msgspec.structs.replace(about, text="", features={}, answered=None)
+    assert letters.export() == LettersState(quarantined=[bare, quarantined(2)], dead_letters=[dead_letter(3)])
+    changed = {name for name in Quarantined.__struct_fields__ if getattr(about, name) != getattr(bare, name)}
+    names = {"reason", "event_id", "label", "labels", "value", "key", "source", "event_source", "time_ms", "receipt"}
+    assert set(Quarantined.__struct_fields__) - changed == names | {"detail", "task"}

@@ -1,7 +1,9 @@
 """Which subjects are erased, and how far each erasure has come."""
 
+import msgspec
+
 from learner.memory.erasures import ErasedSubjects
-from tests.learner.labels.joins import answer, label
+from tests.learner.labels.joins import answer, label, make_join
 from tests.learner.small_learner import SUBJECT_DIGEST
 from wire.records import Answer, Feedback
 
@@ -27,6 +29,31 @@ def test_answers_about_it_are_skipped_and_labels_lose_their_text() -> None:
     records: list[Answer | Feedback] = [answer("a", key="anna"), answer("b", key="bert"), about]
     left = list(erased("anna").without_erased(records, skipped.append))
     assert (left, skipped) == ([records[1], about], [records[0]])
+
+
+NAMES = frozenset(
+    ("event_id", "label", "key", "source", "time_ms", "receipt", "approval", "event_source", "labels", "value", "task")
+)
+"""What a label has that is not of what its event says: who, when, and the label itself."""
+
+
+def test_nothing_that_an_event_says_is_left_in_a_label_about_an_erased_subject() -> None:
+    """N1: a new field of a label is a name, or goes with the text."""
+    names = {name: getattr(label("e"), name) for name in NAMES}
+    full = Feedback(**names | {"key": "anna"}, text="my text", features={"iban": "DE00"}, answered="no", proof="code")
+    (left,) = erased("anna").without_erased([full], lambda _answer: None)
+    changed = {name for name in Feedback.__struct_fields__ if getattr(left, name) != getattr(full, name)}
+    assert changed == set(Feedback.__struct_fields__) - NAMES
+    assert make_join().match([msgspec.structs.replace(left, key="anna")]) == []
+
+
+def test_features_of_an_erased_subject_are_not_learnt() -> None:
+    """N1."""
+    with_features = msgspec.structs.replace(label("e"), key="anna", features={"iban": "DE00", "income": 10.0})
+    assert len(make_join().match([with_features])) == 1
+    join = make_join()
+    assert join.match(list(erased("anna").without_erased([with_features], join.skip))) == []
+    assert join.export().labels[0].features == {}
 
 
 def test_a_version_is_clean_of_the_erasures_that_its_manifest_counts() -> None:

@@ -1,5 +1,7 @@
 """The journal of a checkpoint: whole entries are read, and a torn end is not."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,21 @@ def test_a_torn_end_and_a_flipped_bit_end_what_is_read(tmp_path: Path) -> None:
     for place in range(num_whole + 4, len(data), 5):
         journal.path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         assert read_journal(journal.path) == [entry(1)]
+
+
+@pytest.mark.parametrize("end", [bytes(8), bytes(4096), b"\1", struct.pack("<II", 3, zlib.crc32(b"abc")) + b"abc"])
+def test_whatever_a_power_cut_leaves_at_the_end_ends_the_journal(tmp_path: Path, end: bytes) -> None:
+    """N2: zeros have the right checksum. What another file had there may have it, too, and is no entry."""
+    checkpoint = tmp_path / "000000001-e1-v7.checkpoint"
+    checkpoint.write_bytes(b"")
+    journal = Journal(checkpoint.with_suffix(".journal"))
+    journal.append(entry(8))
+    with journal.path.open("ab") as file:
+        file.write(end)
+    assert read_journal(journal.path) == [entry(8)]
+    checkpoints = Checkpoints(tmp_path, num_newest=1)
+    checkpoints.prune([8])
+    assert checkpoints.highest_version() == 8 and journal.path.exists()
 
 
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
