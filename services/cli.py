@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from services.collisions import collisions_at_start
 from services.commands.exits import CONFIGURATION, code_of, codes
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     import typer
@@ -17,7 +18,7 @@ def main() -> None:
     """Runs the command that was typed, unless Python would import packages of other distributions in place of ours."""
     found = collisions_at_start()
     for collision in found:
-        print(f"lifelong: {collision}. {collision.fix}.", file=sys.stderr)
+        echo(f"lifelong: {collision}. {collision.fix}.", is_error=True)
     if not all(collision.is_ours for collision in found):
         sys.exit(CONFIGURATION)
     try:
@@ -25,7 +26,7 @@ def main() -> None:
     except SystemExit:
         raise  # the normal end; the next clause imports the error classes, and only errors need them
     except tuple(codes()) as error:
-        print(f"lifelong: {error}", file=sys.stderr)
+        echo(*f"lifelong: {error}".split("\n"), is_error=True)
         sys.exit(code_of(error))
 
 

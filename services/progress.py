@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from wire.printable import printable
+
 EVERY_S = 10.0
 """Least time between two lines of a log, which would be long otherwise."""
 
@@ -31,7 +33,7 @@ def _lines(clock: Callable[[], float]) -> Callable[[str], None]:
     def show(text: str) -> None:
         nonlocal due_s
         if clock() >= due_s:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
             due_s = clock() + EVERY_S
 
     return show

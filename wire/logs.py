@@ -14,6 +14,8 @@ from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from wire.printable import printable
+
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 HIDDEN = "**********"
@@ -93,7 +95,15 @@ def _ending(config: LogConfig, *, colors: bool) -> list[Processor]:
 
     if config.as_json:
         return [redact, structlog.processors.JSONRenderer()]
-    return [redact, structlog.dev.ConsoleRenderer(colors=colors)]
+    return [redact, _printable, structlog.dev.ConsoleRenderer(colors=colors)]
+
+
+def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escapes what a terminal would obey; an exception keeps its lines."""
+    return {
+        key: printable(value, keep="\n" if key == "exception" else "") if isinstance(value, str) else value
+        for key, value in event.items()
+    }
 
 
 def _redacted(value: object, secrets: tuple[str, ...]) -> object:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 from wire.clock import now_ms
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def predict(
         print(json.dumps(answers, indent=2))
         return
     for answer in answers:
-        print(_answer_line(answer))
+        echo(_answer_line(answer))
         for task, other in answer.get("tasks", {}).items():
-            print(_answer_line({**other, "event_id": f"task {task}"}))
+            echo(_answer_line({**other, "event_id": f"task {task}"}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +113,7 @@ def feedback(
     else:
         label = {name: getattr(record, name) for name in SENT}
         post(_url(settings, "feedback"), {**label, "correct": correct}, _key(settings))
-    print(f"{event_id} is {shown_label(target)!r}: sent to the learner")
+    echo(f"{event_id} is {shown_label(target)!r}: sent to the learner")
 
 
 def _send_approved(settings: "Settings", record: "Feedback") -> None:

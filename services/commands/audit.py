@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from wire.records import AdminAction
@@ -39,8 +40,10 @@ def audit(
         print(json.dumps({"actions": msgspec.to_builtins(newest), "breaks": breaks}, indent=2))
     else:
         for record in newest:
-            print(action_line(record))
-        print("\n".join(f"ALARM: {each}" for each in breaks) or f"{len(records)} records, in an unbroken chain.")
+            echo(action_line(record))
+        echo(*(f"ALARM: {each}" for each in breaks))
+        if not breaks:
+            echo(f"{len(records)} records, in an unbroken chain.")
     if breaks:
         raise typer.Exit(BROKEN)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from services.backups.format import BackupManifest
@@ -49,7 +50,7 @@ def restore(
             first = restore_backup(settings, store, folder, manifest, is_forced=force, say=say)
     _show(manifest, folder, as_json=as_json)
     if not as_json:
-        print(f"Restored. New versions have numbers above {first}. Start the learner, the rollout and the replicas")
+        echo(f"Restored. New versions have numbers above {first}. Start the learner, the rollout and the replicas")
 
 
 def _show(manifest: "BackupManifest", folder: Path, *, as_json: bool) -> None:
@@ -58,6 +59,6 @@ def _show(manifest: "BackupManifest", folder: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"folder": str(folder), **msgspec.to_builtins(manifest)}, indent=2))
         return
-    print(f"{folder}: {len(manifest.files)} files, {manifest.num_bytes >> 20} MiB")
+    echo(f"{folder}: {len(manifest.files)} files, {manifest.num_bytes >> 20} MiB")
     keys = ", ".join(manifest.signers)
-    print(f"Version {manifest.current}, and {len(manifest.versions) - 1} others. Keep the keys apart: {keys}")
+    echo(f"Version {manifest.current}, and {len(manifest.versions) - 1} others. Keep the keys apart: {keys}")

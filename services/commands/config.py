@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings, require_strategy
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from services.settings import Loaded, Settings
@@ -28,7 +29,7 @@ def show(
     if as_json:
         print(json.dumps(_rows(loaded, with_origins=sources), indent=2))
     else:
-        print(_as_toml(loaded, with_origins=sources))
+        echo(*_as_toml(loaded, with_origins=sources).split("\n"))
 
 
 @app.command()
@@ -44,7 +45,7 @@ def check(context: CliContext) -> None:
     loaded = context.load()
     _require_classes(loaded)
     changed = sum(not loaded.origins.get(name, "follows ").startswith("follows ") for name in schemas(Settings))
-    print(f"The settings are valid: {changed} set, the others at their defaults. `lifelong doctor` asks the servers.")
+    echo(f"The settings are valid: {changed} set, the others at their defaults. `lifelong doctor` asks the servers.")
 
 
 @app.command()

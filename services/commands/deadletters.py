@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from wire.records import DeadLetter
@@ -36,9 +37,9 @@ def list_(
         return
     for letter in letters:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.time_ms / 1000))
-        print(f"{moment}  {letter.message_id}  {letter.reason}: {letter.detail}  {letter.payload[:60]!r}")
+        echo(f"{moment}  {letter.message_id}  {letter.reason}: {letter.detail}  {letter.payload[:60]!r}")
     if not letters:
-        print("There are no dead letters.")
+        echo("There are no dead letters.")
 
 
 @app.command("replay")
@@ -58,9 +59,9 @@ def replay_(
     if as_json:
         print(json.dumps({"sent": replayed.sent, "refused": replayed.refused}, indent=2))
     else:
-        print(f"{len(replayed.sent)} sent again")
+        echo(f"{len(replayed.sent)} sent again")
         for letter_id, reason in replayed.refused.items():
-            print(f"{letter_id} cannot be sent: {reason}")
+            echo(f"{letter_id} cannot be sent: {reason}")
     if replayed.refused:
         raise typer.Exit(NOT_SENT)
 

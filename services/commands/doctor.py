@@ -8,6 +8,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import CONFIGURATION
+from services.commands.output import echo
 
 
 @reads_settings
@@ -20,9 +21,9 @@ def doctor(context: CliContext, as_json: JsonOption = False) -> None:
         checks.append(check)
         if not as_json:
             found = check.found.replace("\n", f"\n{'':<19}")
-            print(f"{check.state:<5} {check.name:<12} {found}", flush=True)
+            echo(*f"{check.state:<5} {check.name:<12} {found}".split("\n"))
             if check.fix:
-                print(f"{'':<18} -> {check.fix}")
+                echo(f"{'':<18} -> {check.fix}")
     if as_json:
         print(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
     if any(check.state == "fail" for check in checks):

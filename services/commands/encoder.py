@@ -10,6 +10,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import CONFIGURATION
+from services.commands.output import echo, json_lines
 from services.progress import progress
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _check_module(path: str, *, as_json: bool) -> None:
     from services.encoders.module_check import check_module
 
     found = check_module(path)
-    print(json.dumps(found.fields(), indent=2) if as_json else "\n".join(found.lines()))
+    echo(*(json_lines(found.fields()) if as_json else found.lines()))
     if not found.is_right:
         sys.stdout.flush()
         raise typer.Exit(CONFIGURATION)
@@ -95,7 +96,7 @@ def _print(found: "EncoderCheck") -> None:
         "kernels": f"torch's: {'; '.join(found.not_native)}" if found.not_native else "native",
     }
     for name, text in rows.items():
-        print(f"{name:<10} {text}")
+        echo(f"{name:<10} {text}")
     Console().print(_table(found))
 
 

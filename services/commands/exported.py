@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 from services.progress import progress
 from wire.clock import now_ms
 
@@ -46,9 +47,9 @@ def export_(
     if as_json:
         print(json.dumps(dataclasses.asdict(made), indent=2))
         return
-    print(f"{made.folder}: version {made.version}, {made.labels} labels, {made.bytes / 1e6:.1f} MB; see its README.md")
+    echo(f"{made.folder}: version {made.version}, {made.labels} labels, {made.bytes / 1e6:.1f} MB; see its README.md")
     if made.lacks:
-        print(f"Other libraries cannot load it: {made.lacks}.")
+        echo(f"Other libraries cannot load it: {made.lacks}.")
 
 
 def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
@@ -69,4 +70,4 @@ def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"version": manifest.version, "labels": len(manifest.labels), "revision": plan.revision}))
         return
-    print(f"{folder} is version {manifest.version} here: {len(manifest.labels)} labels. {plan_line(plan)}")
+    echo(f"{folder} is version {manifest.version} here: {len(manifest.labels)} labels. {plan_line(plan)}")

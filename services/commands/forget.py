@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from wire.records import Erasure, WeightManifest
@@ -45,7 +46,7 @@ def forget(
         for store in stores.values():
             store.erasures.request(digest)
         if not wait:
-            print(json.dumps({"digest": digest}) if as_json else f"Asked for, as {digest}. The learner will see to it.")
+            echo(json.dumps({"digest": digest}) if as_json else f"Asked for, as {digest}. The learner will see to it.")
             return
         done: dict[str, tuple[Erasure, WeightManifest]] = {}
         for task, store in stores.items():
@@ -56,7 +57,8 @@ def forget(
         print(json.dumps({**told.pop(DEFAULT), "tasks": told} if len(told) > 1 else told[DEFAULT], indent=2))
         return
     for task, each in done.items():
-        print(f"Task {task}. {_summary(*each)}" if task else _summary(*each))
+        lines = _summary(*each)
+        echo(f"Task {task}. {lines[0]}" if task else lines[0], *lines[1:])
 
 
 def _published(store: "Store", digest: str, *, timeout_s: float) -> "Erasure":
@@ -84,7 +86,7 @@ def _told(erasure: "Erasure", manifest: "WeightManifest") -> dict[str, Any]:
     return {**msgspec.to_builtins(erasure), "current": proof}
 
 
-def _summary(erasure: "Erasure", manifest: "WeightManifest") -> str:
+def _summary(erasure: "Erasure", manifest: "WeightManifest") -> list[str]:
     where = ", ".join(f"{count} {place.replace('_', ' ')}" for place, count in erasure.removed.items() if count)
     lines = [
         f"Removed: {where if where else 'nothing, for nothing of it was kept'}.",
@@ -98,4 +100,4 @@ def _summary(erasure: "Erasure", manifest: "WeightManifest") -> str:
             f"Versions before {erasure.version} and their checkpoints go when the rollout needs none of them any more; "
             "ask again to see whether they have."
         )
-    return "\n".join(lines)
+    return lines

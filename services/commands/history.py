@@ -12,6 +12,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import USAGE
 from services.commands.exported import import_model
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from services.history.bookmark import BookmarkFile
@@ -96,7 +97,7 @@ def import_(
     if as_json:
         print(json.dumps(told | {"refused_rows": refusals.first}, indent=2))
     else:
-        print(_sentence(told))
+        echo(_sentence(told))
     if refusals.number:
         raise typer.Exit(USAGE)
 
@@ -125,10 +126,10 @@ class RefusedRows:
     def end(self, *, is_listed: bool) -> None:
         """Shows the first ones, one a line."""
         for told in self.first if is_listed else ():
-            print(f"{told['place']}: {told['reason']}: {told['detail']}. Fix: {told['fix']}", file=sys.stderr)
+            echo(f"{told['place']}: {told['reason']}: {told['detail']}. Fix: {told['fix']}", is_error=True)
         if is_listed and self.number > len(self.first):
             hint = f"in {self.file.name}" if self.file else "--refused FILE gets all of them"
-            print(f"... and {self.number - len(self.first)} more rows ({hint})", file=sys.stderr)
+            echo(f"... and {self.number - len(self.first)} more rows ({hint})", is_error=True)
 
 
 @contextmanager

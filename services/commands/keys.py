@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo, json_lines
 from wire.clock import now_ms
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def create(
         raise typer.BadParameter(f"{wrong[0]!r} is no role; there are {', '.join(Role)}")
     chosen = [Role(role) for role in roles or (Role.PREDICT,)]
     key, text = create_key(_file(context), name, chosen, now_ms=now_ms())
-    print(json.dumps({**_row(key), "key": text}, indent=2) if as_json else text)
+    echo(*(json_lines({**_row(key), "key": text}) if as_json else [text]))
 
 
 @app.command("list")
@@ -49,7 +50,7 @@ def list_(context: CliContext, as_json: JsonOption = False) -> None:
         print(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print(f"{row['name']}  {', '.join(row['roles'])}  since {row['created']}")
+        echo(f"{row['name']}  {', '.join(row['roles'])}  since {row['created']}")
 
 
 @app.command()
@@ -59,7 +60,7 @@ def revoke(context: CliContext, name: NameArgument, as_json: JsonOption = False)
     from serving.http.keys import revoke_key
 
     row = _row(revoke_key(_file(context), name))
-    print(json.dumps(row, indent=2) if as_json else f"{name} is revoked")
+    echo(*(json_lines(row) if as_json else [f"{name} is revoked"]))
 
 
 def _file(context: CliContext) -> Path:

@@ -1,6 +1,5 @@
 """`lifelong labels ...`: lists the set of labels, and changes it while the service runs."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo, json_lines
 from wire.clock import now_ms
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def list_(context: CliContext, as_json: JsonOption = False) -> None:
         "waiting": waiting,
         "commands": msgspec.to_builtins(commands),
     }
-    print(json.dumps(shown, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(shown)))
+    echo(*(json_lines(shown) if as_json else _lines(shown)))
 
 
 @app.command()
@@ -174,19 +174,19 @@ def _carried_out(store: "Store", operator: "LabelOperator", wish: "Wish", timeou
 
 def _print(done: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(done, indent=2, ensure_ascii=False))
+        echo(*json_lines(done))
         return
     to = f" -> {', '.join(done['to'])}" if done["to"] else ""
-    print(f"{done['action']} {', '.join(done['labels'])}{to}: command {done['number']}")
+    echo(f"{done['action']} {', '.join(done['labels'])}{to}: command {done['number']}")
     if "version" not in done:
-        print("The learner will follow it.")
+        echo("The learner will follow it.")
         return
     samples = ", ".join(f"{num} in {place}" for place, num in done["samples"].items() if num)
-    print(f"Version {done['version']} is the first that knows it. Samples changed: {samples or 'none'}.")
+    echo(f"Version {done['version']} is the first that knows it. Samples changed: {samples or 'none'}.")
     if "old_rows" in done:
-        print(f"What was learnt until now is {done['old_rows']}.")
+        echo(f"What was learnt until now is {done['old_rows']}.")
     if done.get("released"):
-        print(f"{done['released']} labels were in quarantine for it, and are sent again.")
+        echo(f"{done['released']} labels were in quarantine for it, and are sent again.")
 
 
 def _lines(shown: dict[str, Any]) -> Iterator[str]:

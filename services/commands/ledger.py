@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 
 RowOption = Annotated[list[str] | None, typer.Option("--row", metavar="ID", help="One row, as E7; may be repeated")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="Mechanism and direction in seconds; stores nothing")]
@@ -52,7 +53,7 @@ def ledger(
         raise typer.BadParameter(f"there is no row {unknown[0]}; there are {', '.join(known)}")
 
     def say(text: str) -> None:
-        print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+        echo(text, is_error=as_json)
 
     here = Surroundings(
         machine=machine(), versions=versions(), command=shlex.join(["lifelong", *sys.argv[1:]]), commit=commit()
@@ -70,7 +71,7 @@ def ledger(
     ):
         lines.append(line)
         if as_json:
-            print(encode(line).decode(), end="", flush=True)
+            echo(encode(line).decode().rstrip("\n"))
     folder = docs or ROOT / "docs"
     if not quick and folder.is_dir():
         store(lines, EXPERIMENTS, folder)

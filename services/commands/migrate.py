@@ -8,6 +8,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import CONFIGURATION
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from services.migration.format_finding import FormatFinding
@@ -57,9 +58,9 @@ def _show(findings: "list[FormatFinding]", *, is_dry: bool, as_json: bool) -> No
         return
     for finding in findings:
         verdict = f"would be {finding.verdict}" if is_dry and finding.rewrite else finding.verdict
-        print(f"{finding.name:<34} {finding.format:<18} {verdict}{f': {finding.why}' if finding.why else ''}")
+        echo(f"{finding.name:<34} {finding.format:<18} {verdict}{f': {finding.why}' if finding.why else ''}")
     if not findings:
-        print("There is no state yet.")
+        echo("There is no state yet.")
 
 
 def _row(finding: "FormatFinding") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo, json_lines
 from services.members.flags import AdoptFlags, ConvertFlags, DistillFlags, PruneFlags
 from services.progress import progress
 
@@ -44,7 +45,7 @@ def show(
         print(json.dumps(described(config, lengths), indent=2))
         return
     for line in lines(config, lengths):
-        print(line)
+        echo(line)
 
 
 @app.command()
@@ -173,13 +174,13 @@ def adopt(
     with closing(open_store(settings)) as store, progress() as say:
         made = offer(store, encoder, options, learner=settings.learner, tokenizer=tokenizer, say=say)
         if not flags.wait:
-            print(json.dumps({"offer": made.id}) if as_json else f"Offered, as {made.id}.")
+            echo(json.dumps({"offer": made.id}) if as_json else f"Offered, as {made.id}.")
             return
         found = decision_of(store, made, timeout_s=flags.timeout, say=say)
     profile = None if found.is_refused else changed_profile(settings, made.config)
     waiting = after_restart(settings, profile) if profile else {}
     lines = found.lines() + (restart_lines(settings, profile) if profile else [])
-    print(json.dumps(found.fields() | {"after_restart": waiting}, indent=2) if as_json else "\n".join(lines))
+    echo(*(json_lines(found.fields() | {"after_restart": waiting}) if as_json else lines))
     if found.is_refused:
         raise typer.Exit(REFUSED)
 
@@ -192,4 +193,4 @@ def _report(run: "Callable[[Say], Made | Stored]", as_json: bool) -> None:
         print(json.dumps(made.fields(), indent=2))
         return
     for line in made.lines():
-        print(line)
+        echo(line)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from services.commands.output import echo
+
 app = typer.Typer(no_args_is_help=True, help="Write code of your own to begin with.")
 
 
@@ -24,5 +26,5 @@ def encoder(
     from services.templates.writing import write_encoder
 
     for path in write_encoder(name, folder):
-        print(path)
-    print(f"Run it from its folder: PYTHONPATH=. lifelong up --config {name}.toml")
+        echo(str(path))
+    echo(f"Run it from its folder: PYTHONPATH=. lifelong up --config {name}.toml")

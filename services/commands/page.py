@@ -1,10 +1,9 @@
 """`lifelong page`: the page of a service whose processes were started one by one, or run elsewhere."""
 
-from functools import partial
-
 import typer
 
 from services.commands.context import CliContext, reads_settings
+from services.commands.output import echo
 from services.commands.run import stop_signal
 
 
@@ -17,6 +16,6 @@ def page(context: CliContext) -> None:
     settings = context.attached()
     if not settings.page.port:
         raise typer.BadParameter("page.port is 0, which is no page. Give a port: --set page.port=8090")
-    with served(settings, say=partial(print, flush=True)):
-        print("Control-C ends it.", flush=True)
+    with served(settings, say=echo):
+        echo("Control-C ends it.")
         stop.wait()

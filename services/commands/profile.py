@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from services.commands.context import JsonOption
+from services.commands.output import echo
 
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="nano, base or pro [default: all]")]
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Memory and latency at 3, 7 and 13 billion parameters")]
@@ -23,4 +24,4 @@ def profile(name: NameArgument = None, explain: ExplainOption = False, as_json: 
         found = [summary(PROFILES[each]) | ({"at_full_size": at_full_size(each)} if explain else {}) for each in names]
         print(json.dumps(found, indent=2))
     else:
-        print(text(names, explains=explain))
+        echo(*text(names, explains=explain).split("\n"))

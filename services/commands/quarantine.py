@@ -1,13 +1,15 @@
 """`lifelong quarantine ...`: lists and releases the labels that the learner did not believe."""
 
-import json
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo, json_lines
+from wire.printable import printable
 
 if TYPE_CHECKING:
     from wire.records import Quarantined
@@ -26,6 +28,7 @@ EventSourceOption = Annotated[
 @reads_settings
 def list_(
     context: CliContext,
+    events: Annotated[list[str] | None, typer.Option("--event", help="Only of these events")] = None,
     reason: ReasonOption = "",
     source: SourceOption = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Newest labels")] = 50,
@@ -36,53 +39,60 @@ def list_(
     from services.quarantine import LabelFilter, quarantined_labels
 
     with closing(open_bus(context.attached(), "quarantine")) as bus:
-        labels = sorted(
-            quarantined_labels(bus, LabelFilter(reason=reason, source=source)), key=lambda label: label.time_ms
-        )
+        chosen = LabelFilter(event_ids=tuple(events or ()), reason=reason, source=source)
+        labels = sorted(quarantined_labels(bus, chosen), key=lambda label: label.time_ms)
     labels = labels[-limit:]
     if as_json:
-        print(_json(labels))
+        echo(*json_lines(_rows(labels)))
         return
     for label in labels:
-        print(_label_line(label))
+        echo(_label_line(label))
     if not labels:
-        print("Nothing lies in quarantine.")
+        echo("Nothing lies in quarantine.")
 
 
 @app.command()
 @reads_settings
 def release(
     context: CliContext,
-    event_ids: Annotated[list[str] | None, typer.Argument(metavar="[EVENT]...", help="Of these events")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Those with these ids, see list")] = None,
     reason: ReasonOption = "",
     source: SourceOption = "",
     event_source: EventSourceOption = None,
     everything: Annotated[bool, typer.Option("--all", help="All that lies in quarantine")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Vouch for labels and send them to the learner again. It still needs the answer in its window, see the manual."""
+    """Vouch for labels and send them to the learner again. It still needs the answer in its window, see the manual.
+
+    What is missing or forged is sent only if --reason says so: anybody may have sent it."""
     from services.keys import ring_of
     from services.programs import open_bus
     from services.quarantine import LabelFilter
     from services.quarantine import release as send
     from wire.receipts import Receipts
 
-    chosen = LabelFilter(event_ids=tuple(event_ids or ()), reason=reason, source=source, event_source=event_source)
+    chosen = LabelFilter(ids=tuple(ids or ()), reason=reason, source=source, event_source=event_source)
     if chosen.is_all and not everything:
-        raise typer.BadParameter("name events, or give --reason or --source, or --all")
+        raise typer.BadParameter("name labels, or give --reason or --source, or --all")
     settings = context.attached()
     with closing(open_bus(settings, "quarantine")) as bus:
-        labels = send(bus, Receipts(*ring_of(settings).receipts), chosen)
-    print(_json(labels) if as_json else f"{len(labels)} sent to the learner again")
+        released = send(bus, Receipts(*ring_of(settings).receipts), chosen)
+    if as_json:
+        echo(*json_lines({"sent": _rows(released.sent), "unproven": dict(released.unproven)}))
+    else:
+        echo(*released.lines())
 
 
-def _json(labels: "list[Quarantined]") -> str:
-    import msgspec
+def _rows(labels: "Sequence[Quarantined]") -> list[dict[str, Any]]:
+    from msgspec import to_builtins
 
-    return json.dumps(msgspec.to_builtins(labels), indent=2)
+    from services.quarantine import id_of
+
+    return [{"id": id_of(label), **to_builtins(label)} for label in labels]
 
 
 def _label_line(label: "Quarantined") -> str:
+    from services.quarantine import id_of
     from wire.targets import shown_label
 
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
@@ -90,4 +100,4 @@ def _label_line(label: "Quarantined") -> str:
     of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
     said = shown_label(label.feedback.target)
-    return f"{moment}  {label.reason:<10}  {event}  {label.source!r} said {said!r}{of}"
+    return printable(f"{moment}  {id_of(label)}  {label.reason:<10}  {event}  {label.source!r} said {said!r}{of}")

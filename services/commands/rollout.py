@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo, json_lines
 from services.commands.rollout_text import decision_line, plan_line, status_lines
 from wire.clock import now_ms
 
@@ -38,7 +39,7 @@ def status_(context: CliContext, as_json: JsonOption = False) -> None:
         print(json.dumps(_status_json(status), indent=2))
         return
     for line in status_lines(status):
-        print(line)
+        echo(line)
 
 
 @app.command()
@@ -56,9 +57,9 @@ def history(
         print(json.dumps(to_builtins(decisions), indent=2))
         return
     for decision in decisions:
-        print(decision_line(decision))
+        echo(decision_line(decision))
     if not decisions:
-        print("No decision was made yet.")
+        echo("No decision was made yet.")
 
 
 @app.command()
@@ -181,7 +182,7 @@ def open_operator(context: CliContext) -> "Iterator[Operator]":
 
 
 def _print_plan(plan: "RolloutPlan", as_json: bool) -> None:
-    print(json.dumps(to_builtins(plan), indent=2) if as_json else plan_line(plan))
+    echo(*(json_lines(to_builtins(plan)) if as_json else [plan_line(plan)]))
 
 
 def _status_json(status: "RolloutStatus") -> Any:

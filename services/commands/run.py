@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from services.commands.context import CliContext, reads_settings, require_strategy
 from services.commands.exits import TEMPORARY
+from services.commands.output import echo
 from services.demo.options import DemoOptions
 
 if TYPE_CHECKING:
@@ -25,14 +25,13 @@ def up(context: CliContext, replicas: ReplicasOption = None) -> None:
     from services.page.server import served
     from services.stack import Stack
 
-    say = partial(print, flush=True)
     settings = _of_all_tasks(context.process(serving__replicas=replicas))
-    remove_abandoned(settings, say=say)
-    with Stack(settings, say=say) as stack, served(stack.settings, say=say):
+    remove_abandoned(settings, say=echo)
+    with Stack(settings, say=echo) as stack, served(stack.settings, say=echo):
         stop = stop_signal()
         serving = stack.settings.serving
-        print(f"Ready: POST http://{serving.http_host}:{serving.http_port}/v1/predict", flush=True)
-        print(f"Logs: {stack.logs}\nControl-C ends it.", flush=True)
+        echo(f"Ready: POST http://{serving.http_host}:{serving.http_port}/v1/predict")
+        echo(f"Logs: {stack.logs}", "Control-C ends it.")
         stack.wait(stop)
 
 
@@ -52,7 +51,7 @@ def demo(
     if clear:
         from services.demo.shared_servers import remove_abandoned
 
-        raise typer.Exit(0 if remove_abandoned(settings, say=print) else TEMPORARY)
+        raise typer.Exit(0 if remove_abandoned(settings, say=echo) else TEMPORARY)
     from services.demo.command import run
 
     raise typer.Exit(run(_of_all_tasks(settings), options))

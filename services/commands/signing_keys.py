@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -50,7 +51,7 @@ def new(
     rows = [_row(ring, key) for key in ring.keys if before is None or key not in before.keys]
     _show(rows, path, as_json=as_json)
     if before is not None and not as_json:
-        print(f"{HAND_OUT}; then `lifelong signing-keys rotate`")
+        echo(f"{HAND_OUT}; then `lifelong signing-keys rotate`")
 
 
 @app.command("list")
@@ -97,7 +98,7 @@ def rotate(
     said = (
         f"{renewed} stored records are signed by it now" if stores else "no store answers: rotate again when one does"
     )
-    print(f"{chosen.id} is the first key of {path}; {said}. {HAND_OUT}")
+    echo(f"{chosen.id} is the first key of {path}; {said}. {HAND_OUT}")
 
 
 @app.command()
@@ -124,7 +125,7 @@ def retire(
     if as_json:
         print(json.dumps(_row(ring, chosen), indent=2))
     else:
-        print(f"{key} is retired in {path}. {HAND_OUT}")
+        echo(f"{key} is retired in {path}. {HAND_OUT}")
 
 
 @app.command()
@@ -132,7 +133,7 @@ def retire(
 def public(context: CliContext, file: FileOption = None) -> None:
     """Print the keys for replicas: they verify weights and plans and make receipts, and sign neither."""
     _, ring, _ = _opened(context, file)
-    print(ring.for_replicas().text, end="")
+    echo(*ring.for_replicas().text.splitlines())
 
 
 def _check_unused(stores: "Sequence[Store]", key: "Key") -> None:
@@ -239,7 +240,7 @@ def _show(rows: list[dict[str, Any]], path: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"file": str(path), "keys": rows}, indent=2))
         return
-    print(path)
+    echo(str(path))
     for row in rows:
         records = f"  {row['records']} stored records" if row.get("records") else ""
-        print(f"{row['key']:<16}  {row['kind']:<15}  {row['use']:<8}{records}")
+        echo(f"{row['key']:<16}  {row['kind']:<15}  {row['use']:<8}{records}")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 from services.commands.rollout import open_operator
 from services.commands.rollout_text import status_lines
 
@@ -22,9 +23,9 @@ def status(context: CliContext, as_json: JsonOption = False) -> None:
         return
     for report in found.replicas:
         for line in promise_lines(report):
-            print(line)
+            echo(line)
     for line in status_lines(found):
-        print(line)
+        echo(line)
 
 
 def promise_lines(report: "ReplicaReport") -> Iterator[str]:

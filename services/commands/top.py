@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo
 from services.commands.rollout import open_operator
 
 MEASURE_S = 1.0
@@ -35,6 +36,6 @@ def top(
         time.sleep(MEASURE_S)
         state = reader.read()
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(state)).decode())
+        echo(*msgspec.json.format(msgspec.json.encode(state)).decode().split("\n"))
     else:
         Console().print(drawn(state))

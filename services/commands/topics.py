@@ -9,6 +9,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import CONFIGURATION
+from services.commands.output import echo
 
 if TYPE_CHECKING:
     from wire.config import BusConfig
@@ -29,7 +30,10 @@ def create(context: CliContext, as_json: JsonOption = False) -> None:
 
     with closing(Bus(_required(context), client_id="topics")) as bus:
         created = bus.create_topics()
-    print(json.dumps({"created": created}) if as_json else "\n".join(created) or "All topics are there already.")
+    if as_json:
+        print(json.dumps({"created": created}))
+        return
+    echo(*(created or ["All topics are there already."]))
 
 
 @app.command()
@@ -46,7 +50,7 @@ def check(context: CliContext, program: ForOption = None, as_json: JsonOption = 
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=2))
     else:
-        print("\n".join(map(line_of, found)) or "The topics are there, with rights, partitions and retention.")
+        echo(*(map(line_of, found) if found else ["The topics are there, with rights, partitions and retention."]))
     if any(each.is_wrong for each in found):
         raise typer.Exit(CONFIGURATION)
 
@@ -64,7 +68,7 @@ def grow(context: CliContext, as_json: JsonOption = False) -> None:
         print(json.dumps({name: {"before": num, "now": config.partitions} for name, num in had.items()}, indent=2))
         return
     lines = [f"{name}: {config.partitions} partitions, before {num}" for name, num in had.items()]
-    print("\n".join(lines) or f"Every topic has {config.partitions} partitions or more.")
+    echo(*(lines or [f"Every topic has {config.partitions} partitions or more."]))
 
 
 @app.command()

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo, json_lines
 from services.progress import progress
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def tune(context: CliContext, as_json: JsonOption = False) -> None:
     assert winner is not None, "at least one layout is tried"
     if as_json:
         result = {"machine": tune_table.machine(), "winner": winner.layout, "table": table}
-        typer.echo(msgspec.json.format(msgspec.json.encode(result)))
+        echo(*json_lines(msgspec.to_builtins(result)))
         return
     console = Console()
     console.print(_shown(table, winner))

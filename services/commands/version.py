@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from services.commands.output import echo
+
 
 def _show(is_wanted: bool) -> None:
     if is_wanted:
-        print(f"lifelong {importlib.metadata.version('lifelong')}")
+        echo(f"lifelong {importlib.metadata.version('lifelong')}")
         raise typer.Exit
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.output import echo, json_lines
 from services.commands.rollout import open_operator, to_builtins
 from services.commands.rollout_text import NOTHING
 from services.progress import progress
@@ -48,9 +49,9 @@ def list_(
         print(json.dumps({"current": status.current, "entries": to_builtins(status.history)}, indent=2))
         return
     for entry in status.history:
-        print(f"{_moment(entry.time_ms)}  version {entry.version:<5} {entry.action:<12} {entry.detail}".rstrip())
+        echo(f"{_moment(entry.time_ms)}  version {entry.version:<5} {entry.action:<12} {entry.detail}".rstrip())
     if not status.history:
-        print(NOTHING)
+        echo(NOTHING)
 
 
 @app.command()
@@ -62,25 +63,25 @@ def show(context: CliContext, version: NumberArgument, as_json: JsonOption = Fal
     if as_json:
         print(json.dumps(to_builtins(manifest), indent=2))
         return
-    print(f"version {manifest.version}, made {_moment(manifest.created_ms)} from version {manifest.parent or 'none'}")
-    print(f"{len(manifest.labels)} classes, {manifest.num_bytes:,} bytes in {len(manifest.tensors)} tensors")
-    print(f"trained through: {_offsets(manifest.trained_through) or 'nothing'}")
-    print(f"holdout: {_evaluation(manifest)}")
-    print(f"precisions: {', '.join(precision.name for precision in manifest.precisions) or 'none'}")
+    echo(f"version {manifest.version}, made {_moment(manifest.created_ms)} from version {manifest.parent or 'none'}")
+    echo(f"{len(manifest.labels)} classes, {manifest.num_bytes:,} bytes in {len(manifest.tensors)} tensors")
+    echo(f"trained through: {_offsets(manifest.trained_through) or 'nothing'}")
+    echo(f"holdout: {_evaluation(manifest)}")
+    echo(f"precisions: {', '.join(precision.name for precision in manifest.precisions) or 'none'}")
     changes = manifest.name_changes
     if changes.texts:
-        print(
+        echo(
             f"of {changes.texts} texts it names {changes.between_old} otherwise than version {changes.reference}, "
             f"and {changes.to_new} by {len(changes.new_classes)} new classes"
         )
     elif changes.reference:
-        print(
+        echo(
             f"its encoder is not that of version {changes.reference}: "
             f"of the holdout, it alone names {changes.held_wins} rightly, "
             f"that version alone {changes.held_losses}, and {changes.held_ties} are named alike"
         )
     lineage = manifest.lineage
-    print(f"lineage: {lineage.gap or f'{len(lineage.rounds)} slow rounds'}")
+    echo(f"lineage: {lineage.gap or f'{len(lineage.rounds)} slow rounds'}")
 
 
 @app.command()
@@ -93,7 +94,7 @@ def diff(context: CliContext, version: NumberArgument, other: OtherArgument, as_
         print(json.dumps(differences, indent=2))
         return
     for name, value in differences.items():
-        print(f"{name}: {json.dumps(value, ensure_ascii=False)}")
+        echo(f"{name}: {json.dumps(value, ensure_ascii=False)}")
 
 
 @app.command()
@@ -115,9 +116,9 @@ def at(
         print(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
         return
     for each in found:
-        print(f"{each.arm:<10} version {each.version:<5} {each.answers} answers, the last {_moment(each.last_ms)}")
+        echo(f"{each.arm:<10} version {each.version:<5} {each.answers} answers, the last {_moment(each.last_ms)}")
     if not found:
-        print(f"nothing was answered in the {span_s:g} s before")
+        echo(f"nothing was answered in the {span_s:g} s before")
 
 
 @app.command()
@@ -151,7 +152,7 @@ def rebuild(
     learner.label_config = settings.labels
     with closing(open_bus(settings, "rebuild")) as bus, progress() as say:
         result = rebuild_version(manifest, learner, config, bus, say=say, features=features)
-    print(json.dumps(dataclasses.asdict(result), indent=2) if as_json else _summary(result))
+    echo(*(json_lines(dataclasses.asdict(result)) if as_json else [_summary(result)]))
     if result.differing:
         raise typer.Exit(DIFFERS)
 

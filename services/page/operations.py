@@ -30,7 +30,7 @@ from services.commands.rollout_text import plan_line
 from services.dead_letters import newest_letters, replay
 from services.keys import ring_of
 from services.label_commands import ClassesInForce, Wish
-from services.quarantine import LabelFilter, quarantined_labels, release
+from services.quarantine import LabelFilter, id_of, quarantined_labels, release
 from services.settings import Settings
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -65,8 +65,8 @@ class PageLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class AdminCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What to change: a version (None: the candidate), the events or letters with these ids, or these labels, as a
-    `LabelCommand` says it."""
+    """What to change: a version (None: the candidate), the quarantined labels or letters with these ids, or these
+    labels, as a `LabelCommand` says it."""
 
     version: int | None = None
     ids: tuple[str, ...] = ()
@@ -135,7 +135,9 @@ class PageOperations:
                 key=lambda label: (label.time_ms, label.event_id),
             )
         rows: list[dict[str, Any]] = msgspec.to_builtins(found)
-        return [row | {"text": row["text"][:LAST_SHOWN]} for row in rows]
+        return [
+            row | {"id": id_of(label), "text": label.text[:LAST_SHOWN]} for row, label in zip(rows, found, strict=True)
+        ]
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Returns the newest dead letters, the newest first. Raises WireError."""
@@ -182,11 +184,13 @@ class PageOperations:
         self._store.labels.request(command)
         return f"command {command.number} about labels is requested"
 
-    def _release(self, event_ids: tuple[str, ...]) -> str:
-        if not event_ids:
-            raise NotPossible("name the events whose labels are released")
-        labels = release(self._bus, self._receipts, LabelFilter(event_ids=event_ids))
-        return f"{len(labels)} labels sent to the learner again"
+    def _release(self, ids: tuple[str, ...]) -> str:
+        if not ids:
+            raise NotPossible("name the labels that are released")
+        released = release(self._bus, self._receipts, LabelFilter(ids=ids))
+        if not released.sent:
+            raise NotPossible(f"{'; '.join(released.unproven)}: `lifelong quarantine release` sends such a label alone")
+        return f"{len(released.sent)} labels sent to the learner again"
 
     def _replay(self, letter_ids: tuple[str, ...]) -> str:
         if not letter_ids:

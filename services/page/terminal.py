@@ -11,6 +11,7 @@ from rich.text import Text
 
 from services.page.state import PageFigure, PageState, StateReader
 from services.page.tables import Cell, Kind, PageTable
+from wire.printable import printable
 
 INTERVAL_S: Final = 1.0
 
@@ -53,7 +54,7 @@ def shown(value: Cell, kind: Kind) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, str):
-        return value if len(value) <= MAX_CHARS else f"{value[: MAX_CHARS - 1]}."
+        return printable(value if len(value) <= MAX_CHARS else f"{value[: MAX_CHARS - 1]}.")
     match kind:
         case "percent":
             return f"{value:.1%}".replace("%", " %")

@@ -68,3 +68,16 @@ def test_secrets_and_passwords_are_hidden_everywhere(stream: io.StringIO, as_jso
 
 def test_the_configuration_does_not_show_its_secrets() -> None:
     assert SECRET not in repr(LogConfig(secrets=(SECRET,)))
+
+
+def test_what_others_chose_writes_nothing_but_itself_on_a_terminal(stream: io.StringIO) -> None:
+    """N20: a logged name may have escape sequences and line breaks; an exception keeps its lines."""
+    configure(LogConfig(), stream=stream)
+    try:
+        raise ValueError("lost")
+    except ValueError as error:
+        structlog.get_logger("four").error("spoofed\x1b[2K", id="e\x1b]0;owned\x07\nall is well", exc_info=error)
+    written = stream.getvalue()
+    assert "\x1b" not in written and "\x07" not in written
+    assert "spoofed" in lines_of(stream)[0] and "all is well" in lines_of(stream)[0]
+    assert "ValueError: lost" in lines_of(stream)

@@ -221,8 +221,8 @@ async function attempt(id, act) {
 }
 
 const BROWSED = {
-  quarantine: { title: "Labels that were not believed, the newest first", act: "release", verb: "Release", id: "event_id",
-    columns: [["time_ms", "time"], ["reason"], ["source"], ["label"], ["answered"], ["text"], ["event_id"]] },
+  quarantine: { title: "Labels that were not believed, the newest first", act: "release", verb: "Release", id: "id",
+    columns: [["time_ms", "time"], ["reason"], ["source"], ["label"], ["answered"], ["text"], ["event_id"], ["id"]] },
   deadletters: { title: "Messages that were not read or answered, the newest first", act: "replay", verb: "Replay", id: "id",
     columns: [["time_ms", "time"], ["reason"], ["detail"], ["payload"], ["id"]] },
   actions: { title: "What was changed by the page, the newest first",

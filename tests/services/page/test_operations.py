@@ -32,9 +32,20 @@ def test_a_label_in_quarantine_is_shown_and_released(served_page: ServedPage) ->
     assert [label["event_id"] for label in shown] == ["b", "a"]
     assert len(shown[0]["text"]) == 2_000
     assert served_page.admin("release", {}).status_code == 409
-    assert served_page.admin("release", {"ids": ["b"]}).json()["result"] == "1 labels sent to the learner again"
+    assert served_page.admin("release", {"ids": ["b"]}).status_code == 409  # N4: an event is no label
+    assert (
+        served_page.admin("release", {"ids": [shown[0]["id"]]}).json()["result"] == "1 labels sent to the learner again"
+    )
     (received,) = take(served_page.bus.follow([Feedback], {}).poll, 1)
     assert received.record.event_id == "b" and received.record.approval
+
+
+def test_what_anybody_may_have_sent_is_not_released_by_a_button(served_page: ServedPage) -> None:
+    """N4: its reason has to be named, which the command line does."""
+    served_page.bus.publisher().send_all([Quarantined(reason="missing", event_id="e", label="refund", time_ms=7)], 10)
+    (shown,) = served_page.browse("quarantine")
+    refused = served_page.admin("release", {"ids": [shown["id"]]})
+    assert (refused.status_code, refused.json()["error"].startswith("missing: ")) == (409, True)
 
 
 def test_a_dead_letter_is_shown_and_sent_again(served_page: ServedPage, bus_config: BusConfig) -> None:
