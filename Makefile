@@ -1,10 +1,10 @@
-# make demo | test | test-slow | check | check-native | bench [ONLY=name] | lock | sbom | site | clean    ARGS=... goes to the command that runs
+# make demo | test | test-slow | check | check-native | bench [ONLY=name] | figures [ADD=file] | lock | sbom | site | clean    ARGS=... goes to the command that runs
 VENV := .venv/bin
 INSTALLED := .venv/.installed-dev
 JOBS := 2
 FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo)
 
-.PHONY: demo test test-slow check check-native bench lock sbom site clean
+.PHONY: demo test test-slow check check-native bench figures lock sbom site clean
 
 demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
@@ -38,6 +38,11 @@ check-native: $(INSTALLED)
 
 bench: .venv/.installed-bench
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+# Every measured number of the documents, from docs/results.jsonl and docs/ledger.jsonl. ADD=build/bench/results.jsonl
+# takes over the rows of the newest commit in that file first.
+figures: $(INSTALLED)
+	PYTHONPATH=. $(VENV)/python scripts/figures.py $(if $(ADD),--add $(ADD))
 
 # Every library with its version and digests: to be run, and looked at, before a release.
 lock sbom: $(INSTALLED)

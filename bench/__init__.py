@@ -2,7 +2,7 @@
 
     benches.py    the register: a name, and a function that yields rows
     results.py    where rows are recorded, and one benchmark at a time; a row is defined in evals/results/
-    fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
+    fixtures.py   what several benchmarks share: a running service (service.py)
     encoder.py, precision.py, hardware_limit.py, kernels.py, sparse_attention.py    the encoder; opponents are in peers/
     kafka_latency.py, kafka_throughput.py, while_learning.py                        the service
     exactly_once.py, tasks.py, telemetry.py (with turns.py)                         what a setting costs, by turns
@@ -10,7 +10,8 @@
     import_pace.py, mapping.py    labelled history into the service, and what a map of foreign messages costs
     swap_stall.py, rollback.py (with version_faker.py)                              its swaps
     learner_pace.py, head_update.py, label_flips.py, concept_change.py, backlog.py, million.py    the learner
-    clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run
+    clinc_continual.py    a run of `lifelong demo` on CLINC150, watched from outside (demo_run.py)
+    learning.py   learners beside each other, by `lifelong bench learn`
     profiles.py   the profiles, the encoder of nano, and a change of profile under load: for row E11 of the ledger
     scale.py      which part of a large service falls behind first: costs of here, and a simulated day
     series.py     a series of electricity prices through a service, row by row

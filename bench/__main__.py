@@ -21,6 +21,7 @@ from bench.benches import BENCHES, Bench
 from bench.fixtures import Fixtures
 from bench.options import parse_assignments
 from bench.results import RESULTS, exclusive
+from evals.results.conditions import ConditionsWatch
 from evals.results.result_line import Surroundings
 from evals.results.row import NoResult, Skip
 from evals.results.rows import HEADER, RowsByCall, line
@@ -99,9 +100,11 @@ def _run(bench: Bench, fixtures: Fixtures, rows: RowsByCall) -> None:
     """Runs one call of a benchmark, and prints each of its rows when it is measured."""
     start_s = time.monotonic()
     failure = INTERRUPTED
+    watch = ConditionsWatch()
     try:
-        for row in bench.measure(fixtures):
-            fixtures.say(line(rows.add(row)))
+        with watch:
+            for row in bench.measure(fixtures):
+                fixtures.say(line(rows.add(row)))
         failure = ""
     except Skip as why:
         failure = ""
@@ -109,7 +112,7 @@ def _run(bench: Bench, fixtures: Fixtures, rows: RowsByCall) -> None:
     except NoResult as why:
         failure = str(why)
     finally:
-        without = rows.end_call(failure)
+        without = rows.end_call(failure, conditions=watch.conditions)
     for row in without:
         fixtures.say(line(row))
     fixtures.say(f"{bench.name} took {time.monotonic() - start_s:.0f} s")

@@ -1,23 +1,18 @@
-"""Provides what several benchmarks share: a running service, and a whole run of the demo. Each is made on first use.
+"""Provides what several benchmarks share: a running service, which is made on first use.
 
-    service(): a fresh stack that has learnt a little and is idle
-    demo: a run of `lifelong demo --data clinc150`, with its figures
-
-They never run at the same time: there are two cores.
+service(): a fresh stack that has learnt a little and is idle
+stop_service(): before a benchmark that starts a service or a demo of its own; there are two cores
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar
 
-from bench.demo_run import DemoRun, run_clinc150
 from bench.options import with_options
 from bench.service import Service, running_service
-from evals.results.row import NoResult
 
 S = TypeVar("S")
 
@@ -53,23 +48,6 @@ class Fixtures:
             self.say("a service is started and learns its classes ...")
             self._service = self._running.enter_context(running_service())
         return self._service
-
-    @property
-    def demo(self) -> DemoRun:
-        """The result of a run of the demo on CLINC150. Raises Skip where there is no data, and NoResult."""
-        if isinstance(self._demo, NoResult):
-            raise self._demo
-        return self._demo
-
-    @cached_property
-    def _demo(self) -> DemoRun | NoResult:
-        """The one run of the demo, which is not repeated where it failed."""
-        self.stop_service()
-        self.say("lifelong demo --data clinc150 runs, for this benchmark and the next ones ...")
-        try:
-            return run_clinc150()
-        except NoResult as why:
-            return why
 
     def stop_service(self) -> None:
         """Ends the service, so that the next benchmark has the machine to itself."""

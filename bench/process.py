@@ -17,6 +17,11 @@ class PeerFailed(NoResult):
 
 def run_module(module: str, *arguments: str, limit_s: float = LIMIT_S) -> Any:
     """Runs `python -m module`; returns its last line, parsed as JSON. Raises PeerFailed."""
+    return json.loads(output_of(module, *arguments, limit_s=limit_s)[-1])
+
+
+def output_of(module: str, *arguments: str, limit_s: float = LIMIT_S) -> list[str]:
+    """Runs `python -m module`; returns the lines that it prints, at least one. Raises PeerFailed."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments],
@@ -31,4 +36,4 @@ def run_module(module: str, *arguments: str, limit_s: float = LIMIT_S) -> Any:
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         raise PeerFailed(f"{module} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return json.loads(lines[-1])
+    return lines

@@ -47,6 +47,7 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 
 RUN_NOWHERE = {
     "bench.peers.http.classifier": "a part of the programs beside it, which import it by its own name",
+    "evals.results.tables": "a part of scripts/figures.py, which `make figures` runs",
     "kernels.attention.reference": "the definition, with which the tests compare",
     "services.templates.encoder": "`lifelong new encoder` copies it",
 }

@@ -1,27 +1,34 @@
 """Keeps what each seed measured, so that a run that was stopped goes on with the seeds that are missing.
 
-    figures of a seed, once it has ended --write--> FOLDER/COMMIT/ROW-SEED.json --read--> the same figures
+    MeasuredSeed, once it has ended --write--> FOLDER/COMMIT/ROW-SEED.json --read--> the same MeasuredSeed
 
 Figures belong to a commit without changes and to a machine. What ended without a result is not kept: it is tried again.
 
 Rejected: figures of half a seed (what is shared between two bars would have to be kept, too).
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from evals.ledger.experiment import Figure
+from evals.results.conditions import Conditions
 from evals.results.result_line import Surroundings
 from wire.files import atomic_write
+
+
+class MeasuredSeed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a seed measured, and what else ran on the machine."""
+
+    figures: tuple[Figure, ...]
+    conditions: Conditions | None
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is in a file."""
 
     machine: str
-    figures: tuple[Figure, ...]
+    seed: MeasuredSeed
 
 
 class MeasuredSeeds:
@@ -32,22 +39,22 @@ class MeasuredSeeds:
         self._folder = folder / surroundings.commit if folder and is_kept else None
         self._machine = surroundings.machine
 
-    def read(self, experiment: str, seed: int) -> tuple[Figure, ...]:
-        """Returns the figures of a seed; none where it was not measured here."""
+    def read(self, experiment: str, seed: int) -> MeasuredSeed | None:
+        """Returns what a seed measured; None if it was not measured here."""
         if self._folder is None:
-            return ()
+            return None
         try:
             kept = msgspec.json.decode((self._folder / _name(experiment, seed)).read_bytes(), type=Kept)
         except (FileNotFoundError, msgspec.DecodeError):
-            return ()
-        return kept.figures if kept.machine == self._machine else ()
+            return None
+        return kept.seed if kept.machine == self._machine else None
 
-    def write(self, experiment: str, seed: int, figures: Sequence[Figure]) -> None:
-        """Keeps the figures of a seed that has ended."""
+    def write(self, experiment: str, seed: int, measured: MeasuredSeed) -> None:
+        """Keeps what a seed that has ended has measured."""
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        kept = Kept(self._machine, tuple(figures))
+        kept = Kept(self._machine, measured)
         with atomic_write(self._folder / _name(experiment, seed)) as file:
             file.write(msgspec.json.encode(kept))
 

@@ -1,12 +1,14 @@
-"""Defines a line of results.jsonl: a row with all its calls, and where and with what these ran.
+"""Defines a line of results.jsonl: a row with all its calls, where and with what these ran, and what ran beside them.
 
-Row, Surroundings --ResultLine.of--> ResultLine --encode--> a line --decode--> ResultLine
+Row, Surroundings, Conditions --ResultLine.of--> ResultLine --encode--> a line --decode--> ResultLine
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from evals.results.conditions import Conditions
 from evals.results.row import Call, Row, Spread
 
 
@@ -44,7 +46,7 @@ class ResultCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ResultLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line: a `Row` with the spread of its values, and its `Surroundings`."""
+    """A line: a `Row` with the spread of its values, its `Surroundings`, and the `Conditions` of each call."""
 
     name: str
     unit: str
@@ -58,9 +60,10 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     versions: dict[str, str]
     command: str
     commit: str
+    conditions: tuple[Conditions, ...]
 
     @classmethod
-    def of(cls, row: Row, surroundings: Surroundings) -> "ResultLine":
+    def of(cls, row: Row, surroundings: Surroundings, conditions: Iterable[Conditions] = ()) -> "ResultLine":
         spread: dict[str, Any] = row.values._asdict() if row.values else dict.fromkeys(Spread._fields)
         return cls(
             name=row.name,
@@ -70,6 +73,7 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             **spread,
             calls=tuple(map(ResultCall.of, row.calls)),
             **msgspec.structs.asdict(surroundings),
+            conditions=tuple(conditions),
         )
 
 

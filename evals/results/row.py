@@ -1,6 +1,9 @@
-"""Defines one published number: what each call of a benchmark measured, its goal, and the peers of the same call."""
+"""Defines one published number: what each call of a benchmark measured, its goal, and the peers of the same call.
 
-from collections.abc import Iterable
+Rejected: the mean of the calls (one that fails is what a user may get, so it decides whether the goal is met).
+"""
+
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal, NamedTuple
@@ -117,20 +120,24 @@ class Row:
     @property
     def values(self) -> Spread | None:
         """The spread over the calls that have a value; None where no call has one."""
-        return _spread(call.value for call in self.calls)
+        return spread(call.value for call in self.calls)
 
     @property
     def ratios(self) -> Spread | None:
         """The spread of the ratios to the best peer of each call."""
-        return _spread(call.ratio for call in self.calls)
+        return spread(call.ratio for call in self.calls)
 
     @property
     def met(self) -> bool | None:
         """Whether every call meets its goal; None where no call misses it, and one cannot be judged."""
-        verdicts = [call.met for call in self.calls]
-        if False in verdicts:
-            return False
-        return None if None in verdicts else True
+        return all_met([call.met for call in self.calls])
+
+
+def all_met(verdicts: Collection[bool | None]) -> bool | None:
+    """Whether every call meets its goal; None where no call misses it, and one cannot be judged."""
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
 
 
 class Skip(Exception):
@@ -141,6 +148,7 @@ class NoResult(Exception):
     """A benchmark that has no result, although it could run; the message says why."""
 
 
-def _spread(values: Iterable[float | None]) -> Spread | None:
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Returns the spread of the values that there are; None if there are none."""
     known = [value for value in values if value is not None]
     return Spread(min(known), median(known), max(known)) if known else None

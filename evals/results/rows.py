@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from evals.results.conditions import Conditions
 from evals.results.result_line import ResultLine, Surroundings, encode
 from evals.results.row import Call, Row, Spread
 
@@ -25,6 +26,7 @@ class RowsByCall:
         self._surroundings = surroundings
         self._rows: dict[str, Row] = {}
         self._num_ended = 0
+        self._conditions: list[Conditions] = []
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows.values())
@@ -36,8 +38,13 @@ class RowsByCall:
         self._rows[row.name] = replace(row, calls=(*earlier, *row.calls))
         return self._rows[row.name]
 
-    def end_call(self, failure: str = "") -> list[Row]:
-        """Ends the current call; returns the rows to which it gave no value. `failure` says why it ended early."""
+    def end_call(self, failure: str = "", *, conditions: Conditions | None = None) -> list[Row]:
+        """Ends the current call, which ran under `conditions`; returns the rows to which it gave no value.
+
+        `failure` says why it ended early.
+        """
+        if conditions:
+            self._conditions.append(conditions)
         without = []
         if failure:
             without.append(self.add(Row.of(name=f"{self._name}.failed", value=None, unit="", note=failure)))
@@ -49,7 +56,7 @@ class RowsByCall:
 
     def lines(self) -> Iterator[ResultLine]:
         """Yields the line of each row."""
-        return (ResultLine.of(row, self._surroundings) for row in self)
+        return (ResultLine.of(row, self._surroundings, self._conditions) for row in self)
 
     def record(self, path: Path) -> None:
         """Appends a line of JSON for each row."""

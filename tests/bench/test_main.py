@@ -11,11 +11,18 @@ from bench import __main__ as under_test
 from bench.__main__ import INTERRUPTED, _run, recorded
 from bench.benches import Bench
 from bench.fixtures import Fixtures
+from evals.results import conditions
 from evals.results.result_line import decode
 from evals.results.row import NoResult, Row, Skip
 from evals.results.rows import RowsByCall
 from services.machine import PACKAGES
 from tests.evals.results.test_result_line import HERE
+
+
+@pytest.fixture(autouse=True)
+def unobserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are observed for no time before and after a call."""
+    monkeypatch.setattr(conditions, "PAUSE_S", 0.0)
 
 
 def half(fixtures: Fixtures) -> Iterator[Row]:
@@ -68,6 +75,7 @@ def test_the_calls_before_an_error_are_recorded_and_the_one_with_it_has_no_value
         for _ in range(3):
             _run(bench, Fixtures(said.append), rows["x"])
     first, second, failed = map(json.loads, path.read_text().splitlines())
+    assert [len(line["conditions"]) for line in (first, second, failed)] == [3, 3, 3]
     assert values(first) == [1, 2, 3]
     assert values(second) == [1, 2, None]
     assert (failed["name"], values(failed)) == ("x.failed", [None, None, None])

@@ -9,7 +9,9 @@ from evals.results.result_line import ResultLine, decode
 from services.machine import PACKAGES
 from services.versions import ROOT
 
-LINES = list(map(decode, (ROOT / "docs" / "results.jsonl").read_text().splitlines()))
+NEW = list(map(decode, (ROOT / "docs" / "results.jsonl").read_text().splitlines()))
+EARLIER = list(map(decode, (ROOT / "docs" / "results-earlier.jsonl").read_text().splitlines()))
+LINES = [*NEW, *EARLIER]
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.name}, {line.commit}")
@@ -26,3 +28,7 @@ def test_the_spread_of_a_row_is_that_of_its_calls(line: ResultLine) -> None:
     values = [call.value for call in line.calls if call.value is not None]
     spread = (min(values), median(values), max(values)) if values else (None, None, None)
     assert (line.min, line.median, line.max) == spread
+
+
+def test_a_row_of_the_tables_is_of_a_commit_without_changes_and_says_what_ran_beside_it() -> None:
+    assert not [line.name for line in NEW if line.commit.endswith("+") or not line.conditions]

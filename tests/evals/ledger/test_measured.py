@@ -8,47 +8,57 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from evals.ledger.experiment import Figure, SeedRun
-from evals.ledger.measured import MeasuredSeeds
+from evals.ledger.measured import MeasuredSeed, MeasuredSeeds
 from evals.ledger.run import run_all
+from evals.results import conditions
 from evals.results.result_line import ResultLine
 from evals.results.row import NoResult, Peer
 from tests.evals.ledger.test_experiment import TWO
-from tests.evals.results.test_result_line import HERE
+from tests.evals.results.test_result_line import CONDITIONS, HERE
 
 CLEAN = replaced(HERE, commit="abc1234")
-FIGURES = (
-    Figure(bar="right", value=99.5, peers=(Peer("other", 98.0),), note="a note"),
-    Figure(bar="fast", value=None),
+SEED = MeasuredSeed(
+    figures=(
+        Figure(bar="right", value=99.5, peers=(Peer("other", 98.0),), note="a note"),
+        Figure(bar="fast", value=None),
+    ),
+    conditions=CONDITIONS[0],
 )
+
+
+@pytest.fixture(autouse=True)
+def unobserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are observed for no time before and after a seed."""
+    monkeypatch.setattr(conditions, "PAUSE_S", 0.0)
 
 
 def test_figures_are_kept_as_they_are(tmp_path: Path) -> None:
     measured = MeasuredSeeds(tmp_path, CLEAN)
-    assert measured.read("E0", 1) == ()
-    measured.write("E0", 1, FIGURES)
-    assert MeasuredSeeds(tmp_path, CLEAN).read("E0", 1) == FIGURES
-    assert measured.read("E0", 2) == ()
+    assert measured.read("E0", 1) is None
+    measured.write("E0", 1, SEED)
+    assert MeasuredSeeds(tmp_path, CLEAN).read("E0", 1) == SEED
+    assert measured.read("E0", 2) is None
 
 
 def test_figures_belong_to_a_commit_and_a_machine(tmp_path: Path) -> None:
-    MeasuredSeeds(tmp_path, CLEAN).write("E0", 1, FIGURES)
+    MeasuredSeeds(tmp_path, CLEAN).write("E0", 1, SEED)
     for other in (replaced(CLEAN, commit="def5678"), replaced(CLEAN, machine="another")):
-        assert MeasuredSeeds(tmp_path, other).read("E0", 1) == ()
+        assert MeasuredSeeds(tmp_path, other).read("E0", 1) is None
 
 
 def test_a_tree_with_changes_keeps_nothing(tmp_path: Path) -> None:
     changed = MeasuredSeeds(tmp_path, replaced(CLEAN, commit="abc1234+"))
-    changed.write("E0", 1, FIGURES)
-    assert changed.read("E0", 1) == ()
+    changed.write("E0", 1, SEED)
+    assert changed.read("E0", 1) is None
     assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_file_is_measured_again(tmp_path: Path) -> None:
     measured = MeasuredSeeds(tmp_path, CLEAN)
-    measured.write("E0", 1, FIGURES)
+    measured.write("E0", 1, SEED)
     (kept,) = tmp_path.rglob("*.json")
     kept.write_bytes(kept.read_bytes()[:-3])
-    assert measured.read("E0", 1) == ()
+    assert measured.read("E0", 1) is None
 
 
 def test_a_run_that_was_stopped_goes_on_and_gives_the_same_lines(tmp_path: Path) -> None:
@@ -71,8 +81,12 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_lines(tmp_path: Path)
     measured = MeasuredSeeds(tmp_path, CLEAN)
     with pytest.raises(KeyboardInterrupt):
         lines(measured, measure)
-    assert lines(measured, measure) == lines(MeasuredSeeds(None, CLEAN), TWO.measure)
+    gone_on = lines(measured, measure)
+    at_once = lines(MeasuredSeeds(None, CLEAN), TWO.measure)
+    assert [line.calls for line in gone_on] == [line.calls for line in at_once]
+    assert [len(line.conditions) for line in gone_on] == [3, 3]
     assert seeds == [0, 1, 2]
+    assert lines(measured, measure) == gone_on
 
 
 def test_a_seed_without_a_result_is_tried_again(tmp_path: Path) -> None:
@@ -83,4 +97,4 @@ def test_a_seed_without_a_result_is_tried_again(tmp_path: Path) -> None:
     measured = MeasuredSeeds(tmp_path, CLEAN)
     failing = [replace(TWO, measure=fails)]
     list(run_all(failing, is_quick=False, data=None, surroundings=CLEAN, say=lambda _: None, measured=measured))
-    assert measured.read("E0", 0) == ()
+    assert measured.read("E0", 0) is None

@@ -3,12 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
+
 from evals.ledger.experiment import SEEDS, Figure, SeedRun
 from evals.ledger.run import run_all
+from evals.results import conditions
 from evals.results.result_line import ResultLine
 from evals.results.row import NoResult, Skip
 from tests.evals.ledger.test_experiment import TWO
 from tests.evals.results.test_result_line import HERE
+
+
+@pytest.fixture(autouse=True)
+def unobserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are observed for no time before and after a seed."""
+    monkeypatch.setattr(conditions, "PAUSE_S", 0.0)
 
 
 def skips(run: SeedRun) -> Iterator[Figure]:
@@ -31,7 +40,7 @@ def test_every_seed_is_a_call() -> None:
     right, fast = lines_of(TWO.measure)[0]
     assert [call.value for call in right.calls] == [99.0, 100.0, 101.0]
     assert (right.min, right.median, right.max, right.met) == (99.0, 100.0, 101.0, True)
-    assert len(fast.calls) == SEEDS
+    assert len(fast.calls) == len(fast.conditions) == SEEDS
     assert [len(line.calls) for line in lines_of(TWO.measure, is_quick=True)[0]] == [1, 1]
 
 

@@ -5,6 +5,7 @@ import json
 import msgspec
 import pytest
 
+from evals.results.conditions import Conditions
 from evals.results.result_line import ResultLine, Surroundings, decode, encode
 from evals.results.row import Goal, Peer, Row
 
@@ -39,11 +40,19 @@ LINE = {
     "versions": {"python": "3.11.7", "openvino": "2026.0"},
     "command": "python -m bench",
     "commit": "b24c41f",
+    "conditions": [
+        {
+            "before": {"seconds": 1.0, "load": 0.1, "steal": 0.0, "others": 0.0, "busiest": {}},
+            "during": {"seconds": 30.0, "load": 1.9, "steal": 0.4, "others": 0.95, "busiest": {"python pytest": 0.93}},
+            "after": {"seconds": 1.0, "load": 1.9, "steal": 0.0, "others": 0.0, "busiest": {}},
+        }
+    ],
 }
+CONDITIONS = msgspec.convert(LINE["conditions"], tuple[Conditions, ...])
 
 
 def test_a_line_has_exactly_the_names_that_were_promised() -> None:
-    line = encode(ResultLine.of(FAST, HERE)).decode()
+    line = encode(ResultLine.of(FAST, HERE, CONDITIONS)).decode()
     assert line.endswith("}\n")
     assert json.loads(line) == LINE
     assert list(json.loads(line)) == list(LINE)
@@ -52,7 +61,7 @@ def test_a_line_has_exactly_the_names_that_were_promised() -> None:
 def test_a_line_is_read_back_as_it_was_written() -> None:
     missed = Row.of(name="slow", value=None, unit="ms", goal=Goal("<=", 5), note="it was not there")
     for row in (FAST, missed):
-        record = ResultLine.of(row, HERE)
+        record = ResultLine.of(row, HERE, CONDITIONS)
         assert decode(encode(record).decode()) == record
     assert (record.median, record.met) == (None, False)
 

@@ -1,0 +1,107 @@
+"""Measures learners beside each other, as `lifelong bench learn` does, against the goals of the cases here.
+
+CASES --lifelong bench learn --json--> a line for each strategy and seed --> rows whose calls are the seeds
+
+A case takes minutes to half an hour. `--set cases="all no_memory"` measures some of them.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bench.fixtures import Fixtures
+from bench.process import output_of
+from evals.continual.outcome import RunOutcome
+from evals.results.row import Call, Goal, Row
+
+LIMIT_S = 7200.0
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCase:
+    """A data set with the options of its command, and the least accuracy and most forgetting of strategies."""
+
+    data: str
+    options: tuple[str, ...]
+    strategies: tuple[str, ...]
+    accuracy: dict[str, float]
+    forgetting: dict[str, float]
+
+
+def _of_texts(*options: str, accuracy: float, forgetting: float) -> LearningCase:
+    """Returns a case of CLINC150, domain by domain, beside the exact head, which keeps sums and trains no encoder."""
+    goals = ({"lifelong": accuracy}, {"lifelong": forgetting})
+    return LearningCase("clinc150", options, ("lifelong", "ridge"), *goals)
+
+
+def _of_images(buffer: int, *, published: float) -> LearningCase:
+    """Returns a case of Split MNIST: DER++ within a point of what was published, ours a point above it."""
+    goals = {"der++": published - 1, "der-ace": published + 1}
+    return LearningCase("split-mnist", ("--buffer", str(buffer)), tuple(goals), goals, {})
+
+
+CASES = {
+    "all": _of_texts(accuracy=96.3, forgetting=0.3),
+    "no_memory": _of_texts("--buffer", "0", accuracy=94.9, forgetting=0.8),
+    "3_of_each": _of_texts("--buffer", "450", accuracy=95.3, forgetting=0.8),
+    "10_of_each": _of_texts("--buffer", "1500", accuracy=95.8, forgetting=0.8),
+    "fifth_wrong": _of_texts("--flip", "0.2", accuracy=92.3, forgetting=0.8),
+    "5_shots": LearningCase("clinc150-5-shot", (), ("lifelong", "ridge"), {"lifelong": 92.4}, {}),
+    "10_shots": LearningCase("clinc150-10-shot", (), ("lifelong", "ridge"), {"lifelong": 94.2}, {}),
+    "images_200": _of_images(200, published=85.61),
+    "images_500": _of_images(500, published=91.0),
+    "elec2": LearningCase("elec2", (), ("hedged-ridge", "arf", "no-change"), {"hedged-ridge": 90.0}, {}),
+}
+"""All have `learner.replay_samples` where no buffer is named: of CLINC150 that is a memory of all texts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearningSize:
+    """The size of the benchmark."""
+
+    cases: str = " ".join(CASES)
+    seeds: int = 3
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    size = fixtures.sized(LearningSize())
+    fixtures.stop_service()
+    for name in size.cases.split():
+        fixtures.say(f"{name}: {', '.join(CASES[name].strategies)} ...")
+        yield from rows(name, CASES[name], outcomes(CASES[name], size.seeds))
+
+
+def outcomes(case: LearningCase, seeds: int) -> list[RunOutcome]:
+    """Runs the command of a case. Raises NoResult."""
+    strategies = [word for name in case.strategies for word in ("--strategy", name)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "runs.jsonl"
+        command = ["bench", "learn", "--data", case.data, *case.options, *strategies, "--seeds", str(seeds)]
+        output_of("services.cli", *command, "--json", str(path), limit_s=LIMIT_S)
+        return msgspec.json.Decoder(RunOutcome).decode_lines(path.read_bytes())
+
+
+def rows(name: str, case: LearningCase, runs: Sequence[RunOutcome]) -> Iterator[Row]:
+    """Yields the rows of a case: the accuracy of each strategy, and its forgetting where there are several stages."""
+    for strategy in case.strategies:
+        own = [run for run in runs if run.strategy == strategy]
+        accuracy = case.accuracy.get(strategy)
+        goal = None if accuracy is None else Goal(">=", accuracy)
+        calls = tuple(Call(value=run.final_accuracy, goal=goal, note=_note(run)) for run in own)
+        yield Row(name=f"learning.{name}.{strategy}.accuracy", unit="%", calls=calls)
+        if len(own[0].accuracy_matrix) > 1:
+            forgetting = case.forgetting.get(strategy)
+            goal = None if forgetting is None else Goal("<=", forgetting)
+            calls = tuple(Call(value=run.forgetting, goal=goal) for run in own)
+            yield Row(name=f"learning.{name}.{strategy}.forgetting", unit="points", calls=calls)
+
+
+def _note(run: RunOutcome) -> str:
+    return (
+        f"seed {run.seed}, encoder {run.encoder}, {run.buffer_samples} samples kept, "
+        f"{run.gradients_per_item:g} gradients and {run.forwards_per_item:g} forwards an item, "
+        f"{run.ms_per_label:g} ms a label"
+    )

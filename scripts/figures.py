@@ -1,0 +1,102 @@
+"""Writes every measured number of the documents, from docs/results.jsonl and docs/ledger.jsonl.
+
+    python scripts/figures.py                    the blocks of README.md and docs/benchmarks.md, and docs/ledger.md
+    python scripts/figures.py --add FILE         first takes over the rows of FILE, of the commit of its last line
+
+A block begins with a comment that says what it shows, and ends with `<!-- end -->`. What it shows are rows, one pattern
+a line, with words for the reader if the name of the row is not enough:
+
+    <!-- figures
+    kafka_latency.p99: latency over Kafka, p99
+    chaos.*
+    -->
+
+or `missed goals`, or `number of missed goals`. A row whose name comes again at another commit moves from results.jsonl
+to results-earlier.jsonl.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from evals.ledger.document import DOCUMENT, markdown, read_lines
+from evals.ledger.register import EXPERIMENTS
+from evals.results.result_line import ResultLine, decode, encode
+from evals.results.tables import missed_goals, num_goals, pooled, table
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+RESULTS = DOCS / "results.jsonl"
+EARLIER = DOCS / "results-earlier.jsonl"
+PAGES = (ROOT / "README.md", DOCS / "benchmarks.md", DOCS / "planning.md")
+
+BLOCK = re.compile(r"(<!-- figures\n(.*?)\n-->\n).*?(<!-- end -->)", re.DOTALL)
+
+MISSED = "missed goals"
+NUM_MISSED = "number of missed goals"
+
+
+def lines_of(path: Path) -> list[ResultLine]:
+    """Returns the rows of a file."""
+    return list(map(decode, path.read_text().splitlines()))
+
+
+def words_of(shown: str) -> dict[str, str]:
+    """Returns the patterns of a block, each with the words that stand for the row."""
+    pairs = (line.partition(": ") for line in shown.splitlines())
+    return {pattern.strip(): words.strip() for pattern, _, words in pairs}
+
+
+def rebuilt(page: str, lines: list[ResultLine], ledger: list[ResultLine]) -> str:
+    """Returns a page with its blocks made anew. Raises MixedTable."""
+
+    def block(shown: str) -> str:
+        if shown == MISSED:
+            return missed_goals([*lines, *ledger])
+        if shown == NUM_MISSED:
+            missed, num = num_goals([*lines, *ledger])
+            where = "[which, by how much, and their worst calls](docs/benchmarks.md#missed-goals)"
+            return f"{missed} of {num} goals are missed: {where}.\n"
+        return table(lines, words_of(shown))
+
+    return BLOCK.sub(lambda found: f"{found[1]}\n{block(found[2])}\n{found[3]}", page)
+
+
+def documents() -> Iterator[tuple[Path, str]]:
+    """Yields each page with what it must be. Raises MixedTable."""
+    lines = pooled(lines_of(RESULTS))
+    ledger = read_lines(DOCS)
+    for path in PAGES:
+        yield path, rebuilt(path.read_text(), lines, list(ledger.values()))
+    yield DOCS / DOCUMENT, markdown(EXPERIMENTS, ledger)
+
+
+def add(path: Path) -> None:
+    """Takes over the rows of a file that are of the commit of its last line.
+
+    Rows of the same names and of other commits move to EARLIER.
+    """
+    new = lines_of(path)
+    new = [line for line in new if line.commit == new[-1].commit]
+    names = {line.name for line in new}
+    known = lines_of(RESULTS)
+    moved = [line for line in known if line.name in names and line.commit != new[-1].commit]
+    kept = [line for line in known if line not in moved]
+    RESULTS.write_bytes(b"".join(map(encode, [*kept, *(line for line in new if line not in kept)])))
+    with EARLIER.open("ab") as file:
+        file.writelines(map(encode, moved))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--add", type=Path, metavar="FILE", help="rows to take over, such as build/bench/results.jsonl")
+    arguments = parser.parse_args()
+    if arguments.add:
+        add(arguments.add)
+    for path, text in documents():
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
