@@ -8,8 +8,6 @@
 from importlib.metadata import version
 from typing import Any, Final
 
-import msgspec
-
 from wire.envelope import ATTRIBUTES, COMMON_HEADERS, HEADER_FIELDS, READ_HEADERS, SPEC_VERSION
 from wire.records import (
     TOPIC_RECORDS,
@@ -22,6 +20,7 @@ from wire.records import (
     TopicRecord,
     topic_name,
 )
+from wire.records.schemas import components_of
 
 REF: Final = "#/components/schemas/{name}"
 
@@ -38,7 +37,7 @@ PURPOSES: Final = {
 
 def document_of(prefix: str = "") -> dict[str, Any]:
     """Returns the document; `prefix` is before the name of each topic (`bus.prefix`)."""
-    _, schemas = msgspec.json.schema_components(TOPIC_RECORDS, ref_template=REF)
+    schemas = components_of(TOPIC_RECORDS, REF)
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {}

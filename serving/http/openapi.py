@@ -18,14 +18,13 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
 
-import msgspec
-
 from serving.http.access import KEY_HEADER
 from serving.http.asks import MAX_TIMEOUT_MS, PRIORITY_HEADER, TIMEOUT_HEADER
 from serving.http.operations import ELEMENTS, REF, Operation
 from serving.http.problems import PROBLEM_JSON, ErrorBody, ProblemDetails, V2ErrorBody, is_v2
 from serving.terms import Priority
 from serving.v2.model import MODEL
+from wire.records.schemas import components_of
 
 JSON: Final = "application/json"
 
@@ -46,7 +45,7 @@ def document_of(operations: Sequence[Operation]) -> dict[str, Any]:
     records: list[type] = [*ELEMENTS, ProblemDetails, V2ErrorBody]
     for operation in operations:
         records += [*operation.body, operation.answer]
-    _, components = msgspec.json.schema_components(records, ref_template=REF)
+    components = components_of(records, REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)

@@ -6,6 +6,8 @@ Readers ignore fields that they do not know, so the schemas allow them. Headers 
 source and time may be there or in the headers `ce_id`, `ce_source` and `ce_time`.
 """
 
+import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,19 +16,33 @@ from wire.records.answers import Answer
 from wire.records.topics import Event, Feedback, Quarantined, TopicRecord
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+REF = "#/$defs/{name}"
+
+
+def components_of(records: Iterable[type], ref_template: str) -> dict[str, dict[str, Any]]:
+    """Returns the schemas of `records`, and of the records in them, by name.
+
+    A description is the record's docstring without its indentation, whether or not msgspec removes it (0.23 does).
+    """
+    _, components = msgspec.json.schema_components(records, ref_template=ref_template)
+    for schema in components.values():
+        if "description" in schema:
+            schema["description"] = inspect.cleandoc(schema["description"])
+    return components
 
 
 def _schema_of(record: type[TopicRecord]) -> dict[str, Any]:
-    schema = msgspec.json.schema(record)
-    own = schema["$defs"].pop(record.__name__)
+    definitions = components_of([record], REF)
+    own = definitions.pop(record.__name__)
     own["properties"].pop("headers", None)
     if record is Event:
         del own["required"]  # an event without an id has that of its header, or its place
         own["anyOf"] = [{"required": ["text"]}, {"required": ["features"]}]
     if record is Feedback:
         own["anyOf"] = [{"required": [name]} for name in ("label", "labels", "value")]
-    definitions = {"$defs": schema["$defs"]} if schema["$defs"] else {}
-    whole = {"$schema": DIALECT, "$id": record.TYPE, **own, **definitions}
+    whole = {"$schema": DIALECT, "$id": record.TYPE, **own}
+    if definitions:
+        whole["$defs"] = definitions
     decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # defaults are lists, and no tuples
     return decoded
 

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -9,7 +10,7 @@ from services.versions import ROOT
 from tests.wire.samples import SAMPLES
 from wire.envelope import to_message
 from wire.records import TopicRecord
-from wire.records.schemas import SCHEMAS
+from wire.records.schemas import REF, SCHEMAS, components_of
 
 SENT = [sample for sample in SAMPLES if type(sample).__name__.lower() in SCHEMAS]
 
@@ -28,3 +29,16 @@ def test_what_we_send_satisfies_its_schema(record: TopicRecord) -> None:
     assert value is not None
     Draft202012Validator(schema).validate(json.loads(value))
     assert not Draft202012Validator(schema).is_valid({"text": 3})
+
+
+class Described(msgspec.Struct):
+    """Has several lines.
+
+    This one is indented in the source,
+      and this one more.
+    """
+
+
+def test_a_description_has_no_indentation_of_the_source_whatever_the_release_of_msgspec() -> None:
+    lines = ["Has several lines.", "", "This one is indented in the source,", "  and this one more."]
+    assert components_of([Described], REF)["Described"]["description"].splitlines() == lines
