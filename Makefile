@@ -1,8 +1,10 @@
 # make demo | test | test-slow | check | check-native | bench [ONLY=name] | figures [ADD=file] | lock | sbom | site | clean    ARGS=... goes to the command that runs
+# What is installed has the versions of locks/. NEWEST=1: the newest that pyproject.toml allows; LOWEST=1: the lowest.
 VENV := .venv/bin
-INSTALLED := .venv/.installed-dev
+RELEASES := $(if $(NEWEST),newest,$(if $(LOWEST),lowest,locked))
+INSTALLED := .venv/.installed-dev-$(RELEASES)
 JOBS := 2
-FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo)
+FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo-$(RELEASES))
 
 .PHONY: demo test test-slow check check-native bench figures lock sbom site clean
 
@@ -36,7 +38,7 @@ check-native: $(INSTALLED)
 	    tests/kernels/linear_i8 tests/kernels/linear_i4 tests/kernels/attention_i8 \
 	    -n $(JOBS) --dist loadfile $(ARGS)
 
-bench: .venv/.installed-bench
+bench: .venv/.installed-bench-$(RELEASES)
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 # Every measured number of the documents, from docs/results.jsonl and docs/ledger.jsonl. ADD=build/bench/results.jsonl
@@ -46,7 +48,7 @@ figures: $(INSTALLED)
 
 # Every library with its version and digests: to be run, and looked at, before a release.
 lock sbom: $(INSTALLED)
-	scripts/lock.sh $@
+	scripts/lock.sh $@ $(ARGS)
 
 # The documents and the reference as a site, which loads nothing from elsewhere: build/site.
 site: $(INSTALLED)
@@ -55,5 +57,5 @@ site: $(INSTALLED)
 clean:
 	rm -rf .venv dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis build/bench
 
-.venv/.installed-%: pyproject.toml scripts/install.sh scripts/downloads.py
-	scripts/install.sh $*
+.venv/.installed-%: pyproject.toml locks/build.lock locks/demo.lock locks/dev.lock locks/bench.lock scripts/install.sh
+	scripts/install.sh $(subst -, ,$*)

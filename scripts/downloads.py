@@ -2,24 +2,30 @@
 
     pip install --dry-run --report -> addresses -> sizes (Content-Length) -> one message
 
+What is to be installed is a lock (`locks/demo.lock`) or the project with extras (`.[local,dev]`). pip reads a lock here
+without its digests: with them it would download every file to learn its name.
+
 Says nothing where torch is installed already, or a file at hand (PIP_FIND_LINKS): the rest is small beside it. Never
 fails: an unreachable index is pip's to report.
 """
 
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
 import tempfile
+import tomllib
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT_S = 10.0
 LARGE_BYTES = 50 << 20
+TORCH = re.compile("torch *[=<>]")
 CUDA_PREFIXES = ("nvidia-", "cuda-", "triton")
 
 
@@ -33,13 +39,26 @@ class Download:
     num_bytes: int | None
 
 
-def main(project: str) -> None:
-    """Says what installing `project` (`.[local,dev]`, for example) downloads."""
-    torch = resolve("--no-deps", torch_requirement())
+def main(wanted: str) -> None:
+    """Says what installing `wanted`, a lock or the project with extras, downloads."""
+    is_lock = wanted.endswith(".lock")
+    lines = locked(wanted) if is_lock else declared()
+    torch = resolve("--no-deps", *(line for line in lines if TORCH.match(line)))
     if torch is not None and all(url.startswith("file:") for _, _, url in torch):
         return
     print("Looking up what has to be downloaded ...", flush=True)
-    wanted = [package for package in resolve("--editable", project) or () if not package[2].startswith("file:")]
+    if is_lock:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("\n".join(lines))
+            file.flush()
+            found = resolve("--no-deps", "--requirement", file.name)
+    else:
+        found = resolve("--editable", wanted)
+    report([package for package in found or () if not package[2].startswith("file:")])
+
+
+def report(wanted: Sequence[tuple[str, str, str]]) -> None:
+    """Asks for the sizes of the packages (name, version, address), and prints the message."""
     with ThreadPoolExecutor(8) as threads:
         sizes = list(threads.map(size_of, (url for _, _, url in wanted)))
     found = [Download(*package, num_bytes) for package, num_bytes in zip(wanted, sizes, strict=True)]
@@ -47,13 +66,16 @@ def main(project: str) -> None:
         print(message(found), flush=True)
 
 
-def torch_requirement() -> str:
-    """What pyproject.toml asks of torch."""
-    import tomllib
+def locked(lock: str) -> list[str]:
+    """The requirements of a lock, each with its version and condition, without the digests."""
+    lines = Path(lock).read_text().splitlines()
+    return [line.removesuffix(" \\") for line in lines if not line.startswith((" ", "#"))]
 
-    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    dependencies: list[str] = project["dependencies"]
-    return next(line for line in dependencies if line.startswith("torch>"))
+
+def declared() -> list[str]:
+    """The requirements of pyproject.toml."""
+    dependencies: list[str] = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    return dependencies
 
 
 def resolve(*what: str) -> list[tuple[str, str, str]] | None:
@@ -107,8 +129,9 @@ def message(downloads: Iterable[Download]) -> str:
         saved = megabytes(sum(download.num_bytes or 0 for download in cuda))
         lines += [
             f"{len(cuda)} of them ({saved}) are for NVIDIA GPUs. To do without, stop (Control-C) and begin again with",
-            "  PIP_INDEX_URL=<the CPU index that PyTorch's installation page names> PIP_EXTRA_INDEX_URL=<your index>",
-            "or with PIP_FIND_LINKS=<a folder that holds the CPU build of torch> before `make`.",
+            "  make TORCH=<a CPU build: torch==VERSION+cpu, or a wheel's path> ...",
+            "with PIP_EXTRA_INDEX_URL=<the CPU index that PyTorch's page names> or PIP_FIND_LINKS=<a folder>.",
+            "scripts/install.sh says more.",
         ]
     return "\n".join(lines)
 

@@ -1,20 +1,30 @@
 #!/usr/bin/env bash
-# install.sh demo | dev | bench: makes .venv and installs the project into it, with what the demo needs, with what
-# developers need, or with the peers of the benchmarks. Called by `make` when pyproject.toml is newer than the last
-# installation, which leaves a file of that name.
+# install.sh [demo | dev | bench] [locked | newest | lowest]: makes .venv and installs the project into it, with what
+# the demo needs, with what developers need, or with the peers of the benchmarks. Called by `make`, which leaves it to a
+# file in .venv to say what was installed last.
+#
+#   locked   the versions of locks/, each file compared with its digest
+#   newest   the newest releases that pyproject.toml allows
+#   lowest   the lowest release of each library that pyproject.toml names
+#
 # PYTHON names the interpreter to use; otherwise the first of python3.12, python3.11, python3.13, python3.14 and python3
 # that is new enough.
+# TORCH names another torch than the one of the lock: what pip shall install in its place, for example
+# TORCH=torch==2.15.0+cpu, which PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS offers, or the path of a wheel. What the lock
+# has for GPUs is left out then. Developers name a torchvision beside it: TORCH="torch==2.15.0+cpu torchvision==0.29.2+cpu".
 set -euo pipefail
 cd "$(dirname "$0")/.."
-case ${1:-dev} in
-demo) extras=local ;;
-dev) extras=local,dev ;;
-bench) extras=local,bench ;;
+target=${1:-dev}
+releases=${2:-locked}
+case $target/$releases in
+demo/locked | demo/newest | demo/lowest | dev/locked | dev/newest | dev/lowest | bench/locked | bench/newest | bench/lowest) ;;
 *)
-    echo "usage: scripts/install.sh [demo | dev | bench]" >&2
+    echo "usage: scripts/install.sh [demo | dev | bench] [locked | newest | lowest]" >&2
     exit 64
     ;;
 esac
+extras=local
+if [ "$target" != demo ]; then extras=local,$target; fi
 
 is_supported() {
     "$1" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 14)))' >/dev/null 2>&1
@@ -33,7 +43,28 @@ find_python() {
     exit 78
 }
 
-if [ -x .venv/bin/python ] && is_supported .venv/bin/python; then
+pip_install() {
+    .venv/bin/python -m pip install --disable-pip-version-check --quiet "$@"
+}
+
+without_torch() { # LOCK: its lines but those of torch, and of what a torch for GPUs needs
+    awk '/^[^ #]/ { left_out = /^(torch|torchvision|triton|nvidia-[^=]*|cuda-[^=]*)==/ } !left_out' "$1"
+}
+
+install_locked() {
+    local lock=locks/$target.lock
+    if [ -n "${TORCH:-}" ]; then
+        without_torch "$lock" >.venv/without-torch.lock
+        lock=.venv/without-torch.lock
+        # shellcheck disable=SC2086 # several requirements
+        pip_install --no-deps $TORCH
+    fi
+    pip_install --no-deps --require-hashes --requirement locks/build.lock --requirement "$lock"
+    pip_install --no-deps --no-build-isolation --editable .
+}
+
+# The lowest releases go into a new environment: what satisfies a range already would stay.
+if [ "$releases" != lowest ] && [ -x .venv/bin/python ] && is_supported .venv/bin/python; then
     python=.venv/bin/python
 else
     python=$(find_python)
@@ -43,8 +74,22 @@ else
         exit 78
     }
 fi
+if ! command -v redis-server >/dev/null && ! "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then
+    echo "There is no Redis for this Python in a wheel, and none in PATH. The service needs one: install it (Debian:" \
+        "apt install redis-server), or take Python 3.11 or 3.12 (rm -r .venv; make PYTHON=python3.12 ...)."
+fi
 
-.venv/bin/python scripts/downloads.py ".[$extras]"
+wanted=".[$extras]"
+if [ "$releases" = locked ]; then wanted=locks/$target.lock; fi
+if [ -z "${TORCH:-}" ]; then .venv/bin/python scripts/downloads.py "$wanted"; fi
 echo "Installing into .venv; this takes a few minutes ..."
-.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[$extras]"
-touch ".venv/.installed-${1:-dev}"
+rm -f .venv/.installed-*
+case $releases in
+locked) install_locked ;;
+newest) pip_install --upgrade --upgrade-strategy eager ${TORCH:-} --editable ".[$extras]" ;;
+lowest)
+    pip_install uv
+    .venv/bin/uv pip install --python .venv/bin/python --quiet --resolution lowest-direct ${TORCH:-} --editable ".[$extras]"
+    ;;
+esac
+touch ".venv/.installed-$target-$releases"

