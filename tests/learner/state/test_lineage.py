@@ -52,3 +52,14 @@ def test_the_oldest_round_beyond_the_bound_goes_and_leaves_a_gap() -> None:
     lineage = add_round(lineage, number=MAX_ROUNDS, kind="labels", offsets={})
     assert [lineage.rounds[0].number, lineage.rounds[-1].number] == [1, MAX_ROUNDS]
     assert lineage.gap == f"it took more than {MAX_ROUNDS} rounds"
+
+
+def test_the_rounds_of_a_lineage_are_bounded() -> None:
+    lineage = Lineage()
+    for number in range(MAX_ROUNDS + 1):
+        assert not lineage.gap
+        lineage = add_round(lineage, number=number, kind="labels", offsets={"feedback.v1/0": number})
+        lineage = end_round(lineage, is_adopted=True)
+    assert len(lineage.rounds) == MAX_ROUNDS
+    assert f"more than {MAX_ROUNDS} rounds" in lineage.gap
+    assert record_gap(lineage, "lost").rounds == lineage.rounds
