@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
 # testbed.sh FOLDER [ARCHIVES]: installs what only tests and benchmarks need, and no package manager has: Apache Kafka
-# into FOLDER/kafka, to which KAFKA_HOME is set, and Toxiproxy into FOLDER/bin. What is there already is left as it is.
+# into FOLDER/kafka, to which KAFKA_HOME is set, and Toxiproxy and kustomize into FOLDER/bin. What is there already is
+# left as it is.
 # ARCHIVES is a folder with kafka-*.tar.xz (kafka/ in it) and programs.tar.xz (bin/ in it); without it both are fetched
 # from their makers, and compared with the checksums that these publish beside them.
 set -euo pipefail
 
 KAFKA=4.4.0
 TOXIPROXY=2.12.0
+KUSTOMIZE=5.6.0
 KAFKA_URL=${TESTBED_KAFKA_URL:-https://archive.apache.org/dist/kafka/$KAFKA/kafka_2.13-$KAFKA.tgz}
 TOXIPROXY_URL=${TESTBED_TOXIPROXY_URL:-https://github.com/Shopify/toxiproxy/releases/download/v$TOXIPROXY}
+KUSTOMIZE_URL=${TESTBED_KUSTOMIZE_URL:-https://github.com/kubernetes-sigs/kustomize/releases/download/kustomize%2Fv$KUSTOMIZE}
+
+case $(uname -m) in
+x86_64) machine=amd64 ;;
+aarch64) machine=arm64 ;;
+*) machine=$(uname -m) ;;
+esac
 
 folder=${1:?usage: testbed.sh FOLDER [ARCHIVES]}
 archives=${2:-}
@@ -51,14 +60,9 @@ install_toxiproxy() {
     if [ -n "$archives" ]; then
         unpack "$archives/programs.tar.xz" "$draft"
     else
-        local name machine
-        case $(uname -m) in
-        x86_64) machine=amd64 ;;
-        aarch64) machine=arm64 ;;
-        *) machine=$(uname -m) ;;
-        esac
+        local name
         name=toxiproxy-server-linux-$machine
-        mkdir "$draft/bin"
+        mkdir -p "$draft/bin"
         fetch "$TOXIPROXY_URL/$name" "$draft/bin/toxiproxy-server"
         fetch "$TOXIPROXY_URL/checksums.txt" "$draft/checksums.txt"
         check sha256sum "$draft/bin/toxiproxy-server" "$(sed -n "s/ .*$name\$//p" "$draft/checksums.txt")"
@@ -67,5 +71,21 @@ install_toxiproxy() {
     mv "$draft/bin/toxiproxy-server" "$folder/bin/toxiproxy-server"
 }
 
+install_kustomize() {
+    if [ -n "$archives" ]; then
+        unpack "$archives/programs.tar.xz" "$draft"
+    else
+        local name
+        name=kustomize_v${KUSTOMIZE}_linux_$machine.tar.gz
+        mkdir -p "$draft/bin"
+        fetch "$KUSTOMIZE_URL/$name" "$draft/kustomize.tar.gz"
+        fetch "$KUSTOMIZE_URL/checksums.txt" "$draft/kustomize.txt"
+        check sha256sum "$draft/kustomize.tar.gz" "$(sed -n "s/ .*$name\$//p" "$draft/kustomize.txt")"
+        unpack "$draft/kustomize.tar.gz" "$draft/bin"
+    fi
+    mv "$draft/bin/kustomize" "$folder/bin/kustomize"
+}
+
 [ -x "$folder/kafka/bin/kafka-server-start.sh" ] || install_kafka
 [ -x "$folder/bin/toxiproxy-server" ] || install_toxiproxy
+[ -x "$folder/bin/kustomize" ] || install_kustomize

@@ -5,4 +5,4 @@ import hypothesis
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-pytest_plugins = ["tests.brokers", "tests.secure_brokers", "tests.stores", "tests.proxies"]
+pytest_plugins = ["tests.required", "tests.brokers", "tests.secure_brokers", "tests.stores", "tests.proxies"]

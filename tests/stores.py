@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from services.local.redis import LocalRedis, start_redis
+from services.local.redis import LocalRedis, NoRedis, find_binary, start_redis
+from tests.required import missing
 from wire.config import StoreConfig
 from wire.keyring import parse
 from wire.records import Evaluation, RolloutPlan, TensorEntry, TensorPart, WeightManifest, key_name
@@ -27,6 +28,10 @@ _numbers = count()
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
     """Starts one server for all tests, without a file: since Redis 7.2 each publication would wait for the disk."""
+    try:
+        find_binary()
+    except NoRedis as why:
+        missing("redis", str(why))
     folder = Path(tmp_path_factory.mktemp("redis"))
     server = start_redis(folder, options={**CONFIGURABLE, "appendonly": ["no"]})
     yield server

@@ -14,6 +14,7 @@ import yaml
 from services.settings import Settings, values_of, variable_of
 from tests.docker.files import DOCKER, SECRETS, MissingSecret, compose, image_environment, instructions, manifests
 from tests.docker.files import services as our_services
+from tests.required import missing
 from wire.metrics.catalogue import METRICS
 
 PROGRAMS = Path(sys.executable).parent
@@ -67,7 +68,7 @@ def test_compose_names_the_secret_that_is_missing(name: str) -> None:
 
 def built(folder: Path, secrets: dict[str, str]) -> subprocess.CompletedProcess[str]:
     if KUSTOMIZE is None:
-        pytest.skip("kustomize is not installed")
+        missing("kustomize", "kustomize is not installed: scripts/testbed.sh build/testbed")
     shutil.copytree(DOCKER / "kubernetes", folder)
     if secrets:
         (folder / "secrets.env").write_text("".join(f"{name}={value}\n" for name, value in secrets.items()))
@@ -178,6 +179,6 @@ def test_every_alert_fires_and_does_not_fire_without_cause() -> None:
     assert len(names) == 8
     assert sorted(outcomes) == sorted([(name, True) for name in names] + [(name, False) for name in names])
     if PROMTOOL is None:
-        pytest.skip("promtool is not installed (Debian: apt install promtool)")
+        missing("promtool", "promtool is not installed (Debian: apt install promtool)")
     checked(PROMTOOL, "test", "rules", "prometheus/alerts_test.yml")
     checked(PROMTOOL, "check", "config", "prometheus/prometheus.yml")

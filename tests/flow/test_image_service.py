@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from evals.streams.images import read_idx
+from tests.required import data_folder
 from tests.services.command_line import lifelong
 from tests.services.stack_owner import UP, Owner, owning
 from tests.waiting import eventually
@@ -23,7 +24,6 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif("LIFELONG_DATA" not in os.environ, reason="LIFELONG_DATA names no folder with mnist"),
 ]
 
 LEARNT = 600
@@ -35,7 +35,7 @@ MIN_ACCURACY = 0.75
 @pytest.fixture(scope="module")
 def digits() -> list[tuple[str, str]]:
     """Images of MNIST as an event carries them, and their labels."""
-    folder = Path(os.environ["LIFELONG_DATA"]) / "mnist"
+    folder = data_folder("mnist") / "mnist"
     images = read_idx(folder / "train-images-idx3-ubyte.gz").flatten(1)[: LEARNT + TESTED]
     labels = read_idx(folder / "train-labels-idx1-ubyte.gz")[: LEARNT + TESTED]
     texts = [b64encode(bytes(image.tolist())).decode() for image in images]

@@ -5,8 +5,6 @@
 
 import gzip
 import json
-import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,13 +20,9 @@ from learner.quality.temperature import fit_temperature
 from model.bert import load_encoder
 from serving.refusal import Refusal
 from serving.refusal_config import RefusalConfig
+from tests.required import FILES, data_folder
 
-DATA = Path(os.environ.get("LIFELONG_DATA", "")) / "clinc150" / "data_full.json.gz"
-
-pytestmark = [
-    pytest.mark.slow,  # 24,000 texts are encoded: a minute and a half
-    pytest.mark.skipif(not DATA.is_file(), reason="LIFELONG_DATA has no CLINC150"),
-]
+pytestmark = pytest.mark.slow  # 24,000 texts are encoded: a minute and a half
 
 
 def auroc(in_scope: torch.Tensor, out_of_scope: torch.Tensor) -> float:
@@ -38,7 +32,7 @@ def auroc(in_scope: torch.Tensor, out_of_scope: torch.Tensor) -> float:
 
 
 def test_texts_out_of_scope_are_told_from_those_in_scope() -> None:
-    data = json.loads(gzip.decompress(DATA.read_bytes()))
+    data = json.loads(gzip.decompress((data_folder("clinc150") / FILES["clinc150"]).read_bytes()))
     head: FastHead = Learner(LearnerConfig(trainable_layers=0), *load_encoder("minilm-l6")).fast_head
     head.admit_all(sorted({label for _, label in data["train"]}))
     head.relearn([Labelled(text, label) for text, label in data["train"]])

@@ -3,7 +3,7 @@
 import pytest
 
 from kernels import native
-from tests.required import missing
+from tests.required import impossible, missing
 
 
 @pytest.fixture(params=native.ISAS, scope="module")
@@ -13,5 +13,5 @@ def isa(request: pytest.FixtureRequest) -> str:
     if reasons := native.why_not("plain"):
         missing("compiler", "; ".join(reasons))
     if reasons := native.why_not(name):
-        pytest.skip("; ".join(reasons))
+        impossible("; ".join(reasons))
     return name

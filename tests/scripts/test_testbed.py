@@ -43,7 +43,8 @@ def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-INSTALLED = ["bin/toxiproxy-server", f"kafka/{START}"]
+KUSTOMIZE = f"kustomize_v5.6.0_linux_{MACHINE}.tar.gz"
+INSTALLED = ["bin/kustomize", "bin/toxiproxy-server", f"kafka/{START}"]
 
 
 def test_archives_are_unpacked_once(tmp_path: Path) -> None:
@@ -52,6 +53,7 @@ def test_archives_are_unpacked_once(tmp_path: Path) -> None:
     archives.mkdir()
     write_program(made / "kafka" / START)
     write_program(made / "bin" / "toxiproxy-server")
+    write_program(made / "bin" / "kustomize")
     pack(archives / "kafka-1.0.tar.xz", made / "kafka", "kafka")
     pack(archives / "programs.tar.xz", made / "bin", "bin")
     assert install(tmp_path / "bed", archives).returncode == 0
@@ -68,8 +70,13 @@ def makers(tmp_path: Path) -> Path:
     digest = hashlib.sha512(kafka.read_bytes()).hexdigest().upper()
     (folder / "kafka.tgz.sha512").write_text(f"kafka.tgz: {digest[:64]}\n  {digest[64:]}\n")
     program = write_program(folder / PROGRAM)
-    digest = hashlib.sha256(program.read_bytes()).hexdigest()
-    (folder / "checksums.txt").write_text(f"{'0' * 64}  other-{MACHINE}\n{digest}  {PROGRAM}\n")
+    write_program(folder / "alone" / "kustomize")
+    kustomize = folder / KUSTOMIZE
+    with tarfile.open(kustomize, "w:gz") as tar:
+        tar.add(folder / "alone" / "kustomize", "kustomize")
+    lines = [f"{'0' * 64}  other-{MACHINE}"]
+    lines += [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in (program, kustomize)]
+    (folder / "checksums.txt").write_text("\n".join(lines) + "\n")
     return folder
 
 
@@ -81,7 +88,11 @@ def served(folder: Path) -> Iterator[dict[str, str]]:
         thread = Thread(target=server.serve_forever)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}"
-        yield {"TESTBED_KAFKA_URL": f"{url}/kafka.tgz", "TESTBED_TOXIPROXY_URL": url}
+        yield {
+            "TESTBED_KAFKA_URL": f"{url}/kafka.tgz",
+            "TESTBED_TOXIPROXY_URL": url,
+            "TESTBED_KUSTOMIZE_URL": url,
+        }
         server.shutdown()
         thread.join()
 
@@ -93,12 +104,16 @@ def test_what_is_fetched_is_installed(tmp_path: Path, makers: Path) -> None:
     assert names(tmp_path / "bed") == INSTALLED
 
 
-@pytest.mark.parametrize("name", ["kafka.tgz", PROGRAM])
-def test_what_has_another_checksum_is_not_installed(tmp_path: Path, makers: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "installed"), [("kafka.tgz", []), (PROGRAM, INSTALLED[2:]), (KUSTOMIZE, INSTALLED[1:])]
+)
+def test_what_has_another_checksum_is_not_installed(
+    tmp_path: Path, makers: Path, name: str, installed: list[str]
+) -> None:
     with (makers / name).open("ab") as file:
         file.write(b"more")
     with served(makers) as environ:
         done = install(tmp_path / "bed", **environ)
     assert done.returncode == 65
     assert "its maker publishes" in done.stderr
-    assert names(tmp_path / "bed") == (INSTALLED[1:] if name == PROGRAM else [])
+    assert names(tmp_path / "bed") == installed

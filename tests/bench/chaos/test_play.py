@@ -11,7 +11,7 @@ from bench.chaos.rows import SCENES, run_scene
 from bench.chaos.size import SHORT
 from bench.texts import clinc150
 from evals.results.row import Skip
-from tests.required import missing
+from tests.required import impossible, missing
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -68,5 +68,5 @@ def test_it_recovers_by_itself(outcome: SceneOutcome) -> None:
 
 def test_with_two_replicas_no_request_fails(outcome: SceneOutcome) -> None:
     if outcome.scene == "up":
-        pytest.skip("it has one replica")
+        impossible("it has one replica")
     assert outcome.http_failures == {}

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from bench.chaos.servers import free_ports, kafka_argv, redis_argv
 from services.local.redis import NoRedis
+from tests.required import missing
 
 
 def test_a_port_is_given_to_each_name() -> None:
@@ -18,7 +17,7 @@ def test_redis_is_told_its_port_and_its_folder(tmp_path: Path) -> None:
     try:
         argv = redis_argv(tmp_path, 7_001)
     except NoRedis as why:
-        pytest.skip(str(why))
+        missing("redis", str(why))
     options = dict(zip(argv[1::2], argv[2::2], strict=True))
     assert (options["--port"], options["--dir"]) == ("7001", str(tmp_path))
     assert options["--maxmemory-policy"] == "noeviction"

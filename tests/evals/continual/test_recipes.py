@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from evals.streams.benchmark import Benchmark
 from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from learner.config import LearnerConfig
 from tests.evals.streams.mnist_files import small_mnist
+from tests.required import data_folder
 
 BOTH = [(SPLIT, SPLIT_RECIPES), (PERMUTED, PERMUTED_RECIPES)]
 
@@ -54,7 +54,6 @@ def test_an_image_is_moved_by_at_most_a_pixel(row: int, column: int, seed: int) 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LIFELONG_DATA" not in os.environ, reason="LIFELONG_DATA names no folder with mnist")
 def test_ours_is_better_than_published_on_the_real_digits() -> None:
-    run = measured(split_mnist(Path(os.environ["LIFELONG_DATA"])), "der-ace", buffer=200)
+    run = measured(split_mnist(data_folder("mnist")), "der-ace", buffer=200)
     assert sum(run.matrix[-1]) / 5 > 86.6  # DER++, published: 85.61

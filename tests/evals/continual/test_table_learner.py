@@ -1,8 +1,5 @@
 """The service's learner on rows of numbers: what a row becomes, and what it learns of one column and the past."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,8 +7,8 @@ from evals.continual.table_learner import TableLearner
 from evals.streams.benchmark import Part
 from evals.streams.tabular import ELEC2, LAGS, past_labels, series
 from learner.config import LearnerConfig
+from tests.required import data_folder
 
-DATA = Path(os.environ.get("LIFELONG_DATA", ""))
 CONFIG = LearnerConfig(num_features=128, label_capacity=4, trainable_layers=0)
 
 
@@ -31,10 +28,9 @@ def test_a_row_is_learnt_as_numbers_and_categories() -> None:
 
 @pytest.mark.slow  # a version after each of 3,000 rows: minutes
 @pytest.mark.timeout(1_200)
-@pytest.mark.skipif(not (DATA / "elec2").is_dir(), reason="LIFELONG_DATA has no Elec2")
 def test_the_learner_of_the_service_beats_no_change_on_electricity_prices() -> None:
     """No change names 84 % of these rows rightly, and the heads that were made for such tables 93 %, row by row."""
-    benchmark = series(ELEC2, DATA)
+    benchmark = series(ELEC2, data_folder("elec2"))
     config = LearnerConfig(label_capacity=16, trainable_layers=0)
     inputs_NF = torch.cat([stage.train.inputs for stage in benchmark.stages])[:3_000]
     labels_N = torch.cat([stage.train.labels_N for stage in benchmark.stages])[:3_000]

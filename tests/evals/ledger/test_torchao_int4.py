@@ -6,10 +6,14 @@ import torch
 from evals.ledger.torchao_int4 import prepared
 from model.ragged import RaggedBatch
 from tests.model.small_encoder import small_strata
-
-pytest.importorskip("torchao")
+from tests.required import imported
 
 BATCH = RaggedBatch.of([[5, 6, 7], [1], [9, 8]])
+
+
+@pytest.fixture(autouse=True)
+def _torchao() -> None:
+    imported("torchao")
 
 
 def test_weights_and_embeddings_are_rounded() -> None:

@@ -29,6 +29,7 @@ from tests.kernels.encoder.blocks import (
     run_block,
     sequences,
 )
+from tests.required import impossible
 
 WIDTH = 32
 SHAPE = BlockShape(heads=2, kv_heads=2, head_width=16, inner=48)
@@ -77,7 +78,7 @@ def test_a_sequence_gets_the_same_bits_in_any_batch(
 @pytest.mark.parametrize("encoder", [ENCODER, *WHOLE_TILES])
 def test_every_instruction_set_gives_the_same_bits(encoder: EncoderKernel, isa: str) -> None:
     if reasons := native.why_not(isa):
-        pytest.skip("; ".join(reasons))
+        impossible("; ".join(reasons))
     offsets = [*range(0, 130, 13), *range(130, 500, POSITIONS)]
     ids_T = torch.randint(0, WORDS, (offsets[-1],), generator=GENERATOR)
     assert torch.equal(encoder.encode(ids_T, offsets, isa=isa), encoder.encode(ids_T, offsets, isa="plain"))

@@ -14,6 +14,7 @@ from kernels.linear_i4.library import LIBRARY, Pack
 from kernels.linear_i4.native import NATIVE
 from kernels.linear_i4.reference import GROUP, Int4Weight
 from tests.kernels.linear_i4.layers import rows, weight
+from tests.required import impossible
 
 HI = torch.zeros(3, 32, dtype=torch.uint8)
 M = torch.ones(3, 1, dtype=torch.uint8)
@@ -25,7 +26,7 @@ def impl(request: pytest.FixtureRequest) -> dispatch.Impl[Pack]:
     """Each implementation that can run here."""
     candidate: dispatch.Impl[Pack] = request.param
     if reasons := candidate.why_not():
-        pytest.skip("; ".join(reasons))
+        impossible("; ".join(reasons))
     return candidate
 
 

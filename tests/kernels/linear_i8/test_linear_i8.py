@@ -13,6 +13,7 @@ from kernels.linear_i8.library import INT8, LIBRARY, Pack
 from kernels.linear_i8.native import NATIVE
 from kernels.linear_i8.reference import Int8Weight
 from tests.kernels.linear_i8.layers import rows, weight
+from tests.required import impossible
 
 SIZES = (1, 3, 17, 123)
 CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
@@ -23,7 +24,7 @@ def impl(request: pytest.FixtureRequest) -> Impl[Pack]:
     """Each implementation that can run here."""
     candidate: Impl[Pack] = request.param
     if reasons := candidate.why_not():
-        pytest.skip("; ".join(reasons))
+        impossible("; ".join(reasons))
     return candidate
 
 

@@ -10,6 +10,7 @@ from kernels import native
 from model.config import MINILM_L6, Span
 from model.convert import crossover as module
 from model.convert.crossover import LENGTHS, crossover, with_crossover
+from tests.required import missing
 
 ROUTED = Span(kind="topk", window=64, sinks=4, topk=4)
 
@@ -23,8 +24,9 @@ def test_it_is_faster_from_the_crossover_on_and_not_just_below(is_faster: list[b
     assert not below or not below[-1]
 
 
-@pytest.mark.skipif(bool(native.why_not()), reason="our kernels do not run here")
 def test_it_is_measured_on_texts_that_the_encoder_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    if reasons := native.why_not():
+        missing("compiler", "; ".join(reasons))
     monkeypatch.setattr(module, "BUDGET_S", 0.01)
     found = with_crossover(ROUTED, MINILM_L6)
     assert found == replace(ROUTED, dense_below=found.dense_below)

@@ -25,6 +25,7 @@ from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from tests.model.small_encoder import FAMILY, SMALL, TOKEN_IDS, TOPK, rows_of, small_strata
 from tests.model.test_qtensor import entry_of
+from tests.required import impossible
 
 TENSORS = encoder_tensors(small_strata())
 BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(range(17))])
@@ -32,7 +33,7 @@ BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(
 
 def skip_unless_able(isa: str) -> str:
     if reasons := native.why_not(isa):
-        pytest.skip("; ".join(reasons))
+        impossible("; ".join(reasons))
     return isa
 
 

@@ -8,6 +8,7 @@ from model.modules.served import ModuleEncoder
 from model.modules.whole import WholeModule, module_tensors
 from model.ragged import RaggedBatch
 from tests.model.modules.encoders import Letters, LettersInInt8, path_of
+from tests.required import imported
 
 BATCH = RaggedBatch.of([[1, 2, 3], [4], [5, 6]])
 
@@ -27,7 +28,7 @@ def test_vectors_are_those_of_the_module() -> None:
 
 
 def test_linear_layers_run_in_int8() -> None:
-    pytest.importorskip("torchao")
+    imported("torchao")
     encoder = served(import_encoder(path_of(LettersInInt8)))
     full, rounded = (encoder.encode(BATCH, precision) for precision in ("fp32", "int8"))
     assert not torch.equal(full, rounded)
@@ -37,5 +38,5 @@ def test_linear_layers_run_in_int8() -> None:
 def test_two_classes_are_two_shapes() -> None:
     one, again = (served(import_encoder(path_of(Letters))) for _ in range(2))
     assert one.has_shape_of(again)
-    pytest.importorskip("torchao")
+    imported("torchao")
     assert not one.has_shape_of(served(import_encoder(path_of(LettersInInt8))))

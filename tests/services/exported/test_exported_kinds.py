@@ -21,6 +21,7 @@ from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import tokenizer
 from tests.learner.streams import text_of
 from tests.learner.test_standardisation import records
+from tests.required import imported
 from wire.records import LabelSpace
 from wire.store import Store
 
@@ -39,7 +40,7 @@ def exported(store: Store, rig: PublishRig, *, with_onnx: bool = False) -> Expor
 
 
 def loaded_from(made: Exported, space: LabelSpace) -> Any:
-    pytest.importorskip("sentence_transformers")
+    imported("sentence_transformers")
     names: dict[str, Any] = {}
     code = load_code(space)
     assert code in (Path(made.folder) / "README.md").read_text()
@@ -54,7 +55,7 @@ def served(store: Store, number: int, z_BD: torch.Tensor) -> list[Scored]:
 
 
 def logits_of_onnx(folder: Path) -> torch.Tensor:
-    runtime = pytest.importorskip("onnxruntime")
+    runtime = imported("onnxruntime")
     ids = TextTokenizer.from_folder(folder).encode_many(TEXTS)
     longest = max(map(len, ids))
     padded = np.array([row + [0] * (longest - len(row)) for row in ids])
@@ -68,7 +69,7 @@ def logits_of_onnx(folder: Path) -> torch.Tensor:
 def test_onnx_runtime_gives_the_same_scores_by_what_the_card_says(
     store: Store, tmp_path: Path, rig_class: type[KindRig]
 ) -> None:
-    pytest.importorskip("onnx")
+    imported("onnx")
     rig = rig_class(store, tmp_path)
     rig.learn(0, 200)
     made = exported(store, rig, with_onnx=True)

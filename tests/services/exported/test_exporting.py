@@ -1,6 +1,7 @@
 """A version becomes a folder that other libraries load: sentence-transformers plus twenty lines, and ONNX Runtime."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from services.exported.exporting import Exported, export_version
 from services.exported.format import BadExport
 from tests.learner.publish_rig import PublishRig
 from tests.learner.streams import label_of, text_of
+from tests.required import imported
 from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.records import CLASSES
@@ -30,14 +32,15 @@ TEXTS = [text_of(number) for number in range(200, 260)]
 
 @pytest.fixture(scope="module")
 def exported(redis_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    pytest.importorskip("onnx")
     folder = tmp_path_factory.mktemp("exported")
     store = Store(StoreConfig(url=redis_server.url, prefix="exported:"), KEYS)
     rig = PublishRig(store, folder / "state")
     rig.learn(0, 200)
     number = rig.publish()
     tokenizer_json = (encoder_folder("minilm-l6") / "tokenizer.json").read_bytes()
-    made = export_version(store, number, folder / "out", tokenizer_json, with_onnx=True, say=lambda text: None)
+    made = export_version(
+        store, number, folder / "out", tokenizer_json, with_onnx=find_spec("onnx") is not None, say=lambda text: None
+    )
     store.close()
     return made
 
@@ -63,7 +66,7 @@ def test_the_folder_has_what_the_version_has(exported: Exported) -> None:
 
 
 def test_sentence_transformers_loads_it(exported: Exported) -> None:
-    pytest.importorskip("sentence_transformers")
+    imported("sentence_transformers")
     names: dict[str, Any] = {}
     exec(load_code(CLASSES), names)
     loaded = names["Exported"](exported.folder)
@@ -72,7 +75,8 @@ def test_sentence_transformers_loads_it(exported: Exported) -> None:
 
 
 def test_onnx_runtime_gives_the_same_scores(exported: Exported) -> None:
-    runtime = pytest.importorskip("onnxruntime")
+    imported("onnx")
+    runtime = imported("onnxruntime")
     folder = Path(exported.folder)
     ids = TextTokenizer.from_folder(folder).encode_many(TEXTS)
     longest = max(map(len, ids))

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from services.local.subreaper import guarded
+from tests.required import impossible
 
 ORPHANING = """
 import subprocess, sys, time
@@ -22,11 +23,11 @@ time.sleep(60)
 """
 """A program that leaves an orphaned grandchild in its own session, and ends at a line of its input."""
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does this on Linux alone")
-
 
 @pytest.fixture
 def guard() -> "Iterator[subprocess.Popen[str]]":
+    if sys.platform != "linux":
+        impossible("the kernel does this on Linux alone")
     command = guarded([sys.executable, "-c", ORPHANING])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as guard:
         yield guard

@@ -37,7 +37,7 @@ REPLICA = RING.for_replicas()
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
     """Starts a Redis with the accounts of docs/connect.md; its default user may do everything."""
     if version_of(find_binary()) < "7":
-        missing("redis", "Redis 7 or newer: an account that may only read some keys")
+        missing("redis8", "Redis 7 or newer: an account that may only read some keys")
     folder = Path(tmp_path_factory.mktemp("guarded"))
     server = start_redis(folder / "redis", options={"aclfile": [str(accounts(folder / "users.acl"))]})
     yield StoreConfig(url=server.url, prefix="ours:", poll_interval_ms=50)

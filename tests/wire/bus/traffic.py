@@ -6,10 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
 from services.local.kafka import FindPort, LocalBroker
 from services.local.tether import free_port
+from tests.required import impossible
 from tests.waiting import eventually
 from wire.bus import Poll, Publisher, Received, Subscription
 from wire.errors import BusUnavailable
@@ -40,7 +39,7 @@ def ids(received: list[Received[Event]]) -> list[str]:
 
 def only_kafka(broker: LocalBroker) -> None:
     if broker.kind != "kafka":
-        pytest.skip(f"{broker.kind} cannot do this")
+        impossible(f"{broker.kind} cannot do this")
 
 
 def kept_ports(num: int) -> FindPort:

@@ -41,7 +41,7 @@ class Secure:
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     if version_of(find_binary()) < "7":
-        missing("redis", "Redis 7 or newer, with TLS: an account that may only read some keys")
+        missing("redis8", "Redis 7 or newer, with TLS: an account that may only read some keys")
     folder = Path(tmp_path_factory.mktemp("tls"))
     authority = make_authority(folder)
     certificate = make_certificate(folder, "redis")

@@ -172,7 +172,7 @@ def test_a_version_is_served_before_the_disk_has_it_and_waited_for_where_the_ser
     server = start_redis(tmp_path, options=CONFIGURABLE)
     if int(server.version.split(".")[0]) < 8:
         server.stop()
-        missing("redis", f"Redis {server.version} has no WAITAOF, or one that returns early")
+        missing("redis8", f"Redis {server.version} has no WAITAOF, or one that returns early")
     store = Store(StoreConfig(url=server.url), KEYS)
     lease = lease_of(store)
     manifest = manifest_of(store, 1, epoch=1)
