@@ -29,9 +29,9 @@ def admin_actions(bus: Bus) -> Iterator[AdminAction]:
 class AdminWriter:
     """Continues the chain in the topic. Any thread may write. It reads the topic before its first record."""
 
-    def __init__(self, bus: Bus, ring: KeyRing, *, source: str, now_ms: Callable[[], int]) -> None:
+    def __init__(self, bus: Bus, ring: KeyRing, *, prefix: str, source: str, now_ms: Callable[[], int]) -> None:
         self._bus = bus
-        self._log = AdminLog(ring, source=source)
+        self._log = AdminLog(ring, prefix=prefix, source=source)
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._publisher: Publisher | None = None  # None: the end of the chain is not known

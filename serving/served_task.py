@@ -16,6 +16,7 @@ from serving.label_watch import LabelWatch
 from serving.refusal import Refusal
 from serving.replica_config import ReplicaConfig
 from serving.status import TaskStatus
+from serving.weights.followed_plan import FollowedPlan
 from serving.weights.in_use import WeightsInUse
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
@@ -69,7 +70,7 @@ class ServedTask:
             refusal_retry_s=serving.refusal_retry_s,
             report_interval_s=serving.report_interval_s,
             report=self._report,
-            task=name,
+            followed=FollowedPlan(serving.spool_dir, name),
         )
 
     @property

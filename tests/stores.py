@@ -108,9 +108,10 @@ def entry_of(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:
 def plant_plan(config: StoreConfig, plan: RolloutPlan) -> None:
     """Puts `plan` in force without any check, as an earlier program may have left it."""
     body = encode(plan)
-    fields = {"body": body, "signature": KEYS.sign(body), "revision": plan.revision}
+    name = key_name(config.prefix, "plan")
+    fields = {"body": body, "signature": KEYS.sign(body, name), "revision": plan.revision}
     with redis.Redis.from_url(config.url, protocol=2) as client:
-        client.hset(key_name(config.prefix, "plan"), mapping=fields)
+        client.hset(name, mapping=fields)
 
 
 def manifest_of(

@@ -3,8 +3,8 @@
     AdminAction + code of the last one --sealed--> AdminAction     breaks(all of them) -> what was done to the chain
 
 A code is the signature of the record with the code before it. The key of a record that is older than a rotation may be
-retired; then its public key still tells that the record is ours. A shared secret makes codes as earlier releases did:
-HMAC-SHA256 under a key that is derived from it; those of one that is removed cannot be checked any more.
+retired; then its public key still tells that the record is ours. A shared secret makes codes by HMAC-SHA256 under a key
+that is derived from it; those of one that is removed cannot be checked any more.
 
 Pages that write at the same time may continue the same record: the chain then forks, and is whole. What retention has
 removed of its beginning, and what was cut off at its end, cannot be seen.
@@ -19,14 +19,16 @@ import msgspec
 
 from wire.errors import BadSignature
 from wire.keyring import Key, KeyRing, Kind, derived
-from wire.records import AdminAction
+from wire.records import AdminAction, topic_name
 
 
 class AdminLog:
     """The end of the chain. Verbs: follow, seal, breaks. Not for several threads at once."""
 
-    def __init__(self, ring: KeyRing, *, source: str) -> None:
+    def __init__(self, ring: KeyRing, *, source: str, prefix: str = "") -> None:
+        """`prefix` is that of the service's topics: a record of one service is none of another."""
         self._ring = KeyRing(tuple(map(_key_of_the_log, ring.keys)))
+        self._topic = topic_name(prefix, AdminAction)
         self._source = source
         self._number = 0
         self._last = ""
@@ -50,7 +52,7 @@ class AdminLog:
             time_ms=time_ms,
             previous=self._last,
         )
-        self._last = self._ring.sign(_body_of(record))
+        self._last = self._ring.sign(_body_of(record), self._topic)
         return msgspec.structs.replace(record, code=self._last)
 
     def breaks(self, records: Iterable[AdminAction]) -> Iterator[str]:
@@ -68,7 +70,7 @@ class AdminLog:
 
     def _is_ours(self, record: AdminAction) -> bool:
         try:
-            self._ring.verify(_body_of(record), record.code.encode(), record.message_id)
+            self._ring.verify(_body_of(record), record.code.encode(), self._topic)
         except BadSignature:
             return False
         return True

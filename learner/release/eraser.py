@@ -22,7 +22,7 @@ from learner.release.publisher import WeightPublisher
 from learner.release.store_turns import StoreTurns
 from learner.state.checkpoint import Checkpoints
 from wire.records import Erasure
-from wire.store import Store
+from wire.store import FOREIGN, Store
 
 log = structlog.get_logger("learner")
 
@@ -82,7 +82,7 @@ class Eraser:
             listed = self._store.erasures.requested(0)
             self._noted = {}
         self._listed += listed[1:] if self._listed else listed
-        return [digest for digest in listed if digest not in self._learner.erased]
+        return [digest for digest in listed if digest != FOREIGN and digest not in self._learner.erased]
 
     def _erase(self, digest: str) -> None:
         learner = self._learner

@@ -27,7 +27,7 @@ from learner.state.checkpoint import Checkpoints, VersionState, is_same
 from learner.stopwatch import Stopwatch
 from wire.errors import NotFound
 from wire.records import WeightManifest
-from wire.store import Store
+from wire.store import GAP, Store
 
 log = structlog.get_logger("learner")
 
@@ -49,6 +49,7 @@ class ParentVersion:
         self._max_refusals = max_refusals
         self._num_known = -1
         self._is_due = False
+        self._first_number = 1
         self.pending: WeightManifest | None = None
 
     @property
@@ -77,6 +78,8 @@ class ParentVersion:
         is_published = pending is not None and is_same(pending, self._find_manifest(pending.version))
         self._num_known = self._progress.published_effects
         learner.reserve(self._checkpoints.highest_version())
+        if newest or self._checkpoints.entries():
+            self._leave_gap(newest)
         learner.read_on(learner.version, learner.read_first, ends)
         if pending is not None and is_published:
             candidate = self._made(pending)
@@ -90,6 +93,10 @@ class ParentVersion:
             self._remake_parent(stored.get(learner.version))
         if self._maker.has_other_weights(learner.knowledge):
             self.make_due()
+
+    def next_number(self) -> int:
+        """Returns the number of the next version, which no version ever had."""
+        return max(self._store.versions.next_number(), self._learner.last_version + 1, self._first_number)
 
     def make_due(self) -> None:
         """Makes a publication due, new labels or not."""
@@ -153,6 +160,14 @@ class ParentVersion:
         except LearnerError as error:
             log.warning("snapshot_refused", version=stored.version, reason=str(error))
             return None
+
+    def _leave_gap(self, newest: int) -> None:
+        """Goes on GAP above `newest`, the store's newest number, and above all of ours: a leader has begun.
+
+        In a power cut the store loses its last second, and a journal what was not synced. So the last numbers of a
+        leader may be in answers and in replicas, and nowhere else.
+        """
+        self._first_number = max(newest, self._learner.last_version) + GAP + 1
 
     def _remade(self, state: VersionState) -> Candidate:
         known, _ = self._learner.recall(state)

@@ -231,7 +231,7 @@ class WeightPublisher:
 
     def _send(self, candidate: Candidate, stopwatch: Stopwatch) -> None:
         """Writes the blobs, and the journal or a checkpoint; begins to send the manifest."""
-        version = max(self._store.versions.next_number(), self._learner.last_version + 1)
+        version = self.parent.next_number()
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")

@@ -24,7 +24,7 @@ KEPT: Final = (".checkpoint", ".journal", ".encoder")
 """Files of the learner's folder that are part of what it knows; the others are made again."""
 
 FORMAT: Final = "lifelong-backup"
-FORMAT_VERSIONS: Final = (1,)
+FORMAT_VERSIONS: Final = (2,)
 """The versions of the format that this program reads; it writes the last."""
 
 CHUNK_BYTES: Final = 4 << 20
@@ -46,7 +46,7 @@ class BackupFile(msgspec.Struct, frozen=True):
 
 class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a backup holds. `current` and `versions` are those of the store; `signers` are the ids of the keys that its
-    records need, or `shared-secret`."""
+    records need, or `shared-secret`. `seal` is a code over everything else, by the keys of the service."""
 
     format: str = FORMAT
     format_version: int = FORMAT_VERSIONS[-1]
@@ -57,6 +57,18 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[int, ...]
     signers: tuple[str, ...]
     files: tuple[BackupFile, ...]
+    seal: str = ""
+
+    @property
+    def sealed(self) -> bytes:
+        """The bytes that the seal is over."""
+        return msgspec.json.encode(msgspec.structs.replace(self, seal=""), order="deterministic")
+
+    @property
+    def learner_files(self) -> list[str]:
+        """The names of the files of the learner."""
+        paths = (Path(file.path) for file in self.files)
+        return [path.name for path in paths if path.parent == Path(LEARNER) and path.suffix in KEPT]
 
     @property
     def num_bytes(self) -> int:

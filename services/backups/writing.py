@@ -80,6 +80,7 @@ def _written(settings: Settings, store: Store, draft: Path, *, now_ms: int, say:
         signers=tuple(sorted(set(_signers(stored)))),
         files=tuple(files_in(draft)),
     )
+    manifest = msgspec.structs.replace(manifest, seal=store.dump.seal(manifest.sealed))
     (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
     return manifest
 

@@ -34,7 +34,7 @@ def audit(
     settings = context.attached()
     with closing(Bus(settings.bus, client_id="audit")) as bus:
         records = list(admin_actions(bus))
-    breaks = list(AdminLog(ring_of(settings), source="").breaks(records))
+    breaks = list(AdminLog(ring_of(settings), prefix=settings.bus.prefix, source="").breaks(records))
     newest = records[-limit:]
     if as_json:
         print(json.dumps({"actions": msgspec.to_builtins(newest), "breaks": breaks}, indent=2))

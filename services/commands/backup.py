@@ -41,23 +41,27 @@ def restore(
     from services.keys import require_keys
     from services.open_store import opened_store
     from services.progress import progress
+    from wire.clock import now_ms
 
     with progress() as say:
         manifest = check_backup(folder, say=say)
         settings = context.process()
         require_keys(settings, f"the file of keys of the service that was backed up ({', '.join(manifest.signers)})")
         with opened_store(settings) as (settings, store):
-            first = restore_backup(settings, store, folder, manifest, is_forced=force, say=say)
-    _show(manifest, folder, as_json=as_json)
+            done = restore_backup(settings, store, folder, manifest, is_forced=force, now_ms=now_ms(), say=say)
+    _show(manifest, folder, as_json=as_json, newer_erasures=done.newer_erasures)
     if not as_json:
-        echo(f"Restored. New versions have numbers above {first}. Start the learner, the rollout and the replicas")
+        echo(f"Requests to forget that are newer than the backup, and are kept: {done.newer_erasures}")
+        echo(
+            f"Restored. New versions have numbers above {done.first}. Start the learner, the rollout, and the replicas"
+        )
 
 
-def _show(manifest: "BackupManifest", folder: Path, *, as_json: bool) -> None:
+def _show(manifest: "BackupManifest", folder: Path, *, as_json: bool, **more: int) -> None:
     import msgspec
 
     if as_json:
-        print(json.dumps({"folder": str(folder), **msgspec.to_builtins(manifest)}, indent=2))
+        print(json.dumps({"folder": str(folder), **msgspec.to_builtins(manifest), **more}, indent=2))
         return
     echo(f"{folder}: {len(manifest.files)} files, {manifest.num_bytes >> 20} MiB")
     keys = ", ".join(manifest.signers)

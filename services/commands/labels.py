@@ -146,7 +146,9 @@ def _opened(context: CliContext) -> "Iterator[tuple[Store, LabelOperator]]":
 
     settings = context.attached()
     with closing(open_store(settings)) as store, closing(open_bus(settings, "labels")) as bus:
-        audit = AdminWriter(bus, ring_of(settings), source=f"labels:{now_ms():x}", now_ms=now_ms)
+        audit = AdminWriter(
+            bus, ring_of(settings), prefix=settings.bus.prefix, source=f"labels:{now_ms():x}", now_ms=now_ms
+        )
         max_chars = settings.learner.max_label_chars
         yield store, LabelOperator(store, bus, audit, config=settings.labels, max_chars=max_chars)
 

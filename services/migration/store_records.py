@@ -39,7 +39,7 @@ def examined(store: Store) -> Iterator[FormatFinding]:
         "decisions": lambda: store.plans.decisions.since(0, 1_000_000),
         "history": lambda: store.versions.history(1_000_000),
         "labels": lambda: [*store.labels.requested()],
-        "erasures": lambda: [store.erasures.of(digest) for digest in store.erasures.requested(0)],
+        "erasures": lambda: [store.erasures.of(digest) for digest in filter(None, store.erasures.requested(0))],
     }
     for name, reader in reads.items():
         try:

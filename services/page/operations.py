@@ -87,7 +87,7 @@ class PageOperations:
         self._bus = Bus(settings.bus, client_id="page")
         self._receipts = Receipts.following(ring_of(settings))
         name = f"{socket.gethostname()}:{os.getpid()}:{now_ms():x}"
-        self._audit = AdminWriter(self._bus, ring_of(settings), source=name, now_ms=now_ms)
+        self._audit = AdminWriter(self._bus, ring_of(settings), prefix=settings.bus.prefix, source=name, now_ms=now_ms)
         self._changing = threading.Lock()
         self._reading = threading.Lock()
         self._acts: Mapping[str, Act] = {

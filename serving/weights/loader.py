@@ -34,6 +34,7 @@ from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal
 from serving.weights.active import NOT_MEASURED, LatencyTable, Version
 from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
+from serving.weights.manifests import Manifests
 from serving.weights.precision import AUTO, allowed
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey, WireError
 from wire.records import Probe, TensorEntry, WeightManifest
@@ -95,7 +96,7 @@ class Loader:
         self._names_encodings = names_encodings
         self._refusal = refusal
         self._weights = weights or WeightsInUse()
-        self._manifests: dict[int, WeightManifest] = {}
+        self._manifests = Manifests(store.versions)
         self._tensors: dict[TensorEntry, QTensor] = {}
         self._shared: dict[str, _Shared] = {}
 
@@ -108,9 +109,8 @@ class Loader:
     def load(self, number: int) -> Version:
         """Loads a version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
         with refusing():
-            manifest = self._store.versions.manifest(number)
+            manifest = self._manifests.read(number)
             config = self._checked_config(manifest)
-            self._manifests[number] = manifest
             tensors = from_format(manifest.format_version, config, self._all_tensors(manifest))
             with computing():
                 shared = self._shared_by(manifest, config, tensors)
@@ -133,6 +133,12 @@ class Loader:
         )
         return self.versions[number]
 
+    def drop_replaced(self, numbers: Collection[int]) -> None:
+        """Drops the loaded versions whose numbers name other versions now. Raises StoreUnavailable."""
+        for number in self._manifests.replaced([number for number in numbers if number in self.versions]):
+            del self.versions[number]
+            log.warning("number_used_again", version=number)
+
     def clear(self) -> None:
         """Drops every version. Their tensors stay, by digest."""
         self.versions = {}
@@ -140,9 +146,9 @@ class Loader:
     def keep(self, numbers: Collection[int]) -> None:
         """Drops every other version, and every tensor that none of these names, be it loaded or incomplete."""
         self.versions = {number: version for number, version in self.versions.items() if number in numbers}
-        self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in numbers}
-        entries = {entry for manifest in self._manifests.values() for entry in manifest.tensors}
-        keys = set(map(key_of, self._manifests.values()))
+        self._manifests.keep(numbers)
+        entries = self._manifests.entries
+        keys = set(map(key_of, self._manifests))
         self._tensors = {entry: tensor for entry, tensor in self._tensors.items() if entry in entries}
         self._shared = {key: shared for key, shared in self._shared.items() if key in keys}
 

@@ -7,8 +7,6 @@ is refused is left alone for a while (`serving/weights/refusals.py`). Where the 
 stands in for it: the newest version that is loaded, else the newest stored one that can be. A plan that needs nothing
 new (other shares, a promotion, a rollback to the previous version, which stays loaded) is activated without a fetch.
 
-Whoever may write to the store can put an old signed plan back, so a plan that was in force before ours is refused.
-
 Rejected: `reconfigure` of Ray Serve (a bad version would stop the replica; replicas follow in waves), and notices as
 the only path (a lost one would leave a replica behind: the plan is read at every poll anyway).
 """
@@ -22,7 +20,8 @@ import structlog
 
 from serving.engine import Engine
 from serving.errors import Unhealthy, VersionRefused
-from serving.weights.active import ActiveVersions, is_older, servable
+from serving.weights.active import ActiveVersions, servable
+from serving.weights.followed_plan import FollowedPlan
 from serving.weights.health import Health
 from serving.weights.loader import Loader, refusing
 from serving.weights.refusals import PLAN, Refusals
@@ -30,7 +29,6 @@ from wire.clock import now_ms
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store, Watch
-from wire.tasks import DEFAULT
 from wire.threads import BackgroundThread
 
 BATCH_WITHIN_S = 0.05
@@ -58,22 +56,22 @@ class Swap:
         refusal_retry_s: float,
         report_interval_s: float,
         report: Callable[[], ReplicaReport],
-        task: str = DEFAULT,
+        followed: FollowedPlan | None = None,
     ) -> None:
-        self._task = task
+        self._followed = followed or FollowedPlan()
+        self._task = self._followed.task
         self._store = store
         self._loader = loader
         self._engine = engine
         self._report_interval_s = report_interval_s
         self._report = report
-        self._plan: RolloutPlan | None = None
         self._health = Health()
         self._refusals = Refusals(retry_s=refusal_retry_s)
         self._trouble = ""
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
         self._first_known = threading.Event()  # the first weights are live, or the store has none that load
-        self._thread = BackgroundThread(self._run, name=f"swap {task}".rstrip())
+        self._thread = BackgroundThread(self._run, name=f"swap {self._task}".rstrip())
 
     def start(self) -> None:
         self._thread.start()
@@ -99,10 +97,7 @@ class Swap:
 
     @property
     def model_bytes(self) -> dict[str, int]:
-        """The bytes of each loaded version, by number, and of all their tensors together (`resident`).
-
-        Only the report may ask, which the swap's own thread makes.
-        """
+        """The bytes of each loaded version by number, and of all tensors (`resident`). Only the report may ask."""
         return self._loader.num_bytes
 
     def check(self) -> None:
@@ -125,11 +120,12 @@ class Swap:
         if plan is None:
             self._first_known.set()
             return
-        if self._plan is not None and plan.salt != self._plan.salt:
+        followed = self._followed.last
+        if followed is not None and plan.salt != followed.salt:
             self._loader.clear()  # the numbers may mean other versions now
-        if plan != self._plan or any(map(self._must_load, plan.needed)):
+        if plan != followed or any(map(self._must_load, plan.needed)):
             self._load_and_activate(plan)
-        self._plan = plan
+        self._followed.note(plan)
         self._first_known.set()
 
     def _run(self) -> None:
@@ -173,8 +169,8 @@ class Swap:
         try:
             with refusing():
                 plan = self._store.plans.read()
-            if plan is not None and self._plan is not None and is_older(plan, self._plan):
-                raise VersionRefused("old_plan", f"revision {plan.revision}, after {self._plan.revision} was in force")
+            if plan is not None:
+                self._followed.check(plan)
         except VersionRefused as error:
             self._refusals.add(PLAN, error)
             return None
@@ -185,6 +181,7 @@ class Swap:
         self._state = SwapState.LOADING
         tried = plan.needed
         try:
+            self._loader.drop_replaced(plan.needed)
             for number in tried:
                 self._load(number)
                 is_due = self._engine.live_of(self._task) is None or number == plan.versions[-1]

@@ -16,7 +16,7 @@ KEYS = parse("a key for tests")
 
 
 def writer(bus: Bus, source: str) -> AdminWriter:
-    return AdminWriter(bus, KEYS, source=source, now_ms=now_ms)
+    return AdminWriter(bus, KEYS, prefix="", source=source, now_ms=now_ms)
 
 
 def test_one_page_continues_the_chain_of_another(bus: Bus) -> None:

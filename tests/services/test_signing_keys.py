@@ -22,11 +22,11 @@ def test_a_rotation_accepts_in_each_step_what_the_step_before_signed(before: Key
     for earlier, later in ((before, both), (both, new), (new, left)):
         for signer, reader in ((earlier, later), (later, earlier)):
             if (signer, reader) not in ((new, before), (both, left)):
-                reader.for_replicas().verify(BODY, signer.sign(BODY).encode(), "it")
+                reader.for_replicas().verify(BODY, signer.sign(BODY, "it").encode(), "it")
     assert before.subject == both.subject == new.subject == left.subject
     assert {*before.receipts} <= {*both.receipts} == {*new.receipts} and new.receipts[0] in both.receipts
     with pytest.raises(UnknownKey):
-        left.verify(BODY, before.sign(BODY).encode(), "it")
+        left.verify(BODY, before.sign(BODY, "it").encode(), "it")
 
 
 def test_what_is_used_is_known() -> None:

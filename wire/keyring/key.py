@@ -19,7 +19,7 @@ ID_CHARS: Final = 16
 ED25519: Final = "ed25519"
 """The first word of a signature that names its key."""
 
-_PURPOSE: Final = b"lifelong signature v1\n"
+_PURPOSE: Final = b"lifelong signature v2\n"
 _MAX_CACHED: Final = 64
 
 
@@ -74,28 +74,28 @@ class Key:
         """Returns the public key of this pair, accepted or retired."""
         return Key(kind, self.public)
 
-    def sign(self, body: bytes) -> bytes:
-        """Returns the Ed25519 signature of a record's digest."""
-        return _private(self.value).sign(_digest(body))
+    def sign(self, body: bytes, name: str) -> bytes:
+        """Returns the Ed25519 signature of the record `name`."""
+        return _private(self.value).sign(_digest(body, name))
 
-    def is_signature(self, signature: bytes, body: bytes) -> bool:
-        """Whether the secret of this pair made the Ed25519 signature."""
+    def is_signature(self, signature: bytes, body: bytes, name: str) -> bool:
+        """Whether the secret of this pair made the Ed25519 signature of the record `name`."""
         from cryptography.exceptions import InvalidSignature
 
         try:
-            _public(self.public).verify(signature, _digest(body))
+            _public(self.public).verify(signature, _digest(body, name))
         except InvalidSignature:
             return False
         return True
 
-    def hmac(self, body: bytes) -> str:
-        """Returns the HMAC of a record under a shared secret, as earlier releases signed."""
-        return hmac.new(self.value, body, sha256).hexdigest()
+    def hmac(self, body: bytes, name: str) -> str:
+        """Returns the HMAC of the record `name` under a shared secret."""
+        return hmac.new(self.value, _digest(body, name), sha256).hexdigest()
 
-    def seal(self, body: bytes) -> str:
+    def seal(self, body: bytes, name: str) -> str:
         """Returns a code that only holders of this secret can check; that of a shared secret is its HMAC."""
         secret = self.value if self.kind is Kind.SHARED else derived(self.value, b"lifelong seal v1")
-        return hmac.new(secret, body, sha256).hexdigest()
+        return hmac.new(secret, _digest(body, name), sha256).hexdigest()
 
 
 def new_key(kind: Kind) -> Key:
@@ -127,9 +127,12 @@ def identity_and_code(signature: bytes) -> tuple[str, str] | None:
     return identity, code
 
 
-def _digest(body: bytes) -> bytes:
-    """Returns what is signed: a fast hash of the record, so that the size of a manifest hardly counts."""
-    return _PURPOSE + sha256(body).digest()
+def _digest(body: bytes, name: str) -> bytes:
+    """Returns what is signed: fast hashes of the record and of its name, so that its size hardly counts.
+
+    The name says of which kind, task and service the record is: another one cannot take its place.
+    """
+    return _PURPOSE + sha256(name.encode()).digest() + sha256(body).digest()
 
 
 @lru_cache(maxsize=_MAX_CACHED)

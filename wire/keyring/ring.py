@@ -81,15 +81,19 @@ class KeyRing:
         """Returns the keys of these kinds."""
         return tuple(key for key in self.keys if key.kind in kinds)
 
-    def sign(self, body: bytes) -> str:
-        """Returns the signature of a record. Raises CannotSign."""
+    def sign(self, body: bytes, name: str) -> str:
+        """Returns the signature of the record `name`. Raises CannotSign.
+
+        Names have the prefix and the task of the service, and the kind of the record: a Redis key has them all.
+        """
         key = self.require_signer()
-        return key.hmac(body) if key.kind is Kind.SHARED else f"{ED25519}:{key.id}:{key.sign(body).hex()}"
+        return key.hmac(body, name) if key.kind is Kind.SHARED else f"{ED25519}:{key.id}:{key.sign(body, name).hex()}"
 
     def verify(self, body: bytes, signature: bytes, name: str) -> str:
-        """Returns the id of the key that signed `name`.
+        """Returns the id of the key that signed the record `name`.
 
-        Raises UnknownKey where that is none that we accept, BadSignature where the record was changed since.
+        Raises UnknownKey where that is none that we accept, BadSignature where the record was changed since, or was
+        signed under another name.
         """
         if named := identity_and_code(signature):
             identity, code = named
@@ -97,22 +101,22 @@ class KeyRing:
             return identity
         shared = self.of(Kind.SHARED)
         for key in shared:
-            if hmac.compare_digest(signature, key.hmac(body).encode()):
+            if hmac.compare_digest(signature, key.hmac(body, name).encode()):
                 return key.id
         if shared or len(signature) != HMAC_CHARS:
             raise BadSignature(f"{name} was not signed with our key, or was changed since")
         raise UnknownKey(f"{name} was signed with a shared secret, and there is none among our keys: {_AGAIN}")
 
-    def seal(self, body: bytes) -> str:
+    def seal(self, body: bytes, name: str) -> str:
         """Returns a code that only a ring with the same secrets can check: fast enough for every judged event.
 
         Raises CannotSign.
         """
-        return self.require_signer().seal(body)
+        return self.require_signer().seal(body, name)
 
     def open(self, body: bytes, code: bytes, name: str) -> None:
         """Raises BadSignature where no secret of ours has sealed `name`."""
-        if not any(hmac.compare_digest(code, key.seal(body).encode()) for key in self.of(*SIGNING)):
+        if not any(hmac.compare_digest(code, key.seal(body, name).encode()) for key in self.of(*SIGNING)):
             raise BadSignature(f"{name} was not signed with our key, or was changed since")
 
     def for_replicas(self) -> "KeyRing":
@@ -135,10 +139,10 @@ class KeyRing:
         if key is None:
             raise UnknownKey(f"{name} was signed with the key {identity[:ID_CHARS]}, which is not among ours: {_AGAIN}")
         try:
-            is_ours = key.is_signature(bytes.fromhex(code), body)
+            is_ours = key.is_signature(bytes.fromhex(code), body, name)
         except ValueError:
             is_ours = False
         if not is_ours:
-            raise BadSignature(f"{name} was changed since it was signed with the key {identity}")
+            raise BadSignature(f"{name} was changed, or signed as another record, with the key {identity}")
         if key.kind is Kind.RETIRED:
             raise UnknownKey(f"{name} was signed with the key {identity}, which is retired: {_AGAIN}")

@@ -9,7 +9,8 @@ waits for changes, `connecting` makes the clients. Other rooms use
 """
 
 from wire.store.blobs import Blobs
-from wire.store.dump import StoredKey, blobs_of, manifests
+from wire.store.dump import GAP, StoredKey, blobs_of, erasures_in, in_force_since, manifests
+from wire.store.erasures import FOREIGN
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
 from wire.store.store import Store
@@ -17,6 +18,8 @@ from wire.store.versions import Contents, Versions
 from wire.store.watch import Watch
 
 __all__ = [
+    "FOREIGN",
+    "GAP",
     "Blobs",
     "Contents",
     "Lease",
@@ -27,5 +30,7 @@ __all__ = [
     "Versions",
     "Watch",
     "blobs_of",
+    "erasures_in",
+    "in_force_since",
     "manifests",
 ]

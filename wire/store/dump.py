@@ -11,19 +11,24 @@ Rejected: DUMP and RESTORE (an older server does not read what a newer one wrote
 to all services on it, and not to us), and SCAN (its keys are of many moments).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from wire.errors import UnknownFormat
 from wire.keyring import KeyRing
-from wire.records import EncoderOffer
+from wire.records import EncoderOffer, RolloutPlan
 from wire.store import keys, signed
 from wire.store.server import Server
+from wire.store.signatures import SEALED
 
 GAP: Final = 10_000
-"""How much higher the numbers of versions go on after a restore."""
+"""How much higher the numbers of versions go on after a restore, and with each leader: more than can be lost."""
+
+BACKUP: Final = "backup"
+"""The name under which backups are sealed: no key of ours has it."""
 
 BATCH: Final = 500
 """Keys that one command removes."""
@@ -36,20 +41,22 @@ _SINGLE: Final = (
     *(keys.EPOCH, keys.NOTICES, *FOLLOWED),
 )
 
-_READ: Final = """
-local prefix, found = ARGV[1], {}
-local readers = {
-  string = function(key) return {redis.call('GET', key)} end,
+_READ: Final = f"""
+local prefix, found = ARGV[1], {{}}
+local readers = {{
+  string = function(key) return {{redis.call('GET', key)}} end,
   hash = function(key) return redis.call('HGETALL', key) end,
   list = function(key) return redis.call('LRANGE', key, 0, -1) end,
   zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
-}
+}}
 local function add(name)
   local kind = redis.call('TYPE', prefix .. name).ok
-  if readers[kind] then found[#found + 1] = {name, kind, readers[kind](prefix .. name)} end
+  if readers[kind] then found[#found + 1] = {{name, kind, readers[kind](prefix .. name)}} end
 end
 for _, version in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do add('manifest:' .. version) end
-for _, digest in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do add('erasure:' .. digest) end
+for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+  add('erasure:' .. string.sub(entry, {signed.SEAL_CHARS + 1}))
+end
 for number = 1, redis.call('LLEN', KEYS[3]) do add('label:' .. number) end
 for i = 2, #ARGV do add(ARGV[i]) end
 return found
@@ -77,6 +84,11 @@ class StoredKey(msgspec.Struct, frozen=True, array_like=True):
     values: tuple[bytes, ...]
 
     @property
+    def is_signed(self) -> bool:
+        """Whether it is one signed record."""
+        return self.type == "hash" and b"body" in self.fields
+
+    @property
     def fields(self) -> dict[bytes, bytes]:
         """The fields of a hash."""
         return dict(zip(self.values[::2], self.values[1::2], strict=True))
@@ -97,20 +109,39 @@ class Dump:
         found = self._server.run(_READ, lists, [self._prefix, *names])
         return [_without_holder(StoredKey(name.decode(), kind.decode(), tuple(values))) for name, kind, values in found]
 
-    def verify(self, stored: Sequence[StoredKey]) -> None:
-        """Raises UnknownKey and BadSignature for the first record that no key of ours signed."""
+    def verify(self, stored: Sequence[StoredKey], prefix: str) -> None:
+        """Raises UnknownKey and BadSignature for the first record that no key of ours signed under `prefix`.
+
+        Raises CannotSign where our keys cannot sign them for another prefix, as `write` does.
+        """
+        self._ring.require_signer()
         for key in stored:
-            if key.type == "hash" and b"body" in key.fields:
-                self._ring.verify(key.fields[b"body"], key.fields.get(b"signature", b""), key.name)
+            name = f"{prefix}{key.name}"
+            if key.is_signed:
+                self._ring.verify(key.fields[b"body"], key.fields.get(b"signature", b""), name)
+            if key.name == keys.LABELS:
+                for number, entry in enumerate(key.values, 1):
+                    signed.body_of(entry, self._ring, f"{prefix}{keys.LABEL}:{number}")
+            if key.name in SEALED:
+                for entry in key.values:
+                    signed.opened(entry, self._ring, name)
+
+    def seal(self, content: bytes) -> str:
+        """Returns the seal of what belongs to the keys of our prefix. Raises CannotSign."""
+        return self._ring.seal(content, f"{self._prefix}{BACKUP}")
+
+    def check_seal(self, content: bytes, seal: str, prefix: str) -> None:
+        """Raises BadSignature unless `seal` was made of `content` for `prefix`, by a key of ours."""
+        self._ring.open(content, seal.encode(), f"{prefix}{BACKUP}")
 
     def is_empty(self) -> bool:
         """Whether there is no key of ours, of any kind."""
         return next(self._names(), None) is None
 
-    def clear(self) -> None:
-        """Removes every key of ours, the blobs among them."""
+    def clear(self, kept: Collection[str] = ()) -> None:
+        """Removes every key of ours but those of the kinds in `kept`, the blobs among them."""
         batch: list[bytes] = []
-        for name in self._names():
+        for name in self._names(kept):
             batch.append(name)
             if len(batch) == BATCH:
                 self._server.ask("UNLINK", *batch)
@@ -121,9 +152,14 @@ class Dump:
     def write(self, stored: Sequence[StoredKey], *, newest: int) -> int:
         """Writes the keys, whose blobs are put; returns the number from which versions go on: above `newest`, too.
 
-        Returns when they are on the server's disk. Idempotent.
+        They are signed anew, by our first key and for our prefix. Requests to forget that the store has already are
+        kept: they are permanent. Returns when all is on the server's disk. Idempotent.
         """
-        by_name = {key.name: key for key in stored}
+        by_name = {key.name: self._signed_here(key) for key in stored}
+        requests = dict.fromkeys(by_name[keys.ERASURES].values if keys.ERASURES in by_name else ())
+        requests |= dict.fromkeys(self._server.ask("LRANGE", self._server.key(keys.ERASURES), 0, -1))
+        if requests:
+            by_name[keys.ERASURES] = StoredKey(keys.ERASURES, "list", tuple(requests))
         last = [by_name.pop(name) for name in FOLLOWED if name in by_name]
         highest = max(newest, *(int(key.values[0]) for key in last if key.name == keys.NEWEST), 0) + GAP
         last = [key for key in last if key.name != keys.NEWEST]
@@ -132,14 +168,29 @@ class Dump:
         self._server.sync()
         return highest
 
-    def _names(self) -> Iterator[bytes]:
+    def _signed_here(self, key: StoredKey) -> StoredKey:
+        """Returns a key with the signatures of its records for our prefix, by our first key."""
+        name = self._server.key(key.name)
+        values = key.values
+        if key.is_signed:
+            signature = self._ring.sign(key.fields[b"body"], name).encode()
+            values = tuple(chain.from_iterable((key.fields | {b"signature": signature}).items()))
+        if key.name == keys.LABELS:
+            bodies = [signed.parts_of(entry)[0] for entry in values]
+            places = [self._server.key(keys.LABEL, number) for number in range(1, len(bodies) + 1)]
+            values = tuple(map(signed.signed_entry, bodies, repeat(self._ring), places))
+        if key.name in SEALED:
+            values = tuple(signed.sealed(entry[signed.SEAL_CHARS :], self._ring, name) for entry in values)
+        return StoredKey(key.name, key.type, values)
+
+    def _names(self, kept: Collection[str] = ()) -> Iterator[bytes]:
         """Yields the names of all our keys. Another service may have a prefix that begins with ours."""
         cursor = 0
         while True:
             reply = self._server.ask("SCAN", cursor, "MATCH", f"{_escaped(self._prefix)}*", "COUNT", 1_000)
             cursor = int(reply[0])
             for name in reply[1]:
-                if name.decode().removeprefix(self._prefix).partition(":")[0] in keys.ALL:
+                if name.decode().removeprefix(self._prefix).partition(":")[0] in keys.ALL.difference(kept):
                     yield name
             if not cursor:
                 return
@@ -155,6 +206,23 @@ def blobs_of(stored: Sequence[StoredKey]) -> dict[str, int]:
             offer = signed.decode(key.fields[b"body"], EncoderOffer, keys.OFFER)
             found |= {tensor.digest: tensor.num_bytes for tensor in offer.tensors}
     return found
+
+
+def erasures_in(stored: Sequence[StoredKey]) -> set[str]:
+    """Returns the digests of the subjects that are to be forgotten."""
+    entries = (key.values for key in stored if key.name == keys.ERASURES)
+    return {entry[signed.SEAL_CHARS :].decode() for entry in chain.from_iterable(entries)}
+
+
+def in_force_since(stored: Sequence[StoredKey], time_ms: int) -> list[StoredKey]:
+    """Returns the keys with a plan that is in force since `time_ms`: replicas refuse one that was before theirs."""
+    return [_plan_since(key, time_ms) if key.name == keys.PLAN else key for key in stored]
+
+
+def _plan_since(key: StoredKey, time_ms: int) -> StoredKey:
+    plan = signed.decode(key.fields[b"body"], RolloutPlan, keys.PLAN)
+    body = signed.encode(msgspec.structs.replace(plan, time_ms=time_ms))
+    return StoredKey(key.name, key.type, tuple(chain.from_iterable((key.fields | {b"body": body}).items())))
 
 
 def manifests(stored: Sequence[StoredKey]) -> Iterator[tuple[int, bytes]]:

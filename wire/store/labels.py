@@ -47,7 +47,7 @@ class LabelCommands:
         """
         if command.number > MAX_COMMANDS:
             raise LabelsChanged(f"{MAX_COMMANDS} commands about labels were given already, and no more are kept")
-        body = signed.entry_of(command, self._ring)
+        body = signed.signed_entry(signed.encode(command), self._ring, self._name(command.number))
         if not self._server.run(_REQUEST, (self._list,), (body, command.number)):
             raise LabelsChanged(f"somebody else has changed the labels: command {command.number} is not the next one")
         self._server.sync()
@@ -56,12 +56,15 @@ class LabelCommands:
         """Returns the commands from index `first` on, in their order. Raises BadSignature, UnknownFormat."""
         commands = list[LabelCommand]()
         for number, value in enumerate(self._server.ask("LRANGE", self._list, first, -1), start=first + 1):
-            name = f"command {number} about labels"
+            name = self._name(number)
             command = signed.decode(signed.body_of(value, self._ring, name), LabelCommand, name)
             if command.number != number:
                 raise BadSignature(f"{name} was signed as number {command.number}")
             commands.append(command)
         return commands
+
+    def _name(self, number: int) -> str:
+        return self._server.key(keys.LABEL, number)
 
     def note(self, outcome: LabelOutcome) -> None:
         """Stores what became of a command."""

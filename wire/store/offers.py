@@ -39,7 +39,7 @@ class Offers:
     def make(self, offer: EncoderOffer) -> None:
         """Offers an encoder, whose blobs are stored, in place of the last one; returns when the offer is on disk."""
         body = signed.encode(offer)
-        self._server.run(_MAKE, (self._key,), (body, self._ring.sign(body), offer.id))
+        self._server.run(_MAKE, (self._key,), (body, self._ring.sign(body, self._key), offer.id))
         self._server.sync()
 
     def open(self) -> EncoderOffer | None:

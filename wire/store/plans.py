@@ -77,7 +77,7 @@ class Plans:
         script_keys = [key(keys.PLAN), key(keys.DECISIONS), key(keys.NOTICES), key(keys.CURRENT)]
         script_keys += [key(keys.MANIFEST, version) for version in needed]
         pointer = "" if current is None else current
-        signature = self._ring.sign(body)
+        signature = self._ring.sign(body, script_keys[0])
         args = (body, signature, plan.revision, pointer, *self.decisions.arguments(decision), *needed)
         outcome, *details = (part.decode() for part in self._server.run(_WRITE, script_keys, args))
         if outcome == "moved":
@@ -96,10 +96,10 @@ class Plans:
         Both are signed, and written together. Of all such events the last `max_judged` are kept.
         """
         body = signed.encode(evidence)
-        key = self._server.key
-        events = [signed.sealed(event, self._ring) for event in judged]
-        args = (body, self._ring.sign(body), max_judged, *events)
-        self._server.run(_WRITE_EVIDENCE, [key(keys.EVIDENCE), key(keys.JUDGED)], args)
+        names = [self._server.key(keys.EVIDENCE), self._server.key(keys.JUDGED)]
+        events = [signed.sealed(signed.encode(event), self._ring, names[1]) for event in judged]
+        args = (body, self._ring.sign(body, names[0]), max_judged, *events)
+        self._server.run(_WRITE_EVIDENCE, names, args)
 
     def read_evidence(self, record_type: type[AnyRecord]) -> AnyRecord | None:
         """Returns the evidence that was written last; None where none was. Raises BadSignature, UnknownFormat."""

@@ -23,6 +23,9 @@ from wire.store.versions import Versions
 BATCH: Final = 500
 """Entries of a list that one script replaces."""
 
+SEALED: Final = (keys.JUDGED, keys.ERASURES)
+"""The lists whose entries are sealed."""
+
 NOBODY: Final = ""
 """Stands for the id of a key that is none of ours."""
 
@@ -54,10 +57,11 @@ class Signatures:
         found = dict[str, dict[str, None]]()
         for name, body, signature in self._records():
             found.setdefault(self._signer(name, body, signature), {})[name] = None
-        for entry in self._entries(keys.LABELS):
-            found.setdefault(self._signer_of_entry(entry), {})[keys.LABELS] = None
-        for event in self._entries(keys.JUDGED):
-            found.setdefault(self._sealer(event), {})[keys.JUDGED] = None
+        for name, entry in self._commands():
+            found.setdefault(self._signer(name, *signed.parts_of(entry)), {})[keys.LABELS] = None
+        for name in SEALED:
+            for entry in self._entries(name):
+                found.setdefault(self._sealer(name, entry), {})[name] = None
         return {signer: list(names) for signer, names in found.items()}
 
     def renew(self) -> int:
@@ -66,20 +70,28 @@ class Signatures:
         renewed = 0
         for name, body, signature in self._records():
             if self._signer(name, body, signature) not in (first, NOBODY):
-                renewed += self._server.run(_RENEW, [self._server.key(name)], [body, self._ring.sign(body)])
-        events = {
-            event: signed.sealed_body(event[signed.SEAL_CHARS :], self._ring)
-            for event in self._entries(keys.JUDGED)
-            if self._sealer(event) not in (first, NOBODY)
-        }
-        self._replace(keys.JUDGED, events)
+                key = self._server.key(name)
+                renewed += self._server.run(_RENEW, [key], [body, self._ring.sign(body, key)])
+        for name in SEALED:
+            renewed += self._renew_seals(name, first)
         commands = {
-            entry: signed.signed_entry(signed.parts_of(entry)[0], self._ring)
-            for entry in self._entries(keys.LABELS)
-            if self._signer_of_entry(entry) not in (first, NOBODY)
+            entry: signed.signed_entry(signed.parts_of(entry)[0], self._ring, self._server.key(name))
+            for name, entry in self._commands()
+            if self._signer(name, *signed.parts_of(entry)) not in (first, NOBODY)
         }
         self._replace(keys.LABELS, commands)
-        return renewed + len(events) + len(commands)
+        return renewed + len(commands)
+
+    def _renew_seals(self, name: str, first: str) -> int:
+        """Seals the entries of a list with our first key; returns how many another one had sealed."""
+        key = self._server.key(name)
+        entries = {
+            entry: signed.sealed(entry[signed.SEAL_CHARS :], self._ring, key)
+            for entry in self._entries(name)
+            if self._sealer(name, entry) not in (first, NOBODY)
+        }
+        self._replace(name, entries)
+        return len(entries)
 
     def _replace(self, name: str, entries: Mapping[bytes, bytes]) -> None:
         """Replaces entries of a list, each by another of the same record."""
@@ -100,16 +112,21 @@ class Signatures:
         entries: list[bytes] = self._server.ask("LRANGE", self._server.key(name), 0, -1)
         return entries
 
+    def _commands(self) -> Iterator[tuple[str, bytes]]:
+        """Yields the name and the entry of every command about labels."""
+        for number, entry in enumerate(self._entries(keys.LABELS), 1):
+            yield f"{keys.LABEL}:{number}", entry
+
     def _signer(self, name: str, body: bytes, signature: bytes) -> str:
         try:
-            return self._ring.verify(body, signature, name)
+            return self._ring.verify(body, signature, self._server.key(name))
         except BadSignature:
             return NOBODY
 
-    def _signer_of_entry(self, entry: bytes) -> str:
-        return self._signer(keys.LABELS, *signed.parts_of(entry))
-
-    def _sealer(self, event: bytes) -> str:
-        code, body = event[: signed.SEAL_CHARS], event[signed.SEAL_CHARS :]
-        sealers = (key.id for key in self._ring.of(*SIGNING) if hmac.compare_digest(key.seal(body).encode(), code))
-        return next(sealers, NOBODY)
+    def _sealer(self, name: str, entry: bytes) -> str:
+        code, body = entry[: signed.SEAL_CHARS], entry[signed.SEAL_CHARS :]
+        place = self._server.key(name)
+        for key in self._ring.of(*SIGNING):
+            if hmac.compare_digest(key.seal(body, place).encode(), code):
+                return key.id
+        return NOBODY

@@ -57,14 +57,9 @@ def fetch(server: Server, name: str, ring: KeyRing) -> bytes | None:
     return bytes(body)
 
 
-def sealed(record: Record, ring: KeyRing) -> bytes:
-    """Returns the seal and the body of a record in one value, as for an entry of a list. Raises CannotSign."""
-    return sealed_body(encode(record), ring)
-
-
-def sealed_body(body: bytes, ring: KeyRing) -> bytes:
-    """Returns the sealed entry of a body that is encoded. Raises CannotSign."""
-    return ring.seal(body).encode() + body
+def sealed(body: bytes, ring: KeyRing, name: str) -> bytes:
+    """Returns the seal and the body of a record in one value, as for an entry of the list `name`. Raises CannotSign."""
+    return ring.seal(body, name).encode() + body
 
 
 def opened(value: bytes, ring: KeyRing, name: str) -> bytes:
@@ -73,14 +68,9 @@ def opened(value: bytes, ring: KeyRing, name: str) -> bytes:
     return value[SEAL_CHARS:]
 
 
-def entry_of(record: Record, ring: KeyRing) -> bytes:
+def signed_entry(body: bytes, ring: KeyRing, name: str) -> bytes:
     """Returns the signature and the body of a record in one value, for a list that replicas read. Raises CannotSign."""
-    return signed_entry(encode(record), ring)
-
-
-def signed_entry(body: bytes, ring: KeyRing) -> bytes:
-    """Returns the entry of a body that is encoded. Raises CannotSign."""
-    return ring.sign(body).encode() + body
+    return ring.sign(body, name).encode() + body
 
 
 def body_of(value: bytes, ring: KeyRing, name: str) -> bytes:

@@ -45,7 +45,7 @@ class Store:
         self.collector = Collector(self._server, self.versions, self.plans, self.offers)
         self.blobs = Blobs(self._server, self.collector.make_room)
         self.leases = Leases(self._server)
-        self.erasures = Erasures(self._server)
+        self.erasures = Erasures(self._server, ring)
         self.labels = LabelCommands(self._server, ring)
         self.signatures = Signatures(self._server, ring, self.versions)
         self.dump = Dump(self._server, ring)

@@ -13,7 +13,7 @@ Rejected: MULTI with WATCH (several round trips, and the outcome is unknown afte
 readers follow without a signature.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wire.config import StoreConfig
@@ -163,14 +163,17 @@ class Versions:
         """Returns every version that has a manifest, lowest first."""
         return [int(version) for version in self._server.ask("ZRANGE", self._server.key(keys.VERSIONS), 0, -1)]
 
+    def signatures(self, versions: Sequence[int]) -> dict[int, bytes | None]:
+        """Returns the signatures of the manifests of these versions, unverified; None for one that is not stored."""
+        names = [self._server.key(keys.MANIFEST, version) for version in versions]
+        found = self._server.ask_many([("HGET", name, "signature") for name in names])
+        return dict(zip(versions, found, strict=True))
+
     def contents(self) -> dict[int, Contents]:
         """Returns the contents of the stored versions; a version that cannot be read is left out."""
         versions = self.stored()
-        signatures = self._server.ask_many(
-            [("HGET", self._server.key(keys.MANIFEST, version), "signature") for version in versions]
-        )
         readable = {}
-        for version, signature in zip(versions, signatures, strict=True):
+        for version, signature in self.signatures(versions).items():
             try:
                 contents = self._contents.get((version, signature)) or self.contents_of(version)
             except (NotFound, BadSignature, UnknownFormat, BlobCorrupt):
@@ -199,7 +202,7 @@ class Versions:
         script_keys = [key(keys.MANIFEST, manifest.version), key(keys.NEWEST), key(keys.VERSIONS)]
         script_keys += [key(keys.HISTORY), key(keys.NOTICES), key(keys.BLOBS)]
         script_keys += [key(keys.BLOB, digest) for digest in blobs]
-        args: list[str | bytes | int] = [manifest.version, body, self._ring.sign(body)]
+        args: list[str | bytes | int] = [manifest.version, body, self._ring.sign(body, script_keys[0])]
         args += [signed.encode(entry), self._server.config.history]
         for digest, num_bytes in blobs.items():
             args += [digest, num_bytes]

@@ -52,9 +52,9 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     [
         (None, "is no manifest of a backup"),
         (b"[]", "is no manifest of a backup"),
-        (b"{}", "is None None; this program reads lifelong-backup 1"),
-        (b'{"format":"lifelong-backup","format_version":2}', "is 'lifelong-backup' 2; this program reads"),
-        (b'{"format":"lifelong-backup","format_version":1}', "is no manifest of a backup"),
+        (b"{}", "is None None; this program reads lifelong-backup 2"),
+        (b'{"format":"lifelong-backup","format_version":1}', "is 'lifelong-backup' 1; this program reads"),
+        (b'{"format":"lifelong-backup","format_version":2}', "is no manifest of a backup"),
     ],
 )
 def test_what_is_no_manifest_is_refused_by_its_format(tmp_path: Path, content: bytes | None, why: str) -> None:

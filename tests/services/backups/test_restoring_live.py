@@ -81,7 +81,9 @@ def test_a_backup_under_load_is_restored_elsewhere(
             manifest = check_backup(tmp_path / "backup", say=lambda _: None)
             assert manifest == made and manifest.current in manifest.versions
             settings = settings_of(there, elsewhere)
-            first = restore_backup(settings, other, tmp_path / "backup", manifest, is_forced=False, say=lambda _: None)
+            first, _ = restore_backup(
+                settings, other, tmp_path / "backup", manifest, is_forced=False, now_ms=1, say=lambda _: None
+            )
             assert other.versions.current() == manifest.current and other.versions.stored() == [*manifest.versions]
             torch.testing.assert_close(
                 logits_of(other, manifest.current), logits_of(store, manifest.current), rtol=0, atol=0

@@ -35,7 +35,7 @@ def test_what_this_release_wrote_is_read_as_it_is(store: Store) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("manifest_v*.json")))
 def test_a_manifest_of_each_format_so_far_is_read(store: Store, raw: Any, key: Callable[..., str], name: str) -> None:
     body = (GOLDEN / f"{name}.json").read_bytes()
-    raw.hset(key("manifest", 3), mapping={"body": body, "signature": KEYS.sign(body)})
+    raw.hset(key("manifest", 3), mapping={"body": body, "signature": KEYS.sign(body, key("manifest", 3))})
     raw.zadd(key("versions"), {"3": 3})
     finding = found_in(store)["manifest of version 3"]
     assert finding.verdict is Readability.READ and finding.format == f"lifelong-weights {name[10]}"
@@ -47,8 +47,8 @@ def test_a_plan_and_a_current_version_that_cannot_be_read_are_fatal_and_others_a
     publish(store, lease_of(store), 2)
     for number in (1, 2):
         body = raw.hget(key("manifest", number), "body").replace(b'"format_version":3', b'"format_version":9')
-        raw.hset(key("manifest", number), mapping={"body": body, "signature": KEYS.sign(body)})
-    raw.hset(key("plan"), mapping={"body": b"{}", "signature": KEYS.sign(b"{}"), "revision": 1})
+        raw.hset(key("manifest", number), mapping={"body": body, "signature": KEYS.sign(body, key("manifest", number))})
+    raw.hset(key("plan"), mapping={"body": b"{}", "signature": KEYS.sign(b"{}", key("plan")), "revision": 1})
     found = found_in(store)
     fatal = {name for name, finding in found.items() if finding.is_fatal}
     assert fatal == {"plan", "manifest of version 2"}
@@ -59,7 +59,7 @@ def test_a_plan_and_a_current_version_that_cannot_be_read_are_fatal_and_others_a
 def test_tallies_that_cannot_be_read_are_dropped(store: Store, raw: Any, key: Callable[..., str]) -> None:
     store.plans.write_evidence(TALLIES, [JUDGED], max_judged=10)
     body = b'{"offsets":7}'
-    raw.hset(key("evidence"), mapping={"body": body, "signature": KEYS.sign(body)})
+    raw.hset(key("evidence"), mapping={"body": body, "signature": KEYS.sign(body, key("evidence"))})
     finding = found_in(store)["tallies"]
     assert finding.verdict is Readability.REWRITTEN and finding.rewrite is not None
     finding.rewrite()

@@ -2,6 +2,7 @@
 
 from serving.engine import Engine
 from serving.engine_config import PrecisionConfig
+from serving.weights.followed_plan import FollowedPlan
 from serving.weights.in_use import WeightsInUse
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
@@ -20,6 +21,7 @@ def swap_of(
     precision: PrecisionConfig = AUTO,
     task: str = "",
     weights: WeightsInUse | None = None,
+    followed: FollowedPlan | None = None,
 ) -> Swap:
     def report() -> ReplicaReport:
         live = engine.live_of(task)
@@ -37,7 +39,7 @@ def swap_of(
         refusal_retry_s=retry_s,
         report_interval_s=0.05,
         report=report,
-        task=task,
+        followed=followed or FollowedPlan(task=task),
     )
 
 

@@ -58,15 +58,15 @@ def others() -> Iterator[Callable[[StoreConfig, KeyRing], tuple[Swap, Engine]]]:
         yield start
 
 
-def forgeries(body: bytes, stored: bytes) -> Iterator[bytes]:
-    """Yields the signatures that somebody with a replica's keys could make."""
+def forgeries(body: bytes, name: str, stored: bytes) -> Iterator[bytes]:
+    """Yields the signatures of the record `name` that somebody with a replica's keys could make."""
     (public,) = REPLICA.of(Kind.PUBLIC)
     own = new_key(Kind.SECRET)
     for secret in (public.value, public.value.hex().encode(), public.line.encode(), *REPLICA.receipts):
-        yield Key(Kind.SHARED, secret).hmac(body).encode()
-        yield f"ed25519:{public.id}:{Key(Kind.SECRET, secret[:32]).sign(body).hex()}".encode()
-    yield KeyRing((own,)).sign(body).encode()
-    yield f"ed25519:{public.id}:{own.sign(body).hex()}".encode()
+        yield Key(Kind.SHARED, secret).hmac(body, name).encode()
+        yield f"ed25519:{public.id}:{Key(Kind.SECRET, secret[:32]).sign(body, name).hex()}".encode()
+    yield KeyRing((own,)).sign(body, name).encode()
+    yield f"ed25519:{public.id}:{own.sign(body, name).hex()}".encode()
     yield stored  # that of another record
     yield b""
 
@@ -104,19 +104,19 @@ def plant_forgeries(config: StoreConfig, own: WeightManifest, *, victim: Swap, e
         good: Any = raw.hgetall(plan)
         for record in (plan_of(2, revision=2), msgspec.structs.replace(plan_of(1, revision=2), salt="own")):
             body = encode(record)
-            for signature in forgeries(body, good[b"signature"]):
+            for signature in forgeries(body, plan, good[b"signature"]):
                 raw.hset(plan, mapping={"body": body, "signature": signature, "revision": 2})
                 raw.hset(manifest, mapping={"body": encode(own), "signature": signature})
                 victim.follow_plan()
                 assert served(engine) == (1, 1)
         signed = encode(plan_of(2, revision=2))
-        raw.hset(plan, mapping={"body": signed, "signature": RING.sign(signed), "revision": 2})
-        for signature in forgeries(encode(own), good[b"signature"]):
+        raw.hset(plan, mapping={"body": signed, "signature": RING.sign(signed, plan), "revision": 2})
+        for signature in forgeries(encode(own), manifest, good[b"signature"]):
             raw.hset(manifest, mapping={"body": encode(own), "signature": signature})
             victim.follow_plan()
             assert engine.live is not None and engine.live.plan.arms[0].version == 1
         assert {*victim.refused} == {"bad_signature", "unknown_key"}
-        raw.hset(manifest, "signature", RING.sign(encode(own)))
+        raw.hset(manifest, "signature", RING.sign(encode(own), manifest))
         victim.follow_plan()
         assert served(engine)[1] == 2  # with the learner's signature the same weights are served
 

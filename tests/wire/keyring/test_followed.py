@@ -40,12 +40,12 @@ def test_a_program_that_runs_signs_with_the_next_key_and_refuses_the_retired_one
     public = tmp_path / "replica.keys"
     write(public, learner.for_replicas())
     replica = at_once(public)
-    old = learner.sign(BODY).encode()
+    old = learner.sign(BODY, "it").encode()
     new = changed(path, lambda ring: added(ring, Kind.NEXT))
     write(public, new.for_replicas())
-    assert learner.sign(BODY).encode().split(b":")[1] == old.split(b":")[1]
+    assert learner.sign(BODY, "it").encode().split(b":")[1] == old.split(b":")[1]
     new = changed(path, lambda ring: rotated(ring, newest(ring)))
-    signature = learner.sign(BODY).encode()
+    signature = learner.sign(BODY, "it").encode()
     assert signature.split(b":")[1] != old.split(b":")[1]
     assert replica.verify(BODY, signature, "it") and replica.verify(BODY, old, "it")
     first = next(key for key in new.keys if key.id == old.split(b":")[1].decode())

@@ -16,12 +16,14 @@ def test_the_public_key_of_a_seed_is_that_of_the_first_test_of_rfc_8032() -> Non
     assert pair.id == Key(Kind.PUBLIC, PUBLIC).id == Key(Kind.RETIRED, PUBLIC).id == sha256(PUBLIC).hexdigest()[:16]
 
 
-def test_a_signature_is_of_the_purpose_and_the_digest_of_the_record() -> None:
-    signature = Key(Kind.SECRET, SEED).sign(b"body")
-    digest = sha256(b"body").digest()
-    Ed25519PublicKey.from_public_bytes(PUBLIC).verify(signature, b"lifelong signature v1\n" + digest)
-    assert Key(Kind.PUBLIC, PUBLIC).is_signature(signature, b"body")
-    assert not Key(Kind.PUBLIC, PUBLIC).is_signature(signature, b"other")
+def test_a_signature_is_of_the_purpose_and_the_digests_of_the_name_and_the_record() -> None:
+    signature = Key(Kind.SECRET, SEED).sign(b"body", "eu.plan")
+    signed = b"lifelong signature v2\n" + sha256(b"eu.plan").digest() + sha256(b"body").digest()
+    Ed25519PublicKey.from_public_bytes(PUBLIC).verify(signature, signed)
+    public = Key(Kind.PUBLIC, PUBLIC)
+    assert public.is_signature(signature, b"body", "eu.plan")
+    assert not public.is_signature(signature, b"other", "eu.plan")
+    assert not public.is_signature(signature, b"body", "us.plan")
 
 
 def test_no_two_keys_are_the_same_and_none_shows_its_secret() -> None:

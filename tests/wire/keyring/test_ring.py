@@ -19,9 +19,9 @@ def rotated(ring: KeyRing) -> KeyRing:
 
 def test_a_replica_s_ring_verifies_what_the_whole_ring_signed_and_signs_nothing() -> None:
     replica = parse(OLD.for_replicas().text)
-    replica.verify(BODY, OLD.sign(BODY).encode(), "it")
+    replica.verify(BODY, OLD.sign(BODY, "it").encode(), "it")
     assert replica.receipts == OLD.receipts and not replica.of(Kind.SECRET, Kind.SUBJECT)
-    for act in (lambda: replica.sign(BODY), lambda: replica.seal(BODY), lambda: replica.subject):
+    for act in (lambda: replica.sign(BODY, "it"), lambda: replica.seal(BODY, "it"), lambda: replica.subject):
         with pytest.raises(CannotSign, match="LIFELONG_SIGNING_KEY_FILE"):
             act()
 
@@ -31,12 +31,12 @@ def test_while_keys_rotate_every_program_accepts_every_signature() -> None:
     new = rotated(OLD)
     both = KeyRing((*OLD.keys, new.keys[0].of_kind(Kind.PUBLIC)))
     for signer in (OLD, new):
-        both.for_replicas().verify(BODY, signer.sign(BODY).encode(), "it")
+        both.for_replicas().verify(BODY, signer.sign(BODY, "it").encode(), "it")
     assert accepted.signer == OLD.signer and new.signer != OLD.signer
 
 
 def test_what_a_retired_or_a_foreign_key_signed_is_refused_by_the_name_of_the_key() -> None:
-    signature = OLD.sign(BODY).encode()
+    signature = OLD.sign(BODY, "manifest 7").encode()
     identity = OLD.keys[0].id
     retired = KeyRing((*new_ring().keys, OLD.keys[0].of_kind(Kind.RETIRED)))
     with pytest.raises(UnknownKey, match=f"manifest 7 was signed with the key {identity}, which is retired"):
@@ -44,7 +44,7 @@ def test_what_a_retired_or_a_foreign_key_signed_is_refused_by_the_name_of_the_ke
     with pytest.raises(UnknownKey, match=f"the key {identity}, which is not among ours.*signing-keys rotate"):
         new_ring().verify(BODY, signature, "manifest 7")
     with pytest.raises(UnknownKey, match="signed with a shared secret, and there is none among our keys"):
-        OLD.verify(BODY, SHARED.sign(BODY).encode(), "manifest 7")
+        OLD.verify(BODY, SHARED.sign(BODY, "manifest 7").encode(), "manifest 7")
 
 
 def test_a_public_key_is_never_taken_for_a_secret() -> None:
@@ -53,9 +53,9 @@ def test_a_public_key_is_never_taken_for_a_secret() -> None:
     replica = OLD.for_replicas()
     for secret in (public, public.hex().encode()):
         with pytest.raises(BadSignature):
-            replica.verify(BODY, Key(Kind.SHARED, secret).hmac(BODY).encode(), "it")
+            replica.verify(BODY, Key(Kind.SHARED, secret).hmac(BODY, "it").encode(), "it")
         with pytest.raises(BadSignature):
-            replica.open(BODY, Key(Kind.SHARED, secret).seal(BODY).encode(), "it")
+            replica.open(BODY, Key(Kind.SHARED, secret).seal(BODY, "it").encode(), "it")
 
 
 @given(st.binary(max_size=300))
@@ -69,10 +69,10 @@ def test_no_other_bytes_are_a_signature(signature: bytes) -> None:
 def test_a_changed_bit_of_the_record_is_noticed(bit: int, ring: KeyRing) -> None:
     changed = bytearray(BODY)
     changed[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(BadSignature, match="changed since"):
-        ring.verify(bytes(changed), ring.sign(BODY).encode(), "it")
-    with pytest.raises(BadSignature, match="changed since"):
-        ring.open(bytes(changed), ring.seal(BODY).encode(), "it")
+    with pytest.raises(BadSignature, match="changed"):
+        ring.verify(bytes(changed), ring.sign(BODY, "it").encode(), "it")
+    with pytest.raises(BadSignature, match="changed"):
+        ring.open(bytes(changed), ring.seal(BODY, "it").encode(), "it")
 
 
 def test_a_shared_secret_is_left_without_a_refusal_and_subjects_keep_their_names() -> None:
@@ -81,8 +81,18 @@ def test_a_shared_secret_is_left_without_a_refusal_and_subjects_keep_their_names
     left = KeyRing((*both.keys[1:], *both.keys[:1]))
     assert both.signer == SHARED.signer and left.signer != SHARED.signer
     for ring in (both, left):
-        both.for_replicas().verify(BODY, ring.sign(BODY).encode(), "it")
-        left.for_replicas().verify(BODY, ring.sign(BODY).encode(), "it")
-        left.open(BODY, ring.seal(BODY).encode(), "it")
+        both.for_replicas().verify(BODY, ring.sign(BODY, "it").encode(), "it")
+        left.for_replicas().verify(BODY, ring.sign(BODY, "it").encode(), "it")
+        left.open(BODY, ring.seal(BODY, "it").encode(), "it")
         assert ring.subject == SHARED.subject
     assert {*both.receipts} == {*left.receipts}
+
+
+@pytest.mark.parametrize("ring", [OLD, SHARED])
+@pytest.mark.parametrize("name", ["eu.task:fraud:plan", "eu.plan", "eu.manifest:8", "us.manifest:7"])
+def test_a_signature_of_another_record_task_or_service_is_refused(ring: KeyRing, name: str) -> None:
+    """N8: whoever writes to the server and holds no key copied the signed record of one place to another."""
+    with pytest.raises(BadSignature, match=name):
+        ring.for_replicas().verify(BODY, ring.sign(BODY, "eu.manifest:7").encode(), name)
+    with pytest.raises(BadSignature, match=name):
+        ring.open(BODY, ring.seal(BODY, "eu.manifest:7").encode(), name)

@@ -51,7 +51,7 @@ def other(store_config: StoreConfig) -> Any:
         opened.dump.clear()
 
 
-def test_what_is_written_elsewhere_reads_the_same(store: Store, other: Store) -> None:
+def test_what_is_written_elsewhere_reads_the_same(store: Store, other: Store, store_config: StoreConfig) -> None:
     filled(store)
     move(store, other)
     for number in (1, 2):
@@ -68,7 +68,9 @@ def test_what_is_written_elsewhere_reads_the_same(store: Store, other: Store) ->
     assert other.erasures.requested(0) == ["d" * 32] and other.erasures.of("d" * 32) is not None
     assert other.labels.requested() == [COMMAND] and other.labels.outcome(1) == store.labels.outcome(1) is not None
     assert other.reports.replicas() == []
-    other.dump.verify(store.dump.read(LEASES))
+    other.dump.verify(other.dump.read(LEASES), "elsewhere*:")
+    with pytest.raises(BadSignature):
+        other.dump.verify(other.dump.read(LEASES), store_config.prefix)
 
 
 def test_no_number_and_no_epoch_is_given_twice(store: Store, other: Store) -> None:
@@ -87,6 +89,15 @@ def test_the_same_keys_may_be_written_again(store: Store, other: Store) -> None:
     assert other.dump.read(LEASES) == once
 
 
+def test_requests_to_forget_are_permanent(store: Store, other: Store) -> None:
+    """N3: whatever is written in the place of what is there, a subject that was to be forgotten stays so."""
+    filled(store)
+    other.erasures.request("e" * 32)
+    other.dump.clear(kept=("erasures",))
+    move(store, other)
+    assert other.erasures.requested(0) == ["d" * 32, "e" * 32]
+
+
 def test_only_keys_of_ours_are_removed(store: Store, other: Store, raw: Any, key: Callable[..., str]) -> None:
     filled(store)
     filled(other)
@@ -101,6 +112,6 @@ def test_only_keys_of_ours_are_removed(store: Store, other: Store, raw: Any, key
 def test_what_a_stranger_signed_is_refused_by_name(store: Store, store_config: StoreConfig) -> None:
     fill(store)
     with closing(Store(store_config, new_ring())) as stranger, pytest.raises(BadSignature, match="manifest:1"):
-        stranger.dump.verify(store.dump.read(LEASES))
+        stranger.dump.verify(store.dump.read(LEASES), store_config.prefix)
     with closing(Store(store_config, added(KEYS, Kind.NEXT))) as ours:
-        ours.dump.verify(store.dump.read(LEASES))
+        ours.dump.verify(store.dump.read(LEASES), store_config.prefix)

@@ -1,10 +1,11 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from wire.errors import ErasuresFull
 from wire.records import Erasure
-from wire.store import Store
+from wire.store import FOREIGN, Store
 
 pytestmark = pytest.mark.live
 
@@ -23,6 +24,21 @@ def test_there_is_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ErasuresFull, match="2 subjects"):
         store.erasures.request("c")
     store.erasures.request("b")
+
+
+def test_what_no_key_of_ours_has_sealed_is_no_request_and_fills_nothing(
+    store: Store, raw: Any, key: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N8: whoever may write to the server filled the list for good, and with it every checkpoint."""
+    monkeypatch.setattr("wire.store.erasures.MAX_ERASURES", 3)
+    store.erasures.request("a")
+    raw.rpush(key("erasures"), b"d" * 32, b"0" * 64 + b"d" * 32)
+    assert store.erasures.requested(0) == ["a", FOREIGN, FOREIGN]
+    for digest in ("b", "c"):
+        store.erasures.request(digest)
+    assert store.erasures.requested(0) == ["a", "b", "c"]
+    with pytest.raises(ErasuresFull):
+        store.erasures.request("d")
 
 
 def test_what_became_of_a_request_can_be_read_elsewhere(open_store: Callable[[], Store]) -> None:

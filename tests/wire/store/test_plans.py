@@ -125,7 +125,7 @@ def test_a_changed_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
 
 
 def test_a_signed_body_that_is_no_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
-    raw.hset(key("plan"), mapping={"body": b"{}", "signature": KEYS.sign(b"{}")})
+    raw.hset(key("plan"), mapping={"body": b"{}", "signature": KEYS.sign(b"{}", key("plan"))})
     with pytest.raises(UnknownFormat):
         store.plans.read()
 

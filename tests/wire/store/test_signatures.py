@@ -38,6 +38,7 @@ def fill(store: Store) -> None:
     store.offers.make(offer)
     store.plans.write_evidence(EVENTS[0], EVENTS, max_judged=10_000)
     store.labels.request(COMMAND)
+    store.erasures.request("d" * 32)
 
 
 def test_everything_is_signed_anew_and_reads_the_same(
@@ -45,18 +46,19 @@ def test_everything_is_signed_anew_and_reads_the_same(
 ) -> None:
     with closing(Store(store_config, SHARED)) as old, closing(Store(store_config, NEW)) as new:
         fill(old)
-        names = ["plan", "evidence", "offer", "manifest:1", "manifest:2", "labels", "judged"]
+        names = ["plan", "evidence", "offer", "manifest:1", "manifest:2", "labels", "judged", "erasures"]
         assert new.signatures.signers() == {OLD_ID: names}
-        before = [raw.hget(key(*name.split(":")), "body") for name in names[:-2]]
-        assert new.signatures.renew() == 6 + len(EVENTS)
+        before = [raw.hget(key(*name.split(":")), "body") for name in names[:-3]]
+        assert new.signatures.renew() == 7 + len(EVENTS)
         assert new.signatures.signers() == {NEW_ID: names}
-        assert [raw.hget(key(*name.split(":")), "body") for name in names[:-2]] == before
+        assert [raw.hget(key(*name.split(":")), "body") for name in names[:-3]] == before
         assert new.signatures.renew() == 0
         with closing(Store(store_config, NEW.for_replicas())) as replica:
             assert replica.versions.manifest(2) == new.versions.manifest(2)
             assert replica.plans.read() == new.plans.read()
             assert replica.labels.requested() == [COMMAND]
         assert new.plans.read_judged(VersionEntry) == EVENTS and new.offers.open() is not None
+        assert new.erasures.requested(0) == ["d" * 32]
         with pytest.raises(BadSignature):
             old.versions.manifest(1)
 

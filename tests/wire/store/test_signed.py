@@ -1,6 +1,8 @@
 """Tests that what is read was signed, by us and for its place, and is of a format that this program knows."""
 
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,22 @@ from tests.stores import KEYS, lease_of, manifest_of, publish
 from wire.config import StoreConfig
 from wire.errors import BadSignature, UnknownFormat
 from wire.keyring import parse
-from wire.records import Evaluation, PrecisionEvaluation, Probe, TensorEntry, TensorPart, WeightManifest
+from wire.records import (
+    Arm,
+    Evaluation,
+    PrecisionEvaluation,
+    Probe,
+    RolloutPlan,
+    TensorEntry,
+    TensorPart,
+    WeightManifest,
+)
 from wire.store import Store
 from wire.store.signed import decode_manifest, encode
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 GOLDEN_KEYS = parse("golden")
-"""The shared secret of earlier releases: what it signs, they read."""
+"""A shared secret: what it signs, every release reads."""
 
 Key = Callable[..., str]
 
@@ -33,7 +44,7 @@ def test_any_changed_byte_of_a_manifest_is_noticed(store: Store, raw: Any, key: 
             store.versions.manifest(1)
 
 
-@pytest.mark.parametrize("signature", [None, "", "0" * 64, KEYS.sign(b""), b"\xff" * 32])
+@pytest.mark.parametrize("signature", [None, "", "0" * 64, KEYS.sign(b"", "a name"), b"\xff" * 32])
 def test_another_signature_is_refused(store: Store, raw: Any, key: Key, signature: str | bytes | None) -> None:
     publish(store, lease_of(store), 1)
     raw.hdel(key("manifest", 1), "signature")
@@ -53,9 +64,24 @@ def test_another_key_is_refused(store: Store, store_config: StoreConfig) -> None
 
 def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, key: Key) -> None:
     publish(store, lease_of(store), 2)
+    """N8: also an old plan in the place of a manifest, and the plan of one task or service in that of another."""
     raw.hset(key("manifest", 2), mapping=raw.hgetall(key("manifest", 1)))
-    with pytest.raises(BadSignature, match="version 2 was signed as version 1"):
+    with pytest.raises(BadSignature, match=r"manifest:2 was not signed with our key, or was changed"):
         store.versions.manifest(2)
+
+
+def test_a_plan_of_another_task_or_service_is_refused(
+    store: Store, store_config: StoreConfig, raw: Any, key: Key
+) -> None:
+    """N8: all tasks of a service share its keys, and whoever writes to the server holds none."""
+    publish(store, lease_of(store), 3)
+    store.plans.write(RolloutPlan(revision=1, salt="s", arms=(Arm(name="stable", version=3, share=1.0),)))
+    elsewhere = replace(store_config, prefix=f"{store_config.prefix}us:")
+    for other in (Store(store_config, KEYS, task="fraud"), Store(elsewhere, KEYS)):
+        name = other._server.key("plan")
+        raw.hset(name, mapping=raw.hgetall(key("plan")))
+        with closing(other), pytest.raises(BadSignature, match=name):
+            other.plans.read()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +101,7 @@ def test_an_unknown_format_is_refused_by_name(store: Store, change: dict[str, An
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{}", b'{"format":"lifelong-weights","format_version":2}'])
 def test_a_signed_body_that_is_no_manifest_is_refused(store: Store, raw: Any, key: Key, body: bytes) -> None:
-    raw.hset(key("manifest", 1), mapping={"body": body, "signature": KEYS.sign(body)})
+    raw.hset(key("manifest", 1), mapping={"body": body, "signature": KEYS.sign(body, key("manifest", 1))})
     with pytest.raises(UnknownFormat, match="version 1"):
         store.versions.manifest(1)
 
@@ -126,11 +152,11 @@ def test_the_manifests_of_both_formats_are_still_read_and_still_written() -> Non
         name = f"manifest_v2{written}"
         body = (GOLDEN / f"{name}.json").read_bytes()
         assert decode_manifest(body, 3) == manifest
-        assert GOLDEN_KEYS.sign(body) == (GOLDEN / f"{name}.hmac").read_text()
+        assert GOLDEN_KEYS.sign(body, "lifelong:manifest:3") == (GOLDEN / f"{name}.hmac").read_text()
     assert encode(manifest) == body
     newest = msgspec.structs.replace(manifest, format_version=3)
     for name in ("manifest_v3.before_labels", "manifest_v3"):
         body = (GOLDEN / f"{name}.json").read_bytes()
         assert decode_manifest(body, 3) == newest
-        assert GOLDEN_KEYS.sign(body) == (GOLDEN / f"{name}.hmac").read_text()
+        assert GOLDEN_KEYS.sign(body, "lifelong:manifest:3") == (GOLDEN / f"{name}.hmac").read_text()
     assert encode(newest) == body

@@ -173,7 +173,10 @@ def test_a_giant_tensor_is_refused_on_both_sides(store: Store, store_config: Sto
     manifest = msgspec.structs.replace(manifest_of(store, 1, epoch=1), tensors=(giant,))
     with pytest.raises(BlobCorrupt, match=r"head\.out"):
         store.versions.publish(manifest, lease_of(store))
-    raw.hset(key("manifest", 1), mapping={"body": encode(manifest), "signature": KEYS.sign(encode(manifest))})
+    raw.hset(
+        key("manifest", 1),
+        mapping={"body": encode(manifest), "signature": KEYS.sign(encode(manifest), key("manifest", 1))},
+    )
     with pytest.raises(BlobCorrupt, match=r"head\.out"):
         store.versions.manifest(1)
 
