@@ -8,10 +8,13 @@ The oracle trusts no component: every event and every label has a number, and wh
 their beginning. Each event must be answered, or be in a dead letter; each label must be in exactly one of the learner's
 counters; and the weights must equal, bit for bit, those of a learner that was not disturbed (undisturbed.py).
 
-    play.py       one scene from start to verdict; rows.py plays both, as programs (__main__.py), and makes the rows
+    play.py       one scene from start to verdict; rows.py plays all, as programs (__main__.py), and makes the rows
     up.py, apart.py    the scenes (protocol: scene.py) with programs.py, servers.py, process_tree.py, sandbox.py,
                        toxiproxy.py        draw.py, faults/    what goes wrong        size.py    how much of it
-    load.py       the load, with http.py and retrying.py; ledger.py and timeline.py record it; watch.py polls the store
+    power.py      the power of a scene's machine; synced.c, synced.py    what a cut leaves     tails.py    what it takes
+    running.py, injection.py    the load beside the scene, and the faults, one after the other
+    load.py, askers.py    the load, with http.py and retrying.py; ledger.py, timeline.py record it
+    watch.py, attribution.py    the heartbeats in the store, and whether the version that an answer names gives it
     readback.py, oracle.py    what the topics hold, and what is wrong with it
 
 `bench.chaos.rows` is the door; tests of other rooms also use toxiproxy.py, faults/, servers.py and sandbox.py.

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from bench.chaos.apart import Apart
-from bench.chaos.play import Say, play
+from bench.chaos.injection import Say
+from bench.chaos.play import play
 from bench.chaos.rows import SKIPPED
 from bench.chaos.scene import Scene
 from bench.chaos.size import SceneSize

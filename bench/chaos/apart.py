@@ -9,7 +9,6 @@ Rejected: one proxy before each server. A fault could then cut one program off o
 """
 
 import os
-import random
 import secrets
 import sys
 import time
@@ -21,12 +20,24 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from bench.chaos import process_tree
-from bench.chaos.faults import TOXICS, Cut, FaultKind, FlushAll, Toxic, WrongClock
+from bench.chaos.faults import FaultKind, FlushAll
+from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
+from bench.chaos.process_tree import descendants
 from bench.chaos.programs import ChaosProgram, Programs, last_line
-from bench.chaos.sandbox import Clock, clock
-from bench.chaos.scene import Missing, chosen, damaged_blob_of, kill_of, lasting, pause_of, scene_settings
-from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kafka_environment, redis_argv
+from bench.chaos.sandbox import NO_COMPILER, clock
+from bench.chaos.scene import (
+    Missing,
+    chosen,
+    damaged_blob_of,
+    kill_of,
+    network_of,
+    pause_of,
+    scene_settings,
+    wrong_clock_of,
+)
+from bench.chaos.servers import DIRECT, DURABLE, format_node, free_ports, kafka_argv, kafka_environment, redis_argv
 from bench.chaos.size import SceneSize
+from bench.chaos.tails import LostTails
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from bench.service import apache_kafka
 from services.environment import as_environment
@@ -62,7 +73,6 @@ KILLED = (
 PAUSED = (process_tree.LEARNER, process_tree.CONTROLLER, process_tree.REDIS, process_tree.BROKER)
 
 CLOCKS = (process_tree.REDIS, process_tree.LEARNER, process_tree.CONTROLLER)
-JUMPS_S = (3_600, -3_600, 86_400, -86_400)
 
 
 class Apart:
@@ -76,6 +86,7 @@ class Apart:
         self._home = apache_kafka()
         self._programs = Programs(say)
         self._toxiproxy = Toxiproxy(folder)
+        self._power = PowerSupply(folder)
         self._ports = free_ports([DIRECT, *(name.upper() for name in COMMANDS)])
         self._redis_port = tether.free_port()
         self._proxies: dict[tuple[str, str], Proxy] = {}
@@ -85,6 +96,10 @@ class Apart:
         clocks = {role: clock(folder, role.split()[0]) for role in CLOCKS}
         self._clocks = {role: wrong for role, wrong in clocks.items() if wrong}
         self._settings = self._direct()
+
+    @property
+    def lost(self) -> LostTails:
+        return self._power.lost
 
     @property
     def num_ended(self) -> int:
@@ -98,6 +113,7 @@ class Apart:
 
     def check(self) -> None:
         self._programs.check()
+        self._power.check()
 
     def settings(self) -> Settings:
         return self._settings
@@ -106,14 +122,18 @@ class Apart:
         size = self._size
         kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in PAUSED]
-        kinds += _network(self._connections(), size)
-        kinds += [_wrong_clock(role, wrong, size) for role, wrong in self._clocks.items()]
+        kinds += network_of(self._connections(), size)
+        kinds += [wrong_clock_of(role, wrong, size) for role, wrong in self._clocks.items()]
         kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA))]
         kinds += [FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
+        if self._power.can_lose_power:
+            for role in PARTS:
+                kinds += [cut_of(role, partial(self._cut, role), partial(self._pids, role))]
+            kinds += [cut_of(ALL, partial(self._cut, ALL), partial(self._pids, process_tree.REPLICA))]
         return chosen(kinds, size.only)
 
     def missing(self) -> dict[Missing, str]:
-        why = "wrong clock: there is no C compiler (Debian: apt install gcc libc6-dev)"
+        why = f"wrong clock and power cuts: {NO_COMPILER}"
         return {} if self._clocks else {"compiler": why}
 
     def restart(self) -> None:
@@ -124,6 +144,16 @@ class Apart:
     def close(self) -> None:
         self._programs.close(STOP_S)
         self._toxiproxy.close()
+        self._power.close()
+
+    def _cut(self, role: str) -> str:
+        """Cuts the power of one role, or of all programs. Whoever starts programs at boot starts them again."""
+        if role != ALL:
+            return self._power.cut(role, self._pids(role))
+        pids: list[int] = []
+        for program in self._programs.pids:
+            pids += descendants(program)
+        return self._power.cut(role, pids)
 
     def _add_proxy(self, program: str, server: str, port: int) -> None:
         name = f"{program}-{server}".lower()
@@ -140,18 +170,22 @@ class Apart:
         redis_folder = self._folder / "redis"
         kafka_folder = self._folder / "kafka"
         redis_folder.mkdir(exist_ok=True)
-        redis = redis_argv(redis_folder, self._redis_port)
-        self._programs.start(ChaosProgram("Redis", redis, self._clock_of(process_tree.REDIS), self._log("redis")))
+        is_durable = self._size.arm == "durable"
+        redis = redis_argv(redis_folder, self._redis_port, appendfsync="always" if is_durable else "everysec")
+        env = self._environment(process_tree.REDIS)
+        self._programs.start(ChaosProgram("Redis", redis, env, self._log("redis")))
         if not kafka_folder.exists():
             advertised = {name.upper(): self._proxies[name, KAFKA].listen for name in COMMANDS}
-            format_node(self._home, kafka_folder, self._ports, advertised)
+            properties = DURABLE if is_durable else ""
+            format_node(self._home, kafka_folder, self._ports, advertised, properties=properties)
         kafka = kafka_argv(self._home, kafka_folder)
-        self._programs.start(ChaosProgram("broker", kafka, kafka_environment(kafka_folder), self._log("kafka")))
+        env = kafka_environment(kafka_folder) | self._environment(process_tree.BROKER)
+        self._programs.start(ChaosProgram("broker", kafka, env, self._log("kafka")))
 
     def _start_programs(self) -> None:
         for name, words in COMMANDS.items():
             argv = [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
-            env = as_environment(self._behind_proxies(name)) | self._clock_of(ROLE_OF.get(name, ""))
+            env = as_environment(self._behind_proxies(name)) | self._environment(ROLE_OF.get(name, ""))
             self._programs.start(ChaosProgram(name, guarded(argv) if name == "serve" else argv, env, self._log(name)))
 
     def _direct(self) -> Settings:
@@ -202,30 +236,12 @@ class Apart:
             return tree.answering(self._settings.serving.http_port)
         return tree.pids(role)
 
-    def _clock_of(self, role: str) -> dict[str, str]:
-        return self._clocks[role].environment() if role in self._clocks else {}
+    def _environment(self, role: str) -> dict[str, str]:
+        """Returns the variables that a role's program has of its machine, and of its clock, if it has one."""
+        clock_of = self._clocks[role].environment() if role in self._clocks else {}
+        machine = self._power.environment()
+        preloaded = ":".join(env["LD_PRELOAD"] for env in (clock_of, machine) if env)
+        return clock_of | machine | ({"LD_PRELOAD": preloaded} if preloaded else {})
 
     def _log(self, name: str) -> Path:
         return self._folder / "logs" / f"{name}.log"
-
-
-def _network(connections: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
-    """Makes a kind for each thing that can happen to a connection. The connection is drawn."""
-    if not connections:
-        return []
-
-    def cut(rng: random.Random) -> Cut:
-        name = rng.choice(sorted(connections))
-        return Cut(name, connections[name], lasting(rng, size))
-
-    def toxic(what: str, rng: random.Random) -> Toxic:
-        name = rng.choice(sorted(connections))
-        kind, attributes = TOXICS[what]
-        return Toxic(what, name, connections[name], kind, attributes, lasting(rng, size))
-
-    return [FaultKind("cut", cut), *(FaultKind(what, partial(toxic, what)) for what in TOXICS)]
-
-
-def _wrong_clock(role: str, wrong: Clock, size: SceneSize) -> FaultKind:
-    name = f"wrong clock {role}"
-    return FaultKind(name, lambda rng: WrongClock(role, wrong, rng.choice(JUMPS_S), lasting(rng, size)))

@@ -4,21 +4,26 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from bench.chaos.faults import Fault, FaultKind, Together
+from bench.chaos.faults import Family, Fault, FaultKind, Together
 
 TOGETHER = 0.1
 """The share of the kills that come with a second one."""
 
 
-def draw_faults(kinds: Sequence[FaultKind], *, kills: int, others: int, seed: int) -> list[Fault]:
+def draw_faults(kinds: Sequence[FaultKind], *, kills: int, cuts: int, others: int, seed: int) -> list[Fault]:
     """Draws as many faults as were asked for, in a random order. The same seed draws the same faults."""
     rng = random.Random(f"chaos/{seed}")
-    faults = _draw_kills(_cycle([kind for kind in kinds if kind.is_kill], rng), kills, rng)
-    other_kinds = _cycle([kind for kind in kinds if not kind.is_kill], rng)
-    for kind in islice(other_kinds, others):
-        faults.append(kind.make(rng))
+    faults = _draw_kills(_cycle(_of(kinds, "kill"), rng), kills, rng)
+    families: tuple[tuple[Family, int], ...] = (("cut", cuts), ("other", others))
+    for family, num in families:
+        for kind in islice(_cycle(_of(kinds, family), rng), num):
+            faults.append(kind.make(rng))
     rng.shuffle(faults)
     return faults
+
+
+def _of(kinds: Sequence[FaultKind], family: Family) -> list[FaultKind]:
+    return [kind for kind in kinds if kind.family == family]
 
 
 def _draw_kills(kinds: Iterator[FaultKind], num_kills: int, rng: random.Random) -> list[Fault]:

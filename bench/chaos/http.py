@@ -22,6 +22,8 @@ class Reply:
     key: str
     receipt: str
     source: str | None
+    revision: int = 0
+    """That of the plan which the answer was given under."""
     can_be_labelled: bool = True
     """False where the answer could not be published, so that a label would not find it."""
 
@@ -53,4 +55,11 @@ def _ask(host: str, port: int, body: bytes) -> Reply:
         raise Failed(f"{response.status} {content[:200].decode(errors='replace')}")
     answer = json.loads(content)["answers"][0]
     can_be_labelled = answer.get("can_be_labelled", True)
-    return Reply(answer["event_id"], answer["key"], answer["receipt"], answer.get("source"), can_be_labelled)
+    return Reply(
+        answer["event_id"],
+        answer["key"],
+        answer["receipt"],
+        answer.get("source"),
+        answer["rollout_revision"],
+        can_be_labelled,
+    )

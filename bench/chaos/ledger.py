@@ -10,7 +10,7 @@ Rejected: a record for each event. At 100,000 events the garbage collection of t
 import math
 import threading
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from bench.chaos.oracle import Sent
 from bench.chaos.timeline import Heartbeat, recovered_s, recovery_s
@@ -54,6 +54,8 @@ class ChaosLedger:
         self._num_due = 0
         self._num_labelled = 0
         self._unlabelled: set[int] = set()
+        self._excused: set[int] = set()
+        self._revisions = array("q")
         self._heartbeats: dict[str, list[Heartbeat]] = {track: [] for track in TRACKS}
         self.http_failures: list[tuple[float, str]] = []
         """When a request failed although it was repeated once, and why."""
@@ -76,17 +78,29 @@ class ChaosLedger:
             if not math.isnan(self._answered_s[number]):
                 return False
             self._answered_s[number] = self._clock_s()
+            self._excused.discard(number)
             if self.is_http(number):
                 return False
             self._heartbeats[KAFKA].append(Heartbeat(self._sent_s[number], self._answered_s[number]))
             self._num_due += 1
             return True
 
-    def record_reply(self, number: int, begun_s: float, *, can_be_labelled: bool = True) -> None:
-        """Records the HTTP reply to a request begun at `begun_s`. Its event's label, if it can have one, is due now."""
+    def record_lost(self, numbers: Iterable[int]) -> None:
+        """Records that a power cut has taken events, or their answers: those without an answer are not waited for."""
+        with self._lock:
+            for number in numbers:
+                if not self.is_http(number) and math.isnan(self._answered_s[number]):
+                    self._excused.add(number)
+
+    def record_reply(self, number: int, begun_s: float, *, revision: int = 0, can_be_labelled: bool = True) -> None:
+        """Records the HTTP reply, under a plan's revision, to a request begun at `begun_s`.
+
+        Its event's label, if it can have one, is due now.
+        """
         with self._lock:
             self._replied_s[number] = self._clock_s()
             self._heartbeats[HTTP].append(Heartbeat(begun_s, self._replied_s[number]))
+            self._revisions.append(revision)
             if can_be_labelled:
                 self._num_due += 1
             else:
@@ -115,7 +129,19 @@ class ChaosLedger:
     def num_unanswered(self) -> int:
         """The number of events without an answer in the topic (Kafka) or without a reply (HTTP)."""
         with self._lock:
-            return len(self._sent_s) - self._num_due - len(self._unlabelled)
+            return len(self._sent_s) - self._num_due - len(self._unlabelled) - len(self._excused)
+
+    @property
+    def num_excused(self) -> int:
+        """The number of events without an answer that lay in a tail, or their answers did."""
+        with self._lock:
+            return len(self._excused)
+
+    def answered_since_s(self) -> float:
+        """Returns the seconds since the last answer over Kafka; infinity while there is none."""
+        with self._lock:
+            answers = self._heartbeats[KAFKA]
+            return self._clock_s() - answers[-1].done_s if answers else math.inf
 
     @property
     def num_unlabelled(self) -> int:
@@ -127,6 +153,11 @@ class ChaosLedger:
         """Returns the heartbeats so far, by track, in the order in which their work was done."""
         with self._lock:
             return {track: list(heartbeats) for track, heartbeats in self._heartbeats.items()}
+
+    def replies(self) -> list[tuple[Heartbeat, int]]:
+        """Returns the replies over HTTP, each with the revision of its plan."""
+        with self._lock:
+            return list(zip(self._heartbeats[HTTP], self._revisions, strict=True))
 
     def recovery_s(self, ended_s: float) -> float:
         """Returns the seconds from `ended_s` until every track has a heartbeat again; infinity while one has none."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from bench.chaos.http import Failed, Reply, predict
+from bench.chaos.http import Reply
 from bench.chaos.ledger import ChaosLedger, id_of, number_of
 from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.size import SceneSize
@@ -35,7 +35,6 @@ Numbers: TypeAlias = "queue.Queue[int]"
 """The numbers of the events that are asked for over HTTP."""
 
 SOURCE = "chaos"
-NUM_ASKERS = 16
 NUM_ENTITIES = 997
 POLL_MS = 100
 PAUSE_S = 0.2
@@ -133,8 +132,15 @@ class ChaosLabeller:
 class Reader:
     """Reads the answers topic from its beginning, and continues after the broker was away."""
 
-    def __init__(self, settings: Callable[[], Settings], ledger: ChaosLedger, labeller: ChaosLabeller) -> None:
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        ledger: ChaosLedger,
+        labeller: ChaosLabeller,
+        offer: Callable[[int, Answer], None],
+    ) -> None:
         self._settings = settings
+        self._offer = offer
         self._ledger = ledger
         self._labeller = labeller
         self._offsets: dict[str, int] = {}
@@ -165,59 +171,11 @@ class Reader:
 
     def _record(self, answer: Answer) -> None:
         number = number_of(answer.event_id)
-        if number is not None and self._ledger.record_answer(number):
+        if number is None:
+            return
+        self._offer(number, answer)
+        if self._ledger.record_answer(number):
             self._labeller.schedule(number, Reply(answer.event_id, answer.key, answer.receipt, answer.source))
-
-
-class Asker:
-    """Requests predictions over HTTP for the events of a queue, each until a reply comes. Several run side by side."""
-
-    def __init__(
-        self,
-        settings: Callable[[], Settings],
-        ledger: ChaosLedger,
-        labeller: ChaosLabeller,
-        texts: Texts,
-        numbers: Numbers,
-    ) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._labeller = labeller
-        self._texts = texts
-        self._numbers = numbers
-        self._closed = threading.Event()
-
-    def run(self) -> None:
-        """Sends requests.
-
-        consumes: numbers of events; produces: replies, labels that are due
-        waits for: a number, a reply; unblocked by: either, its time limit, `close`
-        """
-        while not self._closed.is_set():
-            try:
-                number = self._numbers.get(timeout=PAUSE_S)
-            except queue.Empty:
-                continue
-            self._ask(number)
-
-    def close(self) -> None:
-        self._closed.set()
-
-    def _ask(self, number: int) -> None:
-        body = {"id": id_of(number), "text": self._texts.item(number).text, "key": self._texts.key(number)}
-        while not self._closed.is_set():
-            serving = self._settings().serving
-            begun_s = time.monotonic()
-            try:
-                reply = predict(serving.http_host, serving.http_port, body)
-            except Failed as error:
-                self._ledger.record_http_failure(str(error))
-                self._closed.wait(PAUSE_S)
-            else:
-                self._ledger.record_reply(number, begun_s, can_be_labelled=reply.can_be_labelled)
-                if reply.can_be_labelled:
-                    self._labeller.schedule(number, reply)
-                return
 
 
 class Pacer:

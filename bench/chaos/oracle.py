@@ -5,6 +5,8 @@
 An event is lost if neither an answer nor a dead letter names it; one that was asked for over HTTP also if its client
 never got a reply. A label is unaccounted for if it was acknowledged and is not in its topic, if the learner did not
 count a copy that is there, or if the learner counted it under no end or under two.
+
+Power cuts take tails: what lay in one is lost with the tail, and is no fault by itself. Everything else is.
 """
 
 import math
@@ -12,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.chaos.tails import LostTails
 from bench.chaos.timeline import Interruption
 
 ENDS = ("matched", "late", "duplicate", "orphan", "parked")
@@ -67,6 +70,8 @@ class Verdict:
     """The result of a run. `lost`, `unpublished`, `twice` and `twice_elsewhere` hold numbers of events."""
 
     lost: tuple[int, ...]
+    num_lost_with_tails: int
+    """Events that are not among them, since their record or that of their answer lay in a tail."""
     unpublished: tuple[int, ...]
     """Events that got an HTTP reply as if they could be labelled, but whose answer is in no topic: a label would find
     no match."""
@@ -84,8 +89,14 @@ class Verdict:
         return sum(self.unaccounted.values())
 
 
-def judge(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], spans: Iterable[Interruption]) -> Verdict:
-    """Judges a run whose learner ended with `counts`, under the faults of `spans`."""
+def judge(
+    sent: Sent,
+    topics: TopicCounts,
+    counts: Mapping[str, int],
+    spans: Iterable[Interruption],
+    tails: LostTails,
+) -> Verdict:
+    """Judges a run whose learner ended with `counts`, under the faults of `spans`, of which some took `tails`."""
     numbers = range(len(sent.sent_s))
     named = topics.answers.keys() | topics.dead_letters.keys()
     unreplied = {number for number in numbers if sent.is_http(number) and math.isnan(sent.replied_s[number])}
@@ -93,14 +104,18 @@ def judge(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], spans: Ite
     unpublished = {number for number in absent - unreplied if sent.is_http(number)}
     twice = {number for number, copies in topics.answers.items() if copies > 1}
     at_a_fault = in_flight(sent, spans)
+    in_tails = tails.events.keys() | tails.answers.keys()
+    lost = (absent | unreplied) - unpublished
+    unpublished -= sent.unlabelled
     return Verdict(
-        lost=tuple(sorted((absent | unreplied) - unpublished)),
-        unpublished=tuple(sorted(unpublished - sent.unlabelled)),
+        lost=tuple(sorted(lost - in_tails)),
+        num_lost_with_tails=len((lost | unpublished) & in_tails),
+        unpublished=tuple(sorted(unpublished - in_tails)),
         twice=tuple(sorted(twice)),
         twice_elsewhere=tuple(sorted(twice - at_a_fault)),
         num_in_flight=len(at_a_fault),
-        unaccounted={reason: num for reason, num in _unaccounted(sent, topics, counts).items() if num},
-        learnt_share=sum(counts.get(name, 0) for name in LEARNT) / max(sent.num_labels, 1),
+        unaccounted={reason: num for reason, num in _unaccounted(sent, topics, counts, tails).items() if num},
+        learnt_share=_learnt_share(sent, counts, tails),
     )
 
 
@@ -125,15 +140,24 @@ def ends_of(counts: Mapping[str, int]) -> int:
     return refused + sum(counts.get(name, 0) for name in ENDS)
 
 
-def _unaccounted(sent: Sent, topics: TopicCounts, counts: Mapping[str, int]) -> dict[str, int]:
+def _learnt_share(sent: Sent, counts: Mapping[str, int], tails: LostTails) -> float:
+    """Returns the share of the labels that were learnt; one whose record or answer lay in a tail need not be."""
+    num_excused = sum(1 for number in tails.numbers if sent.labelled[number])
+    num_missing = sent.num_labels - sum(counts.get(name, 0) for name in LEARNT)
+    return 1.0 - max(num_missing - num_excused, 0) / max(sent.num_labels, 1)
+
+
+def _unaccounted(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], tails: LostTails) -> dict[str, int]:
+    """A label in a lost tail may have been counted, and need not have been."""
     num_copies = topics.labels.total()
     num_counted = counts.get("labels", 0)
-    num_missing = sum(1 for number, copies in enumerate(sent.labelled) if copies and not topics.labels[number])
+    there = topics.labels.keys() | tails.labels.keys()
+    num_missing = sum(1 for number, copies in enumerate(sent.labelled) if copies and number not in there)
     return {
         "acknowledged, not in the topic": num_missing,
         "in the topic, not counted": max(num_copies - num_counted, 0),
-        "counted, not in the topic": max(num_counted - num_copies, 0),
+        "counted, not in the topic": max(num_counted - num_copies - tails.labels.total(), 0),
         "counted to no end, or to two": abs(num_counted - ends_of(counts)),
-        "learnt twice": max(counts.get("matched", 0) - len(topics.labels), 0),
+        "learnt twice": max(counts.get("matched", 0) - len(there), 0),
         "could not be quarantined": counts.get("letters_lost", 0),
     }

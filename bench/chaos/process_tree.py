@@ -30,6 +30,14 @@ MATCHERS: dict[str, Callable[[list[str]], bool]] = {
 """The predicate of each role: whether a command line belongs to it."""
 
 
+def descendants(root: int) -> list[int]:
+    """Returns a process and all that it has started, as far as they live."""
+    pids = [root]
+    with suppress(psutil.NoSuchProcess):
+        pids += [process.pid for process in psutil.Process(root).children(recursive=True)]
+    return pids
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessTree:
     """The descendants of one process."""

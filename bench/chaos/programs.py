@@ -46,6 +46,10 @@ class Programs:
         self._programs[program.name] = program
         program.start()
 
+    @property
+    def pids(self) -> list[int]:
+        return [program.pid for program in self._programs.values() if program.pid]
+
     def check(self) -> None:
         """Restarts the programs that ended at least RESTART_S ago."""
         now_s = time.monotonic()

@@ -8,14 +8,17 @@ Each scene is a process of its own, which may have a mount namespace, and whose 
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import msgspec
 
 from bench.chaos.play import SceneOutcome
 from bench.chaos.sandbox import in_namespace
-from bench.chaos.size import FULL, SceneSize
+from bench.chaos.size import FULL, Arm, SceneSize
 from bench.chaos.timeline import nearest_rank
 from bench.fixtures import Fixtures
 from bench.process import PeerFailed
@@ -24,6 +27,8 @@ from services.versions import ROOT
 
 SCENES = ("up", "apart")
 
+NONE = Goal("<=", 0)
+
 SKIPPED = 3
 """The exit code of a scene that cannot be played here. The reason is the last line that it prints."""
 
@@ -31,7 +36,18 @@ SKIPPED = 3
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     fixtures.stop_service()
     size = fixtures.sized(FULL)
-    yield from rows([run_scene(scene, size) for scene in SCENES], kills=2 * size.kills)
+    if size.arm in ("both", "shipped"):
+        shipped = replace(size, arm="shipped")
+        yield from rows([run_scene(scene, shipped) for scene in SCENES], kills=2 * size.kills, cuts=2 * size.cuts)
+    if size.arm in ("both", "durable"):
+        # `lifelong up` has servers of its own, whose settings are those that are shipped.
+        durable = run_scene("apart", twice(replace(size, arm="durable")))
+        yield from rows([durable], kills=2 * size.kills, cuts=2 * size.cuts)
+
+
+def twice(size: SceneSize) -> SceneSize:
+    """Returns the size of one scene that stands for two."""
+    return replace(size, events=2 * size.events, kills=2 * size.kills, cuts=2 * size.cuts, others=2 * size.others)
 
 
 def run_scene(scene: str, size: SceneSize) -> SceneOutcome:
@@ -46,47 +62,70 @@ def run_scene(scene: str, size: SceneSize) -> SceneOutcome:
     return msgspec.json.decode(last, type=SceneOutcome)
 
 
-def rows(outcomes: Sequence[SceneOutcome], *, kills: int) -> Iterator[Row]:
-    """Yields the rows. The silence over HTTP is from the scene with one replica, the failed requests from the other."""
+def rows(outcomes: Sequence[SceneOutcome], *, kills: int, cuts: int) -> Iterator[Row]:
+    """Yields the rows of one arm. The silence is of the scene with one replica, the failed requests of the other."""
+    row = partial(_row, outcomes[0].arm)
+    verdicts = [outcome.verdict for outcome in outcomes]
+    yield row("kills", sum(outcome.kills for outcome in outcomes), "kills", Goal(">=", kills))
+    yield row("cuts", sum(outcome.cuts for outcome in outcomes), "power cuts", Goal(">=", cuts))
     events = sum(outcome.events for outcome in outcomes)
-    yield Row.of(
-        name="chaos.kills", value=sum(outcome.kills for outcome in outcomes), unit="kills", goal=Goal(">=", kills)
-    )
-    faults = sum(len(outcome.faults) for outcome in outcomes)
-    yield Row.of(name="chaos.faults", value=faults, unit="faults", note=f"in {events} events")
-    yield _none("lost", sum(len(outcome.verdict.lost) for outcome in outcomes), "events")
-    yield _none("unpublished", sum(len(outcome.verdict.unpublished) for outcome in outcomes), "answers over HTTP")
-    twice = sum(len(outcome.verdict.twice) for outcome in outcomes)
-    in_flight = sum(outcome.verdict.num_in_flight for outcome in outcomes)
-    yield Row.of(name="chaos.answered_twice", value=twice, unit="events", note=f"of {in_flight} in flight at a fault")
-    elsewhere = sum(len(outcome.verdict.twice_elsewhere) for outcome in outcomes)
-    yield _none("answered_twice_elsewhere", elsewhere, "events that were not in flight")
-    yield _none("labels_unaccounted", sum(outcome.verdict.num_unaccounted for outcome in outcomes), "labels")
-    learnt = min(outcome.verdict.learnt_share for outcome in outcomes)
-    yield Row.of(name="chaos.learnt_share", value=round(100 * learnt, 3), unit="% of the labels", goal=Goal(">=", 99.9))
+    yield row("faults", sum(len(outcome.faults) for outcome in outcomes), "faults", note=f"in {events} events")
+    yield row("lost", sum(len(verdict.lost) for verdict in verdicts), "events outside of tails", NONE)
+    yield from _of_tails(outcomes)
+    yield row("unpublished", sum(len(verdict.unpublished) for verdict in verdicts), "answers over HTTP", NONE)
+    in_flight = sum(verdict.num_in_flight for verdict in verdicts)
+    note = f"of {in_flight} in flight at a fault"
+    yield row("answered_twice", sum(len(verdict.twice) for verdict in verdicts), "events", note=note)
+    elsewhere = sum(len(verdict.twice_elsewhere) for verdict in verdicts)
+    yield row("answered_twice_elsewhere", elsewhere, "events that were not in flight", NONE)
+    yield row("labels_unaccounted", sum(verdict.num_unaccounted for verdict in verdicts), "labels", NONE)
+    learnt = min(verdict.learnt_share for verdict in verdicts)
+    yield row("learnt_share", round(100 * learnt, 3), "% of the labels", Goal(">=", 99.9))
     for outcome in outcomes:
         yield from _of_scene(outcome)
-    recoveries_s = list(chain.from_iterable(outcome.recoveries_s for outcome in outcomes))
-    p95 = nearest_rank(recoveries_s, 95)
-    p50 = nearest_rank(recoveries_s, 50)
-    yield Row.of(name="chaos.recovery_s.p50", value=_finite(p50), unit="s")
-    yield Row.of(name="chaos.recovery_s.p95", value=_finite(p95), unit="s", goal=Goal("<=", 15))
-    yield _none("stuck", sum(outcome.stuck for outcome in outcomes), "times")
-    yield _none("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times")
-    yield _none("weights_differ", sum(len(outcome.not_the_same) for outcome in outcomes), "tensors")
+    differing = sum(len(outcome.misattributed) for outcome in outcomes)
+    num_sampled = differing + sum(outcome.attributed for outcome in outcomes)
+    yield row("attribution", differing, "answers that their version does not give", NONE, note=f"of {num_sampled}")
+    yield from _of_recoveries(outcomes)
+    yield row("stuck", sum(outcome.stuck for outcome in outcomes), "times", NONE)
+    yield row("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times", NONE)
+    if all(outcome.are_weights_comparable for outcome in outcomes):
+        yield row("weights_differ", sum(len(outcome.not_the_same) for outcome in outcomes), "tensors", NONE)
+
+
+def _of_tails(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
+    arm = outcomes[0].arm
+    taken: Counter[str] = Counter()
+    for outcome in outcomes:
+        taken.update(outcome.lost_tails)
+    note = "of " + ", ".join(f"{num} {what}" for what, num in taken.items()) + " in tails"
+    lost = sum(outcome.verdict.num_lost_with_tails for outcome in outcomes)
+    yield _row(arm, "lost_with_tails", lost, "events", NONE if arm == "durable" else None, note=note)
 
 
 def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
+    row = partial(_row, outcome.arm)
     if outcome.scene == "up":
         for track, silence_s in outcome.silence_s.items():
             goal = Goal("<=", 30) if track == "http" else None
-            yield Row.of(name=f"chaos.longest_silence_s.{track}", value=round(silence_s, 1), unit="s", goal=goal)
+            yield row(f"longest_silence_s.{track}", round(silence_s, 1), "s", goal)
+        yield row("revisions_back", outcome.revisions_back, "replies, one replica", NONE)
     else:
-        yield _none("http_failed", sum(outcome.http_failures.values()), "requests, two replicas")
+        yield row("http_failed", sum(outcome.http_failures.values()), "requests, two replicas", NONE)
 
 
-def _none(name: str, value: float, unit: str) -> Row:
-    return Row.of(name=f"chaos.{name}", value=value, unit=unit, goal=Goal("<=", 0))
+def _of_recoveries(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
+    row = partial(_row, outcomes[0].arm)
+    recoveries_s = list(chain.from_iterable(outcome.recoveries_s for outcome in outcomes))
+    yield row("recovery_s.p50", _finite(nearest_rank(recoveries_s, 50)), "s")
+    yield row("recovery_s.p95", _finite(nearest_rank(recoveries_s, 95)), "s", Goal("<=", 15))
+    cut_recoveries_s = list(chain.from_iterable(outcome.cut_recoveries_s for outcome in outcomes))
+    yield row("cut_recovery_s.p50", _finite(nearest_rank(cut_recoveries_s, 50)), "s")
+    yield row("cut_recovery_s.p95", _finite(nearest_rank(cut_recoveries_s, 95)), "s", Goal("<=", 30))
+
+
+def _row(arm: Arm, name: str, value: float | None, unit: str, goal: Goal | None = None, *, note: str = "") -> Row:
+    return Row.of(name=f"chaos.{arm}.{name}", value=value, unit=unit, goal=goal, note=note)
 
 
 def _finite(value: float | None) -> float | None:

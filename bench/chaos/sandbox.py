@@ -20,6 +20,8 @@ MARK = "CHAOS_NAMESPACE"
 
 BLOCK = b"\0" * (1 << 20)
 
+NO_COMPILER = "there is no C compiler (Debian: apt install gcc libc6-dev)"
+
 SOURCE = Path(__file__).with_name("clock.c")
 
 _SECONDS = struct.Struct("=q")
@@ -87,15 +89,23 @@ class Clock:
 
 def clock(folder: Path, name: str) -> Clock | None:
     """Makes a clock that is right until it is set, with its files in `folder`; returns None without a C compiler."""
-    library = folder / "clock.so"
+    library = shared_library(SOURCE, folder)
+    if library is None:
+        return None
+    file = folder / f"{name}.clock"
+    file.write_bytes(_SECONDS.pack(0))
+    return Clock(library, file)
+
+
+def shared_library(source: Path, folder: Path) -> Path | None:
+    """Compiles a C file to be preloaded into `folder`, once; returns None without a C compiler."""
+    library = folder / f"{source.stem}.so"
     if not library.exists():
         compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)
         if compiler is None:
             return None
-        subprocess.run([compiler, "-O2", "-shared", "-fPIC", str(SOURCE), "-o", str(library)], check=True)
-    file = folder / f"{name}.clock"
-    file.write_bytes(_SECONDS.pack(0))
-    return Clock(library, file)
+        subprocess.run([compiler, "-O2", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    return library
 
 
 def _succeeds(argv: list[str]) -> bool:

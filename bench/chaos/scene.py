@@ -4,16 +4,22 @@ import os
 import random
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from bench.chaos import process_tree
-from bench.chaos.faults import DamagedBlob, FaultKind, Kill, Pause, Pids
+from bench.chaos.faults import TOXICS, Cut, DamagedBlob, FaultKind, Kill, Pause, Pids, Toxic, WrongClock
+from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
+from bench.chaos.tails import LostTails
+from bench.chaos.toxiproxy import Proxy
 from services.settings import Settings, load
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
 """What a fault needs and a machine may not have."""
+
+JUMPS_S = (3_600, -3_600, 86_400, -86_400)
 
 SMALL: dict[str, Any] = {
     "seed": 0,
@@ -42,6 +48,10 @@ class Scene(Protocol):
     """A service under test. `check` is called all the time, from the thread that calls `start`."""
 
     name: str
+
+    @property
+    def lost(self) -> LostTails:
+        """What power cuts have taken so far."""
 
     @property
     def num_ended(self) -> int:
@@ -80,7 +90,7 @@ def lasting(rng: random.Random, size: SceneSize) -> float:
 
 
 def kill_of(role: str, pids: Pids, restart: Callable[[], None] = lambda: None) -> FaultKind:
-    return FaultKind(f"kill {role}", lambda _: Kill(role, pids, restart), is_kill=True)
+    return FaultKind(f"kill {role}", lambda _: Kill(role, pids, restart), family="kill")
 
 
 def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
@@ -92,6 +102,28 @@ def damaged_blob_of(settings: Callable[[], Settings], replicas: Pids) -> FaultKi
         return DamagedBlob(settings, Kill(process_tree.REPLICA, replicas), rng.random())
 
     return FaultKind("damaged blob", make)
+
+
+def network_of(connections: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
+    """Makes a kind for each thing that can happen to a connection. The connection is drawn."""
+    if not connections:
+        return []
+
+    def cut(rng: random.Random) -> Cut:
+        name = rng.choice(sorted(connections))
+        return Cut(name, connections[name], lasting(rng, size))
+
+    def toxic(what: str, rng: random.Random) -> Toxic:
+        name = rng.choice(sorted(connections))
+        kind, attributes = TOXICS[what]
+        return Toxic(what, name, connections[name], kind, attributes, lasting(rng, size))
+
+    return [FaultKind("cut", cut), *(FaultKind(what, partial(toxic, what)) for what in TOXICS)]
+
+
+def wrong_clock_of(role: str, wrong: Clock, size: SceneSize) -> FaultKind:
+    name = f"wrong clock {role}"
+    return FaultKind(name, lambda rng: WrongClock(role, wrong, rng.choice(JUMPS_S), lasting(rng, size)))
 
 
 def chosen(kinds: Sequence[FaultKind], only: str) -> list[FaultKind]:

@@ -25,9 +25,15 @@ log.dirs={logs}
 """
 )
 
+DURABLE = "log.flush.interval.messages=1\n"
+"""The property of a broker that syncs each batch before it acknowledges it."""
 
-def format_node(home: Path, folder: Path, ports: dict[str, int], advertised: dict[str, str]) -> None:
+
+def format_node(
+    home: Path, folder: Path, ports: dict[str, int], advertised: dict[str, str], *, properties: str = ""
+) -> None:
     """Makes a node with a listener on each of `ports`, which tells its clients the address in `advertised`, or its own.
+    It has further `properties`.
 
     The name of a listener is in upper case.
     """
@@ -41,7 +47,7 @@ def format_node(home: Path, folder: Path, ports: dict[str, int], advertised: dic
         direct=DIRECT,
         logs=folder / "logs",
     )
-    (folder / PROPERTIES_FILE).write_text(content)
+    (folder / PROPERTIES_FILE).write_text(content + properties)
     storage = str(home / "bin" / "kafka-storage.sh")
     cluster = run_tool([storage, "random-uuid"], folder)
     run_tool([storage, "format", "--standalone", "-t", cluster, "-c", str(folder / PROPERTIES_FILE)], folder)
@@ -56,8 +62,8 @@ def kafka_environment(folder: Path) -> dict[str, str]:
     return {"KAFKA_HEAP_OPTS": HEAP, "LOG_DIR": str(folder / "server")}
 
 
-def redis_argv(folder: Path, port: int) -> list[str]:
-    """Returns the command that runs a Redis which syncs once a second, as a shared one does.
+def redis_argv(folder: Path, port: int, *, appendfsync: str) -> list[str]:
+    """Returns the command that runs a Redis which syncs as `appendfsync` says: `everysec` as a shared one, or `always`.
 
     What its clients try during a long pause must fit into its backlog: Toxiproxy connects one client after another and
     without a time limit, so a full one would keep all of them away for up to a minute after the pause.
@@ -68,7 +74,7 @@ def redis_argv(folder: Path, port: int) -> list[str]:
         "tcp-backlog": "4096",
         "dir": str(folder),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": appendfsync,
         "save": "",
         "maxmemory": "1gb",
         "maxmemory-policy": "noeviction",

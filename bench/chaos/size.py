@@ -1,6 +1,11 @@
 """Defines the size of a scene: a few minutes for the slow tests, an hour for the published rows."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Arm: TypeAlias = Literal["both", "shipped", "durable"]
+"""Servers as they are shipped: Apache Kafka syncs nothing, Redis once a second. Durable: both sync before they
+acknowledge. A scene is played in one arm; `both` plays each of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -8,12 +13,15 @@ class SceneSize:
     """The size of one scene. Everything that is drawn follows from `seed`."""
 
     seed: int = 0
-    events: int = 50_000
+    arm: Arm = "both"
+    events: int = 30_000
     """The number of events. More are sent where the faults take longer."""
-    kills: int = 50
+    kills: int = 30
     """The number of faults that kill a process."""
-    others: int = 25
-    """The number of faults that kill nothing: pauses, the network, the disk, the clock, the store."""
+    cuts: int = 10
+    """The number of power cuts: of the broker, of Redis, of the learner, and of all."""
+    others: int = 20
+    """The number of all other faults: pauses, the network, the disk, the clock, the store."""
     rate: float = 40.0
     """Events a second, over Kafka and HTTP together."""
     http_every: int = 10
@@ -23,6 +31,9 @@ class SceneSize:
     shortest_s: float = 2.0
     longest_s: float = 12.0
     """The bounds, in seconds, of a fault that is not over at once."""
+    stuck_s: float = 90.0
+    """A service that has not recovered by itself after this long is started anew, as an operator would do, and counted.
+    """
     only: str = ""
     """Only kinds of faults with one of these in their name are drawn, split at commas: `cut,pause broker`."""
     connection: str = ""
@@ -31,7 +42,9 @@ class SceneSize:
 
 FULL = SceneSize()
 
-SHORT = SceneSize(seed=16_543, events=1_500, kills=5, others=4, rate=30.0, label_delay_s=(1.0, 4.0))
+SHORT = SceneSize(
+    arm="shipped", seed=16_543, events=1_500, kills=5, cuts=0, others=4, rate=30.0, label_delay_s=(1.0, 4.0)
+)
 """The size in the slow tests: about a minute of faults in each scene. This seed draws, of the few faults that fit, the
 kill of a learner, a full disk, FLUSHALL and a damaged blob for `up`, and for `apart` the same without the disk, a cut
 and a black hole between Kafka and everybody."""

@@ -5,6 +5,7 @@ between two polls. Times are seconds on one monotonic clock.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
@@ -44,6 +45,27 @@ def recovered_s(heartbeats: Sequence[Heartbeat], ended_s: float) -> float:
 def recovery_s(tracks: Mapping[str, Sequence[Heartbeat]], ended_s: float) -> float:
     """Returns the seconds until every track has a heartbeat again."""
     return max(recovered_s(heartbeats, ended_s) for heartbeats in tracks.values())
+
+
+def gone_back(replies: Iterable[tuple[Heartbeat, int]], losses_s: Sequence[float]) -> list[float]:
+    """Returns when replies were begun whose number is below that of a reply that was there before.
+
+    Numbers may begin anew at each of `losses_s`.
+
+    >>> gone_back([(Heartbeat(0.0, 1.0), 7), (Heartbeat(0.5, 1.5), 6), (Heartbeat(2.0, 3.0), 6)], [])
+    [2.0]
+    """
+    ordered = sorted(replies, key=lambda each: each[0].done_s)
+    seen: list[tuple[float, int]] = []
+    back: list[float] = []
+    for beat, number in ordered:
+        place = bisect_left(seen, beat.begun_s, key=lambda each: each[0]) - 1
+        highest_s, highest = seen[place] if place >= 0 else (-math.inf, number)
+        if number < highest and not any(highest_s <= loss_s <= beat.done_s for loss_s in losses_s):
+            back.append(beat.begun_s)
+        if not seen or number >= seen[-1][1] or any(seen[-1][0] <= loss_s <= beat.done_s for loss_s in losses_s):
+            seen.append((beat.done_s, number))
+    return back
 
 
 def longest_silence_s(heartbeats: Iterable[Heartbeat], begin_s: float, end_s: float) -> float:

@@ -1,6 +1,7 @@
 """The scene `lifelong up`: one command, with its own Apache Kafka and its own Redis, on a small disk of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,10 +12,13 @@ from pathlib import Path
 
 from bench.chaos import process_tree
 from bench.chaos.faults import FaultKind, FlushAll, FullDisk
+from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
+from bench.chaos.process_tree import descendants
 from bench.chaos.programs import last_line
-from bench.chaos.sandbox import Disk, disk
+from bench.chaos.sandbox import NO_COMPILER, Disk, disk
 from bench.chaos.scene import Missing, chosen, damaged_blob_of, kill_of, lasting, pause_of, scene_settings
 from bench.chaos.size import SceneSize
+from bench.chaos.tails import LostTails
 from bench.service import apache_kafka
 from services.environment import as_environment
 from services.local import tether
@@ -53,11 +57,16 @@ class Up:
         self._size = size
         self._say = say
         self._disk: Disk | None = disk(folder, DISK_MB)
+        self._power = PowerSupply(folder)
         self._settings = scene_settings(state_dir=str(folder), serving__http_port=tether.free_port())
         self._log = folder / "logs" / "up.log"
         self._attached = self._settings
         self._process: subprocess.Popen[bytes] | None = None
         self._num_ended = 0
+
+    @property
+    def lost(self) -> LostTails:
+        return self._power.lost
 
     @property
     def num_ended(self) -> int:
@@ -77,6 +86,7 @@ class Up:
             self._num_ended += 1
             self._say(f"lifelong up has ended by itself with {self._process.returncode}: {last_line(self._log)}")
             self._launch()
+        self._power.check()
         if self._is_ready():
             with suppress(NotRunning):  # it has ended between the two
                 self._attached = attach(self._settings)
@@ -91,18 +101,31 @@ class Up:
         kinds += [pause_of(role, partial(self._pids, role), size) for role in KILLED]
         kinds += [pause_of(SUPERVISOR, self._own_pid, size), FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
         kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA))]
+        if self._power.can_lose_power:
+            for role in PARTS:
+                kinds += [cut_of(role, partial(self._cut_one, role), partial(self._pids, role))]
+            kinds += [cut_of(ALL, self._cut_all, self._own_pid)]
         if (small := self._disk) is not None:
             kinds += [FaultKind("full disk", lambda rng: FullDisk(small, lasting(rng, size)))]
         return chosen(kinds, size.only)
 
     def missing(self) -> dict[Missing, str]:
-        return {} if self._disk else {"namespaces": "full disk: no mount namespace may be made here (unshare -m)"}
+        missing: dict[Missing, str] = {}
+        if not self._disk:
+            missing["namespaces"] = "full disk: no mount namespace may be made here (unshare -m)"
+        if not self._power.can_lose_power:
+            missing["compiler"] = f"power cuts: {NO_COMPILER}"
+        return missing
 
     def restart(self) -> None:
-        self.close()
+        self._end()
         self._launch()
 
     def close(self) -> None:
+        self._end()
+        self._power.close()
+
+    def _end(self) -> None:
         if self._process is not None:
             tether.stop(self._process, grace_s=STOP_S)
             self._process = None
@@ -117,9 +140,29 @@ class Up:
             self._process.wait()
         self._launch()
 
+    def _cut_one(self, role: str) -> str:
+        """Cuts the power of one role. The supervisor sleeps meanwhile, as it starts what has ended again."""
+        supervisor = self._own_pid()
+        for pid in supervisor:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            return self._power.cut(role, self._pids(role))
+        finally:
+            for pid in supervisor:
+                os.kill(pid, signal.SIGCONT)
+
+    def _cut_all(self) -> str:
+        """Cuts the power of all, and starts the machine again."""
+        if self._process is None:
+            return "nobody is there"
+        lost = self._power.cut(ALL, descendants(self._process.pid))
+        self._restart_killed()
+        return lost
+
     def _launch(self) -> None:
         argv = [sys.executable, "-P", "-m", "services.cli", "up", "--config", os.devnull]
-        self._process = tether.start(argv, log=RotatingLog(self._log), env=as_environment(self._settings))
+        env = as_environment(self._settings) | self._power.environment()
+        self._process = tether.start(argv, log=RotatingLog(self._log), env=env)
 
     def _is_ready(self) -> bool:
         running = read(self._settings.state_dir)

@@ -2,14 +2,15 @@
 
     fault.py      the protocol, what can be drawn (FaultKind), and two faults at once (Together)
     process.py    Kill and Pause     network.py    Cut and Toxic     machine.py    FullDisk and WrongClock
-    store.py      FlushAll and DamagedBlob
+    store.py      FlushAll and DamagedBlob     power.py    PowerCut
 
 A kill is over at once; the process must be started again by its supervisor. Other faults last `lasts_s` seconds.
 """
 
-from bench.chaos.faults.fault import Fault, FaultKind, Lasting, Together
+from bench.chaos.faults.fault import Family, Fault, FaultKind, Lasting, Together
 from bench.chaos.faults.machine import FullDisk, WrongClock
 from bench.chaos.faults.network import TOXICS, Cut, Toxic
+from bench.chaos.faults.power import PowerCut
 from bench.chaos.faults.process import Kill, Pause, Pids
 from bench.chaos.faults.store import DamagedBlob, FlushAll
 
@@ -17,6 +18,7 @@ __all__ = [
     "TOXICS",
     "Cut",
     "DamagedBlob",
+    "Family",
     "Fault",
     "FaultKind",
     "FlushAll",
@@ -25,6 +27,7 @@ __all__ = [
     "Lasting",
     "Pause",
     "Pids",
+    "PowerCut",
     "Together",
     "Toxic",
     "WrongClock",

@@ -3,7 +3,10 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
+
+Family: TypeAlias = Literal["kill", "cut", "other"]
+"""What is counted: faults that kill a process, power cuts, and all others."""
 
 
 class Fault(Protocol):
@@ -44,7 +47,7 @@ class FaultKind:
 
     name: str
     make: Callable[[random.Random], Fault]
-    is_kill: bool = False
+    family: Family = "other"
 
 
 @dataclass(frozen=True, slots=True)

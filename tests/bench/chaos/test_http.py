@@ -11,7 +11,7 @@ import pytest
 from bench.chaos.http import Failed, Reply, predict
 from services.local.tether import free_port
 
-ANSWER = {"event_id": "e", "key": "k", "receipt": "r", "source": "http"}
+ANSWER = {"event_id": "e", "key": "k", "receipt": "r", "rollout_revision": 3, "source": "http"}
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def reply(status: str, body: object) -> bytes:
 
 def test_an_answer_that_comes_after_a_lost_connection_counts() -> None:
     with server(b"", reply("200 OK", {"answers": [ANSWER]})) as port:
-        assert predict("127.0.0.1", port, {"text": "a"}) == Reply("e", "k", "r", "http")
+        assert predict("127.0.0.1", port, {"text": "a"}) == Reply("e", "k", "r", "http", revision=3)
 
 
 def test_a_connection_that_is_lost_twice_is_a_failure() -> None:

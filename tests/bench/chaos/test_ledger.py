@@ -60,3 +60,30 @@ def test_who_is_silent_is_told() -> None:
     book.record_heartbeat(LEARNER, 0.0)
     assert book.silent(0.0) == [HTTP, KAFKA, "rollout"]
     assert book.recovery_s(0.0) == math.inf
+
+
+def test_what_a_power_cut_took_is_not_waited_for_until_its_answer_comes() -> None:
+    book = ledger()
+    for _ in range(5):
+        book.record_sent()
+    book.record_answer(1)
+    book.record_lost([0, 1, 2])
+    assert (book.num_excused, book.num_unanswered) == (1, 3), "0 is asked for over HTTP until it is answered"
+    book.record_answer(2)
+    assert (book.num_excused, book.num_unanswered) == (0, 3)
+
+
+def test_it_tells_since_when_nothing_is_answered() -> None:
+    book = ledger()
+    book.record_sent()
+    book.record_sent()
+    assert book.answered_since_s() == math.inf
+    book.record_answer(1)
+    assert book.answered_since_s() == 1.0
+
+
+def test_a_reply_has_the_revision_of_its_plan() -> None:
+    book = ledger()
+    book.record_sent()
+    book.record_reply(0, 0.5, revision=7)
+    assert book.replies() == [(Heartbeat(0.5, 1.0), 7)]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.chaos.oracle import REBALANCE_S, Sent, TopicCounts, Verdict, ends_of, in_flight, judge
+from bench.chaos.tails import LostTails
 from bench.chaos.timeline import Interruption
 
 NONE = math.nan
@@ -46,34 +47,41 @@ def counts(num: int, **more: int) -> dict[str, int]:
 
 
 def test_nothing_is_wrong_where_everything_was_answered_and_learnt_once() -> None:
-    verdict = judge(sent([0.1, 1.1, 2.1]), topics([0, 1, 2]), counts(3), [])
+    verdict = judge(sent([0.1, 1.1, 2.1]), topics([0, 1, 2]), counts(3), [], LostTails())
     assert verdict == Verdict(
-        lost=(), unpublished=(), twice=(), twice_elsewhere=(), num_in_flight=0, unaccounted={}, learnt_share=1.0
+        lost=(),
+        num_lost_with_tails=0,
+        unpublished=(),
+        twice=(),
+        twice_elsewhere=(),
+        num_in_flight=0,
+        unaccounted={},
+        learnt_share=1.0,
     )
 
 
 def test_an_event_without_answer_or_letter_is_lost() -> None:
-    verdict = judge(sent([0.1, NONE, NONE, 3.1]), topics([0, 3], letters=[2]), counts(2), [])
+    verdict = judge(sent([0.1, NONE, NONE, 3.1]), topics([0, 3], letters=[2]), counts(2), [], LostTails())
     assert verdict.lost == (1,)
 
 
 def test_over_http_a_reply_counts_and_its_answer_must_be_in_the_topic() -> None:
     asked = sent([0.1] * 21, replied_s=[NONE] * 10 + [10.1] + [NONE] * 9 + [20.1])
-    verdict = judge(asked, topics([number for number in range(21) if number != 20]), counts(20), [])
+    verdict = judge(asked, topics([number for number in range(21) if number != 20]), counts(20), [], LostTails())
     assert verdict.lost == (0,)
     assert verdict.unpublished == (20,)
-    known = judge(replace(asked, unlabelled=frozenset({20})), topics(list(range(20))), counts(20), [])
+    known = judge(replace(asked, unlabelled=frozenset({20})), topics(list(range(20))), counts(20), [], LostTails())
     assert (known.lost, known.unpublished) == ((0,), ()), "its client was told that it cannot be labelled"
 
 
 def test_an_event_is_answered_twice_however_often_it_was() -> None:
-    assert judge(sent([0.1, 1.1]), topics([0, 0, 0, 1]), counts(2), []).twice == (0,)
+    assert judge(sent([0.1, 1.1]), topics([0, 0, 0, 1]), counts(2), [], LostTails()).twice == (0,)
 
 
 def test_an_event_that_is_answered_twice_must_have_been_in_flight_itself() -> None:
     """It is not enough that fewer were answered twice than were in flight."""
     span = Interruption("kill", 2.0, 2.0, 3.0 - REBALANCE_S)
-    verdict = judge(sent([0.1, 1.1, 7.1, 8.1]), topics([0, 0, 1, 2, 2, 3]), counts(4), [span])
+    verdict = judge(sent([0.1, 1.1, 7.1, 8.1]), topics([0, 0, 1, 2, 2, 3]), counts(4), [span], LostTails())
     assert (verdict.twice, verdict.twice_elsewhere, verdict.num_in_flight) == ((0, 2), (0,), 3)
 
 
@@ -116,13 +124,15 @@ def test_what_was_sent_after_the_recovery_from_a_fault_was_not_in_flight() -> No
 def test_a_label_that_is_not_accounted_for_is_told_by_its_reason(
     labelled: list[int], labels: list[int], counted: dict[str, int], reason: str
 ) -> None:
-    verdict = judge(sent([0.1, 1.1], labelled=labelled), topics([0, 1], labels=labels), counted, [])
+    verdict = judge(sent([0.1, 1.1], labelled=labelled), topics([0, 1], labels=labels), counted, [], LostTails())
     assert verdict.unaccounted[reason] == 1
 
 
 def test_learnt_is_what_was_learnt_or_measured_on_of_the_events_with_a_label() -> None:
     counted = {"labels": 5, "matched": 3, "learnt": 2, "holdout": 1, "duplicate": 1, "parked": 1}
-    verdict = judge(sent([0.1] * 4, labelled=[2, 1, 1, 1]), topics([0, 1, 2], labels=[0, 0, 1, 2, 3]), counted, [])
+    verdict = judge(
+        sent([0.1] * 4, labelled=[2, 1, 1, 1]), topics([0, 1, 2], labels=[0, 0, 1, 2, 3]), counted, [], LostTails()
+    )
     assert (verdict.num_unaccounted, verdict.learnt_share) == (0, 0.75)
 
 
@@ -133,3 +143,22 @@ def test_learnt_is_what_was_learnt_or_measured_on_of_the_events_with_a_label() -
 )
 def test_every_end_is_counted_once(ends: dict[str, int]) -> None:
     assert ends_of(ends | {"answers": 99, "early": 7, "learnt": 5}) == sum(ends.values())
+
+
+TAILS = LostTails(events=Counter([1]), answers=Counter([2]), labels=Counter([2, 3]))
+
+
+def test_what_lay_in_a_tail_is_lost_with_it_and_everything_else_is_lost() -> None:
+    verdict = judge(sent([0.1, NONE, NONE, 3.1, NONE]), topics([0, 3]), counts(2), [], TAILS)
+    assert (verdict.lost, verdict.num_lost_with_tails) == ((4,), 2)
+
+
+@pytest.mark.parametrize("num_counted", [2, 3, 4])
+def test_a_label_in_a_tail_may_have_been_counted_and_need_not(num_counted: int) -> None:
+    verdict = judge(sent([0.1] * 4), topics([0, 1, 2, 3], labels=[0, 1]), counts(num_counted), [], TAILS)
+    assert (verdict.unaccounted, verdict.learnt_share) == ({}, 1.0)
+
+
+def test_no_label_is_learnt_twice_for_a_tail() -> None:
+    verdict = judge(sent([0.1] * 4), topics([0, 1, 2, 3], labels=[0, 1]), counts(5), [], TAILS)
+    assert verdict.unaccounted == {"counted, not in the topic": 1, "learnt twice": 1}

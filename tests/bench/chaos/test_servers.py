@@ -15,7 +15,7 @@ def test_a_port_is_given_to_each_name() -> None:
 
 def test_redis_is_told_its_port_and_its_folder(tmp_path: Path) -> None:
     try:
-        argv = redis_argv(tmp_path, 7_001)
+        argv = redis_argv(tmp_path, 7_001, appendfsync="everysec")
     except NoRedis as why:
         missing("redis", str(why))
     options = dict(zip(argv[1::2], argv[2::2], strict=True))

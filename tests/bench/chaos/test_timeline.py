@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bench.chaos.timeline import Heartbeat, longest_silence_s, nearest_rank, recovered_s, recovery_s
+from bench.chaos.timeline import Heartbeat, gone_back, longest_silence_s, nearest_rank, recovered_s, recovery_s
 
 HEARTBEATS = [Heartbeat(0.0, 1.0), Heartbeat(2.0, 5.0), Heartbeat(4.0, 6.0), Heartbeat(7.0, 8.0)]
 
@@ -29,3 +29,16 @@ def test_a_percentile_is_a_value_that_there_was() -> None:
     assert nearest_rank(range(1, 101), 95) == 95
     assert nearest_rank([3.0], 95) == 3.0
     assert nearest_rank([], 95) is None
+
+
+REPLIES = [(Heartbeat(0.0, 1.0), 7), (Heartbeat(0.5, 1.5), 6), (Heartbeat(2.0, 3.0), 6), (Heartbeat(4.0, 5.0), 8)]
+
+
+def test_a_number_has_gone_back_where_a_higher_one_was_there_before_the_request() -> None:
+    assert gone_back(REPLIES, []) == [2.0]
+    assert gone_back(reversed(REPLIES), []) == [2.0], "whatever their order"
+
+
+def test_numbers_begin_anew_where_the_store_has_lost_them() -> None:
+    assert gone_back(REPLIES, [1.2]) == []
+    assert gone_back([*REPLIES, (Heartbeat(6.0, 7.0), 6)], [1.2]) == [6.0]

@@ -1,0 +1,89 @@
+"""Injects the faults one after the other, spread evenly over the events, and waits for the recovery from each.
+
+fault, heal, recovered, fault, ...      not recovered: everything is started anew, as an operator would, and counted
+
+Rejected: faults at drawn moments. A second one before the first is over would hide how long recovery takes.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from bench.chaos.faults import Fault, PowerCut
+from bench.chaos.running import POLL_INTERVAL_S, Running
+from bench.chaos.size import SceneSize
+from bench.chaos.timeline import Interruption
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class FaultLog:
+    """The faults that were injected, and the seconds of the recovery from each; those of power cuts stand apart."""
+
+    spans: list[Interruption] = field(default_factory=list)
+    recoveries_s: list[float] = field(default_factory=list)
+    cut_recoveries_s: list[float] = field(default_factory=list)
+    stuck: int = 0
+
+
+class Injector:
+    """Injects faults into a running scene. `log` has what came of them."""
+
+    def __init__(self, running: Running, size: SceneSize, say: Say) -> None:
+        self._running = running
+        self._size = size
+        self._say = say
+        self.log = FaultLog()
+
+    def inject_all(self, faults: Sequence[Fault]) -> None:
+        """Injects all faults; ends early where even a new start does not bring everything back."""
+        begun_s = time.monotonic()
+        every_s = self._size.events / self._size.rate / max(len(faults), 1)
+        for place, fault in enumerate(faults):
+            self._wait_until(begun_s + place * every_s)
+            self.log.spans.append(self._inject(fault))
+            if self._recovers(fault):
+                continue
+            self.log.stuck += 1
+            self._say("everything is started anew")
+            self._running.scene.restart()
+            if not self._recovers(fault):
+                break
+
+    def _recovers(self, fault: Fault) -> bool:
+        """Waits for recovery; returns whether what was killed came back in time, and then every track beat."""
+        ledger = self._running.ledger
+        ended_s = self.log.spans[-1].ended_s
+        recoveries_s = self.log.cut_recoveries_s if isinstance(fault, PowerCut) else self.log.recoveries_s
+        if self._running.wait(fault.is_over, self._size.stuck_s):
+            back_s = max(ended_s, time.monotonic() - POLL_INTERVAL_S)
+            if self._running.wait(lambda: ledger.recovery_s(back_s) < math.inf, self._size.stuck_s):
+                recovery_s = back_s - ended_s + ledger.recovery_s(back_s)
+                recoveries_s.append(recovery_s)
+                self.log.spans[-1] = replace(self.log.spans[-1], recovered_s=ended_s + recovery_s)
+                self._say(f"recovered after {recovery_s:.1f} s, {ledger.last_recovered(back_s)} last")
+                return True
+        recoveries_s.append(math.inf)
+        silent = ", ".join(ledger.silent(ended_s)) or "what was killed"
+        self._say(f"NOT RECOVERED after {self._size.stuck_s:g} s: silent: {silent}")
+        return False
+
+    def _inject(self, fault: Fault) -> Interruption:
+        begun_s = time.monotonic()
+        self._say(f"{fault.name}: {fault.inject() or 'begins'}")
+        if isinstance(fault, PowerCut):
+            lost = self._running.scene.lost
+            self._running.ledger.record_lost(lost.numbers)
+            # What was answered since the last sync may be answered again.
+            begun_s -= max(time.time() - (time.monotonic() - begun_s) - lost.synced_s, 0.0)
+        else:
+            self._wait_until(begun_s + fault.lasts_s)
+        fault.heal()
+        if fault.lasts_s:
+            self._say(f"{fault.name}: over")
+        return Interruption(fault.name, begun_s, time.monotonic())
+
+    def _wait_until(self, moment_s: float) -> None:
+        self._running.wait(lambda: time.monotonic() >= moment_s, math.inf)

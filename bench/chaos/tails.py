@@ -1,0 +1,81 @@
+"""Finds which events, answers and labels were in the tails that power cuts took. Pure.
+
+Tails of a cut --whole batches that are left--> what is lost --ids in it--> LostTails, by the number of the event
+"""
+
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bench.chaos.synced import Tail
+from wire.records import Answer, Event, Feedback
+
+LOG = re.compile(r"kafka/logs/(?P<topic>.+)-\d+/\d+\.log")
+"""A segment of a partition."""
+
+OFFSETS = "__consumer_offsets"
+"""The topic of what is committed: where its tail is lost, events are answered again."""
+
+BATCH_START = struct.Struct(">qi")
+"""The base offset of a batch, and its bytes after these two."""
+
+IDS = re.compile(rb'"(?:event_id|id)":"chaos-(\d+)"')
+
+
+@dataclass(slots=True)
+class LostTails:
+    """What all power cuts so far have taken, by the number of the event; an answer in a spool counts as an answer."""
+
+    events: Counter[int] = field(default_factory=Counter)
+    answers: Counter[int] = field(default_factory=Counter)
+    labels: Counter[int] = field(default_factory=Counter)
+    num_bytes: int = 0
+    synced_s: float = 0.0
+    """The wall clock when what the last cut has taken of the broker was synced last; the time of the cut for others."""
+
+    @property
+    def numbers(self) -> set[int]:
+        """The events of which something was lost."""
+        return self.events.keys() | self.answers.keys() | self.labels.keys()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of events, answers and labels in the tails, and their bytes."""
+        return {
+            "events": self.events.total(),
+            "answers": self.answers.total(),
+            "labels": self.labels.total(),
+            "bytes": self.num_bytes,
+        }
+
+    def add(self, tails: Iterable[Tail], *, cut_s: float) -> None:
+        """Adds what a cut at `cut_s`, by the wall clock, has taken."""
+        kept = {Event.TOPIC: self.events, Answer.TOPIC: self.answers, Feedback.TOPIC: self.labels}
+        self.synced_s = cut_s
+        for tail in tails:
+            self.num_bytes += len(tail.lost)
+            match = LOG.fullmatch(tail.path)
+            topic = match["topic"] if match else ""
+            if topic in kept:
+                kept[topic].update(numbers_in(tail.written[end_of_batches(tail) :]))
+            elif not match:
+                self.answers.update(numbers_in(tail.lost) if tail.path.endswith(".spool") else ())
+            if topic in kept or topic == OFFSETS:
+                self.synced_s = min(self.synced_s, tail.synced_s)
+
+
+def end_of_batches(tail: Tail) -> int:
+    """Returns the end of the last batch that a segment has kept whole: the broker cuts it off there."""
+    end = 0
+    while end + BATCH_START.size <= tail.kept:
+        _, num_bytes = BATCH_START.unpack_from(tail.written, end)
+        if num_bytes <= 0 or end + BATCH_START.size + num_bytes > tail.kept:
+            break
+        end += BATCH_START.size + num_bytes
+    return end
+
+
+def numbers_in(data: bytes) -> list[int]:
+    return [int(digits) for digits in IDS.findall(data)]

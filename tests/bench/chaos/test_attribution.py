@@ -1,0 +1,58 @@
+"""Checks whether an answer is found to be that of the version which it names, with real weights in a real store."""
+
+import pytest
+from msgspec.structs import replace
+
+from bench.chaos.attribution import UNUSED, answered_again
+from serving.engine_config import PrecisionConfig
+from serving.errors import VersionRefused
+from serving.predict import predict_many
+from serving.weights.loader import Loader
+from tests.serving.versions import TinyPublisher, live_of, tokenizer
+from wire.records import Answer, Event
+from wire.store import Store
+
+TEXT = "where is my card"
+
+
+@pytest.fixture
+def learner(store: Store) -> TinyPublisher:
+    return TinyPublisher(store)
+
+
+@pytest.fixture
+def loader(store: Store) -> Loader:
+    return Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
+
+
+def answer_of(number: int, precision: str) -> Answer:
+    (answer,) = predict_many(
+        [Event(id="e", text=TEXT, key="customer")],
+        tokenizer().encode_many([TEXT]),
+        live_of([number]),
+        {number: precision},
+        top_scores=3,
+        receipts=UNUSED,
+        now_ms=lambda: 0,
+    )
+    return answer
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_the_named_version_gives_this_very_answer(learner: TinyPublisher, loader: Loader, precision: str) -> None:
+    learner.publish(1)
+    answer = answer_of(1, precision)
+    again = answered_again(answer, loader, tokenizer(), 3)
+    assert (again.label, again.scores) == (answer.label, answer.scores)
+
+
+def test_another_version_does_not_give_it(learner: TinyPublisher, loader: Loader) -> None:
+    learner.publish(1)
+    learner.publish(2)
+    named_wrongly = replace(answer_of(1, "int8"), weights_version=2)
+    assert answered_again(named_wrongly, loader, tokenizer(), 3).scores != named_wrongly.scores
+
+
+def test_a_version_that_is_not_stored_says_nothing(loader: Loader) -> None:
+    with pytest.raises(VersionRefused):
+        answered_again(answer_of(1, "int8"), loader, tokenizer(), 3)

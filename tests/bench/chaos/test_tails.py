@@ -1,0 +1,55 @@
+"""Checks what is found in the tails of files."""
+
+from collections import Counter
+
+import pytest
+
+from bench.chaos.synced import Tail
+from bench.chaos.tails import BATCH_START, LostTails, end_of_batches, numbers_in
+
+
+def batch(number: int, field: str = "event_id") -> bytes:
+    body = b'header {"%s":"chaos-%d","text":"chaos-99"}' % (field.encode(), number)
+    return BATCH_START.pack(number, len(body)) + body
+
+
+LOG = b"".join(map(batch, range(3)))
+LENGTH = len(batch(0))
+
+
+def tail(path: str, kept: int, written: bytes = LOG, synced_s: float = 50.0) -> Tail:
+    return Tail(path, kept, written, synced_s)
+
+
+@pytest.mark.parametrize(
+    ("kept", "numbers"),
+    [(0, [0, 1, 2]), (LENGTH, [1, 2]), (LENGTH + 30, [1, 2]), (2 * LENGTH - 1, [1, 2]), (2 * LENGTH, [2])],
+)
+def test_a_batch_that_is_torn_is_lost_whole(kept: int, numbers: list[int]) -> None:
+    torn = tail("kafka/logs/answers.v1-0/00000000000000000000.log", kept)
+    assert numbers_in(torn.written[end_of_batches(torn) :]) == numbers
+
+
+def test_each_topic_loses_its_own() -> None:
+    lost = LostTails()
+    tails = [tail(f"kafka/logs/{topic}-3/00000000000000000000.log", LENGTH) for topic in ("answers.v1", "feedback.v1")]
+    tails.append(tail("kafka/logs/events.v1-0/00000000000000000000.log", 0, batch(7, "id")))
+    tails.append(tail("redis/appendonly.aof", 0, b"x" * 10))
+    lost.add(tails, cut_s=60.0)
+    assert (lost.events, lost.answers, lost.labels) == (Counter([7]), Counter([1, 2]), Counter([1, 2]))
+    assert lost.numbers == {1, 2, 7}
+    assert lost.num_bytes == 4 * LENGTH + len(batch(7, "id")) + 10
+
+
+def test_an_answer_in_a_spool_is_an_answer() -> None:
+    lost = LostTails()
+    lost.add([tail("spool/7.spool", 0, b'{"event_id":"chaos-4"}')], cut_s=60.0)
+    assert lost.answers == Counter([4])
+
+
+def test_the_last_sync_of_the_broker_counts_and_of_nobody_else() -> None:
+    lost = LostTails()
+    lost.add([tail("redis/appendonly.aof", 0, synced_s=10.0)], cut_s=60.0)
+    assert lost.synced_s == 60.0
+    lost.add([tail("kafka/logs/__consumer_offsets-0/0.log", 0, synced_s=40.0)], cut_s=70.0)
+    assert lost.synced_s == 40.0
