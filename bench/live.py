@@ -2,7 +2,8 @@
 
 CLINC150 --domain by domain, or mixed, without a pause--> a fresh service --> accuracy as given, label to live, ...
 
-Labels come 1 to 4 s after their answer, and nothing is set otherwise than by default. The oracle is defined in
+Labels come 1 to 4 s after their answer. All settings have their defaults but `learner.learn_unlabelled`, which is off:
+the test texts of the stream are not learnt as texts without labels. The oracle is defined in
 `evals/load/oracle.py`, the streams in `evals/streams/arrivals.py`. At 20 events a second CLINC150 takes a quarter of
 an hour.
 """

@@ -7,7 +7,8 @@ collisions          other distributions with packages of our names
 settings            one model of all settings, from a file, the environment and flags; settings_docs: what each means;
                     secret_files: secrets that lie in files; task_settings: what follows from several tasks;
                     environment: the variables of a child process
-stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs;
+stack, supervisor   starts everything on one machine, and restarts what ends (announcer: says so);
+                    servers, local/: Redis, a broker, logs;
                     programs: the commands that it starts, and the stores of their tasks
 asyncapi   the document of the topics
 topic_uses          which topics each program needs, and the check at its start

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from services.announcer import Announcer
 from services.environment import as_environment
 from services.keys import ReplicaKeys, with_signing_key
 from services.local import tether
@@ -46,6 +47,9 @@ READY_TIMEOUT_S = 180.0
 POLL_INTERVAL_S = 0.1
 
 STOP_GRACE_S = 15.0
+
+PRINTED_WITHIN_S = 1.0
+"""How long the start and the end wait until what they said is printed."""
 
 LOW_BYTES = 64 << 20
 ENOUGH_BYTES = 128 << 20
@@ -75,11 +79,11 @@ class Stack:
     ) -> None:
         self.settings = settings
         self._commands = commands_of(settings)
-        self._tell = say
+        self._announcer = Announcer(say)
         self._announce_in = announce_in or settings.state_dir
         self._claims: list[BinaryIO] = []
-        self._supervisor = Supervisor(say=self._say)
-        self._servers = Servers(self._supervisor, say=self._say)
+        self._supervisor = Supervisor(say=self._announcer.say)
+        self._servers = Servers(self._supervisor, say=self._announcer.say)
         self._closing = threading.Event()
         self._is_announced = False
         self._is_disk_low = False
@@ -91,6 +95,7 @@ class Stack:
             undo.callback(self.close)
             self._start()
             undo.pop_all()
+        self._announcer.wait(PRINTED_WITHIN_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,6 +149,7 @@ class Stack:
         self._servers.stop()
         while self._claims:
             self._claims.pop().close()
+        self._announcer.wait(PRINTED_WITHIN_S)
 
     def _start(self) -> None:
         self._claim()
@@ -161,7 +167,7 @@ class Stack:
             stores = open_stores(self.settings, opened)
             store = stores[DEFAULT]
             if not is_ours and (why_not_durable := store.why_not_durable()):
-                self._say(f"{why_not_durable}.")
+                self._announcer.say(f"{why_not_durable}.")
             reports = self._servers.ask(store.reports.replicas, is_ours=is_ours, deadline_s=deadline_s)
             for name in self._commands:
                 self._supervisor.add(self._program(name, replica_keys))
@@ -184,7 +190,7 @@ class Stack:
         serving = self.settings.serving
         if not self._is_port_free():
             port = tether.free_port()
-            self._say(f"HTTP: port {serving.http_port} is taken, so {port}")
+            self._announcer.say(f"HTTP: port {serving.http_port} is taken, so {port}")
             self.settings = replaced(self.settings, {"serving.http_port": port})
 
     def _is_port_free(self) -> bool:
@@ -234,15 +240,10 @@ class Stack:
             return
         self._is_disk_low = is_low
         if is_low:
-            self._say(
+            self._announcer.say(
                 f"The disk of {folder} is full ({free >> 20} MiB free): answers go on, and nothing new is published "
                 "until there is space"
             )
         else:
-            self._say(f"There is space again on the disk of {folder}: everything goes on")
+            self._announcer.say(f"There is space again on the disk of {folder}: everything goes on")
             self._supervisor.hurry()
-
-    def _say(self, text: str) -> None:
-        """Prints a message. A closed or narrow-encoded output is ignored, so that it ends nothing."""
-        with contextlib.suppress(OSError, ValueError):
-            self._tell(text)

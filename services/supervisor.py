@@ -70,7 +70,7 @@ class Supervisor:
     """The programs of one stack. Verbs: add, check, tolerate, hurry, ending, stop, close.
 
     Its own thread starts the programs. It begins with the first program and lives as long as they do, since they are
-    tethered to it.
+    tethered to it. `say` gets its lines, and must not wait: it is called under the lock.
     """
 
     def __init__(self, *, say: Callable[[str], None], clock_s: Callable[[], float] = time.monotonic) -> None:

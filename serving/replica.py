@@ -27,6 +27,7 @@ from serving.http.api import Api
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.keys import KeyFile
+from serving.http.origin import is_loopback
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.delivery import deliveries
 from serving.kafka.intake import Intake
@@ -105,6 +106,7 @@ class Replica:
             access=Access(
                 keys=KeyFile(Path(config.keys_file)) if config.keys_file else None,
                 limit=limit if config.rate_limit_per_s else None,
+                hosts="loopback" if is_loopback(config.http_host) else "addresses",
             ),
             receipts=self._receipts,
             labels=lambda task: self._tasks[task].labels,

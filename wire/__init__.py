@@ -20,6 +20,7 @@ targets      a label as one string, a class or a set of them   agreement whether
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
 config, bus_config, sections  settings, and what their sections are made with
 errors, clock, logs           exceptions, the clock and the logging of every process
+printable                     strings of others as they are shown
 metrics/     what Prometheus is told                       traces/    the spans of an event, its answer and its label
 files, threads, token_bucket, backoff   atomic writes, background threads, rate limits, pauses between attempts
 recent       which names occurred recently                       folder_owner   whose state is in a folder

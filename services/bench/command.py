@@ -20,10 +20,10 @@ from evals.continual.outcome import RunOutcome, outcome
 from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
 from evals.continual.texts import LIFELONG
 from evals.streams.benchmark import Benchmark
-from learner.extras import require
+from learner.extras import how_to_install, require
 from services.bench import plot, table
 from services.bench.options import LearnOptions
-from services.bench.sets import SETS, TEXTS, set_of
+from services.bench.sets import SETS, TEXTS, DataKind, set_of, without_avalanche
 from services.settings import Settings
 from services.versions import commit
 
@@ -35,7 +35,7 @@ def run(settings: Settings, options: LearnOptions) -> None:
     torch.set_num_threads(settings.learner.threads)
     console = Console()
     data_set = set_of(options.data)
-    chosen = {name: data_set.kind.named(name) for name in options.strategies or data_set.kind.defaults}
+    chosen = {name: data_set.kind.named(name) for name in options.strategies or _defaults(data_set.kind)}
     benchmark = data_set.load(settings.data, options.split)
     buffer = data_set.kind.buffer if options.buffer is None else options.buffer
     if buffer is None:
@@ -50,6 +50,15 @@ def run(settings: Settings, options: LearnOptions) -> None:
     if options.plot:
         plot.draw(outcomes, [stage.name for stage in benchmark.stages], options.plot)
         console.print(f"Curves: {options.plot}", highlight=False)
+
+
+def _defaults(kind: DataKind) -> list[str]:
+    """Returns the strategies that run where none is chosen, and says which of them are left out."""
+    names, missing = without_avalanche(kind.defaults)
+    if missing:
+        how = how_to_install("avalanche", extra="avalanche")
+        Console(stderr=True).print(f"Left out: {', '.join(missing)}. {how}", highlight=False, markup=False)
+    return names
 
 
 def show_names() -> None:

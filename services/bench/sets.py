@@ -24,6 +24,7 @@ from evals.streams.stream import StreamItem
 from evals.streams.tabular import TABLES, series
 from learner.config import is_import_path
 from learner.errors import DataError
+from learner.extras import is_installed
 
 IMAGES_BUFFER = 500
 
@@ -48,6 +49,12 @@ class DataKind:
         if name not in self.strategies:
             raise DataError(f"no strategy {name!r} here: there are {', '.join(self.strategies)}, avalanche-NAME")
         return self.strategies[name]
+
+
+def without_avalanche(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the strategies of these that can be made, and those that need Avalanche where it is not installed."""
+    missing = [name for name in names if "avalanche-" in name and not is_installed("avalanche")]
+    return [name for name in names if name not in missing], missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,5 +3,5 @@
     context (--config, --set) -> a command -> the module that does the work        exits: the exit code of each error
 
 A command parses its flags, calls one function of `services` or of another room, and prints the result. What
-`rollout` and `versions` say to a human is in `rollout_text`.
+`rollout` and `versions` say to a human is in `rollout_text`; `output` prints it.
 """

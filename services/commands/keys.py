@@ -26,6 +26,12 @@ def create(
     roles: Annotated[
         list[str] | None, typer.Option("--role", help="predict, feedback or admin; may be repeated [default: predict]")
     ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--event-source", help="Its events may name this source as it is; may be repeated [default: http/NAME/...]"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Create a key, and show it once: the file has only its digest."""
@@ -35,7 +41,7 @@ def create(
     if wrong:
         raise typer.BadParameter(f"{wrong[0]!r} is no role; there are {', '.join(Role)}")
     chosen = [Role(role) for role in roles or (Role.PREDICT,)]
-    key, text = create_key(_file(context), name, chosen, now_ms=now_ms())
+    key, text = create_key(_file(context), name, chosen, sources=sources or (), now_ms=now_ms())
     echo(*(json_lines({**_row(key), "key": text}) if as_json else [text]))
 
 
@@ -75,4 +81,5 @@ def _file(context: CliContext) -> Path:
 def _row(key: "ApiKey") -> dict[str, Any]:
     from wire.timestamps import to_rfc3339
 
-    return {"name": key.name, "roles": [*key.roles], "created": to_rfc3339(key.created_ms)}
+    created = to_rfc3339(key.created_ms)
+    return {"name": key.name, "roles": [*key.roles], "sources": [*key.sources], "created": created}

@@ -13,18 +13,22 @@ import time
 from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from serving.http.access import bearer_in
 from serving.http.clients import network_of
+from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, problem_of_sender
 from wire.token_bucket import TokenBuckets
 
 ADMIN_PER_S = 1.0
 ADMIN_BURST = 10
 MAX_CLIENTS = 1_000
+
+DENIALS = {
+    FOREIGN_HOST: "this page is asked for by an address of this machine alone",
+    FOREIGN_ORIGIN: "a page of another origin asks",
+}
 
 
 class Denied(Exception):
@@ -50,12 +54,9 @@ class PageAccess:
 
     def check_sender(self, request: HTTPConnection) -> None:
         """Raises Denied where the request is meant for another host, or comes from a page of another one."""
-        host = request.headers.get("host", "")
-        if self.is_local and not is_loopback(urlsplit(f"//{host}").hostname or ""):
-            raise Denied(HTTPStatus.MISDIRECTED_REQUEST, "this page is asked for by an address of this machine alone")
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            raise Denied(HTTPStatus.FORBIDDEN, "a page of another origin asks")
+        problem = problem_of_sender(request.headers, hosts="loopback" if self.is_local else "any")
+        if problem:
+            raise Denied(problem.status, DENIALS[problem])
 
     def check_reader(self, request: HTTPConnection) -> None:
         """Raises Denied where the reader needs the token and has it not."""
@@ -76,17 +77,3 @@ class PageAccess:
 def client_of(request: HTTPConnection) -> str:
     """Returns the network of the client."""
     return network_of(request.client.host) if request.client else ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host names this machine alone.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
-    [True, True, True, False, False]
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

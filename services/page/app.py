@@ -34,6 +34,7 @@ from services.commands.ask import NoAnswer
 from services.page.access import Denied, PageAccess, client_of
 from services.page.latest import Latest
 from services.page.operations import AdminCall, PageLabel, PageOperations
+from serving.http.origin import media_type
 from wire.errors import BadMessage, NotFound, WireError
 
 STATIC: Final = {
@@ -198,7 +199,7 @@ def static_file(name: str) -> bytes:
 
 async def _read(request: Request, kind: type[Body]) -> Body:
     """Returns the body of a request. Raises Denied where it is no JSON of that kind, which no form can send."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+    if media_type(request.headers) != "application/json":
         raise Denied(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
     try:
         return msgspec.json.decode(await request.body(), type=kind)

@@ -2,4 +2,5 @@
 
 `inference.proto` is the protocol, as its specification has it; `proto` makes messages of it at the start, `service`
 answers its methods and those of health, `listener` opens the shared port, by TLS where there are `certificates`.
+`connections` bounds those of one address, `reads` the messages that are being read.
 """

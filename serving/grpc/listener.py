@@ -3,7 +3,11 @@
     client --> host:port --(the kernel picks a replica for each connection)--> grpc.aio --> InferenceService
                     '--TLS, where there is a certificate (`certificates`)
 
-A message above the limit is refused by its length, before it is read: by the library, with RESOURCE_EXHAUSTED.
+A message above the limit is refused by its length, before it is read: by the library, with RESOURCE_EXHAUSTED. The
+connections have the bounds of those of HTTP, and beyond it are closed: by the library those of the process, by
+`connections` those of one address.
+
+Rejected: methods that get their message from the library (it would be in memory before anybody looks at how many are).
 """
 
 import asyncio
@@ -18,10 +22,13 @@ from grpc_reflection.v1alpha import reflection
 from serving.config import ServingConfig
 from serving.errors import Unhealthy
 from serving.grpc.certificates import Certificates, certificates_of
+from serving.grpc.connections import ConnectionGuard
 from serving.grpc.proto import SERVICE, pool
+from serving.grpc.reads import Reads
 from serving.grpc.service import HEALTH, InferenceService
 from serving.http.api import Api
-from serving.http.connection import Bounds, bounds_of
+from serving.http.connection import Bounds, ConnectionLimit, bounds_of
+from serving.http.listener import within_file_limit
 from wire.records import MAX_EVENT_BYTES
 from wire.threads import BackgroundThread
 
@@ -30,6 +37,9 @@ TICK_S = 0.5
 """Interval at which the loop says that it runs."""
 
 STREAMS_PER_CONNECTION = 128
+
+READS = 64
+"""Messages that are read at one time. The longest are of 1 MiB, so they are 64 MiB, as `serving.max_request_bytes`."""
 
 
 @dataclass(slots=True)
@@ -73,7 +83,7 @@ class GrpcListener:
         self._certificates = certificates
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._drain_timeout_s = drain_timeout_s
-        self._bounds = bounds
+        self._bounds = within_file_limit(bounds, beside=bounds.max_connections)
         self._state = _State()
         self._listens = threading.Event()
         self._thread = BackgroundThread(self._run, name="gRPC server")
@@ -111,7 +121,8 @@ class GrpcListener:
 
     async def _serve(self) -> None:
         server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=self._bounds.max_connections)
-        server.add_generic_rpc_handlers(InferenceService(self._api).handlers())
+        service = InferenceService(self._api, Reads(READS), body_timeout_s=self._bounds.body_timeout_s)
+        server.add_generic_rpc_handlers(service.handlers())
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server, pool=pool())
         try:
             port = self._add_port(server)
@@ -132,9 +143,11 @@ class GrpcListener:
 
     async def _tick_until_stopped(self) -> None:
         assert self._state.stop is not None
+        guard = ConnectionGuard(self._state.port, ConnectionLimit(self._bounds, self._api.count_refused))
         stopped = asyncio.ensure_future(self._state.stop.wait())
         while not stopped.done():
             self._state.ticked_s = time.monotonic()
+            guard.check()
             await asyncio.wait([stopped], timeout=TICK_S)
 
     def _options(self) -> list[tuple[str, int]]:
@@ -144,4 +157,6 @@ class GrpcListener:
             ("grpc.max_metadata_size", self._bounds.max_header_bytes),
             ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
             ("grpc.max_connection_idle_ms", 1_000 * self._bounds.keep_alive_s),
+            ("grpc.max_allowed_incoming_connections", self._bounds.max_connections),
+            ("grpc.server_handshake_timeout_ms", round(1_000 * self._bounds.header_timeout_s)),
         ]

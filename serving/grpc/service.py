@@ -19,15 +19,19 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import grpc
+import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2
 
 from serving.grpc.proto import SERVICE, message
+from serving.grpc.reads import Reads
 from serving.http.api import Api
 from serving.http.asks import PRIORITY_HEADER, Ask, priority_of, timeout_s_of, trace_of
 from serving.http.bodies import TOO_MANY_BYTES
+from serving.http.clients import network_of
+from serving.http.connection import BODY_TIMEOUT
 from serving.http.keys import Role
-from serving.http.problems import INTERNAL, RequestRefused
+from serving.http.problems import INTERNAL, Problem, RequestRefused
 from serving.terms import Priority
 from serving.v2.model import columns_of, events_of, input_head, metadata_of, server_metadata, version_of
 from serving.v2.tensors import BYTES, Tensor, decoded, pack, unpack_texts, wrong_tensor
@@ -39,12 +43,18 @@ CODES: Final = {
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
     HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
     HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.REQUEST_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
     HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 """The status of gRPC for each status that a problem of this protocol may have."""
+
+NO_MESSAGE: Final = Problem(
+    status=HTTPStatus.BAD_REQUEST, code="no_message", message="the call ended before its message"
+)
+"""The library may have ended the call, as it does where a message is too long; then its status counts."""
 
 CONTENTS: Final = {"FP32": "fp32_contents", "INT64": "int64_contents", "BOOL": "bool_contents"}
 """The field of the contents of each datatype of ours but BYTES."""
@@ -60,6 +70,8 @@ class InferenceService:
     """The methods. `handlers` has what a server of `grpc.aio` takes."""
 
     api: Api
+    reads: Reads
+    body_timeout_s: float
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         names = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
@@ -121,8 +133,8 @@ class InferenceService:
         try:
             tensors = self._tensors(request)
             events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
-            self.api.access.take(client, len(events))
-            replies = await self.api.bridge.answer_many(events, _ask_of(context, version))
+            entries = self.api.admit(client, events)
+            replies = await self.api.bridge.answer_many(entries, _ask_of(context, version))
         finally:
             self.api.bodies.release(num_bytes)
         columns = columns_of(replies, [output.name for output in request.outputs])
@@ -135,9 +147,9 @@ class InferenceService:
         return health_pb2.HealthCheckResponse(status=serving.SERVING if self._is_ready else serving.NOT_SERVING)
 
     def _handler(self, method: Method, request_type: Any) -> grpc.RpcMethodHandler:
-        async def answer(request: Any, context: Any) -> Any:
+        async def answer(_: Any, context: Any) -> Any:
             """Returns the response, or ends the call with a status that reveals nothing of the inside."""
-            task = asyncio.ensure_future(method(request, context))
+            task = asyncio.ensure_future(self._answered(method, context))
             try:
                 await asyncio.wait([task])
             finally:
@@ -148,16 +160,28 @@ class InferenceService:
             problem = error.problem if isinstance(error, RequestRefused) else INTERNAL
             if problem is INTERNAL:
                 log.error("call_failed", exc_info=error)
-            elif problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            elif problem.status < HTTPStatus.INTERNAL_SERVER_ERROR and problem is not NO_MESSAGE:
                 self.api.count_refused(problem.code)
             code = CODES.get(problem.status, grpc.StatusCode.INVALID_ARGUMENT)
             return await context.abort(code, f"{problem.code}: {problem.message}")
 
-        return grpc.unary_unary_rpc_method_handler(
+        # A handler of a stream reads its message itself; for the client the two are the same.
+        return grpc.stream_unary_rpc_method_handler(
             answer,
             request_deserializer=request_type.FromString,
             response_serializer=lambda response: response.SerializeToString(),
         )
+
+    async def _answered(self, method: Method, context: Any) -> Any:
+        """Reads the request, as soon as there is a place for it, and answers it. Raises RequestRefused."""
+        try:
+            async with asyncio.timeout(self.body_timeout_s), self.reads.place(network_of(address_of(context.peer()))):
+                request = await context.read()
+        except TimeoutError:
+            raise RequestRefused(BODY_TIMEOUT) from None
+        if request is grpc.aio.EOF:
+            raise RequestRefused(NO_MESSAGE)
+        return await method(request, context)
 
     @property
     def _is_ready(self) -> bool:

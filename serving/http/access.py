@@ -1,13 +1,24 @@
-"""Who asks, and what it may: by API key where keys are required, by address otherwise; and how often."""
+"""Who asks, and what it may: by API key where keys are required, by address otherwise; how often, and in whose name.
+
+The source of an event is part of its identity, so a client chooses it only below its own name: what is sent as `S` is
+of the source `http/S`, with an API key `http/NAME/S`, and what names none `http` or `http/NAME`. A key may be given
+sources that it names as they are.
+"""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import msgspec
+
 from serving.http.clients import network_of
 from serving.http.keys import ApiKey, KeyFile, Role
+from serving.http.origin import Hosts, problem_of_sender, problem_of_type
 from serving.http.problems import Problem, RequestRefused
+from serving.http.schemas import SOURCE, Entry, wrong_shape
+from wire.field_checks import MAX_FIELD_BYTES
+from wire.records import Event
 from wire.token_bucket import TokenBuckets
 
 KEY_HEADER = "x-api-key"
@@ -39,13 +50,38 @@ class ApiClient:
         if self.key is None or not self.key.may(role):
             raise RequestRefused(_forbidden(role))
 
+    def named(self, entry: Entry) -> Entry:
+        """Returns an event, read as one of HTTP, under the name of this client; a source that is too long then is a
+        problem."""
+        if self.key is None or not isinstance(entry, Event):
+            return entry
+        below = entry.source.removeprefix(SOURCE)  # "", or a slash and what was sent
+        if below and below[1:] in self.key.sources:
+            return msgspec.structs.replace(entry, source=below[1:])
+        source = f"{SOURCE}/{_quoted(self.key.name)}{below}"
+        if len(source.encode()) > MAX_FIELD_BYTES:
+            return wrong_shape(f"`source` has more than {MAX_FIELD_BYTES} bytes below the name of its API key")
+        return msgspec.structs.replace(entry, source=source)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Access:
-    """`keys` is None where no key is required, `limit` where clients are not rate limited. One event loop uses it."""
+    """`keys` is None where no key is required, `limit` where clients are not rate limited. One event loop uses it.
+
+    `hosts` are those that a request without a key may be meant for.
+    """
 
     keys: KeyFile | None
     limit: TokenBuckets | None
+    hosts: Hosts = "loopback"
+
+    def check_sender(self, headers: Mapping[str, str], *, has_body: bool) -> None:
+        """Raises RequestRefused where no key is required, and a page of others may have sent the request of HTTP."""
+        if self.keys is not None:
+            return
+        problem = problem_of_sender(headers, hosts=self.hosts) or (problem_of_type(headers) if has_body else None)
+        if problem:
+            raise RequestRefused(problem)
 
     def client(self, address: str, headers: Mapping[str, str], role: Role | None) -> ApiClient:
         """Returns who asks for what needs `role` (None: any key will do). Raises RequestRefused."""
@@ -64,6 +100,11 @@ class Access:
         wait_s = self.limit.take(client.name, num, now=time.monotonic()) if self.limit is not None else 0.0
         if wait_s:
             raise RequestRefused(_too_many(wait_s))
+
+
+def _quoted(name: str) -> str:
+    """Returns the name of a key as one part of a source: without a slash, so that no two clients share one."""
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 def bearer_in(headers: Mapping[str, str]) -> str | None:

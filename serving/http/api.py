@@ -11,7 +11,7 @@
 Rejected: FastAPI (half the requests a second of bare ASGI here, and its models would be a second set of records).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -26,7 +26,7 @@ from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.keys import Role
 from serving.http.problems import Problem, RequestRefused, accepted
-from serving.http.schemas import read_request, whole_problem, write_replies
+from serving.http.schemas import Entry, read_request, whole_problem, write_replies
 from serving.status import ReplicaStatus
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
@@ -54,8 +54,7 @@ class Api:
             body = accepted(await room.read(request))
             parsed = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
             entries, is_list = accepted(parsed)
-            self.access.take(client, len(entries))
-            replies = await self.bridge.answer_many(entries, ask_of(request))
+            replies = await self.bridge.answer_many(self.admit(client, entries), ask_of(request))
             problem = whole_problem(replies, is_list=is_list)
             if problem:
                 raise RequestRefused(problem)
@@ -89,8 +88,15 @@ class Api:
 
     def client(self, request: Request, role: Role | None) -> ApiClient:
         """Returns who asks for what needs `role`. Raises RequestRefused."""
+        self.access.check_sender(request.headers, has_body=request.method == "POST")
         address = request.client.host if request.client else ""
         return self.access.client(address, request.headers, role)
+
+    def admit(self, client: ApiClient, entries: Sequence[Entry]) -> list[Entry]:
+        """Returns what a client sends, each event under the client's name. Raises RequestRefused where it sends more
+        than it may."""
+        self.access.take(client, len(entries))
+        return [client.named(entry) for entry in entries]
 
     def count_refused(self, code: str) -> None:
         """Counts a request, or a connection, that was refused because of what its client did."""

@@ -5,7 +5,9 @@
     application/cloudevents-batch+json                           a list of these
 
 An event is read as from its topic (`wire/envelope.py`), so the same bounds and reasons hold, and its answer is a
-CloudEvent as on the topic of answers, less the vector. An answer that was kept nowhere has the extension `unpublished`.
+CloudEvent as on the topic of answers, less the vector. Its source is what it names, below the name of the client
+(`serving/http/access.py`): nobody sends an event in the name of another source. An answer that was kept nowhere has the
+extension `unpublished`.
 
 Rejected: the `cloudevents` package (it parses data of any size and shape before anybody looks at it).
 """
@@ -23,8 +25,9 @@ from starlette.responses import Response
 from serving.http.api import Api, json_response
 from serving.http.asks import ask_of
 from serving.http.keys import Role
+from serving.http.origin import media_type
 from serving.http.problems import Problem, RequestRefused, accepted
-from serving.http.schemas import UNREADABLE, Entry, Reply, Unpublished, whole_problem, wrong, wrong_shape
+from serving.http.schemas import SOURCE, UNREADABLE, Entry, Reply, Unpublished, whole_problem, wrong, wrong_shape
 from wire.envelope import from_message, to_message
 from wire.errors import BadMessage
 from wire.message import Message, Place
@@ -55,12 +58,11 @@ class CloudEventsApi:
 
     async def events(self, request: Request) -> Response:
         client = self.api.client(request, Role.PREDICT)
-        mode = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        mode = media_type(request.headers)
         with self.api.bodies.room() as room:
             body = accepted(await room.read(request))
             entries = self._read(body, mode, request.headers)
-            self.api.access.take(client, len(entries))
-            replies = await self.api.bridge.answer_many(entries, ask_of(request))
+            replies = await self.api.bridge.answer_many(self.api.admit(client, entries), ask_of(request))
             problem = whole_problem(replies, is_list=mode == BATCH)
             if problem:
                 raise RequestRefused(problem)
@@ -101,7 +103,8 @@ class CloudEventsApi:
             event = from_message(Event, message, PLACE)
         except BadMessage as error:
             return _problem(error)
-        return event if event.time_ms else msgspec.structs.replace(event, time_ms=self.api.now_ms())
+        source = f"{SOURCE}/{event.source}" if event.source else SOURCE
+        return msgspec.structs.replace(event, source=source, time_ms=event.time_ms or self.api.now_ms())
 
 
 def _problem(error: BadMessage) -> Problem:

@@ -72,9 +72,9 @@ class EmbeddingsApi:
             model, _, version = asked.model.partition(":")
             number = version_of(model, version or self._stable, self.api.bridge.live)
             events = self._events(asked)
-            self.api.access.take(client, len(events))
             ask = ask_of(request, version=number, is_embedding=True)
-            found = [_vector_of(reply) for reply in await self.api.bridge.answer_many(events, ask)]
+            replies = await self.api.bridge.answer_many(self.api.admit(client, events), ask)
+            found = [_vector_of(reply) for reply in replies]
             _check_dimensions(asked, found)
             return json_response(msgspec.json.encode(_body_of(asked, found)))
 

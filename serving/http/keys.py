@@ -2,7 +2,8 @@
 
     lifelong keys create NAME --role predict --> the key, shown once;  NAME, roles, SHA-256 --> the file
     request --x-api-key, or Authorization: Bearer--> ApiKey, or none --> its name is the source of its labels, and the
-                                                     bucket of its rate limit; its roles say what it may do
+                                                     bucket of its rate limit; its roles say what it may do, and its
+                                                     sources in whose name it may send events
 
 A key is 256 random bits, so its plain digest reveals nothing, and a slow one would only cost the replica. Keys are
 found by digest: the time of a look-up reveals nothing about other keys. A file that cannot be read any more changes
@@ -13,7 +14,7 @@ Rejected: keys among the settings (they would have to be secret, and a new one w
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from wire.field_checks import MAX_FIELD_BYTES
 from wire.files import FileWatch, atomic_write
 from wire.sources import MAX_NAME_CHARS
 
@@ -46,12 +48,13 @@ class Role(StrEnum):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One key: `digest` is the SHA-256 of its text, in hexadecimal."""
+    """One key: `digest` is the SHA-256 of its text, in hexadecimal; `sources` are those that its events may name."""
 
     name: str
     digest: str
     roles: tuple[Role, ...]
     created_ms: int
+    sources: tuple[str, ...] = ()
 
     def may(self, role: Role) -> bool:
         return role in self.roles or Role.ADMIN in self.roles
@@ -95,17 +98,27 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         raise BadKeys(f"{path}: cannot be read as API keys ({error}); `lifelong keys create NAME` makes it") from None
 
 
-def create_key(path: Path, name: str, roles: Iterable[Role], *, now_ms: int) -> tuple[ApiKey, str]:
+def create_key(
+    path: Path, name: str, roles: Iterable[Role], *, now_ms: int, sources: Sequence[str] = ()
+) -> tuple[ApiKey, str]:
     """Adds a key to the file, which is made where there is none; returns it, and its text. Raises BadKeys."""
     keys = read_keys(path) if path.exists() else ()
     if any(key.name == name for key in keys):
         raise BadKeys(f"{name!r} has a key already: revoke it first, or choose another name")
     if not name.strip() or len(name) > MAX_NAME_CHARS:
         raise BadKeys(f"a key needs a name of 1 to {MAX_NAME_CHARS} characters: it is the source of its labels")
+    if wrong := [source for source in sources if not 0 < len(source.encode()) <= MAX_FIELD_BYTES]:
+        raise BadKeys(f"{wrong[0][:40]!r} is no source of events: give 1 to {MAX_FIELD_BYTES} bytes")
     if len(keys) >= MAX_KEYS:
         raise BadKeys(f"{path} has {len(keys)} keys, as many as it may")
     text = PREFIX + secrets.token_urlsafe(32)
-    key = ApiKey(name=name, digest=digest_of(text), roles=tuple(dict.fromkeys(roles)), created_ms=now_ms)
+    key = ApiKey(
+        name=name,
+        digest=digest_of(text),
+        roles=tuple(dict.fromkeys(roles)),
+        created_ms=now_ms,
+        sources=tuple(dict.fromkeys(sources)),
+    )
     _write(path, (*keys, key))
     return key, text
 

@@ -112,7 +112,7 @@ class Listener:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=partial(Connection, limit=ConnectionLimit(_within_file_limit(bounds), note)),  # type: ignore[arg-type]  # uvicorn only calls it
+                http=partial(Connection, limit=ConnectionLimit(within_file_limit(bounds), note)),  # type: ignore[arg-type]  # uvicorn only calls it
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -190,10 +190,14 @@ def allowed_connections(wanted: int, *, soft: int, hard: int) -> tuple[int, int]
     return max(1, min(wanted, soft - RESERVED_FILES)), soft
 
 
-def _within_file_limit(bounds: Bounds) -> Bounds:
-    """Limits the connections to the files that the process may open, and raises its soft limit where that is needed."""
+def within_file_limit(bounds: Bounds, *, beside: int = 0) -> Bounds:
+    """Limits the connections to the files that the process may open besides the `beside` connections of another port.
+
+    Raises the soft limit of the process where that is needed.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed, needed = allowed_connections(bounds.max_connections, soft=soft, hard=hard)
+    together, needed = allowed_connections(bounds.max_connections + beside, soft=soft, hard=hard)
+    allowed = max(1, together - beside)
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     if allowed < bounds.max_connections:

@@ -99,7 +99,7 @@ def _described(operation: Operation) -> dict[str, Any]:
     statuses = [*operation.errors, 500]
     if operation.needs_key:
         described["security"] = [{"key": []}, {"bearer": []}, {}]
-        statuses += [401, 403]
+        statuses += [401, 403, 421]
     success = {"description": "OK", "content": {JSON: {"schema": _ref(operation.answer)}}}
     described["responses"] = {"200": success} | {
         str(status): _error(status, operation.path) for status in sorted({*statuses})

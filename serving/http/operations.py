@@ -23,22 +23,32 @@ from serving.http.schemas import MAX_ID_CHARS, AnswerBody
 from serving.http.v2 import InferRequest, InferResponse, ModelReady, V2Api
 from serving.status import ReplicaStatus
 from serving.v2.model import ModelMetadata, ServerMetadata
+from wire.features import MAX_FEATURES, Features
 
 REF: Final = "#/components/schemas/{name}"
 
-Text = Annotated[str, msgspec.Meta(pattern=r"\S", description="The first 131,072 characters are read.")]
+Text = Annotated[str, msgspec.Meta(description="Blank only beside `features`. The first 131,072 characters are read.")]
+DescribedFeatures = Annotated[
+    Features,
+    msgspec.Meta(
+        description="Numbers and categories by their names, beside the text or in place of it.",
+        extra_json_schema={"maxProperties": MAX_FEATURES, "propertyNames": {"pattern": r"\S"}},
+    ),
+]
 ShortText = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
 
-REFUSED: Final = (400, 413)
+REFUSED: Final = (400, 413, 415)
 """The statuses of any request that has a body."""
 UNAVAILABLE: Final = (408, 429, 431, 503, 504)
 """The statuses of any request that waits for the model or the broker."""
 
 
 class EventRequest(msgspec.Struct, frozen=True):
-    """One event. Without an id it gets one; `key` names the entity, which always meets the same arm."""
+    """One event: its text, its features, or both. Without an id it gets one; `key` names the entity, which always meets
+    the same arm."""
 
-    text: Text
+    text: Text = ""
+    features: DescribedFeatures = {}
     id: ShortText = ""
     key: ShortText = ""
     tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer; without any, all do.")] = []
@@ -83,9 +93,10 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class EventData(msgspec.Struct, frozen=True):
-    """The data of a CloudEvent of the type `lifelong.event.v1`."""
+    """The data of a CloudEvent of the type `lifelong.event.v1`: a text, features, or both."""
 
-    text: Text
+    text: Text = ""
+    features: DescribedFeatures = {}
     key: ShortText = ""
     tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer; without any, all do.")] = []
 

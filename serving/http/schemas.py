@@ -20,7 +20,7 @@ from wire.features import Features, problem_of_content
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback, TaskAnswer
 
 SOURCE: Final = "http"
-"""The source of events that come by HTTP: an event's id is unique within its source."""
+"""The source of events that come by HTTP, before the name of their client: an id is unique within its source."""
 
 MAX_ID_CHARS = 200
 

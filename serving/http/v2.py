@@ -100,8 +100,8 @@ class V2Api:
             body = accepted(await room.read(request))
             inferred, tensors = self._read(body, request.headers.get(LENGTH_HEADER))
             events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
-            self.api.access.take(client, len(events))
-            replies = await self.api.bridge.answer_many(events, ask_of(request, version=version))
+            entries = self.api.admit(client, events)
+            replies = await self.api.bridge.answer_many(entries, ask_of(request, version=version))
             columns = columns_of(replies, [output.name for output in inferred.outputs])
             return _response(request, inferred, columns)
 

@@ -1,10 +1,14 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from learner.errors import DataError
+from services.bench.command import _defaults
 from services.bench.sets import SETS, set_of
+from services.versions import ROOT
 
 
 @pytest.mark.parametrize("name", [*SETS, "a folder of mine"])
@@ -18,6 +22,27 @@ def test_stages_take_our_strategies_and_avalanches(name: str) -> None:
     kind = set_of(name).kind
     for strategy in ("er", "der++", "avalanche-replay", "avalanche.training.plugins:ReplayPlugin"):
         assert callable(kind.named(strategy).make)
+
+
+def test_without_avalanche_its_strategies_are_left_out_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = set_of("clinc150").kind
+    assert _defaults(kind) == [*kind.defaults]
+    monkeypatch.setitem(sys.modules, "avalanche", None)  # as Python finds what is not installed
+    assert _defaults(kind) == [name for name in kind.defaults if "avalanche" not in name]
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert said.startswith(
+        "Left out: avalanche-replay, frozen-avalanche-replay. avalanche is not installed: pip install"
+    )
+    with pytest.raises(DataError, match="avalanche is not installed"):
+        kind.named("avalanche-replay")
+
+
+def test_the_command_begins_without_avalanche() -> None:
+    program = "import sys; sys.modules['avalanche'] = None; from services.bench.command import show_names; show_names()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "der++" in done.stdout, done.stderr
 
 
 def test_a_strategy_that_there_is_not_is_refused_before_anything_is_loaded() -> None:

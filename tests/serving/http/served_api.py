@@ -68,7 +68,7 @@ class ServedApi:
             now_ms=lambda: 5,
             new_id=lambda: f"new{next(ids)}",
         )
-        self.client = TestClient(make_app(self.api), raise_server_exceptions=False)
+        self.client = TestClient(make_app(self.api), base_url="http://127.0.0.1", raise_server_exceptions=False)
 
     @contextmanager
     def running(self) -> Iterator["ServedApi"]:

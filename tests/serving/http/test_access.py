@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from serving.http.access import Access
 from serving.http.keys import KeyFile, Role, create_key
 from serving.http.problems import RequestRefused
-from tests.serving.http.served_api import ServedApi, error_of
+from tests.serving.http.served_api import ServedApi, error_of, served_at
+from tests.serving.kafka.fake_broker import FakeBroker
+from wire.records import Answer
 from wire.token_bucket import TokenBuckets
+
+CLOUD_EVENT = {"specversion": "1.0", "id": "ticket-1", "type": "lifelong.event.v1", "data": {"text": "I love pizza"}}
 
 
 @pytest.fixture
@@ -64,3 +69,51 @@ def test_each_key_has_a_rate_of_its_own(tmp_path: Path) -> None:
         assert error_of(served.client.get("/v1/status")) == "401 unauthenticated"
         assert served.client.get("/v1/health/ready").status_code == 200
         assert served.pipeline.counts.snapshot()["http_unauthenticated"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "sources", "sent", "source", "own"),
+    [
+        ("shop", (), "/crm", "http/shop//crm", "http/shop"),
+        ("shop", (), "http", "http/shop/http", "http/shop"),
+        ("shop", ("/crm",), "/crm", "/crm", "http/shop"),
+        ("shop", ("/crm",), "/crm2", "http/shop//crm2", "http/shop"),
+        ("shop/a", (), "b", "http/shop%2Fa/b", "http/shop%2Fa"),
+    ],
+)
+def test_the_source_of_an_event_is_below_the_name_of_its_key(
+    tmp_path: Path, name: str, sources: tuple[str, ...], sent: str, source: str, own: str
+) -> None:
+    """N23, B5: an event in the name of the CRM would take the label that the CRM's event gets."""
+    path = tmp_path / "keys.json"
+    _, key = create_key(path, name, [Role.PREDICT], sources=sources, now_ms=5)
+    broker = FakeBroker()
+    with served_at(broker, keys=KeyFile(path)) as url:
+        headers = {"x-api-key": key}
+        structured = {**headers, "content-type": "application/cloudevents+json"}
+        answer = httpx.post(f"{url}/v1/events", json={**CLOUD_EVENT, "source": sent}, headers=structured).json()
+        assert answer["source"] == source
+        plain = httpx.post(f"{url}/v1/predict", json={"text": "a", "source": sent}, headers=headers).json()
+        assert plain["answers"][0]["source"] == own
+    broker.close()
+    assert [record.source for record, _ in broker.sent if isinstance(record, Answer)] == [source, own]
+
+
+def test_without_keys_what_is_sent_stays_below_http() -> None:
+    broker = FakeBroker()
+    with served_at(broker) as url:
+        structured = {"content-type": "application/cloudevents+json"}
+        for sent, source in (("/crm", "http//crm"), ("x" * 1_000, f"http/{'x' * 1_000}")):
+            answer = httpx.post(f"{url}/v1/events", json={**CLOUD_EVENT, "source": sent}, headers=structured).json()
+            assert answer["source"] == source
+    broker.close()
+
+
+def test_a_source_that_is_too_long_below_the_name_of_its_key_is_refused(tmp_path: Path) -> None:
+    """The learner could not read the answer of such an event."""
+    path = tmp_path / "keys.json"
+    _, key = create_key(path, "n" * 100, [Role.PREDICT], now_ms=5)
+    with ServedApi(keys=KeyFile(path)).running() as served:
+        headers = {"x-api-key": key, "content-type": "application/cloudevents+json"}
+        response = served.client.post("/v1/events", json={**CLOUD_EVENT, "source": "s" * 1_000}, headers=headers)
+        assert error_of(response) == "422 wrong_schema"

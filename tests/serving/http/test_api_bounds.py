@@ -20,7 +20,7 @@ PREDICT: dict[str, Any] = {
     "type": "http",
     "method": "POST",
     "path": "/v1/predict",
-    "headers": [],
+    "headers": [(b"host", b"127.0.0.1")],
     "query_string": b"",
     "client": None,
 }

@@ -27,7 +27,7 @@ def test_binary_mode_is_answered_in_binary_mode(served: ServedApi) -> None:
     headers = {**BINARY, "ce-time": "2026-01-02T03:04:05Z", "ce-partitionkey": "caf%C3%A9"}
     response = post(served, {"text": TEXT}, headers)
     assert response.status_code == 200
-    assert (response.headers["ce-id"], response.headers["ce-source"]) == ("e1", "shop")
+    assert (response.headers["ce-id"], response.headers["ce-source"]) == ("e1", "http/shop")
     assert (response.headers["ce-type"], response.headers["ce-specversion"]) == ("lifelong.answer.v1", "1.0")
     answer = response.json()
     assert (answer["event_id"], answer["key"], answer["label"]) == ("e1", "caf\u00e9", label_of(1, TEXT))
@@ -41,7 +41,7 @@ def test_structured_mode_is_answered_in_structured_mode(served: ServedApi) -> No
     response = post(served, event, {"content-type": f"{STRUCTURED}; charset=utf-8"})
     assert response.headers["content-type"] == STRUCTURED
     answer = response.json()
-    assert (answer["id"], answer["source"], answer["type"]) == ("e1", "shop", "lifelong.answer.v1")
+    assert (answer["id"], answer["source"], answer["type"]) == ("e1", "http/shop", "lifelong.answer.v1")
     assert (answer["data"]["label"], answer["data"]["key"]) == (label_of(1, TEXT), "k")
 
 
@@ -94,5 +94,5 @@ def test_the_cloudevents_package_writes_the_event_and_reads_the_answer(served: S
     message = http.to_binary_event(event) if is_binary else http.to_structured_event(event)
     response = served.client.post("/v1/events", content=message.body, headers=message.headers)
     answer = http.from_http_event(http.HTTPMessage(headers=dict(response.headers), body=response.content))
-    assert (answer.get_id(), answer.get_source(), answer.get_type()) == ("e1", "shop", "lifelong.answer.v1")
+    assert (answer.get_id(), answer.get_source(), answer.get_type()) == ("e1", "http/shop", "lifelong.answer.v1")
     assert answer.get_data()["label"] == label_of(1, TEXT)

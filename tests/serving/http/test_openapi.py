@@ -34,6 +34,21 @@ def test_every_reference_leads_to_a_valid_schema(served: ServedApi) -> None:
     assert {*names} <= schemas.keys()
 
 
+def test_features_are_described_wherever_an_event_has_them(served: ServedApi) -> None:
+    """F65."""
+    schemas = document(served)["components"]["schemas"]
+    for name in ("EventRequest", "EventData", "LabelBody"):
+        described = schemas[name]["properties"]["features"]
+        validator = Draft202012Validator({"$defs": {}, **described})
+        assert validator.is_valid({"amount": 12.5, "country": "nz"}), name
+        assert not validator.is_valid({"amount": [12.5]}) and not validator.is_valid(["amount"]), name
+    event = Draft202012Validator(schemas["EventRequest"])
+    for body in ({"features": {"amount": 12.5}}, {"text": "a"}, {"text": "a", "features": {"country": "nz"}}):
+        assert event.is_valid(body)
+        assert served.client.post("/v1/predict", json=body).status_code in (200, 422)
+    assert not event.is_valid({"text": "a", "features": {" ": 1}})
+
+
 def test_every_path_of_the_application_is_described(served: ServedApi) -> None:
     app: Any = make_app(served.api)
     routes = {route.path for route in app._app.routes}
