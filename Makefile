@@ -12,11 +12,10 @@ demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
 
 # All but the slow ones, which kill learners, whole services and networks for minutes. In JOBS processes, each with
-# servers of its own, which the tests of a file share. What fails there runs once more with the machine to itself, and
-# fails only if it fails again: programs that wait for one another are slow where JOBS of them share two cores.
+# servers of its own, which the tests of a file share; a test that is marked `alone` waits until no other one runs. Each
+# test runs once. ARGS=--again runs what fails once more, and says what passed only then: it has failed all the same.
 test: $(INSTALLED)
-	$(VENV)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS) || \
-	$(VENV)/python -m pytest -m "not slow" --last-failed --last-failed-no-failures none $(ARGS)
+	$(VENV)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(VENV)/python -m pytest -m slow $(ARGS)

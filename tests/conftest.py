@@ -5,4 +5,12 @@ import hypothesis
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-pytest_plugins = ["tests.required", "tests.brokers", "tests.secure_brokers", "tests.stores", "tests.proxies"]
+pytest_plugins = [
+    "tests.alone",
+    "tests.again",
+    "tests.required",
+    "tests.brokers",
+    "tests.secure_brokers",
+    "tests.stores",
+    "tests.proxies",
+]

@@ -41,6 +41,7 @@ def test_an_outage_is_said_once_and_its_end_once() -> None:
     assert [log["event"] for log in logs] == ["store_unavailable", "store_available"]
 
 
+@pytest.mark.alone
 @pytest.mark.live
 def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redis: LocalRedis, tmp_path: Path) -> None:
     """B21: in one turn the loop read erasures and the current version, renewed the lease, reported: four timeouts."""

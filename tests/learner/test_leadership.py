@@ -195,6 +195,7 @@ def test_the_first_refusal_ends_it(open_store: Callable[[], Store]) -> None:
         eventually(is_over, within_s=5.0)
 
 
+@pytest.mark.alone
 def test_a_store_that_is_away_closes_its_reach_until_it_answers(tmp_path: Path) -> None:
     server = start_redis(tmp_path)
     store = Store(StoreConfig(url=server.url, timeout_ms=200), KEYS)

@@ -29,6 +29,7 @@ def send(bus: Bus, *event_ids: str) -> None:
     bus.publisher().send_all([msgspec.structs.replace(sample, event_id=each) for each in event_ids], 30)
 
 
+@pytest.mark.alone
 @pytest.mark.live
 @TANSU
 def test_answers_are_iterated_over_until_the_client_is_closed(bus: Bus, bus_config: BusConfig) -> None:

@@ -1,5 +1,6 @@
 """The controller against a real Redis and a real broker: publish, follow, judge, promote, withdraw."""
 
+import statistics
 import time
 from dataclasses import replace
 
@@ -121,6 +122,7 @@ def test_versions_that_know_somebody_erased_are_not_kept_for_being_new(world: Wo
     assert world.store.versions.stored() == [first, third, fourth]
 
 
+@pytest.mark.alone
 def test_the_newest_arm_follows_within_a_tenth_of_a_second(world: World, bus: Bus) -> None:
     with leading(world.store, bus):
         world.publish_stable()
@@ -130,7 +132,7 @@ def test_the_newest_arm_follows_within_a_tenth_of_a_second(world: World, bus: Bu
             world.publish()
             world.until(lambda plan: plan.newest == world.store.versions.current())
             waits.append(time.monotonic() - start)
-    assert min(waits) < 0.1, waits
+    assert statistics.median(waits) < 0.1, waits
 
 
 def test_a_better_candidate_is_promoted(world: World, bus: Bus) -> None:

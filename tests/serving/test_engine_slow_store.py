@@ -41,6 +41,7 @@ def opened(url: str) -> Store:
     return Store(replace(StoreConfig(), url=url, timeout_ms=5_000, chunk_bytes=64 << 10), KEYS)
 
 
+@pytest.mark.alone
 def test_answers_do_not_wait_for_the_version_that_comes_slowly(
     redis_behind: tuple[str, Proxy], engine: Engine, queue: BatchQueue[Item]
 ) -> None:

@@ -4,14 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wire.errors import BadMessage
 from wire.label_config import LabelConfig
-from wire.label_set import NEW, NOT_LISTED, RETIRED, WRONG_KIND, LabelSet
+from wire.label_set import NEW, NOT_LISTED, RETIRED, WRONG_KIND, LabelSet, check_label
 from wire.receipts import name_hash
 from wire.records import LabelAction, LabelCommand
 from wire.targets import sent_value, set_of, value_of
 
 LISTED = LabelConfig(mode="listed", allow=("bill", "card"))
 NAMES = st.sampled_from("abcd")
+
+
+def test_a_label_may_have_as_many_characters_as_are_set_and_no_more() -> None:
+    check_label("l" * 20, LabelSet(), max_chars=20)
+    with pytest.raises(BadMessage, match=r"a label has 21 characters, at most 20 are learnt"):
+        check_label("l" * 21, LabelSet(), max_chars=20)
 
 
 def command(number: int, action: LabelAction, *labels: str, to: tuple[str, ...] = ()) -> LabelCommand:

@@ -49,6 +49,7 @@ def hang(release: threading.Event) -> None:
     release.wait(10)
 
 
+@pytest.mark.alone
 def test_one_that_hangs_is_left_behind() -> None:
     release = threading.Event()
     thread = BackgroundThread(lambda: hang(release), name="hanging")

@@ -109,10 +109,11 @@ def test_without_samples_to_train_on_no_poll_ends_for_a_round() -> None:
 
 
 def test_after_a_drift_fewer_labels_are_enough() -> None:
-    it, progress = schedule(num_labels=EVERY + 10, round_at=EVERY)
-    few = small_config().drift_min_labels
-    assert begun(it, [], 80, waiting(0), is_urgent=few > 10) is None
-    progress.num_labels = EVERY + min(few, EVERY)
+    progress = LearnerProgress(num_labels=EVERY + 9, round_at=EVERY)
+    it = Schedule(small_config(drift_min_labels=10), progress, Counter())
+    assert begun(it, [], 80, waiting(0), is_urgent=True) is None
+    progress.num_labels += 1
+    assert begun(it, [], 80, waiting(0), is_urgent=False) is None
     assert begun(it, [], 80, waiting(0), is_urgent=True) is not None
 
 

@@ -26,7 +26,7 @@ server = start_redis(folder / "redis")
 client = redis.Redis.from_url(server.url)
 client.set("before", 1)
 client.bgrewriteaof()
-while client.info("persistence")["aof_rewrite_in_progress"] or client.info("persistence")["aof_rewrites"] < 1:
+while client.info("persistence")["aof_last_rewrite_time_sec"] < 0:
     time.sleep(0.05)
 client.set("between", 1)  # a page of the file is there now, and a write can fill it and be cut short
 small.fill()
@@ -43,7 +43,6 @@ while client.info("persistence")["aof_last_write_status"] != "ok":
 client.set("after", 2)
 os.kill(server.process.pid, signal.SIGKILL)
 server.process.wait()
-content = next((folder / "redis" / "appendonlydir").glob("*.incr.aof")).read_bytes()
 server.start_again()
 while True:
     try:
@@ -51,7 +50,7 @@ while True:
         break
     except redis.RedisError:
         time.sleep(0.05)
-print(content.count(bytes(16)) > 0, kept)
+print(kept)
 server.stop()
 """
 

@@ -43,6 +43,7 @@ def test_half_a_request_is_a_408(serve: Callable[..., ServedApp], parts: list[by
     assert served.ended == {code.decode(): 1}
 
 
+@pytest.mark.alone
 def test_bytes_that_trickle_do_not_prolong_a_deadline(serve: Callable[..., ServedApp]) -> None:
     """A slow-loris client sends a header now and then."""
     served = serve()

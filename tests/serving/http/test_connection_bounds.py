@@ -89,6 +89,7 @@ def test_too_many_requests_in_a_row_end_the_connection(serve: Callable[..., Serv
     assert served.ended == {"pipelined": 1}
 
 
+@pytest.mark.alone
 def test_many_bad_clients_do_not_keep_a_good_one_waiting(serve: Callable[..., ServedApp]) -> None:
     served = serve(replace(QUICK, header_timeout_s=2.0))
     bad = [served.connect() for _ in range(200)]

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from serving.http.listener import Listener, PortTaken, await_port, check_port
+from tests.waiting import eventually
 
 
 def app_that_says(name: str) -> Starlette:
@@ -46,6 +47,11 @@ def test_a_second_replica_shares_the_port_and_outlives_the_first(listener: Liste
     assert {httpx.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(10)} == {"one"}
 
 
+def accepts(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_close_answers_the_request_that_is_on_its_way() -> None:
     began = threading.Event()
     go_on = threading.Event()
@@ -63,6 +69,8 @@ def test_close_answers_the_request_that_is_on_its_way() -> None:
     began.wait(10)
     closer = threading.Thread(target=listener.close)
     closer.start()
+    eventually(lambda: not accepts(listener.port))
+    assert not answers and closer.is_alive()
     go_on.set()
     asker.join()
     closer.join()

@@ -1,10 +1,12 @@
 """Following the plan: which versions become live, with which latencies, and what they answer."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.local.redis import start_redis
 from serving.engine import Engine
 from serving.engine_config import PrecisionConfig
 from serving.predict import predict_many
@@ -12,7 +14,9 @@ from serving.weights.active import NOT_MEASURED, LatencyTable
 from serving.weights.swap import Swap, SwapState
 from tests.serving.versions import RECEIPTS, TinyPublisher, label_of, tokenizer
 from tests.serving.weights.swaps import served, swap_of
+from tests.stores import KEYS
 from tests.waiting import eventually
+from wire.config import StoreConfig
 from wire.records import Event, PrecisionEvaluation
 from wire.store import Store
 
@@ -120,15 +124,23 @@ def test_whoever_waits_for_the_first_weights_learns_that_all_were_refused(
     assert engine.live is None
 
 
-def test_the_first_weights_come_when_the_store_does(store_config: Any, store: Store, engine: Engine) -> None:
-    swap = swap_of(store, engine)
-    swap.start()
-    assert engine.live is None
+def test_the_first_weights_come_when_the_store_does(tmp_path: Path, engine: Engine) -> None:
+    server = start_redis(tmp_path)
+    store = Store(StoreConfig(url=server.url, poll_interval_ms=50), KEYS)
     learner = TinyPublisher(store)
     learner.publish(1)
     learner.plan(1)
-    eventually(lambda: engine.live is not None)
+    server.process.kill()
+    server.process.wait()
+    swap = swap_of(store, engine)
+    swap.start()
+    assert not swap.await_first(1.0) and engine.live is None
+    server.start_again()
+    assert swap.await_first(60.0)
+    assert engine.live is not None
     swap.close()
+    store.close()
+    server.stop()
 
 
 def test_the_live_model_answers_as_it_was_published(learner: TinyPublisher, swap: Swap, engine: Engine) -> None:

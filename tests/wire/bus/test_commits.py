@@ -32,6 +32,15 @@ def test_what_is_finished_is_committed_once(finished: FinishedPrefix) -> None:
     assert set(commits.offsets()) == {ZERO}, "who gets a partition again commits again"
 
 
+def test_the_next_commit_waits_for_the_interval(finished: FinishedPrefix, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wire.bus.commits.COMMIT_INTERVAL_S", 3_600.0)
+    commits = Commits(finished, threading.Lock())
+    finished.finish(finished.add(ZERO, 7))
+    commits.ended(commits.due(), None)
+    finished.finish(finished.add(ZERO, 8))
+    assert commits.offsets() and not commits.due(), "the interval is not over"
+
+
 def test_one_commit_is_under_way_at_a_time_and_a_failed_one_comes_again(
     finished: FinishedPrefix, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_who_leaves_while_it_joins_keeps_nobody_out(
     assert len(take(open_bus().subscribe(Event, "readers").poll, 3)) == 3
 
 
+@pytest.mark.alone
 def test_the_commit_before_partitions_go_has_an_end(
     bus_config: BusConfig, broker: LocalBroker, publisher: Publisher, request: pytest.FixtureRequest
 ) -> None:

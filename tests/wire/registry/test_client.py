@@ -38,6 +38,7 @@ def test_a_registry_that_is_away_for_a_moment_is_waited_for(registry: Registry) 
     assert Schemas(registry.config).of(1)[0].schema_type == "AVRO"
 
 
+@pytest.mark.alone
 def test_a_registry_that_stays_away_delays_the_reader_once() -> None:
     config = RegistryConfig(url=f"http://127.0.0.1:{free_port()}")
     schemas = Schemas(config, patience_s=0.5)
