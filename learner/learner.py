@@ -41,7 +41,7 @@ from model.encoders import WholeEncoder
 from model.packed import Inputs
 from wire.config import LabelConfig
 from wire.receipts import Receipts
-from wire.records import Answer, ConceptChange, Feedback, LabelCommand, Quarantined, RoundKind, WeightManifest
+from wire.records import Answer, ConceptChange, Feedback, LabelCommand, LogMarks, Quarantined, RoundKind, WeightManifest
 
 
 class Learner:
@@ -81,7 +81,7 @@ class Learner:
         self.drift = drift_of(config)
         self.erased = ErasedSubjects(subject_digest)
         self.offsets: dict[str, int] = {}
-        self.logs: dict[str, str] = {}
+        self.marks: LogMarks = {}
         self.read_first: dict[str, int] = {}
         self.version = 0
         self.last_version = 0
@@ -90,9 +90,9 @@ class Learner:
         self.has_migrated = False  # whether the state that was restored last was made under other settings
 
     def learn_many(
-        self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int], logs: Mapping[str, str] | None = None
+        self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int], marks: LogMarks | None = None
     ) -> list[Quarantined]:
-        """Learns what was read up to `offsets` of `logs`: then every record below has had its effect.
+        """Learns what was read up to `offsets`, behind `marks`: then every record below has had its effect.
 
         Returns the labels that have none: they are not believed."""
         start_s = time.perf_counter()
@@ -103,7 +103,7 @@ class Learner:
         self.drift.add_answers(samples, self.fast_head.ridge.rows.by_label)
         self.knowledge.learn_many(samples, self.drift, self.helper)
         self.offsets = dict(offsets)
-        self.logs = dict(logs) if logs else {}
+        self.marks = dict(marks) if marks else {}
         self.unwritten += samples
         self.pace.add(time.perf_counter() - start_s, len(samples))
         return self.join.take_quarantined()
@@ -164,7 +164,7 @@ class Learner:
         self.counts.clear()
         self.counts.update(facts.counts)
         self.offsets = dict(facts.offsets)
-        self.logs = dict(facts.logs)
+        self.marks = dict(facts.marks)
         self.last_version = facts.last_version
         self.read_on(facts.version, facts.read_first, {})
         self._note_difference(difference)

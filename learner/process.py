@@ -216,7 +216,7 @@ def _learn(
     failpoint("after-poll")
     begun_ms = now_ms()
     num_unwritten = len(learner.unwritten)
-    consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.logs))
+    consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.marks))
     learnt = learner.unwritten[num_unwritten:]
     label_traces.learnt(records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms())
     if learner.drift.take_num_detected():
@@ -249,7 +249,7 @@ def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threa
         learner.offsets = patiently(partial(bus.begin_offsets, Answer, Feedback), stop) or {}
     return Consumer(
         bus,
-        ReadState(offsets=learner.offsets, logs=learner.logs, letters=learner.letters, counts=learner.counts),
+        ReadState(offsets=learner.offsets, marks=learner.marks, letters=learner.letters, counts=learner.counts),
         levels=lambda: learner.join.levels,
         wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
         on_truncated=learner.forget_read_first,

@@ -50,7 +50,7 @@ class Reporter:
                 version=learner.version,
                 num_classes=len(learner.fast_head.ridge.classes),
                 counts=_counts(learner),
-                alarms=_alarms(learner),
+                alarms=(*consumer.alarms(), *_alarms(learner)),
                 lag=consumer.lag(),
                 accuracy=learner.prequential.accuracy,
                 recent_accuracy=learner.prequential.recent_accuracy,

@@ -23,7 +23,7 @@ from lifelong.errors import ClientError, NotAuthorized, ServiceUnavailable
 from wire.backoff import Backoff
 from wire.bus import Bus, Follower
 from wire.config import BusConfig
-from wire.errors import BusRefused, BusUnavailable, LogTruncated, TopicMissing, WireError
+from wire.errors import BusRefused, BusUnavailable, TopicMissing, WireError
 from wire.records import Answer
 
 POLL_MS: Final = 200
@@ -80,6 +80,8 @@ class AnswerStream:
                 self._fail(error)
                 return []
             self._num_failures = 0
+            if followed.losses:
+                raise ClientError(f"{followed.losses[0]}: iterate anew", code="answers_lost")
             if followed.refused:
                 self.num_unreadable += len(followed.refused)
                 reasons = sorted({each.dead_letter.reason for each in followed.refused})
@@ -116,8 +118,6 @@ def client_error_of(error: WireError) -> ClientError:
         return ServiceUnavailable(str(error), code="topic_missing")
     if isinstance(error, BusRefused):
         return NotAuthorized(str(error), code="broker_refused")
-    if isinstance(error, LogTruncated):
-        return ClientError(f"{error}: iterate anew", code="answers_lost")
     return ServiceUnavailable(str(error), code="broker_unreachable")
 
 

@@ -34,7 +34,7 @@ from rollout.tallies_state import Frame, TalliesState
 from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
 from wire.label_set import LabelSet, with_target
-from wire.records import Answer, Feedback, LabelRate, ReplicaReport, RolloutPlan, VersionHealth
+from wire.records import Answer, Feedback, LabelRate, LogMark, LogMarks, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
 
 log = structlog.get_logger("rollout")
@@ -95,10 +95,9 @@ class Decider:
         self._arm_accuracies = ArmAccuracies()
         self._skews = SwapSkews()
 
-    def restore(self) -> dict[str, int]:
-        """Goes on from the tallies that are in the store; returns the offsets from which to read ({}: the ends).
-
-        Tallies of other versions than those of the plan are dropped.
+    def restore(self) -> tuple[dict[str, int], dict[str, LogMark]]:
+        """Goes on from the tallies that are in the store; returns the offsets from which to read ({}: the ends), and
+        the marks there. Tallies of other versions than those of the plan are dropped.
         """
         plans = self._store.plans
         state: TalliesState | None = None
@@ -114,7 +113,7 @@ class Decider:
         self._tallies = Tallies(state)
         self.follow_plan()
         self._follow_labels()
-        return dict(state.offsets) if state else {}
+        return (dict(state.offsets), dict(state.marks)) if state else ({}, {})
 
     def _joined(self, state: TalliesState, events: Sequence[JudgedEvent] = ()) -> LabelJoin:
         """Returns a join that goes on from the tallies, and knows these events to be judged."""
@@ -144,10 +143,10 @@ class Decider:
             self._labels = self._labels.after_all(commands)
             self._join.follow(self._labels)
 
-    def save(self, offsets: Mapping[str, int]) -> None:
+    def save(self, offsets: Mapping[str, int], marks: LogMarks) -> None:
         """Writes the tallies, the offsets below which every record is in them, and the events that were judged."""
         judged = self._join.judged
-        tallies = self._tallies.export(dict(offsets), seed=judged.seed)
+        tallies = self._tallies.export(dict(offsets), marks, seed=judged.seed)
         self._store.plans.write_evidence(tallies, judged.unsaved, max_judged=MAX_EVENTS)
         judged.mark_saved()
 

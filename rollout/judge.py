@@ -5,7 +5,10 @@
 
 The tallies are in the store with the offsets that they are of: at most once a second, and with each decision. So a
 judge that starts reads on from there, amid a ramp, and a label counts once; without tallies it begins at the end of the
-topics. Answers that wait for labels without receipts are not kept.
+topics. A log that was cut or made anew is an alarm, and what was read of it before does not count again (`wire.bus`).
+Answers that wait for labels without receipts are not kept.
+
+Rejected: beginning at the end of a log that lost records (labels that came since would never count).
 """
 
 import time
@@ -15,8 +18,7 @@ import structlog
 
 from rollout.decider import Decider, RolloutState
 from wire.bus import Bus, Followed, Received, partition_name
-from wire.errors import LogTruncated
-from wire.records import Answer, Feedback
+from wire.records import Answer, Feedback, LogMark
 from wire.threads import BackgroundThread, lower_priority
 
 POLL_MS = 100
@@ -46,6 +48,7 @@ class Judge:
         self._decider = decider
         self._niceness = niceness
         self._offsets: dict[str, int] = {}
+        self._marks: dict[str, LogMark] = {}
         self._is_restored = False
         self._decide_at_s = 0.0
         self._save_at_s = 0.0
@@ -77,19 +80,26 @@ class Judge:
     def _read(self) -> None:
         """Reads until the judge is closed, or the broker fails."""
         if not self._is_restored:
-            self._offsets = self._decider.restore()
+            self._offsets, self._marks = self._decider.restore()
             self._is_restored = True
         self._offsets = self._offsets or self._bus.end_offsets(Answer, Feedback)
-        with closing(self._bus.follow((Answer, Feedback), self._offsets, is_patient=True)) as follower:
+        topics = (Answer, Feedback)
+        with closing(self._bus.follow(topics, self._offsets, marks=self._marks, is_patient=True)) as follower:
             while not self._thread.closing.is_set():
-                try:
-                    followed = follower.poll(POLL_MS)
-                except LogTruncated:
-                    self._offsets = {}
-                    raise
+                followed = follower.poll(POLL_MS)
                 self.alarms.clear("read")
+                self._note_losses(followed)
                 self._offsets = followed.offsets
+                self._marks = followed.marks
                 self._judge(followed)
+
+    def _note_losses(self, followed: Followed) -> None:
+        """Counts what the broker has lost; the alarm stays until the controller is started again."""
+        self.alarms.counts["read_again"] += followed.num_skipped
+        self.alarms.counts["records_expired"] += followed.num_expired
+        for loss in followed.losses:
+            self.alarms.counts["log_truncated"] += 1
+            self.alarms.raise_("log_truncated", str(loss))
 
     def _judge(self, followed: Followed) -> None:
         """Adds the records to the evidence, and decides where a label was judged, or some time has passed.
@@ -144,5 +154,5 @@ class Judge:
         """Writes the tallies where something was read since."""
         self._save_at_s = time.monotonic() + SAVE_INTERVAL_S
         if self._offsets != self._saved:
-            self._decider.save(self._offsets)
+            self._decider.save(self._offsets, self._marks)
             self._saved = self._offsets

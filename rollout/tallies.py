@@ -36,7 +36,7 @@ from rollout.judged_events import JudgedLabel
 from rollout.paired_evidence import PairedEvidence
 from rollout.tallies_state import Frame, TalliesState
 from rollout.unpaired_rule import ArmEvidence
-from wire.records import STABLE, Answer, RolloutPlan
+from wire.records import STABLE, Answer, LogMarks, RolloutPlan
 
 NUM_DELAYS: Final = 256
 """Last labels whose delays are known, and of which nine of ten tell when an event is settled."""
@@ -222,9 +222,10 @@ class Tallies:
             is_exposed=is_exposed,
         )
 
-    def export(self, offsets: dict[str, int], *, seed: int = 0) -> TalliesState:
+    def export(self, offsets: dict[str, int], marks: LogMarks | None = None, *, seed: int = 0) -> TalliesState:
         return TalliesState(
             offsets=offsets,
+            marks=dict(marks or {}),
             seed=seed,
             frame=self.frame,
             sources=self._sources.export(),

@@ -5,7 +5,7 @@ Rejected: the records of their owners one by one (offsets and tallies are of one
 
 from rollout.arm_count import ArmCountState
 from rollout.comparison import PairCountState, PairWatchState
-from wire.records import CANDIDATE, Record, RolloutPlan
+from wire.records import CANDIDATE, LogMark, Record, RolloutPlan
 
 
 class Frame(Record, frozen=True, kw_only=True):
@@ -26,12 +26,13 @@ class Frame(Record, frozen=True, kw_only=True):
 
 
 class TalliesState(Record, frozen=True, kw_only=True):
-    """All tallies, and the offsets below which every record is in them.
+    """All tallies, and the offsets below which every record is in them, with the marks of the logs there.
 
     `last_number` is that of the last label, and `seed` keys the hashes of the events that were judged.
     """
 
     offsets: dict[str, int] = {}
+    marks: dict[str, LogMark] = {}
     seed: int = 0
     frame: Frame = Frame()
     sources: tuple[str, ...] = ()

@@ -131,8 +131,10 @@ class Topics:
     def _fetch(self) -> bool:
         """Fetches once; True where the offsets have moved, even over unreadable messages."""
         followed = self._follower.poll(POLL_MS)
-        if self._follower.num_expired:
-            raise NotRebuilt(f"{self._follower.num_expired} records of the topics are too old and gone")
+        if followed.num_expired:
+            raise NotRebuilt(f"{followed.num_expired} records of the topics are too old and gone")
+        if followed.losses:
+            raise NotRebuilt(f"{followed.losses[0]}")
         for received in followed.received:
             self._fetched.setdefault(partition_name(received.position), deque()).append(received)
         has_moved = followed.offsets != self._ends

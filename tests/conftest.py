@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.again",
     "tests.required",
     "tests.brokers",
+    "tests.lost_tails",
     "tests.secure_brokers",
     "tests.stores",
     "tests.proxies",

@@ -1,7 +1,5 @@
 """The exceptions of Kafka and Redis access. Errors of the client libraries are mapped to these where they occur."""
 
-from collections.abc import Sequence
-
 
 class WireError(Exception):
     """The base of all errors of this room."""
@@ -121,27 +119,3 @@ class BusUntrusted(BusRefused):
 
 class TracesUnavailable(WireError):
     """Traces are wanted, and the package that sends them is not installed."""
-
-
-class LogTruncated(WireError):
-    """A partition ends before the offset to read next: the broker lost records that we have read.
-
-    `partitions` names those whose stored offsets are no longer valid.
-    """
-
-    def __init__(self, partition: str, *, position: int, end: int) -> None:
-        super().__init__(
-            f"{partition} ends at {end}, before our position {position}: the broker lost records. "
-            f"Restore its log, or start over from what is left."
-        )
-        self.partitions = [partition]
-
-
-class LogReplaced(LogTruncated):
-    """A topic was recreated: its offsets now stand for other records than those that we have read."""
-
-    def __init__(self, topic: str, partitions: Sequence[str]) -> None:
-        WireError.__init__(
-            self, f"{topic} was made anew: its offsets mean other records. Start over from what is left."
-        )
-        self.partitions = list(partitions)

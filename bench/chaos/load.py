@@ -28,8 +28,8 @@ from evals.streams.stream import StreamItem
 from services.settings import Settings
 from wire.bus import Bus
 from wire.clock import now_ms
-from wire.errors import LogTruncated, WireError
-from wire.records import Answer, Event, Feedback
+from wire.errors import WireError
+from wire.records import Answer, Event, Feedback, LogMark
 
 Numbers: TypeAlias = "queue.Queue[int]"
 """The numbers of the events that are asked for over HTTP."""
@@ -144,6 +144,7 @@ class Reader:
         self._ledger = ledger
         self._labeller = labeller
         self._offsets: dict[str, int] = {}
+        self._marks: dict[str, LogMark] = {}
         self._closed = threading.Event()
 
     def run(self) -> None:
@@ -155,14 +156,13 @@ class Reader:
             config = self._settings().bus
             with closing(Bus(config, "chaos-reader")) as bus:
                 try:
-                    follower = bus.follow([Answer], self._offsets)
+                    follower = bus.follow([Answer], self._offsets, marks=self._marks)
                     while not self._closed.is_set() and self._settings().bus == config:
                         followed = follower.poll(POLL_MS)
                         for received in followed.received:
                             self._record(received.record)
-                        self._offsets.update(followed.offsets)
-                except LogTruncated:
-                    self._offsets = {}
+                        self._offsets = followed.offsets
+                        self._marks = followed.marks
                 except WireError:
                     self._closed.wait(PAUSE_S)
 

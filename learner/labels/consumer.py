@@ -3,9 +3,10 @@
     broker --Follower, as FlowControl permits--> records --> the learner
                     '--what cannot be read--> Letters <--what is not trusted--'
 
-While the broker is away or refuses, the learner waits for it. A partition that lost records is read again from what is
-left of it: labels that were learnt before are duplicates then, by the events that the join remembers. A record that
-cannot be read becomes a dead letter, and a label that is not trusted goes to the quarantine topic, both at least once
+While the broker is away or refuses, the learner waits for it. A partition that lost records is read on behind what is
+left of it, and one that was made anew from its start, but for the records that are not newer than the last one that had
+its effect (`wire.bus.losses`): nothing is learnt twice, and an alarm says what was lost. A record that cannot be read
+becomes a dead letter, and a label that is not trusted goes to the quarantine topic, both at least once
 (`learner.labels.letters`).
 
 Rejected: offsets committed at the broker (after a kill they would be ahead of what the checkpoint knows, or behind it,
@@ -25,9 +26,9 @@ import structlog
 from learner.labels.flow import FlowControl, Levels, Times, Topic, Unread
 from learner.labels.late_labels import AnswerFinder
 from learner.labels.letters import Letters, LetterSender
-from wire.bus import Bus, Followed, Follower, Received, partition_name
-from wire.errors import BusUnavailable, LogTruncated, WireError
-from wire.records import Answer, Feedback, Quarantined
+from wire.bus import Bus, Followed, Follower, Loss, Received, partition_name
+from wire.errors import BusUnavailable, WireError
+from wire.records import Answer, Feedback, LogMarks, Quarantined
 
 CLOSE_S = 2.0
 """Seconds that a learner waits for its letters before it ends. The letters that are left are in its checkpoint."""
@@ -41,8 +42,8 @@ class ReadState:
 
     offsets: Mapping[str, int]
     """The offsets to resume from, stored with the effect of the records before them."""
-    logs: Mapping[str, str] = field(default_factory=dict)
-    """The logs that the offsets belong to: a topic that was recreated meanwhile is read from its start."""
+    marks: LogMarks = field(default_factory=dict)
+    """What is known of the logs before the offsets: by that a log that was cut, or made anew, is noticed."""
     letters: Letters
     counts: Counter[str]
 
@@ -81,7 +82,9 @@ class Consumer:
         self._ends: Mapping[str, int] = {}  # the offsets behind what was fetched
         self._label_s = clock_s()  # when the last label was read
         self.offsets = dict(state.offsets)
-        self.logs = dict(state.logs)
+        self.marks = dict(state.marks)
+        self._end_marks: LogMarks = {}
+        self._lost: dict[str, Loss] = {}  # by partition: the last loss of this process
 
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
         """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.
@@ -100,9 +103,12 @@ class Consumer:
             received = self._fetched.popleft()
             records.append(received.record)
             num_labels += isinstance(received.record, Feedback)
-            self.offsets[partition_name(received.position)] = received.position.offset + 1
+            name = partition_name(received.position)
+            self.offsets[name] = received.position.offset + 1
+            self.marks[name] = received.mark
         if not self._fetched:
             self.offsets |= self._ends
+            self.marks |= self._end_marks
         if num_labels:
             self._label_s = self._clock_s()
         return records
@@ -115,6 +121,10 @@ class Consumer:
     def quarantine(self, labels: Iterable[Quarantined]) -> None:
         """Sends labels that are not trusted to the quarantine topic, where an operator finds them."""
         self._letters.add(labels)
+
+    def alarms(self) -> list[str]:
+        """Describes what the broker has lost since this process began, in words."""
+        return [f"log_truncated: {loss}; labels that nobody had read are lost" for loss in self._lost.values()]
 
     def lag(self) -> int:
         """Returns how many records were not read yet, as far as is known. It does not wait for the broker."""
@@ -143,9 +153,6 @@ class Consumer:
             return
         try:
             followed = self._poll(timeout_ms)
-        except LogTruncated as error:
-            self._restart(error)
-            return
         except WireError as error:
             self._fail(error)
             return
@@ -153,7 +160,8 @@ class Consumer:
         self._refuse(followed)
         self._fetched.extend(followed.received)
         self._ends = followed.offsets
-        self.logs = dict(followed.logs)
+        self._end_marks = followed.marks
+        self._note_losses(followed)
         self._flow.on_read(_last_times(followed.received), self._clock_s())
 
     def _full(self) -> str:
@@ -164,7 +172,7 @@ class Consumer:
 
     def _poll(self, timeout_ms: int) -> Followed:
         if self._follower is None:
-            self._follower = self._bus.follow([Answer, Feedback], self.offsets, logs=self.logs, is_patient=True)
+            self._follower = self._bus.follow([Answer, Feedback], self.offsets, marks=self.marks, is_patient=True)
         unread = Unread(answers=self._follower.lag(Answer), labels=self._follower.lag(Feedback))
         paused = self._flow.choose_paused(self._levels(), unread, self._clock_s())
         self._follower.resume([topic for topic in (Answer, Feedback) if topic is not paused])
@@ -186,15 +194,14 @@ class Consumer:
             self._close_follower()
         self._wait()
 
-    def _restart(self, error: LogTruncated) -> None:
-        log.warning("log_truncated", reason=str(error))
-        self._counts["log_truncated"] += 1
-        self._on_truncated()
-        self.offsets = {name: offset for name, offset in self.offsets.items() if name not in error.partitions}
-        self._ends = {}
-        lost = {name.rpartition("/")[0] for name in error.partitions}
-        self.logs = {topic: name for topic, name in self.logs.items() if topic not in lost}
-        self._close_follower()
+    def _note_losses(self, followed: Followed) -> None:
+        """Counts what the broker has lost, and waits for nothing more that was in it."""
+        self._counts["read_again"] += followed.num_skipped
+        self._counts["records_expired"] += followed.num_expired
+        for loss in followed.losses:
+            self._counts["log_truncated"] += 1
+            self._lost[loss.partition] = loss
+            self._on_truncated()
 
     def _close_follower(self) -> None:
         follower = self._follower

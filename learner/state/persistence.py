@@ -106,7 +106,7 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         origin=known.base.origin,
         adopted=known.base.adopted,
         offsets=learner.offsets,
-        logs=learner.logs,
+        marks=dict(learner.marks),
         read_first=learner.read_first,
         classes=list(known.fast_head.ridge.classes),
         progress=copy(learner.progress),

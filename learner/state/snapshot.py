@@ -37,7 +37,7 @@ from learner.quality.comparison import Anchor
 from learner.slow.round_plan import RoundPlan
 from learner.state.origin import Adopted, Origin
 from model.plan import layer_of
-from wire.records import LabelCommand, Lineage, WeightManifest
+from wire.records import LabelCommand, Lineage, LogMark, WeightManifest
 
 MAGIC: Final = b"LLCKPT01"
 HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
@@ -73,7 +73,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     origin       what the sums and the trained blocks belong to. Two machines may round a few of the frozen weights
                  differently, and can still go on from each other's state.
     offsets      `topic/partition` -> the next offset to read: every record below it had its effect
-    logs         topic -> the log that the offsets belong to
+    marks        `topic/partition` -> what is known of its log before the offset
     read_first   offsets below which nothing is published: `version` already knows those records
     labels_followed
                  how many of `label_commands` were followed
@@ -105,7 +105,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     trust: TrustState | None = msgspec.field(default=None, name="guard")
     letters: LettersState = LettersState()
     support: ClassesState = ClassesState()
-    logs: dict[str, str] = {}
+    marks: dict[str, LogMark] = {}
     drift: DriftState = DriftState()
     concept_changes: ConceptChangesState = ConceptChangesState()
     read_first: dict[str, int] = {}

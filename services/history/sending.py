@@ -139,4 +139,6 @@ def _is_settled(store: Store, read_by_ms: int) -> bool:
 def _log_of(bus: Bus) -> str:
     """Returns the identity of the log of the labels: a topic that was made anew has another one."""
     with closing(bus.follow([Feedback], bus.end_offsets(Feedback))) as follower:
-        return "/".join(f"{topic}@{log}" for topic, log in sorted(follower.poll(LOG_MS).logs.items()))
+        marks = follower.poll(LOG_MS).marks
+    logs = {name.rpartition("/")[0]: mark.log for name, mark in marks.items() if mark.log}
+    return "/".join(f"{topic}@{log}" for topic, log in sorted(logs.items()))

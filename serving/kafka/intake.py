@@ -161,6 +161,9 @@ class Intake:
             self._thread.closing.wait(self._backoff.pause_s(1))
             return EMPTY_POLL
         self._record_success()
+        # nobody answers these: retention, or a broker that has lost its last records, was faster
+        self._pipeline.counts.add("events_expired", poll.num_expired)
+        self._pipeline.counts.add("log_truncated", len(poll.losses))
         return poll
 
     def _record_success(self) -> None:

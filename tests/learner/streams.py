@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from learner.labels.sample import Sample
-from wire.records import Answer, Feedback
+from wire.records import Answer, Feedback, LogMark
 
 TOPICS = ("refund", "delivery", "password", "invoice", "opening hours")
 PHRASES = (
@@ -11,6 +11,10 @@ PHRASES = (
     "I have a question on the {topic} {number}",
     "the {topic} of order {number} is wrong",
 )
+
+
+MARKS = {"feedback.v1/0": LogMark(log="a log", epoch=3, log_ms=9)}
+"""What a reader knows of the log of labels."""
 
 
 def label_of(number: int) -> str:

@@ -8,7 +8,7 @@ from learner.slow.schedule import BEHIND_S
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
-from tests.learner.streams import answer, feedback, label_of, stream
+from tests.learner.streams import MARKS, answer, feedback, label_of, stream
 
 OFFSETS = {"answers.v1/0": 5, "feedback.v1/0": 6}
 
@@ -219,11 +219,11 @@ def test_labels_learnt_during_a_round_are_known_afterwards() -> None:
     assert_knows_each_sample_and_each_name(it)
 
 
-def test_offsets_are_kept_with_the_logs_that_they_belong_to() -> None:
+def test_offsets_are_kept_with_what_is_known_of_the_logs_there() -> None:
     """B25 no. 11."""
     it = small_learner()
-    it.learn_many([answer(1), feedback(1)], OFFSETS, {"feedback.v1": "a log"})
-    assert (copy_of(it).offsets, copy_of(it).logs) == (OFFSETS, {"feedback.v1": "a log"})
+    it.learn_many([answer(1), feedback(1)], OFFSETS, MARKS)
+    assert (copy_of(it).offsets, copy_of(it).marks) == (OFFSETS, MARKS)
 
 
 def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:

@@ -34,7 +34,7 @@ class Judging:
             refusal=REFUSAL,
             now_ms=lambda: started_ms + self.later_ms,
         )
-        self.offsets = self.decider.restore()
+        self.offsets, self.marks = self.decider.restore()
         self._numbers: Iterator[int] = count()
 
     @property

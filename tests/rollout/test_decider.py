@@ -11,7 +11,7 @@ from rollout.plans import Grounds, add, follow
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
 from tests.rollout.world import RECEIPTS, answer_of, label_of
 from tests.stores import entry_of, lease_of, manifest_of
-from wire.records import CANDIDATE, NEWEST, STABLE, Feedback, LabelCommand, ReplicaReport, VersionHealth
+from wire.records import CANDIDATE, NEWEST, STABLE, Feedback, LabelCommand, LogMark, ReplicaReport, VersionHealth
 from wire.store import Store
 
 
@@ -203,9 +203,10 @@ def test_a_decider_that_starts_amid_a_ramp_goes_on_where_the_last_one_was(publis
     before = Judging(published)
     before.label(100, EQUAL)
     share = before.plan.arms[1].share
-    before.decider.save({"feedback.v1/0": 100})
+    before.decider.save({"feedback.v1/0": 100}, {"feedback.v1/0": LogMark(log="a log", log_ms=7)})
     after = Judging(published)
     assert after.offsets == {"feedback.v1/0": 100}
+    assert after.marks == {"feedback.v1/0": LogMark(log="a log", log_ms=7)}
     assert after.decider.state().evidence == before.decider.state().evidence
     assert after.plan.arms[1].share == share == 0.5
     after.label(300, EQUAL)
@@ -219,7 +220,7 @@ def test_a_label_is_corrected_by_a_decider_that_started_after_it(published: Stor
     answer = answer_of("event", before.plan, BETTER[0])
     wrong = msgspec.structs.replace(label_of(answer, source="desk", label="no"), event_source="shop")
     before.add(wrong)
-    before.decider.save({"feedback.v1/0": 1})
+    before.decider.save({"feedback.v1/0": 1}, {})
     after = Judging(published, replace(CONFIG, approval="by_hand"))
     assert "0 won, 0 tied, 1 lost" in after.decider.state().evidence
     after.add(wrong)

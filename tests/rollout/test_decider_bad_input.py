@@ -44,7 +44,7 @@ def test_wrong_labels_on_one_arm_only_move_nothing(published: Store) -> None:
 def test_evidence_that_was_changed_by_others_is_not_used(published: Store) -> None:
     judging = Judging(published)
     judging.label(5, EQUAL)
-    judging.decider.save({"feedback.v1/0": 5})
+    judging.decider.save({"feedback.v1/0": 5}, {})
     state = published.plans.read_evidence(TalliesState)
     assert state is not None and state.candidate.groups
     published.plans._server.ask("HSET", published.plans._server.key("evidence"), "body", b"{}")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+import msgspec
 import pytest
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 
@@ -72,6 +73,24 @@ def test_it_begins_at_the_end_of_the_topics_and_another_one_goes_on_where_it_end
         eventually(lambda: num_judged(judge) == 25, within_s=DEADLINE_S)
         assert judge.is_alive() and judge.alarms.now() == ()
     assert not judge.is_alive()
+
+
+def test_a_log_that_was_cut_is_an_alarm_and_no_label_counts_twice(judged: World, bus: Bus) -> None:
+    """N6: the evidence is ahead of the log, and the judge began at its end without a word, or again at its start."""
+    with judging(judged.store, bus) as judge:
+        await_saved(judged, bus)
+        judged.answer(20, right=ALIKE)
+        eventually(lambda: num_judged(judge) == 20, within_s=DEADLINE_S)
+        await_saved(judged, bus)
+    state = judged.store.plans.read_evidence(TalliesState)
+    assert state is not None and state.marks.keys() == state.offsets.keys()
+    ahead = {name: offset + 1_000 for name, offset in state.offsets.items()}
+    judged.store.plans.write_evidence(msgspec.structs.replace(state, offsets=ahead), (), max_judged=1)
+    with judging(judged.store, bus) as judge:
+        eventually(lambda: judge.alarms.counts["log_truncated"] == len(ahead), within_s=DEADLINE_S)
+        assert any(alarm.startswith("log_truncated: ") for alarm in judge.alarms.now())
+        judged.answer(3, right=ALIKE)
+        eventually(lambda: num_judged(judge) == 23, within_s=DEADLINE_S)
 
 
 def test_what_is_no_record_is_counted_and_passed_over(judged: World, bus: Bus, bus_config: BusConfig) -> None:

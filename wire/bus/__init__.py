@@ -10,7 +10,8 @@ stops nobody.
 
 `bus` makes what sends and reads, `opening` its clients (`client`, `client_options`, `security`); `topics` makes topics;
 `publisher` sends, bounded by `inflight`, and `transactions` sends together with offsets;
-`subscription`, with `commits`, and `follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format`
+`subscription`, with `commits` and `group_reader`, and `follower`, with `positions`, read; `losses` says where they go
+on when the broker has lost what they read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format`
 -> `reading`, and `idle_fetches` says how long it waits. `topic_check` finds what is wrong with topics, `topic_logs`
 detects recreated ones, `end_offsets` finds the ends of partitions, `beginnings` where to begin, `scan` reads whole
 topics, and `client_errors` maps the library's exceptions to ours.
@@ -23,7 +24,7 @@ thread).
 from wire.bus.bus import Bus
 from wire.bus.follower import Followed, Follower
 from wire.bus.publisher import Publisher
-from wire.bus.reading import Poll, Received, Refused, partition_name, readings
+from wire.bus.reading import Loss, Poll, Received, Refused, partition_name, readings
 from wire.bus.subscription import Subscription
 from wire.bus.topic_check import Finding
 from wire.finished import Position
@@ -33,6 +34,7 @@ __all__ = [
     "Finding",
     "Followed",
     "Follower",
+    "Loss",
     "Poll",
     "Position",
     "Publisher",

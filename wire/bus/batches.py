@@ -43,7 +43,11 @@ ABORT = 0  # type of the marker that ends an aborted transaction
 
 
 class Raw(msgspec.Struct, frozen=True, kw_only=True):
-    """The log from `offset` to `next_offset`: a record, a refusal where `error` is set, or nothing where `is_gap`."""
+    """The log from `offset` to `next_offset`: a record, a refusal where `error` is set, or nothing where `is_gap`.
+
+    `epoch` is that of the leader that wrote it. `appended_ms` is the time of the record by the broker's clock (0: it
+    has that of its sender's alone).
+    """
 
     topic: str
     partition: int
@@ -51,6 +55,8 @@ class Raw(msgspec.Struct, frozen=True, kw_only=True):
     next_offset: int
     num_bytes: int = RECORD_BYTES
     timestamp_ms: int = -1
+    appended_ms: int = 0
+    epoch: int = -1
     key: bytes | None = None
     value: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
@@ -108,7 +114,14 @@ class RecordBatch:
     def gap(self, offset: int) -> Raw:
         """Returns a gap from `offset` to the end of the batch."""
         topic, number = self.partition
-        return Raw(topic=topic, partition=number, offset=offset, next_offset=self.next_offset, is_gap=True)
+        return Raw(
+            topic=topic,
+            partition=number,
+            offset=offset,
+            next_offset=self.next_offset,
+            epoch=self.leader_epoch,
+            is_gap=True,
+        )
 
     def is_abort(self) -> bool:
         """Whether the batch is the marker of an aborted transaction."""
@@ -126,6 +139,7 @@ class RecordBatch:
             offset=offset,
             next_offset=self.next_offset,
             num_bytes=RECORD_BYTES + len(self.data),
+            epoch=self.leader_epoch,
             value=bytes(self.data),
             error=BadMessage("unreadable_batch", detail),
         )
@@ -172,6 +186,8 @@ class RecordBatch:
             next_offset=self.base_offset + delta + 1,
             num_bytes=RECORD_BYTES + len(data),
             timestamp_ms=self.largest_ms if has_append_time else self.first_ms + milliseconds,
+            appended_ms=self.largest_ms if has_append_time else 0,
+            epoch=self.leader_epoch,
             key=key,
             value=value,
             headers=headers,

@@ -25,7 +25,7 @@ from wire.bus.topic_check import Finding, examine
 from wire.bus.transactions import TRANSACTION_TIMEOUT_MS, TransactionalPublisher
 from wire.config import BusConfig
 from wire.errors import WireError
-from wire.records import TopicRecord
+from wire.records import LogMarks, TopicRecord
 from wire.tasks import TaskNames
 
 R = TypeVar("R", bound=TopicRecord)
@@ -116,7 +116,7 @@ class Bus:
         consumer = self._clients.consumer(
             isolation_level="read_uncommitted" if commits_itself else "read_committed",
             group_id=f"{self._config.prefix}{group}",
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
             fetch_max_wait_ms=self._config.fetch_max_wait_ms,
             fetch_min_bytes=self._config.fetch_min_bytes,
             session_timeout_ms=self._config.session_timeout_ms,
@@ -138,14 +138,13 @@ class Bus:
         record_types: Sequence[type[TopicRecord]],
         offsets: Mapping[str, int],
         *,
-        logs: Mapping[str, str] | None = None,
+        marks: LogMarks | None = None,
         is_patient: bool = False,
     ) -> Follower:
         """Reads all partitions of the topics of `record_types` from `offsets` (`topic/partition` -> next offset).
 
-        A partition without an offset is read from its start. `logs` names the logs to which the offsets belong, as an
-        earlier poll returned them: a topic with another log raises LogReplaced. Without `logs` the current ones are
-        assumed.
+        A partition without an offset is read from its start. `marks` are those that an earlier poll returned with the
+        offsets: by them a log that is another one now, or has lost records, is noticed, and what was read is known.
 
         Under load each fetch returns the records of `fetch_max_wait_ms`, and that of a patient reader those of
         `patient_max_wait_ms`: fewer fetches spare the broker and the reader more than the wait costs.
@@ -161,12 +160,11 @@ class Bus:
         )
         servers = self._config.bootstrap_servers
         with _closed_on_error(consumer):
-            known = logs if logs else {}
             follower = Follower(
                 consumer,
                 readings(self._config, record_types, self._tasks),
                 offsets,
-                logs=known,
+                marks=marks or {},
                 servers=servers,
                 refused_by=self._client_id,
                 tasks=self._tasks,

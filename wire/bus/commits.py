@@ -2,6 +2,9 @@
 
     finished prefix --offsets--> what is not committed yet --(the client commits)--> ended
 
+A commit has the leader epoch of the last record before it: by that the broker notices, when we go on from there, that
+its log has been cut before that record.
+
 Rejected: a commit for each record (Kafka would write as many records again).
 """
 
@@ -41,10 +44,19 @@ class Commits:
         self._finished = finished
         self._lock = lock
         self._committed: dict[Any, int] = {}
+        self._epochs: dict[Any, list[tuple[int, int]]] = {}  # by partition: the first offset of each leader epoch
         self._has_failed = False  # whether the last one failed: an outage is logged once, not at every commit
         self._next_s = 0.0
         self._is_under_way = False
         self.num_failed = 0
+
+    def note_epoch(self, partition: Any, offset: int, epoch: int) -> None:
+        """Takes note that a record at `offset` was written by the leader `epoch`. The caller holds the lock."""
+        epochs = self._epochs.setdefault(partition, [])
+        while epochs and epochs[-1][0] >= offset:  # the log was rewound
+            epochs.pop()
+        if not epochs or epochs[-1][1] != epoch:
+            epochs.append((offset, epoch))
 
     def due(self) -> dict[Any, Any]:
         """Returns what to commit now, where the interval is over and none is under way; `ended` must follow."""
@@ -99,6 +111,7 @@ class Commits:
         """Forgets the partitions that are not ours any more."""
         with self._lock:
             self._committed = {each: end for each, end in self._committed.items() if each in partitions}
+            self._epochs = {each: epochs for each, epochs in self._epochs.items() if each in partitions}
 
     def lag(self, consumer: Any) -> int:
         """Returns how many records of our partitions are not finished, as of the last fetch of each.
@@ -116,7 +129,14 @@ class Commits:
 
     def _missing(self, ends: Mapping[Any, int]) -> dict[Any, Any]:
         return {
-            TopicPartition(*partition): OffsetAndMetadata(end, "", -1)
+            TopicPartition(*partition): OffsetAndMetadata(end, "", self._epoch_before(partition, end))
             for partition, end in ends.items()
             if self._committed.get(partition) != end
         }
+
+    def _epoch_before(self, partition: Any, end: int) -> int:
+        """Returns the leader epoch of the last record before `end` (-1: unknown), and forgets those before that."""
+        epochs = self._epochs.get(partition, [])
+        while len(epochs) > 1 and epochs[1][0] < end:
+            epochs.pop(0)
+        return epochs[0][1] if epochs and epochs[0][0] < end else -1

@@ -9,7 +9,6 @@ Rejected: polls of few records (each costs about as much as reading twenty of th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -123,7 +122,14 @@ def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicParti
     """
     budget = Budget()
     idle_fetches = IdleFetches(consumer)
-    consumer._fetcher.PartitionRecords = partial(FetchedPartition, budget=budget)
+
+    def fetched_partition(fetch_offset: int, tp: TopicPartition, *args: Any, **options: Any) -> FetchedPartition:
+        part = FetchedPartition(fetch_offset, tp, *args, budget=budget, **options)
+        # a fetch without records must leave the epoch of the position as it is
+        part.leader_epoch = consumer._subscription.assignment[tp].position.leader_epoch
+        return part
+
+    consumer._fetcher.PartitionRecords = fetched_partition
     if ENDS_TRANSACTIONS & set(consumer._manager.broker_version_data.api_versions):
         consumer._fetcher._isolation_level = IsolationLevel.READ_COMMITTED
 

@@ -1,8 +1,11 @@
-"""The results of reading: records and refusals, each with its position."""
+"""The results of reading: records and refusals, each with its position, and what the broker has lost.
+
+Rejected: an exception for a record that cannot be read (the records behind it would wait for whoever handles it).
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
@@ -16,7 +19,7 @@ from wire.letters import refuse
 from wire.mapping.config import EventMap, FeedbackMap
 from wire.mapping.records import FieldMap, field_map
 from wire.message import Message, Place
-from wire.records import Answer, DeadLetter, Event, Feedback, TopicRecord
+from wire.records import Answer, DeadLetter, Event, Feedback, LogMark, TopicRecord
 from wire.registry.decoding import RegistryDecoder
 from wire.tasks import TaskNames
 from wire.traces.exporter import TRACEPARENT
@@ -29,12 +32,13 @@ class Received(Generic[R]):
     """A record, and the position to finish once its effect is done.
 
     `log_ms` is the time of the record in its log: that of the broker where the topic has `LogAppendTime`, else that of
-    the sender's client. It is negative where the log has none.
+    the sender's client. It is negative where the log has none. `mark` says what is known of the log behind the record.
     """
 
     record: R
     position: Position
     log_ms: int
+    mark: LogMark
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,12 +52,34 @@ class Refused:
     position: Position
 
 
+class Loss(NamedTuple):
+    """A partition whose log was cut at `end`, before our `position`, or is another one (`end` 0).
+
+    What the broker lost is lost, unless we have read it. `partition` is `topic/partition`.
+    """
+
+    partition: str
+    position: int
+    end: int
+    is_replaced: bool = False
+
+    def __str__(self) -> str:
+        if self.is_replaced:
+            return f"{self.partition} was made anew: its offsets stand for other records than those we have read"
+        return f"{self.partition} was cut at {self.end}, before our position {self.position}: the broker lost records"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Poll(Generic[R]):
-    """The records of one poll, in order within each partition."""
+    """The records of one poll, in order within each partition.
+
+    `num_expired` records were deleted by retention before they were read, and `losses` noticed, since the poll before.
+    """
 
     received: list[Received[R]]
     refused: list[Refused]
+    num_expired: int = 0
+    losses: Sequence[Loss] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,15 +139,17 @@ def _passed_on(config: BusConfig, record_type: type[Any]) -> frozenset[str]:
     return frozenset({TRACEPARENT}) if record_type is Answer and traces.is_on() else frozenset()
 
 
-def read(raw: Raw, reading: TopicReading[R], position: Position, *, log: str, refused_by: str) -> Received[R] | Refused:
-    """Returns `raw`, of the log `log`, as a record, or as a dead letter whose source is `refused_by`."""
+def read(
+    raw: Raw, reading: TopicReading[R], position: Position, *, mark: LogMark, refused_by: str
+) -> Received[R] | Refused:
+    """Returns `raw`, behind which `mark` is known of the log, as a record, or as a dead letter of `refused_by`."""
     message = Message(key=raw.key, value=raw.value, headers=raw.headers, timestamp_ms=raw.timestamp_ms)
-    place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset, log=log)
+    place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset, log=mark.log)
     try:
         if raw.error is not None:
             raise raw.error
         record = reading.record_in(message, place)
-        return Received(record=record, position=position, log_ms=raw.timestamp_ms)
+        return Received(record=record, position=position, log_ms=raw.timestamp_ms, mark=mark)
     except BadMessage as error:
         return Refused(dead_letter=refuse(error, message, place, source=refused_by), position=position)
 

@@ -16,26 +16,22 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, TypeVar
 
-import structlog
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # type: ignore[import-untyped]
 from kafka.structs import MemberState  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
 from wire.bus.client_errors import mapped, topic_missing
 from wire.bus.commits import Commits, Transaction
-from wire.bus.fetched import raw_polls
+from wire.bus.group_reader import GroupReader
 from wire.bus.reading import Poll, Refused, TopicReading, read
-from wire.bus.topic_logs import TopicLogs
 from wire.config import BusConfig
 from wire.finished import FinishedPrefix, Position
-from wire.records import TopicRecord
+from wire.records import LogMark, TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
 
 MAX_UNFINISHED = 10_000  # most delivered records of one partition that wait for a commit
 JOIN_PATIENCE_MS = 250
-
-log = structlog.get_logger("bus")
 
 
 class Subscription(Generic[R]):
@@ -62,8 +58,7 @@ class Subscription(Generic[R]):
     ) -> None:
         self._consumer = consumer
         self._commits_itself = commits_itself
-        self._logs = TopicLogs(consumer, known={})
-        self._poll = raw_polls(consumer, self._logs)
+        self._reader = GroupReader(consumer)
         self._readings = readings
         self._servers = config.bootstrap_servers
         self._max_poll_records = config.max_poll_records
@@ -89,11 +84,10 @@ class Subscription(Generic[R]):
         self._apply_pauses()
         with mapped(self._servers):
             self._commit_when_due()
-            batches = self._poll(self._patience_ms(timeout_ms))
-        if recreated := self._logs.recreated(self._readings):
-            self._start_over(recreated)
-            batches = {}
-        poll: Poll[R] = Poll(received=[], refused=[])
+            batches = self._reader.poll(self._patience_ms(timeout_ms), self._readings)
+        num_expired, losses, void = self._reader.take()
+        self._drop_in_flight(void)
+        poll: Poll[R] = Poll(received=[], refused=[], num_expired=num_expired, losses=losses)
         for partition, raws in batches.items():
             for raw in raws:
                 self._add(raw, partition, poll)
@@ -158,12 +152,14 @@ class Subscription(Generic[R]):
 
     def _add(self, raw: Raw, partition: Any, poll: Poll[R]) -> None:
         with self._lock:
+            self._commits.note_epoch(partition, raw.offset, raw.epoch)
             position = self._finished.add(partition, raw.next_offset - 1)
             if raw.is_gap:
                 self._finished.finish(position)
                 return
         reading = self._readings[raw.topic]
-        item = read(raw, reading, position, log=self._logs.of(raw.topic), refused_by=self._refused_by)
+        mark = LogMark(log=self._reader.logs.of(raw.topic), epoch=raw.epoch)
+        item = read(raw, reading, position, mark=mark, refused_by=self._refused_by)
         if isinstance(item, Refused):
             poll.refused.append(item)
         else:
@@ -192,17 +188,12 @@ class Subscription(Generic[R]):
     def _is_joining(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
-    def _start_over(self, topics: Collection[str]) -> None:
-        """Starts at the beginning of recreated topics: what is in flight, and our positions, belong to the old logs."""
-        log.warning("log_replaced", topics=sorted(topics))
-        for topic in topics:
-            self._logs.adopt(topic)
-        partitions = self._consumer.assignment()
-        replaced = {partition for partition in partitions if partition.topic in topics}
-        self._own(partitions - replaced)
-        self._own(partitions)
-        if replaced:
-            self._consumer.seek_to_beginning(*replaced)
+    def _drop_in_flight(self, partitions: Collection[Any]) -> None:
+        """Forgets what is in flight of `partitions`: their offsets stand for other records now."""
+        if partitions:
+            assigned = self._consumer.assignment()
+            self._own(assigned - set(partitions))
+            self._own(assigned)
 
     def _commit_when_due(self) -> None:
         if self._commits_itself and (offsets := self._commits.due()):

@@ -18,7 +18,10 @@ class Metric:
     labels: tuple[str, ...] = ()
 
 
-EVERY: Final = (Metric("lifelong_report_time_seconds", "gauge", "Time of the report that is told (Unix)"),)
+EVERY: Final = (
+    Metric("lifelong_report_time_seconds", "gauge", "Time of the report that is told (Unix)"),
+    Metric("lifelong_log_losses_total", "counter", "Logs that were cut, and records that were lost", ("kind",)),
+)
 """The metrics of every process that has made a report."""
 
 REPLICA: Final = (

@@ -19,6 +19,9 @@ TASK = "task"
 LABEL_ENDS = ("learnt", "holdout", "over_capacity", "set_aside", "late", "duplicate", "orphan", "outdated", "corrected")
 """What becomes of a label, besides being refused or quarantined."""
 
+LOSSES = ("log_truncated", "read_again", "records_expired", "events_expired")
+"""What a reader counts of a log that was cut, or whose records retention deleted too early (`wire.bus.losses`)."""
+
 ROUND_ENDS = ("adopted", "dropped", "not_finite")
 
 
@@ -39,6 +42,8 @@ class MetricValue(NamedTuple):
 def samples_of(report: AnyReport) -> Iterator[MetricValue]:
     """Yields what a report says. Histograms are left to the exporter."""
     yield MetricValue("lifelong_report_time_seconds", 1e-3 * report.time_ms)
+    for kind in LOSSES:
+        yield MetricValue("lifelong_log_losses_total", report.counts.get(kind, 0), (kind,))
     match report:
         case ReplicaReport():
             yield from _of_replica(report)

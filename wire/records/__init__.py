@@ -7,11 +7,12 @@
     operator --EncoderOffer + blobs--> learner --OfferOutcome--> operator          page --AdminAction--> operator
     operator --LabelCommand--> learner, replicas, rollout          learner --LabelOutcome--> operator
 
-`topics` has the records of Kafka topics, `answers` that of answers, `weights` those of versions of the weights,
-`name_changes` what such a version names differently, `certainty` how certain it is of its classes, `labels` what
-operators do to the set of labels, `offers` those of encoders that are offered, `plans` the rollout plan, `reports` the
-reports of processes, `admin` that of what operators did, `bounds` what a text may be, `schemas` the JSON Schemas of
-what clients read and write, and `record` the base class. Others import all of them from here.
+`topics` has the records of Kafka topics, `answers` that of answers, `marks` what a reader knows of a log, `weights`
+those of versions of the weights, `name_changes` what such a version names differently, `certainty` how certain it is of
+its classes, `labels` what operators do to the set of labels, `offers` those of encoders that are offered, `plans` the
+rollout plan, `reports` the reports of processes, `admin` that of what operators did, `bounds` what a text may be,
+`schemas` the JSON Schemas of what clients read and write, and `record` the base class. Others import all of them from
+here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
@@ -26,6 +27,7 @@ from wire.records.answers import Answer, TaskAnswer, TextVector
 from wire.records.bounds import MAX_EVENT_BYTES, MAX_TEXT_CHARS, MAX_TEXT_TOKENS, text_chars
 from wire.records.certainty import Certainty
 from wire.records.labels import CLASSES, LabelAction, LabelChange, LabelCommand, LabelOutcome, LabelSpace
+from wire.records.marks import LogMark, LogMarks
 from wire.records.name_changes import MAX_NEW_CLASSES, NameChanges, NewClass
 from wire.records.offers import EncoderOffer, OfferOutcome
 from wire.records.plans import (
@@ -131,6 +133,8 @@ __all__ = [
     "LabelSpace",
     "LearnerReport",
     "Lineage",
+    "LogMark",
+    "LogMarks",
     "NameChanges",
     "NewClass",
     "OfferOutcome",

@@ -7,12 +7,12 @@ from bench.chaos.readback import TopicContents
 from tests.evals.load.test_ledger import answer
 from wire.bus import Received
 from wire.finished import Position
-from wire.records import DeadLetter, Event, Feedback, TopicRecord
+from wire.records import DeadLetter, Event, Feedback, LogMark, TopicRecord
 
 
 def received(record: TopicRecord, offset: int) -> Received[TopicRecord]:
     position = Position(topic=record.TOPIC, partition=0, offset=offset, generation=1)
-    return Received(record=record, position=position, log_ms=0)
+    return Received(record=record, position=position, log_ms=0, mark=LogMark())
 
 
 def test_answers_labels_and_letters_are_counted_by_event() -> None:

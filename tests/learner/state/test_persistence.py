@@ -13,13 +13,13 @@ from learner.state.persistence import empty_knowledge, restore_knowledge, snapsh
 from learner.state.snapshot import MEANS, Snapshot
 from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer
 from tests.learner.snapshots import manifest
-from tests.learner.streams import stream
+from tests.learner.streams import MARKS, stream
 from wire.config import LabelConfig
 
 
 def taught(last: int, **changed: Any) -> Learner:
     learner = small_learner(**changed)
-    learner.learn_many(stream(0, last), {"feedback.v1/0": last}, {"feedback.v1": "a log"})
+    learner.learn_many(stream(0, last), {"feedback.v1/0": last}, MARKS)
     return learner
 
 
@@ -42,7 +42,7 @@ def test_a_snapshot_has_what_the_learner_knows_and_where_it_has_read_to() -> Non
     learner = taught(50, trainable_layers=0)
     snapshot = snapshot_of(learner, manifest(3), epoch=7)
     facts = snapshot.facts
-    assert (facts.epoch, facts.offsets, facts.logs) == (7, {"feedback.v1/0": 50}, {"feedback.v1": "a log"})
+    assert (facts.epoch, facts.offsets, facts.marks) == (7, {"feedback.v1/0": 50}, MARKS)
     assert facts.pending == manifest(3) and facts.round_plan is None and MEANS not in snapshot.tensors
     assert facts.counts["learnt"] + facts.counts["holdout"] == 50
 

@@ -6,7 +6,7 @@ from serving.kafka.dedupe import Admission, DedupeWindow, conflicting_id
 from wire.bus import Position, Received
 from wire.envelope import MAX_DETAIL_CHARS
 from wire.events import key_of
-from wire.records import Event
+from wire.records import Event, LogMark
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_waits_until_nothing_is_open(window: DedupeWindow) -> None:
 def test_a_conflicting_event_is_refused_with_its_place_and_a_bounded_detail() -> None:
     """B2: an id of characters that are written as escapes is ten times as long in words."""
     position = Position(topic="events.v1", partition=2, offset=7, generation=1)
-    refused = conflicting_id(Received(record=event("\U000e0001" * 200), position=position, log_ms=9))
+    refused = conflicting_id(Received(record=event("\U000e0001" * 200), position=position, log_ms=9, mark=LogMark()))
     letter = refused.dead_letter
     assert (letter.reason, letter.topic, letter.partition, letter.offset) == ("conflicting_id", "events.v1", 2, 7)
     assert refused.position == position

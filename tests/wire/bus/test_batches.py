@@ -27,7 +27,7 @@ from wire.bus.reading import Received, Refused, TopicReading, read
 from wire.bus.record_format import MAX_HEADERS
 from wire.finished import Position
 from wire.letters import MAX_LETTER_BYTES
-from wire.records import Event
+from wire.records import Event, LogMark
 from wire.timestamps import is_time
 
 
@@ -35,7 +35,7 @@ def items(raws: list[Raw]) -> list[Received[Event] | Refused]:
     """Returns what our readers make of the raw records."""
     position = Position(topic="events.v1", partition=3, offset=0, generation=0)
     return [
-        read(raw, TopicReading(record_type=Event), position, log="", refused_by="replica-1")
+        read(raw, TopicReading(record_type=Event), position, mark=LogMark(), refused_by="replica-1")
         for raw in raws
         if not raw.is_gap
     ]
