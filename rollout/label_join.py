@@ -19,12 +19,13 @@ is long. The sample depends on neither arm nor label, so it is unbiased.
 Rejected: reading the learner's own joined pairs. A learner that is wrong about itself would then judge itself.
 """
 
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from rollout.early_labels import EarlyLabels
 from rollout.influence import Excess
 from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
 from rollout.waiting import WaitingAnswer
@@ -63,7 +64,10 @@ class LabelJoin:
     _num_answers: int = 0
     _answers: dict[int, WaitingAnswer] = field(default_factory=dict)  # by their number
     _by_id: defaultdict[str, list[WaitingAnswer]] = field(default_factory=lambda: defaultdict(list))
-    _labels: OrderedDict[bytes, Feedback] = field(default_factory=OrderedDict)
+    _labels: EarlyLabels = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._labels = EarlyLabels(self.max_unlabelled)
 
     def follow(self, labels: LabelSet) -> None:
         """Goes over to these names of the classes, and to the shares of their labels that count as evidence."""
@@ -106,17 +110,15 @@ class LabelJoin:
         elif alias in self._labels or alias in self.judged:
             self.counts["label_repeated"] += 1
         else:
-            self._labels[alias] = feedback
-            if len(self._labels) > self.max_unlabelled:
-                self._labels.popitem(last=False)
-                self.counts["label_dropped"] += 1
+            if num_dropped := self._labels.put(alias, feedback):
+                self.counts["label_dropped"] += num_dropped
         return None
 
     def _join_or_wait(self, answer: WaitingAnswer) -> JudgedLabel | None:
         for alias in aliases_of(answer):
             early = self._labels.get(alias)  # the label came before its answer
             if early is not None and matching(early, [answer]):
-                del self._labels[alias]
+                self._labels.take(alias)
                 judged = self._judge(answer, early, is_waiting=False)
                 if judged is not None:
                     return judged
