@@ -97,9 +97,9 @@ def run(
     UnknownFormat and ModelError, which only an operator can mend."""
     lower_priority(NICENESS)
     torch.set_num_threads(config.threads)
-    state_dir = Path(config.state_dir)
-    shared = shared_folder(config.checkpoint_url, state_dir)
+    folder = Path(config.state_dir)
     store = Store(store_config, ring, task=task.names.reader)
+    shared = shared_folder(config.checkpoint_url, folder, store.seals)
     bus = Bus(bus_config, client_id="learner", tasks=task.names)
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
@@ -110,11 +110,11 @@ def run(
             tokenizer,
             receipts=Receipts.following(ring),
             subject_digest=partial(subject_digest, ring.subject),
-            cache_dir=state_dir,
+            cache_dir=folder,
             executor=executor,
         )
         learner.label_config = task.labels
-        checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints, on_written=shared.offer)
+        checkpoints = Checkpoints(folder, num_newest=config.checkpoints, on_written=shared.offer, shared=shared.entries)
         leadership = _leadership(config, store, lambda: max(checkpoints.highest_epoch(), shared.highest_epoch()))
         patiently(store.check_policy, stop)
         if leadership.wait(stop):

@@ -98,15 +98,16 @@ class Eraser:
         log.info("erased", number=number, removed=removed)
 
     def _mark_purged(self) -> None:
-        """Marks the erasures before which no version and no checkpoint is left."""
+        """Marks the erasures before which no version and no checkpoint is left, here and at the shared address."""
         waiting = [erasure for erasure in self._learner.erased if erasure.version and not erasure.is_purged]
         if not waiting:
             return
         self._publisher.writer.prune()
         in_checkpoints = [entry.version for entry in self._checkpoints.entries() if entry.version]
         oldest = min([*self._store.versions.stored(), *in_checkpoints], default=0)
-        for erasure in waiting:
-            if erasure.version <= oldest:
+        gone = [erasure for erasure in waiting if erasure.version <= oldest]
+        if gone and not self._checkpoints.is_older_elsewhere():
+            for erasure in gone:
                 self._learner.erased.replace(msgspec.structs.replace(erasure, is_purged=True))
 
     def _note_changes(self) -> None:

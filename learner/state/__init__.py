@@ -3,7 +3,8 @@
     snapshot                 everything that a learner knows as one value, and its bytes
     persistence              learner -> snapshot -> knowledge
     checkpoint               the files: atomic, fenced by epochs, pruned
-    shared                   the newest of them where a standby on another machine finds it
+    checkpoint_file          what the name of such a file says
+    shared, sealed_file      the newest of them, sealed, where a standby on another machine finds it
     journal                  what was learnt since a checkpoint
     origin, base_encoder     what a state belongs to, and what is kept of it under other settings
     bases, tensor_file       which encoder a state stands on: that of the settings, or one that was adopted, in a file

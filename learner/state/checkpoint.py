@@ -22,46 +22,19 @@ Rejected: one file per part (a kill between two of them mixes two states), and a
 to now (replaying it needs the encoders of that time).
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from learner.errors import CheckpointFailed, CheckpointRefused, CheckpointUnknown, StateRefused
 from learner.failpoints import failpoint
 from learner.labels.sample import Sample
+from learner.state.checkpoint_file import CheckpointFile, named, newest_first
 from learner.state.journal import SUFFIX, Entry, Journal, read_journal
 from learner.state.snapshot import Snapshot, decode, encode
 from wire.errors import StaleEpoch
 from wire.files import DRAFT_SUFFIX, atomic_write
 from wire.records import ConceptChange, WeightManifest
-
-_NAME: Final = re.compile(r"(?P<sequence>\d{9})(-e(?P<epoch>\d+))?-v(?P<version>\d+)\.checkpoint")
-"""Files without an epoch were written before there was one in the name."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointFile:
-    """A checkpoint in the folder, by its name."""
-
-    path: Path
-    sequence: int
-    epoch: int
-    version: int
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """The newer one of two checkpoints has the greater value."""
-        return self.epoch, self.sequence
-
-
-def named(paths: Iterable[Path]) -> Iterator[CheckpointFile]:
-    """Yields those of the paths that have the name of a checkpoint."""
-    for path in paths:
-        if name := _NAME.fullmatch(path.name):
-            epoch = int(name["epoch"] or 0)
-            yield CheckpointFile(path=path, sequence=int(name["sequence"]), epoch=epoch, version=int(name["version"]))
 
 
 class VersionState(NamedTuple):
@@ -74,15 +47,22 @@ class VersionState(NamedTuple):
 class Checkpoints:
     """The checkpoints in one folder with their journals, which one learner at a time writes.
 
-    `on_written` is called with each new file; it may raise StaleEpoch and CheckpointFailed.
+    `on_written` is called with each new file; it may raise StaleEpoch and CheckpointFailed. `shared` returns the
+    checkpoints at the shared address; it may raise StoreUnavailable.
     """
 
     def __init__(
-        self, folder: Path, *, num_newest: int, on_written: Callable[[Path], None] = lambda _path: None
+        self,
+        folder: Path,
+        *,
+        num_newest: int,
+        on_written: Callable[[Path], None] = lambda _path: None,
+        shared: Callable[[], Sequence[CheckpointFile]] = tuple,
     ) -> None:
         self._folder = folder
         self._num_newest = num_newest
         self._on_written = on_written
+        self._shared = shared
         folder.mkdir(parents=True, exist_ok=True)
         self.synced: Path | None = None
         """The newest file of this process that is known to be on the disk itself."""
@@ -182,14 +162,19 @@ class Checkpoints:
         kept |= {entry.path for entry in entries[: oldest_kept + 1] if entry.path == self.synced}
         kept |= {path for version, path in newest_of.items() if version in needed}
         for path in self._folder.iterdir():
-            is_ours = path.suffix in (DRAFT_SUFFIX, SUFFIX) or _NAME.fullmatch(path.name) is not None
+            is_ours = path.suffix in (DRAFT_SUFFIX, SUFFIX) or any(named([path]))
             if is_ours and path not in kept and path.with_suffix(".checkpoint") not in kept:
                 path.unlink(missing_ok=True)
                 self._marks.pop(path, None)
 
     def entries(self) -> list[CheckpointFile]:
         """Returns the checkpoints in the folder, newest first."""
-        return sorted(named(self._folder.iterdir()), key=lambda entry: entry.order, reverse=True)
+        return newest_first(self._folder.iterdir())
+
+    def is_older_elsewhere(self) -> bool:
+        """Whether the shared address has a checkpoint that is older than all in the folder. Raises StoreUnavailable."""
+        oldest = min((entry.order for entry in self.entries()), default=(0, 0))
+        return any(entry.order < oldest for entry in self._shared())
 
     def next_path(self, snapshot: Snapshot) -> Path:
         """Returns the file that the next `write` makes."""

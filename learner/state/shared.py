@@ -6,8 +6,9 @@
 The folder of each learner is its own, with its journals; only the newest checkpoint is at the address, and what it
 needs. Each name has the epoch of the leader that wrote it, and the highest epoch is the newest: so a leader that slept
 over its lease overwrites nothing, and what it may still write is older than the first checkpoint of its successor,
-which is there before that does anything else. Where the address does not answer, the leader goes on without it, and the
-next one would read more labels again: it is behind the store's version then, and reads on to it
+which is there before that does anything else. What no key of ours has sealed under its name is not fetched: the learner
+would sign what it makes of it (`learner.state.sealed_file`). Where the address does not answer, the leader goes on
+without it, and the next one would read more labels again: it is behind the store's version then, and reads on to it
 (`learner.release.parent`).
 
 Rejected: checkpoints in Redis (tens of megabytes every few seconds, in memory and on its replicas), every file at the
@@ -28,11 +29,13 @@ import structlog
 
 from learner.errors import CheckpointFailed, StateRefused
 from learner.state.bases import SUFFIX as ENCODER_SUFFIX
-from learner.state.checkpoint import CheckpointFile, named
-from wire.errors import StaleEpoch, StoreRefused, StoreUnavailable
+from learner.state.checkpoint_file import CheckpointFile, named, newest_first
+from learner.state.sealed_file import take_seal, write_sealed
+from wire.errors import BadSignature, StaleEpoch, StoreRefused, StoreUnavailable
 from wire.files import DRAFT_SUFFIX
 from wire.folder_owner import FILE as OWNER_FILE
 from wire.folder_owner import FolderOwner, require_owner
+from wire.store import Seals
 from wire.threads import lower_priority
 
 NICENESS = 10
@@ -41,9 +44,9 @@ NICENESS = 10
 log = structlog.get_logger("learner")
 
 
-def shared_folder(address: str, folder: Path) -> "SharedFolder | NotShared":
+def shared_folder(address: str, folder: Path, seals: Seals) -> "SharedFolder | NotShared":
     """Returns the folder at `address`, of a learner whose own folder is `folder`. Raises StateRefused."""
-    return SharedFolder(address, folder) if address else NotShared()
+    return SharedFolder(address, folder, seals) if address else NotShared()
 
 
 class NotShared:
@@ -51,6 +54,9 @@ class NotShared:
 
     def highest_epoch(self) -> int:
         return 0
+
+    def entries(self) -> list[CheckpointFile]:
+        return []
 
     def fetch(self) -> None:
         pass
@@ -65,13 +71,15 @@ class NotShared:
 class SharedFolder:
     """Belongs to one learner. Raises StateRefused where no file system is named. Verbs: fetch, offer, close."""
 
-    def __init__(self, address: str, folder: Path) -> None:
+    def __init__(self, address: str, folder: Path, seals: Seals) -> None:
         try:
             self._files, self._root = fsspec.core.url_to_fs(address)
         except (ValueError, ImportError) as error:
             raise StateRefused(f"learner.checkpoint_url: {error}") from error
         self._address: str = self._files.unstrip_protocol(self._root)
         self._folder = folder
+        self._seals = seals
+        self._sealed_by = ""  # the key that sealed the encoders which are there
         self._thread = ThreadPoolExecutor(1, "share", initializer=lower_priority, initargs=(NICENESS,))
         self._lock = threading.Lock()  # guards the next three
         self._waiting: Path | None = None
@@ -82,26 +90,31 @@ class SharedFolder:
 
     def highest_epoch(self) -> int:
         """Returns the epoch of the last leader that has sent something; 0 for none. Raises StoreUnavailable."""
-        newest = self._newest(self._names())
-        return newest.epoch if newest else 0
+        return max((entry.epoch for entry in self.entries()), default=0)
+
+    def entries(self) -> list[CheckpointFile]:
+        """Returns the checkpoints that are there, newest first. Raises StoreUnavailable."""
+        return newest_first(map(Path, self._names()))
 
     def fetch(self) -> None:
         """Copies the newest checkpoint into the learner's folder, unless it is older than one there.
 
-        Raises StoreUnavailable, and FolderTaken where the address is of another service. The learner must hold the
-        lease: so nobody sends but a leader that has lost it.
+        What no key of ours has sealed stays where it is. Raises StoreUnavailable, and FolderTaken where the address is
+        of another service. The learner must hold the lease: so nobody sends but a leader that has lost it.
         """
         names = self._names()
         self._claim(names)
-        newest = self._newest(names)
         own = max((entry.order for entry in named(self._folder.iterdir())), default=(0, 0))
-        if newest is None or newest.order <= own:
+        newer = [entry.path.name for entry in newest_first(map(Path, names)) if entry.order > own]
+        if not newer:
             return
         for name in sorted(names):
             if name.endswith(ENCODER_SUFFIX) and not (self._folder / name).exists():
                 self._download(name)
-        self._download(newest.path.name)
-        log.info("fetched", checkpoint=newest.path.name, address=self._address)
+        for name in newer:
+            if self._download(name):
+                log.info("fetched", checkpoint=name, address=self._address)
+                return
 
     def offer(self, path: Path) -> None:
         """Sends the first checkpoint of this process now, later ones beside the learner, the newest that waits alone.
@@ -133,7 +146,9 @@ class SharedFolder:
         if not own.exists():
             return
         if OWNER_FILE not in names:
-            self._upload(own)
+            with self._mapped():
+                self._files.makedirs(self._root, exist_ok=True)
+                self._files.pipe_file(self._at(OWNER_FILE), own.read_bytes())
             return
         with self._mapped():
             content: bytes = self._files.cat_file(self._at(OWNER_FILE))
@@ -168,8 +183,10 @@ class SharedFolder:
         names = self._names()
         self._check_epoch(own, names)
         encoders = {file.name for file in self._folder.glob(f"*{ENCODER_SUFFIX}")}
-        for name in sorted(encoders - names):
+        signer = self._seals.signer
+        for name in sorted(encoders - names if signer == self._sealed_by else encoders):
             self._upload(self._folder / name)
+        self._sealed_by = signer
         self._upload(path)
         self._check_epoch(own, self._names())
         for name in names - encoders - {path.name}:
@@ -177,26 +194,33 @@ class SharedFolder:
                 self._remove(name)
 
     def _check_epoch(self, own: CheckpointFile, names: Set[str]) -> None:
-        newest = self._newest(names)
-        if newest is not None and newest.epoch > own.epoch:
-            raise StaleEpoch(f"{self._address}: a leader of epoch {newest.epoch} has written; ours is {own.epoch}")
-
-    def _newest(self, names: Set[str]) -> CheckpointFile | None:
-        return max(named(map(Path, names)), key=lambda entry: entry.order, default=None)
+        highest = max((entry.epoch for entry in newest_first(map(Path, names))), default=0)
+        if highest > own.epoch:
+            raise StaleEpoch(f"{self._address}: a leader of epoch {highest} has written; ours is {own.epoch}")
 
     def _upload(self, path: Path) -> None:
-        """Sends a file, which has its name there when it is whole."""
+        """Sends a file with its seal, which has its name there when it is whole."""
         draft = self._at(f"{path.name}.{os.getpid()}{DRAFT_SUFFIX}")
         with self._mapped():
             self._files.makedirs(self._root, exist_ok=True)
-            self._files.put_file(str(path), draft)
+            with self._files.open(draft, "wb") as file:
+                write_sealed(path, file, self._seals)
             self._files.mv(draft, self._at(path.name))
 
-    def _download(self, name: str) -> None:
+    def _download(self, name: str) -> bool:
+        """Copies a file into the learner's folder; False where no key of ours has sealed it under its name."""
         draft = self._folder / f"{name}.{os.getpid()}{DRAFT_SUFFIX}"
-        with self._mapped():
-            self._files.get_file(self._at(name), str(draft))
+        try:
+            with self._mapped():
+                self._files.get_file(self._at(name), str(draft))
+            take_seal(draft, name, self._seals)
             draft.replace(self._folder / name)
+        except BadSignature as error:
+            log.error("not_sealed", file=name, address=self._address, reason=str(error))
+            return False
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
 
     def _remove(self, name: str) -> None:
         with self._mapped(), suppress(FileNotFoundError):

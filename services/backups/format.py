@@ -20,6 +20,9 @@ KEYS: Final = "store/keys.msgpack"
 BLOBS: Final = "store/blobs"
 LEARNER: Final = "learner"
 
+SEALED_AS: Final = "backup"
+"""The name under which the manifest is sealed: no key of the store has it."""
+
 KEPT: Final = (".checkpoint", ".journal", ".encoder")
 """Files of the learner's folder that are part of what it knows; the others are made again."""
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import msgspec
 
 from learner.errors import StateRefused
-from learner.state.checkpoint import Checkpoints, named
-from services.backups.format import BLOBS, KEPT, KEYS, LEARNER, BackupManifest, BackupRefused, Say
+from learner.state.checkpoint import Checkpoints
+from learner.state.checkpoint_file import named
+from services.backups.format import BLOBS, KEPT, KEYS, LEARNER, SEALED_AS, BackupManifest, BackupRefused, Say
 from services.backups.writing import sync
 from services.settings import Settings
 from wire.errors import BadSignature, CannotSign
@@ -74,7 +75,7 @@ def _verified(store: Store, folder: Path, manifest: BackupManifest) -> list[Stor
     """Returns the keys of the backup. Raises BackupRefused unless our keys have sealed it and signed each record."""
     stored = msgspec.msgpack.decode((folder / KEYS).read_bytes(), type=list[StoredKey])
     try:
-        store.dump.check_seal(manifest.sealed, manifest.seal, manifest.prefix)
+        store.seals.check(manifest.sealed, manifest.seal.encode(), SEALED_AS, prefix=manifest.prefix)
         store.dump.verify(stored, manifest.prefix)
     except (BadSignature, CannotSign) as error:
         raise BackupRefused(

@@ -26,6 +26,7 @@ from services.backups.format import (
     KEYS,
     LEARNER,
     MANIFEST,
+    SEALED_AS,
     BackupManifest,
     BackupRefused,
     Say,
@@ -80,7 +81,7 @@ def _written(settings: Settings, store: Store, draft: Path, *, now_ms: int, say:
         signers=tuple(sorted(set(_signers(stored)))),
         files=tuple(files_in(draft)),
     )
-    manifest = msgspec.structs.replace(manifest, seal=store.dump.seal(manifest.sealed))
+    manifest = msgspec.structs.replace(manifest, seal=store.seals.seal(manifest.sealed, SEALED_AS).decode())
     (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
     return manifest
 

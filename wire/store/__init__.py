@@ -13,6 +13,8 @@ from wire.store.dump import GAP, StoredKey, blobs_of, erasures_in, in_force_sinc
 from wire.store.erasures import FOREIGN
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
+from wire.store.seals import Seals
+from wire.store.signed import SEAL_CHARS
 from wire.store.store import Store
 from wire.store.versions import Contents, Versions
 from wire.store.watch import Watch
@@ -20,11 +22,13 @@ from wire.store.watch import Watch
 __all__ = [
     "FOREIGN",
     "GAP",
+    "SEAL_CHARS",
     "Blobs",
     "Contents",
     "Lease",
     "Leases",
     "Plans",
+    "Seals",
     "Store",
     "StoredKey",
     "Versions",

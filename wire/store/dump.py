@@ -27,9 +27,6 @@ from wire.store.signatures import SEALED
 GAP: Final = 10_000
 """How much higher the numbers of versions go on after a restore, and with each leader: more than can be lost."""
 
-BACKUP: Final = "backup"
-"""The name under which backups are sealed: no key of ours has it."""
-
 BATCH: Final = 500
 """Keys that one command removes."""
 
@@ -125,14 +122,6 @@ class Dump:
             if key.name in SEALED:
                 for entry in key.values:
                     signed.opened(entry, self._ring, name)
-
-    def seal(self, content: bytes) -> str:
-        """Returns the seal of what belongs to the keys of our prefix. Raises CannotSign."""
-        return self._ring.seal(content, f"{self._prefix}{BACKUP}")
-
-    def check_seal(self, content: bytes, seal: str, prefix: str) -> None:
-        """Raises BadSignature unless `seal` was made of `content` for `prefix`, by a key of ours."""
-        self._ring.open(content, seal.encode(), f"{prefix}{BACKUP}")
 
     def is_empty(self) -> bool:
         """Whether there is no key of ours, of any kind."""

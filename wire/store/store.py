@@ -21,6 +21,7 @@ from wire.store.lease import Leases
 from wire.store.offers import Offers
 from wire.store.plans import Plans
 from wire.store.reports import Reports
+from wire.store.seals import Seals
 from wire.store.server import Server
 from wire.store.signatures import Signatures
 from wire.store.versions import Versions
@@ -49,6 +50,7 @@ class Store:
         self.labels = LabelCommands(self._server, ring)
         self.signatures = Signatures(self._server, ring, self.versions)
         self.dump = Dump(self._server, ring)
+        self.seals = Seals(ring, self._server.config.prefix)
         self.reports = Reports(self._server, ring, task)
 
     def watch(self) -> Watch:

@@ -88,6 +88,22 @@ def test_it_is_purged_when_no_older_version_and_no_older_checkpoint_is_left(rig:
     assert carry_out(rig, eraser).is_purged
 
 
+def test_it_is_not_purged_while_an_older_checkpoint_is_at_the_shared_address(rig: PublishRig) -> None:
+    """N21: while nothing could be sent there, the next leader went on from a state that knew the subject."""
+    there = list(rig.checkpoints.entries())
+    rig.checkpoints._shared = lambda: there
+    eraser = eraser_of(rig)
+    rig.store.erasures.request(DIGEST)
+    carry_out(rig, eraser)
+    rig.publish()
+    withdraw(rig.store, to=2)
+    carry_out(rig, eraser)
+    rig.store.collector.collect([2], grace_ms=0)
+    assert not carry_out(rig, eraser).is_purged
+    there[:] = rig.checkpoints.entries()
+    assert carry_out(rig, eraser).is_purged
+
+
 def test_a_learner_without_a_checkpoint_never_learns_the_subject(store: Store, tmp_path: Path) -> None:
     store.erasures.request(DIGEST)
     rig = PublishRig(store, tmp_path)

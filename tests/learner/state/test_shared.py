@@ -17,8 +17,12 @@ from tests.learner.snapshots import snapshot
 from tests.waiting import eventually
 from wire.errors import FolderTaken, StaleEpoch
 from wire.folder_owner import FILE, FolderOwner, claim_folder
+from wire.keyring import KeyRing, Kind, new_key, parse
+from wire.store import SEAL_CHARS, Seals
 
 _numbers = count()
+
+SEALS = Seals(parse("a key for tests"), "eu.")
 
 
 class Node:
@@ -26,7 +30,7 @@ class Node:
 
     def __init__(self, address: str, folder: Path) -> None:
         self.folder = folder
-        self.shared = SharedFolder(address, folder)
+        self.shared = SharedFolder(address, folder, SEALS)
         self.checkpoints = Checkpoints(folder, num_newest=2, on_written=self.shared.offer)
 
     def lead(self, epoch: int, value: float) -> None:
@@ -101,6 +105,55 @@ def test_a_leader_that_slept_overwrites_nothing(node: Callable[[str], Node], add
     assert third.value() == 2
 
 
+def put(address: str, name: str, content: bytes) -> None:
+    """Writes a file at the address, as anybody who may write there."""
+    files, root = fsspec.core.url_to_fs(address)
+    files.pipe_file(f"{root}/{name}", content)
+
+
+@pytest.mark.parametrize("forgery", ["unsealed", "renamed", "changed", "of another service"])
+def test_what_is_not_sealed_under_its_name_is_not_fetched(
+    tmp_path: Path, node: Callable[[str], Node], address: str, forgery: str
+) -> None:
+    """N18: a checkpoint of a higher epoch was restored by the next leader, which signed what it made of it."""
+    first = node("first")
+    first.lead(1, value=1)
+    first.shared.close()
+    files, root = fsspec.core.url_to_fs(address)
+    (name,) = names_at(address)
+    sealed = files.cat_file(f"{root}/{name}")
+    path = Checkpoints(tmp_path / "attacker", num_newest=1).write(snapshot(1, epoch=9, value=666))
+    own = path.read_bytes()
+    forged = {
+        "unsealed": own,
+        "renamed": sealed,
+        "changed": own + sealed[-SEAL_CHARS:],
+        "of another service": own + Seals(parse("a key for tests"), "us.").seal(own, f"checkpoint:{path.name}"),
+    }
+    put(address, path.name, forged[forgery])
+    put(address, "abc.encoder", b"weights of an attacker")
+    second = node("second")
+    second.shared.fetch()
+    assert second.value() == 1 and not (second.folder / "abc.encoder").exists()
+    assert [each.name for each in second.folder.iterdir()] == [name]
+
+
+def test_encoders_are_sealed_anew_after_the_keys_have_rotated(node: Callable[[str], Node], address: str) -> None:
+    first = node("first")
+    first.folder.mkdir(exist_ok=True)
+    (first.folder / "abc.encoder").write_bytes(b"weights")
+    first.lead(1, value=1)
+    old = parse("a key for tests")
+    new = KeyRing((new_key(Kind.SECRET), *old.keys))
+    first.shared._seals = Seals(new, "eu.")
+    first.checkpoints.write(snapshot(1, value=2))
+    first.shared.close()
+    second = node("second")
+    second.shared._seals = Seals(KeyRing(new.keys[:1]), "eu.")
+    second.shared.fetch()
+    assert second.value() == 2 and (second.folder / "abc.encoder").read_bytes() == b"weights"
+
+
 @settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=12))
 def test_what_is_found_is_what_the_last_leader_knew(steps: list[tuple[int, bool]]) -> None:
@@ -162,7 +215,7 @@ def test_what_a_kill_left_half_sent_is_never_found_and_goes(node: Callable[[str]
 @pytest.mark.parametrize(("address", "reason"), [("nosuch://bucket", "Protocol not known"), ("s3://bucket", "s3fs")])
 def test_an_address_that_nothing_here_can_read_is_refused(address: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(StateRefused, match=f"learner.checkpoint_url: .*{reason}"):
-        shared_folder(address, tmp_path)
+        shared_folder(address, tmp_path, SEALS)
 
 
 def test_an_address_of_another_service_is_refused_before_anything_is_read_or_written(
@@ -183,7 +236,7 @@ def test_an_address_of_another_service_is_refused_before_anything_is_read_or_wri
 
 
 def test_without_an_address_nothing_is_shared(tmp_path: Path) -> None:
-    shared = shared_folder("", tmp_path)
+    shared = shared_folder("", tmp_path, SEALS)
     shared.fetch()
     shared.offer(tmp_path / "000000001-e1-v1.checkpoint")
     shared.close()
