@@ -46,6 +46,7 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 """What `make bench` runs, besides the programs."""
 
 RUN_NOWHERE = {
+    "bench.chaos.attacker": "a client that attacks, which a scene of the chaos plays",
     "bench.peers.http.classifier": "a part of the programs beside it, which import it by its own name",
     "evals.results.tables": "a part of scripts/figures.py, which `make figures` runs",
     "kernels.attention.reference": "the definition, with which the tests compare",

@@ -14,6 +14,7 @@ counters; and the weights must equal, bit for bit, those of a learner that was n
     power.py      the power of a scene's machine; synced.c, synced.py    what a cut leaves     tails.py    what it takes
     running.py, injection.py    the load beside the scene, and the faults, one after the other
     load.py, askers.py    the load, with http.py and retrying.py; ledger.py, timeline.py record it
+    attacker.py   a client with one API key that tries what it may not
     watch.py, attribution.py    the heartbeats in the store, and whether the version that an answer names gives it
     readback.py, oracle.py    what the topics hold, and what is wrong with it
 

@@ -62,7 +62,9 @@ def up(folder: Path) -> Iterator[Owner]:
 
 
 def post(up: Owner, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(f"http://127.0.0.1:{up.port}{path}", json.dumps(body).encode())
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{up.port}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=60) as reply:
         answered: dict[str, Any] = json.load(reply)
         return answered

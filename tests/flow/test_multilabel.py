@@ -175,7 +175,9 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
 
 
 def post(up: Owner, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(f"http://127.0.0.1:{up.port}{path}", json.dumps(body).encode())
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{up.port}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=60) as reply:
         answered: dict[str, Any] = json.load(reply)
         return answered

@@ -12,7 +12,7 @@ PAUSE_S = 0.05
 def ask(port: int) -> dict[str, Any] | None:
     """Returns the answer to an event; None where there is none."""
     body = json.dumps({"events": [{"text": "where is my parcel"}]}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/predict", body)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/predict", body, {"content-type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
             answer: dict[str, Any] = json.load(reply)["answers"][0]
