@@ -11,6 +11,7 @@
     swap_stall.py, rollback.py (with version_faker.py)                              its swaps
     learner_pace.py, head_update.py, label_flips.py, concept_change.py, backlog.py, million.py    the learner
     clinc_continual.py    a run of `lifelong demo` on CLINC150, watched from outside (demo_run.py)
+    demo.py       a run of `make demo`, whose stream has messages of two kinds
     learning.py   learners beside each other, by `lifelong bench learn`
     profiles.py   the profiles, the encoder of nano, and a change of profile under load: for row E11 of the ledger
     scale.py      which part of a large service falls behind first: costs of here, and a simulated day

@@ -197,10 +197,10 @@ def lead(
         label_traces.published(learner.version, learner.progress.published_effects, now_ms=now_ms())
         adopter.turn()
         repairer.repair()
-        reporter.report(learner, publisher, consumer)
+        reporter.report(learner, publisher, consumer, label_traces)
     publisher.finish()
     consumer.close()
-    reporter.report(learner, publisher, consumer, is_last=True)
+    reporter.report(learner, publisher, consumer, label_traces, is_last=True)
 
 
 def _learn(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from learner.labels.consumer import Consumer
+from learner.labels.label_traces import LabelTraces
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
@@ -32,7 +33,13 @@ class Reporter:
         self._next_s = 0.0
 
     def report(
-        self, learner: Learner, publisher: WeightPublisher, consumer: Consumer, *, is_last: bool = False
+        self,
+        learner: Learner,
+        publisher: WeightPublisher,
+        consumer: Consumer,
+        label_traces: LabelTraces,
+        *,
+        is_last: bool = False,
     ) -> None:
         """Reports a learner that leads. The last report of a process is sent without waiting for the interval."""
         is_time = is_last or self._clock_s() >= self._next_s
@@ -62,6 +69,7 @@ class Reporter:
                 round_progress=slow.progress if slow else 0.0,
                 is_rested=learner.is_rested,
                 publish_ms=publisher.last_ms,
+                read_ms=round(label_traces.read_ms),
                 learn_ms_per_label=learner.pace.ms,
                 drifts=tuple(learner.drift.recent),
                 durable_version=publisher.durability.version,

@@ -3,7 +3,8 @@
     python scripts/support_stream.py        messages.jsonl + templates.txt --> train.jsonl, test.jsonl
 
 A template is a sentence with choices: `[a|b]` is one of them, `{item}` a word of a list; choices may lie in choices.
-No text comes twice. The last lines that are made of a class are for its test, as the last ones by hand are.
+No text comes twice, not even with other marks, capitals or order of its words. The last lines that are made of a class
+are for its test, as the last ones by hand are. `kind` says of each line how it came to be.
 """
 
 import json
@@ -17,6 +18,8 @@ FOLDER = Path(__file__).parent.parent / "evals" / "streams" / "support"
 NUM_BY_HAND = {"train": 28, "test": 8}
 NUM_MADE = {"train": 92, "test": 12}
 """Lines of each class."""
+WRITTEN = "written by people"
+MADE = "made of templates"
 SEED = 0
 TRIES = 400
 """Expansions that are tried for each line: templates with few choices give the same text again and again."""
@@ -60,6 +63,11 @@ def typed(text: str, rng: random.Random) -> str:
     return text.rstrip("?") if rng.random() < 0.3 else text
 
 
+def words_in(text: str) -> str:
+    """Returns what is left of a text without its marks, capitals and the order of its words."""
+    return " ".join(sorted(re.findall(r"[a-z0-9]+", text.lower())))
+
+
 def lines_of(templates: Templates, lists: Lists, *, taken: set[str]) -> Iterator[Line]:
     """Yields the made lines of each class, of which the templates take turns; none is in `taken`."""
     num_made = sum(NUM_MADE.values())
@@ -70,8 +78,8 @@ def lines_of(templates: Templates, lists: Lists, *, taken: set[str]) -> Iterator
             if len(made) == num_made:
                 break
             text = typed(expanded(sentences[place % len(sentences)], lists, rng), rng)
-            if text.lower() not in taken:
-                taken.add(text.lower())
+            if words_in(text) not in taken:
+                taken.add(words_in(text))
                 made.append(text)
         for text in made:
             yield {"text": text, "label": label, "stage": stage}
@@ -81,13 +89,14 @@ def streams() -> dict[str, list[Line]]:
     """Returns the lines of train.jsonl and of test.jsonl: of each class those by hand, then those that are made."""
     lists, templates = parsed((FOLDER / "templates.txt").read_text())
     by_hand: list[Line] = [json.loads(line) for line in (FOLDER / "messages.jsonl").read_text().splitlines()]
-    made = list(lines_of(templates, lists, taken={line["text"].lower() for line in by_hand}))
+    made = list(lines_of(templates, lists, taken={words_in(line["text"]) for line in by_hand}))
     streams: dict[str, list[Line]] = {"train": [], "test": []}
-    for lines, numbers in ((by_hand, NUM_BY_HAND), (made, NUM_MADE)):
+    for kind, lines, numbers in ((WRITTEN, by_hand, NUM_BY_HAND), (MADE, made, NUM_MADE)):
         seen = Counter[str]()
         for line in lines:
             seen[line["label"]] += 1
-            streams["train" if seen[line["label"]] <= numbers["train"] else "test"].append(line)
+            part = "train" if seen[line["label"]] <= numbers["train"] else "test"
+            streams[part].append({**line, "kind": kind})
     return streams
 
 

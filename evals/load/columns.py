@@ -76,10 +76,14 @@ class Events:
         self.latency_ms[number] = max(0, min(time_ms - self.time_ms[number], MAX_MS))
         return right
 
-    def latencies(self, round: int) -> Iterator[int]:
-        """Yields the milliseconds from event to answer, for the answered events of a round."""
-        rows = zip(self.round, self.verdict, self.latency_ms, strict=True)
-        return (latency for each, verdict, latency in rows if each == round and verdict != UNSEEN)
+    def latencies(self, round: int, until_ms: float) -> Iterator[int]:
+        """Yields the milliseconds from event to answer, for the answered events of a round before `until_ms`."""
+        rows = zip(self.round, self.verdict, self.time_ms, self.latency_ms, strict=True)
+        return (
+            latency
+            for each, verdict, time_ms, latency in rows
+            if each == round and verdict != UNSEEN and time_ms < until_ms
+        )
 
 
 class Labels:

@@ -25,9 +25,13 @@ from evals.load.score import (
     parity,
     per_second,
     percentiles,
+    publications_ms,
 )
 from evals.load.watcher import ServiceSnapshot
 from wire.records import STABLE, ArmName
+
+FIRST_S = 5.0
+"""The seconds after the first event in which a service that is not warm yet is slow."""
 
 Mark: TypeAlias = tuple[float, str]
 """A version's first answer: seconds from the first event, and the arm."""
@@ -50,6 +54,8 @@ class Figures:
     """The same accuracy beside that of an instant oracle; None where no oracle was asked."""
     accuracy_final: float
     """The accuracy over all test items, after the last stage."""
+    accuracy_by_kind: dict[str, float]
+    """The same for each kind of test items, such as those that people wrote; empty if the stream names none."""
     accuracy_by_stage: tuple[Row, ...]
     """A row has the accuracies on the test items of stages 0..r, after stage r: only the last without pauses."""
     forgetting: float
@@ -64,9 +70,13 @@ class Figures:
     label_to_live_s: Percentiles
     """`p50` and `p95` count any arm, `stable_p50` and `stable_p95` the stable one alone."""
     publish_ms: Percentiles
-    """How long the publication of a version took, without the wait for the store's disk."""
+    """The time from the learner's reading of the oldest label that came with a version to the first answer of a replica
+    by that version or a later one. A version that never answered is infinitely late."""
+    durable_ms: Percentiles
+    """How long after it was served a version was known to be on the store's disk; None where the store cannot tell."""
     latency_ms: Percentiles
-    """The time from a training event, sent at the chosen rate, to its answer read back from Kafka."""
+    """The time from a training event, sent at the chosen rate, to its answer read back from Kafka. `first_p99` is that
+    of the events of the first FIRST_S seconds."""
     events_per_s: float
     """Answers a second while the test items were sent as fast as they were answered."""
     arms: dict[ArmName, dict[str, float]]
@@ -102,6 +112,7 @@ def figures(
         accuracy_first_seen=round(progress.of_round(TRAIN).accuracy, 2),
         prequential=prequential,
         accuracy_final=round(progress.of_round(last_round).accuracy, 2) if matrix else 0.0,
+        accuracy_by_kind=_by_kind(progress, last_round),
         accuracy_by_stage=tuple(map(_rounded, matrix)),
         forgetting=round(forgetting(matrix), 2),
         versions_published=snapshot.published,
@@ -110,14 +121,26 @@ def figures(
         drifts=snapshot.drifts,
         swap_stall_ms=percentiles(snapshot.stalls_ms, 50, 99),
         label_to_live_s=_label_to_live(ledger, progress, snapshot),
-        publish_ms=percentiles(snapshot.publish_ms, 50, 95),
-        latency_ms=percentiles(ledger.latencies_ms(), 50, 99),
+        publish_ms=percentiles(publications_ms(snapshot.read_ms, progress.first_ms), 50, 95),
+        durable_ms=percentiles(snapshot.durable_ms, 50, 99),
+        latency_ms=_latency(ledger),
         events_per_s=per_second(ledger.throughput()),
         arms=_arms(progress, snapshot),
         precisions=dict(progress.precisions),
         parity=parity(snapshot.served) if snapshot.served else {},
         model_bytes=model_bytes(snapshot.served) if snapshot.served else {},
     )
+
+
+def _by_kind(progress: Progress, last_round: int) -> dict[str, float]:
+    """Returns the accuracies of the last test by kind, the lowest one first."""
+    found = {kind: round(hits.accuracy, 2) for (number, kind), hits in progress.kinds.items() if number == last_round}
+    return dict(sorted(found.items(), key=lambda each: each[1]))
+
+
+def _latency(ledger: Ledger) -> Percentiles:
+    first = percentiles(ledger.latencies_ms(until_s=FIRST_S), 99)
+    return {**percentiles(ledger.latencies_ms(), 50, 99), "first_p99": first["p99"]}
 
 
 def _label_to_live(ledger: Ledger, progress: Progress, snapshot: ServiceSnapshot) -> Percentiles:

@@ -8,6 +8,7 @@ run of millions stays small.
 Rejected: keeping the records (a kilobyte each), and a lock per column (a wait needs all of them at once).
 """
 
+import math
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -53,6 +54,8 @@ class Progress:
     counts: LoadCounts
     hits: Mapping[tuple[int, int], Hits]
     """The hits by (round, stage)."""
+    kinds: Mapping[tuple[int, str], Hits]
+    """The hits of test events by (round, kind), of those that have one."""
     arms: Mapping[ArmName, Hits]
     """The hits of training events by arm."""
     first_ms: Mapping[tuple[ArmName, int], int]
@@ -76,6 +79,8 @@ class Ledger:
         self._labels = Labels()
         self._curve = Curve()
         self._hits: dict[tuple[int, int], Hits] = defaultdict(Hits)
+        self._kinds: dict[tuple[int, str], Hits] = defaultdict(Hits)
+        self._kind_of: dict[int, str] = {}
         self._arms: dict[ArmName, Hits] = defaultdict(Hits)
         self._first_ms: dict[tuple[ArmName, int], int] = {}
         self._throughput: dict[int, Throughput] = {}
@@ -89,7 +94,11 @@ class Ledger:
         with self._changed:
             self._hits[round, stage] += Hits(sent=1)
             self._throughput.setdefault(round, Throughput(0, time_ms, time_ms))
-            return f"{self._prefix}{self._events.add(item, stage=stage, round=round, time_ms=time_ms)}"
+            number = self._events.add(item, stage=stage, round=round, time_ms=time_ms)
+            if round >= 0 and item.kind:
+                self._kind_of[number] = item.kind
+                self._kinds[round, item.kind] += Hits(sent=1)
+            return f"{self._prefix}{number}"
 
     def number_of(self, event_id: str) -> int | None:
         """Returns the number of an event that this run has sent; None for any other."""
@@ -139,6 +148,7 @@ class Ledger:
             return Progress(
                 counts=self._counts(),
                 hits=dict(self._hits),
+                kinds=dict(self._kinds),
                 arms=dict(self._arms),
                 first_ms=dict(self._first_ms),
                 recent_ms=tuple(self._recent_ms),
@@ -171,10 +181,10 @@ class Ledger:
                 for number in numbers
             ]
 
-    def latencies_ms(self) -> list[int]:
-        """Returns the milliseconds from event to the answer read back, for the training events."""
+    def latencies_ms(self, *, until_s: float = math.inf) -> list[int]:
+        """Returns the milliseconds from event to the answer read back, for the training events of the first seconds."""
         with self._changed:
-            return list(self._events.latencies(TRAIN))
+            return list(self._events.latencies(TRAIN, self.started_ms + 1000 * until_s))
 
     def throughput(self) -> list[Throughput]:
         """Returns the throughput of each test, in which events are sent as fast as they are answered."""
@@ -214,6 +224,8 @@ class Ledger:
         self._num_answered += 1
         self._precisions[answer.precision] += 1
         self._hits[round, events.stage[number]] += Hits(answered=1, right=right)
+        if kind := self._kind_of.get(number):
+            self._kinds[round, kind] += Hits(answered=1, right=right)
         self._throughput[round] = self._throughput[round].until(read_ms)
         if round == TRAIN:
             self._num_due += 1

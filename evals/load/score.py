@@ -4,6 +4,7 @@
 - by stage: a row has the accuracies on the test items of stages 0..r after stage r. Test items are never labelled.
 - label to live: the time from a label's time stamp to the first answer under a version whose offsets cover the label. A
   label that was never covered counts as infinitely late: it moves the percentiles instead of being left out of them.
+- publication: from the reading of a version's oldest label to the first answer by it, or by a later one.
 - lost, duplicates: the ids in the whole answers topic, compared with the ids that were sent.
 
 Rejected: scoring by the learner's own evaluation. What counts is what the service answered.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 
 from evals.continual.measures import Row
-from wire.records import TensorEntry, WeightManifest
+from wire.records import ArmName, TensorEntry, WeightManifest
 
 Percentiles = dict[str, float | None]
 
@@ -113,6 +114,21 @@ def percentiles(values: Iterable[float], *ranks: int) -> Percentiles:
     """
     ordered = sorted(values)
     return {f"p{rank}": _finite(_nearest(ordered, rank)) for rank in ranks}
+
+
+def publications_ms(read_ms: Mapping[int, int], first_ms: Mapping[tuple[ArmName, int], int]) -> list[float]:
+    """Computes the time from the reading of each version's oldest label to the first answer by it or a later version.
+
+    `first_ms` is keyed by (arm, version). Infinity without such an answer.
+
+    >>> publications_ms({2: 1_000, 3: 1_300}, {("newest", 3): 1_450, ("stable", 1): 900})
+    [450, 150]
+    """
+    found: list[float] = []
+    for version, since_ms in read_ms.items():
+        answers_ms = [moment_ms for (_, other), moment_ms in first_ms.items() if other >= version]
+        found.append(min(answers_ms, default=math.inf) - since_ms)
+    return found
 
 
 def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> list[float]:

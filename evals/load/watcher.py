@@ -24,6 +24,8 @@ MAX_STALLS = 10_000
 DURABLE = "durable"
 """The step of a publication that comes after its version is served: the wait for the store's disk."""
 
+MAX_VERSIONS = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceSnapshot:
@@ -46,8 +48,10 @@ class ServiceSnapshot:
     swaps: int = 0
     stalls_ms: tuple[float, ...] = ()
     pauses_ms: tuple[float, ...] = ()
-    publish_ms: tuple[float, ...] = ()
-    """How long publications took, from the sums to the notice: of each version that a report was seen of."""
+    read_ms: Mapping[int, int] = field(default_factory=dict)
+    """When the oldest label that came with a version was read, of each version that a report was seen of."""
+    durable_ms: tuple[float, ...] = ()
+    """How long after they were served versions were known to be on the store's disk, as reports were seen of it."""
     drifts: int = 0
     drift: Drift | None = None
     """The last drift that the learner detected."""
@@ -87,7 +91,8 @@ class ServiceTotals:
         self.swaps = 0
         self.stalls_ms: deque[float] = deque(maxlen=MAX_STALLS)
         self.pauses_ms: deque[float] = deque(maxlen=MAX_STALLS)
-        self.publish_ms: deque[float] = deque(maxlen=MAX_STALLS)
+        self.read_ms: dict[int, int] = {}
+        self.durable_ms: deque[float] = deque(maxlen=MAX_STALLS)
 
     def add_replica(self, report: ReplicaReport) -> None:
         """Adds the swaps since the last report of this replica, with their stalls and pauses."""
@@ -100,10 +105,14 @@ class ServiceTotals:
             self.pauses_ms.extend(report.swap_pauses_ms[-new:])
 
     def add_learner(self, report: LearnerReport) -> None:
-        """Adds the publication of a report's version, unless an earlier report was of it. The disk does not count."""
-        if report.version != self._version and report.publish_ms:
-            self._version = report.version
-            self.publish_ms.append(sum(ms for step, ms in report.publish_ms.items() if step != DURABLE))
+        """Adds the publication of a report's version, unless an earlier report was of it."""
+        if report.version == self._version:
+            return
+        self._version = report.version
+        if report.read_ms and len(self.read_ms) < MAX_VERSIONS:
+            self.read_ms[report.version] = report.read_ms
+        if durable_ms := report.publish_ms.get(DURABLE):
+            self.durable_ms.append(durable_ms)
 
 
 class Watcher:
@@ -180,7 +189,8 @@ class Watcher:
             swaps=self._totals.swaps,
             stalls_ms=tuple(self._totals.stalls_ms),
             pauses_ms=tuple(self._totals.pauses_ms),
-            publish_ms=tuple(self._totals.publish_ms),
+            read_ms=dict(self._totals.read_ms),
+            durable_ms=tuple(self._totals.durable_ms),
             drifts=learner.num_drifts if learner else before.drifts,
             drift=learner.drifts[-1] if learner and learner.drifts else before.drift,
             is_rested=learner is None or learner.is_rested,

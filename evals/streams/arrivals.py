@@ -90,5 +90,5 @@ def _by_label(stream: Stream) -> tuple[dict[str, list[str]], dict[str, int]]:
 
 
 def _renamed(stage: TextStage, names: Mapping[str, str]) -> TextStage:
-    test = tuple(StreamItem(item.text, names.get(item.label, item.label)) for item in stage.test)
+    test = tuple(replace(item, label=names.get(item.label, item.label)) for item in stage.test)
     return replace(stage, test=test)

@@ -185,7 +185,11 @@ def _parse(text: str, origin: str) -> DataLine:
     stage = fields.get("stage")
     if stage is not None and not isinstance(stage, str):
         raise DataError(f"{origin}: 'stage' must be a string, not {stage!r}")
-    return DataLine(StreamItem(_sendable(fields["text"], origin), _sendable(fields["label"], origin)), stage, origin)
+    kind = fields.get("kind", "")
+    if not isinstance(kind, str):
+        raise DataError(f"{origin}: 'kind' must be a string, not {kind!r}")
+    item = StreamItem(_sendable(fields["text"], origin), _sendable(fields["label"], origin), kind)
+    return DataLine(item, stage, origin)
 
 
 def _sendable(text: str, origin: str) -> str:

@@ -36,6 +36,8 @@ MIN_LABELS = 8
 class StreamItem:
     text: str
     label: str
+    kind: str = ""
+    """How the text came to be, where that matters: accuracies are shown for each kind."""
 
 
 TextStage: TypeAlias = Stage[tuple[StreamItem, ...]]

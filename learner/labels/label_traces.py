@@ -1,6 +1,7 @@
-"""The spans of labels: each is learnt, and then there is a version that knows it.
+"""The spans of labels: each is learnt, and then there is a version that knows it. And when labels were read.
 
     answers --> TracedAnswers --their samples are learnt--> span of the label --a version is published--> its span
+    labels --are learnt--> the times of their reading --a version is published--> read_ms, that of its oldest label
 
 Nothing of it is in a checkpoint, so a label that was learnt before a restart has no version in its trace.
 
@@ -9,7 +10,7 @@ look for the version in another one).
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,9 @@ from wire.traces.catalogue import IN_HOLDOUT, LABEL, VERSION, VERSION_NUMBER
 MAX_WAITING: Final = 1_000
 """Traced labels that wait for a version; the oldest are forgotten first."""
 
+MAX_READS: Final = 10_000
+"""Times of reading that wait for a version; the newest are forgotten first, since the oldest one counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Learnt:
@@ -34,9 +38,14 @@ class _Learnt:
 
 
 class LabelTraces:
-    """Belongs to the learner's thread. Verbs: learnt, published."""
+    """Belongs to the learner's thread. Verbs: learnt, published.
+
+    `read_ms`: when the oldest of the labels that came with the last version was read (0: it had none).
+    """
 
     def __init__(self) -> None:
+        self.read_ms = 0.0
+        self._reads: deque[tuple[int, float]] = deque()
         self._answers = TracedAnswers()
         self._waiting: deque[_Learnt] = deque(maxlen=MAX_WAITING)
         self._version = 0
@@ -44,13 +53,15 @@ class LabelTraces:
     def learnt(
         self,
         records: Iterable[Answer | Feedback],
-        learnt: Iterable[Learnable],
+        learnt: Sequence[Learnable],
         *,
         num_effects: int,
         begun_ms: float,
         now_ms: float,
     ) -> None:
         """Takes the records that were read, and what was learnt of them, or joined the holdout, between these times."""
+        if learnt and len(self._reads) < MAX_READS:
+            self._reads.append((num_effects, begun_ms))
         if not traces.is_on():
             return
         for record in records:
@@ -65,13 +76,22 @@ class LabelTraces:
         first to know. After a way back, what waits is forgotten: it was set aside."""
         if version < self._version:
             self._waiting.clear()
+            self._reads.clear()
         is_newer = version > self._version
+        if is_newer:
+            self._take_reads(num_effects)
         self._version = version
         while is_newer and self._waiting and self._waiting[0].num_effects <= num_effects:
             label = self._waiting.popleft()
             traces.record(
                 VERSION, label.traceparent, start_ms=label.time_ms, end_ms=now_ms, attributes={VERSION_NUMBER: version}
             )
+
+    def _take_reads(self, num_effects: int) -> None:
+        """Takes out the times of reading of what has so many effects at most; the first of them is the oldest."""
+        self.read_ms = self._reads[0][1] if self._reads and self._reads[0][0] <= num_effects else 0.0
+        while self._reads and self._reads[0][0] <= num_effects:
+            self._reads.popleft()
 
     def _learnt(self, sample: Sample, num_effects: int, *, begun_ms: float, now_ms: float) -> None:
         parent = self._answers.take(sample.event_id, sample.event_source)

@@ -38,5 +38,14 @@ def test_every_class_has_as_many_lines_and_no_text_comes_twice(script: dict[str,
         counts = Counter(line["label"] for line in lines)
         assert set(counts.values()) == {script["NUM_BY_HAND"][name] + script["NUM_MADE"][name]}
         assert len(counts) == 48
-    texts = [line["text"] for line in (*streams["train"], *streams["test"])]
+    texts = [script["words_in"](line["text"]) for line in (*streams["train"], *streams["test"])]
     assert len(set(texts)) == len(texts)
+
+
+def test_every_line_says_how_it_came_to_be(script: dict[str, Any]) -> None:
+    for name, lines in script["streams"]().items():
+        counts = Counter(line["kind"] for line in lines)
+        assert counts == {
+            "written by people": 48 * script["NUM_BY_HAND"][name],
+            "made of templates": 48 * script["NUM_MADE"][name],
+        }

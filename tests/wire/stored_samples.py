@@ -233,6 +233,7 @@ SAMPLES: dict[str, Record] = {
         durable_version=11,
         confusions=(Confusion(label="refund", answered="delivery", answers=3),),
         keys=("0123456789abcdef", "fedcba9876543210"),
+        read_ms=1_699_999_999_800,
     ),
     "label_command.v1": COMMAND,
     "label_outcome.v1": LabelOutcome(number=1, time_ms=1_700_000_000_000, samples={"replay": 12}, version=12),

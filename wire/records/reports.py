@@ -141,7 +141,8 @@ class LearnerReport(Record, frozen=True, kw_only=True):
 
     `accuracy` is prequential: the accuracy of given answers, before their label was learnt. `evaluation` is that of the
     published version; `refusals` are the reasons why the gate refused the candidate after it. `is_rested` says that
-    no slow round is due until labels come. `publish_ms` holds the duration of each step of the last publication.
+    no slow round is due until labels come. `publish_ms` holds the duration of each step of the last publication,
+    `read_ms` when the oldest of the labels that came with it was read (0: it had none).
     `drifts` are the last few. `alarms` name the labels that are held as flips now, the label windows that are too
     small, classes without a row, and a slow strategy that was set aside. `durable_version` is the newest version that
     is known to be on the store's disk, where a power cut does not take it (0: none that this learner published).
@@ -173,6 +174,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     durable_version: int = 0
     confusions: tuple[Confusion, ...] = ()
     keys: tuple[str, ...] = ()
+    read_ms: int = 0
 
     @property
     def num_drifts(self) -> int:

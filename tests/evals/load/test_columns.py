@@ -1,5 +1,7 @@
 """The tables of a run as columns of numbers."""
 
+import math
+
 from evals.load.columns import RIGHT, UNSEEN, WRONG, Events, Interned, Labels
 from evals.load.score import Label
 from evals.streams.stream import StreamItem
@@ -30,8 +32,9 @@ def test_latencies_are_those_of_answered_events_of_a_round_and_none_is_below_0()
     table = events("x", "x", "x")
     table.judge(0, "x", 30)
     table.judge(2, "x", 150)  # it was answered before its time, by a clock that was set back
-    assert list(table.latencies(0)) == [30, 0]
-    assert list(table.latencies(1)) == []
+    assert list(table.latencies(0, math.inf)) == [30, 0]
+    assert list(table.latencies(0, 200)) == [30]
+    assert list(table.latencies(1, math.inf)) == []
 
 
 def test_a_label_that_was_sent_twice_counts_where_it_lies_first() -> None:

@@ -31,7 +31,9 @@ def seen() -> Ledger:
 
 
 def test_arms_rounds_and_audit_are_counted() -> None:
-    snapshot = ServiceSnapshot(plan=PLAN, replaced=2, swaps=4, published=3, publish_ms=(10.0, 30.0))
+    snapshot = ServiceSnapshot(
+        plan=PLAN, replaced=2, swaps=4, published=3, read_ms={1: 10, 2: 1_990}, durable_ms=(7.0,)
+    )
     found = figures(
         seen(), snapshot, Audit(found=5, lost=1, duplicates=2), dead_letters=3, restarts=1, prequential=None
     )
@@ -41,6 +43,28 @@ def test_arms_rounds_and_audit_are_counted() -> None:
     assert found.arms["candidate"] == {"version": 2, "answers": 1, "accuracy": 100.0}
     assert (found.restarts, found.swaps, found.versions_published) == (3, 4, 3)
     assert found.latency_ms["p50"] == 50
+    assert found.publish_ms == {"p50": 30.0, "p95": 50.0}
+    assert found.durable_ms["p99"] == 7.0
+    assert found.accuracy_by_kind == {}
+
+
+def test_the_first_five_seconds_have_a_latency_of_their_own() -> None:
+    ledger = Ledger("run")
+    for second, latency_ms in ((0, 900), (4, 300), (5, 5_000)):
+        event_id = ledger.record_event(StreamItem("", "a"), stage=0, time_ms=7_000 + 1_000 * second)
+        ledger.record_answer(answer(event_id, "a"), read_ms=7_000 + 1_000 * second + latency_ms)
+    found = figures(ledger, ServiceSnapshot(), Audit(3, 0, 0), dead_letters=0, restarts=0, prequential=None)
+    assert (found.latency_ms["first_p99"], found.latency_ms["p99"]) == (900, 5_000)
+
+
+def test_the_accuracy_of_the_last_test_is_told_by_kind() -> None:
+    ledger = Ledger("run")
+    for round, kind, label in ((0, "made", "b"), (1, "made", "a"), (1, "written", "a"), (1, "written", "b")):
+        event_id = ledger.record_event(StreamItem("", "a", kind), stage=0, round=round, time_ms=9_000)
+        ledger.record_answer(answer(event_id, label), read_ms=9_100)
+    ledger.record_event(StreamItem("", "a", "written"), stage=0, time_ms=9_000)
+    found = figures(ledger, ServiceSnapshot(), Audit(4, 0, 0), dead_letters=0, restarts=0, prequential=None)
+    assert list(found.accuracy_by_kind.items()) == [("written", 50.0), ("made", 100.0)]
 
 
 def test_a_label_is_live_with_the_first_answer_of_a_version_that_covers_it() -> None:

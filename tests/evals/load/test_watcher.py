@@ -24,15 +24,17 @@ def report(swaps: int, *stalls_ms: float, replica: str = "a", revision: int = 1)
     )
 
 
-def test_a_publication_counts_once_and_without_the_disk() -> None:
+def test_a_publication_counts_once() -> None:
     totals = ServiceTotals()
-    steps = {"solve": 5.0, "publish": 2.0, "durable": 900.0}
-    reports: list[tuple[int, dict[str, float]]] = [(0, {}), (4, steps), (4, {"solve": 5.0})]
-    for version, publish_ms in reports:
+    steps = {"solve": 5.0, "durable": 900.0}
+    for version, publish_ms, read_ms in ((0, {}, 0), (4, steps, 70), (4, {"durable": 1.0}, 90), (5, {"solve": 5.0}, 0)):
         totals.add_learner(
-            LearnerReport(learner="a", state="learning", time_ms=0, version=version, publish_ms=publish_ms)
+            LearnerReport(
+                learner="a", state="learning", time_ms=0, version=version, publish_ms=publish_ms, read_ms=read_ms
+            )
         )
-    assert list(totals.publish_ms) == [7.0]
+    assert totals.read_ms == {4: 70}
+    assert list(totals.durable_ms) == [900.0]
 
 
 def test_only_what_is_new_in_a_report_is_added() -> None:

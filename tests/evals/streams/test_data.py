@@ -78,6 +78,7 @@ def test_stages_have_equally_many_labels(num_labels: int, num_stages: int) -> No
         ({"text": " ", "label": "a"}, r"train.jsonl:2: 'text' must be .* not ' '"),
         ({"text": "x", "label": 3}, r"train.jsonl:2: 'label' must be .* not 3"),
         ({"text": "x", "label": "a", "stage": 3}, r"train.jsonl:2: 'stage' must be a string, not 3"),
+        ({"text": "x", "label": "a", "kind": 3}, r"train.jsonl:2: 'kind' must be a string, not 3"),
         ({"text": "x", "label": "a", "stage": "s"}, r"train.jsonl:2: either every line has a stage or none has"),
         ('{"text": "\\ud800", "label": "a"}', r"train.jsonl:2: .*surrogates not allowed"),
         ({"text": "x" * 600_000, "label": "a"}, r"train.jsonl:2: 600000 bytes of text; an event takes 524288"),

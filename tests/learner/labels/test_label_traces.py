@@ -97,3 +97,24 @@ def test_where_no_traces_are_exported_nothing_is_kept(collector: Collector) -> N
     with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
         label_traces.learnt([], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
     assert not collector.spans
+
+
+def test_a_version_has_the_time_when_the_oldest_of_its_labels_was_read() -> None:
+    label_traces = LabelTraces()
+    found: list[float] = []
+    for num_effects, begun_ms in ((1, 100), (2, 200), (4, 300)):
+        label_traces.learnt([], [sample("a")], num_effects=num_effects, begun_ms=begun_ms, now_ms=begun_ms + 10)
+    label_traces.learnt([], [], num_effects=4, begun_ms=400, now_ms=410)
+    for version, num_effects in ((1, 2), (1, 2), (2, 3), (3, 4), (4, 4)):
+        label_traces.published(version, num_effects, now_ms=1_000)
+        found.append(label_traces.read_ms)
+    assert found == [100, 100, 0, 300, 0]
+
+
+def test_what_was_set_aside_has_no_time_of_reading() -> None:
+    label_traces = LabelTraces()
+    label_traces.published(5, 0, now_ms=1_000)
+    label_traces.learnt([], [sample("a")], num_effects=1, begun_ms=100, now_ms=110)
+    label_traces.published(4, 0, now_ms=1_000)
+    label_traces.published(6, 1, now_ms=1_000)
+    assert label_traces.read_ms == 0

@@ -32,6 +32,7 @@ FROZEN: dict[str, type | set[str]] = {
         "encoder",
     },
     "accuracy_final": float,
+    "accuracy_by_kind": {"written by people", "made of templates"},
     "accuracy_by_stage": list,
     "forgetting": float,
     "versions_published": int,
@@ -41,7 +42,8 @@ FROZEN: dict[str, type | set[str]] = {
     "swap_stall_ms": {"p50", "p99"},
     "label_to_live_s": {"p50", "p95", "stable_p50", "stable_p95"},
     "publish_ms": {"p50", "p95"},
-    "latency_ms": {"p50", "p99"},
+    "durable_ms": {"p50", "p99"},
+    "latency_ms": {"p50", "p99", "first_p99"},
     "events_per_s": float,
     "arms": {"stable"},
     "precisions": {"int8"},
@@ -71,6 +73,13 @@ def test_the_table_says_what_never_happened() -> None:
     assert "int8 10" in text
     assert "40.00 % (ratio 0.625), 10.00 %" in text
     assert "ratio" not in shown(table(replace(FIGURES, prequential=None), STREAM))
+
+
+def test_the_accuracy_on_what_people_wrote_comes_before_that_on_all_items() -> None:
+    lines = shown(table(FIGURES, STREAM)).splitlines()
+    (written,) = [place for place, line in enumerate(lines) if "written by people" in line and "50.00 %" in line]
+    (on_all,) = [place for place, line in enumerate(lines) if "all test items" in line]
+    assert written < on_all
 
 
 def test_the_matrix_has_a_row_after_each_stage() -> None:

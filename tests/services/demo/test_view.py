@@ -30,6 +30,7 @@ SNAPSHOT = ServiceSnapshot(
 )
 PROGRESS = Progress(
     counts=LoadCounts(sent=8, answered=6, due=4, labelled=3),
+    kinds={},
     hits={(TRAIN, 0): Hits(2, 2, 1), (TRAIN, 1): Hits(2, 2, 2), (0, 0): Hits(2, 2, 2), (1, 0): Hits(2, 0, 0)},
     arms={"stable": Hits(4, 4, 3)},
     first_ms={},
@@ -58,7 +59,7 @@ def test_a_line_says_how_far_how_fast_how_well() -> None:
 
 
 def test_a_line_before_anything_happened() -> None:
-    empty = Progress(LoadCounts(0, 0, 0, 0), {}, {}, {}, (), {})
+    empty = Progress(LoadCounts(0, 0, 0, 0), {}, {}, {}, {}, (), {})
     assert "0 of 0 answered, 0/s, p50 - p99 - ms" in line(empty, ServiceSnapshot(), 0.0)
     assert "nothing published yet" in shown(panel(STREAM, empty, ServiceSnapshot(), 0.0))
 

@@ -17,9 +17,10 @@ from wire.records import (
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 BEFORE_KEYS: dict[str, Any] = {"keys": ()}
+BEFORE_READ: dict[str, Any] = {"read_ms": 0}
 BEFORE_SWAP_TIMES: dict[str, Any] = {"swapped_ms": 0, **BEFORE_KEYS}
 BEFORE_LATENCY: dict[str, Any] = {"latency_counts": (), "latency_sum_ms": 0.0, **BEFORE_SWAP_TIMES}
-BEFORE_CONFUSIONS: dict[str, Any] = {"confusions": (), **BEFORE_KEYS}
+BEFORE_CONFUSIONS: dict[str, Any] = {"confusions": (), **BEFORE_KEYS, **BEFORE_READ}
 BEFORE_LABEL_TO_LIVE: dict[str, Any] = {
     "label_to_live_counts": (),
     "label_to_live_sum_ms": 0.0,
@@ -52,7 +53,12 @@ def test_the_controllers_report_from_before_label_to_live_is_read() -> None:
 def test_the_reports_from_before_the_ids_of_keys_are_read(name: str) -> None:
     now = SAMPLES[f"{name}.v1"]
     old = msgspec.json.decode((GOLDEN / f"{name}.v1.before_keys.json").read_bytes(), type=type(now))
-    assert old == msgspec.structs.replace(now, **BEFORE_KEYS)
+    assert old == msgspec.structs.replace(now, **BEFORE_KEYS, **(BEFORE_READ if name == "learner_report" else {}))
+
+
+def test_the_report_from_before_the_time_of_reading_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_read.json").read_bytes(), type=LearnerReport)
+    assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], **BEFORE_READ)
 
 
 def test_the_report_from_before_the_times_of_swaps_is_read() -> None:
