@@ -4,7 +4,7 @@
 
 A user without Apache Kafka can run the tests. Where everything is installed (`.ci/run`), no test may be skipped
 silently: `LIFELONG_REQUIRE=kafka,toxiproxy` makes the lack of these two a failure, `all` the lack of anything, and
-`installed` the lack of anything but a data set.
+`installed` the lack of anything but a data set; `-kafka` leaves one out again.
 
 No test skips itself in another way. What nothing that can be installed would change (the processor's instruction sets,
 the user's rights, the system) is `impossible`: it is never required, and is summed up as well.
@@ -82,12 +82,14 @@ def required(value: str) -> frozenset[str]:
     """
     installed = frozenset(get_args(Package)) | frozenset(get_args(Program))
     groups = {"all": installed | FILES.keys(), "installed": installed}
-    named = frozenset(value.split(",")) - {""}
-    unknown = named - groups["all"] - groups.keys()
+    names = [name for name in value.split(",") if name]
+    unknown = {name.removeprefix("-") for name in names} - groups["all"] - groups.keys()
     if unknown:
         known = ", ".join([*groups, *sorted(groups["all"])])
         raise ValueError(f"{REQUIRE}: {', '.join(sorted(unknown))}; there are {known}")
-    return frozenset().union(*(groups.get(name, {name}) for name in named))
+    left_out = {name.removeprefix("-") for name in names if name.startswith("-")}
+    wanted = frozenset[str]().union(*(groups.get(name, {name}) for name in names if not name.startswith("-")))
+    return wanted - left_out
 
 
 def summed_up(reasons: list[str]) -> list[str]:

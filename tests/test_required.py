@@ -33,7 +33,7 @@ def test_a_name_that_no_test_asks_for_is_a_mistake() -> None:
 def test_only_data_may_be_missing_where_everything_is_installed() -> None:
     """`.ci/run` requires everything, and the data sets if any folder of data is there."""
     script = (ROOT / ".ci" / "run").read_text()
-    values = re.findall(r"export LIFELONG_REQUIRE=(\S+)", script)
+    values = re.findall(r"^ *required=(\S+)", script, re.MULTILINE)
     assert [required(value) for value in values] == [required("all"), required("all") - set(FILES)]
 
 
@@ -65,6 +65,10 @@ def test_more_of_kafka() -> None: missing("kafka", "no Kafka")
 def test_the_processor() -> None: impossible("no AMX")
 def test_all_is_here() -> None: pass
 """
+
+
+def test_what_is_left_out_is_not_required() -> None:
+    assert required("installed,-redis8") == required("all") - set(FILES) - {"redis8"}
 
 
 @pytest.mark.parametrize("in_processes", [[], ["-n", "1"]], ids=["one process", "xdist"])
