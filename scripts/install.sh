@@ -79,9 +79,10 @@ if ! command -v redis-server >/dev/null && ! "$python" -c 'import sys; sys.exit(
         "apt install redis-server), or take Python 3.11 or 3.12 (rm -r .venv; make PYTHON=python3.12 ...)."
 fi
 
-wanted=".[$extras]"
-if [ "$releases" = locked ]; then wanted=locks/$target.lock; fi
-if [ -z "${TORCH:-}" ]; then .venv/bin/python scripts/downloads.py "$wanted"; fi
+case $releases/${TORCH:-} in
+locked/) .venv/bin/python scripts/downloads.py "locks/$target.lock" ;;
+newest/) .venv/bin/python scripts/downloads.py ".[$extras]" ;;
+esac
 echo "Installing into .venv; this takes a few minutes ..."
 rm -f .venv/.installed-*
 case $releases in

@@ -6,15 +6,15 @@ counts the names of the last 2,000 texts, and the labels of the line. New encode
 """
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rollout.paired_rule import DOUBT, MARGIN, THRESHOLD
-from rollout.publication_rule import HELD_THRESHOLD, decide
-from rollout.statistics.betting import log_e
-from rollout.statistics.paired import payoffs
-from wire.records import NameChanges
+from rollout.paired_rule import MARGIN
+from rollout.publication_rule import decide, objection
+from wire.records import NOT_WORSE, SUPERIOR, NameChanges
 
 LABELS_OF_EACH = 40
 TEXTS = 2_000
@@ -103,11 +103,31 @@ def asked(difference: float, *, discordance: float, samples: int, encoders: int 
     rng = np.random.default_rng(1)
     shares = ((discordance + difference) / 2, 1 - discordance, (discordance - difference) / 2)
     counts = rng.multinomial(samples, shares, size=(HELD_RUNS, encoders))
-    is_worse = log_e(counts[..., ::-1], payoffs(0.0)) >= DOUBT
-    is_better = (log_e(counts, payoffs(0.0)) >= HELD_THRESHOLD) & ~is_worse
-    is_not_worse = (log_e(counts, payoffs(-MARGIN)) >= HELD_THRESHOLD) & ~is_worse
-    found = {"promoted": is_better | is_not_worse, "better": is_better, "objected": is_worse}
+    verdicts = verdicts_of("held", counts)
+    found = {
+        "promoted": (verdicts == SUPERIOR) | (verdicts == NOT_WORSE),
+        "better": verdicts == SUPERIOR,
+        "objected": verdicts == OBJECTED,
+    }
     return {name: float(each.any(axis=1).mean()) for name, each in found.items()}
+
+
+OBJECTED = "objected"
+
+
+@cache
+def verdict_of(kind: str, wins: int, ties: int, losses: int) -> str:
+    """Returns what `decide` says of an encoder: the rule, OBJECTED or "". All names changed, so it is not rule A."""
+    counted = {f"{kind}_wins": wins, f"{kind}_ties": ties, f"{kind}_losses": losses}
+    ruling = decide(NameChanges(reference=1, texts=TEXTS, between_old=TEXTS, labels=TEXTS, **counted))
+    return OBJECTED if objection(ruling.numbers) else ruling.rule
+
+
+def verdicts_of(kind: str, counts: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.str_]]:
+    """Returns the verdict on each triple of wins, ties and losses, on the holdout ("held") or of a trial ("trial")."""
+    triples, places = np.unique(counts.reshape(-1, 3), axis=0, return_inverse=True)
+    found = np.array([verdict_of(kind, *triple) for triple in triples.tolist()])
+    return found[places].reshape(counts.shape[:-1])
 
 
 @pytest.mark.parametrize("samples", [600, 1_000, 3_000])
@@ -164,10 +184,9 @@ def tried(difference: float, *, discordance: float, trials: int = 1) -> dict[str
     shares = ((discordance + difference) / 2, 1 - discordance, (discordance - difference) / 2)
     units = TRIAL_LABELS // LABELS_OF_UNIT + 1
     counts = rng.multinomial(LABELS_OF_UNIT, shares, size=(HELD_RUNS, trials, units)).cumsum(axis=2)
-    is_worse = log_e(counts[..., ::-1], payoffs(0.0)) >= DOUBT
-    is_better = log_e(counts, payoffs(0.0)) >= THRESHOLD
-    is_not_worse = (log_e(counts, payoffs(-MARGIN)) >= THRESHOLD) & (counts[..., 0] >= counts[..., 2])
-    is_promoted = (is_better | is_not_worse) & ~is_worse
+    verdicts = verdicts_of("trial", counts)
+    is_worse = verdicts == OBJECTED
+    is_promoted = (verdicts == SUPERIOR) | (verdicts == NOT_WORSE)
     comes_first = is_promoted.argmax(axis=2) < np.where(is_worse.any(axis=2), is_worse.argmax(axis=2), units)
     promoted = is_promoted.any(axis=2) & comes_first
     return {"promoted": float(promoted.any(axis=1).mean()), "objected": float(is_worse[:, 0].any(axis=1).mean())}
