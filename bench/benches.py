@@ -26,6 +26,7 @@ from bench import (
     rollback,
     scale,
     series,
+    soak,
     sparse_attention,
     swap_stall,
     tasks,
@@ -80,5 +81,6 @@ BENCHES = (
     Bench("backlog", backlog.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("series", series.measure, uses=SERVERS, is_long=True),
     Bench("scale", scale.measure, uses=SERVERS, has_own_servers=True, is_long=True),
+    Bench("soak", soak.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),
 )

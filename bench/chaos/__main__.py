@@ -8,7 +8,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -17,14 +16,12 @@ from bench.chaos.apart import Apart
 from bench.chaos.injection import Say
 from bench.chaos.play import play
 from bench.chaos.rows import SKIPPED
+from bench.chaos.running import labelled_items
 from bench.chaos.scene import Scene
 from bench.chaos.size import SceneSize
 from bench.chaos.up import Up
 from bench.results import BUILD
-from bench.texts import clinc150
 from evals.results.row import Skip
-from evals.streams.data import SUPPORT, load
-from evals.streams.stream import StreamItem
 
 LOGS = BUILD / "bench" / "chaos"
 
@@ -37,7 +34,7 @@ def main(scene: str, size: SceneSize) -> int:
     try:
         playing = SCENES[scene](folder, size, _say)
         try:
-            print(msgspec.json.encode(play(playing, _items(), size, _say)).decode())
+            print(msgspec.json.encode(play(playing, labelled_items(), size, _say)).decode())
         finally:
             playing.close()
     except Skip as why:
@@ -51,17 +48,6 @@ def main(scene: str, size: SceneSize) -> int:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _items() -> list[StreamItem]:
-    """Returns labelled texts: those of CLINC150, else the carried ones."""
-    try:
-        stream = clinc150()
-    except Skip:
-        stream = load(SUPPORT, None)
-    items = list(chain.from_iterable(stage.train for stage in stream.stages))
-    step = 7919  # a prime: neighbours are of different classes
-    return [items[place * step % len(items)] for place in range(len(items))]
 
 
 def _save_logs(folder: Path, scene: str) -> None:

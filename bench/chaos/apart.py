@@ -86,7 +86,7 @@ class Apart:
         self._home = apache_kafka()
         self._programs = Programs(say)
         self._toxiproxy = Toxiproxy(folder)
-        self._power = PowerSupply(folder)
+        self._power = PowerSupply(folder, is_used=size.cuts > 0)
         self._ports = free_ports([DIRECT, *(name.upper() for name in COMMANDS)])
         self._redis_port = tether.free_port()
         self._proxies: dict[tuple[str, str], Proxy] = {}

@@ -42,7 +42,7 @@ class Injector:
         begun_s = time.monotonic()
         every_s = self._size.events / self._size.rate / max(len(faults), 1)
         for place, fault in enumerate(faults):
-            self._wait_until(begun_s + place * every_s)
+            self._running.wait_until(begun_s + place * every_s)
             self.log.spans.append(self._inject(fault))
             if self._recovers(fault):
                 continue
@@ -79,11 +79,8 @@ class Injector:
             # What was answered since the last sync may be answered again.
             begun_s -= max(time.time() - (time.monotonic() - begun_s) - lost.synced_s, 0.0)
         else:
-            self._wait_until(begun_s + fault.lasts_s)
+            self._running.wait_until(begun_s + fault.lasts_s)
         fault.heal()
         if fault.lasts_s:
             self._say(f"{fault.name}: over")
         return Interruption(fault.name, begun_s, time.monotonic())
-
-    def _wait_until(self, moment_s: float) -> None:
-        self._running.wait(lambda: time.monotonic() >= moment_s, math.inf)

@@ -17,7 +17,7 @@ import psutil
 
 from bench.chaos import process_tree
 from bench.chaos.faults import FaultKind, Pids, PowerCut
-from bench.chaos.synced import WRITE_BACK_S, SyncedFolder, Tail, synced_folder
+from bench.chaos.synced import WRITE_BACK_S, Tail, synced_folder
 from bench.chaos.tails import LostTails
 
 PARTS = {process_tree.BROKER: "kafka", process_tree.REDIS: "redis", process_tree.LEARNER: "learner"}
@@ -34,17 +34,17 @@ END_S = 30.0
 class PowerSupply:
     """Owns the image of a scene's folder. Cuts belong to the thread that plays the scene."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_used: bool = True) -> None:
         self._folder = folder
         self._image = tempfile.TemporaryDirectory(prefix="chaos-image-")  # elsewhere: the folder's disk may be full
-        self._disk: SyncedFolder | None = synced_folder(folder, Path(self._image.name))
+        self._disk = synced_folder(folder, Path(self._image.name)) if is_used else None
         self._written_back_s = time.monotonic()
         self._rng = random.Random("chaos/power")
         self.lost = LostTails()
 
     @property
     def can_lose_power(self) -> bool:
-        """Whether power cuts are possible: there is a C compiler."""
+        """Whether power cuts are possible: they are asked for, and there is a C compiler."""
         return self._disk is not None
 
     def environment(self) -> dict[str, str]:

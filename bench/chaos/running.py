@@ -3,11 +3,13 @@
 running(scene) -> Running: ledger, publisher, labeller, pacer, watch, attribution --wait--> a condition holds
 """
 
+import math
 import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 from bench.chaos.askers import NUM_ASKERS, Asker
 from bench.chaos.attribution import Attribution
@@ -17,7 +19,10 @@ from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.scene import Scene
 from bench.chaos.size import SceneSize
 from bench.chaos.watch import LearnerWatch
+from bench.texts import clinc150
 from evals.load.loops import Loops
+from evals.results.row import Skip
+from evals.streams.data import SUPPORT, load
 from evals.streams.stream import StreamItem
 
 POLL_INTERVAL_S = 0.25
@@ -49,6 +54,10 @@ class Running:
             time.sleep(POLL_INTERVAL_S)  # heartbeats come from several threads: polling is simpler than their notices
         return True
 
+    def wait_until(self, moment_s: float) -> None:
+        """Waits until a moment of the monotonic clock."""
+        self.wait(lambda: time.monotonic() >= moment_s, math.inf)
+
 
 @contextmanager
 def running(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[Running]:
@@ -65,3 +74,14 @@ def running(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[
     pacer = Pacer(ledger, texts, publisher, numbers, rate=size.rate)
     with Loops(publisher, labeller, reader, watch, attribution, *askers, pacer) as loops:
         yield Running(scene, ledger, publisher, labeller, pacer, watch, attribution, size, loops)
+
+
+def labelled_items() -> list[StreamItem]:
+    """Returns labelled texts: those of CLINC150, else the carried ones."""
+    try:
+        stream = clinc150()
+    except Skip:
+        stream = load(SUPPORT, None)
+    items = list(chain.from_iterable(stage.train for stage in stream.stages))
+    step = 7919  # a prime: neighbours are of different classes
+    return [items[place * step % len(items)] for place in range(len(items))]

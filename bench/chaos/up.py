@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
 from bench.chaos import process_tree
 from bench.chaos.faults import FaultKind, FlushAll, FullDisk
@@ -33,6 +35,7 @@ READY_S = 240.0
 STOP_S = 30.0
 POLL_INTERVAL_S = 0.1
 SUPERVISOR = "supervisor"
+NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 KILLED = (
     process_tree.REPLICA,
@@ -48,17 +51,19 @@ KILLED = (
 
 
 class Up:
-    """Owns the process `lifelong up`. Raises Skip where there is no Apache Kafka."""
+    """Owns the process `lifelong up`, with some settings changed. Raises Skip where there is no Apache Kafka."""
 
     name = "up"
 
-    def __init__(self, folder: Path, size: SceneSize, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, size: SceneSize, say: Callable[[str], None], changes: Mapping[str, Any] = NONE
+    ) -> None:
         apache_kafka()
         self._size = size
         self._say = say
         self._disk: Disk | None = disk(folder, DISK_MB)
-        self._power = PowerSupply(folder)
-        self._settings = scene_settings(state_dir=str(folder), serving__http_port=tether.free_port())
+        self._power = PowerSupply(folder, is_used=size.cuts > 0)
+        self._settings = scene_settings(state_dir=str(folder), serving__http_port=tether.free_port(), **changes)
         self._log = folder / "logs" / "up.log"
         self._attached = self._settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +72,11 @@ class Up:
     @property
     def lost(self) -> LostTails:
         return self._power.lost
+
+    @property
+    def pid(self) -> int:
+        """The process; 0 while there is none."""
+        return self._process.pid if self._process else 0
 
     @property
     def num_ended(self) -> int:

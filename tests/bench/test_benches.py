@@ -22,6 +22,7 @@ def test_what_takes_long_and_the_kernels_run_only_by_name() -> None:
         "rollback",
         "scale",
         "series",
+        "soak",
         "sparse_attention",
         "tasks",
         "telemetry",

@@ -1,0 +1,207 @@
+"""Lets the service answer and learn for long at a steady load, and asks of what it uses whether it grows.
+
+    lifelong up <-- events, labels (bench/chaos/running.py) for `minutes`, or `hours`
+    every few seconds: memory, open files, memory of Redis, disk, lag --after the warm-up--> least-squares slope, error
+
+A slope is of the means of BATCHES batches, since samples that follow each other are alike; it is zero within its error
+where it is at most two standard errors above zero. What the settings bound is bounded so low that it is full before the
+warm-up is over: what still grows then grows without end. The topics are not counted, which keep what their retention
+says, nor Redis' file, which Redis rewrites when it has doubled.
+"""
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from types import MappingProxyType
+from typing import Any, Final
+
+import psutil
+import redis
+
+from bench.chaos.process_tree import BROKER, REDIS, ProcessTree, descendants
+from bench.chaos.running import Running, labelled_items, running
+from bench.chaos.size import SceneSize
+from bench.chaos.up import Up
+from bench.fixtures import Fixtures
+from evals.results.row import Goal, NoResult, Row
+from services.settings import Settings
+
+BATCHES = 20
+WARM_UP = 1 / 3
+"""The share of the time before the slopes begin."""
+
+MIB = 1 << 20
+
+BOUNDS: Final[Mapping[str, Any]] = MappingProxyType(
+    {"learner.remembered_ids": 1_000, "learner.replay_samples": 1_000, "serving.dedupe_window": 1_000}
+)
+"""Settings that are as low as to be full before the warm-up is over."""
+
+UNCOUNTED = ("kafka", "redis")
+"""The folders of the state folder whose size is not counted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoakSize:
+    """The size of the benchmark."""
+
+    minutes: float = 30.0
+    hours: float = 0.0
+    """Hours in the place of `minutes`; 0: those count."""
+    rate: float = 30.0
+    """Events a second."""
+    sample_every_s: float = 2.0
+
+    @property
+    def seconds(self) -> float:
+        return 3_600 * self.hours or 60 * self.minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something that must not grow without end, and the most that there may be of it."""
+
+    name: str
+    unit: str
+    budget: float
+
+
+RESOURCES = (
+    Resource("memory", "MiB", 3_000),
+    Resource("files", "open files", 3_000),
+    Resource("redis_memory", "MiB", 256),
+    Resource("disk", "MiB", 512),
+    Resource("lag", "records", 500),
+)
+"""What is sampled: of our programs without the servers, of Redis, of the state folder, of the learner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """A slope, and its standard error, in units an hour."""
+
+    value: float
+    error: float
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is not above zero, as far as can be told."""
+        return self.value <= 2 * self.error
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    size = fixtures.sized(SoakSize())
+    fixtures.stop_service()
+    samples = _soak(size, fixtures)
+    yield from rows(samples)
+
+
+def rows(samples: Sequence[tuple[float, Mapping[str, float]]]) -> Iterator[Row]:
+    """Yields two rows of each resource, of samples with their times in seconds. Raises NoResult where they are few."""
+    hours = samples[-1][0] / 3_600
+    warm = [sample for sample in samples if sample[0] >= WARM_UP * samples[-1][0]]
+    for resource in RESOURCES:
+        values = [(at_s / 3_600, sample[resource.name]) for at_s, sample in warm]
+        slope = slope_of(values)
+        goal = Goal("<=", round(2 * slope.error, 3))
+        note = f"of {hours:.2f} hours, without the first third; standard error {slope.error:.3f}"
+        name = f"soak.{resource.name}"
+        yield Row.of(
+            name=f"{name}_slope", value=round(slope.value, 3), unit=f"{resource.unit} an hour", goal=goal, note=note
+        )
+        most = max(value for _, value in values)
+        yield Row.of(name=name, value=round(most, 1), unit=f"{resource.unit} at most", goal=Goal("<=", resource.budget))
+
+
+def slope_of(values: Sequence[tuple[float, float]]) -> Slope:
+    """Returns the slope of values over their times by least squares over batch means. Raises NoResult.
+
+    >>> slope_of([(float(at), 2.0 * at) for at in range(200)])
+    Slope(value=2.0, error=0.0)
+    """
+    if len(values) < 2 * BATCHES:
+        raise NoResult(f"{len(values)} samples after the warm-up are too few for a slope: let it run longer")
+    edges = [len(values) * place // BATCHES for place in range(BATCHES + 1)]
+    times: list[float] = []
+    means: list[float] = []
+    for begin, end in pairwise(edges):
+        at, value = zip(*values[begin:end], strict=True)
+        times.append(fmean(at))
+        means.append(fmean(value))
+    middle = fmean(times)
+    level = fmean(means)
+    spread = sum((at - middle) ** 2 for at in times)
+    slope = sum((at - middle) * (mean - level) for at, mean in zip(times, means, strict=True)) / spread
+    residual = sum((mean - level - slope * (at - middle)) ** 2 for at, mean in zip(times, means, strict=True))
+    return Slope(round(slope, 9), round(math.sqrt(residual / (BATCHES - 2) / spread), 9))
+
+
+def _soak(size: SoakSize, fixtures: Fixtures) -> list[tuple[float, dict[str, float]]]:
+    """Returns samples with their times. Raises Skip where there is no Apache Kafka, and NoResult."""
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    load_size = SceneSize(rate=size.rate, cuts=0, label_delay_s=(1.0, 4.0))
+    scene = Up(folder, load_size, fixtures.say, BOUNDS)
+    samples: list[tuple[float, dict[str, float]]] = []
+    try:
+        scene.start()
+        with running(scene, labelled_items(), load_size) as load:
+            begun_s = time.monotonic()
+            while (at_s := time.monotonic() - begun_s) < size.seconds:
+                load.wait_until(begun_s + at_s + size.sample_every_s)
+                samples.append((time.monotonic() - begun_s, _sample(scene, load)))
+            if scene.num_ended or len(samples) < 2:
+                raise NoResult(f"the service ended {scene.num_ended} times by itself")
+    finally:
+        scene.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return samples
+
+
+def _sample(scene: Up, load: Running) -> dict[str, float]:
+    settings = scene.settings()
+    tree = ProcessTree(scene.pid)
+    servers = {*tree.pids(BROKER), *tree.pids(REDIS)}
+    ours = [pid for pid in descendants(scene.pid) if pid not in servers]
+    report = load.watch.report
+    return {
+        "memory": sum(map(_memory_of, ours)) / MIB,
+        "files": sum(map(_files_of, ours)),
+        "redis_memory": _redis_memory(settings) / MIB,
+        "disk": _disk_of(settings.state_dir) / MIB,
+        "lag": report.lag if report else 0,
+    }
+
+
+def _memory_of(pid: int) -> int:
+    """Returns the bytes that are of this process alone, which would be free without it."""
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_full_info().uss)
+    return 0
+
+
+def _files_of(pid: int) -> int:
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).num_fds())
+    return 0
+
+
+def _redis_memory(settings: Settings) -> int:
+    with closing(redis.Redis.from_url(settings.store.url, protocol=2)) as client:
+        return int(client.info("memory")["used_memory"])
+
+
+def _disk_of(folder: Path) -> int:
+    """Returns the bytes of the files of a state folder that are counted."""
+    num_bytes = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it is gone meanwhile
+            if path.is_file() and path.relative_to(folder).parts[0] not in UNCOUNTED:
+                num_bytes += path.stat().st_size
+    return num_bytes
