@@ -55,6 +55,7 @@ def program() -> "typer.Typer":
         quarantine,
         rollout,
         run,
+        secrets,
         signing_keys,
         status,
         top,
@@ -76,7 +77,7 @@ def program() -> "typer.Typer":
     app.command("import")(history.import_)
     app.command("export")(exported.export_)
     learning = (versions, encoder, new, model, rollout, labels, quarantine)
-    for group in (*learning, topics, deadletters, keys, signing_keys, config, bench):
+    for group in (*learning, topics, deadletters, keys, signing_keys, secrets, config, bench):
         app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
     return app
 

@@ -20,6 +20,7 @@ from serving.weights.followed_plan import FollowedPlan
 from serving.weights.in_use import WeightsInUse
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
+from wire import metrics
 from wire.clock import now_ms
 from wire.label_set import LabelSet
 from wire.records import ReplicaReport
@@ -117,5 +118,6 @@ class ServedTask:
                 health=self.swap.health,
                 profile=self._profile,
                 swapped_ms=live.since_ms if live else 0,
+                metrics_address=metrics.address(),
             )
         )

@@ -166,7 +166,10 @@ def run(context: CliContext) -> None:
             )
             return Judge(bus, decider, niceness=settings.rollout.niceness)
 
-        with metrics.served(settings.metrics), traces.exported(settings.traces, "rollout"):
+        def targets() -> list[str]:
+            return [report.metrics_address for report in store.reports.replicas() if report.metrics_address]
+
+        with metrics.served(settings.metrics, targets=targets), traces.exported(settings.traces, "rollout"):
             Controller(store, open_judge, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
 
 

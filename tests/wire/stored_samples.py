@@ -208,6 +208,7 @@ SAMPLES: dict[str, Record] = {
         latency_sum_ms=1_250.0,
         swapped_ms=1_699_999_999_000,
         keys=("0123456789abcdef",),
+        metrics_address="10.0.0.2:9464",
     ),
     "learner_report.v1": LearnerReport(
         learner="l1",

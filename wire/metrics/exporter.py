@@ -1,10 +1,14 @@
 """Serves the metrics of one process at /metrics.
 
     take(report) ... GET /metrics -> collect -> the text of Prometheus
+    targets()    ... GET /targets -> the addresses of the replicas, as Prometheus's `http_sd_configs` reads them
 
 It is off unless `metrics.port` is set. Several processes of one machine have the same settings, so each listens on the
 first port from there on that is free. What is told is the last report that the process has made for the store, of each
 task, and when that was; so a scrape costs the loops of the process nothing.
+
+Nobody can know beforehand how many replicas share a machine, and so their ports. Each replica's report names its
+address, and one process, the rollout controller, lists the addresses of all replicas.
 
 The histogram of the latency has exemplars: the trace of the last traced answer of each bucket. They are told to those
 who ask for OpenMetrics.
@@ -15,13 +19,15 @@ exporter in a process, as there is one of Prometheus's registries: passing it on
 """
 
 import errno
+import socket
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -29,6 +35,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from wire.config import MetricsConfig
+from wire.errors import WireError
 from wire.metrics.catalogue import METRICS, Metric
 from wire.metrics.samples import TASK, AnyReport, MetricValue, samples_of
 from wire.records import LABEL_TO_LIVE_BOUNDS_MS, LATENCY_BOUNDS_MS, ControllerReport, ReplicaReport
@@ -37,8 +44,15 @@ from wire.tasks import DEFAULT
 MAX_PORTS = 64
 """How many ports are tried, from `metrics.port` on."""
 
+TARGETS_PATH = "/targets"
+WILDCARDS = ("0.0.0.0", "::", "")
+"""Addresses of a listener on every interface."""
+
 LATENCY = "lifelong_latency_seconds"
 LABEL_TO_LIVE = "lifelong_label_to_live_seconds"
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = structlog.get_logger("metrics")
 
@@ -51,6 +65,7 @@ class _Exporter(Collector):
     def __init__(self) -> None:
         self._reports: Mapping[str, AnyReport] = {}
         self._exemplars: dict[int, Exemplar] = {}
+        self.address = ""
 
     def take(self, report: AnyReport, task: str) -> None:
         """Takes the report of a task, which is told from now on."""
@@ -138,9 +153,17 @@ def latest() -> dict[Metric, list[MetricValue]]:
     return _exporter.samples()
 
 
+def address() -> str:
+    """Returns the host and port of this process's /metrics for other machines ("" if it serves none)."""
+    return _exporter.address
+
+
 @contextmanager
-def served(config: MetricsConfig) -> Iterator[int]:
-    """Serves /metrics while the block runs, and yields the port (0: none was wanted). Raises OSError: none is free."""
+def served(config: MetricsConfig, *, targets: Callable[[], Iterable[str]] | None = None) -> Iterator[int]:
+    """Serves /metrics while the block runs, and yields the port (0: none was wanted). Raises OSError: none is free.
+
+    `targets` returns the addresses that /targets lists; without it there is no /targets.
+    """
     if not config.port:
         yield 0
         return
@@ -148,13 +171,49 @@ def served(config: MetricsConfig) -> Iterator[int]:
     registry.register(_exporter)
     ProcessCollector(registry=registry)
     server, thread = _listen(config, registry)
+    if targets is not None:
+        server.set_app(_with_targets(server.get_app(), targets))
     log.info("metrics", host=config.host, port=server.server_port)
+    _exporter.address = f"{_host_for_others(config.host)}:{server.server_port}"
     try:
         yield server.server_port
     finally:
+        _exporter.address = ""
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _with_targets(metrics_app: "WSGIApplication", targets: Callable[[], Iterable[str]]) -> "WSGIApplication":
+    """Returns an application that answers /targets, and hands every other request to `metrics_app`."""
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != TARGETS_PATH:
+            return metrics_app(environ, start_response)
+        try:
+            body = msgspec.json.encode([{"targets": sorted(targets())}])
+        except WireError as error:
+            # Prometheus keeps the targets that it knows if the list cannot be read.
+            start_response("503 Service Unavailable", [("content-type", "text/plain")])
+            return [str(error).encode()]
+        start_response("200 OK", [("content-type", "application/json")])
+        return [body]
+
+    return answer
+
+
+def _host_for_others(host: str) -> str:
+    """Returns the address at which other machines reach a listener on `host`: this machine's, if it is a wildcard.
+
+    >>> _host_for_others("127.0.0.1")
+    '127.0.0.1'
+    """
+    if host not in WILDCARDS:
+        return host
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return socket.gethostname()
 
 
 def _listen(config: MetricsConfig, registry: CollectorRegistry) -> Any:

@@ -68,7 +68,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     is that of its settings ("": none), and `promises` are what it is held to. `latency_counts` counts answers by the
     time from the queue to the answer, in the classes of LATENCY_BOUNDS_MS and beyond; `latency_sum_ms` is the sum of
     these times. Since `swapped_ms` the replica follows the plan of `revision` (0: unknown). `keys` are the ids of the
-    keys whose signatures it accepts (none: unknown).
+    keys whose signatures it accepts (none: unknown). `metrics_address` is the host and port of its /metrics ("": none).
     """
 
     replica: str
@@ -91,6 +91,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     latency_sum_ms: float = 0.0
     swapped_ms: int = 0
     keys: tuple[str, ...] = ()
+    metrics_address: str = ""
 
     @property
     def alarms(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from tests.wire.metrics.test_samples import REPLICA_REPORT
 from tests.wire.stored_samples import SAMPLES
 from wire import metrics
 from wire.config import MetricsConfig
+from wire.errors import StoreUnavailable
 from wire.metrics.catalogue import METRICS
 from wire.records import ControllerReport, ReplicaReport
 
@@ -65,6 +66,36 @@ def test_processes_of_one_machine_take_one_port_after_the_other() -> None:
         assert first == config.port
         assert first < second < first + 64
         assert scraped(second).keys() == scraped(first).keys()
+
+
+def test_the_addresses_of_all_replicas_are_listed_for_prometheus() -> None:
+    found = ["10.0.0.2:9465", "10.0.0.2:9464"]
+    with metrics.served(MetricsConfig(port=free_port()), targets=lambda: found) as port:
+        listed = httpx.get(f"http://127.0.0.1:{port}/targets")
+        assert ("process_resident_memory_bytes",) in scraped(port)
+    assert listed.headers["content-type"] == "application/json"
+    assert listed.json() == [{"targets": ["10.0.0.2:9464", "10.0.0.2:9465"]}]
+
+
+def test_a_store_that_is_away_is_an_error_so_that_prometheus_keeps_its_targets() -> None:
+    def away() -> list[str]:
+        raise StoreUnavailable("no Redis answers")
+
+    with metrics.served(MetricsConfig(port=free_port()), targets=away) as port:
+        assert httpx.get(f"http://127.0.0.1:{port}/targets").status_code == 503
+
+
+def test_a_process_knows_the_address_of_its_metrics_while_it_serves_them() -> None:
+    assert metrics.address() == ""
+    with metrics.served(MetricsConfig(port=free_port())) as port:
+        assert metrics.address() == f"127.0.0.1:{port}"
+        assert httpx.get(f"http://127.0.0.1:{port}/targets").headers["content-type"] != "application/json"
+    assert metrics.address() == ""
+
+
+def test_the_address_of_a_listener_on_every_interface_is_one_of_this_machine() -> None:
+    with metrics.served(MetricsConfig(host="0.0.0.0", port=free_port())) as port:
+        assert metrics.address() in {f"{socket.gethostbyname(socket.gethostname())}:{port}"}
 
 
 def test_without_a_port_nothing_listens() -> None:

@@ -11,15 +11,12 @@ from wire.records import (
     ControllerReport,
     LearnerReport,
     Promise,
-    ReplicaReport,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 BEFORE_KEYS: dict[str, Any] = {"keys": ()}
 BEFORE_READ: dict[str, Any] = {"read_ms": 0}
-BEFORE_SWAP_TIMES: dict[str, Any] = {"swapped_ms": 0, **BEFORE_KEYS}
-BEFORE_LATENCY: dict[str, Any] = {"latency_counts": (), "latency_sum_ms": 0.0, **BEFORE_SWAP_TIMES}
 BEFORE_CONFUSIONS: dict[str, Any] = {"confusions": (), **BEFORE_KEYS, **BEFORE_READ}
 BEFORE_LABEL_TO_LIVE: dict[str, Any] = {
     "label_to_live_counts": (),
@@ -28,7 +25,6 @@ BEFORE_LABEL_TO_LIVE: dict[str, Any] = {
     "arm_accuracies": (),
     **BEFORE_KEYS,
 }
-BEFORE_PROMISES: dict[str, Any] = {"profile": "", "promises": (), **BEFORE_LATENCY}
 
 
 def test_the_controllers_report_from_before_it_said_what_it_waits_for_is_read() -> None:
@@ -49,7 +45,7 @@ def test_the_controllers_report_from_before_label_to_live_is_read() -> None:
     assert old == msgspec.structs.replace(SAMPLES["controller_report.v1"], **BEFORE_LABEL_TO_LIVE)
 
 
-@pytest.mark.parametrize("name", ["replica_report", "learner_report", "controller_report"])
+@pytest.mark.parametrize("name", ["learner_report", "controller_report"])
 def test_the_reports_from_before_the_ids_of_keys_are_read(name: str) -> None:
     now = SAMPLES[f"{name}.v1"]
     old = msgspec.json.decode((GOLDEN / f"{name}.v1.before_keys.json").read_bytes(), type=type(now))
@@ -61,36 +57,14 @@ def test_the_report_from_before_the_time_of_reading_is_read() -> None:
     assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], **BEFORE_READ)
 
 
-def test_the_report_from_before_the_times_of_swaps_is_read() -> None:
-    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_swap_times.json").read_bytes(), type=ReplicaReport)
-    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], **BEFORE_SWAP_TIMES)
-
-
 def test_the_report_from_before_confusions_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_confusions.json").read_bytes(), type=LearnerReport)
     assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], **BEFORE_CONFUSIONS)
 
 
-def test_the_report_from_before_stand_ins_is_read() -> None:
-    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_stand_in.json").read_bytes(), type=ReplicaReport)
-    assert old == msgspec.structs.replace(
-        SAMPLES["replica_report.v1"], damaged=(), stand_in=0, health=(), **BEFORE_PROMISES
-    )
-
-
 def test_the_report_from_before_the_durable_version_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_durable.json").read_bytes(), type=LearnerReport)
     assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], durable_version=0, **BEFORE_CONFUSIONS)
-
-
-def test_the_report_from_before_promises_is_read() -> None:
-    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_promises.json").read_bytes(), type=ReplicaReport)
-    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], **BEFORE_PROMISES)
-
-
-def test_the_report_from_before_latencies_is_read() -> None:
-    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_latency.json").read_bytes(), type=ReplicaReport)
-    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], **BEFORE_LATENCY)
 
 
 def test_a_promise_is_kept_below_a_ceiling_and_above_any_other_limit() -> None:

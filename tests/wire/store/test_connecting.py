@@ -20,11 +20,10 @@ from wire.config import StoreConfig
 from wire.errors import StoreRefused, StoreUnavailable
 from wire.records import RolloutPlan
 from wire.store import Store
+from wire.store.accounts import REPLICA, WRITER, rules
 from wire.store.connecting import URL_FORMS
 
 PASSWORD = "open, sesame"
-REPLICA = "+@read +@connection +@pubsub -@dangerous +info +set +zadd +zremrangebyrank"
-WRITER = "+@all -@admin -@dangerous +info"
 
 
 @dataclass(frozen=True)
@@ -72,25 +71,14 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 
 def accounts(path: Path) -> Path:
     """Writes the accounts that docs/connect.md shows, for the prefix `ours:`; returns the file."""
-    secret = f"#{sha256_of(PASSWORD)}"
-    path.write_text(
-        "user default on nopass ~* &* +@all\n"
-        f"user writer on {secret} ~ours:* &ours:* {WRITER}\n"
-        f"user replica on {secret} %R~ours:* ~ours:report:* ~ours:reports &ours:changes {REPLICA}\n"
-    )
+    path.write_text("user default on nopass ~* &* +@all\n" + rules(PASSWORD, PASSWORD, prefix="ours:"))
     return path
-
-
-def sha256_of(text: str) -> str:
-    from hashlib import sha256
-
-    return sha256(text.encode()).hexdigest()
 
 
 def test_a_replica_s_account_reads_weights_and_writes_its_own_report_alone(secure: Secure) -> None:
     with (
-        closing(Store(secure.account("writer"), KEYS)) as learner,
-        closing(Store(secure.account("replica"), KEYS)) as replica,
+        closing(Store(secure.account(WRITER), KEYS)) as learner,
+        closing(Store(secure.account(REPLICA), KEYS)) as replica,
     ):
         learner.check_policy()
         replica.check_policy()
@@ -118,7 +106,7 @@ def test_a_replica_s_account_reads_weights_and_writes_its_own_report_alone(secur
 @pytest.mark.parametrize(
     ("change", "fix"),
     [
-        ({"username": "writer", "password": SecretStr("wrong")}, "correct store.username and store.password"),
+        ({"username": WRITER, "password": SecretStr("wrong")}, "correct store.username and store.password"),
         ({"username": "nobody", "password": SecretStr("wrong")}, "correct store.username and store.password"),
         ({"ssl_cafile": None}, "correct store.ssl_cafile"),
     ],
