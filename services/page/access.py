@@ -48,9 +48,13 @@ class PageAccess:
     limit: TokenBuckets
 
     @classmethod
-    def of(cls, host: str, token: str) -> "PageAccess":
-        """Returns the rules of a page that listens on `host`."""
-        return cls(token, is_loopback(host), TokenBuckets(rate=ADMIN_PER_S, burst=ADMIN_BURST, max_keys=MAX_CLIENTS))
+    def of(cls, host: str, token: str, *, is_local: bool = False) -> "PageAccess":
+        """Returns the rules of a page that listens on `host`; `is_local` is `page.is_local`."""
+        return cls(
+            token,
+            is_local or is_loopback(host),
+            TokenBuckets(rate=ADMIN_PER_S, burst=ADMIN_BURST, max_keys=MAX_CLIENTS),
+        )
 
     def check_sender(self, request: HTTPConnection) -> None:
         """Raises Denied where the request is meant for another host, or comes from a page of another one."""

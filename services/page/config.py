@@ -21,6 +21,9 @@ class PageConfig:
 
     host: str = "127.0.0.1"
     """Address that the page listens on. On any but a loopback address, reading needs the token, too."""
+    is_local: bool = False
+    """Whether only this machine reaches the page although `host` is no loopback address, as if a container's port is
+    published on 127.0.0.1. Reading needs no token then, and a request must name this machine as its host."""
     port: Annotated[int, Ge(0), Le(65_535)] = 8_090
     """Port of the page; where it is taken, another one, which is said. 0: no page."""
     token: OrNone[PageToken] = None

@@ -82,7 +82,7 @@ def served(settings: Settings, *, say: Callable[[str], None]) -> Iterator[StateR
     with closing(open_store(settings)) as store, closing(PageOperations(settings, store)) as operations:
         reader = StateReader(Operator(store, name="page", config=settings.rollout), now_ms=now_ms)
         latest = Latest()
-        app = make_page(PageAccess.of(config.host, token), latest, operations)
+        app = make_page(PageAccess.of(config.host, token, is_local=config.is_local), latest, operations)
         listener = Listener(app, host=config.host, port=_port(config, say), drain_timeout_s=1.0, bounds=BOUNDS)
         publisher = PagePublisher(reader, latest)
         host = f"[{config.host}]" if ":" in config.host else config.host

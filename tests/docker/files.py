@@ -1,8 +1,6 @@
 """Reads the files of docker/ as an engine would: what it would start, with which environment."""
 
-import re
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -14,31 +12,18 @@ DOCKER = ROOT / "docker"
 RING = new_ring()
 SECRETS = {
     "LIFELONG_SIGNING_KEY": RING.text.replace("\n", ","),
+    "LIFELONG_STORE__PASSWORD": "p" * 16,
     "REPLICA_KEYS": RING.for_replicas().text.replace("\n", ","),
-    "REDIS_PASSWORD": "p" * 16,
+    "REPLICA_STORE_PASSWORD": "r" * 16,
 }
-
-VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::\?([^}]*))?\}")
-
-
-class MissingSecret(ValueError):
-    """A variable that a file requires is not set."""
+"""What secrets.env has, by the names that `lifelong secrets env` prints."""
 
 
-def compose(environ: Mapping[str, str] = SECRETS) -> dict[str, Any]:
-    """Returns compose.yaml with its variables filled in. Raises MissingSecret with the name of one that is not set."""
-
-    def value(match: re.Match[str]) -> str:
-        if match.group() == "$$":
-            return "$"
-        name, why = match.groups()
-        if not environ.get(name):
-            raise MissingSecret(f"{name}: {why}")
-        return environ[name]
-
-    lines = (DOCKER / "compose.yaml").read_text().splitlines()
-    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-    found: dict[str, Any] = yaml.safe_load(VARIABLE.sub(value, text))
+def compose() -> dict[str, Any]:
+    """Returns compose.yaml, which asks for no variable of the host."""
+    text = (DOCKER / "compose.yaml").read_text()
+    assert "$" not in text
+    found: dict[str, Any] = yaml.safe_load(text)
     return found
 
 

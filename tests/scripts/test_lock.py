@@ -16,11 +16,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 EXTRAS = {
     "requirements.lock": ["local"],
+    "locks/image.lock": ["avalanche", "parquet", "registry", "s3", "traces"],
     "locks/demo.lock": ["local"],
     "locks/dev.lock": ["local", "dev"],
     "locks/bench.lock": ["local", "bench"],
 }
 LOCKS = [*EXTRAS, "locks/build.lock"]
+IN_TORCH_TXT = {"torch", "torchvision"}
+"""Libraries of the image that have no digest: their builds for the processor have an index of their own."""
 
 
 def locked(name: str) -> list[Requirement]:
@@ -55,6 +58,9 @@ def versions_of(name: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize("name", EXTRAS)
 def test_every_declared_library_is_locked_at_a_version_that_is_allowed(name: str) -> None:
     versions = versions_of(name)
+    if name == "locks/image.lock":
+        assert not IN_TORCH_TXT & versions.keys()
+        versions |= versions_of("locks/torch.txt")
     for requirement in declared(EXTRAS[name]):
         found = versions.get(canonicalize_name(requirement.name))
         assert found, f"{requirement.name} is not in {name}: make lock"

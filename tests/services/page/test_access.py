@@ -30,6 +30,13 @@ def test_everybody_on_this_machine_may_read(host: str) -> None:
     assert status_of(PageAccess.of("127.0.0.1", TOKEN).check_reader, request(host=host)) == 200
 
 
+def test_everybody_may_read_a_page_whose_port_only_this_machine_reaches() -> None:
+    access = PageAccess.of("0.0.0.0", TOKEN, is_local=True)
+    assert status_of(access.check_reader, request(host="localhost:8090")) == 200
+    assert status_of(access.check_reader, request(host="evil.example")) == HTTPStatus.MISDIRECTED_REQUEST
+    assert status_of(access.check_token, request(host="localhost:8090")) == HTTPStatus.UNAUTHORIZED
+
+
 def test_a_name_of_another_machine_or_page_may_not() -> None:
     access = PageAccess.of("127.0.0.1", TOKEN)
     assert status_of(access.check_reader, request(host="evil.example")) == HTTPStatus.MISDIRECTED_REQUEST
