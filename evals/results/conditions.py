@@ -10,7 +10,7 @@ Rejected: the load average alone (it counts our own threads, and remembers minut
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
 
@@ -99,7 +99,7 @@ class _Observation:
         self._start_s = time.monotonic()
         self._ticks = _ticks()
         self._seen: dict[Key, float] = {}
-        self._seconds = Counter[Key]()
+        self._seconds: dict[Key, float] = defaultdict(float)
         self._names: dict[Key, str] = {}
         self.look(is_first=True)
 
@@ -122,18 +122,18 @@ class _Observation:
         """Looks a last time; returns what was counted."""
         self.look()
         seconds = max(time.monotonic() - self._start_s, 1e-3)
-        cores = Counter[str]()
+        cores: dict[str, float] = defaultdict(float)
         for key, taken_s in self._seconds.items():
             if key not in self._ours:
                 cores[self._names[key]] += taken_s / seconds
         total, stolen = (now - then for now, then in zip(_ticks(), self._ticks, strict=True))
-        named = {name: round(share, 2) for name, share in cores.most_common(NUM_BUSIEST) if share >= WORTH_NAMING}
+        busiest = sorted(cores.items(), key=lambda each: -each[1])[:NUM_BUSIEST]
         return Stretch(
             seconds=round(seconds, 1),
             load=round(os.getloadavg()[0], 2),
             steal=round(100 * stolen / max(total, 1), 2),
             others=round(sum(cores.values()), 2),
-            busiest=named,
+            busiest={name: round(share, 2) for name, share in busiest if share >= WORTH_NAMING},
         )
 
 

@@ -33,15 +33,10 @@ def page(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-@pytest.mark.parametrize("name", MEASURED)
-def test_make_figures_leaves_no_difference(name: str) -> None:
-    made = {path.relative_to(ROOT).as_posix(): text for path, text in FIGURES["documents"]()}
-    assert made[name] == page(name), "run `make figures`"
-
-
-def test_the_ledger_is_what_its_rows_say() -> None:
-    made = {path.name: text for path, text in FIGURES["documents"]()}
-    assert made["ledger.md"] == page("docs/ledger.md"), "run `make figures`"
+def test_make_figures_leaves_no_difference() -> None:
+    made = dict(FIGURES["documents"]())
+    assert {path.name for path in made} == {"README.md", "benchmarks.md", "planning.md", "ledger.md"}
+    assert not [path.name for path, text in made.items() if path.read_text() != text], "run `make figures`"
 
 
 @pytest.mark.parametrize(("name", "begin"), MEASURED.items())
