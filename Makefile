@@ -1,4 +1,4 @@
-# make demo | test | test-slow | check | check-native | bench [ONLY=name] | figures [ADD=file] | lock | sbom | site | clean    ARGS=... goes to the command that runs
+# make demo | test | test-slow | simulate [SEEDS=n | SEED=n] | check | check-native | bench [ONLY=name] | figures [ADD=file] | lock | sbom | site | clean    ARGS=... goes to the command that runs
 # What is installed has the versions of locks/. NEWEST=1: the newest that pyproject.toml allows; LOWEST=1: the lowest.
 VENV := .venv/bin
 RELEASES := $(if $(NEWEST),newest,$(if $(LOWEST),lowest,locked))
@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed-dev-$(RELEASES)
 JOBS := 2
 FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo-$(RELEASES))
 
-.PHONY: demo test test-slow check check-native bench figures lock sbom site clean
+.PHONY: demo test test-slow simulate check check-native bench figures lock sbom site clean
 
 demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
@@ -19,6 +19,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(VENV)/python -m pytest -m slow $(ARGS)
+
+# Worlds full of faults on a virtual clock (docs/simulation.md): the seeds 0 to SEEDS - 1, or SEED alone.
+simulate: $(INSTALLED)
+	$(VENV)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200)) $(ARGS)
 
 check: $(INSTALLED)
 	$(VENV)/ruff check .

@@ -189,6 +189,8 @@ BROAD_EXCEPTS = {
     "learner/slow/avalanche/trainer.py": "a strategy of somebody else may raise anything, and the learner goes on",
     "serving/answering.py": "whatever a forward raises is the outcome of its events, and the next batch goes on",
     "serving/serve_watch.py": "the thread that waits raises what another thread has caught",
+    "tests/simulation/scheduler.py": "whatever a simulated task raises is what the simulation has found",
+    "tests/simulation/threads.py": "a pool's task may raise anything, which its future raises",
 }
 """The files that catch every exception, and why."""
 

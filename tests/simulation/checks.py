@@ -1,0 +1,200 @@
+"""The invariants that are checked all along, and what must be true once the faults are over."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from kafka import TopicPartition  # type: ignore[import-untyped]
+
+from learner.memory.replay import Labelled
+from tests.simulation.broker import Stored
+from tests.simulation.ledger import Happened, Violation
+from tests.simulation.programs import RING
+from wire.bus import partition_name
+from wire.envelope import from_message
+from wire.features import parts_of
+from wire.message import Place
+from wire.records import Answer, Erasure, Event, Feedback, Quarantined, RolloutPlan, TopicRecord, WeightManifest
+from wire.store import keys
+from wire.store.signed import decode, decode_manifest
+from wire.subjects import subject_digest
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+PREFIX: Final = b"lifelong:"
+MANIFESTS: Final = PREFIX + keys.MANIFEST.encode()
+
+
+class Checks:
+    """Looks at a world from outside: at the data of the store, the logs, the disk and what the learner remembers."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._ledger = world.ledger
+
+    def look(self) -> None:
+        """Raises Violation where an invariant does not hold now."""
+        self.look_at_store()
+        self._look_at_memory()
+        self._look_for_erased()
+
+    def look_at_end(self) -> None:
+        """Raises Violation where something about an erased subject is left, though the store says that nothing is."""
+        self.look()
+        files = {path.name: path.read_bytes() for path in self._world.disk.folder.iterdir()}
+        model = self._world.redis.model
+        files |= {key.decode(): model.value(key)[b"body"] for key in model.keys if key.startswith(MANIFESTS)}
+        for subject in self._purged():
+            texts = [each.text.encode() for each in self._ledger.events.values() if each.key == subject]
+            found: set[str] = set()
+            for text in texts:
+                found.update(name for name, data in files.items() if text in data)
+            if found:
+                raise Violation(f"{subject} is erased everywhere, it is said, and is in {sorted(found)}")
+
+    def look_at_store(self) -> None:
+        """Checks that a number names one version, and that the plan names stored ones."""
+        stored = self._manifests()
+        for manifest in stored.values():
+            self._ledger.saw(manifest)
+        plan = self._plan()
+        missing = [] if plan is None else sorted(set(plan.needed) - stored.keys() - {0})
+        if missing:
+            raise Violation(f"the plan of revision {plan.revision if plan else 0} names {missing}, which is not stored")
+
+    def _look_at_memory(self) -> None:
+        """Checks that no label was learnt twice."""
+        twice = [text for text, num in Counter(self._texts()).items() if num > 1]
+        if twice:
+            raise Violation(f"learnt twice: {self._told(twice)}")
+
+    def _look_for_erased(self) -> None:
+        """Checks that the learner holds nothing about a subject whose erasure it knows and has carried out."""
+        learner = self._world.learner
+        if learner is None or learner.erased.is_due:
+            return
+        subjects = {sample.subject for sample in self._memory()}
+        held = sorted(subject for subject in subjects - {""} if self._digest(subject) in learner.erased)
+        if held:
+            raise Violation(f"erased subjects are in the learner's memory: {held}")
+
+    def _purged(self) -> list[str]:
+        """Returns the subjects of which the store says that no version and no checkpoint knows them."""
+        model = self._world.redis.model
+        purged: list[str] = []
+        for subject in self._world.clients.erased:
+            body = model.value(PREFIX + f"{keys.ERASURE}:{self._digest(subject)}".encode())
+            if body is not None and decode(body, Erasure, "erasure").is_purged:
+                purged.append(subject)
+        return purged
+
+    def _digest(self, subject: str) -> str:
+        return subject_digest(RING.subject, subject)
+
+    def unsettled(self) -> str:
+        """Returns what has not got its end yet; "" where everything has."""
+        if self._world.clients.num_open:
+            return f"{self._world.clients.num_open} records wait for the broker"
+        return self._unanswered() or self._unlearnt() or self._unserved() or self._unerased()
+
+    def _unanswered(self) -> str:
+        events = self._records(Event)
+        missing = [event.id for event in events if not self._ledger.events[event.id].answers]
+        return f"{len(missing)} of {len(events)} events have no answer: {missing[:5]}" if missing else ""
+
+    def _unlearnt(self) -> str:
+        """Returns the labels in the log that are neither learnt nor refused."""
+        learner = self._world.learner
+        if learner is None or not learner.progress.num_labels:
+            return "nothing is learnt"
+        known = set(self._texts())
+        answered = {answer.event_id for answer in self._records(Answer)}
+        refused = {label.event_id for label in self._records(Quarantined)}
+        erased = self._world.clients.erased
+        missing: list[Happened] = []
+        for label in self._records(Feedback):
+            happened = self._ledger.events[label.event_id]
+            is_due = label.event_id in answered or bool(label.text)
+            if is_due and happened.key not in erased and happened.event_id not in refused:
+                missing += [happened] if happened.text not in known else []
+        if not missing or learner.counts["set_aside"]:
+            return ""
+        return f"{len(missing)} labels are not learnt: {self._told([each.text for each in missing])}"
+
+    def _unserved(self) -> str:
+        """Returns why what is known is not what answers."""
+        learner = self._world.learner
+        plan = self._plan()
+        assert learner is not None
+        if plan is None:
+            return "there is no plan"
+        if learner.progress.num_effects != learner.progress.published_effects:
+            return "what was learnt is not published"
+        for name, replica in self._world.replicas.items():
+            live = replica.engine.live
+            if live is None or live.plan.revision != plan.revision:
+                return f"{name} does not follow revision {plan.revision}"
+        return ""
+
+    def _unerased(self) -> str:
+        """Returns the subjects that asked to be forgotten, and are not out of what answers."""
+        learner = self._world.learner
+        assert learner is not None
+        free = {erasure.digest for erasure in learner.erased if erasure.version}
+        waiting = [subject for subject in self._world.clients.erased if self._digest(subject) not in free]
+        return f"{waiting} are not erased" if waiting else ""
+
+    def _told(self, texts: list[str]) -> str:
+        """Returns where the records of the first events with these texts lie, for whoever replays the seed."""
+        by_text = {each.text: each for each in self._ledger.events.values()}
+        told: list[str] = []
+        for event_id in [by_text[text].event_id for text in texts[:3] if text in by_text]:
+            places = [f"{name}@{offset}" for name, offset, record in self._placed() if record.event_id == event_id]
+            told.append(f"{event_id} ({', '.join(places)})")
+        learner = self._world.learner
+        read = {**learner.offsets, **learner.join.counts, **learner.join.late.counts} if learner else {}
+        return f"{'; '.join(told)}. The learner has read {read}"
+
+    def _placed(self) -> Iterator[tuple[str, int, Any]]:
+        """Yields the answers and labels that the broker has, each with its partition and its offset."""
+        for record_type in (Answer, Feedback):
+            for partition, log in self._world.broker.logs.items():
+                if partition.topic == record_type.TOPIC:
+                    for offset, stored in enumerate(log.records):
+                        yield partition_name(partition), offset, self._decoded(record_type, partition, stored)
+
+    def _texts(self) -> list[str]:
+        return [parts_of(sample.text)[0] for sample in self._memory()]
+
+    def _memory(self) -> list[Labelled]:
+        learner = self._world.learner
+        if learner is None:
+            return []
+        return [*learner.replay.samples(), *learner.knowledge.holdout.samples.samples()]
+
+    def _manifests(self) -> dict[int, WeightManifest]:
+        found: dict[int, WeightManifest] = {}
+        model = self._world.redis.model
+        for key in model.keys:
+            name = key.removeprefix(PREFIX).decode()
+            if name.startswith(f"{keys.MANIFEST}:"):
+                number = int(name.partition(":")[2])
+                found[number] = decode_manifest(model.value(key)[b"body"], number)
+        return found
+
+    def _plan(self) -> RolloutPlan | None:
+        stored = self._world.redis.model.value(PREFIX + keys.PLAN.encode())
+        return None if stored is None else decode(stored[b"body"], RolloutPlan, "plan")
+
+    def _records(self, record_type: type[TopicRecord]) -> list[Any]:
+        """Returns the records of a topic that the broker has."""
+        found: list[Any] = []
+        for partition, log in self._world.broker.logs.items():
+            if partition.topic == record_type.TOPIC:
+                found += [self._decoded(record_type, partition, each) for each in log.records]
+        return found
+
+    def _decoded(self, record_type: type[TopicRecord], partition: TopicPartition, stored: Stored) -> Any:
+        place = Place(topic=partition.topic, partition=partition.partition, offset=0)
+        return from_message(record_type, stored.message, place)

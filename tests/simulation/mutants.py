@@ -1,0 +1,80 @@
+"""Bugs that were mended, each as a switch that takes its mend out again: the simulator finds each of them.
+
+MUTANTS[name].taken_out() --> the product as it was before, until the end of the block
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+from typing import Any, Final
+
+import msgspec
+
+from learner.memory import erasures
+from learner.state import checkpoint, journal
+from wire.records import Answer
+
+HEADER: Final = Struct("<II")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`seeds`: within so many the simulator finds it. `finds` is in what it says then."""
+
+    taken_out: Callable[[], AbstractContextManager[None]]
+    seeds: int
+    finds: str
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Has `value` in the place of a function, or of anything else, until the end of the block."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def keeps_features() -> AbstractContextManager[None]:
+    """N1: of an erased subject's label only the text was dropped, and its features were learnt."""
+
+    def without_erased(self: Any, records: Any, skip: Any) -> Iterator[Any]:
+        for record in records:
+            if not self.holds(record.key):
+                yield record
+            elif isinstance(record, Answer):
+                skip(record)
+            else:
+                yield msgspec.structs.replace(record, text="")
+
+    return replaced(erasures.ErasedSubjects, "without_erased", without_erased)
+
+
+def believes_zeros() -> AbstractContextManager[None]:
+    """N2: zeros at the end of a journal are an entry with the right checksum, and ended the learner at every start."""
+
+    def read_journal(path: Path) -> list[journal.Entry]:
+        data = path.read_bytes() if path.exists() else b""
+        entries: list[journal.Entry] = []
+        start = 0
+        while start + HEADER.size <= len(data):
+            num_bytes, checksum = HEADER.unpack_from(data, start)
+            start += HEADER.size + num_bytes
+            body = data[start - num_bytes : start]
+            if len(body) != num_bytes or zlib.crc32(body) != checksum:
+                break
+            entries.append(msgspec.msgpack.decode(body, type=journal.Entry))
+        return entries
+
+    return replaced(checkpoint, "read_journal", read_journal)
+
+
+MUTANTS: Final = {
+    "N1": Mutant(keeps_features, 40, "erased subjects are in the learner's memory"),
+    "N2": Mutant(believes_zeros, 40, "DecodeError"),
+}
