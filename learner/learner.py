@@ -23,6 +23,7 @@ from learner.labels.join import Join
 from learner.labels.label_names import LabelNames
 from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
+from learner.labels.sample import HoldoutDraw
 from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
 from learner.memory.replay import Labelled, Replay
@@ -64,8 +65,6 @@ class Learner:
         self._config = config
         self.executor = executor
         self.helper = beside(executor, "helper", niceness=config.niceness, threads=config.threads)
-        self._receipts = receipts
-        self._subject_digest = subject_digest
         self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
         self.label_config = LabelConfig()
         self.knowledge = empty_knowledge(self.bases.of_settings)
@@ -74,8 +73,8 @@ class Learner:
         self.schedule = Schedule(config, self.progress, self.counts)
         self.trust = LabelTrust(config, receipts=receipts, reads=tokenizer.reads)
         self.label_commands: tuple[LabelCommand, ...] = ()  # all that were read
-        self._names = LabelNames(lambda: self.knowledge)
-        self.join = Join(config, self.trust, self._names)
+        self.names = LabelNames(lambda: self.knowledge, HoldoutDraw(config.holdout_share))
+        self.join = Join(config, self.trust, self.names)
         self.letters = Letters()
         self.prequential = Prequential()
         self.drift = drift_of(config)
@@ -97,7 +96,7 @@ class Learner:
         Returns the labels that have none: they are not believed."""
         start_s = time.perf_counter()
         kept = list(self.erased.without_erased(records, self.join.skip))
-        take_vectors(kept, self.fast_head.served.known, self._receipts)
+        take_vectors(kept, self.fast_head.served.known, self.trust.receipts)
         samples = self.join.match(kept)
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.fast_head.ridge.rows.by_label)
@@ -154,12 +153,12 @@ class Learner:
         self.knowledge, difference = self.recall(VersionState(snapshot))
         self.knowledge.count_in(self.progress, self.counts)
         self.trust = self.trust.restored(facts.trust)
-        self.join = Join(self._config, self.trust, self._names, facts.join)
+        self.join = Join(self._config, self.trust, self.names, facts.join)
         self.label_commands = facts.label_commands
         self.letters.restore(facts.letters)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)
-        self.erased = ErasedSubjects(self._subject_digest, facts.erased)
+        self.erased = self.erased.restored(facts.erased)
         self.progress.restore(snapshot.progress)  # the schedule and the knowledge hold the same
         self.counts.clear()
         self.counts.update(facts.counts)

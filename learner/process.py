@@ -114,6 +114,7 @@ def run(
             executor=executor,
         )
         learner.label_config = task.labels
+        learner.names.draw_holdout_by(ring.holdout)
         checkpoints = Checkpoints(folder, num_newest=config.checkpoints, on_written=shared.offer, shared=shared.entries)
         leadership = _leadership(config, store, lambda: max(checkpoints.highest_epoch(), shared.highest_epoch()))
         patiently(store.check_policy, stop)
@@ -245,8 +246,7 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
 
 def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threading.Event) -> Consumer:
     """Returns the consumer of a learner, from its offsets on; where it has none, from where `bus.begin` says."""
-    if not learner.offsets:
-        learner.offsets = patiently(partial(bus.begin_offsets, Answer, Feedback), stop) or {}
+    learner.offsets = learner.offsets or patiently(partial(bus.begin_offsets, Answer, Feedback), stop) or {}
     return Consumer(
         bus,
         ReadState(offsets=learner.offsets, marks=learner.marks, letters=learner.letters, counts=learner.counts),

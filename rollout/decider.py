@@ -63,8 +63,8 @@ class Decider:
     decide, state, save.
 
     `trust` has the learner's settings: labels that the learner would hold for their source do not count here either.
-    `refusal` returns why a label is not believed, "" where it is. `audit_share` is the share of the events whose labels
-    are asked for. `labels` are the settings of the set of labels, by which labels are compared.
+    `refusal` returns why a label is not believed, "" where it is. `is_audited` says of the id of an event
+    whether its label is asked for. `labels` are the settings of the set of labels, by which labels are compared.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Decider:
         trust: TrustConfig,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
-        audit_share: float = 0.0,
+        is_audited: Callable[[str], bool] = lambda event_id: False,
         labels: LabelConfig | None = None,
     ) -> None:
         self.alarms = Alarms()
@@ -83,7 +83,7 @@ class Decider:
         self._config = config
         self._refusal = refusal
         self._now_ms = now_ms
-        self._audit_share = audit_share
+        self._is_audited = is_audited
         self._labels = LabelSet(labels or LabelConfig())
         self._excess = limits(trust, share=config.source_share)
         self._join = self._joined(TalliesState(seed=secrets.randbits(32)))
@@ -119,7 +119,7 @@ class Decider:
         """Returns a join that goes on from the tallies, and knows these events to be judged."""
         num_known = 3 * self._config.max_unlabelled  # an event has three aliases or more
         judged = JudgedEvents(num_known, seed=state.seed, events=events, last_number=state.last_number)
-        join = LabelJoin(self._config.max_unlabelled, judged, self._excess, self._audit_share)
+        join = LabelJoin(self._config.max_unlabelled, judged, self._excess, self._is_audited)
         join.follow(self._labels)
         return join
 

@@ -35,7 +35,6 @@ from wire.label_set import LabelSet
 from wire.receipts import Named, Verdicts, name_hash, time_of, verdicts_of
 from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
-from wire.rollout import is_audited
 from wire.targets import names_of
 
 LOAD_AFTER_THINNING = 0.75
@@ -50,14 +49,14 @@ class LabelJoin:
     """Joins labels with verdicts. Verbs: follow, add_answer, add_label; the last two return what can be judged now.
 
     `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
-    may (`rollout/influence.py`); its event is then left to other labels. `audit_share` is the share of the events whose
-    labels are asked for. A score is given by its place in the range.
+    may (`rollout/influence.py`); its event is then left to other labels. `is_audited` says of the
+    id of an event whether its label is asked for. A score is given by its place in the range.
     """
 
     max_unlabelled: int
     judged: JudgedEvents
     excess: Excess = lambda source, answer_ms: ""
-    audit_share: float = 0.0
+    is_audited: Callable[[str], bool] = lambda event_id: False
     counts: Counter[str] = field(default_factory=Counter)
     _renamed: Mapping[int, int] = field(default_factory=dict)  # the hash of what a name means now, by its own
     _evidence_share: Callable[[str], float] = lambda label: 1.0
@@ -200,7 +199,7 @@ class LabelJoin:
             answer_ms=answer_ms,
             number=self.judged.number(),
             entity=hash_of(entity.encode(), self.judged.seed),
-            is_audited=is_audited(feedback.event_id, self.audit_share),
+            is_audited=self.is_audited(feedback.event_id),
         )
 
     def _by_names_of_now(self, verdicts: Verdicts) -> Verdicts:

@@ -16,6 +16,7 @@ from services.local.kafka import LocalBroker, NoBroker, launch_broker
 from services.local.redis import LocalRedis, start_redis
 from services.settings import Settings, replaced
 from services.supervisor import Program, Supervisor
+from services.warm_up import warm_broker
 from wire.bus import Bus
 from wire.config import BusConfig
 from wire.errors import BusUnavailable, StoreUnavailable, WireError
@@ -73,6 +74,12 @@ class Servers:
             if time.monotonic() > deadline_s:
                 raise NoBroker(f"{self._broker.kind} did not come up{self._broker.log.ending()}")
         self.ask(partial(_create_topics, config), is_ours=self._broker is not None, deadline_s=deadline_s)
+
+    def warm_up(self, config: BusConfig, *, is_over: threading.Event) -> None:
+        """Warms a Kafka of ours up, in a thread beside what else is started, until `is_over`."""
+        if self._broker is not None and self._broker.durable:
+            warm = partial(warm_broker, config, is_over=lambda: is_over.is_set() or self._stopping.is_set())
+            threading.Thread(target=warm, name="warm-up", daemon=True).start()
 
     def ask(self, question: Callable[[], T], *, is_ours: bool, deadline_s: float) -> T:
         """Returns the answer of a server, which if it `is_ours` may be killed meanwhile, however often.

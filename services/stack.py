@@ -172,6 +172,9 @@ class Stack:
             for name in self._commands:
                 self._supervisor.add(self._program(name, replica_keys))
             self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)
+            is_ready = threading.Event()
+            opened.callback(is_ready.set)
+            self._servers.warm_up(self.settings.bus, is_over=is_ready)
             self._wait_until_ready(stores, {report.replica for report in reports}, deadline_s)
         self._supervisor.tolerate()
         announce(self.settings, self._announce_in, owns_store=is_ours)

@@ -6,7 +6,8 @@ When a forward raises, the cause is one event of the batch, a version, or the ma
 and one that fails alone by the stable version: where that answers, the versions that cannot are counted
 (`serving/weights/health.py`), and the rollout withdraws them. Where it cannot, the text that was answered last is tried
 under the same arm: where that fails, too, or memory ran out, the event is not to blame. It is left `Unanswered`, to be
-tried again. Continued machine faults make the replica unhealthy.
+tried again. Continued machine faults make the replica unhealthy. Events that were open when a process was killed are
+answered alone, and refused when that killed another one (`serving/deaths.py`).
 
 Rejected: one failure for a whole batch (one event that no version can answer would keep all beside it from an answer).
 """
@@ -21,6 +22,7 @@ import torch
 from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.by_task import by_task, predict_by_task
 from serving.counts import Counts, count_of
+from serving.deaths import Deaths
 from serving.embedding import embed_many
 from serving.engine_config import PrecisionConfig
 from serving.predict import Predict, grouped
@@ -34,6 +36,9 @@ from wire.tasks import DEFAULT
 
 MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
 """Errors that are never an event's fault, even where other events can be answered."""
+
+KILLS = "kills_the_process"
+KILLS_DETAIL = "processes were killed while they read or answered this event, the last one while no other was open"
 
 log = structlog.get_logger("engine")
 
@@ -50,6 +55,7 @@ class Answering:
         *,
         precision: PrecisionConfig,
         watchdog: Watchdog,
+        deaths: Deaths,
     ) -> None:
         self.choice = NO_CHOICE
         self._queue = queue
@@ -57,6 +63,7 @@ class Answering:
         self._predict = predict
         self._precision = precision
         self._watchdog = watchdog
+        self._deaths = deaths
         self._last_answered: Item | None = None
 
     def outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
@@ -72,9 +79,15 @@ class Answering:
         )
         self._record_choice(choice)
         outcomes: dict[int, Outcome] = {}
-        for rows in grouped([(item.terms.wish, item.unreadable, _missing(item, live)) for item in items]):
-            outcomes |= zip(rows, self._on_terms([items[row] for row in rows], live), strict=True)
-        return [outcomes[row] for row in range(len(items))]
+        for together in self._deaths.groups([item.digest for item in items]):
+            tried = [items[row] for row in together]
+            digests = [item.digest for item in tried]
+            with self._deaths.open(digests):
+                for rows in grouped([(item.terms.wish, item.unreadable, _missing(item, live)) for item in tried]):
+                    found = self._on_terms([tried[row] for row in rows], live)
+                    outcomes |= zip([together[row] for row in rows], found, strict=True)
+            self._deaths.clear(digests)
+        return [outcomes.get(row) or self._failure(item, KILLS, KILLS_DETAIL) for row, item in enumerate(items)]
 
     def _on_terms(self, items: Sequence[Item], live: Live) -> list[Outcome]:
         """Returns the outcomes of items that ask for the same, of the version that they name where they name one, which

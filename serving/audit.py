@@ -2,7 +2,8 @@
 
     Predict --audited--> Predict, whose answers to the events of the audit have `audit`
 
-Which events these are depends on their ids alone (`wire.rollout.is_audited`), so neither version nor arm matters.
+Which events these are depends on their ids alone, under a secret (`wire.draws`), so neither version nor arm
+matters, and no sender can choose.
 
 Rejected: events drawn by a random number (the rollout, which sees the label alone, could not tell which they are).
 """
@@ -12,20 +13,23 @@ from typing import ParamSpec
 
 import msgspec
 
+from wire.draws import AUDIT, is_drawn
+from wire.receipts import Receipts
 from wire.records import Answer
-from wire.rollout import is_audited
 
 P = ParamSpec("P")
 
 
-def audited(predict: Callable[P, list[Answer]], share: float) -> Callable[P, list[Answer]]:
+def audited(predict: Callable[P, list[Answer]], share: float, receipts: Receipts) -> Callable[P, list[Answer]]:
     """Returns `predict`, with answers that ask for the labels of `share` of the events."""
     if not share:
         return predict
 
     def predict_audited(*args: P.args, **kwargs: P.kwargs) -> list[Answer]:
         return [
-            msgspec.structs.replace(answer, audit=True) if is_audited(answer.event_id, share) else answer
+            msgspec.structs.replace(answer, audit=True)
+            if is_drawn(receipts.draws, AUDIT, answer.event_id, share)
+            else answer
             for answer in predict(*args, **kwargs)
         ]
 

@@ -60,7 +60,7 @@ class Item:
 
     `done` is called once for each time that the item was queued, from the model's thread, so it must not block. An item
     that is not wanted any more, by its `terms`, is neither answered nor done. An `unreadable` item has no tokens, for
-    this reason.
+    this reason. `digest` is that of its content (`serving/deaths.py`), b"" if nothing is noted of it.
     """
 
     event: Event
@@ -68,6 +68,7 @@ class Item:
     done: Done
     terms: Terms = DEFAULT
     unreadable: str = ""
+    digest: bytes = b""
 
     @property
     def num_tokens(self) -> int:

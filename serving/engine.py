@@ -19,6 +19,7 @@ from serving.answer_traces import traced
 from serving.answering import Answering
 from serving.batcher import BatchQueue, Item, Unanswered
 from serving.counts import Counts
+from serving.deaths import Deaths
 from serving.engine_config import PrecisionConfig
 from serving.errors import Unhealthy
 from serving.event_rate import EventRate
@@ -42,6 +43,7 @@ class Engine:
         predict: Predict,
         *,
         precision: PrecisionConfig,
+        deaths: Deaths,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._live: Live = {}
@@ -50,7 +52,7 @@ class Engine:
         self._counts = counts
         self._clock = clock
         self._watchdog = Watchdog(clock)
-        self._answering = Answering(queue, counts, predict, precision=precision, watchdog=self._watchdog)
+        self._answering = Answering(queue, counts, predict, precision=precision, watchdog=self._watchdog, deaths=deaths)
         self._stalls = SwapStalls()
         self._rate = EventRate()
         self.level = ServiceLevel(clock=clock)

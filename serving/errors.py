@@ -26,6 +26,13 @@ class VersionRefused(ServingError):
         self.damaged = damaged
 
 
+class NotYet(ServingError):
+    """A version that another replica is to load first."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"another replica loads version {number} first")
+
+
 class Unhealthy(ServingError):
     """A part of the replica has ended or hangs: the replica must be replaced."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -16,6 +17,7 @@ from serving.audit import audited
 from serving.batcher import BatchQueue, Done, Encode, Item
 from serving.config import ServingConfig
 from serving.counts import Counts
+from serving.deaths import Deaths, digest_of
 from serving.engine import Engine
 from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
@@ -26,8 +28,15 @@ from serving.series import Series
 from serving.terms import DEFAULT, Terms
 from wire.bus import Bus
 from wire.clock import now_ms
+from wire.events import content
+from wire.features import own_content
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
+
+Read: TypeAlias = tuple[list[int], str]
+"""The tokens of a text, and "" or why it cannot be read."""
+
+NOTHING_NOTED: Final = Deaths()
 
 
 def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
@@ -65,13 +74,14 @@ class Pipeline:
     outbox: Outbox
     counts: Counts
     series: Series
+    deaths: Deaths
     has_weights: Callable[[], bool]
 
     def items(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
         if terms.wish == DEFAULT.wish:  # others are asked about, and not published
             events = self.series.joined(events)
-        return items_of(events, dones, self.encode, terms, text_chars(self.max_tokens()))
+        return items_of(events, dones, self.encode, terms, text_chars(self.max_tokens()), self.deaths)
 
     @property
     def is_ready(self) -> bool:
@@ -84,22 +94,36 @@ class Pipeline:
 
 
 def items_of(
-    events: Sequence[Event], dones: Sequence[Done], encode: Encode, terms: Terms, max_chars: int
+    events: Sequence[Event],
+    dones: Sequence[Done],
+    encode: Encode,
+    terms: Terms,
+    max_chars: int,
+    deaths: Deaths = NOTHING_NOTED,
 ) -> list[Item]:
     """Returns an item for each event, with the callback that receives its outcome.
 
     From here on a text has at most `max_chars`, the length that an answer carries back: the model reads what the
-    learner will read, and no longer text waits anywhere.
+    learner will read, and no longer text waits anywhere. What kills the process is not read.
     """
     events = [_truncated(event, max_chars) for event in events]
-    read = _read(encode, [event.text for event in events])
+    digests = [digest_of(own_content(content(event))) for event in events]
+    read: dict[int, Read] = {}
+    for rows in deaths.groups(digests):
+        with deaths.open([digests[row] for row in rows]):
+            read |= zip(rows, _read(encode, [events[row].text for row in rows]), strict=True)
     return [
-        Item(event=event, token_ids=tokens, done=done, terms=terms, unreadable=why)
-        for event, (tokens, why), done in zip(events, read, dones, strict=True)
+        _item(event, done, terms, read.get(row, ([], "")), digests[row])
+        for row, (event, done) in enumerate(zip(events, dones, strict=True))
     ]
 
 
-def _read(encode: Encode, texts: Sequence[str]) -> list[tuple[list[int], str]]:
+def _item(event: Event, done: Done, terms: Terms, read: Read, digest: bytes) -> Item:
+    tokens, why = read
+    return Item(event=event, token_ids=tokens, done=done, terms=terms, unreadable=why, digest=digest)
+
+
+def _read(encode: Encode, texts: Sequence[str]) -> list[Read]:
     """Returns the tokens of each text, and "" or why the encoder of the user cannot read it."""
     try:
         return [(tokens, "") for tokens in encode(texts)]
@@ -126,12 +150,14 @@ def assembled(
     """Returns the pipeline of a replica, none of whose threads was started."""
     counts = Counts()
     queue = queue_of(config)
+    deaths = Deaths(Path(config.spool_dir) if config.spool_dir else None)
     predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)
     engine = Engine(
         queue,
         counts,
-        audited(counting_refusals(predict, counts), config.audit_share),
+        audited(counting_refusals(predict, counts), config.audit_share, receipts),
         precision=config.precision,
+        deaths=deaths,
     )
 
     def max_tokens() -> int:
@@ -154,6 +180,7 @@ def assembled(
         ),
         counts=counts,
         series=Series(config.series),
+        deaths=deaths,
         has_weights=has_weights,
     )
 

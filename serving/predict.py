@@ -27,18 +27,17 @@ from torch import Tensor
 
 from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
 from serving.weights.active import ActiveVersions, Version
+from wire.draws import PAIRED, is_drawn
 from wire.events import content
 from wire.receipts import Receipts, Verdicts
 from wire.records import Answer, Arm, Event
-from wire.rollout import arm_for, place_of
+from wire.rollout import arm_for
 
 PAIRED_PER_S: Final = 50.0
 """Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""
 
 LONG_TOKENS: Final = 256
 """The tokens of a text that costs so much more to encode than its vector to send that the vector is always sent."""
-
-PAIRED_SALT: Final = "paired"
 
 Predict: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], ActiveVersions, Mapping[int, str]], list[Answer]]
 """Answers events by their token ids, under the versions that are live, each in the precision of its number."""
@@ -76,7 +75,7 @@ def predict_many(
         names.update(zip(rows, names_by_row(rankings), strict=True))
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
-    for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions).items():
+    for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions, receipts).items():
         names[row] = tuple(sorted(names[row] + others))
     time_ms = live.answered_ms or now_ms()
     answers = [
@@ -116,6 +115,7 @@ def _names_by_other_encoders(
     live: ActiveVersions,
     versions: Sequence[Version],
     precisions: Mapping[int, str],
+    receipts: Receipts,
 ) -> dict[int, VersionNames]:
     """Returns what versions with other encoders than that of the answer name, for the sampled rows.
 
@@ -125,7 +125,7 @@ def _names_by_other_encoders(
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
     if live.is_lean or len(encoders) < 2:
         return {}
-    sampled = [row for row, event in enumerate(events) if place_of(event.id, PAIRED_SALT) < live.paired_share]
+    sampled = [row for row, event in enumerate(events) if is_drawn(receipts.draws, PAIRED, event.id, live.paired_share)]
     names: dict[int, VersionNames] = {}
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]

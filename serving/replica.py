@@ -78,7 +78,7 @@ class Replica:
             backoff=serving.reconnect_backoff,
             drain_timeout_s=serving.drain_timeout_s,
         )
-        parts = SharedParts(name, self._engine, tokenizer, WeightsInUse(), self._pipeline.counts)
+        parts = SharedParts(name, self._engine, tokenizer, WeightsInUse(), self._pipeline.counts, self._pipeline.deaths)
         self._tasks = {
             task: ServedTask(task, config, parts, partial(self._completed, task)) for task in config.all_tasks
         }
@@ -148,6 +148,7 @@ class Replica:
         self._series_labels.close()
         for task in self._tasks.values():
             task.close()
+        self._pipeline.deaths.close()
 
     def status(self) -> ReplicaStatus:
         """Returns what the replica serves and has counted by now."""

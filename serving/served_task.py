@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from model.packed import Inputs
 from serving.counts import Counts, counts_of
+from serving.deaths import Deaths
 from serving.engine import Engine
 from serving.label_watch import LabelWatch
 from serving.refusal import Refusal
@@ -18,6 +19,7 @@ from serving.replica_config import ReplicaConfig
 from serving.status import TaskStatus
 from serving.weights.followed_plan import FollowedPlan
 from serving.weights.in_use import WeightsInUse
+from serving.weights.load_guard import LoadGuard
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from wire import metrics
@@ -35,6 +37,7 @@ class SharedParts(NamedTuple):
     inputs: Inputs
     weights: WeightsInUse
     counts: Counts
+    deaths: Deaths
 
 
 class ServedTask:
@@ -66,6 +69,13 @@ class ServedTask:
                 names_encodings=serving.answer_vectors,
                 refusal=Refusal(task.refusal),
                 weights=parts.weights,
+            ).guarded_by(
+                LoadGuard(
+                    parts.replica,
+                    parts.deaths,
+                    self._store.reports.replicas,
+                    lambda: parts.engine.live_of(name) is not None,
+                )
             ),
             parts.engine,
             refusal_retry_s=serving.refusal_retry_s,

@@ -6,6 +6,7 @@ A draft that a killed process has left behind is garbage. `FileWatch` notices su
 the file.
 """
 
+import fcntl
 import math
 import os
 import time
@@ -52,6 +53,22 @@ def atomic_write(
         draft.unlink(missing_ok=True)
         if is_synced:
             _sync_folder(path.parent)  # also after FileExistsError: what the other process wrote is on disk then
+
+
+def locked(fd: int) -> int | None:
+    """Locks the file of `fd` until its process ends, and returns it. Closes it and returns None where another process
+    holds the lock, or has removed the file. Raises OSError."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    if os.fstat(fd).st_nlink:
+        return fd
+    os.close(fd)
+    return None
 
 
 def stamp_of(path: Path) -> tuple[int, int, int] | None:

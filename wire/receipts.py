@@ -21,14 +21,13 @@ checks that the receipt belongs to the answer with which the label is joined. An
 redelivery) has two valid receipts. The digest is truncated to half its length (RFC 2104, section 5). The keys are
 derived from a secret by HKDF-Expand (RFC 5869, section 2.3), one for each purpose. There may be several secrets: the
 first one makes, all are accepted. None of them signs weights or plans, so replicas may hold them (`wire/keyring/`).
-Receipts of earlier programs have no verdicts, and stay valid. The codes of a task with a name are over that name, too,
-in a list of its own, which no other field can be: a receipt of one task proves nothing to another.
+The codes of a task with a name are over that name, too: a receipt of one task proves nothing to another.
 
-The age is the time of the label minus the time in the receipt. The sender chooses the time of a label: whoever may
-write labels may claim an early one, and gains only that a late label counts.
+The age is the time of the label minus that in the receipt. Who sends a label may claim an early time for it, and gains
+only that a late label counts.
 
-Rejected: unguessable event ids (the client chooses ids, and topics and logs show them), and Ed25519 (makers and
-checkers of receipts belong to the same installation; HMAC takes 2 us, and every answer has one).
+Rejected: unguessable event ids (clients choose ids, and topics show them), and Ed25519 (makers and checkers of receipts
+belong to the same installation; HMAC takes 2 us, and every answer has one).
 """
 
 import hmac
@@ -83,6 +82,7 @@ class _Keys:
         self.approval = derived(secret, b"lifelong approval v1")
         self.answer = derived(secret, b"lifelong answer v1")
         self.vector = derived(secret, b"lifelong vector v1")
+        self.draws = derived(secret, b"lifelong draws v1")
 
 
 class Receipts:
@@ -127,15 +127,8 @@ class Receipts:
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
         """Returns the label with the text of its answer, the label that was answered, and a proof of both."""
-        found = msgspec.structs.replace(
-            feedback,
-            key=answer.key,
-            event_source=answer.source,
-            text=answer.text,
-            features=answer.features,
-            answered=answer.named,
-            task=answer.task,
-        )
+        said = msgspec.structs.replace(feedback, text=answer.text, features=answer.features, answered=answer.named)
+        found = msgspec.structs.replace(said, key=answer.key, event_source=answer.source, task=answer.task)
         return msgspec.structs.replace(found, proof=_answer_proof_of(self._keys[0], found))
 
     def has_answer(self, feedback: Feedback) -> bool:
@@ -158,6 +151,11 @@ class Receipts:
         if not any(_is_same(feedback.receipt, _receipt(keys, *answer, *verdicts)) for keys in self._keys):
             return FORGED
         return EXPIRED if feedback.time_ms - time_ms > max_age_ms else ""
+
+    @property
+    def draws(self) -> bytes:
+        """The secret of the draws of events (`wire.draws`)."""
+        return self._keys[0].draws
 
     def vector(self, content: str, z: bytes, encoding: str) -> TextVector:
         """Returns the vector `z` of what an event says (`wire.features`) with its code."""

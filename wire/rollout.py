@@ -1,19 +1,13 @@
 """The traffic split: which arm answers an entity, as a pure function of the plan and the key, for Kafka and HTTP.
 
-Also drawn by hash, so that replicas and rollout agree: the events whose labels are asked for (the audit).
-
 An entity's place on the unit interval is `mmh3(salt | key) / 2^32`. The stable arm owns the interval from 0; the other
 arms take their shares from the end, the last one (newest, of a small fixed share) first. So the assignment is sticky: a
 ramp of the candidate from 1 % to 5 % to 25 % moves entities from stable to candidate, and never back.
 """
 
-from typing import Final
-
 import mmh3
 
 from wire.records import Arm, RolloutPlan
-
-AUDIT_SALT: Final = "audit"
 
 
 def arm_for(key: str, plan: RolloutPlan) -> Arm:
@@ -39,12 +33,3 @@ def place_of(key: str, salt: str) -> float:
     True
     """
     return mmh3.hash(f"{salt}|{key}".encode(), signed=False) / 2.0**32
-
-
-def is_audited(event_id: str, share: float) -> bool:
-    """Whether the label of an event is asked for, whatever the answer: so it is for this share of the events.
-
-    >>> is_audited("event-17", 0.0), is_audited("event-17", 1.0)
-    (False, True)
-    """
-    return place_of(event_id, AUDIT_SALT) < share

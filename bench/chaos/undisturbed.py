@@ -38,6 +38,7 @@ def differing_tensors(settings: Settings, topics: Mapping[str, Partition], publi
         receipts=Receipts(*ring.receipts),
         subject_digest=partial(subject_digest, ring.subject),
     )
+    learner.names.draw_holdout_by(ring.holdout)
     try:
         candidate = rebuild(published, learner, config, _reader(topics))
     except NotRebuilt as error:

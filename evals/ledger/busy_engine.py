@@ -15,7 +15,7 @@ from serving.batcher import Item, Outcome
 from serving.config import ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
-from serving.pipeline import encoding, items_of, queue_of
+from serving.pipeline import NOTHING_NOTED, encoding, items_of, queue_of
 from serving.predict import predict_many
 from serving.terms import DEFAULT
 from serving.weights.active import ActiveVersions, Version
@@ -42,7 +42,7 @@ def busy_share(model: QuantizedModel, tokenizer: TextTokenizer, texts: Sequence[
         return answers
 
     answer = partial(predict_many, top_scores=config.top_scores, receipts=Receipts(b"a key"), now_ms=lambda: 1)
-    engine = Engine(queue, Counts(), predict, precision=config.precision)
+    engine = Engine(queue, Counts(), predict, precision=config.precision, deaths=NOTHING_NOTED)
     engine.activate(_live(model, tokenizer))
     encode = encoding(tokenizer, lambda: tokenizer.max_tokens)
     num_done = 0

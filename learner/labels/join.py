@@ -35,7 +35,7 @@ from learner.labels.join_state import JoinState
 from learner.labels.label_names import LabelNames
 from learner.labels.late_labels import LateLabels, is_before
 from learner.labels.outcomes import LabelOutcomes, Unmatched
-from learner.labels.sample import Sample, Waiting, is_in_holdout
+from learner.labels.sample import Sample, Waiting
 from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching
@@ -51,7 +51,6 @@ class Join:
 
     def __init__(self, config: LearnerConfig, trust: LabelTrust, names: LabelNames, state: JoinState | None = None):
         num_aliases = ALIASES_PER_EVENT * config.remembered_ids
-        self._holdout_share = config.holdout_share
         self._trust = trust
         self._names = names
         self.late = LateLabels(state.late if state else ())
@@ -99,8 +98,8 @@ class Join:
 
     def unlabelled(self, limit: int) -> list[str]:
         """Returns the texts of the newest `limit` pending answers, oldest first, without those of holdout events."""
-        share = self._holdout_share
-        return [answer.text for answer in self._pending.newest(limit) if not is_in_holdout(answer.key, share)]
+        is_in_holdout = self._names.is_in_holdout
+        return [answer.text for answer in self._pending.newest(limit) if not is_in_holdout(answer.key)]
 
     def alarms(self) -> list[str]:
         """Describes what is wrong with the windows, in words."""

@@ -13,8 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from learner.config import LearnerConfig
-from learner.labels.sample import Sample, Waiting, make_quarantined, make_sample
+from learner.labels.sample import HoldoutDraw, Sample, Waiting, make_quarantined, make_sample
 from wire.label_set import LabelSet
 from wire.records import Feedback, Quarantined
 
@@ -29,18 +28,21 @@ class KnownLabels(Protocol):
     """What is known of labels: the set of them, and the classes that have a row."""
 
     @property
-    def config(self) -> LearnerConfig: ...
-    @property
     def labels(self) -> LabelSet: ...
     @property
     def classes(self) -> KnownNames: ...
 
 
 class LabelNames:
-    """`known` returns what is known now."""
+    """`known` returns what is known now, and `is_in_holdout` draws the events that are never learnt."""
 
-    def __init__(self, known: Callable[[], KnownLabels]) -> None:
+    def __init__(self, known: Callable[[], KnownLabels], is_in_holdout: HoldoutDraw) -> None:
         self._known = known
+        self.is_in_holdout = is_in_holdout
+
+    def draw_holdout_by(self, secret: bytes) -> None:
+        """Draws the holdout from now on as nobody can predict who has not this secret."""
+        self.is_in_holdout = HoldoutDraw(self.is_in_holdout.share, secret)
 
     def refusal(self, feedback: Feedback) -> str:
         """Returns why a label is not learnt under the set as it is now; "" where it is."""
@@ -50,7 +52,7 @@ class LabelNames:
     def sample(self, answer: Waiting, feedback: Feedback) -> Sample:
         """Returns the sample of an answer and its label, both by the names of now."""
         known = self._known()
-        sample = make_sample(answer, feedback, holdout_share=known.config.holdout_share)
+        sample = make_sample(answer, feedback, self.is_in_holdout)
         name_of = known.labels.name_of
         predicted = None if sample.predicted_label is None else name_of(sample.predicted_label)
         return msgspec.structs.replace(sample, label=name_of(sample.label), predicted_label=predicted)

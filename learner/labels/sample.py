@@ -1,26 +1,28 @@
 """A labelled sample, and the part of an answer that is kept until its label comes. Pure.
 
-Answer --Waiting.from_answer--> Waiting --joined with its label--> Sample --is_in_holdout--> holdout, or training set
+Answer --Waiting.from_answer--> Waiting --joined with its label--> Sample --HoldoutDraw--> holdout, or training set
                                              label not trusted --> Quarantined
 
 Rejected: drawing the holdout by a generator (its state would be one more thing to keep, and an event that comes again
 might be learnt the second time).
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import mmh3
 import msgspec
 
 from wire.agreement import is_right
+from wire.draws import keyed_place
 from wire.events import EventKey, content, encoded_key, with_later_time
 from wire.features import content_of, own_content, parts_of
 from wire.recent import hash_of
 from wire.records import MAX_TEXT_CHARS, Answer, Feedback, Quarantined
 from wire.targets import shown_label
 
-HOLDOUT_SEED: Final = 0x6865_6C64
-"""Seed of the hash that chooses the holdout events."""
+MEASURED_SEED: Final = 0x6865_6C64
+"""Seed of the hash that draws the holdout of a measurement."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,12 +134,24 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
         return msgspec.structs.replace(self, source=answer.source, later_ms=tuple(later_ms))
 
 
-def is_in_holdout(key: EventKey, share: float) -> bool:
-    """Whether the event belongs to the share that is the holdout: the same at every replay of the stream."""
-    return mmh3.hash(encoded_key(key), HOLDOUT_SEED, signed=False) < share * 2.0**32
+@dataclass(frozen=True, slots=True)
+class HoldoutDraw:
+    """Draws the events that are the holdout: no sender can tell which they are.
+
+    A measurement has no secret. Its draw stays that of a hash without a key, so that figures stay comparable.
+    """
+
+    share: float
+    secret: bytes = b""
+
+    def __call__(self, key: EventKey) -> bool:
+        """Whether the event belongs to the holdout: the same at every replay of the stream."""
+        if not self.secret:
+            return mmh3.hash(encoded_key(key), MEASURED_SEED, signed=False) < self.share * 2.0**32
+        return keyed_place(self.secret, encoded_key(key)) < self.share
 
 
-def make_sample(answer: Waiting, feedback: Feedback, *, holdout_share: float) -> Sample:
+def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw) -> Sample:
     """Returns the sample of an answer and its label."""
     return Sample(
         event_id=answer.event_id,
@@ -148,7 +162,7 @@ def make_sample(answer: Waiting, feedback: Feedback, *, holdout_share: float) ->
         weights_version=answer.weights_version,
         feedback_time_ms=feedback.time_ms,
         subject=answer.subject,
-        is_in_holdout=is_in_holdout(answer.key, holdout_share),
+        is_in_holdout=is_in_holdout(answer.key),
         source=feedback.source,
         is_approved=bool(feedback.approval),
         answer_time_ms=answer.time_ms,

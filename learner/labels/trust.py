@@ -50,7 +50,7 @@ class LabelTrust:
         config = learner.trust
         self._config = config
         self._max_label_chars = learner.max_label_chars
-        self._receipts = receipts
+        self.receipts = receipts
         self._rates = Rates(
             per_s=config.source_labels_per_s,
             burst=config.source_burst,
@@ -71,9 +71,9 @@ class LabelTrust:
             return "blank"
         if any(len(name) > self._max_label_chars for name in names):
             return "too_long"
-        if self._receipts is None:
+        if self.receipts is None:
             return ""
-        return self._receipts.refusal(
+        return self.receipts.refusal(
             feedback,
             is_required=self._config.require_receipts,
             max_age_ms=1e3 * self._config.receipt_max_age_s,
@@ -87,28 +87,28 @@ class LabelTrust:
         """
         if not feedback.text.strip() and not feedback.features:
             return False
-        is_required = self._receipts is not None and self._config.require_receipts
+        is_required = self.receipts is not None and self._config.require_receipts
         return not is_required or bool(feedback.approval) or self.has_answer(feedback)
 
     def has_answer(self, feedback: Feedback) -> bool:
         """Whether the label has the text and the label of its answer, which we have found again."""
-        return self._receipts is not None and self._receipts.has_answer(feedback)
+        return self.receipts is not None and self.receipts.has_answer(feedback)
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
         """Returns a label with the text of its answer, which was found again."""
-        if self._receipts is None:
+        if self.receipts is None:
             raise ValueError("nothing can be proved without a key")
-        return self._receipts.with_answer(feedback, answer)
+        return self.receipts.with_answer(feedback, answer)
 
     def may_correct(self, feedback: Feedback) -> bool:
         """Whether the label may replace an earlier one of its event: an operator has approved it."""
-        return self._receipts is not None and bool(feedback.approval)
+        return self.receipts is not None and bool(feedback.approval)
 
     def hold(self, sample: Sample) -> str:
         """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
         if not self._reads(parts_of(sample.text)[0]):
             return "unreadable"
-        if sample.is_approved and self._receipts is not None:
+        if sample.is_approved and self.receipts is not None:
             return ""
         if not self._rates.take(sample.source, sample.answer_time_ms):
             return "over_rate"
@@ -118,7 +118,7 @@ class LabelTrust:
 
     def restored(self, state: TrustState | None) -> "LabelTrust":
         """Returns one with the same settings that goes on from `state`."""
-        return LabelTrust(self._learner, receipts=self._receipts, state=state, reads=self._reads)
+        return LabelTrust(self._learner, receipts=self.receipts, state=state, reads=self._reads)
 
     def export(self) -> TrustState:
         return TrustState(

@@ -25,6 +25,10 @@ class ErasedSubjects:
         self._erasures = {erasure.digest: erasure for erasure in state.erasures} if state else {}
         self.is_due = state.is_due if state else False
 
+    def restored(self, state: ErasedState) -> "ErasedSubjects":
+        """Returns the erasures that go on from `state`."""
+        return ErasedSubjects(self._digest, state)
+
     def holds(self, subject: str) -> bool:
         """Whether nothing about `subject` may be known."""
         if not self._erasures or not subject or self._digest is None:

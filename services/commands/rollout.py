@@ -143,6 +143,7 @@ def run(context: CliContext) -> None:
     from services.programs import open_bus, open_store
     from services.topic_uses import require_topics
     from wire import metrics, traces
+    from wire.draws import AUDIT, is_drawn
     from wire.receipts import Receipts
 
     stop: threading.Event = stop_signal()
@@ -151,8 +152,12 @@ def run(context: CliContext) -> None:
     ring.require_signer()
     require_topics(settings, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    label_trust = LabelTrust(settings.learner, receipts=Receipts.following(ring))
+    receipts = Receipts.following(ring)
+    label_trust = LabelTrust(settings.learner, receipts=receipts)
     with closing(open_store(settings)) as store, closing(open_bus(settings, "rollout")) as bus:
+
+        def is_audited(event_id: str) -> bool:
+            return is_drawn(receipts.draws, AUDIT, event_id, settings.serving.audit_share)
 
         def open_judge() -> Judge:
             decider = Decider(
@@ -161,7 +166,7 @@ def run(context: CliContext) -> None:
                 trust=settings.learner.trust,
                 refusal=label_trust.refusal,
                 now_ms=now_ms,
-                audit_share=settings.serving.audit_share,
+                is_audited=is_audited,
                 labels=settings.labels,
             )
             return Judge(bus, decider, niceness=settings.rollout.niceness)

@@ -24,6 +24,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -144,7 +145,10 @@ class Outbox:
         num_failures = 0
         while not self._is_abandoned:
             try:
-                return self._open_publisher()
+                publisher = self._open_publisher()
+                with suppress(WireError):
+                    publisher.prepare(Answer)
+                return publisher
             except WireError as error:
                 num_failures += 1
                 self.counts.add("bus_unavailable")

@@ -10,13 +10,14 @@ Rejected: writing the file anew when records are finished (each answer would be 
 header says as much), and a database (whose file is not simply left to the next replica when its process is killed).
 """
 
-import fcntl
 import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
+
+from wire.files import locked
 
 MAGIC = b"LLS1"
 
@@ -121,33 +122,17 @@ class Segment:
 
 def new_segment(path: Path) -> Segment | None:
     """Makes the file; None where an adopter locked and removed it first. Raises FileExistsError."""
-    fd = _locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     return Segment(path, fd) if fd is not None else None
 
 
 def abandoned_segment(path: Path) -> Segment | None:
     """Opens the file; None where its owner lives or has just removed it, or where it belongs to another user."""
     try:
-        fd = _locked(os.open(path, os.O_RDWR))
+        fd = locked(os.open(path, os.O_RDWR))
     except (FileNotFoundError, PermissionError):
         return None
     return Segment(path, fd) if fd is not None else None
-
-
-def _locked(fd: int) -> int | None:
-    """Locks `fd` and returns it. Closes it and returns None where another process holds the lock, or removed the
-    file."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
-    if os.fstat(fd).st_nlink:
-        return fd
-    os.close(fd)
-    return None
 
 
 def _header(finished: int) -> bytes:

@@ -11,8 +11,8 @@ repair costs only the damaged ones.
 Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into live weights (a batch could see half).
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from model.encoders import precisions_in
-from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, UnreadableInput, WrongConfig, WrongShape
+from model.errors import BadTokens, UnreadableInput
 from model.modules.config import EncoderConfig, config_from_json
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor, from_blob
@@ -34,28 +34,17 @@ from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal
 from serving.weights.active import NOT_MEASURED, LatencyTable, Version
 from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
+from serving.weights.load_guard import LoadGuard
 from serving.weights.manifests import Manifests
 from serving.weights.precision import AUTO, allowed
-from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey, WireError
+from serving.weights.refusals import REASONS, computing, refusing
+from wire.errors import BlobCorrupt, NotFound, WireError
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store
 
-REASONS: Final[Mapping[type[Exception], str]] = {
-    NotFound: "not_found",
-    BadSignature: "bad_signature",
-    UnknownKey: "unknown_key",
-    UnknownFormat: "unknown_format",
-    BlobCorrupt: "blob_corrupt",
-    WrongConfig: "wrong_config",
-    WrongShape: "wrong_shape",
-    MissingWeight: "missing_weight",
-    UnreadableInput: "bad_probe",
-    NonFinite: "not_finite",
-    BadBlob: "bad_blob",
-    BadTokens: "bad_probe",
-    MemoryError: "load_failed",
-}
-"""The code of each reason not to take a version; three more are below. Any other error is a mistake of ours."""
+WARM_TEXT: Final = "a text of nobody, which is as long as most of them are"
+WARM_BATCHES: Final = (1, 16, 1)
+"""Numbers of texts by which a new encoder is warmed up."""
 
 MAX_PROBES: Final = 64
 """Most embeddings of probes that are kept for one encoder; a manifest has four probes by default."""
@@ -97,8 +86,14 @@ class Loader:
         self._refusal = refusal
         self._weights = weights or WeightsInUse()
         self._manifests = Manifests(store.versions)
+        self._guard: LoadGuard | None = None
         self._tensors: dict[TensorEntry, QTensor] = {}
         self._shared: dict[str, _Shared] = {}
+
+    def guarded_by(self, guard: LoadGuard) -> "Loader":
+        """Returns this loader, which asks `guard` before it loads a new encoder."""
+        self._guard = guard
+        return self
 
     @property
     def num_bytes(self) -> dict[str, int]:
@@ -107,10 +102,12 @@ class Loader:
         return sizes | {"resident": sum(entry.num_bytes for entry in self._tensors)}
 
     def load(self, number: int) -> Version:
-        """Loads a version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
-        with refusing():
+        """Loads a version, ready to answer. Raises VersionRefused; StoreUnavailable and NotYet say nothing of it."""
+        with refusing(), ExitStack() as loading:
             manifest = self._manifests.read(number)
             config = self._checked_config(manifest)
+            if self._guard is not None and (key := key_of(manifest)) not in self._shared:
+                loading.enter_context(self._guard.loading(manifest, key))
             tensors = from_format(manifest.format_version, config, self._all_tensors(manifest))
             with computing():
                 shared = self._shared_by(manifest, config, tensors)
@@ -186,8 +183,18 @@ class Loader:
     def _shared_by(self, manifest: WeightManifest, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> _Shared:
         key = key_of(manifest)
         if key not in self._shared:
-            self._shared[key] = _Shared(self._weights.of(manifest, config, tensors, self._tokenizer))
+            weights = self._weights.of(manifest, config, tensors, self._tokenizer)
+            self._warm(weights.encoder, manifest)
+            self._shared[key] = _Shared(weights)
         return self._shared[key]
+
+    def _warm(self, encoder: PackedEncoder, manifest: WeightManifest) -> None:
+        """Encodes texts by a new encoder, so that its first answers take no longer than later ones."""
+        max_tokens = manifest.max_tokens or MAX_TOKENS
+        with suppress(UnreadableInput, BadTokens):
+            for num_texts in WARM_BATCHES:
+                texts = [WARM_TEXT] * num_texts
+                encode_contents(texts, encoder, self._tokenizer, manifest.precisions[0].name, max_tokens)
 
     def _check_probes(self, manifest: WeightManifest, shared: _Shared, head: QuantizedHead) -> None:
         """Raises VersionRefused unless this machine computes the logits that the learner computed."""
@@ -232,21 +239,3 @@ class Loader:
         if len(names) == 1:
             return NOT_MEASURED
         return self._weights.times_of(encoder, names, self._tokenizer)
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """Turns every error of a version into VersionRefused, with its stable code."""
-    try:
-        yield
-    except tuple(REASONS) as error:
-        raise VersionRefused(REASONS[type(error)], str(error)) from error
-
-
-@contextmanager
-def computing() -> Iterator[None]:
-    """Turns what torch raises for weights that this machine cannot hold or compute into VersionRefused."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise VersionRefused("load_failed", str(error)) from error

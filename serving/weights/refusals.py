@@ -2,17 +2,39 @@
 
     VersionRefused --add--> not tried for `retry_s`; one that only lacks blobs, for REPAIR_S or until a notice
 
-Each reason is logged once.
+Each reason is logged once. REASONS has the codes of errors; `serving/weights/loader.py` and
+`serving/weights/load_guard.py` have further ones.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
+from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, UnreadableInput, WrongConfig, WrongShape
 from serving.errors import VersionRefused
+from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey
+
+REASONS: Final[Mapping[type[Exception], str]] = {
+    NotFound: "not_found",
+    BadSignature: "bad_signature",
+    UnknownKey: "unknown_key",
+    UnknownFormat: "unknown_format",
+    BlobCorrupt: "blob_corrupt",
+    WrongConfig: "wrong_config",
+    WrongShape: "wrong_shape",
+    MissingWeight: "missing_weight",
+    UnreadableInput: "bad_probe",
+    NonFinite: "not_finite",
+    BadBlob: "bad_blob",
+    BadTokens: "bad_probe",
+    MemoryError: "load_failed",
+}
+"""The code of each reason not to take a version. Any other error is a mistake of ours."""
 
 PLAN = 0
 """Stands for the plan itself among the numbers of versions."""
@@ -90,3 +112,21 @@ class Refusals:
         """Forgets every version but these."""
         kept = {PLAN, *numbers}
         self._by_number = {number: refusal for number, refusal in self._by_number.items() if number in kept}
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turns every error of a version into VersionRefused, with its stable code."""
+    try:
+        yield
+    except tuple(REASONS) as error:
+        raise VersionRefused(REASONS[type(error)], str(error)) from error
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Turns what torch raises for weights that this machine cannot hold or compute into VersionRefused."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise VersionRefused("load_failed", str(error)) from error

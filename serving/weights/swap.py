@@ -19,12 +19,12 @@ from enum import Enum
 import structlog
 
 from serving.engine import Engine
-from serving.errors import Unhealthy, VersionRefused
+from serving.errors import NotYet, Unhealthy, VersionRefused
 from serving.weights.active import ActiveVersions, servable
 from serving.weights.followed_plan import FollowedPlan
 from serving.weights.health import Health
-from serving.weights.loader import Loader, refusing
-from serving.weights.refusals import PLAN, Refusals
+from serving.weights.loader import Loader
+from serving.weights.refusals import PLAN, Refusals, refusing
 from wire.clock import now_ms
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan, VersionHealth
@@ -211,6 +211,8 @@ class Swap:
             version = self._loader.load(number)
         except VersionRefused as error:
             self._refusals.add(number, error)
+            return
+        except NotYet:
             return
         self._refusals.clear(number)
         log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))

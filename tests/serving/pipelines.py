@@ -10,7 +10,7 @@ from serving.engine import Engine
 from serving.engine_config import PrecisionConfig
 from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
-from serving.pipeline import Pipeline
+from serving.pipeline import NOTHING_NOTED, Pipeline
 from serving.predict import Predict, predict_many
 from serving.series import Series
 from serving.series_config import SeriesConfig
@@ -39,7 +39,7 @@ def engine_of(
     clock: Callable[[], float] = time.monotonic,
 ) -> Engine:
     """Returns an engine that has no weights yet and was not started."""
-    return Engine(queue, counts, predict, precision=PrecisionConfig(), clock=clock)
+    return Engine(queue, counts, predict, precision=PrecisionConfig(), deaths=NOTHING_NOTED, clock=clock)
 
 
 def pipeline_of(
@@ -64,5 +64,6 @@ def pipeline_of(
         outbox=Outbox(open_publisher, counts, bounds, name="r1"),
         counts=counts,
         series=Series(series),
+        deaths=NOTHING_NOTED,
         has_weights=lambda: engine.live is not None,
     )

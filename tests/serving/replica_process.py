@@ -1,8 +1,8 @@
 """A replica in a process of its own, without Ray, which may be killed.
 
-    python -m tests.serving.replica_process <name> <broker> <bus prefix> <redis> <store prefix>
+    python -m tests.serving.replica_process <name> <broker> <bus prefix> <redis> <store prefix> [<encoder> <spool>]
 
-Answers exactly once until SIGTERM.
+Answers until SIGTERM: exactly once, unless it has a spool.
 """
 
 import signal
@@ -16,12 +16,20 @@ from tests.stores import KEYS
 from wire.config import BusConfig, StoreConfig
 
 
-def main(name: str, broker: str, bus_prefix: str, redis: str, store_prefix: str) -> int:
+def main(
+    name: str,
+    broker: str,
+    bus_prefix: str,
+    redis: str,
+    store_prefix: str,
+    encoder: str = "minilm-l6",
+    spool: str = "",
+) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     config = ReplicaConfig(
-        encoder="minilm-l6",
-        serving=ServingConfig(exactly_once=True, report_interval_s=0.2),
+        encoder=encoder,
+        serving=ServingConfig(exactly_once=not spool, report_interval_s=0.2, spool_dir=spool),
         bus=BusConfig(bootstrap_servers=broker, prefix=bus_prefix, heartbeat_interval_ms=200),
         store=StoreConfig(url=redis, prefix=store_prefix, poll_interval_ms=50),
         ring=KEYS,

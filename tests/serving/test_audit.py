@@ -4,8 +4,10 @@ import pytest
 
 from serving.audit import audited
 from tests.rollout.joined import answer
+from tests.serving.versions import RECEIPTS
+from wire.draws import AUDIT, is_drawn
+from wire.receipts import Receipts
 from wire.records import Answer
-from wire.rollout import is_audited
 
 
 def predict(ids: list[str], version: int) -> list[Answer]:
@@ -17,13 +19,24 @@ IDS = [f"event-{number}" for number in range(4_000)]
 
 def audited_events(version: int) -> list[str]:
     """Returns the events whose labels are asked for."""
-    return [each.event_id for each in audited(predict, 0.01)(IDS, version) if each.audit]
+    return [each.event_id for each in audited(predict, 0.01, RECEIPTS)(IDS, version) if each.audit]
+
+
+def drawn_by(receipts: Receipts) -> list[str]:
+    """Returns what the rollout draws with the same keys."""
+    return [event_id for event_id in IDS if is_drawn(receipts.draws, AUDIT, event_id, 0.01)]
 
 
 def test_a_share_of_the_events_asks_for_a_label_whichever_version_answers() -> None:
-    assert audited_events(1) == audited_events(2) == [event_id for event_id in IDS if is_audited(event_id, 0.01)]
+    assert audited_events(1) == audited_events(2) == drawn_by(RECEIPTS)
     assert len(audited_events(1)) == pytest.approx(40, abs=20)
 
 
 def test_without_a_share_nothing_is_asked_for() -> None:
-    assert audited(predict, 0.0) is predict
+    assert audited(predict, 0.0, RECEIPTS) is predict
+
+
+def test_nobody_without_the_keys_can_tell_which_events_are_asked_for() -> None:
+    """N7: the draw was by a salt in the source code, and senders choose ids."""
+    others = drawn_by(Receipts(b"other keys"))
+    assert len(set(others) & set(drawn_by(RECEIPTS))) < 0.2 * len(others)

@@ -6,6 +6,7 @@ from serving.batcher import BatchQueue, Item
 from serving.config import ServingConfig
 from serving.counts import Counts, count_of
 from serving.engine import Engine
+from serving.pipeline import NOTHING_NOTED
 from serving.replica_config import ReplicaConfig
 from serving.served_task import ServedTask, SharedParts
 from serving.task_config import TaskConfig
@@ -30,7 +31,7 @@ def test_a_task_follows_its_own_plan_and_labels_and_reports_to_its_own_store(
         ring=KEYS,
         tasks={"urgency": TaskConfig(labels=LabelConfig(mode="listed", allow=("high",)))},
     )
-    parts = SharedParts("r1", engine, tokenizer(), WeightsInUse(), counts)
+    parts = SharedParts("r1", engine, tokenizer(), WeightsInUse(), counts, NOTHING_NOTED)
     task = ServedTask("urgency", config, parts, complete=lambda report: report)
     counts.add(count_of("urgency", "answers_int8"), 3)
     counts.add("answers_int8", 5)

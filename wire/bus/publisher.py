@@ -130,6 +130,14 @@ class Publisher:
         future.add_callback(lambda _: self._complete(num_bytes, on_ack, None))
         future.add_errback(lambda error: self._complete(num_bytes, on_ack, _send_failed(record, error)))
 
+    def prepare(self, record_type: type[TopicRecord]) -> None:
+        """Asks which broker has the topic of these records, so that the first of them need not wait for it.
+
+        Raises BusUnavailable.
+        """
+        with mapped(self._servers):
+            self._producer.partitions_for(self._config.topic_of(record_type))
+
     def send_all(self, records: Iterable[TopicRecord], timeout_s: float) -> None:
         """Sends `records`; returns when the broker has all of them. Raises the first failure, once all have an end."""
         failures: list[Exception] = []

@@ -60,6 +60,14 @@ class KeyRing:
         raise CannotSign(f"there is no {Kind.SUBJECT} among our keys, which names who is erased: {_FIX}")
 
     @property
+    def holdout(self) -> bytes:
+        """The secret that draws the holdout. It stays while other keys rotate, or an event might be learnt after all.
+
+        Raises CannotSign.
+        """
+        return derived(self.subject, b"lifelong holdout v1")
+
+    @property
     def why_unsafe(self) -> str:
         """What a shared secret allows, with the way out; empty where there is none."""
         if not self.of(Kind.SHARED):

@@ -6,7 +6,7 @@ from learner.config import LearnerConfig
 from learner.labels.join import Join
 from learner.labels.join_state import JoinState
 from learner.labels.label_names import LabelNames
-from learner.labels.sample import Sample
+from learner.labels.sample import HoldoutDraw, Sample
 from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD
 from tests.wire.samples import VERDICTS
@@ -43,7 +43,7 @@ class Known:
 
 def names_of(config: LearnerConfig, labels: LabelConfig | None = None) -> LabelNames:
     known = Known(config, LabelSet(labels or LabelConfig()))
-    return LabelNames(lambda: known)
+    return LabelNames(lambda: known, HoldoutDraw(config.holdout_share))
 
 
 def make_trust(**limits: float) -> LabelTrust:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from learner.config import LearnerConfig
 from learner.labels.join import Join
 from learner.labels.join_state import JoinState
-from learner.labels.sample import is_in_holdout
+from learner.labels.sample import HoldoutDraw
 from tests.learner.labels.joins import RECEIPTS, answer, label, label_of, make_join, make_trust, names_of, num_outcomes
 from tests.wire.samples import VERDICTS
 from wire.records import Answer, Feedback
@@ -26,7 +26,7 @@ def test_texts_wait_for_their_label_but_for_those_of_the_holdout() -> None:
     join = Join(config, make_trust(), names_of(config))
     join.match([*(answer(f"e{number}", f"text {number}") for number in range(40)), label("e3")])
     waiting = [number for number in range(40) if number != 3]
-    learnt = [f"text {number}" for number in waiting if not is_in_holdout(("", f"e{number}"), 0.5)]
+    learnt = [f"text {number}" for number in waiting if not HoldoutDraw(0.5)(("", f"e{number}"))]
     assert join.unlabelled(100) == learnt
     assert join.num_pending == len(waiting)
     assert learnt and len(learnt) < len(waiting)
@@ -115,17 +115,17 @@ def test_blank_and_endless_labels_are_refused() -> None:
 
 
 def test_the_share_of_the_holdout_is_a_function_of_the_event() -> None:
-    holdout = [event_id for event_id in map(str, range(10_000)) if is_in_holdout(("", event_id), 0.04)]
+    holdout = [event_id for event_id in map(str, range(10_000)) if HoldoutDraw(0.04)(("", event_id))]
     assert 330 < len(holdout) < 470  # 400, give or take 3.5 standard deviations
-    assert set(holdout) <= {event_id for event_id in map(str, range(10_000)) if is_in_holdout(("", event_id), 0.05)}
-    assert set(holdout) != {event_id for event_id in map(str, range(10_000)) if is_in_holdout(("crm", event_id), 0.04)}
+    assert set(holdout) <= {event_id for event_id in map(str, range(10_000)) if HoldoutDraw(0.05)(("", event_id))}
+    assert set(holdout) != {event_id for event_id in map(str, range(10_000)) if HoldoutDraw(0.04)(("crm", event_id))}
 
 
 def test_the_holdout_of_events_without_a_source_is_that_of_their_ids() -> None:
     """B5: figures and checkpoints from before an event had a source stay comparable."""
     ids = [f"event-{number}" for number in range(1_000)]
     before = {event_id for event_id in ids if mmh3.hash(event_id, 0x6865_6C64, signed=False) < 0.04 * 2**32}
-    assert before == {event_id for event_id in ids if is_in_holdout(("", event_id), 0.04)}
+    assert before == {event_id for event_id in ids if HoldoutDraw(0.04)(("", event_id))}
 
 
 def test_a_forged_label_takes_nothing_from_the_right_one_whichever_comes_first() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from learner.config import LearnerConfig
 from learner.labels.join import Join
 from learner.labels.label_names import LabelNames
+from learner.labels.sample import HoldoutDraw
 from tests.learner.labels.joins import Known, answer, label, make_trust
 from wire.config import LabelConfig
 from wire.label_set import LabelSet
@@ -16,7 +17,7 @@ RETIRED = LabelCommand(number=2, action="retire", labels=("no",))
 
 
 def join_of(known: Known) -> Join:
-    return Join(CONFIG, make_trust(), LabelNames(lambda: known))
+    return Join(CONFIG, make_trust(), LabelNames(lambda: known, HoldoutDraw(0.0)))
 
 
 def test_what_waits_is_translated_when_it_meets() -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from learner.labels.sample import Waiting, is_in_holdout, make_quarantined, make_sample
+from learner.labels.sample import HoldoutDraw, Waiting, make_quarantined, make_sample
 from tests.learner.labels.joins import answer, label
 from wire.events import MAX_LATER_TIMES
 from wire.records import MAX_TEXT_CHARS
@@ -10,7 +10,7 @@ from wire.records import MAX_TEXT_CHARS
 
 def test_a_sample_has_the_text_of_the_answer_and_the_label_of_the_feedback() -> None:
     waiting = Waiting.from_answer(answer("e", "my text", "no", source="crm", key="k", time_ms=5))
-    sample = make_sample(waiting, label("e", "yes", "desk"), holdout_share=0.0)
+    sample = make_sample(waiting, label("e", "yes", "desk"), HoldoutDraw(0.0))
     assert (sample.text, sample.label, sample.predicted_label) == ("my text", "yes", "no")
     assert (sample.key, sample.subject, sample.source) == (("crm", "e"), "k", "desk")
     assert sample.is_answered
@@ -19,17 +19,17 @@ def test_a_sample_has_the_text_of_the_answer_and_the_label_of_the_feedback() -> 
 
 def test_a_label_with_its_text_is_a_sample_without_an_answer() -> None:
     waiting = Waiting.from_label(label("e", text="x" * (MAX_TEXT_CHARS + 1)))
-    sample = make_sample(waiting, label("e"), holdout_share=0.0)
+    sample = make_sample(waiting, label("e"), HoldoutDraw(0.0))
     assert len(sample.text) == MAX_TEXT_CHARS
     assert not sample.is_answered
 
 
 def test_the_holdout_is_a_share_that_is_the_same_each_time() -> None:
     keys = [("crm", str(number)) for number in range(10_000)]
-    chosen = [is_in_holdout(key, 0.04) for key in keys]
+    chosen = [HoldoutDraw(0.04)(key) for key in keys]
     assert 300 < sum(chosen) < 500
-    assert chosen == [is_in_holdout(key, 0.04) for key in keys]
-    assert not any(is_in_holdout(key, 0.0) for key in keys)
+    assert chosen == [HoldoutDraw(0.04)(key) for key in keys]
+    assert not any(HoldoutDraw(0.0)(key) for key in keys)
 
 
 def test_another_text_or_entity_is_another_event() -> None:
@@ -57,3 +57,14 @@ def test_a_label_that_is_not_believed_names_what_it_labels() -> None:
     assert (known.reason, known.text, known.answered, known.event_source) == ("flip", "my text", "no", "crm")
     unknown = make_quarantined("forged", label("e", event_source="desk"))
     assert (unknown.text, unknown.answered, unknown.event_source) == ("", None, "desk")
+
+
+def test_nobody_without_the_secret_can_tell_what_is_in_the_holdout() -> None:
+    """N7: senders choose ids, and so chose which of their labels judge versions and are never learnt."""
+    keys = [("http", f"ticket-{number}") for number in range(10_000)]
+    unkeyed = set(filter(HoldoutDraw(0.08), keys))
+    one = set(filter(HoldoutDraw(0.08, b"one"), keys))
+    other = set(filter(HoldoutDraw(0.08, b"other"), keys))
+    assert all(700 < len(drawn) < 900 for drawn in (unkeyed, one, other))
+    assert all(len(one & known) < 100 for known in (unkeyed, other))
+    assert one == set(filter(HoldoutDraw(0.08, b"one"), keys))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from learner.config import LearnerConfig
-from learner.labels.sample import Waiting, make_sample
+from learner.labels.sample import HoldoutDraw, Waiting, make_sample
 from learner.labels.trust import LabelTrust
 from learner.learner import Learner
 from learner.state.snapshot import decode, encode
@@ -121,5 +121,5 @@ def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
 def test_the_encoder_is_asked_for_the_text_alone(text: str, held: str, features: Features) -> None:
     trust = LabelTrust(LearnerConfig(), reads="an image".__eq__)
     answered = msgspec.structs.replace(answer(1), text=text, features=features)
-    sample = make_sample(Waiting.from_answer(answered), feedback(1), holdout_share=0.0)
+    sample = make_sample(Waiting.from_answer(answered), feedback(1), HoldoutDraw(0.0))
     assert trust.hold(sample) == held

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from learner.labels.sample import is_in_holdout
+from learner.labels.sample import HoldoutDraw
 from learner.learner import Learner
 from learner.quality.evaluation import head_update, relative_norm
 from learner.release.candidate import Candidate, CandidateMaker
@@ -36,7 +36,7 @@ def published(maker: CandidateMaker, learner: Learner) -> Candidate:
 def mislead(learner: Learner, first: int, last: int) -> None:
     """Learns labels that are all the same, of events that are not in the holdout."""
     share = MORE["holdout_share"]
-    numbers = [number for number in range(first, last) if not is_in_holdout(("", f"event-{number}"), share)]
+    numbers = [number for number in range(first, last) if not HoldoutDraw(share)(("", f"event-{number}"))]
     learner.learn_many(labelled_events(numbers, label="refund"), {})
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.labels.sample import is_in_holdout
+from learner.labels.sample import HoldoutDraw
 from learner.learner import Learner
 from learner.relabelling import follow_settings
 from learner.release.rebuild import differences, rebuild
@@ -104,7 +104,7 @@ class FraudRig(WeightedRig):
         records = list[Answer | Feedback]()
         for number, label in labels.items():
             event_id = f"{batch}-{number}"
-            if batch == "stream" or not is_in_holdout(("", event_id), self.config.holdout_share):
+            if batch == "stream" or not HoldoutDraw(self.config.holdout_share)(("", event_id)):
                 records.append(Feedback(event_id=event_id, label=label, features=payment(number), time_ms=1))
         self.learner.learn_many(records, {"feedback.v1/0": len(labels)})
 

@@ -41,6 +41,9 @@ class FakeBroker:
     def open(self) -> "FakeBroker":
         return self
 
+    def prepare(self, record_type: type[TopicRecord]) -> None:
+        """It has every topic."""
+
     def send(self, record: TopicRecord, on_ack: OnAck) -> None:
         self.num_tried += 1
         error = self.says(record)

@@ -17,7 +17,8 @@ from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
 from serving.engine_config import PrecisionConfig
 from serving.errors import VersionRefused
-from serving.weights.loader import Loader, computing, refusing
+from serving.weights.loader import Loader
+from serving.weights.refusals import computing, refusing
 from tests.model.small_encoder import format_2
 from tests.serving.versions import (
     TINY,
