@@ -23,9 +23,9 @@ import torch
 
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
+from learner.labels.answer_finder import AnswerFinder
 from learner.labels.consumer import CLOSE_S, Consumer, ReadState
 from learner.labels.label_traces import LabelTraces
-from learner.labels.late_labels import AnswerFinder
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
@@ -205,11 +205,7 @@ def lead(
 
 
 def _learn(
-    config: LearnerConfig,
-    learner: Learner,
-    consumer: Consumer,
-    publisher: WeightPublisher,
-    label_traces: LabelTraces,
+    config: LearnerConfig, learner: Learner, consumer: Consumer, publisher: WeightPublisher, label_traces: LabelTraces
 ) -> None:
     """Learns what has come, and begins a unit of slow work; tells the publisher what should not wait."""
     timeout_ms = min(config.poll_timeout_ms, UNIT_POLL_MS) if learner.has_work else config.poll_timeout_ms
@@ -218,6 +214,7 @@ def _learn(
     begun_ms = now_ms()
     num_unwritten = len(learner.unwritten)
     consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.marks))
+    learner.join.late.settle(consumer.taken)
     learnt = learner.unwritten[num_unwritten:]
     label_traces.learnt(records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms())
     if learner.drift.take_num_detected():

@@ -6,7 +6,8 @@
     trust           whether a label is trusted; flip_detector finds label flips, by CUSUM charts (cusum)
     label_names     translates labels and answers under older names; says which labels are not in the set
     outcomes        counts what became of the labels
-    late_labels     finds the text of an answer that waits no longer in its topic, so that its label is learnt
+    late_labels     hold the labels whose answers wait no longer, in memory or by their places in the topic
+    answer_finder   finds these answers in their topic, so that their labels are learnt
     letters         dead letters and quarantined labels, sent at least once
     label_traces    the spans of labels, up to a version that knows them
     classes         which classes have a row of the head

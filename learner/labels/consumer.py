@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from learner.labels.answer_finder import AnswerFinder
 from learner.labels.flow import FlowControl, Levels, Times, Topic, Unread
-from learner.labels.late_labels import AnswerFinder
 from learner.labels.letters import Letters, LetterSender
 from wire.bus import Bus, Followed, Follower, Loss, Received, partition_name
 from wire.errors import BusUnavailable, WireError
@@ -81,6 +81,7 @@ class Consumer:
         self._fetched: deque[Received[Answer | Feedback]] = deque()
         self._ends: Mapping[str, int] = {}  # the offsets behind what was fetched
         self._label_s = clock_s()  # when the last label was read
+        self.taken: list[Received[Answer | Feedback]] = []  # by the last poll
         self.offsets = dict(state.offsets)
         self.marks = dict(state.marks)
         self._end_marks: LogMarks = {}
@@ -89,19 +90,19 @@ class Consumer:
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
         """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.
 
-        Returns [] while the broker is away, and while the letters or the late labels are full. Raises LearnerError
-        where nobody sends the letters, or looks for the answers.
+        Returns [] while the broker is away, and while the letters are full. `taken` has their places. Raises
+        LearnerError where nobody sends the letters, or looks for the answers.
         """
         self._sender.check()
         if self._finder is not None:
             self._finder.check()
         if not self._fetched:
             self._fetch(timeout_ms)
-        records: list[Answer | Feedback] = []
+        self.taken = []
         num_labels = 0
         while self._fetched and num_labels < max_labels:
             received = self._fetched.popleft()
-            records.append(received.record)
+            self.taken.append(received)
             num_labels += isinstance(received.record, Feedback)
             name = partition_name(received.position)
             self.offsets[name] = received.position.offset + 1
@@ -111,7 +112,7 @@ class Consumer:
             self.marks |= self._end_marks
         if num_labels:
             self._label_s = self._clock_s()
-        return records
+        return [received.record for received in self.taken]
 
     @property
     def idle_s(self) -> float:
@@ -147,8 +148,8 @@ class Consumer:
         self._sender.close(CLOSE_S)
 
     def _fetch(self, timeout_ms: int) -> None:
-        if reason := self._full():
-            self._counts[f"polls_behind_{reason}"] += 1
+        if self._letters.is_full:
+            self._counts["polls_behind_letters"] += 1
             self._wait()
             return
         try:
@@ -163,12 +164,6 @@ class Consumer:
         self._end_marks = followed.marks
         self._note_losses(followed)
         self._flow.on_read(_last_times(followed.received), self._clock_s())
-
-    def _full(self) -> str:
-        """Returns what is so full that no more may be read: "letters", "late_labels", or ""."""
-        if self._letters.is_full:
-            return "letters"
-        return "late_labels" if self._finder is not None and self._finder.is_full else ""
 
     def _poll(self, timeout_ms: int) -> Followed:
         if self._follower is None:

@@ -12,7 +12,7 @@ ambiguous in two cases: it matches several answers, or it matches one by its id 
 labelled before.
 
 Each label has exactly one outcome: matched, late (its answer has left the window, and is looked for in the topic by
-`learner.labels.late_labels`), duplicate (its event was labelled
+`learner.labels.answer_finder`), duplicate (its event was labelled
 before), correction (the same, but approved: it replaces the first label), orphan (no answer came while it was parked),
 refused (by itself) or quarantined (ambiguous, or held beside its answer); the rest is parked. `early` counts what was
 parked. A label that is quarantined leaves its answer waiting for a better one. An event that is answered again keeps
@@ -53,7 +53,7 @@ class Join:
         num_aliases = ALIASES_PER_EVENT * config.remembered_ids
         self._trust = trust
         self._names = names
-        self.late = LateLabels(state.late if state else ())
+        self.late = LateLabels(state.late if state else None)
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
         self._labelled = RecentHashes(num_aliases, state.labelled if state else ())

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from learner.labels.late_labels import LateState
 from learner.labels.sample import Waiting
 from wire.records import Feedback
 
@@ -20,7 +21,7 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     ends: list[str] = []
     erased: list[int] = []
-    late: list[Feedback] = []
+    late: LateState = LateState()
 
     @property
     def answers(self) -> list[Waiting]:

@@ -1,65 +1,66 @@
-"""Late labels: the answer that no longer waits is found in its topic, and the label comes again with the text.
+"""Late labels: the labels with a receipt whose answer has left the window, until it is found in its topic.
 
-    a label with a receipt, whose answer has left the window --> LateLabels --AnswerFinder, in a thread of its own-->
-    answers.v1, from the receipt's time on --> the label with text and answer, vouched for --> feedback.v1 --> the join
+    a late label, while there is room --add--> in memory --between, remove--> `learner.labels.answer_finder`
+                 |                                  ^
+                 '--no room: where it lies in feedback.v1 (partition, offset) --oldest, admit (read again there)
 
-So a label may come as late as the topic keeps answers, and no window has to be as long. What is learnt lies in the
-topic of labels, in the order in which it is learnt: a version is rebuilt from it, and whoever finds a label twice has
-sent a duplicate. A label whose offset is in a checkpoint is not read again, so the labels that are looked for are in
-the checkpoint, too. They are bounded in bytes; while they are full, the learner reads no more records.
+So a label may come as late as the topic keeps answers, no window has to be as long, and no heap of late labels delays a
+label that is in time. A label whose offset is in a checkpoint is not read again, so the labels that are looked for are
+in the checkpoint, and so are the places of the others. Labels are bounded in bytes, places in number.
 
-Rejected: the offset of the answer in its receipt (the broker gives it after the answer was signed), an index from event
-to offset (it would grow with the topic), and handing the answer to the join directly (whether a version has learnt it
-would depend on when the search ended).
+What was found comes again on feedback.v1, where labels in time lie, too: not more than MAX_OUTSTANDING are on their way
+through it at a time, so that a label in time waits for no more than these.
+
+Rejected: reading no more while there is no room (all learning stood still for hours), and an index from event to offset
+(it would grow with the topic).
 """
 
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from functools import partial
-from itertools import chain
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nsmallest
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
-import structlog
+import msgspec
 
-from learner.errors import LearnerError
 from learner.labels.sample import Waiting
-from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
-from wire.bus import Bus, Publisher
-from wire.errors import SendFailed, WireError
+from wire.bus import Received, partition_name
 from wire.events import has_receipt
 from wire.receipts import time_of
 from wire.records import Answer, Feedback
-from wire.threads import BackgroundThread, lower_priority
 
 FULL_BYTES: Final = 16 << 20
-"""Bytes of late labels from which on they are full."""
+"""Bytes of late labels from which on only the places of others are kept."""
+
+MAX_PLACES: Final = 200_000
+"""Most places that are kept, about 40 MB. A label beyond them is given up."""
+
+REFILL: Final = 10_000
+"""Number of labels that are read again from their places at a time."""
 
 OLDER_MS: Final = 60_000
 """How much older than what waits an answer must be to have left: replicas have clocks, and partitions lags."""
 
-SPAN_MS: Final = 10_000
-"""Labels are looked for together whose answers lie within this time."""
+MAX_OUTSTANDING: Final = 500
+"""Most labels that were found and sent again, and that the learner has not read yet."""
 
-EARLY_MS: Final = 10_000
-"""How far the clock of a replica may be ahead of that of the log."""
 
-DELAYED_MS: Final = 300_000
-"""How long after its time an answer may have reached the log: the broker may have been away."""
+class LatePlace(NamedTuple):
+    """Where a late label lies in the topic of labels, and when its answer was given."""
 
-POLL_MS: Final = 200
-FLUSH_S: Final = 60.0
-RETRY_S: Final = 1.0
-"""Pause after the broker failed, and longest wait for a label."""
+    answer_ms: int
+    partition: str
+    offset: int
 
-NICENESS: Final = 5
-"""A late label can wait for one that is in time."""
 
-log = structlog.get_logger("learner")
+class LateState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds everything that `LateLabels` knows."""
+
+    labels: list[Feedback] = []
+    places: list[LatePlace] = []
 
 
 def is_before(feedback: Feedback, oldest: Waiting | None) -> bool:
@@ -70,10 +71,14 @@ def is_before(feedback: Feedback, oldest: Waiting | None) -> bool:
 class LateLabels:
     """Holds the labels whose answers are looked for, each with its receipt. It may be called from any thread."""
 
-    def __init__(self, labels: Iterable[Feedback] = ()) -> None:
+    def __init__(self, state: LateState | None = None) -> None:
+        state = state or LateState()
         self._changed = threading.Condition()
-        self._waiting = Window(Feedback, 2 * FULL_BYTES, labels)
+        self._waiting = Window(Feedback, 2 * FULL_BYTES, state.labels)
         self._order = sorted(map(time_and_id, self._waiting))  # one entry for each label, so that no search sorts
+        self._places = dict.fromkeys(state.places)
+        self._unplaced: list[Feedback] = []  # of the records that are being learnt
+        self._num_outstanding = 0
         self._counts: Counter[str] = Counter()
 
     def add(self, feedback: Feedback) -> None:
@@ -81,169 +86,132 @@ class LateLabels:
         if feedback.proof or not has_receipt(feedback):
             return
         with self._changed:
-            insort(self._order, time_and_id(feedback))
-            evicted = self._waiting.add(feedback)
-            for label in evicted:
-                self._forget_order(label)
-            self._counts["late_given_up"] += len(evicted)
+            if self._waiting.level.fill < 0.5:
+                self._hold(feedback)
+            else:
+                self._unplaced.append(feedback)
+
+    def settle(self, read: Sequence[Received[Answer | Feedback]]) -> None:
+        """Is told, after they were learnt, where the records lie: in the place of a label there is no room for."""
+        with self._changed:
+            for received in read:
+                if isinstance(received.record, Feedback) and received.record.proof:
+                    self._num_outstanding = max(0, self._num_outstanding - 1)
+            if self._unplaced:
+                places = {_name(each.record): each for each in read if isinstance(each.record, Feedback)}
+                for label in self._unplaced:
+                    self._place(label, places.get(_name(label)))
+                self._unplaced = []
             self._changed.notify_all()
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
-        """Removes the labels about erased subjects; returns how many there were."""
+        """Removes the labels about erased subjects; returns how many there were. Those of places go when they are
+        read."""
         with self._changed:
             labels = [label for label in self._waiting if is_erased(label.key)]
             for label in labels:
-                self._waiting.remove(label)
-                self._forget_order(label)
+                self._drop(label)
         return len(labels)
 
-    def export(self) -> list[Feedback]:
-        """Returns the labels, oldest first."""
+    def labels(self) -> list[Feedback]:
+        """Returns the labels in memory, oldest first."""
         with self._changed:
-            return list(self._waiting)
+            return [*self._waiting, *self._unplaced]
 
-    def next_span(self, timeout_s: float) -> list[Feedback]:
-        """Returns the label whose answer is oldest, and those whose answers came soon after it, in their order.
-
-        Waits at most `timeout_s` seconds for a label; [] where none comes.
-        """
+    def export(self) -> LateState:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._order, timeout_s):
-                return []
-            end_ms = self._order[0][0] + SPAN_MS
-            end = bisect_right(self._order, end_ms, key=itemgetter(0))
-            ids = dict.fromkeys(event_id for _, event_id in self._order[:end])
-            labels = chain.from_iterable(map(self._waiting.of, ids))
-            return sorted((label for label in labels if answer_ms(label) <= end_ms), key=answer_ms)
+            return LateState(labels=[*self._waiting, *self._unplaced], places=list(self._places))
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether there is a label to look for, within `timeout_s` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._order or self._places), timeout_s)
+
+    def take_turn(self, timeout_s: float) -> bool:
+        """Whether one more label may be sent again, within `timeout_s` seconds: then it counts as outstanding."""
+        with self._changed:
+            has_turn = self._changed.wait_for(lambda: self._num_outstanding < MAX_OUTSTANDING, timeout_s)
+            self._num_outstanding += has_turn
+            return has_turn
+
+    def forget_outstanding(self) -> None:
+        """Waits for no label any more that was sent again: none may come (a reader refused it, or is away)."""
+        with self._changed:
+            self._num_outstanding = 0
+
+    def between(self, after_ms: int, last_ms: int) -> list[Feedback]:
+        """Returns the labels whose answers were given after `after_ms`, up to `last_ms`."""
+        with self._changed:
+            first = bisect_right(self._order, after_ms, key=itemgetter(0))
+            end = bisect_right(self._order, last_ms, key=itemgetter(0))
+            ids = dict.fromkeys(event_id for _, event_id in self._order[first:end])
+            labels = [label for event_id in ids for label in self._waiting.of(event_id)]
+        return [label for label in labels if after_ms < answer_ms(label) <= last_ms]
+
+    def next_ms(self, after_ms: int) -> int | None:
+        """Returns the time of the oldest answer after `after_ms` that is looked for; None where there is none."""
+        with self._changed:
+            first = bisect_right(self._order, after_ms, key=itemgetter(0))
+            return self._order[first][0] if first < len(self._order) else None
+
+    def oldest_places(self) -> list[LatePlace]:
+        """Returns the places of the labels that may be read again now, those of the oldest answers."""
+        with self._changed:
+            return nsmallest(REFILL, self._places) if self._waiting.level.fill < 0.25 else []
+
+    def admit(self, place: LatePlace, label: Feedback) -> bool:
+        """Holds a label that was read from its place, in the stead of that; False where there is no room."""
+        with self._changed:
+            has_room = self._waiting.level.fill < 0.5
+            if has_room:
+                del self._places[place]
+                self._hold(label)
+            return has_room
+
+    def give_up(self, places: Iterable[LatePlace]) -> None:
+        """Forgets places whose label is gone."""
+        with self._changed:
+            for place in places:
+                del self._places[place]
+                self._counts["late_given_up"] += 1
 
     def remove(self, feedback: Feedback, count: str) -> None:
         """Removes a label, which is counted under `count`. A label that is gone already is ignored."""
         with self._changed:
             if feedback in self._waiting.of(feedback.event_id):
-                self._waiting.remove(feedback)
-                self._forget_order(feedback)
+                self._drop(feedback)
                 self._counts[count] += 1
 
     @property
-    def is_full(self) -> bool:
-        """Whether no more labels should be read now. Those of one poll may come on top."""
-        with self._changed:
-            return self._waiting.level.fill >= 0.5
-
-    @property
     def counts(self) -> dict[str, int]:
-        """Counters of a report: labels that were found, not found, given up, and that are looked for."""
+        """Counters of a report: labels that were found, not found, given up, and that are looked for or wait for it."""
         with self._changed:
-            return dict(self._counts) | {"late_searched": len(self._waiting)}
+            return dict(self._counts) | {"late_searched": len(self._waiting), "late_waiting": len(self._places)}
+
+    def _hold(self, feedback: Feedback) -> None:
+        insort(self._order, time_and_id(feedback))
+        evicted = self._waiting.add(feedback)
+        for label in evicted:
+            self._forget_order(label)
+        self._counts["late_given_up"] += len(evicted)
+        self._changed.notify_all()
+
+    def _place(self, label: Feedback, received: Received[Answer | Feedback] | None) -> None:
+        """Keeps the place of a label; the label itself where it was read long ago, and waited for its answer."""
+        if received is None:
+            self._hold(label)
+        elif len(self._places) < MAX_PLACES:
+            position = received.position
+            self._places[LatePlace(answer_ms(label), partition_name(position), position.offset)] = None
+        else:
+            self._counts["late_given_up"] += 1
+
+    def _drop(self, feedback: Feedback) -> None:
+        self._waiting.remove(feedback)
+        self._forget_order(feedback)
 
     def _forget_order(self, feedback: Feedback) -> None:
         del self._order[bisect_left(self._order, time_and_id(feedback))]
-
-
-class AnswerFinder:
-    """Finds the answers of late labels in a thread of its own.
-
-    consumes: LateLabels; Answer, from the time in a label's receipt on
-    produces: Feedback, with the text of its event
-    waits for: a late label; the broker
-    unblocked by: a label, the broker's answer, `close`
-    """
-
-    def __init__(self, bus: Bus, late: LateLabels, trust: LabelTrust, *, is_erased: Callable[[str], bool]) -> None:
-        self._bus = bus
-        self._late = late
-        self._trust = trust
-        self._is_erased = is_erased
-        self._publisher: Publisher | None = None
-        self._has_failed = False
-        self._thread = BackgroundThread(self._run, name="answer finder")
-        self._thread.start()
-
-    def check(self) -> None:
-        """Raises LearnerError where the thread has ended by itself, by a bug: late labels would wait for ever."""
-        self._thread.check(LearnerError)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more labels should be read now."""
-        return self._late.is_full
-
-    def close(self) -> None:
-        """Ends the search. The labels that are looked for stay where they are."""
-        self._thread.close(RETRY_S)
-
-    def _run(self) -> None:
-        """Finds answers until it is closed.
-
-        consumes: the late labels, oldest answer first; the answers of that time
-        produces: Feedback, with the text of its event
-        waits for: a label, at most RETRY_S; the broker; and as long after a failure
-        unblocked by: a label, the broker's answer, close
-        """
-        lower_priority(NICENESS)
-        while not self._thread.closing.is_set():
-            span = self._late.next_span(RETRY_S)
-            try:
-                if span:
-                    self._find(span)
-                self._has_failed = False
-            except WireError as error:
-                if not self._has_failed:
-                    log.warning("late_labels_wait", reason=str(error))
-                self._has_failed = True
-                self._thread.closing.wait(RETRY_S)
-
-    def _find(self, span: list[Feedback]) -> None:
-        """Reads the answers of the span's time, and sends the labels again whose answer is among them."""
-        start = self._bus.offsets_at(Answer, answer_ms(span[0]) - EARLY_MS)
-        end = self._bus.offsets_at(Answer, answer_ms(span[-1]) + DELAYED_MS)
-        left = defaultdict[str, list[Feedback]](list)
-        for label in span:
-            left[label.event_id].append(label)
-        follower = self._bus.follow([Answer], start, is_patient=True)
-        try:
-            while left and not self._thread.closing.is_set():
-                followed = follower.poll(POLL_MS)
-                for each in followed.received:
-                    labels = left.pop(each.record.event_id, [])
-                    if others := self._send(each.record, labels):
-                        left[each.record.event_id] = others
-                if all(followed.offsets.get(partition, 0) >= offset for partition, offset in end.items()):
-                    break
-        finally:
-            with suppress(WireError):
-                follower.close()
-        self._sender().flush(FLUSH_S)
-        if not self._thread.closing.is_set():
-            for label in chain.from_iterable(left.values()):
-                self._late.remove(label, "late_not_found")
-
-    def _send(self, answer: Answer, labels: list[Feedback]) -> list[Feedback]:
-        """Sends those of `labels` that are about `answer` again, with its text; returns the others."""
-        found = [label for label in labels if is_of(label, answer)]
-        for label in found:
-            if self._is_erased(answer.key):
-                self._late.remove(label, "late_not_found")
-            else:
-                self._sender().send(self._trust.with_answer(label, answer), partial(self._on_delivery, label))
-        return [label for label in labels if label not in found]
-
-    def _sender(self) -> Publisher:
-        if self._publisher is None:
-            self._publisher = self._bus.publisher()
-        return self._publisher
-
-    def _on_delivery(self, label: Feedback, error: Exception | None) -> None:
-        """Lets a label go that the topic has, or can never have. Any other is looked for again."""
-        if error is None:
-            self._late.remove(label, "late_found")
-        elif isinstance(error, SendFailed) and error.is_permanent:
-            self._late.remove(label, "late_unsendable")
-
-
-def is_of(feedback: Feedback, answer: Answer) -> bool:
-    """Whether the label is about this very answer: it has its receipt, and no other source."""
-    return feedback.receipt == answer.receipt and feedback.event_source in (None, answer.source)
 
 
 def time_and_id(feedback: Feedback) -> tuple[int, str]:
@@ -254,3 +222,8 @@ def time_and_id(feedback: Feedback) -> tuple[int, str]:
 def answer_ms(feedback: Feedback) -> int:
     """Returns the time of the answer that the label's receipt names."""
     return time_of(feedback.receipt)
+
+
+def _name(record: Answer | Feedback) -> tuple[str, str, str]:
+    """Returns what tells the labels of one poll apart: two that are equal in it may stand for each other."""
+    return record.event_id, record.receipt, record.named or "" if isinstance(record, Answer) else record.target

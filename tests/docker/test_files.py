@@ -211,7 +211,12 @@ def test_alerts_and_dashboards_ask_for_metrics_that_there_are() -> None:
             for name in METRICS.keys() & {*EXPRESSION.findall(expression)}:
                 assert {*labels.split(", ")} <= {*METRICS[name].labels}, expression
     assert asked <= METRICS.keys()
-    assert METRICS.keys() - asked <= {"lifelong_swaps_total", "lifelong_version", "lifelong_report_time_seconds"}
+    assert METRICS.keys() - asked <= {
+        "lifelong_swaps_total",
+        "lifelong_version",
+        "lifelong_report_time_seconds",
+        "lifelong_late_labels",
+    }
 
 
 def test_every_alert_fires_and_does_not_fire_without_cause() -> None:

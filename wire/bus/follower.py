@@ -109,6 +109,11 @@ class Follower:
         with mapped(self._servers):
             self._positions.move(offsets)
 
+    def skip_to(self, time_ms: int) -> None:
+        """Skips the records that were logged before `time_ms`, in the partitions of which the broker knows it."""
+        with mapped(self._servers):
+            self._positions.skip_to(time_ms)
+
     def pause(self, record_types: Sequence[type[TopicRecord]]) -> None:
         """Stops the delivery of records of these types until they are resumed. Idempotent."""
         self._set_paused(self._paused | self._topics(record_types))

@@ -66,6 +66,13 @@ class Positions:
         if partition in self._consumer.assignment():
             seek(self._consumer, partition, self.next[partition], self.marks[partition].epoch)
 
+    def skip_to(self, time_ms: int) -> None:
+        """Goes on to the first record that was logged at `time_ms` or later, where there is one (see `offsets_at`)."""
+        for partition, at in self._consumer.offsets_for_times(dict.fromkeys(self.next, time_ms)).items():
+            if at is not None and at.timestamp >= time_ms and at.offset > self.next[partition]:
+                mark = self.marks[partition]
+                self._go_on(partition, at.offset, LogMark(log=mark.log, log_ms=mark.log_ms, skip_ms=mark.skip_ms))
+
     def return_into_log(self, error: Exception) -> None:
         """Continues in the log, in the partitions of an error of NOT_IN_LOG."""
         for partition, back in returns(self._consumer, error).items():

@@ -46,6 +46,7 @@ REPLICA: Final = (
 LEARNER: Final = (
     Metric("lifelong_labels_total", "counter", "Labels that were read, by what became of them", ("end",)),
     Metric("lifelong_lag_records", "gauge", "Answers and labels that are not read yet"),
+    Metric("lifelong_late_labels", "gauge", "Late labels whose answers are looked for, or that wait for it"),
     Metric("lifelong_accuracy", "gauge", "Accuracy of the answers as given (prequential)", ("over",)),
     Metric("lifelong_holdout_accuracy", "gauge", "Accuracy of the published version on the holdout"),
     Metric("lifelong_forgetting", "gauge", "Accuracy that the published version has lost against its anchor"),

@@ -90,6 +90,7 @@ def _of_learner(report: LearnerReport) -> Iterator[MetricValue]:
             yield MetricValue("lifelong_gate_refusals_total", value, (name.removeprefix("gate_"),))
     yield MetricValue("lifelong_gate_refusals_in_a_row", counts.get("gate_in_a_row", 0))
     yield MetricValue("lifelong_lag_records", report.lag)
+    yield MetricValue("lifelong_late_labels", counts.get("late_searched", 0) + counts.get("late_waiting", 0))
     yield MetricValue("lifelong_accuracy", report.accuracy, ("all",))
     yield MetricValue("lifelong_accuracy", report.recent_accuracy, ("recent",))
     yield MetricValue("lifelong_holdout_accuracy", report.evaluation.accuracy)

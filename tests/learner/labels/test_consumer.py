@@ -4,12 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 import pytest
 
-from learner.config import LearnerConfig
 from learner.labels.consumer import Consumer, ReadState
 from learner.labels.flow import Levels
-from learner.labels.late_labels import FULL_BYTES, AnswerFinder, LateLabels
 from learner.labels.letters import MAX_BYTES, Letters
-from learner.labels.trust import LabelTrust
 from learner.labels.window import Level
 from services.local.kafka import LocalBroker
 from tests.brokers import take
@@ -34,7 +31,6 @@ def make_consumer(
     *,
     marks: Mapping[str, LogMark] | None = None,
     letters: Letters | None = None,
-    finder: AnswerFinder | None = None,
     counts: Counter[str] | None = None,
     truncated: list[bool] | None = None,
 ) -> Consumer:
@@ -50,7 +46,6 @@ def make_consumer(
         levels=lambda: EMPTY,
         wait=lambda: None,
         on_truncated=lambda: truncations.append(True),
-        finder=finder,
     )
     OPENED.append(consumer)
     return consumer
@@ -243,14 +238,3 @@ def test_nothing_more_is_read_while_the_letters_are_full() -> None:
     consumer = make_consumer(away, {"feedback.v1/0": 7}, letters=letters, counts=counts)
     assert consumer.poll(1) == [] and counts == {"polls_behind_letters": 1}
     assert consumer.offsets == {"feedback.v1/0": 7} and letters.export().dead_letters == [letter]
-
-
-def test_nothing_more_is_read_while_the_late_labels_are_full() -> None:
-    away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
-    long = Feedback(event_id="e", label="x" * FULL_BYTES, receipt="1.0123456789abcdef0123456789abcdef")
-    late = LateLabels([long])
-    counts = Counter[str]()
-    finder = AnswerFinder(away, late, LabelTrust(LearnerConfig()), is_erased=lambda subject: False)
-    consumer = make_consumer(away, {"feedback.v1/0": 7}, finder=finder, counts=counts)
-    assert consumer.poll(1) == [] and counts == {"polls_behind_late_labels": 1}
-    assert consumer.offsets == {"feedback.v1/0": 7} and late.export() == [long]
