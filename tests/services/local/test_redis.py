@@ -146,7 +146,7 @@ def test_one_that_is_killed_while_it_starts_is_started_again(tmp_path: Path, mon
     program.parent.mkdir()
     program.write_text(KILLED_ONCE.format(flag=flag, binary=find_binary()))
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("REDIS_SERVER", str(program))
     server = start_redis(tmp_path / "state")
     assert flag.exists()
     assert server.process.poll() is None
