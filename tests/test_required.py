@@ -39,7 +39,7 @@ def test_only_data_may_be_missing_where_everything_is_installed() -> None:
 
 def test_no_test_skips_itself_in_another_way() -> None:
     """A skip by pytest's own means could not be required, and would not be counted by what it needs."""
-    others = re.compile(r"importorskip|mark\.skip|pytest\.skip\(|skipTest")
+    others = re.compile(r"importorskip|pytest\.mark\.skip|pytest\.skip\(|skipTest")
     files = [path for path in (ROOT / "tests").rglob("*.py") if path.name not in ("required.py", "test_required.py")]
     assert [path.relative_to(ROOT).as_posix() for path in files if others.search(path.read_text())] == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 PAUSE_S = 0.01
 
 
-def eventually(holds: Callable[[], bool], *, within_s: float = 120.0) -> None:
+def eventually(holds: Callable[[], bool], *, within_s: float = 60.0) -> None:
     """Calls `holds`, with pauses, until it is true; fails after `within_s`. The pauses yield the processor."""
     assert in_time(holds, within_s=within_s), f"not so within {within_s} s"
 
