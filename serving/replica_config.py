@@ -5,8 +5,11 @@
 Rejected: settings that are passed on as they are (a replica needs keys, which are no settings, and no other sections).
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -118,12 +121,16 @@ class ReplicaConfig:
     def of(cls, settings: ReplicaSettings, *, ring: KeyRing, trust: TrustConfig) -> "ReplicaConfig":
         """Returns the configuration of replicas under these settings, whose logs hide the keys, too.
 
-        `trust` is the learner's, whose section a replica does not read.
+        `trust` is the learner's, whose section a replica does not read. Where no spool is set, as by `serve run`, there
+        is one in the user's state home.
         """
+        serving = settings.serving
+        if not serving.spool_dir:
+            serving = replace(serving, spool_dir=str(spool_of(settings.bus, settings.store)))
         return cls(
             encoder=settings.encoder,
             profile=settings.profile,
-            serving=settings.serving,
+            serving=serving,
             bus=settings.bus,
             store=settings.store,
             metrics=settings.metrics,
@@ -134,6 +141,13 @@ class ReplicaConfig:
             ring=ring,
             logs=replace(settings.logs, secrets=(*ring.secrets, *settings.logs.secrets)),
         )
+
+
+def spool_of(bus: BusConfig, store: StoreConfig) -> Path:
+    """Returns a folder that no other service has: it is named by the servers and the prefixes of this one."""
+    service = "\n".join((bus.bootstrap_servers, bus.prefix, store.prefix))
+    home = Path(os.getenv("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    return home / "lifelong" / f"spool-{sha256(service.encode()).hexdigest()[:16]}"
 
 
 def _task_config(settings: ReplicaSettings) -> TaskConfig:
