@@ -148,8 +148,10 @@ def rebuild(
         features = features_of(manifest, store.blobs)
     choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
     config, strata, tokenizer = opened(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
-    learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring_of(settings).receipts))
+    ring = ring_of(settings)
+    learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring.receipts))
     learner.label_config = settings.labels
+    learner.names.draw_holdout_by(ring.holdout)
     with closing(open_bus(settings, "rebuild")) as bus, progress() as say:
         result = rebuild_version(manifest, learner, config, bus, say=say, features=features)
     echo(*(json_lines(dataclasses.asdict(result)) if as_json else [_summary(result)]))
