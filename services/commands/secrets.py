@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from services.commands.context import CliContext, reads_settings
+from services.commands.output import echo
 
 app = typer.Typer(no_args_is_help=True, help="Keys and passwords of a service in containers.")
 
@@ -23,7 +24,7 @@ def write(
     from services import container_secrets
 
     for path in container_secrets.write(folder, context.load().settings.store.prefix):
-        print(path)
+        echo(str(path))
 
 
 @app.command()
@@ -33,8 +34,8 @@ def env(context: CliContext) -> None:
     from services import container_secrets
 
     values, accounts = container_secrets.environment(context.load().settings.store.prefix)
-    print("# Give these two accounts to Redis, one ACL SETUSER each, or as lines of its aclfile:")
+    echo("# Give these two accounts to Redis, one ACL SETUSER each, or as lines of its aclfile:")
     for line in accounts.splitlines():
-        print(f"# {line}")
+        echo(f"# {line}")
     for name, value in values.items():
-        print(f"{name}={value}")
+        echo(f"{name}={value}")
