@@ -6,7 +6,7 @@ from learner.config import LearnerConfig
 from learner.labels.join import Join
 from learner.labels.label_names import LabelNames
 from learner.labels.sample import HoldoutDraw
-from tests.learner.labels.joins import Known, answer, label, make_trust
+from tests.learner.labels.joins import Known, answer, label, make_trust, names_of
 from wire.config import LabelConfig
 from wire.label_set import LabelSet
 from wire.records import LabelCommand
@@ -49,3 +49,13 @@ def test_a_new_label_is_asked_for_unless_its_class_has_a_row() -> None:
     assert (held.reason, join.counts["refused_new_label"]) == ("new_label", 1)
     known.labels = replace(known.labels, added=frozenset({"maybe"}))
     assert [each.label for each in join.match([held.feedback])] == ["maybe"]  # its answer still waits
+
+
+def test_the_holdout_is_drawn_by_the_secret_that_is_given_later() -> None:
+    """N7: the learner's process gives the secret of its keys before anything is restored or read."""
+    names = names_of(LearnerConfig(holdout_share=0.5))
+    keys = [("crm", str(number)) for number in range(200)]
+    before = list(map(names.is_in_holdout, keys))
+    names.draw_holdout_by(b"secret")
+    assert 60 < sum(map(names.is_in_holdout, keys)) < 140
+    assert list(map(names.is_in_holdout, keys)) != before
