@@ -9,13 +9,17 @@ Rejected: translating records when they are read (what waits in a checkpoint wou
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from learner.labels.sample import HoldoutDraw, Sample, Waiting, make_quarantined, make_sample
 from wire.label_set import LabelSet
+from wire.receipts import FORGED
 from wire.records import Feedback, Quarantined
+
+KEY_MISSING: Final = "the label has no `key`: send the key of the answer with its receipt, which is good for that alone"
+"""What to do where a good receipt may have been sent without its key."""
 
 
 class KnownNames(Protocol):
@@ -58,8 +62,11 @@ class LabelNames:
         return msgspec.structs.replace(sample, label=name_of(sample.label), predicted_label=predicted)
 
     def quarantined(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
-        """Returns the record of a label that is refused or held; with the fix, where it is not in the set."""
+        """Returns the record of a label that is refused or held; with the fix, where it is not in the set, or may lack
+        the key of its answer: a receipt is of one entity, and looks forged without its key."""
         record = make_quarantined(reason, feedback, answer)
+        if reason == FORGED and feedback.receipt and not feedback.key:
+            return msgspec.structs.replace(record, detail=KEY_MISSING)
         is_ours = reason == self.refusal(feedback)
         detail = self._known().labels.why(reason, feedback.target) if is_ours else ""
         return msgspec.structs.replace(record, detail=detail)

@@ -148,3 +148,16 @@ LABELLED = [
 def test_a_receipt_is_learnt_for_the_text_that_it_is_of(records: list[Answer | Feedback]) -> None:
     """B5: this holds in any order, and whatever else has the id, or even the id and the source."""
     assert all(text == value for text, value in pairs(make_join(pending=99, parked=99).match(records)))
+
+
+def test_a_good_receipt_without_its_key_is_refused_with_the_fix() -> None:
+    """The receipt is of the answer's entity, which the label does not name."""
+    join = make_join()
+    keyed = answer("e", key="customer 7")
+    join.match([keyed, msgspec.structs.replace(label_of(keyed), key="")])
+    (refused,) = join.take_quarantined()
+    assert refused.reason == "forged" and "send the key of the answer" in refused.detail
+    join.match([msgspec.structs.replace(label_of(keyed), key="customer 8")])
+    (refused,) = join.take_quarantined()
+    assert refused.reason == "forged" and not refused.detail
+    assert len(join.match([label_of(keyed)])) == 1
