@@ -120,10 +120,12 @@ def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, rec
     publisher.flush(FLUSH_S)
 
 
-def answer_of(number: int, item: StreamItem, items: list[StreamItem], receipts: Receipts) -> Answer:
-    """Makes an answer as long as those of a service, with five scores and a receipt."""
+def answer_of(
+    number: int, item: StreamItem, items: list[StreamItem], receipts: Receipts, *, time_ms: int = 0
+) -> Answer:
+    """Makes an answer as long as those of a service, with five scores and a receipt. Time 0: its number."""
     event_id = f"backlog-{number:09d}"
-    time_ms = 1 + number
+    time_ms = time_ms or 1 + number
     verdicts = Verdicts(arm=STABLE, version=1, names=((1, name_hash(item.label)),))
     others = [items[(number + 97 * place) % len(items)].label for place in range(1, 5)]
     return Answer(

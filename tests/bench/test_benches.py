@@ -15,7 +15,17 @@ def test_every_benchmark_has_a_name_of_its_own() -> None:
 
 
 def test_what_takes_long_and_the_kernels_run_only_by_name() -> None:
-    long = {"backlog", "chaos", "concept_change", "exactly_once", "http", "import_pace", "kernels", "live"} | {
+    long = {
+        "backlog",
+        "chaos",
+        "concept_change",
+        "exactly_once",
+        "http",
+        "import_pace",
+        "kernels",
+        "late_labels",
+        "live",
+    } | {
         "learning",
         "mapping",
         "million",
