@@ -22,7 +22,9 @@ def rows() -> list[tuple[str, ...]]:
 
 
 def test_every_fault_has_a_row_in_order() -> None:
-    expected = [begin + end for begin, ends in RANGES.items() for end in ends]
+    expected: list[str] = []
+    for begin, ends in RANGES.items():
+        expected += [begin + end for end in ends]
     assert len(expected) == 72
     found = [row[0] for row in rows()]
     assert found == expected

@@ -143,10 +143,11 @@ def test_the_past_of_an_event_depends_on_the_events_of_its_key_alone(sent: list[
 
 def test_events_of_many_threads_are_all_remembered() -> None:
     series = Series(SeriesConfig(lags=(1,)))
-    threads = [
-        threading.Thread(target=series.joined, args=([event(number, f"{key}") for number in range(200)],))
-        for key in range(4)
-    ]
+
+    def send(key: str) -> None:
+        series.joined([event(number, key) for number in range(200)])
+
+    threads = [threading.Thread(target=send, args=(f"{key}",)) for key in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
