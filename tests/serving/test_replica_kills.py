@@ -105,7 +105,7 @@ def replica(
 
 def answered(bus: Bus, num: int) -> set[str]:
     with closing(bus.follow([Answer], {})) as follower:
-        return {each.record.event_id for each in take(follower.poll, num, within_s=60.0)}
+        return {each.record.event_id for each in take(follower.poll, num, within_s=120.0)}
 
 
 @pytest.mark.parametrize("deadly", ["deadly", "deadlytoread"])
@@ -118,7 +118,7 @@ def test_an_event_that_kills_the_process_twice_is_a_dead_letter_and_its_neighbou
         for text in texts:
             publisher.send(Event(id=text, text=text, key="one partition"))
     with closing(bus.follow([DeadLetter], {})) as follower:
-        (letter,) = take(follower.poll, 1, within_s=90.0)
+        (letter,) = take(follower.poll, 1, within_s=240.0)
     assert letter.record.reason == "kills_the_process"
     assert f'"{deadly}"' in letter.record.payload.decode()
     assert answered(bus, 20) == set(WORDS[:20])
