@@ -1,6 +1,7 @@
 """Measures `lifelong demo`, as `make demo` runs it: a support stream on a service that knows nothing.
 
-The stream's test items are of two kinds, those that people wrote and those made of templates whose like is learnt.
+The stream's test items are of two kinds: some were written one by one, the others are made of templates that are
+learnt, too.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from bench.demo_run import run_demo
 from bench.fixtures import Fixtures
 from evals.results.row import Goal, Row
 
-WRITTEN = "written by people"
+WRITTEN = "written one by one"
 MADE = "made of templates"
 
 

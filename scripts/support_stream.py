@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "evals" / "streams" / "support"
-NUM_BY_HAND = {"train": 28, "test": 8}
-NUM_MADE = {"train": 92, "test": 12}
+NUM_BY_HAND = {"train": 40, "test": 8}
+NUM_MADE = {"train": 80, "test": 12}
 """Lines of each class."""
-WRITTEN = "written by people"
+WRITTEN = "written one by one"
 MADE = "made of templates"
 SEED = 0
 TRIES = 400

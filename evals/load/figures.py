@@ -55,7 +55,7 @@ class Figures:
     accuracy_final: float
     """The accuracy over all test items, after the last stage."""
     accuracy_by_kind: dict[str, float]
-    """The same for each kind of test items, such as those that people wrote; empty if the stream names none."""
+    """The same for each kind of test items, such as those written one by one; empty if the stream names none."""
     accuracy_by_stage: tuple[Row, ...]
     """A row has the accuracies on the test items of stages 0..r, after stage r: only the last without pauses."""
     forgetting: float

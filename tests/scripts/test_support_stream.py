@@ -46,6 +46,6 @@ def test_every_line_says_how_it_came_to_be(script: dict[str, Any]) -> None:
     for name, lines in script["streams"]().items():
         counts = Counter(line["kind"] for line in lines)
         assert counts == {
-            "written by people": 48 * script["NUM_BY_HAND"][name],
+            "written one by one": 48 * script["NUM_BY_HAND"][name],
             "made of templates": 48 * script["NUM_MADE"][name],
         }

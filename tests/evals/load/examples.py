@@ -27,7 +27,7 @@ FIGURES = Figures(
         encoder="ab",
     ),
     accuracy_final=75.0,
-    accuracy_by_kind={"written by people": 50.0, "made of templates": 100.0},
+    accuracy_by_kind={"written one by one": 50.0, "made of templates": 100.0},
     accuracy_by_stage=((100.0,), (50.0, 100.0)),
     forgetting=50.0,
     versions_published=3,

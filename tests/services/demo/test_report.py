@@ -32,7 +32,7 @@ FROZEN: dict[str, type | set[str]] = {
         "encoder",
     },
     "accuracy_final": float,
-    "accuracy_by_kind": {"written by people", "made of templates"},
+    "accuracy_by_kind": {"written one by one", "made of templates"},
     "accuracy_by_stage": list,
     "forgetting": float,
     "versions_published": int,
@@ -75,9 +75,9 @@ def test_the_table_says_what_never_happened() -> None:
     assert "ratio" not in shown(table(replace(FIGURES, prequential=None), STREAM))
 
 
-def test_the_accuracy_on_what_people_wrote_comes_before_that_on_all_items() -> None:
+def test_the_accuracy_on_what_was_written_one_by_one_comes_before_that_on_all_items() -> None:
     lines = shown(table(FIGURES, STREAM)).splitlines()
-    (written,) = [place for place, line in enumerate(lines) if "written by people" in line and "50.00 %" in line]
+    (written,) = [place for place, line in enumerate(lines) if "written one by one" in line and "50.00 %" in line]
     (on_all,) = [place for place, line in enumerate(lines) if "all test items" in line]
     assert written < on_all
 
