@@ -97,6 +97,8 @@ class FeedbackMap:
     """Score, a number such as `{points}`, in the place of a label: where labels.kind is score."""
     key: str = ""
     """Key of the event, where a receipt is given."""
+    event_source: str = ""
+    """Source of the event, such as `/crm`, where sources count alike. Empty: the label does not name it."""
     source: str = ""
     """Who says so, such as `{agent}`. Empty: the source of the CloudEvent."""
     receipt: str = ""

@@ -44,6 +44,12 @@ def test_a_message_of_others_becomes_a_label() -> None:
     assert made == Feedback(event_id="4711", label="3", source="eve", time_ms=5)
 
 
+def test_a_label_of_others_may_name_the_source_of_its_event() -> None:
+    section = FeedbackMap(topic="crm.r", event_id="{id}", label="{queue}", event_source="/{system}")
+    given = message({"id": 7, "queue": "a", "system": "crm"})
+    assert from_message(Feedback, given, PLACE, foreign=field_map(section)).event_source == "/crm"
+
+
 def test_what_the_map_leaves_out_comes_from_the_message() -> None:
     made = event(
         message(TICKET, ce_id="a", ce_source="/crm", ce_type="crm.ticket.v9"), EventMap(topic="t", text="{body}")
