@@ -31,7 +31,7 @@ from wire.receipts import Receipts
 from wire.records import Answer, DeadLetter, Event, Feedback, WeightManifest
 from wire.store import Store
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 WORDS = ["".join(letters) for letters in product("abc", "xyz", "klm")]
 ENCODER = path_of(Deadly).replace("tests.model.modules.encoders", "tests.serving.deadly_encoder")
