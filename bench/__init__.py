@@ -9,7 +9,8 @@
     http.py (with http_load.py)                                                     the service, beside other servers
     import_pace.py, mapping.py    labelled history into the service, and what a map of foreign messages costs
     swap_stall.py, rollback.py (with version_faker.py)                              its swaps
-    learner_pace.py, head_update.py, label_flips.py, concept_change.py, backlog.py, million.py    the learner
+    learner_pace.py, head_update.py, label_flips.py, concept_change.py, million.py    the learner
+    backlog.py, late_labels.py    a learner that was away, and a heap of labels that come a week late
     clinc_continual.py    a run of `lifelong demo` on CLINC150, watched from outside (demo_run.py)
     demo.py       a run of `make demo`, whose stream has messages of two kinds
     learning.py   learners beside each other, by `lifelong bench learn`
