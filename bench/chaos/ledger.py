@@ -13,9 +13,8 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 
 from bench.chaos.oracle import Sent
+from bench.chaos.tails import PREFIX
 from bench.chaos.timeline import Heartbeat, recovered_s, recovery_s
-
-PREFIX = "chaos-"
 
 HTTP = "http"
 KAFKA = "kafka"

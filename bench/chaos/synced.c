@@ -235,6 +235,22 @@ int ftruncate(int file, off_t length)
     return ftruncate64(file, length);
 }
 
+int truncate64(const char *path, off64_t length)
+{
+    const int result = (int)syscall(SYS_truncate, path, length);
+    const int error = errno;
+    struct stat status;
+    if (!result && folder_length && !stat(path, &status))
+        mark(status.st_ino, (uint64_t)length);
+    errno = error;
+    return result;
+}
+
+int truncate(const char *path, off_t length)
+{
+    return truncate64(path, length);
+}
+
 /* Remembers a descriptor that was just opened. */
 static int opened(int file, int flags)
 {

@@ -156,11 +156,12 @@ class SyncedFolder:
         synced_s = image.stat().st_mtime if image.exists() else 0.0
         # Another file of the name may have come since, whose bytes are no end of this one.
         written = earlier.read_bytes() if earlier.exists() and earlier.stat().st_ino == name.inode else b""
-        surviving, zeros = _torn(written[len(synced) :], rng)
-        path.write_bytes(synced + surviving + zeros)
+        is_longer = written.startswith(synced)  # else synced bytes were overwritten, or cut off: nothing tears
+        surviving, zeros = _torn(written[len(synced) :], rng) if is_longer else (b"", b"")
+        content = synced + surviving + zeros
+        path.write_bytes(content)
         path.chmod(name.mode)
-        kept = len(synced) + len(surviving)
-        return Tail(name.path, kept, written, synced_s)
+        return Tail(name.path, _common(content, written), written, synced_s)
 
     def _replace_images(self, old: list[Name], new: list[Name]) -> None:
         """What lies in the folder now is on the disk, under other inodes."""
@@ -190,6 +191,18 @@ def _torn(tail: bytes, rng: random.Random) -> tuple[bytes, bytes]:
         return tail[:cut], b""
     whole_pages = cut - cut % PAGE
     return tail[:whole_pages], b"\0" * (len(tail) - whole_pages)
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """Returns the number of bytes that both begin with."""
+    begin, end = 0, min(len(one), len(other))
+    while begin < end:
+        middle = (begin + end + 1) // 2
+        if one[begin:middle] == other[begin:middle]:
+            begin = middle
+        else:
+            end = middle - 1
+    return begin
 
 
 def _nameless(before: Path, part: str, durable: set[str]) -> list[Tail]:

@@ -18,10 +18,17 @@ LOG = re.compile(r"kafka/logs/(?P<topic>.+)-\d+/\d+\.log")
 OFFSETS = "__consumer_offsets"
 """The topic of what is committed: where its tail is lost, events are answered again."""
 
+PREFIX = "chaos-"
+"""What the id of an event of ours begins with."""
+
 BATCH_START = struct.Struct(">qi")
 """The base offset of a batch, and its bytes after these two."""
 
-IDS = re.compile(rb'"(?:event_id|id)":"chaos-(\d+)"')
+FIELD = re.compile(rb'"event_id":"chaos-(\d+)"')
+"""What names the event in an answer and in a label."""
+
+HEADER = re.compile(rb"ce_id(.)chaos-(\d+)", re.DOTALL)
+"""The header of an event that names it: before the id comes twice its length, and digits may follow it."""
 
 
 @dataclass(slots=True)
@@ -59,9 +66,10 @@ class LostTails:
             match = LOG.fullmatch(tail.path)
             topic = match["topic"] if match else ""
             if topic in kept:
-                kept[topic].update(numbers_in(tail.written[end_of_batches(tail) :]))
-            elif not match:
-                self.answers.update(numbers_in(tail.lost) if tail.path.endswith(".spool") else ())
+                data = tail.written[end_of_batches(tail) :]
+                kept[topic].update(events_in(data) if topic == Event.TOPIC else named_in(data))
+            elif tail.path.endswith(".spool"):
+                self.answers.update(named_in(tail.lost))
             if topic in kept or topic == OFFSETS:
                 self.synced_s = min(self.synced_s, tail.synced_s)
 
@@ -77,5 +85,15 @@ def end_of_batches(tail: Tail) -> int:
     return end
 
 
-def numbers_in(data: bytes) -> list[int]:
-    return [int(digits) for digits in IDS.findall(data)]
+def named_in(data: bytes) -> list[int]:
+    """Returns the number of the event that each answer or label names."""
+    return [int(digits) for digits in FIELD.findall(data)]
+
+
+def events_in(data: bytes) -> list[int]:
+    """Returns the number of each event.
+
+    >>> events_in(b"ce_id" + bytes([2 * len("chaos-17")]) + b"chaos-1788")
+    [17]
+    """
+    return [int(digits[: length[0] // 2 - len(PREFIX)]) for length, digits in HEADER.findall(data)]

@@ -210,6 +210,14 @@ def test_what_was_rolled_back_is_durable_and_goes_on(machine: Machine) -> None:
     assert machine.files() == {"a": b"12"}
 
 
+def test_what_was_cut_off_and_written_anew_is_lost_from_there_on(machine: Machine) -> None:
+    """A broker cuts off a torn end, and appends: its file differs from the image before the end of that."""
+    machine.run("write('a', b'kept, torn', sync=True)")
+    machine.run("os.truncate('a', 4); write('a', b' and new')")
+    assert [(tail.kept, tail.lost) for tail in machine.cut(random.Random(0))] == [(4, b" and new")]
+    assert machine.files() == {"a": b"kept, torn"}
+
+
 def test_another_part_of_the_folder_keeps_what_it_has(machine: Machine) -> None:
     machine.run("os.mkdir('../other'); write('../other/a', b'1'); write('a', b'1', sync=True); write('a', b'2')")
     machine.cut()

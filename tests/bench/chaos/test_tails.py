@@ -5,11 +5,20 @@ from collections import Counter
 import pytest
 
 from bench.chaos.synced import Tail
-from bench.chaos.tails import BATCH_START, LostTails, end_of_batches, numbers_in
+from bench.chaos.tails import BATCH_START, LostTails, end_of_batches, named_in
 
 
-def batch(number: int, field: str = "event_id") -> bytes:
-    body = b'header {"%s":"chaos-%d","text":"chaos-99"}' % (field.encode(), number)
+def batch(number: int) -> bytes:
+    return batch_of(b'header {"event_id":"chaos-%d","text":"chaos-99"}' % number, number)
+
+
+def event(number: int) -> bytes:
+    """Makes the batch of an event, whose id is a header: its digits are followed by those of another."""
+    name = b"chaos-%d" % number
+    return batch_of(b"header\n" + b"ce_id" + bytes([2 * len(name)]) + name + b"12", number)
+
+
+def batch_of(body: bytes, number: int) -> bytes:
     return BATCH_START.pack(number, len(body)) + body
 
 
@@ -27,18 +36,18 @@ def tail(path: str, kept: int, written: bytes = LOG, synced_s: float = 50.0) -> 
 )
 def test_a_batch_that_is_torn_is_lost_whole(kept: int, numbers: list[int]) -> None:
     torn = tail("kafka/logs/answers.v1-0/00000000000000000000.log", kept)
-    assert numbers_in(torn.written[end_of_batches(torn) :]) == numbers
+    assert named_in(torn.written[end_of_batches(torn) :]) == numbers
 
 
 def test_each_topic_loses_its_own() -> None:
     lost = LostTails()
     tails = [tail(f"kafka/logs/{topic}-3/00000000000000000000.log", LENGTH) for topic in ("answers.v1", "feedback.v1")]
-    tails.append(tail("kafka/logs/events.v1-0/00000000000000000000.log", 0, batch(7, "id")))
+    tails.append(tail("kafka/logs/events.v1-0/00000000000000000000.log", 0, event(7)))
     tails.append(tail("redis/appendonly.aof", 0, b"x" * 10))
     lost.add(tails, cut_s=60.0)
     assert (lost.events, lost.answers, lost.labels) == (Counter([7]), Counter([1, 2]), Counter([1, 2]))
     assert lost.numbers == {1, 2, 7}
-    assert lost.num_bytes == 4 * LENGTH + len(batch(7, "id")) + 10
+    assert lost.num_bytes == 4 * LENGTH + len(event(7)) + 10
 
 
 def test_an_answer_in_a_spool_is_an_answer() -> None:
