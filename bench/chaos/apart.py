@@ -9,7 +9,6 @@ Rejected: one proxy before each server. A fault could then cut one program off o
 """
 
 import os
-import secrets
 import sys
 import time
 from collections.abc import Callable
@@ -17,10 +16,9 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from bench.chaos import process_tree
 from bench.chaos.faults import FaultKind, FlushAll
+from bench.chaos.operator import Operator, with_keys_in
 from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
 from bench.chaos.process_tree import descendants
 from bench.chaos.programs import ChaosProgram, Programs, last_line
@@ -45,6 +43,7 @@ from services.local import tether
 from services.local.subreaper import guarded
 from services.programs import open_store, unready_programs
 from services.settings import Settings, replaced
+from services.versions import ROOT
 from wire.bus import Bus
 from wire.errors import WireError
 from wire.tasks import DEFAULT
@@ -96,6 +95,9 @@ class Apart:
         clocks = {role: clock(folder, role.split()[0]) for role in CLOCKS}
         self._clocks = {role: wrong for role, wrong in clocks.items() if wrong}
         self._settings = self._direct()
+        self._operator = Operator(
+            folder / "logs", self.settings, self._power.environment(), self._stop_programs, self._start_programs
+        )
 
     @property
     def lost(self) -> LostTails:
@@ -126,6 +128,7 @@ class Apart:
         kinds += [wrong_clock_of(role, wrong, size) for role, wrong in self._clocks.items()]
         kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA))]
         kinds += [FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
+        kinds += self._operator.kinds(size)
         if self._power.can_lose_power:
             for role in PARTS:
                 kinds += [cut_of(role, partial(self._cut, role), partial(self._pids, role))]
@@ -182,10 +185,15 @@ class Apart:
         env = kafka_environment(kafka_folder) | self._environment(process_tree.BROKER)
         self._programs.start(ChaosProgram("broker", kafka, env, self._log("kafka")))
 
-    def _start_programs(self) -> None:
+    def _stop_programs(self) -> None:
+        for name in COMMANDS:
+            self._programs.stop(name, STOP_S)
+
+    def _start_programs(self, tree: Path = ROOT) -> None:
         for name, words in COMMANDS.items():
             argv = [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
             env = as_environment(self._behind_proxies(name)) | self._environment(ROLE_OF.get(name, ""))
+            env |= {"PYTHONPATH": str(tree)}
             self._programs.start(ChaosProgram(name, guarded(argv) if name == "serve" else argv, env, self._log(name)))
 
     def _direct(self) -> Settings:
@@ -196,7 +204,7 @@ class Apart:
             store__url=f"redis://127.0.0.1:{self._redis_port}/0",
             bus__bootstrap_servers=f"127.0.0.1:{self._ports[DIRECT]}",
         )
-        return replaced(settings, {"signing_key": SecretStr(secrets.token_hex(16))})
+        return with_keys_in(self._folder / "logs" / "signing.key", settings)
 
     def _behind_proxies(self, program: str) -> Settings:
         changes = {

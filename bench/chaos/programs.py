@@ -63,6 +63,12 @@ class Programs:
             if program.process is None and now_s >= program.due_s:
                 program.start()
 
+    def stop(self, name: str, grace_s: float) -> None:
+        """Ends a program until it is started again by `start`."""
+        program = self._programs.pop(name, None)
+        if program is not None and program.process is not None:
+            tether.stop(program.process, grace_s=grace_s)
+
     def close(self, grace_s: float) -> None:
         """Ends the programs, the last one first."""
         for program in reversed(self._programs.values()):
