@@ -59,6 +59,7 @@ TESTED_ELSEWHERE = {
     "bench.chaos.__main__": "tests/bench/chaos/test_play.py plays it as a program",
     "bench.chaos.faults.network": "tests/wire/bus/test_bus_network.py disturbs the client by it",
     "bench.chaos.askers": "tests/bench/chaos/test_play.py plays it",
+    "bench.chaos.faults.attack": "tests/bench/chaos/test_api_keys.py lets it attack",
     "bench.chaos.injection": "tests/bench/chaos/test_play.py plays it",
     "bench.chaos.load": "tests/bench/chaos/test_play.py plays it",
     "bench.chaos.running": "tests/bench/chaos/test_play.py plays it",

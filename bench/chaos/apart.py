@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from bench.chaos import process_tree
-from bench.chaos.faults import FaultKind, FlushAll
+from bench.chaos.api_keys import api_keys
+from bench.chaos.faults import FaultKind
 from bench.chaos.operator import Operator, with_keys_in
 from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
 from bench.chaos.process_tree import descendants
@@ -27,6 +28,7 @@ from bench.chaos.scene import (
     Missing,
     chosen,
     damaged_blob_of,
+    flushall_of,
     kill_of,
     network_of,
     pause_of,
@@ -85,6 +87,7 @@ class Apart:
         self._home = apache_kafka()
         self._programs = Programs(say)
         self._toxiproxy = Toxiproxy(folder)
+        self.api_keys = api_keys(folder / "logs")
         self._power = PowerSupply(folder, is_used=size.cuts > 0)
         self._ports = free_ports([DIRECT, *(name.upper() for name in COMMANDS)])
         self._redis_port = tether.free_port()
@@ -126,13 +129,11 @@ class Apart:
         kinds += [pause_of(role, partial(self._pids, role), size) for role in PAUSED]
         kinds += network_of(self._connections(), size)
         kinds += [wrong_clock_of(role, wrong, size) for role, wrong in self._clocks.items()]
-        kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA))]
-        kinds += [FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
-        kinds += self._operator.kinds(size)
-        if self._power.can_lose_power:
-            for role in PARTS:
-                kinds += [cut_of(role, partial(self._cut, role), partial(self._pids, role))]
-            kinds += [cut_of(ALL, partial(self._cut, ALL), partial(self._pids, process_tree.REPLICA))]
+        kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA)), flushall_of(self.settings)]
+        kinds += [*self._operator.kinds(size), self.api_keys.kind(self._settings, size)]
+        for role in (*PARTS, ALL) if self._power.can_lose_power else ():
+            back = process_tree.REPLICA if role == ALL else role
+            kinds += [cut_of(role, partial(self._cut, role), partial(self._pids, back))]
         return chosen(kinds, size.only)
 
     def missing(self) -> dict[Missing, str]:
@@ -201,6 +202,7 @@ class Apart:
             state_dir=str(self._folder),
             serving__http_port=tether.free_port(),
             serving__replicas=REPLICAS,
+            serving__keys_file=str(self.api_keys.file),
             store__url=f"redis://127.0.0.1:{self._redis_port}/0",
             bus__bootstrap_servers=f"127.0.0.1:{self._ports[DIRECT]}",
         )

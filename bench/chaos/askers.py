@@ -23,12 +23,14 @@ class Asker:
         labeller: ChaosLabeller,
         texts: Texts,
         numbers: Numbers,
+        api_key: str,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._labeller = labeller
         self._texts = texts
         self._numbers = numbers
+        self._api_key = api_key
         self._closed = threading.Event()
 
     def run(self) -> None:
@@ -53,7 +55,7 @@ class Asker:
             serving = self._settings().serving
             begun_s = time.monotonic()
             try:
-                reply = predict(serving.http_host, serving.http_port, body)
+                reply = predict(serving.http_host, serving.http_port, body, self._api_key)
             except Failed as error:
                 self._ledger.record_http_failure(str(error))
                 self._closed.wait(PAUSE_S)

@@ -28,23 +28,23 @@ class Reply:
     """False where the answer could not be published, so that a label would not find it."""
 
 
-def predict(host: str, port: int, body: dict[str, str]) -> Reply:
+def predict(host: str, port: int, body: dict[str, str], api_key: str = "") -> Reply:
     """Sends a request, and once more where the connection was refused or lost. Raises Failed."""
     content = json.dumps(body).encode()
     try:
-        return _ask(host, port, content)
+        return _ask(host, port, content, api_key)
     except (ConnectionError, http.client.BadStatusLine):  # BadStatusLine: closed without a reply
         pass
     try:
-        return _ask(host, port, content)
+        return _ask(host, port, content, api_key)
     except (ConnectionError, http.client.BadStatusLine) as error:
         raise Failed(type(error).__name__) from error
 
 
-def _ask(host: str, port: int, body: bytes) -> Reply:
+def _ask(host: str, port: int, body: bytes, api_key: str) -> Reply:
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
-        connection.request("POST", "/v1/predict", body, {"content-type": "application/json"})
+        connection.request("POST", "/v1/predict", body, {"content-type": "application/json", "x-api-key": api_key})
         response = connection.getresponse()
         content = response.read()
     except TimeoutError as error:

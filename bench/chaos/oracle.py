@@ -63,6 +63,8 @@ class TopicCounts:
     answers: Counter[int]
     dead_letters: Counter[int]
     labels: Counter[int]
+    num_other_labels: int = 0
+    """Those that others have sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +151,7 @@ def _learnt_share(sent: Sent, counts: Mapping[str, int], tails: LostTails) -> fl
 
 def _unaccounted(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], tails: LostTails) -> dict[str, int]:
     """A label in a lost tail may have been counted, and need not have been."""
-    num_copies = topics.labels.total()
+    num_copies = topics.labels.total() + topics.num_other_labels
     num_counted = counts.get("labels", 0)
     there = topics.labels.keys() | tails.labels.keys()
     num_missing = sum(1 for number, copies in enumerate(sent.labelled) if copies and number not in there)
@@ -158,6 +160,6 @@ def _unaccounted(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], tai
         "in the topic, not counted": max(num_copies - num_counted, 0),
         "counted, not in the topic": max(num_counted - num_copies - tails.labels.total(), 0),
         "counted to no end, or to two": abs(num_counted - ends_of(counts)),
-        "learnt twice": max(counts.get("matched", 0) - len(there), 0),
+        "learnt twice": max(counts.get("matched", 0) - len(there) - topics.num_other_labels, 0),
         "could not be quarantined": counts.get("letters_lost", 0),
     }

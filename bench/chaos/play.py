@@ -72,6 +72,8 @@ class SceneOutcome:
     """The sampled answers that the version which they name gives, too, to the bit."""
     misattributed: tuple[str, ...]
     """The sampled answers that it does not give."""
+    breaches: tuple[str, ...]
+    """What the service took from the attacker that nobody may have taken."""
     revisions_back: int
     """How often a client saw an older plan than before, though the store had lost nothing in between."""
     are_weights_comparable: bool
@@ -135,6 +137,7 @@ def _outcome(scene: Scene, load: Running, fault_log: FaultLog, back: TopicConten
         stuck=fault_log.stuck,
         attributed=load.attribution.num_same,
         misattributed=tuple(load.attribution.differing),
+        breaches=tuple(scene.api_keys.breaches),
         revisions_back=len(gone_back(load.ledger.replies(), _store_losses_s(spans))),
         are_weights_comparable=load.size.arm == "durable" or not lost.numbers,
     )
@@ -168,8 +171,7 @@ def _settle(load: Running, log: Say) -> tuple[TopicContents, WeightManifest | No
         log(f"{ledger.num_unanswered} events are not answered, {ledger.num_unlabelled} labels not acknowledged")
     with closing(Bus(load.scene.settings().bus, "chaos-readback")) as bus:
         back = read_back(bus)
-    num_answers = back.answers.total()
-    num_labels = back.labels.total()
+    num_answers, num_labels = back.num_records
 
     def is_counted() -> bool:
         """What lay in a lost tail may have been counted before."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.chaos.ledger import number_of
+from bench.chaos.load import SOURCE
 from bench.chaos.oracle import TopicCounts
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, DeadLetter, Event, Feedback
@@ -26,6 +27,8 @@ class TopicContents:
 
     answers: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
+    num_other_labels: int = 0
+    """Labels that others than the load have sent."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     topics: defaultdict[str, list[tuple[int, Answer | Feedback]]] = field(default_factory=lambda: defaultdict(list))
     """Answers and labels by `topic/partition`, with their offsets."""
@@ -33,10 +36,22 @@ class TopicContents:
     """The number of the event at each `topic/partition/offset`."""
 
     @property
+    def num_records(self) -> tuple[int, int]:
+        """The number of answers and of labels, whosever they are."""
+        records = [record for partition in self.topics.values() for _, record in partition]
+        num_answers = sum(isinstance(record, Answer) for record in records)
+        return num_answers, len(records) - num_answers
+
+    @property
     def counts(self) -> TopicCounts:
         numbers = [self.places.get(letter.message_id) for letter in self.dead_letters]
         dead_letters = [number for number in numbers if number is not None]
-        return TopicCounts(answers=self.answers, dead_letters=Counter(dead_letters), labels=self.labels)
+        return TopicCounts(
+            answers=self.answers,
+            dead_letters=Counter(dead_letters),
+            labels=self.labels,
+            num_other_labels=self.num_other_labels,
+        )
 
     def add(self, received: Received[Any]) -> None:
         """Adds a record."""
@@ -49,6 +64,9 @@ class TopicContents:
         number = number_of(record.id if isinstance(record, Event) else record.event_id)
         if isinstance(record, Answer | Feedback):
             self.topics[partition].append((position.offset, record))
+        if isinstance(record, Feedback) and record.source != SOURCE:
+            self.num_other_labels += 1
+            return
         if number is None:
             return
         if isinstance(record, Event):

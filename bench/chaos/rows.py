@@ -86,6 +86,7 @@ def rows(outcomes: Sequence[SceneOutcome], *, kills: int, cuts: int) -> Iterator
     differing = sum(len(outcome.misattributed) for outcome in outcomes)
     num_sampled = differing + sum(outcome.attributed for outcome in outcomes)
     yield row("attribution", differing, "answers that their version does not give", NONE, note=f"of {num_sampled}")
+    yield row("breaches", sum(len(outcome.breaches) for outcome in outcomes), "requests of an attacker", NONE)
     yield from _of_recoveries(outcomes)
     yield row("stuck", sum(outcome.stuck for outcome in outcomes), "times", NONE)
     yield row("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times", NONE)

@@ -70,7 +70,7 @@ def running(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[
     attribution = Attribution(scene.settings)
     reader = Reader(scene.settings, ledger, labeller, attribution.offer)
     watch = LearnerWatch(scene.settings, ledger)
-    askers = [Asker(scene.settings, ledger, labeller, texts, numbers) for _ in range(NUM_ASKERS)]
+    askers = [Asker(scene.settings, ledger, labeller, texts, numbers, scene.api_keys.load) for _ in range(NUM_ASKERS)]
     pacer = Pacer(ledger, texts, publisher, numbers, rate=size.rate)
     with Loops(publisher, labeller, reader, watch, attribution, *askers, pacer) as loops:
         yield Running(scene, ledger, publisher, labeller, pacer, watch, attribution, size, loops)

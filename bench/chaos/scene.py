@@ -6,15 +6,18 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from bench.chaos import process_tree
-from bench.chaos.faults import TOXICS, Cut, DamagedBlob, FaultKind, Kill, Pause, Pids, Toxic, WrongClock
+from bench.chaos.faults import TOXICS, Cut, DamagedBlob, FaultKind, FlushAll, Kill, Pause, Pids, Toxic, WrongClock
 from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
 from bench.chaos.tails import LostTails
 from bench.chaos.toxiproxy import Proxy
 from services.settings import Settings, load
+
+if TYPE_CHECKING:
+    from bench.chaos.api_keys import ApiKeys
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
 """What a fault needs and a machine may not have."""
@@ -48,6 +51,10 @@ class Scene(Protocol):
     """A service under test. `check` is called all the time, from the thread that calls `start`."""
 
     name: str
+
+    @property
+    def api_keys(self) -> "ApiKeys":
+        """The keys that HTTP asks for."""
 
     @property
     def lost(self) -> LostTails:
@@ -95,6 +102,10 @@ def kill_of(role: str, pids: Pids, restart: Callable[[], None] = lambda: None) -
 
 def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
     return FaultKind(f"pause {role}", lambda rng: Pause(role, pids, lasting(rng, size)))
+
+
+def flushall_of(settings: Callable[[], Settings]) -> FaultKind:
+    return FaultKind("FLUSHALL", lambda _: FlushAll(settings))
 
 
 def damaged_blob_of(settings: Callable[[], Settings], replicas: Pids) -> FaultKind:

@@ -13,12 +13,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from bench.chaos import process_tree
-from bench.chaos.faults import FaultKind, FlushAll, FullDisk
+from bench.chaos.api_keys import api_keys
+from bench.chaos.faults import FaultKind, FullDisk
 from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
 from bench.chaos.process_tree import descendants
 from bench.chaos.programs import last_line
 from bench.chaos.sandbox import NO_COMPILER, Disk, disk
-from bench.chaos.scene import Missing, chosen, damaged_blob_of, kill_of, lasting, pause_of, scene_settings
+from bench.chaos.scene import Missing, chosen, damaged_blob_of, flushall_of, kill_of, lasting, pause_of, scene_settings
 from bench.chaos.size import SceneSize
 from bench.chaos.tails import LostTails
 from bench.service import apache_kafka
@@ -62,8 +63,14 @@ class Up:
         self._size = size
         self._say = say
         self._disk: Disk | None = disk(folder, DISK_MB)
+        self.api_keys = api_keys(folder / "logs")
         self._power = PowerSupply(folder, is_used=size.cuts > 0)
-        self._settings = scene_settings(state_dir=str(folder), serving__http_port=tether.free_port(), **changes)
+        self._settings = scene_settings(
+            state_dir=str(folder),
+            serving__http_port=tether.free_port(),
+            serving__keys_file=str(self.api_keys.file),
+            **changes,
+        )
         self._log = folder / "logs" / "up.log"
         self._attached = self._settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,8 +116,9 @@ class Up:
         kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
         kinds += [kill_of(SUPERVISOR, self._own_pid, self._restart_killed)]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in KILLED]
-        kinds += [pause_of(SUPERVISOR, self._own_pid, size), FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
+        kinds += [pause_of(SUPERVISOR, self._own_pid, size), flushall_of(self.settings)]
         kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA))]
+        kinds += [self.api_keys.kind(self._settings, size)]
         if self._power.can_lose_power:
             for role in PARTS:
                 kinds += [cut_of(role, partial(self._cut_one, role), partial(self._pids, role))]

@@ -2,11 +2,12 @@
 
     fault.py      the protocol, what can be drawn (FaultKind), and two faults at once (Together)
     process.py    Kill and Pause     network.py    Cut and Toxic     machine.py    FullDisk and WrongClock
-    store.py      FlushAll and DamagedBlob     power.py    PowerCut      operation.py    Operation
+    store.py      FlushAll and DamagedBlob         power.py, operation.py, attack.py    PowerCut, Operation, Attack
 
 A kill is over at once; the process must be started again by its supervisor. Other faults last `lasts_s` seconds.
 """
 
+from bench.chaos.faults.attack import Attack
 from bench.chaos.faults.fault import Family, Fault, FaultKind, Lasting, Together
 from bench.chaos.faults.machine import FullDisk, WrongClock
 from bench.chaos.faults.network import TOXICS, Cut, Toxic
@@ -17,6 +18,7 @@ from bench.chaos.faults.store import DamagedBlob, FlushAll
 
 __all__ = [
     "TOXICS",
+    "Attack",
     "Cut",
     "DamagedBlob",
     "Family",

@@ -162,3 +162,9 @@ def test_a_label_in_a_tail_may_have_been_counted_and_need_not(num_counted: int) 
 def test_no_label_is_learnt_twice_for_a_tail() -> None:
     verdict = judge(sent([0.1] * 4), topics([0, 1, 2, 3], labels=[0, 1]), counts(5), [], TAILS)
     assert verdict.unaccounted == {"counted, not in the topic": 1, "learnt twice": 1}
+
+
+def test_labels_of_others_are_counted_and_are_nobodys_loss() -> None:
+    there = replace(topics([0, 1]), num_other_labels=3)
+    assert judge(sent([0.1, 1.1]), there, counts(5), [], LostTails()).unaccounted == {}
+    assert judge(sent([0.1, 1.1]), there, counts(6), [], LostTails()).unaccounted["learnt twice"] == 1

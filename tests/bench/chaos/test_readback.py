@@ -23,7 +23,7 @@ def test_answers_labels_and_letters_are_counted_by_event() -> None:
         Event(id=id_of(1), text="b"),
         answer(id_of(0), "x"),
         answer(id_of(0), "x"),
-        Feedback(event_id=id_of(0), label="x"),
+        Feedback(event_id=id_of(0), label="x", source="chaos"),
         Feedback(event_id="of somebody else", label="x"),
         letter,
     ]
@@ -31,5 +31,6 @@ def test_answers_labels_and_letters_are_counted_by_event() -> None:
         back.add(received(record, offset))
     assert back.counts.answers == Counter({0: 2})
     assert back.counts.labels == Counter({0: 1})
+    assert (back.counts.num_other_labels, back.num_records) == (1, (2, 2))
     assert back.counts.dead_letters == Counter({1: 1})
     assert [offset for offset, _ in back.topics["feedback.v1/0"]] == [4, 5]

@@ -37,6 +37,7 @@ UP = SceneOutcome(
     stuck=0,
     attributed=100,
     misattributed=(),
+    breaches=(),
     revisions_back=0,
     are_weights_comparable=False,
     not_the_same=(),
@@ -93,10 +94,11 @@ def test_one_bad_scene_is_enough_to_miss_a_goal() -> None:
         recoveries_s=(math.inf,) * 10,
         cut_recoveries_s=(31.0,),
         misattributed=("chaos-5",),
+        breaches=("flood: 1",),
     )
     found = values(UP, bad)
     bad_ones = {"lost", "answered_twice_elsewhere", "labels_unaccounted", "learnt_share"}
-    bad_ones |= {"http_failed", "attribution"}
+    bad_ones |= {"http_failed", "attribution", "breaches"}
     assert missed(found) == bad_ones | {"recovery_s.p95", "cut_recovery_s.p95"}
     assert found["recovery_s.p95"][0] is None
 
