@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -114,12 +115,14 @@ def asked(difference: float, *, discordance: float, samples: int, encoders: int 
 
 OBJECTED = "objected"
 
+ALL_CHANGED = NameChanges(reference=1, texts=TEXTS, between_old=TEXTS, labels=TEXTS)
+
 
 @cache
 def verdict_of(kind: str, wins: int, ties: int, losses: int) -> str:
     """Returns what `decide` says of an encoder: the rule, OBJECTED or "". All names changed, so it is not rule A."""
     counted = {f"{kind}_wins": wins, f"{kind}_ties": ties, f"{kind}_losses": losses}
-    ruling = decide(NameChanges(reference=1, texts=TEXTS, between_old=TEXTS, labels=TEXTS, **counted))
+    ruling = decide(msgspec.structs.replace(ALL_CHANGED, **counted))
     return OBJECTED if objection(ruling.numbers) else ruling.rule
 
 
