@@ -25,7 +25,8 @@ from bench.process import PeerFailed
 from evals.results.row import Goal, Row, Skip
 from services.versions import ROOT
 
-SCENES = ("up", "apart")
+SCENES_OF: dict[Arm, tuple[str, ...]] = {"shipped": ("up", "apart"), "durable": ("apart",)}
+"""The scenes of each arm: `lifelong up` has servers of its own, whose settings are those that are shipped."""
 
 NONE = Goal("<=", 0)
 
@@ -36,13 +37,12 @@ SKIPPED = 3
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     fixtures.stop_service()
     size = fixtures.sized(FULL)
-    if size.arm in ("both", "shipped"):
-        shipped = replace(size, arm="shipped")
-        yield from rows([run_scene(scene, shipped) for scene in SCENES], kills=2 * size.kills, cuts=2 * size.cuts)
-    if size.arm in ("both", "durable"):
-        # `lifelong up` has servers of its own, whose settings are those that are shipped.
-        durable = run_scene("apart", twice(replace(size, arm="durable")))
-        yield from rows([durable], kills=2 * size.kills, cuts=2 * size.cuts)
+    arms: Sequence[Arm] = ("shipped", "durable") if size.arm == "both" else (size.arm,)
+    for arm in arms:
+        of_arm = replace(size, arm=arm)
+        scenes = SCENES_OF[arm]
+        outcomes = [run_scene(scene, of_arm if len(scenes) == 2 else twice(of_arm)) for scene in scenes]
+        yield from rows(outcomes, kills=2 * size.kills, cuts=2 * size.cuts)
 
 
 def twice(size: SceneSize) -> SceneSize:
