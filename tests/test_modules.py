@@ -61,7 +61,6 @@ TESTED_ELSEWHERE = {
     "bench.chaos.askers": "tests/bench/chaos/test_play.py plays it",
     "bench.chaos.faults.attack": "tests/bench/chaos/test_api_keys.py lets it attack",
     "bench.chaos.injection": "tests/bench/chaos/test_play.py plays it",
-    "bench.chaos.load": "tests/bench/chaos/test_play.py plays it",
     "bench.chaos.running": "tests/bench/chaos/test_play.py plays it",
     "bench.head_update": "tests/bench/peers/test_head_speed.py: these are rows of its figures",
     "bench.peers.onnx_peers": "ONNX Runtime is installed for `make bench` alone",

@@ -77,6 +77,7 @@ class ChaosLabeller:
         self._size = size
         self._changed = threading.Condition()
         self._due: list[Due] = []
+        self._is_held = False
         self._closed = False
 
     def schedule(self, number: int, reply: Reply) -> None:
@@ -86,6 +87,17 @@ class ChaosLabeller:
         with self._changed:
             for delay_s in delays_s:
                 heapq.heappush(self._due, Due(now_s + delay_s, number, reply))
+            self._changed.notify()
+
+    def hold(self) -> str:
+        """Keeps labels back until `release`, whenever they fall due."""
+        with self._changed:
+            self._is_held = True
+        return ""
+
+    def release(self) -> None:
+        with self._changed:
+            self._is_held = False
             self._changed.notify()
 
     @property
@@ -102,7 +114,7 @@ class ChaosLabeller:
             with self._changed:
                 if self._closed:
                     return
-                if not self._due:
+                if self._is_held or not self._due:
                     self._changed.wait()
                     continue
                 wait_s = self._due[0].due_s - time.monotonic()

@@ -16,7 +16,7 @@ from bench.chaos.ledger import HTTP, KAFKA
 from bench.chaos.oracle import Verdict, judge
 from bench.chaos.readback import TopicContents, read_back
 from bench.chaos.running import Running, running
-from bench.chaos.scene import Missing, Scene
+from bench.chaos.scene import Missing, Scene, chosen, late_labels_of
 from bench.chaos.size import Arm, SceneSize
 from bench.chaos.timeline import Interruption, gone_back, longest_silence_s
 from bench.chaos.undisturbed import differing_tensors
@@ -93,8 +93,9 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
         log(f"left out: {what}")
     scene.start()
     log("it answers")
-    faults = draw_faults(scene.kinds(), kills=size.kills, cuts=size.cuts, others=size.others, seed=size.seed)
     with running(scene, items, size) as load:
+        kinds = [*scene.kinds(), *chosen([late_labels_of(load.labeller.hold, load.labeller.release)], size.only)]
+        faults = draw_faults(kinds, kills=size.kills, cuts=size.cuts, others=size.others, seed=size.seed)
         begun_s = time.monotonic()
         load.wait(lambda: load.ledger.recovery_s(begun_s) < math.inf, SETTLE_S)
         injector = Injector(load, size, log)

@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from bench.chaos import process_tree
-from bench.chaos.faults import TOXICS, Cut, DamagedBlob, FaultKind, FlushAll, Kill, Pause, Pids, Toxic, WrongClock
+from bench.chaos.faults import (
+    TOXICS,
+    Cut,
+    DamagedBlob,
+    FaultKind,
+    FlushAll,
+    Kill,
+    Operation,
+    Pause,
+    Pids,
+    Toxic,
+    WrongClock,
+)
 from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
 from bench.chaos.tails import LostTails
@@ -24,6 +36,9 @@ Missing: TypeAlias = Literal["namespaces", "compiler"]
 
 JUMPS_S = (3_600, -3_600, 86_400, -86_400)
 
+HELD_S = 60.0
+"""How long all labels are held back, to come at once: twice as long as answers wait for them at the usual rate."""
+
 SMALL: dict[str, Any] = {
     "seed": 0,
     "learner.seed": 0,
@@ -31,6 +46,7 @@ SMALL: dict[str, Any] = {
     "learner.slow_every_labels": 1_000,
     "learner.replay_samples": 5_000,
     "learner.num_features": 512,
+    "learner.pending_bytes": 2 << 20,
     "learner.rehearse_after_s": 0.0,
     "learner.learn_unlabelled": False,
     "learner.trust.flip_alarm": False,
@@ -102,6 +118,10 @@ def kill_of(role: str, pids: Pids, restart: Callable[[], None] = lambda: None) -
 
 def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
     return FaultKind(f"pause {role}", lambda rng: Pause(role, pids, lasting(rng, size)))
+
+
+def late_labels_of(hold: Callable[[], str], release: Callable[[], None]) -> FaultKind:
+    return FaultKind("late labels", lambda _: Operation("late labels", hold, release, HELD_S))
 
 
 def flushall_of(settings: Callable[[], Settings]) -> FaultKind:

@@ -21,7 +21,7 @@ RECOVERY_S = 60.0
 
 FAULTS = {
     "up": ("kill learner", "full disk", "FLUSHALL", "damaged blob", "power cut all"),
-    "apart": ("kill learner", "partial writes all and Kafka", "FLUSHALL", "restore of a backup", "power cut broker"),
+    "apart": ("kill learner", "delay all and Kafka", "FLUSHALL", "restore of a backup", "power cut broker"),
 }
 """Faults that no other kind stands for: the seed of the short form is one that draws them."""
 
