@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evals.ledger.experiment import SEEDS, Bar, Experiment
 from evals.results.result_line import ResultLine, decode, encode
+from evals.results.tables import beside, check_source
 
 LINES = "ledger.jsonl"
 DOCUMENT = "ledger.md"
@@ -19,7 +20,8 @@ HEAD = """# The ledger
 What each technique of the model family is held against, and what was measured. `lifelong ledger` measures it again
 and writes this file from `ledger.jsonl`; `lifelong ledger --quick` checks mechanism and direction in seconds. A full
 run has three seeds; a short one has fewer and decides nothing. A bar is **met** where every seed meets it; the value
-is the median, with the lowest and the highest. The baseline is of the same run. What was not run says so.
+is the median, with the lowest and the highest. The baseline is of the same run, and so is what other processes took of
+the machine meanwhile. What was not run says so.
 """
 
 
@@ -40,7 +42,7 @@ def store(lines: Iterable[ResultLine], experiments: Sequence[Experiment], folder
 
 
 def markdown(experiments: Sequence[Experiment], lines: Mapping[str, ResultLine]) -> str:
-    """Returns the document."""
+    """Returns the document. Raises MixedTable where the rows of an experiment are of several commits or machines."""
     machines = list(dict.fromkeys(line.machine for line in lines.values()))
     parts = [HEAD, *(_section(experiment, lines, machines) for experiment in experiments)]
     if machines:
@@ -50,7 +52,9 @@ def markdown(experiments: Sequence[Experiment], lines: Mapping[str, ResultLine])
 
 
 def _section(experiment: Experiment, lines: Mapping[str, ResultLine], machines: Sequence[str]) -> str:
-    rows = [_row(bar, lines.get(experiment.name_of(bar)), machines) for bar in experiment.bars]
+    names = [experiment.name_of(bar) for bar in experiment.bars]
+    check_source(lines[name] for name in names if name in lines)
+    rows = [_row(bar, lines.get(name), machines) for bar, name in zip(experiment.bars, names, strict=True)]
     return "\n".join(
         (
             f"## {experiment.id}: {experiment.title}\n",
@@ -77,7 +81,8 @@ def _row(bar: Bar, line: ResultLine | None, machines: Sequence[str]) -> str:
         seeds = "short: 1 seed" if num_seeds == 1 else f"short: {seeds}"
         met = met and f"short: {met}"
     run = f"machine {machines.index(line.machine) + 1}, {line.commit}, `{line.command}`, {seeds}"
-    return f"| {name} | {_value(line)} | {goal} | {met} | {_baseline(bar, line)} | {run} |"
+    cells = (name, _value(line), goal, met, _baseline(bar, line), f"{run}; {beside(line.conditions)}")
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _value(line: ResultLine) -> str:

@@ -54,9 +54,7 @@ def table(lines: Sequence[ResultLine], words: Mapping[str, str]) -> str:
     """
     found = list(chain.from_iterable(_matching(pattern, lines) for pattern in words))
     chosen = [line for _, line in found]
-    sources = {(line.commit, line.machine) for line in chosen}
-    if len(sources) > 1:
-        raise MixedTable(f"rows of several commits or machines in one table: {sorted(sources)}")
+    check_source(chosen)
     rows = [_row(line, words[pattern] or f"`{line.name}`", is_alone=_is_alone(line, chosen)) for pattern, line in found]
     known = {pattern for pattern, _ in found}
     lacking = [f"| {said or f'`{each}`'} | not measured | | | |" for each, said in words.items() if each not in known]
@@ -66,6 +64,13 @@ def table(lines: Sequence[ResultLine], words: Mapping[str, str]) -> str:
 
 def _matching(pattern: str, lines: Iterable[ResultLine]) -> list[tuple[str, ResultLine]]:
     return [(pattern, line) for line in lines if fnmatchcase(line.name, pattern)]
+
+
+def check_source(lines: Iterable[ResultLine]) -> None:
+    """Raises MixedTable unless all lines are of one commit and one machine."""
+    sources = {(line.commit, line.machine) for line in lines}
+    if len(sources) > 1:
+        raise MixedTable(f"rows of several commits or machines in one table: {sorted(sources)}")
 
 
 def missed_goals(lines: Iterable[ResultLine]) -> str:

@@ -19,7 +19,7 @@ def test_a_row_says_where_and_with_what_it_was_measured(line: ResultLine) -> Non
     assert re.match(r"\d+ x ", line.machine)
     known = {name for name, version in line.versions.items() if version}
     assert known >= {"python", *PACKAGES}
-    assert line.command.startswith("python -m bench")
+    assert line.command.startswith(("python -m bench", "lifelong ledger"))
     assert re.fullmatch(r"[0-9a-f]{7,}\+?", line.commit)
 
 

@@ -2,14 +2,25 @@
 
 from pathlib import Path
 
+import pytest
+from msgspec.structs import replace
+
 from evals.ledger.document import DOCUMENT, LINES, markdown, read_lines, store
 from evals.ledger.experiment import SEEDS
 from evals.ledger.register import EXPERIMENTS
 from evals.ledger.run import run_all
+from evals.results import conditions
 from evals.results.result_line import ResultLine
+from evals.results.tables import MixedTable
 from services.versions import ROOT
 from tests.evals.ledger.test_experiment import TWO
 from tests.evals.results.test_result_line import HERE
+
+
+@pytest.fixture(autouse=True)
+def unobserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are observed for no time before and after a seed."""
+    monkeypatch.setattr(conditions, "PAUSE_S", 0.0)
 
 
 def measured(num_seeds: int = SEEDS) -> list[ResultLine]:
@@ -25,7 +36,7 @@ def test_a_row_that_was_not_run_says_so() -> None:
 
 def test_a_row_that_was_run_has_everything_beside_it() -> None:
     text = markdown([TWO], {line.name: line for line in measured()})
-    run_of = "machine 1, b24c41f, `python -m bench`, 3 seeds |"
+    run_of = "machine 1, b24c41f, `python -m bench`, 3 seeds; other processes took up to "
     assert f"| `right`, % | 100 (99 to 101) | >= 99 | yes | chance | {run_of}" in text
     assert f"| yes | the slow way; slow: 2; on a quiet machine | {run_of}" in text
     assert "1. 2 x processor" in text
@@ -33,9 +44,15 @@ def test_a_row_that_was_run_has_everything_beside_it() -> None:
 
 def test_a_run_with_fewer_seeds_is_short() -> None:
     text = markdown([TWO], {line.name: line for line in measured(1)})
-    assert "| short: yes | chance | machine 1, b24c41f, `python -m bench`, short: 1 seed |" in text
+    assert "| short: yes | chance | machine 1, b24c41f, `python -m bench`, short: 1 seed; " in text
     text = markdown([TWO], {line.name: line for line in measured(2)})
-    assert "`python -m bench`, short: 2 seeds |" in text
+    assert "`python -m bench`, short: 2 seeds; " in text
+
+
+def test_the_rows_of_an_experiment_are_of_one_commit() -> None:
+    right, fast = measured()
+    with pytest.raises(MixedTable, match="abc1234"):
+        markdown([TWO], {right.name: right, fast.name: replace(fast, commit="abc1234")})
 
 
 def test_new_lines_take_the_place_of_old_ones(tmp_path: Path) -> None:
