@@ -7,7 +7,7 @@
     tasks.py        the tasks of the rows that compare encoders, and a copy of an encoder tuned for one
     contracts.py, long_texts.py     long texts (E1)     virtual_time.py   arrivals at the queue, in virtual time
     served_model.py     an encoder and a head as a replica runs them
-    lone_server.py      an encoder alone in a process (E6)        busy_engine.py    how busy an engine is (E6)
+    lone_server.py      an encoder alone in a process (E6)        replica_engine.py  a replica's engine (E1, E6)
 
     sparse_attention.py     E1      sharing.py        E2      layered_tuning.py       E4      batching.py       E6
     quantization.py         E7      profiles.py       E11     adaptive_precision.py   E12     head_pruning.py   E13

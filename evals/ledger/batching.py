@@ -1,7 +1,7 @@
 """Measures row E6: ragged batches on fused kernels beside a plain server.
 
     at 512 and 1,024 tokens    ours and the plain one, each alone in a process, in turns        lone_server.py
-    saturated                  the share of the time in which a replica's engine computes       busy_engine.py
+    saturated                  the share of the time in which a replica's engine computes       replica_engine.py
     lengths by Zipf            ours and the peers that are installed, each with its best padding       bench/peers
 
 Rejected: the plain server with texts of other lengths (its padding would depend on which come together).
@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator
 from statistics import median
 
-from evals.ledger.busy_engine import busy_share
 from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
 from evals.ledger.lone_server import NAMES, OURS, PLAIN
+from evals.ledger.replica_engine import busy_share
 from evals.ledger.served_model import served_model
 from evals.ledger.tasks import tasks_of
 from evals.results.row import Goal, NoResult, Peer, Skip

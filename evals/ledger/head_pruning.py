@@ -57,8 +57,8 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     by_task = ", ".join(f"{each.name} {loss:+.2f}" for each, loss in zip(sets, losses, strict=True))
     of_all = num_kept / (strata.config.n_layers * strata.config.n_heads)
     note = f"{num_kept} heads stay ({of_all:.0%}), {saved:.1%} of the parameters go; lost: {by_task}"
-    yield Figure(bar="loss", value=round(mean(losses), 2), note=note)
-    yield Figure(bar="loss_worst", value=round(max(losses), 2), note="the task that loses most")
+    yield Figure(bar="loss", value=round(max(losses), 2), note=note)
+    yield Figure(bar="loss_mean", value=round(mean(losses), 2))
     yield Figure(bar="loss_untrained", value=round(mean(before) - mean(untrained), 2))
 
 
@@ -88,18 +88,19 @@ EXPERIMENT = Experiment(
         "MiniLM's 72 heads are ranked by the gradient of their gates (Michel et al., arXiv 1905.10650) on 600 "
         "training texts of each of CLINC150, SST-2 and TREC-6, and the lowest 40 % are removed for good. "
         f"What is left is distilled for {STEPS} steps of {BATCH} of the tasks' texts without labels; the closed-form "
-        "heads on top are made anew of up to 6,000 training texts. The loss is the mean of three tasks."
+        "heads on top are made anew of up to 6,000 training texts. The loss is the largest of three tasks; their mean "
+        "stands beside it."
     ),
     bars=(
         Bar(
             name="loss",
-            unit="points of accuracy, 40 % of the heads removed",
+            unit="points of accuracy of the task that loses most, 40 % of the heads removed",
             goal=Goal("<=", 1),
             baseline="all heads",
         ),
         Bar(
-            name="loss_worst",
-            unit="points of accuracy of the task that loses most",
+            name="loss_mean",
+            unit="points of accuracy, mean of the tasks",
             goal=None,
             baseline="all heads",
         ),

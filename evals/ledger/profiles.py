@@ -1,7 +1,8 @@
 """Measures row E11: what the profiles promise, at the scale of the demo.
 
     nano's encoder    accuracy beside that of the dense one, bytes, one text after another
-    base              the same head answers in INT4; the demo with base, which changes to nano: p99, lost, mixed
+    base              the same head answers in INT4; the demo with base alone: p99 and precisions
+                      the demo with base, which changes to nano: lost, mixed
     pro               its shape with random weights: time does not depend on them
 
 Rejected: nano under a sender's load (one core is what is promised, and the sender takes a part of it).
@@ -35,7 +36,7 @@ BATCH = 8
 def measure(run: SeedRun) -> Iterator[Figure]:
     """Yields what is measured of pro, nano and base; a quick run takes random weights. Raises Skip, and NoResult."""
     try:
-        from bench.profiles import NANO_SHAPE, PRO_SHAPE, change_under_load, nano_encoder
+        from bench.profiles import LOAD_PER_S, NANO_SHAPE, PRO_SHAPE, base_under_load, change_under_load, nano_encoder
     except ImportError as why:  # only a checkout has it
         raise Skip(str(why)) from why
     torch.set_num_threads(1)
@@ -47,16 +48,19 @@ def measure(run: SeedRun) -> Iterator[Figure]:
         return
     (task,) = tasks_of(run, ("clinc150",), train=15_000, test=4_500)
     with torch.enable_grad():  # where nobody has made it before, it is trained
-        strata, tokenizer = load_encoder(nano_encoder(run.data, run.say))
+        strata, tokenizer = load_encoder(nano_encoder(run.data, run.say, seed=run.seed))
     yield from speed_and_size(strata, run)
     dense = served_by(*load_encoder("minilm-l6"))
     int8, int4 = (task_accuracy(dense, task, precision) for precision in (INT8, INT4))
     yield Figure(bar="base_accuracy", value=round(int4, 2), peers=(Peer(INT8, round(int8, 2)),))
     kept = 100 * task_accuracy(served_by(strata, tokenizer), task) / int8
     yield Figure(bar="nano_retained", value=round(kept, 2), peers=(Peer("minilm-l6", 100.0),))
-    p99_ms, num_wrong = change_under_load(run.seed)
-    yield Figure(bar="base_p99", value=p99_ms)
-    yield Figure(bar="change_lost", value=num_wrong)
+    loaded = base_under_load(run.seed)
+    counts = ", ".join(f"{num} answers in {name}" for name, num in sorted(loaded.precisions.items()))
+    is_one = set(loaded.precisions) == {INT4}
+    note = f"at {LOAD_PER_S:g} events/s; {counts}"
+    yield Figure(bar="base_p99", value=loaded.p99_ms if is_one else None, note=note)
+    yield Figure(bar="change_lost", value=change_under_load(run.seed))
 
 
 def speed_and_size(nano: Strata, run: SeedRun) -> Iterator[Figure]:
@@ -85,13 +89,14 @@ EXPERIMENT = Experiment(
     how=(
         "At demo scale; `lifelong profile --explain` has the arithmetic at 3, 7 and 13 billion parameters. nano, pro: "
         "processor time of one thread, texts of 16 and documents of 512 tokens, pro with random weights. Accuracy is "
-        "that of a closed-form head of 15,000 labels on CLINC150's 4,500 test texts. Under load: `lifelong demo "
-        "--profile base --change-to nano`, whose p99 is that of all answers, and every answer is computed again."
+        "that of a closed-form head of 15,000 labels on CLINC150's 4,500 test texts; nano is distilled anew for each "
+        "seed. The p99 is that of all answers of `lifelong demo --profile base`, and counts only if each of them was "
+        "computed in INT4. The change: `lifelong demo --profile base --change-to nano`, every answer computed again."
     ),
     bars=(
         Bar(
             name="base_p99",
-            unit="ms, INT4, at load",
+            unit="ms, INT4, at the demo's load",
             goal=Goal("<=", 150),
             baseline="the promise",
         ),

@@ -85,7 +85,9 @@ def measure(run: SeedRun) -> Iterator[Figure]:
         note = ", ".join(
             f"{task.name} {ours:.1f} of {theirs:.1f}" for task, ours, theirs in zip(sets, found, separate, strict=True)
         )
-        yield Figure(bar=f"retained_{name}", value=round(100 * mean(found) / mean(separate), 2), note=note)
+        kept = [100 * ours / theirs for ours, theirs in zip(found, separate, strict=True)]
+        yield Figure(bar=f"retained_{name}", value=round(min(kept), 2), note=note)
+        yield Figure(bar=f"retained_{name}_mean", value=round(100 * mean(found) / mean(separate), 2))
 
 
 @torch.no_grad()
@@ -148,13 +150,20 @@ EXPERIMENT = Experiment(
         "it tuned, a model for each task. Trunk: four shared layers, keys and values in four groups, distilled for "
         "400 steps of 32 texts without labels; the two upper layers tuned for each task. Tied: three banks for six "
         "layers with additions of rank 8, an embedding 128 wide, the same groups, distilled for 800 steps; all of it "
-        "tuned for each task. Accuracy in INT8, with closed-form heads."
+        "tuned for each task. Accuracy in INT8, with closed-form heads. What is retained is the share of the task that "
+        "keeps least; the mean of the tasks stands beside it."
     ),
     bars=(
         Bar(
             name="retained_trunk",
-            unit="% of the separate models' mean accuracy",
+            unit="% of the separate model's accuracy, the task that keeps least",
             goal=Goal(">=", 97),
+            baseline="a model for each task",
+        ),
+        Bar(
+            name="retained_trunk_mean",
+            unit="% of the separate models' mean accuracy",
+            goal=None,
             baseline="a model for each task",
         ),
         Bar(
@@ -166,8 +175,14 @@ EXPERIMENT = Experiment(
         ),
         Bar(
             name="retained_tied",
-            unit="% of the dense models' mean accuracy",
+            unit="% of the dense model's accuracy, the task that keeps least",
             goal=Goal(">=", 97),
+            baseline="the dense model, tuned for each task",
+        ),
+        Bar(
+            name="retained_tied_mean",
+            unit="% of the dense models' mean accuracy",
+            goal=None,
             baseline="the dense model, tuned for each task",
         ),
         Bar(

@@ -55,7 +55,7 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     yield Figure(bar="attention_flops", value=_share(SPARSE, LENGTH))
     if not run.is_quick:
         yield _post_hoc(run)
-        yield cuad_gain(run)
+        yield from cuad_gain(run)
         yield _recalled(run)
         yield from _timed()
 
@@ -118,10 +118,10 @@ EXPERIMENT = Experiment(
     how=(
         "Recall (MQAR): 4 layers of width 128 with rotated queries and keys, half a million parameters, texts of 1,024 "
         "tokens with 32 pairs. Post hoc: MiniLM on the first 512 tokens of contracts of CUAD; each head has the span "
-        "that leaves it 90 % of its attention on eight others. Long texts: which of 33 kinds of clauses each of 357 "
-        "contracts has, by closed-form heads in five folds, on MiniLM's INT8 vectors of its first 512 tokens, and of "
-        "8,192 with repeated positions and windows of 64, without training. The vectors are the bits that a replica "
-        "computes, but no replica runs. The type of a contract stands in its first lines, and is lost in long texts."
+        "that leaves it 90 % of its attention on eight others. Long texts: the type of each of 357 contracts, by the "
+        "learner's head in five folds and answered by a replica's engine, with MiniLM's first 512 tokens, and with "
+        "8,192, repeated positions and windows of 64, without training; beside it, by closed form, which of 33 kinds "
+        "of clauses it has. The type of a contract stands in its first lines, and is lost in long texts."
     ),
     bars=(
         Bar(
@@ -163,8 +163,14 @@ EXPERIMENT = Experiment(
         ),
         Bar(
             name="cuad_gain",
-            unit="points of mean average precision on CUAD's clauses, 8,192 tokens",
+            unit="points of accuracy on CUAD's types of contracts, 8,192 tokens",
             goal=Goal(">=", 3),
+            baseline="the same learner on the first 512 tokens",
+        ),
+        Bar(
+            name="clause_gain",
+            unit="points of mean average precision on CUAD's clauses, 8,192 tokens",
+            goal=None,
             baseline="the same heads on the first 512 tokens",
         ),
     ),

@@ -54,16 +54,17 @@ MAX_TEXTS: Final = 1_000
 """Labelled texts on which heads are compared."""
 
 
-def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | None = None) -> str:
+def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | None = None, seed: int = 0) -> str:
     """Returns the name of the profile's encoder, which is made first if it is not there.
 
-    `cache` is the folder of such encoders, by default that of the user. Raises DataError for a profile without one.
+    `cache` is the folder of such encoders, by default that of the user. `seed` draws the order of the distillation, and
+    has an encoder of its own. Raises DataError for a profile without one.
     """
     if profile is BASE:
         return TEACHER
     if profile is not NANO:
         raise DataError(f"profile {profile.name} has no encoder of its own: set `encoder` to the folder of one")
-    recipe = f"{NANO.config.canonical_json()} {TEACHER} {TEXTS} {STEPS} {PRUNED}"
+    recipe = f"{NANO.config.canonical_json()} {TEACHER} {TEXTS} {STEPS} {PRUNED} {seed}"
     folder = cache or Path(os.getenv("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lifelong" / "encoders"
     out = folder / f"{profile.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     shaped = out.with_name(f"{out.name}.shape")
@@ -75,7 +76,7 @@ def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | N
         tasks = labelled(TEXTS, data, source.tokenizer, max_texts=MAX_TEXTS, seed=0)
         write(source, to_nano(source.strata, tasks), shaped, "profile", {"name": profile.name})
     lesson = TeacherOptions(teacher=TEACHER, texts=TEXTS, threads=os.cpu_count() or 1)
-    distil(str(shaped), out, lesson, DistillOptions(steps=STEPS, rounded=True), data=data, say=say)
+    distil(str(shaped), out, lesson, DistillOptions(steps=STEPS, rounded=True, seed=seed), data=data, say=say)
     return str(out)
 
 

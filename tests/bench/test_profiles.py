@@ -6,7 +6,7 @@ import pytest
 
 from bench import profiles as under_test
 from bench.demo_run import DemoRun
-from bench.profiles import change_under_load
+from bench.profiles import base_under_load, change_under_load
 from evals.results.row import NoResult
 
 
@@ -32,8 +32,14 @@ def play(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("wrong", ["lost", "duplicates", "mixed", "gone"])
 def test_whatever_went_wrong_is_counted(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     asked = play(monkeypatch, figures([3, 4], **{wrong: 2}))
-    assert change_under_load(seed=5) == (90, 2)
+    assert change_under_load(seed=5) == 2
     assert asked == ["--profile", "base", "--change-to", "nano", "--seed", "5"]
+
+
+def test_the_precisions_of_a_steady_load_are_told_with_its_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = play(monkeypatch, {**figures([3]), "precisions": {"int4": 99, "int8": 1}})
+    assert base_under_load(seed=5) == (90, {"int4": 99, "int8": 1})
+    assert asked == ["--profile", "base", "--rate", "72", "--seed", "5"]
 
 
 def test_a_profile_that_did_not_change_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
