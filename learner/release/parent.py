@@ -49,7 +49,6 @@ class ParentVersion:
         self._max_refusals = max_refusals
         self._num_known = -1
         self._is_due = False
-        self._first_number = 1
         self.pending: WeightManifest | None = None
 
     @property
@@ -96,7 +95,7 @@ class ParentVersion:
 
     def next_number(self) -> int:
         """Returns the number of the next version, which no version ever had."""
-        return max(self._store.versions.next_number(), self._learner.last_version + 1, self._first_number)
+        return max(self._store.versions.next_number(), self._learner.last_version + 1)
 
     def make_due(self) -> None:
         """Makes a publication due, new labels or not."""
@@ -165,9 +164,10 @@ class ParentVersion:
         """Goes on GAP above `newest`, the store's newest number, and above all of ours: a leader has begun.
 
         In a power cut the store loses its last second, and a journal what was not synced. So the last numbers of a
-        leader may be in answers and in replicas, and nowhere else.
+        leader may be in answers and in replicas, and nowhere else. The first checkpoint of a leader is synced before it
+        publishes anything, and has the gap: so the numbers of two leaders differ, even if the store has forgotten both.
         """
-        self._first_number = max(newest, self._learner.last_version) + GAP + 1
+        self._learner.reserve(max(newest, self._learner.last_version) + GAP)
 
     def _remade(self, state: VersionState) -> Candidate:
         known, _ = self._learner.recall(state)
