@@ -224,7 +224,7 @@ def test_every_alert_fires_and_does_not_fire_without_cause() -> None:
     tests = [case["alert_rule_test"][0] for case in cases]
     outcomes = [(test["alertname"], bool(test["exp_alerts"])) for test in tests]
     names = [rule["alert"] for rule in alerts()]
-    assert len(names) == 9
+    assert len(names) == 10
     assert sorted(outcomes) == sorted([(name, True) for name in names] + [(name, False) for name in names])
     if PROMTOOL is None:
         missing("promtool", "promtool is not installed (Debian: apt install promtool)")

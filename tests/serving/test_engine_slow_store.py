@@ -31,7 +31,7 @@ pytestmark = pytest.mark.live
 def redis_behind(toxiproxy: Toxiproxy, tmp_path: Path) -> Iterator[tuple[str, Proxy]]:
     """Yields the address of a Redis, and a slow proxy to it."""
     port = tether.free_port()
-    process = tether.start(redis_argv(tmp_path, port), log=RotatingLog(tmp_path / "redis.log"))
+    process = tether.start(redis_argv(tmp_path, port, appendfsync="everysec"), log=RotatingLog(tmp_path / "redis.log"))
     yield f"redis://127.0.0.1:{port}/0", toxiproxy.proxy("redis", f"127.0.0.1:{port}")
     tether.stop(process)
 

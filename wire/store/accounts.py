@@ -6,7 +6,7 @@ change nothing that others serve. Both accounts need Redis 7 or newer, which kno
 
 from hashlib import sha256
 
-WRITER = "lifelong"
+WRITER = "service"
 REPLICA = "replica"
 
 _WRITER_RIGHTS = "+@all -@admin -@dangerous +info"

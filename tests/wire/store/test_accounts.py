@@ -7,7 +7,7 @@ from wire.store.accounts import rules
 def test_the_accounts_hold_digests_and_no_passwords() -> None:
     text = rules("a password", "another password")
     assert "password" not in text
-    assert [line.split()[1] for line in text.splitlines()] == ["lifelong", "replica"]
+    assert [line.split()[1] for line in text.splitlines()] == ["service", "replica"]
     assert text != rules("a password", "a third password")
 
 
