@@ -51,7 +51,7 @@ from wire.errors import WireError
 from wire.tasks import DEFAULT
 
 REPLICAS = 2
-READY_S = 240.0
+READY_S = 600.0
 STOP_S = 30.0
 POLL_INTERVAL_S = 0.1
 KAFKA = "Kafka"

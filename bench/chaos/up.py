@@ -32,7 +32,7 @@ from services.settings import Settings
 DISK_MB = 768
 """The size of the disk. Kafka's log of a full run takes 100 MB, the checkpoints 50, the file of Redis up to 200."""
 
-READY_S = 240.0
+READY_S = 600.0
 STOP_S = 30.0
 POLL_INTERVAL_S = 0.1
 SUPERVISOR = "supervisor"
@@ -93,16 +93,14 @@ class Up:
         self._launch()
         deadline_s = time.monotonic() + READY_S
         while not self._is_ready():
-            if self._has_ended or time.monotonic() > deadline_s:
+            self._restart_ended()
+            if time.monotonic() > deadline_s:
                 raise RuntimeError(f"lifelong up did not get ready in {READY_S:g} s: {self._log.read_text()[-2000:]}")
             time.sleep(POLL_INTERVAL_S)  # a file has the addresses, and nothing tells when the file is there
         self.check()
 
     def check(self) -> None:
-        if self._process is not None and self._has_ended:
-            self._num_ended += 1
-            self._say(f"lifelong up has ended by itself with {self._process.returncode}: {last_line(self._log)}")
-            self._launch()
+        self._restart_ended()
         self._power.check()
         if self._is_ready():
             with suppress(NotRunning):  # it has ended between the two
@@ -151,6 +149,13 @@ class Up:
     @property
     def _has_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
+
+    def _restart_ended(self) -> None:
+        """Restarts the process after it ended by itself, which counts, also before it was ready once."""
+        if self._process is not None and self._has_ended:
+            self._num_ended += 1
+            self._say(f"lifelong up has ended by itself with {self._process.returncode}: {last_line(self._log)}")
+            self._launch()
 
     def _restart_killed(self) -> None:
         """Restarts the process after it was killed, as whatever starts services at boot would."""
