@@ -18,7 +18,8 @@
     scale.py      which part of a large service falls behind first: costs of here, and a simulated day
     series.py     a series of electricity prices through a service, row by row
     live.py       a service that learns while it answers, beside an instant oracle
-    chaos/        kills and other faults under load      process.py, texts.py, options.py    helpers of all
+    soak.py       the service at a steady load for long: does anything grow?
+    chaos/        kills, power cuts and other faults under load      process.py, texts.py, options.py    helpers
 
 Fixtures --> measure(fixtures) --> rows, one call after the other --> terminal and build/bench/results.jsonl
 

@@ -12,6 +12,7 @@ counters; and the weights must equal, bit for bit, those of a learner that was n
     up.py, apart.py    the scenes (protocol: scene.py) with programs.py, servers.py, process_tree.py, sandbox.py,
                        toxiproxy.py        draw.py, faults/    what goes wrong        size.py    how much of it
     power.py      the power of a scene's machine; synced.c, synced.py    what a cut leaves     tails.py    what it takes
+    maintenance.py, api_keys.py, attacker.py    what an operator does amid it, and a client that attacks
     running.py, injection.py    the load beside the scene, and the faults, one after the other
     load.py, askers.py    the load, with http.py and retrying.py; ledger.py, timeline.py record it
     attacker.py   a client with one API key that tries what it may not

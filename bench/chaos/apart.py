@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.chaos import process_tree
 from bench.chaos.api_keys import api_keys
 from bench.chaos.faults import FaultKind
-from bench.chaos.operator import Operator, with_keys_in
+from bench.chaos.maintenance import Maintainer, with_keys_in
 from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
 from bench.chaos.process_tree import descendants
 from bench.chaos.programs import ChaosProgram, Programs, last_line
@@ -98,7 +98,7 @@ class Apart:
         clocks = {role: clock(folder, role.split()[0]) for role in CLOCKS}
         self._clocks = {role: wrong for role, wrong in clocks.items() if wrong}
         self._settings = self._direct()
-        self._operator = Operator(
+        self._maintainer = Maintainer(
             folder / "logs", self.settings, self._power.environment(), self._stop_programs, self._start_programs
         )
 
@@ -130,7 +130,7 @@ class Apart:
         kinds += network_of(self._connections(), size)
         kinds += [wrong_clock_of(role, wrong, size) for role, wrong in self._clocks.items()]
         kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA)), flushall_of(self.settings)]
-        kinds += [*self._operator.kinds(size), self.api_keys.kind(self._settings, size)]
+        kinds += [*self._maintainer.kinds(size), self.api_keys.kind(self._settings, size)]
         for role in (*PARTS, ALL) if self._power.can_lose_power else ():
             back = process_tree.REPLICA if role == ALL else role
             kinds += [cut_of(role, partial(self._cut, role), partial(self._pids, back))]

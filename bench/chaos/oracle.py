@@ -7,6 +7,8 @@ never got a reply. A label is unaccounted for if it was acknowledged and is not 
 count a copy that is there, or if the learner counted it under no end or under two.
 
 Power cuts take tails: what lay in one is lost with the tail, and is no fault by itself. Everything else is.
+
+Rejected: a history of all calls and a checker of it (the topics are that history, and are read once, at the end).
 """
 
 import math

@@ -1,6 +1,8 @@
 """Plays one scene from its start to its verdict.
 
 start -> load -> faults (injection.py) -> no more events -> settle -> read back -> stop -> judge
+
+Rejected: a fresh service for each fault. What one fault leaves behind is what the next one meets.
 """
 
 import math
@@ -32,9 +34,10 @@ SETTLE_S = 240.0
 QUIET_S = 20.0
 """When nothing was answered for so long, what lay in a tail is not answered any more."""
 
-DARK = "power cut all"
+DARK = ("power cut all", "restore of a backup", "change of code")
+"""The faults during which no replica runs."""
 
-STORE_LOSSES = ("power cut Redis", DARK, "FLUSHALL")
+STORE_LOSSES = ("power cut Redis", "power cut all", "FLUSHALL", "restore of a backup")
 """The faults after which the store may have an older plan."""
 
 
@@ -145,8 +148,8 @@ def _outcome(scene: Scene, load: Running, fault_log: FaultLog, back: TopicConten
 
 
 def _failures(failures: Sequence[tuple[float, str]], spans: Sequence[Interruption]) -> dict[str, int]:
-    """Counts the failed requests by their reason, without those while nobody had power."""
-    dark = [(span.begun_s, span.recovered_s) for span in spans if span.name == DARK]
+    """Counts the failed requests by their reason, without those while no replica ran."""
+    dark = [(span.begun_s, span.recovered_s) for span in spans if span.name in DARK]
     counts: Counter[str] = Counter()
     for at_s, why in failures:
         if not any(begun_s <= at_s <= ended_s for begun_s, ended_s in dark):

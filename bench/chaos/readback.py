@@ -38,9 +38,13 @@ class TopicContents:
     @property
     def num_records(self) -> tuple[int, int]:
         """The number of answers and of labels, whosever they are."""
-        records = [record for partition in self.topics.values() for _, record in partition]
-        num_answers = sum(isinstance(record, Answer) for record in records)
-        return num_answers, len(records) - num_answers
+        num_answers = num_labels = 0
+        for name, records in self.topics.items():
+            if Answer.TOPIC in name:
+                num_answers += len(records)
+            else:
+                num_labels += len(records)
+        return num_answers, num_labels
 
     @property
     def counts(self) -> TopicCounts:

@@ -1,4 +1,7 @@
-"""Defines a scene: a running service whose processes can be found, and what can go wrong with them."""
+"""Defines a scene: a running service whose processes can be found, and what can go wrong with them.
+
+Rejected: faults that know their scene. What differs between scenes is how processes are found and started again.
+"""
 
 import os
 import random
@@ -16,7 +19,7 @@ from bench.chaos.faults import (
     FaultKind,
     FlushAll,
     Kill,
-    Operation,
+    Maintenance,
     Pause,
     Pids,
     Toxic,
@@ -121,7 +124,7 @@ def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
 
 
 def late_labels_of(hold: Callable[[], str], release: Callable[[], None]) -> FaultKind:
-    return FaultKind("late labels", lambda _: Operation("late labels", hold, release, HELD_S))
+    return FaultKind("late labels", lambda _: Maintenance("late labels", hold, release, HELD_S))
 
 
 def flushall_of(settings: Callable[[], Settings]) -> FaultKind:

@@ -1,4 +1,7 @@
-"""The scene `lifelong up`: one command, with its own Apache Kafka and its own Redis, on a small disk of its own."""
+"""The scene `lifelong up`: one command, with its own Apache Kafka and its own Redis, on a small disk of its own.
+
+Rejected: the stack in this process (its supervisor could not be killed).
+"""
 
 import os
 import signal

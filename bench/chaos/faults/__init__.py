@@ -2,7 +2,7 @@
 
     fault.py      the protocol, what can be drawn (FaultKind), and two faults at once (Together)
     process.py    Kill and Pause     network.py    Cut and Toxic     machine.py    FullDisk and WrongClock
-    store.py      FlushAll and DamagedBlob         power.py, operation.py, attack.py    PowerCut, Operation, Attack
+    store.py      FlushAll and DamagedBlob         power.py, maintenance.py, attack.py    PowerCut, Maintenance, Attack
 
 A kill is over at once; the process must be started again by its supervisor. Other faults last `lasts_s` seconds.
 """
@@ -10,8 +10,8 @@ A kill is over at once; the process must be started again by its supervisor. Oth
 from bench.chaos.faults.attack import Attack
 from bench.chaos.faults.fault import Family, Fault, FaultKind, Lasting, Together
 from bench.chaos.faults.machine import FullDisk, WrongClock
+from bench.chaos.faults.maintenance import Maintenance
 from bench.chaos.faults.network import TOXICS, Cut, Toxic
-from bench.chaos.faults.operation import Operation
 from bench.chaos.faults.power import PowerCut
 from bench.chaos.faults.process import Kill, Pause, Pids
 from bench.chaos.faults.store import DamagedBlob, FlushAll
@@ -28,7 +28,7 @@ __all__ = [
     "FullDisk",
     "Kill",
     "Lasting",
-    "Operation",
+    "Maintenance",
     "Pause",
     "Pids",
     "PowerCut",

@@ -1,4 +1,4 @@
-"""Checks that labels can be held back, and come when they are released."""
+"""Checks that labels can be kept, and come when they are released."""
 
 import threading
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Sent(RetryingPublisher):
         self.labels.append(record)
 
 
-def test_labels_that_are_held_back_come_at_once_when_they_are_released() -> None:
+def test_kept_labels_come_at_once_when_they_are_released() -> None:
     sent = Sent()
     ledger = ChaosLedger(http_every=10, clock_s=lambda: 0.0)
     at_once = replace(SHORT, label_delay_s=(0.0, 0.0))

@@ -7,7 +7,7 @@ from bench.chaos.faults.fault import Lasting
 
 
 @dataclass(frozen=True, slots=True)
-class Operation(Lasting):
+class Maintenance(Lasting):
     """An operation with two steps. Each returns when it is done."""
 
     name: str

@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from bench.chaos.operator import OTHER, Operator, operation_of, other_tree, with_keys_in
+from bench.chaos.maintenance import OTHER, Maintainer, maintenance_of, other_tree, with_keys_in
 from bench.chaos.scene import scene_settings
 from bench.chaos.size import SHORT
 from services.keys import ring_of
@@ -26,7 +26,7 @@ def test_the_other_commit_is_there_with_its_programs(tmp_path: Path) -> None:
 
 def test_an_operation_has_two_steps() -> None:
     done: list[str] = []
-    kind = operation_of("rotation", lambda: "a key", lambda: done.append("rotated"), SHORT)
+    kind = maintenance_of("rotation", lambda: "a key", lambda: done.append("rotated"), SHORT)
     operation = kind.make(random.Random(1))
     assert (operation.inject(), done, operation.num_kills) == ("a key", [], 0)
     operation.heal()
@@ -34,5 +34,6 @@ def test_an_operation_has_two_steps() -> None:
 
 
 def test_there_is_a_restore_and_a_rotation_everywhere(tmp_path: Path) -> None:
-    operator = Operator(tmp_path, lambda: scene_settings(state_dir=str(tmp_path)), {}, lambda: None, lambda tree: None)
-    assert {"restore of a backup", "rotation of keys"} <= {kind.name for kind in operator.kinds(SHORT)}
+    settings = scene_settings(state_dir=str(tmp_path))
+    maintainer = Maintainer(tmp_path, lambda: settings, {}, lambda: None, lambda tree: None)
+    assert {"restore of a backup", "rotation of keys"} <= {kind.name for kind in maintainer.kinds(SHORT)}

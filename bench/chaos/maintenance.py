@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from bench.chaos.faults import FaultKind, Operation
+from bench.chaos.faults import FaultKind, Maintenance
 from bench.chaos.scene import lasting
 from bench.chaos.size import SceneSize
 from services import signing_keys
@@ -25,7 +25,7 @@ from services.settings import Settings, replaced
 from services.versions import ROOT
 from wire.keyring import Kind
 
-OTHER = "735b133196c3fa5190e9f05df89ddb25adb024fc"
+OTHER = "fcc1eea34fdbc54dc633e49d0ec324ba85838fb8"
 """A commit whose state has the form of ours: to be raised with each change of the form."""
 
 PATIENCE_S = 60.0
@@ -35,7 +35,7 @@ PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
+class Maintainer:
     """What an operator needs. `stop` ends serve, learner and rollout; `start` starts them from a tree.
 
     `folder` is on another machine, whose power is never cut; `environment` is that of commands on this one.
@@ -51,11 +51,11 @@ class Operator:
         """Returns the operations that are possible: the change of code only where the other commit is there."""
         backup = self.folder / "backup"
         kinds = [
-            operation_of("restore of a backup", lambda: self._back_up(backup), lambda: self._restore(backup), size),
-            operation_of("rotation of keys", self._make_key, lambda: self._run("signing-keys", "rotate"), size),
+            maintenance_of("restore of a backup", lambda: self._back_up(backup), lambda: self._restore(backup), size),
+            maintenance_of("rotation of keys", self._make_key, lambda: self._run("signing-keys", "rotate"), size),
         ]
         if (tree := other_tree(self.folder / "other")) is not None:
-            kinds.append(operation_of("change of code", lambda: self._change_code(tree), self._change_back, size))
+            kinds.append(maintenance_of("change of code", lambda: self._change_code(tree), self._change_back, size))
         return kinds
 
     def _back_up(self, backup: Path) -> str:
@@ -92,8 +92,8 @@ class Operator:
             time.sleep(PAUSE_S)  # reports expire, and files are read, without a notice
 
 
-def operation_of(name: str, begin: Callable[[], str], end: Callable[[], None], size: SceneSize) -> FaultKind:
-    return FaultKind(name, lambda rng: Operation(name, begin, end, lasting(rng, size)))
+def maintenance_of(name: str, begin: Callable[[], str], end: Callable[[], None], size: SceneSize) -> FaultKind:
+    return FaultKind(name, lambda rng: Maintenance(name, begin, end, lasting(rng, size)))
 
 
 def with_keys_in(file: Path, settings: Settings) -> Settings:
