@@ -77,7 +77,7 @@ class SceneOutcome:
     """The sampled answers that it does not give."""
     breaches: tuple[str, ...]
     """What the service took from the attacker that nobody may have taken."""
-    revisions_back: int
+    revisions_back: int = 0
     """How often a client saw an older plan than before, though the store had lost nothing in between."""
     are_weights_comparable: bool
     """Whether the topics still have all that the learner has read."""
@@ -110,7 +110,9 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
         back, published = _settle(load, log)
     scene.close()
     log(f"the learner counts {load.watch.counts}")
-    outcome = _outcome(scene, load, injector.log, back)
+    back_s = gone_back(load.ledger.replies(), _store_losses_s(injector.log.spans))
+    log(f"older plans were seen at {[round(at_s - start_s, 1) for at_s in back_s]}")
+    outcome = replace(_outcome(scene, load, injector.log, back), revisions_back=len(back_s))
     silence_s = {track: longest_silence_s(load.ledger.heartbeats()[track], begun_s, ended_s) for track in (HTTP, KAFKA)}
     kills = sum(fault.num_kills for fault in faults)
     differing: list[str] = []
@@ -142,7 +144,6 @@ def _outcome(scene: Scene, load: Running, fault_log: FaultLog, back: TopicConten
         attributed=load.attribution.num_same,
         misattributed=tuple(load.attribution.differing),
         breaches=tuple(scene.api_keys.breaches),
-        revisions_back=len(gone_back(load.ledger.replies(), _store_losses_s(spans))),
         are_weights_comparable=load.size.arm == "durable" or not lost.numbers,
     )
 
