@@ -16,6 +16,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from learner.errors import CheckpointFailed
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
@@ -102,7 +103,12 @@ class Eraser:
         waiting = [erasure for erasure in self._learner.erased if erasure.version and not erasure.is_purged]
         if not waiting:
             return
-        self._publisher.writer.prune()
+        try:
+            self._publisher.writer.prune()
+        except CheckpointFailed as error:
+            # The disk refuses the checkpoint that is being written: the next turn tries again.
+            log.warning("purge_failed", reason=str(error))
+            return
         in_checkpoints = [entry.version for entry in self._checkpoints.entries() if entry.version]
         oldest = min([*self._store.versions.stored(), *in_checkpoints], default=0)
         gone = [erasure for erasure in waiting if erasure.version <= oldest]

@@ -33,6 +33,7 @@ class Disk:
         self._shadow.mkdir()
         self._paths: dict[int, Path] = {}
         self._contents: dict[int, bytes] = {}  # by inode: what is on the disk
+        self._writes: dict[int, list[int]] = {}  # by inode: where each write began
         self._names: dict[str, int] = {}  # the names that are on the disk, with their inodes
         self.is_full = False
 
@@ -48,6 +49,8 @@ class Disk:
 
     def write(self, descriptor: int, data: bytes) -> int:
         self._turn(WRITE_S)
+        status = os.fstat(descriptor)
+        self._writes.setdefault(status.st_ino, []).append(status.st_size)
         return os.write(descriptor, data)
 
     def fsync(self, descriptor: int) -> None:
@@ -72,6 +75,7 @@ class Disk:
         for name in sorted(current.keys() | self._names.keys()):
             self._cut(self.folder / name, current.get(name), self._names.get(name))
         self._contents.clear()
+        self._writes.clear()
         for path in sorted(self.folder.iterdir()):
             self._contents[path.stat().st_ino] = path.read_bytes()
         self._sync_names()
@@ -84,14 +88,15 @@ class Disk:
             os.link(self._shadow / str(synced_inode), path)  # its removal had not reached the disk
             inode = synced_inode
         if inode is not None:
-            self._tear(path, self._contents.get(inode, b""))
+            self._tear(path, self._contents.get(inode, b""), self._writes.get(inode, []))
 
-    def _tear(self, path: Path, synced: bytes) -> None:
-        """Leaves what was synced, and of what was written behind it a part, zeros, or all."""
+    def _tear(self, path: Path, synced: bytes, writes: list[int]) -> None:
+        """Leaves what was synced, and of what was written behind it some writes, a part, zeros, or all."""
         written = path.read_bytes()
         if len(written) <= len(synced):
             return
-        torn = self._rng.randint(len(synced), len(written))
+        torn = self._rng.choice([*writes, self._rng.randint(0, len(written))])
+        torn = max(torn, len(synced))
         end = self._rng.randint(torn, len(written))
         kind = self._rng.choice(("all", "torn", "zeros", "synced"))
         self._scheduler.note(f"disk leaves {kind} of {path.suffix}")

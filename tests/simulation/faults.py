@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SERVERS: Final = (KAFKA, REDIS)
-OPEN: Final = frozenset(("_elect", "_cut_kafka"))
-"""Faults that are not played yet: what they find is known, and is being mended."""
-
 PROGRAMS: Final = ("learner", "replica-1", "replica-2", "rollout")
 
 
@@ -44,8 +41,7 @@ class Faults:
         )
         self._kinds: list[Callable[[], None]] = []
         for kind, weight in kinds:
-            if kind.__name__ not in OPEN:
-                self._kinds += [kind] * weight
+            self._kinds += [kind] * weight
 
     def play(self, until_s: float) -> None:
         """Plays faults until a time."""
@@ -118,12 +114,16 @@ class Faults:
         self._world.disk.cut_power()
 
     def _cut_all(self) -> None:
-        """Cuts the power of machines that have several of these."""
+        """Cuts the power of machines that have several of these, perhaps again while they come back."""
+        for _ in range(self._rng.choice((1, 1, 2, 3))):
+            self._cut_all_once()
+            self._for_a_while()
+
+    def _cut_all_once(self) -> None:
         with self._down(REDIS):
             self._world.cut_redis()
-            self._world.kill("learner")
-            self._world.disk.cut_power()
-            if self._rng.random() < 0.5 and "_cut_kafka" not in OPEN:
+            self._cut_learner()
+            if self._rng.random() < 0.5:
                 with self._down(KAFKA):
                     self._world.broker.cut_power()
                     self._for_a_while(3.0)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from learner.errors import CheckpointFailed
 from learner.release.eraser import Eraser
 from learner.state.snapshot import encode
 from tests.learner.publish_rig import PublishRig, wipe, withdraw
@@ -173,3 +174,21 @@ def test_what_the_gate_refused_is_set_aside_first(store: Store, tmp_path: Path) 
     carry_out(rig, eraser_of(rig))
     assert rig.publish() == 2
     assert rig.learner.counts["set_aside"] > 40 and rig.learner.counts["given_up"] == 1
+
+
+def test_a_checkpoint_that_fails_meanwhile_does_not_end_the_learner(
+    rig: PublishRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> Path:
+        raise CheckpointFailed("no space left")
+
+    eraser = eraser_of(rig)
+    rig.store.erasures.request(DIGEST)
+    carry_out(rig, eraser)
+    rig.publish()
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.checkpoints, "write", fail)
+        rig.publisher.writer.begin()
+        assert not carry_out(rig, eraser).is_purged
+    rig.publisher.checkpoint()
+    assert carry_out(rig, eraser).version
