@@ -22,6 +22,9 @@ from learner.errors import DataError
 from lifelong import Client, ClientError
 from wire.features import Features
 
+FIRST = {"elec2": 9_062, "weather": 5_448}
+"""The rows before these chose the learner's settings, so they are left out."""
+
 SETTINGS = {"serving.series.lags": LAGS, "serving.series.labels": len(LAGS)}
 KEY = "place"
 NUM_SPANS = 10
@@ -38,7 +41,7 @@ class SeriesSize:
     data: str = ELEC2.name
     """elec2 or weather."""
     rows: int = 6_000
-    """The first so many rows are played; 45,312 and 18,159 are all."""
+    """So many rows are played, after those of FIRST; the tables have 45,312 and 18,159."""
     rate: float = 10.0
     """Rows a second."""
 
@@ -56,11 +59,12 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
         if stack.num_restarts:
             raise NoResult(f"{stack.num_restarts} times a program of the service ended and was started again")
     goal = ELEC2_GOAL if size.data == ELEC2.name else None
-    yield from figures([label for _, label in rows], named, goal)
+    note = f"{size.data}, rows {FIRST[size.data] + 1} to {FIRST[size.data] + len(rows)}, {size.rate:g} a second"
+    yield from figures([label for _, label in rows], named, goal, note)
 
 
 def rows_of(name: str, num_rows: int) -> list[Measured]:
-    """Returns the first rows of a table. Raises Skip where it is not there, NoResult for another name."""
+    """Returns rows of a table, those after FIRST. Raises Skip if it is not there, NoResult for another name."""
     if name not in TABLES:
         raise NoResult(f"there is no table {name!r}: say one of {', '.join(TABLES)}")
     table = TABLES[name]
@@ -69,7 +73,8 @@ def rows_of(name: str, num_rows: int) -> list[Measured]:
         columns_ND, labels_N = read_table(table, Path(folder) if folder else None)
     except DataError as error:
         raise Skip(str(error)) from error
-    pairs = zip(columns_ND[:num_rows].tolist(), labels_N[:num_rows].tolist(), strict=True)
+    chosen = slice(FIRST[name], FIRST[name] + num_rows)
+    pairs = zip(columns_ND[chosen].tolist(), labels_N[chosen].tolist(), strict=True)
     return [(dict(zip(table.columns, values, strict=True)), table.classes[label]) for values, label in pairs]
 
 
@@ -88,14 +93,16 @@ def play(
         yield answer.label
 
 
-def figures(labels: Sequence[str], named: Sequence[str | None], goal: Goal | None) -> Iterator[Row]:
+def figures(labels: Sequence[str], named: Sequence[str | None], goal: Goal | None, note: str) -> Iterator[Row]:
     """Yields the accuracies of the answers as given, and of the label of the row before."""
     is_right = [name == label for name, label in zip(named, labels, strict=True)]
     size = -(-len(labels) // NUM_SPANS)
     spans = [is_right[first : first + size] for first in range(0, len(labels), size)]
     by_span = " ".join(f"{100 * sum(span) / len(span):.1f}" for span in spans)
     no_change = [label == before for label, before in zip(labels[1:], labels, strict=False)]
-    yield Row.of(name="series.as_given", value=_percent(is_right), unit="%", goal=goal, note=f"by tenths {by_span}")
+    yield Row.of(
+        name="series.as_given", value=_percent(is_right), unit="%", goal=goal, note=f"{note}; by tenths {by_span}"
+    )
     yield Row.of(name="series.no_change", value=_percent(no_change), unit="%")
 
 

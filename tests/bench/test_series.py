@@ -2,17 +2,26 @@
 
 import pytest
 
-from bench.series import ELEC2_GOAL, figures, play, rows_of
+from bench.series import ELEC2_GOAL, FIRST, figures, play, rows_of
 from evals.results.row import NoResult, Skip
+from evals.streams.tabular import ELEC2, read_table
 from lifelong import Client
+from tests.required import data_folder
 
 
 def test_the_accuracies_are_those_of_the_answers_and_of_the_row_before() -> None:
     labels = ["up", "up", "down", "down", "up"] * 4
-    rows = {row.name: row for row in figures(labels, ["up"] * 10 + labels[10:], ELEC2_GOAL)}
+    rows = {row.name: row for row in figures(labels, ["up"] * 10 + labels[10:], ELEC2_GOAL, "elec2")}
     assert rows["series.as_given"].calls[0].value == 80.0
     assert rows["series.as_given"].met is False
     assert rows["series.no_change"].calls[0].value == round(100 * 11 / 19, 2)
+
+
+def test_the_rows_that_chose_the_settings_are_left_out() -> None:
+    columns_ND, labels_N = read_table(ELEC2, data_folder("elec2"))
+    ((features, label),) = rows_of("elec2", 1)
+    assert list(features.values()) == columns_ND[FIRST["elec2"]].tolist()
+    assert label == ELEC2.classes[int(labels_N[FIRST["elec2"]])]
 
 
 def test_without_data_the_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
