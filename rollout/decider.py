@@ -22,7 +22,7 @@ from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.due_step import DecisionInputs, Step, due_step, objection
 from rollout.influence import limits
-from rollout.judged_events import MAX_EVENTS, JudgedEvent, JudgedEvents
+from rollout.judged_events import MAX_EVENTS, JudgedEvent, JudgedEvents, JudgedLabel
 from rollout.label_join import LabelJoin
 from rollout.label_to_live import LabelToLive
 from rollout.paired_rule import OPERATIONAL_THRESHOLD
@@ -33,6 +33,7 @@ from rollout.tallies import Tallies
 from rollout.tallies_state import Frame, TalliesState
 from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
+from wire.events import with_key
 from wire.label_set import LabelSet, with_target
 from wire.records import Answer, Feedback, LabelRate, LogMark, LogMarks, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
@@ -100,7 +101,6 @@ class Decider:
         the marks there. Tallies of other versions than those of the plan are dropped.
         """
         plans = self._store.plans
-        state: TalliesState | None = None
         try:
             state = plans.read_evidence(TalliesState)
             if state is not None:
@@ -155,16 +155,19 @@ class Decider:
         if isinstance(record, Answer):
             self._tallies.add_answer(record)
             label = self._join.add_answer(record)
-        elif reason := self._refusal(record) or self._labels.refusal(record.target, lambda name: True):
-            self._join.counts[f"label_{reason}"] += 1
-            return False
         else:
-            label = self._join.add_label(with_target(record, self._labels.name_of(record.target)))
+            label = self._add_label(with_key(record, self._join.waiting(record.event_id), self._refusal))
         if label is None:
             return False
         self._tallies.add_label(label, self._now_ms())
         self._arm_accuracies.add(label)
         return True
+
+    def _add_label(self, feedback: Feedback) -> JudgedLabel | None:
+        if reason := self._refusal(feedback) or self._labels.refusal(feedback.target, lambda name: True):
+            self._join.counts[f"label_{reason}"] += 1
+            return None
+        return self._join.add_label(with_target(feedback, self._labels.name_of(feedback.target)))
 
     def decide(self) -> bool:
         """Carries out what is known now about the plan that is followed; returns whether it was changed.

@@ -1,6 +1,6 @@
 """Labels without receipts that wait for their answer, without the texts that came with them. Pure.
 
-    put(alias, label) -> how many were dropped for it, oldest first        in, get, take
+    put(alias, label) -> how many others were dropped for it, oldest first        in, get, take
 
 A label may carry a text of 128 KiB, and the judge needs none of it. What is left of a label is bounded by number and by
 bytes, since an id or a set of names may be long, too.
@@ -32,7 +32,10 @@ class EarlyLabels(OrderedDict[bytes, Feedback]):
         self._num_bytes = 0
 
     def put(self, alias: bytes, feedback: Feedback) -> int:
-        """Lets the label wait; returns how many of the oldest were dropped, so that the bounds hold."""
+        """Lets the label wait, in the place of one under its alias; returns how many others were dropped for it, oldest
+        first, so that the bounds hold."""
+        if alias in self:
+            self.take(alias)
         kept = msgspec.structs.replace(feedback, text="", features={}, proof="")
         self[alias] = kept
         self._num_bytes += _num_bytes(alias, kept)

@@ -7,9 +7,9 @@
 A receipt holds what every version at hand named, so its label is judged the moment it comes, however late and after any
 restart. Only a label without a receipt needs the answer, and waits or looks for it in a bounded window. Labels may come
 late, early, twice or without an answer; each case has a counter, and an event is judged once, but that a label which an
-operator has approved takes the place of the one before. `wire.events` decides which answer a label belongs to; a label
-that matches several counts for none. Clients use an id twice: another text or entity under the same source and id is
-another event, whose answer has a receipt of its own.
+operator has approved, or of a mapped topic, takes the place of the one before. `wire.events` decides which answer a
+label belongs to; a label that matches several counts for none. Clients use an id twice: another text or entity under
+the same source and id is another event, whose answer has a receipt of its own.
 
 The waiting answers are bounded. Beyond the bound they are thinned, the more the older they are: each doubling of age
 halves the share that is left, sampled by a hash of the event that nobody outside can predict. So labels find answers
@@ -20,7 +20,7 @@ Rejected: reading the learner's own joined pairs. A learner that is wrong about 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -30,7 +30,7 @@ from rollout.influence import Excess
 from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
 from rollout.waiting import WaitingAnswer
 from wire.agreement import draw_of
-from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, lookup_alias, matching
+from wire.events import AMBIGUOUS, aliases_of, corrected_alias, encoded_key, has_receipt, lookup_alias, matching
 from wire.label_set import LabelSet
 from wire.receipts import Named, Verdicts, name_hash, time_of, verdicts_of
 from wire.recent import hash_of
@@ -79,8 +79,7 @@ class LabelJoin:
             self.counts["answer_of_stand_in"] += 1  # it is evidence for no arm
             return None
         waiting = WaitingAnswer.from_answer(answer, self._num_answers + 1, seed=self.judged.seed)
-        same_id = self._by_id.get(answer.event_id, ())
-        first = next((each for each in same_id if each.is_same_event(waiting)), None)
+        first = next((each for each in self.waiting(answer.event_id) if each.is_same_event(waiting)), None)
         if first is not None:
             self.counts["answer_repeated"] += 1
             first.add_repeat(waiting)
@@ -93,11 +92,11 @@ class LabelJoin:
 
     def add_label(self, feedback: Feedback) -> JudgedLabel | None:
         """Judges a label that is believed: the caller has refused forged receipts."""
-        if feedback.approval and (has_receipt(feedback) or feedback.event_source is not None):
-            event = self.judged.find(lookup_alias(feedback))
-            if event is not None:
-                return self._correct(event, feedback)
-        matches = matching(feedback, self._by_id.get(feedback.event_id, ()))
+        matches = matching(feedback, self.waiting(feedback.event_id))
+        corrected = corrected_alias(feedback)
+        event = self.judged.find(corrected) if corrected is not None else None
+        if event is not None and (feedback.approval or not matches):
+            return self._correct(event, feedback)
         verdicts = verdicts_of(feedback.receipt) if has_receipt(feedback) else None
         if verdicts is not None:
             return self._judge_by_receipt(feedback, verdicts, matches)
@@ -106,12 +105,15 @@ class LabelJoin:
             return self._judge(matches[0], feedback, is_waiting=True)
         if matches:
             self.counts[f"label_{AMBIGUOUS}"] += 1
-        elif alias in self._labels or alias in self.judged:
+        elif alias in self.judged or (alias in self._labels and not feedback.replaces):
             self.counts["label_repeated"] += 1
-        else:
-            if num_dropped := self._labels.put(alias, feedback):
-                self.counts["label_dropped"] += num_dropped
+        elif num_dropped := self._labels.put(alias, feedback):
+            self.counts["label_dropped"] += num_dropped
         return None
+
+    def waiting(self, event_id: str) -> Sequence[WaitingAnswer]:
+        """Returns the answers of an event id that wait."""
+        return self._by_id.get(event_id, ())
 
     def _join_or_wait(self, answer: WaitingAnswer) -> JudgedLabel | None:
         for alias in aliases_of(answer):
@@ -161,11 +163,12 @@ class LabelJoin:
         return label
 
     def _correct(self, event: JudgedEvent, feedback: Feedback) -> JudgedLabel | None:
-        """Judges an approved label in the place of the one before."""
+        """Judges a label in the place of the one before."""
         before = event.label
         name = name_hash(feedback.target)
-        if name == before.name:
-            self.counts["label_repeated"] += 1
+        excess = "" if feedback.approval else self.excess(feedback.source, before.answer_ms)
+        if name == before.name or excess:
+            self.counts[f"label_{excess}" if excess else "label_repeated"] += 1
             return None
         number = self.judged.number()
         label = replace(

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from wire.errors import BadMessage
 from wire.mapping.config import MapConfig
-from wire.records import Answer, TopicRecord, topic_name
+from wire.records import TOPIC_RECORDS, Answer, TopicRecord, topic_name
 from wire.registry.config import RegistryConfig
 from wire.sections import SECTION, OrNone, require
 from wire.timestamps import from_rfc3339
@@ -167,8 +167,11 @@ class BusConfig:
 
     def __post_init__(self) -> None:
         longest_wait_ms = max(self.fetch_max_wait_ms, self.patient_max_wait_ms)
+        ours = {topic_name(self.prefix, record) for record in TOPIC_RECORDS}
+        mapped_ours = ", ".join(sorted(ours.intersection((*self.map.events.topic, *self.map.feedback.topic))))
         require(
             *self._rules_of_security(),
+            (not mapped_ours, f"bus.map names {mapped_ours}, which is a topic of ours: name those of others alone"),
             (
                 re.fullmatch(r"[A-Za-z0-9._-]{0,200}", self.prefix) is not None,
                 "bus.prefix must be made of letters, digits, '.', '_' and '-', as names of topics are; 200 at most",

@@ -50,7 +50,7 @@ HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that travel as headers a
     Event: frozenset({"id", "source", "time_ms", "headers"}),
 }
 ATTRIBUTES = frozenset({"source", "time_ms", "headers"})  # the same for the records that are not listed
-OMITTED = frozenset({"features", "task", "tasks"})  # fields that a value lacks where they are empty
+OMITTED = frozenset({"features", "replaces", "task", "tasks"})  # fields that a value lacks where they are empty
 
 COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time", "content-type"})
 ORIGIN_HEADERS = frozenset({"ce_origintopic", "ce_originpartition", "ce_originoffset"})

@@ -2,7 +2,9 @@
 
     Event, Answer --key_of--> (source, id) --encoded_key--> the bytes under which it is hashed and remembered
     Feedback --matching--> the waiting answers that it may be the label of: none, its own, or several (AMBIGUOUS)
+             --with_key--> the label with the key of its waiting answer, where its receipt proves that
              --lookup_alias--> the alias under which an event that no longer waits is found, one of `aliases_of`
+             --corrected_alias--> the same for the event whose label it may replace
 
 A label names its event by id, and by what else its sender knows: the event's source, the receipt of the answer, or
 both. The source must be that of the answer. The receipt must have the time and the entity of this answer, and
@@ -14,11 +16,13 @@ Rejected: ids that are unique over all sources (two producers that both count 1,
 the source inside the receipt (a label without a source could then not be checked before its answer arrives).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol, TypeAlias, TypeVar
 
+import msgspec
+
 from wire.features import content_of
-from wire.receipts import time_of
+from wire.receipts import FORGED, time_of
 from wire.records import Answer, Event, Feedback
 
 EventKey: TypeAlias = tuple[str, str]
@@ -109,6 +113,31 @@ def lookup_alias(feedback: Feedback) -> bytes:
     if receipt_ms is not None:
         return _receipt_alias(feedback.event_id, receipt_ms, feedback.answered_entity)
     return _id_alias(feedback.event_id)
+
+
+def corrected_alias(feedback: Feedback) -> bytes | None:
+    """Returns the alias of the event whose label this one replaces; None where it may replace none, or names none.
+
+    An approved label names the source of its event. One of a mapped topic that does not is about an event without a
+    source, as those of plain JSON are.
+    """
+    if feedback.event_source is not None and (feedback.approval or feedback.replaces):
+        return encoded_key((feedback.event_source, feedback.event_id))
+    return encoded_key(("", feedback.event_id)) if feedback.replaces and not feedback.approval else None
+
+
+def with_key(feedback: Feedback, waiting: Iterable[GivenAnswer], refusal: Callable[[Feedback], str]) -> Feedback:
+    """Returns a label without a key with the key of the answer that its receipt is of, where that is `waiting`.
+
+    A receipt is of one entity, so `refusal` proves the key: it says FORGED of any other.
+    """
+    if feedback.key or not has_receipt(feedback) or refusal(feedback) != FORGED:
+        return feedback
+    for answer in waiting:
+        keyed = msgspec.structs.replace(feedback, key=answer.entity)
+        if _matches(keyed, _receipt_ms(keyed), answer) and refusal(keyed) != FORGED:
+            return keyed
+    return feedback
 
 
 def has_receipt(feedback: Feedback) -> bool:

@@ -12,12 +12,12 @@ ambiguous in two cases: it matches several answers, or it matches one by its id 
 labelled before.
 
 Each label has exactly one outcome: matched, late (its answer has left the window, and is looked for in the topic by
-`learner.labels.answer_finder`), duplicate (its event was labelled
-before), correction (the same, but approved: it replaces the first label), orphan (no answer came while it was parked),
-refused (by itself) or quarantined (ambiguous, or held beside its answer); the rest is parked. `early` counts what was
-parked. A label that is quarantined leaves its answer waiting for a better one. An event that is answered again keeps
-its first answer, and the receipts of all its answers are valid. A label that carries the text of its event needs no
-answer, unless the event was erased.
+`learner.labels.answer_finder`), duplicate (its event was labelled before), correction (the same, but approved, or of a
+mapped topic: it replaces the first label), orphan (no answer came while it was parked), refused (by itself) or
+quarantined (ambiguous, or held beside its answer); the rest is parked. `early` counts what was parked. A label that is
+quarantined leaves its answer waiting for a better one. An event that is answered again keeps its first answer, and the
+receipts of all its answers are valid. A label that carries the text of its event needs no answer, unless the event was
+erased.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
 and a Bloom filter for the ids (a false positive would silently drop a label).
@@ -33,12 +33,13 @@ from learner.config import LearnerConfig
 from learner.labels.flow import Levels
 from learner.labels.join_state import JoinState
 from learner.labels.label_names import LabelNames
+from learner.labels.labelled_events import LabelledEvents
 from learner.labels.late_labels import LateLabels, is_before
 from learner.labels.outcomes import LabelOutcomes, Unmatched
 from learner.labels.sample import Sample, Waiting
 from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
-from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching
+from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching, with_key
 from wire.recent import RecentHashes
 from wire.records import Answer, Feedback, Quarantined
 
@@ -56,20 +57,22 @@ class Join:
         self.late = LateLabels(state.late if state else None)
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
-        self._labelled = RecentHashes(num_aliases, state.labelled if state else ())
+        self._labelled = LabelledEvents(num_aliases, state.labelled if state else (), state.said if state else None)
         self._expired = RecentHashes(num_aliases, state.expired if state else ())
         self._erased = RecentHashes(num_aliases, state.erased if state else ())
+        self._samples: list[Sample] = []  # that the records have completed
         self._quarantined: list[Quarantined] = []
         self.counts: Counter[str] = Counter(state.counts if state else {})
         self._outcomes = LabelOutcomes(self.counts, state.ends if state else [])
 
     def match(self, records: Iterable[Answer | Feedback]) -> list[Sample]:
         """Adds `records`; returns the samples that they complete, in the order of completion."""
-        samples: list[Sample] = []
         for record in records:
-            sample = self._add_answer(record) if isinstance(record, Answer) else self._add_label(record)
-            if sample is not None:
-                samples.append(sample)
+            if isinstance(record, Answer):
+                self._add_answer(record)
+            else:
+                self._add_label(record)
+        samples, self._samples = self._samples, []
         return samples
 
     def take_quarantined(self) -> list[Quarantined]:
@@ -121,7 +124,8 @@ class Join:
         return JoinState(
             pending=self._pending.export(),
             parked=self._parked.export(),
-            labelled=self._labelled.export(),
+            labelled=self._labelled.aliases.export(),
+            said=self._labelled.said,
             expired=self._expired.export(),
             erased=self._erased.export(),
             late=self.late.export(),
@@ -129,7 +133,7 @@ class Join:
             ends=self._outcomes.export(),
         )
 
-    def _add_answer(self, answer: Answer) -> Sample | None:
+    def _add_answer(self, answer: Answer) -> None:
         self.counts["answers"] += 1
         waiting = Waiting.from_answer(answer)
         first = next((each for each in self._pending.of(answer.event_id) if each.is_same_event(answer)), None)
@@ -140,105 +144,99 @@ class Join:
             _remember(waiting, memory)
         else:
             self._expire(self._pending.add(waiting))
-            return self._match_parked(answer.event_id)
-        self.counts["answers_repeated"] += 1
-        return self._match_parked(answer.event_id)
+        self.counts["answers_repeated"] += first is not None or memory is not None
+        self._match_parked(answer.event_id)
 
     def _memory_of(self, alias: bytes) -> RecentHashes | None:
         """Returns the memory of events that holds `alias`: labelled, expired or erased; None where none does."""
-        for memory in (self._labelled, self._expired, self._erased):
+        for memory in (self._labelled.aliases, self._expired, self._erased):
             if alias in memory:
                 return memory
         return None
 
-    def _add_label(self, feedback: Feedback) -> Sample | None:
+    def _add_label(self, feedback: Feedback) -> None:
         self.counts["labels"] += 1
+        feedback = with_key(feedback, self._pending.of(feedback.event_id), self._trust.refusal)
         if reason := self._trust.refusal(feedback) or self._names.refusal(feedback):
             self._outcomes.add(f"refused_{reason}")
             self._quarantined.append(self._names.quarantined(reason, feedback))
-            return None
+            return
         answer_or_reason = self._find_answer(feedback)
         is_unanswered = (
             answer_or_reason in (Unmatched.WAIT, Unmatched.LATE) and lookup_alias(feedback) not in self._erased
         )
         if is_unanswered and self._trust.takes_text(feedback):
             self.counts["with_text"] += 1
-            event = Waiting.from_label(feedback, is_proved=self._trust.has_answer(feedback))
-            return self._join(event, feedback)
-        if answer_or_reason is Unmatched.WAIT:
+            self._join(Waiting.from_label(feedback, is_proved=self._trust.has_answer(feedback)), feedback)
+        elif answer_or_reason is Unmatched.WAIT:
             self._park(feedback)
-            return None
-        return self._finish_label(feedback, answer_or_reason)
+        else:
+            self._finish_label(feedback, answer_or_reason)
 
     def _find_answer(self, feedback: Feedback) -> Waiting | Unmatched:
         """Returns the answer that the label is joined with, or why there is none."""
         matches = matching(feedback, self._pending.of(feedback.event_id))
         alias = lookup_alias(feedback)
-        is_labelled = alias in self._labelled
+        is_labelled = alias in self._labelled.aliases
         if len(matches) == 1 and (has_receipt(feedback) or not is_labelled):
             return matches[0]
         if matches:
             return Unmatched.AMBIGUOUS
         if is_labelled:
-            return self._repeated(feedback)
+            return self._labelled.repeated(feedback, may_correct=self._trust.may_correct(feedback))
         has_left = (
             alias in self._expired or alias in self._erased or is_before(feedback, next(iter(self._pending), None))
         )
         return Unmatched.LATE if has_left else Unmatched.WAIT
 
-    def _repeated(self, feedback: Feedback) -> Unmatched:
-        """Returns what becomes of a label whose event was labelled before. A correction must name the event wholly."""
-        if not self._trust.may_correct(feedback):
-            return Unmatched.DUPLICATE
-        return Unmatched.CORRECTION if feedback.event_source is not None else Unmatched.AMBIGUOUS
-
-    def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> Sample | None:
-        """Counts the outcome of a label; returns the sample where it is joined and not held."""
+    def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> None:
+        """Counts the outcome of a label; it becomes a sample where it is joined and not held."""
         if isinstance(answer_or_reason, Waiting):
-            return self._join(answer_or_reason, feedback)
+            self._join(answer_or_reason, feedback)
+            return
+        if answer_or_reason is Unmatched.CORRECTION:
+            self._join(Waiting.from_label(feedback), feedback, is_correction=True)
+            return
         self._outcomes.add(answer_or_reason.value)
         if answer_or_reason is Unmatched.LATE:
             self.late.add(feedback)
         if answer_or_reason is Unmatched.AMBIGUOUS:
             self._quarantined.append(self._names.quarantined(AMBIGUOUS, feedback))
-        if answer_or_reason is Unmatched.CORRECTION:
-            correction = self._names.sample(Waiting.from_label(feedback), feedback)
-            return msgspec.structs.replace(correction, is_correction=True)
-        return None
 
     def _park(self, feedback: Feedback) -> None:
-        """Parks a label. It is a duplicate where a parked one names the event by the same source and receipt."""
+        """Parks a label. Where a parked one names the event by the same source and receipt, one is a duplicate."""
         feedback = feedback.bare  # what it says of its event may be long, and is not believed
-        parked = [(label.event_source, label.receipt) for label in self._parked.of(feedback.event_id)]
-        if (feedback.event_source, feedback.receipt) in parked:
-            self._outcomes.add(Unmatched.DUPLICATE.value)
-            return
+        for before in self._parked.of(feedback.event_id):
+            if (before.event_source, before.receipt) == (feedback.event_source, feedback.receipt):
+                self._outcomes.add(Unmatched.DUPLICATE.value)
+                if feedback.replaces:
+                    self._parked.replace(before, feedback)
+                return
         self.counts[Unmatched.WAIT.value] += 1
         for orphan in self._parked.add(feedback):
             self._outcomes.add(Unmatched.ORPHAN.value)
             self.late.add(orphan)
 
-    def _match_parked(self, event_id: str) -> Sample | None:
-        """Tries the parked labels of an event again, after an answer or its erasure; returns the last sample."""
-        sample = None
+    def _match_parked(self, event_id: str) -> None:
+        """Tries the parked labels of an event again, after an answer or its erasure."""
         for feedback in self._parked.of(event_id):
             answer_or_reason = self._find_answer(feedback)
             if answer_or_reason is not Unmatched.WAIT:
                 self._parked.remove(feedback)
-                sample = self._finish_label(feedback, answer_or_reason) or sample
-        return sample
+                self._finish_label(feedback, answer_or_reason)
 
-    def _join(self, answer: Waiting, feedback: Feedback) -> Sample | None:
+    def _join(self, answer: Waiting, feedback: Feedback, *, is_correction: bool = False) -> None:
         sample = self._names.sample(answer, feedback)
+        sample = msgspec.structs.replace(sample, is_correction=is_correction)
         if reason := self._names.refusal(feedback) or self._trust.hold(sample):  # it may have been parked
             self._outcomes.add(f"quarantined_{reason}")
             self._quarantined.append(self._names.quarantined(reason, feedback, answer))
-            return None
-        self._outcomes.add("matched")
+            return
+        self._outcomes.add(Unmatched.CORRECTION.value if is_correction else "matched")
         if sample.is_answered:
             self._pending.remove(answer)
-        _remember(answer, self._labelled)
-        return sample
+        self._labelled.add(answer, feedback)
+        self._samples.append(sample)
 
     def _expire(self, answers: Iterable[Waiting]) -> None:
         for answer in answers:

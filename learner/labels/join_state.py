@@ -11,12 +11,14 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
     """Holds everything that a `Join` knows, in window order.
 
     `pending` is encoded as list[Waiting], `parked` as list[Feedback]. `labelled`, `expired` and `erased` are hashes of
-    aliases; `ends` has the last outcomes; `late` the labels whose answers are looked for.
+    aliases, `said` the labels of the last of them; `ends` has the last outcomes; `late` the labels whose answers are
+    looked for.
     """
 
     pending: msgspec.Raw
     parked: msgspec.Raw
     labelled: list[int]
+    said: dict[int, int] = {}
     expired: list[int]
     counts: dict[str, int]
     ends: list[str] = []

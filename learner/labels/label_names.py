@@ -14,12 +14,16 @@ from typing import Final, Protocol
 import msgspec
 
 from learner.labels.sample import HoldoutDraw, Sample, Waiting, make_quarantined, make_sample
+from wire.events import AMBIGUOUS
 from wire.label_set import LabelSet
 from wire.receipts import FORGED
 from wire.records import Feedback, Quarantined
 
 KEY_MISSING: Final = "the label has no `key`: send the key of the answer with its receipt, which is good for that alone"
-"""What to do where a good receipt may have been sent without its key."""
+"""What to do where a good receipt may have been sent without its key, and its answer does not wait."""
+
+SOURCE_MISSING: Final = "the label replaces none without the source of its event: map bus.map.feedback.event_source"
+"""What to do where a desk corrects the label of an event that has a source."""
 
 
 class KnownNames(Protocol):
@@ -67,6 +71,8 @@ class LabelNames:
         record = make_quarantined(reason, feedback, answer)
         if reason == FORGED and feedback.receipt and not feedback.key:
             return msgspec.structs.replace(record, detail=KEY_MISSING)
+        if reason == AMBIGUOUS and feedback.replaces and feedback.event_source is None:
+            return msgspec.structs.replace(record, detail=SOURCE_MISSING)
         is_ours = reason == self.refusal(feedback)
         detail = self._known().labels.why(reason, feedback.target) if is_ours else ""
         return msgspec.structs.replace(record, detail=detail)

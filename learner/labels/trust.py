@@ -101,12 +101,12 @@ class LabelTrust:
         return self.receipts.with_answer(feedback, answer)
 
     def may_correct(self, feedback: Feedback) -> bool:
-        """Whether the label may replace an earlier one of its event: an operator has approved it."""
-        return self.receipts is not None and bool(feedback.approval)
+        """Whether the label may replace an earlier one of its event: it is of a mapped topic, or approved."""
+        return feedback.replaces or (self.receipts is not None and bool(feedback.approval))
 
     def hold(self, sample: Sample) -> str:
         """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
-        if not self._reads(parts_of(sample.text)[0]):
+        if not sample.is_correction and not self._reads(parts_of(sample.text)[0]):  # that has the text of before
             return "unreadable"
         if sample.is_approved and self.receipts is not None:
             return ""

@@ -51,13 +51,15 @@ def try_message(
 
     settings = context.process()
     kind: type[Event | Feedback] = Event if record == "event" else Feedback
-    topic, reading = list(readings(settings.bus, [kind], settings.readers).items())[-1]  # the map's, where there is one
+    topics = readings(settings.bus, [kind], settings.readers)
+    reading = list(topics.values())[-1]  # the map's, where there is one
+    topic, *others = [name for name, each in topics.items() if each is reading]
     pairs = [text.partition("=") for text in headers or ()]
     message = Message(
         key=key.encode() or None, value=_value(file), headers=tuple((name, text.encode()) for name, _, text in pairs)
     )
     place = Place(topic=topic, partition=0, offset=0)
-    shown: dict[str, Any] = {"topic": topic}
+    shown: dict[str, Any] = {"topic": [topic, *others] if others else topic}
     try:
         made = reading.record_in(message, place)
         if isinstance(made, Feedback):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from rollout.exposure import FOLLOWED_MS
@@ -9,8 +10,9 @@ from rollout.operator import Operator
 from rollout.plans import follow
 from rollout.tallies_state import TalliesState
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
-from tests.rollout.world import answer_of, label_of
+from tests.rollout.world import RECEIPTS, answer_of, label_of
 from tests.stores import lease_of, manifest_of
+from tests.wire.samples import VERDICTS
 from wire.clock import now_ms
 from wire.records import CANDIDATE, STABLE
 from wire.store import Store
@@ -78,6 +80,18 @@ def test_forged_pairs_do_not_count(published: Store) -> None:
         judging.add(label_of(answer, source="bot", receipt=claimed))
     assert judging.actions() == []
     assert judging.decider.state().counts["label_forged"] == 50
+
+
+def test_a_receipt_without_its_key_counts_where_its_answer_waits(published: Store) -> None:
+    """As it is learnt: the receipt proves whose it is, and says nothing of another entity."""
+    judging = Judging(published)
+    answer = msgspec.structs.replace(answer_of("a", judging.plan, BETTER[0]), key="customer-7")
+    mine = RECEIPTS.of("a", time_ms=answer.time_ms, entity="customer-7", verdicts=VERDICTS)
+    other = RECEIPTS.of("a", time_ms=answer.time_ms, entity="customer-8", verdicts=VERDICTS)
+    judging.decider.add(msgspec.structs.replace(answer, receipt=mine))
+    assert not judging.decider.add(msgspec.structs.replace(label_of(answer, source="desk"), receipt=other, key=""))
+    assert judging.decider.add(msgspec.structs.replace(label_of(answer, source="desk"), receipt=mine, key=""))
+    assert judging.decider.state().counts["label_forged"] == 1
 
 
 def test_what_an_operator_changed_meanwhile_is_not_decided_on(published: Store) -> None:

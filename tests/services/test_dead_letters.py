@@ -46,7 +46,7 @@ def test_what_cannot_be_read_cannot_be_sent(topic: str, payload: bytes, reason: 
 
 
 def test_a_letter_of_a_foreign_topic_is_read_by_its_map() -> None:
-    config = BusConfig(map=MapConfig(events=EventMap(topic="tickets", text="{body}", id="{number}")))
+    config = BusConfig(map=MapConfig(events=EventMap(topic=("tickets",), text="{body}", id="{number}")))
     foreign = DeadLetter(
         reason="x", detail="", topic="tickets", partition=0, offset=7, payload=b'{"body": "hi", "number": "T1"}'
     )

@@ -51,7 +51,7 @@ def test_labels_of_a_map_of_its_own_are_of_the_task() -> None:
 
 def test_a_map_of_a_task_has_labels_of_one_kind() -> None:
     settings = ReplicaSettings(
-        bus=BusConfig(map=MapConfig(feedback=FeedbackMap(topic="crm", event_id="{id}", label="{queue}"))),
+        bus=BusConfig(map=MapConfig(feedback=FeedbackMap(topic=("crm",), event_id="{id}", label="{queue}"))),
         tasks={"subjects": {"labels": {"kind": "multilabel"}, "bus": {"map": {"feedback": {"labels": "{tags}"}}}}},
     )
     of_task = settings.of_task("subjects")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.samples import VERDICTS, answer_to
-from wire.events import aliases_of, encoded_key, key_of, lookup_alias, matching
+from wire.events import aliases_of, corrected_alias, encoded_key, key_of, lookup_alias, matching, with_key
 from wire.receipts import Receipts
 from wire.records import Event, Feedback
 
@@ -105,3 +105,38 @@ def test_an_answer_is_to_the_event_of_its_key() -> None:
     answer = answer_to("1", text="a", source="crm")
     assert key_of(event) == ("crm", "1")
     assert key_of(answer) == ("crm", "1")
+
+
+def refusal(feedback: Feedback) -> str:
+    return RECEIPTS.refusal(feedback, is_required=False, max_age_ms=1e9)
+
+
+def test_the_key_of_a_label_is_that_of_the_answer_that_its_receipt_is_of() -> None:
+    """Of all that wait, and of none that has another time or entity."""
+    keyed = label(receipt_ms=9_000, key="customer-7")
+    bare = msgspec.structs.replace(keyed, key="")
+    assert with_key(bare, WAITING, refusal) == keyed
+    assert with_key(keyed, (), refusal) == keyed
+    assert with_key(bare, (HTTP, PLAIN, OLD), refusal) == bare
+    other = msgspec.structs.replace(label(receipt_ms=9_001, key="customer-7"), key="")
+    assert with_key(other, WAITING, refusal) == other
+    own = label(receipt_ms=1_000)  # of an answer without a key
+    assert with_key(own, WAITING, refusal) == own
+
+
+@pytest.mark.parametrize(
+    ("approval", "replaces", "source", "expected"),
+    [
+        ("", False, "crm", None),
+        ("a", False, None, None),
+        ("a", True, None, None),
+        ("a", False, "crm", ("crm", "1")),
+        ("", True, "crm", ("crm", "1")),
+        ("", True, None, ("", "1")),
+    ],
+)
+def test_a_label_replaces_that_of_one_event(
+    approval: str, replaces: bool, source: str | None, expected: tuple[str, str] | None
+) -> None:
+    feedback = msgspec.structs.replace(label(source=source, approval=approval), replaces=replaces)
+    assert corrected_alias(feedback) == (None if expected is None else encoded_key(expected))

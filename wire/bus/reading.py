@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
+import msgspec
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
 from wire import traces
@@ -87,7 +88,7 @@ class TopicReading(Generic[R]):
     """How the messages of a topic are read: as which record, by which map (None: they are ours), with which headers.
 
     `decode` reads those that were written with a schema registry. What is for none of `tasks` is refused (None: nobody
-    asks).
+    asks). `replaces` says whether the labels of the topic take the place of those before them.
     """
 
     record_type: type[R]
@@ -95,6 +96,7 @@ class TopicReading(Generic[R]):
     passed_on: frozenset[str] = frozenset()
     decode: RegistryDecoder | None = None
     tasks: TaskNames | None = None
+    replaces: bool = False
 
     def record_in(self, message: Message, place: Place) -> R:
         """Returns the record in a message. Raises BadMessage."""
@@ -108,6 +110,8 @@ class TopicReading(Generic[R]):
         )
         if self.tasks is not None:
             self.tasks.check(record)
+        if isinstance(record, Feedback):  # no sender says so of its own label
+            return cast(R, msgspec.structs.replace(record, replaces=self.replaces))
         return record
 
 
@@ -124,11 +128,17 @@ def readings(
             record_type=record_type, passed_on=passed_on, decode=decode, tasks=tasks
         )
         section = maps.get(record_type)
-        if section is not None and section.topic:
-            foreign = field_map(section)
-            found[section.topic] = TopicReading(
-                record_type=record_type, foreign=foreign, passed_on=passed_on, decode=decode, tasks=tasks
-            )
+        if section is None or not section.topic:
+            continue
+        mapped = TopicReading(
+            record_type=record_type,
+            foreign=field_map(section),
+            passed_on=passed_on,
+            decode=decode,
+            tasks=tasks,
+            replaces=isinstance(section, FeedbackMap) and section.on_second_label == "replace",
+        )
+        found |= dict.fromkeys(section.topic, mapped)
     return found
 
 

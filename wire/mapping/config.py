@@ -1,13 +1,14 @@
-"""The settings of the maps: the topic of foreign messages, and for each field of ours the template of its text.
+"""The settings of the maps: the topics of foreign messages, and for each field of ours the template of its text.
 
-Rejected: maps as code of the user (whoever may write settings could then run it in every process), and a list of maps
-for a topic (a message would be several labels; each task has a map of its own instead).
+Rejected: maps as code of the user (whoever may write settings could then run it in every process), a list of maps
+for a topic (a message would be several labels; each task has a map of its own instead), and a map for each topic
+(topics of one company say the same in the same fields, and `?` marks those that some lack).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from pydantic import BeforeValidator
@@ -19,7 +20,7 @@ from wire.sections import SECTION, decoded, require
 from wire.targets import Kind
 
 MAX_FIELDS = 32
-"""Most further fields of an answer, and most headers that are passed on."""
+"""Most further fields of an answer, most headers that are passed on, and most topics of a map."""
 
 RESERVED = ("ce_", "content-type")
 """Beginnings of the names of headers that are ours."""
@@ -28,15 +29,17 @@ RESERVED = ("ce_", "content-type")
 LABEL_OF: Final[Mapping[Kind, str]] = {"class": "label", "multilabel": "labels", "score": "value"}
 """The setting of a map that makes a label of each kind."""
 
+NO_TEMPLATES: Final = frozenset({"topic", "on_second_label", "features"})
+"""The settings of a map that are no template of one field."""
+
 Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(decoded)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(decoded)]
 
 
 def templates_of(section: Any, name: str) -> dict[str, Template]:
     """Returns the templates of a map by the field of ours that each makes. Raises ValueError where one is none."""
-    texts = {
-        each.name: getattr(section, each.name) for each in fields(section) if each.name not in ("topic", "features")
-    }
+    names = [each.name for each in fields(section) if each.name not in NO_TEMPLATES]
+    texts = {each: getattr(section, each) for each in names}
     return {field_: Template.of(text, f"{name}.{field_}") for field_, text in texts.items() if text}
 
 
@@ -50,6 +53,7 @@ def _check(section: Any, name: str, *, needed: tuple[str, ...]) -> None:
     missing = [each for each in needed if each not in templates]
     require(
         (bool(section.topic) or not templates, f"{name}.topic is required: it names the topic that is mapped"),
+        (len(section.topic) <= MAX_FIELDS, f"{name}.topic: at most {MAX_FIELDS} topics are mapped"),
         (not section.topic or not missing, f"{name}.topic needs {', '.join(f'{name}.{each}' for each in missing)}"),
     )
 
@@ -60,8 +64,8 @@ class EventMap:
 
     __pydantic_config__ = SECTION
 
-    topic: str = ""
-    """Topic of foreign messages that are events, read beside ours. Empty: none."""
+    topic: Names = ()
+    """Topic of foreign messages that are events, or a list of topics, read beside ours. Empty: none."""
     id: str = ""
     """Id, such as `{ticket_id}`. Empty: that of the CloudEvent, or the place of the message."""
     text: str = ""
@@ -85,8 +89,11 @@ class FeedbackMap:
 
     __pydantic_config__ = SECTION
 
-    topic: str = ""
-    """Topic of foreign messages that are labels, read beside ours. Empty: none."""
+    topic: Names = ()
+    """Topic of foreign messages that are labels, or a list of topics, read beside ours. Empty: none."""
+    on_second_label: Literal["replace", "ignore"] = "replace"
+    """What becomes of another label of an event that has one: it takes its place, as where a desk corrects itself, or
+    is counted as `duplicate`."""
     event_id: str = ""
     """Id of the event that is labelled, such as `{ticket_id}`."""
     label: str = ""

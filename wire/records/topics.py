@@ -56,6 +56,8 @@ class Feedback(Record, frozen=True, kw_only=True):
     set by the learner alone, which has found the answer again for a late label: the label that was answered, and its
     own code over it and what the event says. Where events have sets of labels, `labels` is that of the event, where
     they have scores, `value` is it, and `label` is "". `task` is the one that the label is of, "" the default one.
+    `replaces` is set by the reader of a mapped topic alone, whatever a message says: the label takes the place of the
+    one before.
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -76,6 +78,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     labels: tuple[str, ...] | None = None
     value: float | None = None
     task: str = ""
+    replaces: bool = False
 
     @property
     def bare(self) -> "Feedback":

@@ -150,11 +150,23 @@ def test_a_receipt_is_learnt_for_the_text_that_it_is_of(records: list[Answer | F
     assert all(text == value for text, value in pairs(make_join(pending=99, parked=99).match(records)))
 
 
+def test_a_good_receipt_proves_the_key_of_its_waiting_answer() -> None:
+    """The receipt is of the answer's entity, which the label does not name: of several, it is the one that verifies."""
+    keyed = answer("e", "mine", key="customer 7", time_ms=5)
+    other = answer("e", "of another", source="b", key="customer 8", time_ms=5)
+    join = make_join()
+    assert pairs(join.match([other, keyed, msgspec.structs.replace(label_of(keyed), key="")])) == [("mine", "yes")]
+    forged = msgspec.structs.replace(label_of(answer("e", key="customer 9", time_ms=5)), key="")
+    of_another_time = msgspec.structs.replace(label_of(answer("e", key="customer 8", time_ms=6)), key="")
+    assert join.match([forged, of_another_time]) == [] and join.num_pending == 1
+    assert [refused.reason for refused in join.take_quarantined()] == ["forged", "forged"]
+
+
 def test_a_good_receipt_without_its_key_is_refused_with_the_fix() -> None:
-    """The receipt is of the answer's entity, which the label does not name."""
+    """Its answer does not wait, so that nothing tells whose it is."""
     join = make_join()
     keyed = answer("e", key="customer 7")
-    join.match([keyed, msgspec.structs.replace(label_of(keyed), key="")])
+    join.match([msgspec.structs.replace(label_of(keyed), key=""), keyed])
     (refused,) = join.take_quarantined()
     assert refused.reason == "forged" and "send the key of the answer" in refused.detail
     join.match([msgspec.structs.replace(label_of(keyed), key="customer 8")])

@@ -34,6 +34,12 @@ def test_a_message_is_shown_as_what_it_becomes(file: Path) -> None:
     assert shown["event"]["headers"] == [["traceparent", "00-ab"]]
 
 
+def test_of_several_topics_that_have_the_map_all_are_named(file: Path) -> None:
+    topics = MAP | {"LIFELONG_BUS__MAP__EVENTS__TOPIC": '["crm.mail", "crm.phone"]'}
+    _, shown = tried(file, {"ticket_id": 7, "body": "hello"}, **topics)
+    assert shown["topic"] == ["crm.mail", "crm.phone"]
+
+
 def test_a_message_that_is_refused_says_what_mends_it(file: Path) -> None:
     code, shown = tried(file, {"ticket_id": 7, "bdy": "hello"}, **MAP)
     assert (code, shown["refused"]) == (2, "wrong_schema")

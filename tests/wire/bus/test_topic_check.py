@@ -39,7 +39,7 @@ def test_new_topics_are_fit(bus: Bus, bus_config: BusConfig) -> None:
 
 
 def test_missing_topics_are_named_with_the_command(bus_config: BusConfig, broker: LocalBroker) -> None:
-    mapped = replace(bus_config, map=MapConfig(events=EventMap(topic=f"{bus_config.prefix}crm", text="{body}")))
+    mapped = replace(bus_config, map=MapConfig(events=EventMap(topic=(f"{bus_config.prefix}crm",), text="{body}")))
     found = {each.topic: each for each in findings(mapped)}
     assert found.keys() == {f"{bus_config.prefix}{name}" for name in ("crm", "events.v1", "answers.v1", "feedback.v1",
                                                                       "deadletter.v1")}  # fmt: skip

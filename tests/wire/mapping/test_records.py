@@ -15,8 +15,8 @@ from wire.mapping.records import AnswerFields, field_map
 from wire.message import Message, Place
 from wire.records import Answer, Event, Feedback
 
-EVENTS = EventMap(topic="crm.messages", id="{ticket_id}", text="{subject?}{body}", key="{customer.id?}")
-FEEDBACK = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", label="{queue}", source="{agent?}")
+EVENTS = EventMap(topic=("crm.messages",), id="{ticket_id}", text="{subject?}{body}", key="{customer.id?}")
+FEEDBACK = FeedbackMap(topic=("crm.resolutions",), event_id="{ticket_id}", label="{queue}", source="{agent?}")
 PLACE = Place(topic="crm.messages", partition=1, offset=7)
 TICKET = {"ticket_id": 4711, "body": "Where is my parcel?", "customer": {"id": 12}}
 ANSWER = next(sample for sample in SAMPLES if isinstance(sample, Answer))
@@ -45,17 +45,17 @@ def test_a_message_of_others_becomes_a_label() -> None:
 
 
 def test_a_label_of_others_may_name_the_source_of_its_event() -> None:
-    section = FeedbackMap(topic="crm.r", event_id="{id}", label="{queue}", event_source="/{system}")
+    section = FeedbackMap(topic=("crm.r",), event_id="{id}", label="{queue}", event_source="/{system}")
     given = message({"id": 7, "queue": "a", "system": "crm"})
     assert from_message(Feedback, given, PLACE, foreign=field_map(section)).event_source == "/crm"
 
 
 def test_what_the_map_leaves_out_comes_from_the_message() -> None:
     made = event(
-        message(TICKET, ce_id="a", ce_source="/crm", ce_type="crm.ticket.v9"), EventMap(topic="t", text="{body}")
+        message(TICKET, ce_id="a", ce_source="/crm", ce_type="crm.ticket.v9"), EventMap(topic=("t",), text="{body}")
     )
     assert (made.id, made.source, made.key) == ("a", "/crm", "k")
-    plain = event(message(TICKET), EventMap(topic="t", text="{body}"))
+    plain = event(message(TICKET), EventMap(topic=("t",), text="{body}"))
     assert plain.id == str(PLACE)
 
 
@@ -95,7 +95,7 @@ def test_a_structured_event_without_its_content_type_says_how_its_data_are_reach
     with pytest.raises(BadMessage) as caught:
         event(message(whole))
     assert "Send the header content-type: application/cloudevents+json, or write {data.ticket_id}" in str(caught.value)
-    section = EventMap(topic="crm.messages", id="{data.ticket_id}", text="{data.body}")
+    section = EventMap(topic=("crm.messages",), id="{data.ticket_id}", text="{data.body}")
     assert event(message(whole), section).id == "4711"
 
 
@@ -162,19 +162,19 @@ def test_fields_become_features_of_their_own_type() -> None:
 
 def test_a_map_of_events_needs_a_text_or_features() -> None:
     with pytest.raises(ValueError, match=r"bus.map.events.topic needs bus.map.events.text"):
-        EventMap(topic="shop.payments")
+        EventMap(topic=("shop.payments",))
     with pytest.raises(ValueError, match=r"bus.map.events.features.a: character 1"):
-        EventMap(topic="shop.payments", features={"a": "{"})
+        EventMap(topic=("shop.payments",), features={"a": "{"})
 
 
 def test_a_list_of_a_foreign_message_becomes_a_set_of_labels() -> None:
-    section = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", labels="{tags}")
+    section = FeedbackMap(topic=("crm.resolutions",), event_id="{ticket_id}", labels="{tags}")
     made = from_message(Feedback, message({"ticket_id": 7, "tags": ["b", 3]}), PLACE, foreign=field_map(section))
     assert (made.event_id, made.label, made.labels) == ("7", "", ("b", "3"))
 
 
 def test_a_number_of_a_foreign_message_becomes_a_score_also_where_it_is_text() -> None:
-    section = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", value="{points}")
+    section = FeedbackMap(topic=("crm.resolutions",), event_id="{ticket_id}", value="{points}")
     for points in (4.5, "4.5"):
         given = message({"ticket_id": 7, "points": points})
         assert from_message(Feedback, given, PLACE, foreign=field_map(section)).value == 4.5
@@ -198,15 +198,15 @@ def test_a_number_of_a_foreign_message_becomes_a_score_also_where_it_is_text() -
 )
 def test_a_label_of_another_form_names_the_setting_and_what_it_wants(made: str, sent: Any, told: str) -> None:
     templates = {name: "{x}" if name == made else "" for name in ("label", "labels", "value")}
-    section = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", **templates)  # type: ignore[arg-type]
+    section = FeedbackMap(topic=("crm.resolutions",), event_id="{ticket_id}", **templates)  # type: ignore[arg-type]
     with pytest.raises(BadMessage) as caught:
         from_message(Feedback, message({"ticket_id": 7, "x": sent}), PLACE, foreign=field_map(section))
     assert (caught.value.reason, told in caught.value.detail) == ("wrong_schema", True), caught.value.detail
 
 
 def test_a_map_says_which_tasks_answer_and_which_one_a_label_is_of() -> None:
-    section = EventMap(topic="crm.messages", text="{body}", tasks="{kind}, urgency")
+    section = EventMap(topic=("crm.messages",), text="{body}", tasks="{kind}, urgency")
     assert event(message({"body": "help", "kind": "queue"}), section).tasks == ("queue", "urgency")
-    urgency = FeedbackMap(topic="crm.resolutions", event_id="{ticket_id}", label="{urgency}", task="urgency")
+    urgency = FeedbackMap(topic=("crm.resolutions",), event_id="{ticket_id}", label="{urgency}", task="urgency")
     given = message({"ticket_id": 4711, "urgency": "high"})
     assert from_message(Feedback, given, PLACE, foreign=field_map(urgency)).task == "urgency"

@@ -84,7 +84,7 @@ def test_no_bytes_of_a_sender_raise_anything_else(payload: bytes) -> None:
 
 def test_a_mapped_topic_is_read_by_the_registry(registry: Registry) -> None:
     registry.add_tickets(7)
-    section = EventMap(topic="crm", id="{ticket_id}", text="{subject?}{body}", key="{customer.name}")
+    section = EventMap(topic=("crm",), id="{ticket_id}", text="{subject?}{body}", key="{customer.name}")
     config = BusConfig(map=MapConfig(events=section), registry=registry.config)
     reading = readings(config, [Event])["crm"]
     message = Message(key=None, value=framed(7, avro(VALUES)))
