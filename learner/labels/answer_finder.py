@@ -192,7 +192,9 @@ class Search:
         self._ends = ends
         self._at_ms: dict[str, float] = dict.fromkeys(ends, from_ms)  # by partition: the log time of its last record
         self._left = defaultdict[str, list[Feedback]](list)  # by event id: the labels whose answer may come now
-        self._joined_ms = -1  # labels of answers up to this time are, or were, among them
+        # Labels of answers up to this time are, or were, among them. One that came since, and whose answer lies before
+        # the beginning of the pass, is for the next pass.
+        self._joined_ms = from_ms + EARLY_MS - 1
         self._num_read = 0
         self._read_ms = 1.0  # the time that these records took, without what was skipped
         self._before_ms: float = from_ms

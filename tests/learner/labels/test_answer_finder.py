@@ -79,6 +79,16 @@ def test_an_answer_is_missing_when_every_partition_has_passed_its_time_or_ended(
     assert found(ended, last) == [] and ended.missing(last) == [at(100_000)] and ended.is_over
 
 
+def test_a_label_that_came_since_waits_for_the_next_pass_if_its_answer_lies_before_this_one() -> None:
+    late = LateLabels(LateState(labels=[at(100_000)]))
+    search = Search(late, {"a/0": 2}, 90_000)
+    late.add(at(50_000))
+    last = poll(100_000, offset=2)
+    assert found(search, last) == [at(100_000)]
+    assert search.missing(last) == [] and search.is_over
+    assert late.next_ms(-1) == 50_000
+
+
 def test_a_gap_is_skipped_where_many_records_lie_in_it() -> None:
     late = LateLabels(LateState(labels=[at(10 * DAY_MS)]))
     search = Search(late, {"a/0": 10**9}, DAY_MS)
