@@ -25,9 +25,6 @@ from tests.simulation.threads import Running
 from tests.simulation.world import run_seed, simulating
 
 HASH_SEED = "PYTHONHASHSEED"
-NUM_SHOWN = 80
-"""Events of the trace that are shown when a seed is replayed."""
-
 PROGRESS = 100
 """Seeds after which a line says how many are done."""
 
@@ -83,7 +80,7 @@ def _simulate(seeds: range, *, stops_at_first: bool) -> int:
 
 def _replay(seed: int) -> int:
     outcome = run_seed(seed)
-    print("\n".join(outcome.trace[-NUM_SHOWN:]))
+    print("\n".join(outcome.trace))
     if outcome.failure is None:
         print(f"seed {seed} passes: {outcome.digest} {outcome.counts}")
         return 0

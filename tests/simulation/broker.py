@@ -115,7 +115,7 @@ class Broker:
         self.appended = Waiters()
         self.on_cut: Callable[[TopicPartition, list[Stored]], None] = lambda partition, lost: None
         self.on_commits_lost: Callable[[Mapping[TopicPartition, tuple[int, int]]], None] = lambda left: None
-        self.on_commit: Callable[[TopicPartition, int], None] = lambda partition, offset: None
+        self.on_commit: Callable[[TopicPartition, int, int], None] = lambda partition, offset, epoch: None
         for topic in topics:
             self.create(topic)
 
@@ -185,8 +185,8 @@ class Broker:
         group.committed |= offsets
         if self.flushes_always:
             group.synced = dict(group.committed)
-        for partition, (offset, _) in offsets.items():
-            self.on_commit(partition, offset)
+        for partition, (offset, epoch) in offsets.items():
+            self.on_commit(partition, offset, epoch)
 
     def _cut(self, partition: TopicPartition, end: int) -> int:
         lost = self.logs[partition].cut(end)

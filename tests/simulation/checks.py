@@ -109,13 +109,13 @@ class Checks:
         if learner is None or not learner.progress.num_labels:
             return "nothing is learnt"
         known = set(self._texts())
-        answered = {answer.event_id for answer in self._records(Answer)}
+        answered = {answer.receipt for answer in self._records(Answer)}
         refused = {label.event_id for label in self._records(Quarantined)}
         erased = self._world.clients.erased
         missing: list[Happened] = []
         for label in self._records(Feedback):
             happened = self._ledger.events[label.event_id]
-            is_due = label.event_id in answered or bool(label.text)
+            is_due = label.receipt in answered or bool(label.text)
             if is_due and happened.key not in erased and happened.event_id not in refused:
                 missing += [happened] if happened.text not in known else []
         if not missing or learner.counts["set_aside"]:

@@ -93,6 +93,7 @@ class Faults:
             self._world.redis.skew_ms = self._rng.choice((-30_000, -2_000, 0, 2_000, 30_000))
         else:
             wrong_ms = self._rng.choice((-4_000, -500, 0, 500, 4_000))
+            self._scheduler.note(f"clocks are wrong by {wrong_ms} ms")
             self._rng.choice((self._world.set_kafka_clock, self._world.set_program_clocks))(wrong_ms)
 
     def _elect(self) -> None:

@@ -122,7 +122,8 @@ class SimConsumer:
         self._ask(lambda: self._commit(offsets))
 
     def commit_async(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], callback: Any) -> None:
-        self._todo.append(lambda: self._answer_commit(offsets, callback))
+        generation = self._generation
+        self._todo.append(lambda: self._answer_commit(offsets, generation, callback))
 
     def close(self) -> None:
         if self._group_id is not None and not self._network.is_away(KAFKA):
@@ -195,8 +196,10 @@ class SimConsumer:
         plain = {each: (at.offset, at.leader_epoch) for each, at in offsets.items()}
         self._broker.commit(self._group_id, plain)
 
-    def _answer_commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], callback: Any) -> None:
-        if self._network.is_away(KAFKA) or not self._may_commit():
+    def _answer_commit(
+        self, offsets: Mapping[TopicPartition, OffsetAndMetadata], generation: int, callback: Any
+    ) -> None:
+        if self._network.is_away(KAFKA) or generation != self._generation or not self._may_commit():
             callback(offsets, KafkaConnectionError("not committed"))
         else:
             self._commit(offsets)

@@ -14,8 +14,11 @@ from typing import Any, Final
 import msgspec
 
 from learner.memory import erasures
+from learner.release import parent
 from learner.state import checkpoint, journal
-from wire.records import Answer
+from wire.bus import group_reader, losses, positions
+from wire.bus.reading import Loss
+from wire.records import Answer, LogMark
 
 HEADER: Final = Struct("<II")
 
@@ -74,7 +77,34 @@ def believes_zeros() -> AbstractContextManager[None]:
     return replaced(checkpoint, "read_journal", read_journal)
 
 
+def reads_the_past_again() -> AbstractContextManager[None]:
+    """N6: where a log had lost its tail, the learner read it from its beginning, and knew only the newest of it."""
+
+    def lose(self: Any, partition: Any, offset: int, mark: LogMark, loss: Loss) -> None:
+        self._go_on(partition, 0, LogMark(log=mark.log))
+
+    return replaced(positions.Positions, "_lose", lose)
+
+
+def numbers_go_on() -> AbstractContextManager[None]:
+    """N9: a leader went on with the next number that it knew, though a power cut may have taken newer ones."""
+    return replaced(parent.ParentVersion, "_leave_gap", lambda self, newest: None)
+
+
+def answers_the_past_again() -> AbstractContextManager[None]:
+    """N15: where committed events were lost, a replica went to the beginning of the log."""
+
+    def return_into_log(self: Any, error: Exception) -> None:
+        for partition in losses.returns(self._consumer, error):
+            self._consumer.seek_to_beginning(partition)
+
+    return replaced(group_reader.GroupReader, "_return_into_log", return_into_log)
+
+
 MUTANTS: Final = {
     "N1": Mutant(keeps_features, 40, "erased subjects are in the learner's memory"),
     "N2": Mutant(believes_zeros, 40, "DecodeError"),
+    "N6": Mutant(reads_the_past_again, 40, "learnt twice"),
+    "N9": Mutant(numbers_go_on, 60, "one number, two versions"),
+    "N15": Mutant(answers_the_past_again, 40, "answered again"),
 }

@@ -95,7 +95,7 @@ class World:
         self._skew_ms = 0
         self._checks = Checks(self)
         self.broker.on_cut = self._on_cut
-        self.broker.on_commit = self.ledger.commits
+        self.broker.on_commit = self._on_commit
         self.broker.on_commits_lost = self._on_commits_lost
 
     def run(self) -> Outcome:
@@ -204,9 +204,17 @@ class World:
         self.ledger.counts["lost"] += len(lost)
         self.ledger.loses(partition, self.broker.logs[partition].end)
 
+    def _on_commit(self, partition: TopicPartition, offset: int, epoch: int) -> None:
+        self.ledger.commits(partition, self._known_end(partition, offset, epoch))
+
+    def _known_end(self, partition: TopicPartition, offset: int, epoch: int) -> int:
+        """Returns how far a commit is about records that the log still has: others may lie at their offsets now."""
+        log = self.broker.logs[partition]
+        return min(offset, log.end_of(epoch) if epoch >= 0 else log.end)
+
     def _on_commits_lost(self, left: Mapping[TopicPartition, tuple[int, int]]) -> None:
         for partition in self.broker.logs:
-            self.ledger.loses(partition, left.get(partition, (0, 0))[0])
+            self.ledger.loses(partition, self._known_end(partition, *left.get(partition, (0, 0))))
 
 
 @contextmanager
