@@ -99,7 +99,7 @@ class Apart:
         self._clocks = {role: wrong for role, wrong in clocks.items() if wrong}
         self._settings = self._direct()
         self._maintainer = Maintainer(
-            folder / "logs", self.settings, self._power.environment(), self._stop_programs, self._start_programs
+            self._power.elsewhere, self.settings, self._power.environment(), self._stop_programs, self._start_programs
         )
 
     @property

@@ -49,6 +49,7 @@ class Maintainer:
 
     def kinds(self, size: SceneSize) -> list[FaultKind]:
         """Returns the operations that are possible: the change of code only where the other commit is there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         backup = self.folder / "backup"
         kinds = [
             maintenance_of("restore of a backup", lambda: self._back_up(backup), lambda: self._restore(backup), size),

@@ -43,6 +43,11 @@ class PowerSupply:
         self.lost = LostTails()
 
     @property
+    def elsewhere(self) -> Path:
+        """The folder of what lies on another machine, whose power is never cut, such as backups."""
+        return Path(self._image.name) / "elsewhere"
+
+    @property
     def can_lose_power(self) -> bool:
         """Whether power cuts are possible: they are asked for, and there is a C compiler."""
         return self._disk is not None
