@@ -58,7 +58,8 @@ class ServingConfig:
     """Memory of answers and dead letters that the broker has not acknowledged. Beyond it events wait in Kafka."""
     spool_dir: str = ""
     """Folder of the answers by HTTP that the broker has not acknowledged, so that an outage of Kafka or a killed
-    replica loses none, and of what the replicas of this machine, which share it, know of plans and of killed processes.
+    replica loses none, and of what the replicas of this machine, which share it, know of plans and of killed processes,
+    with a copy of the weights that answer, for a start without the store.
     Empty: `spool` in `state_dir`; a folder in the user's state home for `serve run`."""
     spool_bytes: Annotated[int, Ge(0), Le(1 << 40)] = 256 << 20
     """Bytes that one replica may keep there. Beyond it, HTTP says of an answer that it cannot be labelled."""

@@ -32,6 +32,10 @@ from serving.weights.precision import Choice
 from wire.tasks import DEFAULT
 from wire.threads import BackgroundThread
 
+BATCH_WITHIN_S = 0.05
+"""Longest time that a swap waits for a batch: the last one before a new encoder answers, and the first one under a new
+plan, which needs interpreter and processor more than the swap's report does."""
+
 
 class Engine:
     """Answers queued items, under the versions that were activated last, until the queue is closed and empty."""
@@ -87,11 +91,11 @@ class Engine:
         """The stalls of the last swaps. Any thread may ask."""
         return self._stalls.report
 
-    def await_batch(self, number: int, timeout_s: float) -> bool:
+    def await_batch(self, number: int, timeout_s: float = BATCH_WITHIN_S) -> bool:
         """Waits until a batch has begun under the versions `number`, or later ones. Returns False after `timeout_s`."""
         return self._stalls.await_number(number, timeout_s)
 
-    def await_next_batch(self, timeout_s: float) -> bool:
+    def await_next_batch(self, timeout_s: float = BATCH_WITHIN_S) -> bool:
         """Waits until another batch has begun, whatever is live. Returns False after `timeout_s`."""
         return self._stalls.await_next(timeout_s)
 

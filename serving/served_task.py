@@ -7,6 +7,7 @@ The replica adds to the report of the default task what is of all tasks together
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from model.packed import Inputs
@@ -17,6 +18,7 @@ from serving.label_watch import LabelWatch
 from serving.refusal import Refusal
 from serving.replica_config import ReplicaConfig
 from serving.status import TaskStatus
+from serving.weights.disk_cache import DiskCache
 from serving.weights.followed_plan import FollowedPlan
 from serving.weights.in_use import WeightsInUse
 from serving.weights.load_guard import LoadGuard
@@ -26,7 +28,7 @@ from wire import metrics
 from wire.clock import now_ms
 from wire.label_set import LabelSet
 from wire.records import ReplicaReport
-from wire.store import Store
+from wire.store import FolderStore, Store
 
 
 class SharedParts(NamedTuple):
@@ -59,6 +61,7 @@ class ServedTask:
         self._complete = complete
         self._store = Store(config.store, config.ring, task=name)
         self._labels = LabelWatch(self._store, task.labels)
+        self._cache = _cache_of(name, config)
         self.swap = Swap(
             self._store,
             Loader(
@@ -81,7 +84,7 @@ class ServedTask:
             refusal_retry_s=serving.refusal_retry_s,
             report_interval_s=serving.report_interval_s,
             report=self._report,
-            followed=FollowedPlan(serving.spool_dir, name),
+            followed=FollowedPlan(serving.spool_dir, name, cache=self._cache),
         )
 
     @property
@@ -107,6 +110,7 @@ class ServedTask:
     def close(self) -> None:
         """Ends the swap. The live weights stay."""
         self.swap.close()
+        self._cache.close()
         self._store.close()
 
     def _report(self) -> ReplicaReport:
@@ -131,3 +135,11 @@ class ServedTask:
                 metrics_address=metrics.address(),
             )
         )
+
+
+def _cache_of(task: str, config: ReplicaConfig) -> DiskCache:
+    """Returns the cache of a task's weights, in the folder of the spool; without a spool there is none."""
+    if not config.serving.spool_dir:
+        return DiskCache()
+    folder = Path(config.serving.spool_dir) / f"weights-{task}"
+    return DiskCache(FolderStore(folder, config.store, config.ring, task=task))

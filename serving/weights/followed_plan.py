@@ -17,6 +17,7 @@ import structlog
 
 from serving.errors import VersionRefused
 from serving.weights.active import is_older
+from serving.weights.disk_cache import DiskCache
 from wire.files import atomic_write
 from wire.records import RolloutPlan
 from wire.tasks import DEFAULT
@@ -29,9 +30,10 @@ MODE: Final = 0o600
 class FollowedPlan:
     """Belongs to the thread of one swap. Verbs: check, note."""
 
-    def __init__(self, folder: str = "", task: str = DEFAULT) -> None:
-        """Reads what was noted in `folder`; without one nothing is read or written."""
+    def __init__(self, folder: str = "", task: str = DEFAULT, *, cache: DiskCache | None = None) -> None:
+        """Reads what was noted in `folder`; without one nothing is read or written. `cache` has its versions."""
         self.task = task
+        self.cache = cache or DiskCache()
         self._path = Path(folder) / f"plan-{task}.json" if folder else None
         self.last: RolloutPlan | None = self._noted()
         """The last plan; that of a process before has no arms."""

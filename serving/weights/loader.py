@@ -8,11 +8,11 @@ changed only its head costs only the head: it shares the encoder object with the
 head, and the embeddings of the probes. A version that lacks only damaged blobs keeps its other tensors, so that a
 repair costs only the damaged ones.
 
-Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into live weights (a batch could see half).
+Rejected: packing into live weights (a batch could see half).
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -95,6 +95,21 @@ class Loader:
         self._guard = guard
         return self
 
+    @contextmanager
+    def reading(self, store: Store) -> Iterator[None]:
+        """Loads from `store` until the block ends, such as from copies on disk."""
+        usual = self._store
+        self._store = store
+        try:
+            yield
+        finally:
+            self._store = usual
+
+    @property
+    def manifests(self) -> list[WeightManifest]:
+        """The manifests of the loaded versions."""
+        return [manifest for manifest in self._manifests if manifest.version in self.versions]
+
     @property
     def num_bytes(self) -> dict[str, int]:
         """The bytes of each version, by number, and of all tensors that are kept, each counted once (`resident`)."""
@@ -104,7 +119,7 @@ class Loader:
     def load(self, number: int) -> Version:
         """Loads a version, ready to answer. Raises VersionRefused; StoreUnavailable and NotYet say nothing of it."""
         with refusing(), ExitStack() as loading:
-            manifest = self._manifests.read(number)
+            manifest = self._manifests.read(number, self._store.versions)
             config = self._checked_config(manifest)
             if self._guard is not None and (key := key_of(manifest)) not in self._shared:
                 loading.enter_context(self._guard.loading(manifest, key))

@@ -31,10 +31,10 @@ class Manifests:
         """The tensors that the manifests name."""
         return {entry for manifest in self for entry in manifest.tensors}
 
-    def read(self, number: int) -> WeightManifest:
-        """Returns the manifest that the store has, and keeps it. Raises what `Versions.manifest` raises."""
-        signatures = self._versions.signatures([number])
-        self._manifests[number] = self._versions.manifest(number)
+    def read(self, number: int, versions: Versions) -> WeightManifest:
+        """Returns the manifest that `versions` has, and keeps it. Raises what `Versions.manifest` raises."""
+        signatures = versions.signatures([number])
+        self._manifests[number] = versions.manifest(number)
         self._signatures |= signatures
         return self._manifests[number]
 

@@ -31,10 +31,6 @@ from wire.records import ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store, Watch
 from wire.threads import BackgroundThread
 
-BATCH_WITHIN_S = 0.05
-"""Longest wait for a batch: the last one before a new encoder answers, and the first one under a new plan, which needs
-interpreter and processor more than our report does."""
-
 log = structlog.get_logger("swap")
 
 
@@ -110,8 +106,7 @@ class Swap:
         self._state = SwapState.CLOSED
 
     def await_first(self, timeout_s: float) -> bool:
-        """Waits until the first weights are live, no plan exists, or every stored version was refused; returns False
-        after `timeout_s` seconds."""
+        """Waits until the first weights are live, or there are none that load; False after `timeout_s` seconds."""
         return self._first_known.wait(timeout_s)
 
     def follow_plan(self) -> None:
@@ -127,6 +122,7 @@ class Swap:
             self._load_and_activate(plan)
         self._followed.note(plan)
         self._first_known.set()
+        self._followed.cache.save(plan, self._loader)
 
     def _run(self) -> None:
         """Follows the plan until closed.
@@ -144,6 +140,7 @@ class Swap:
                 self._report_when_due()
             except (StoreUnavailable, UnsafePolicy) as error:
                 self._log_trouble(str(error))
+                self._start_from_cache()
                 self._thread.closing.wait(self._report_interval_s)
             else:
                 self._log_trouble("")
@@ -176,6 +173,11 @@ class Swap:
             return None
         self._refusals.clear(PLAN)
         return plan
+
+    def _start_from_cache(self) -> None:
+        """Answers with the versions on disk, if nothing answers yet."""
+        if self._engine.live_of(self._task) is None and (plan := self._followed.cache.load(self._loader)):
+            self._activate(plan)
 
     def _load_and_activate(self, plan: RolloutPlan) -> None:
         self._state = SwapState.LOADING
@@ -217,7 +219,7 @@ class Swap:
         self._refusals.clear(number)
         log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
         if self._engine.live_of(self._task) is not None and version.model.encoder not in encoders:
-            self._engine.await_next_batch(BATCH_WITHIN_S)  # which the load disturbs: store, processor, caches
+            self._engine.await_next_batch()  # which the load disturbs: store, processor, caches
 
     def _load_stand_in(self) -> tuple[int, ...]:
         """Loads the newest stored version that is not refused. Returns those that were there to be tried."""
@@ -229,22 +231,21 @@ class Swap:
         return stored
 
     def _activate(self, plan: RolloutPlan) -> None:
-        loaded = self._loader.versions
         live = self._engine.live_of(self._task)
-        if (served := servable(plan, loaded)) is None:
+        if (served := servable(plan, self._loader.versions)) is None:
             return
-        versions = {number: loaded[number] for number in served.needed if number in loaded}
+        versions = {each: self._loader.versions[each] for each in served.needed if each in self._loader.versions}
         if live is not None and served == live.plan and versions.keys() == live.versions.keys():
             return
-        count = live.number + 1 if live else 1
+        number = live.number + 1 if live else 1
         active = ActiveVersions(
-            number=count, plan=served, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
+            number=number, plan=served, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
         )
         encoders = {each: versions[each].model.encoder for each in served.versions}
         self._health.follow(encoders, active.stand_in or served.stable)
         swapped = self._engine.activate(active, self._task)
         self._first_known.set()
-        self._engine.await_batch(swapped, BATCH_WITHIN_S)
+        self._engine.await_batch(swapped)
         self._next_report_s = 0.0
         log.info("swapped", task=self._task, revision=served.revision, versions=list(served.versions))
         if active.stand_in and (live is None or live.stand_in != active.stand_in):

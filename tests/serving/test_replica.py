@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from services.local.redis import start_redis
 from serving.engine_config import PrecisionConfig
 from serving.replica import Replica
 from tests.brokers import take
 from tests.serving.replicas import SERVING, is_ready
 from tests.serving.versions import TinyPublisher, label_of, logits_of, model_of
-from tests.stores import SIGNING_KEY
+from tests.stores import KEYS, SIGNING_KEY
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -149,6 +151,32 @@ def test_without_a_store_it_waits_for_its_first_weights(
     replica.check()
     # the client library loses a socket when it is closed while it connects
     eventually(lambda: replica._intake._is_paused)
+
+
+def test_a_replica_that_starts_without_its_store_answers_with_the_version_before(
+    start: Callable[..., Replica],
+    listen: Callable[[Replica], str],
+    tmp_path: Path,
+) -> None:
+    server = start_redis(tmp_path / "redis")
+    config = StoreConfig(url=server.url, poll_interval_ms=50)
+    store = Store(config, KEYS)
+    learner = TinyPublisher(store)
+    learner.publish(1)
+    learner.plan(1)
+    serving = replace(SERVING, spool_dir=str(tmp_path / "spool"))
+    before = start(store=config, serving=serving)
+    eventually(lambda: (tmp_path / "spool" / "weights-" / "plan").exists())
+    before.close()
+    server.process.kill()
+    server.process.wait()
+    url = listen(start(store=config, serving=serving))
+    eventually(lambda: is_ready(url))
+    asked = httpx.post(f"{url}/predict", json={"text": "where is my card"}).json()["answers"][0]
+    assert asked["label"] == label_of(1, "where is my card")
+    assert httpx.get(f"{url}/status").json()["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]
+    store.close()
+    server.stop()
 
 
 def test_a_replica_that_is_stopped_amid_events_loses_and_repeats_none(

@@ -129,10 +129,10 @@ class SimEngine:
         self._ledger.follows(self._name, plan.salt, plan.revision, plan.time_ms)
         return versions.number
 
-    def await_batch(self, number: int, timeout_s: float) -> bool:
+    def await_batch(self, number: int) -> bool:
         return True
 
-    def await_next_batch(self, timeout_s: float) -> bool:
+    def await_next_batch(self) -> bool:
         return True
 
 

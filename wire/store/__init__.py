@@ -3,14 +3,15 @@
     Store -> blobs | lease | versions | plans | erasures | labels | offers | reports | signatures | dump | collect
           -> server (Lua scripts) -> Redis
 
-`store` is the door and shows these parts; `keys` names every Redis key, `signed` signs and verifies records, `watch`
-waits for changes, `connecting` makes the clients. Other rooms use
-`Store`, `Lease`, `Watch`, `Contents` and single parts from here.
+`store` is the door and shows these parts; `folder` has copies of some of them in files, `keys` names every Redis key,
+`signed` signs and verifies records, `watch` waits for changes, `connecting` makes the clients. Other rooms use `Store`,
+`FolderStore`, `Lease`, `Watch`, `Contents` and single parts from here.
 """
 
 from wire.store.blobs import Blobs
 from wire.store.dump import GAP, StoredKey, blobs_of, erasures_in, in_force_since, manifests
 from wire.store.erasures import FOREIGN
+from wire.store.folder import FolderStore
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
 from wire.store.seals import Seals
@@ -25,6 +26,7 @@ __all__ = [
     "SEAL_CHARS",
     "Blobs",
     "Contents",
+    "FolderStore",
     "Lease",
     "Leases",
     "Plans",

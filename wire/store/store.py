@@ -38,8 +38,11 @@ class Store:
     after that: all are idempotent.
     """
 
-    def __init__(self, config: StoreConfig, ring: KeyRing, *, task: str = DEFAULT) -> None:
-        self._server = Server(_of_task(config, task))
+    def __init__(
+        self, config: StoreConfig, ring: KeyRing, *, task: str = DEFAULT, server: Server | None = None
+    ) -> None:
+        """`server` answers in the place of the one that `config` names, such as a folder (`wire.store.folder`)."""
+        self._server = server or Server(of_task(config, task))
         self.versions = Versions(self._server, ring)
         self.plans = Plans(self._server, ring)
         self.offers = Offers(self._server, ring)
@@ -74,5 +77,6 @@ class Store:
         self._server.close()
 
 
-def _of_task(config: StoreConfig, task: str) -> StoreConfig:
+def of_task(config: StoreConfig, task: str) -> StoreConfig:
+    """Returns the settings of a task's store: it has a prefix of its own."""
     return replace(config, prefix=f"{config.prefix}task:{task}:") if task else config

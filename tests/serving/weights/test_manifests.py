@@ -55,7 +55,7 @@ def test_a_manifest_that_was_signed_anew_is_the_same(learner: TinyPublisher, sto
     both = added(KEYS, Kind.NEXT)
     with closing(Store(store_config, rotated(both, both.of(Kind.NEXT)[0]))) as store:
         manifests = Manifests(store.versions)
-        manifests.read(1)
+        manifests.read(1, store.versions)
         assert store.signatures.renew() and manifests.replaced([1, 2]) == []
         manifests.keep([2])
         assert not [*manifests] and manifests.replaced([1]) == []
