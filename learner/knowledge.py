@@ -12,7 +12,7 @@ offsets and all, back and forth).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -140,11 +140,13 @@ class Knowledge:
             return False
         if self.round.trained and self.round.phase is Phase.READ:
             self.lineage = set_memory_offsets(self.lineage, offsets)
+            self._take_out(self.round.trained.apart)
         try:
             return self.round.step(executor, may_wait=may_wait) is Phase.DONE and self._end(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
+            self._take_out(self.round.trained.apart if self.round.trained else ())
             self.drop([str(error)])
         except OfferRefused as error:
             self.drop([] if error.may_retry else [str(error)])
@@ -212,6 +214,12 @@ class Knowledge:
         if base.adopted.max_loss is not None:
             self.forget_anchor()
         self.break_lineage(f"encoder {base.adopted.name} was adopted")
+
+    def _take_out(self, apart: Collection[Labelled]) -> None:
+        """Takes samples that training has set apart out of the memory, so that no later batch has them."""
+        if gone := self.replay.take_out(lambda sample: sample in apart):
+            self.counts["samples_set_apart"] += len(gone)
+            log.warning("samples_set_apart", events=[sample.event for sample in gone], reason="not_finite")
 
     def _end(self, done: SlowRound) -> bool:
         """Adopts the round's encoder, or drops it."""

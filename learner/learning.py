@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from torch import Tensor
 
 from learner.fast.concept_changes import observations
@@ -28,6 +29,11 @@ from learner.slow.worker import INLINE
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
 
+LONGEST: Final = 2.0
+"""Length above which a vector cannot be learnt: encoders make unit vectors, and one that overflowed may be of any."""
+
+log = structlog.get_logger("learner")
+
 BACKLOG: Final = 3
 """Fewest batches that are shared with the helper, which has a lower priority: the next version would wait for it."""
 
@@ -41,7 +47,6 @@ def learn(known: "Knowledge", samples: Sequence[Sample], drift: DriftWatch, help
     ]
     holdout = [each for each, sample in zip(labelled, samples, strict=True) if sample.is_in_holdout]
     to_learn = [each for each, sample in zip(labelled, samples, strict=True) if not sample.is_in_holdout]
-    known.holdout.add(holdout)
     known.counts["holdout"] += len(holdout)
     known.counts["learnt"] += len(to_learn)
     known.progress.learn([each.text for each in to_learn])
@@ -50,11 +55,28 @@ def learn(known: "Knowledge", samples: Sequence[Sample], drift: DriftWatch, help
     batches = [to_learn[first : first + RELEARN_BATCH] for first in range(0, len(to_learn), RELEARN_BATCH)]
     parts = [*batches, holdout] if holdout else batches
     vectors = in_order(known.fast_head.vectors, parts, helper if len(batches) >= BACKLOG else INLINE)
-    for batch, z_BD in zip(batches, vectors, strict=False):
-        _learn_batch(known, batch, z_BD, [sample_of.get(each.event) for each in batch], drift)
+    for encoded, z_ED in zip(batches, vectors, strict=False):
+        batch, z_BD = _usable(known, encoded, z_ED)
+        if batch:
+            _learn_batch(known, batch, z_BD, [sample_of.get(each.event) for each in batch], drift)
     if holdout:
         served = known.fast_head.served
-        known.holdout.add_vectors(served, served.precisions[0], [each.text for each in holdout], next(vectors))
+        holdout, z_HD = _usable(known, holdout, next(vectors))
+        known.holdout.add(holdout)
+        known.holdout.add_vectors(served, served.precisions[0], [each.text for each in holdout], z_HD)
+
+
+def _usable(known: "Knowledge", batch: list[Labelled], z_BD: Tensor) -> tuple[list[Labelled], Tensor]:
+    """Returns the samples that can be learnt, with their vectors; sets the others apart: no sum would forget them."""
+    # A comparison with NaN is false.
+    is_usable_B = z_BD.square().sum(dim=1) <= LONGEST**2
+    if is_usable_B.all():
+        return batch, z_BD
+    pairs = zip(batch, is_usable_B.tolist(), strict=True)
+    kept = [sample for sample, is_usable in pairs if is_usable]
+    known.counts["samples_set_apart"] += len(batch) - len(kept)
+    log.warning("samples_set_apart", num=len(batch) - len(kept), reason="not_finite")
+    return kept, z_BD[is_usable_B]
 
 
 def _learn_batch(

@@ -21,6 +21,7 @@ from torch import Tensor
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder, export_encoder
 from learner.fast.fast_head import FastHead
+from learner.memory.replay import Labelled
 from learner.quality.comparison import Paired
 from learner.quality.gate import GateLimits
 from learner.slow.pseudo_labels import PseudoLabels
@@ -80,6 +81,11 @@ class TrainedEncoder:
     def strata(self) -> WholeEncoder:
         """The encoder in training."""
         return self._training.strata
+
+    @property
+    def apart(self) -> set[Labelled]:
+        """The samples that training has set apart so far."""
+        return self._training.apart
 
     @property
     def losses(self) -> list[float]:

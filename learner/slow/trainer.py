@@ -144,6 +144,21 @@ class Trainer:
         from an empty memory, does not count. A step whose loss or gradient is not finite changes nothing, and its loss
         is returned as it is. Raises NonFinite when the weights themselves no longer fit their served form.
         """
+        loss, norm = self._backward(x_TD, layout, rows_B, sizes)
+        if not torch.isfinite(norm) or not torch.isfinite(loss):
+            return float("nan")
+        self._optimizer.step()
+        return float(loss)
+
+    def is_finite(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor) -> bool:
+        """Whether the loss of fresh texts and its gradient are finite. Changes no weight."""
+        loss, norm = self._backward(x_TD, layout, rows_B, [len(rows_B)])
+        return bool(torch.isfinite(loss) and torch.isfinite(norm))
+
+    def _backward(
+        self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Sets the gradients, and clips them; returns the loss and the norm of the gradient before it was clipped."""
         logits_BC = self._logits(self._strata, self._head_CD, x_TD, layout)
         fresh, *draws = map(
             Outputs,
@@ -154,11 +169,7 @@ class Trainer:
         replayed = [draw for draw in draws if len(draw.labels_B)]
         self._optimizer.zero_grad()
         loss = self._strategy.backward(self._parameters, fresh, replayed)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
-        if not torch.isfinite(norm) or not torch.isfinite(loss):
-            return float("nan")
-        self._optimizer.step()
-        return float(loss)
+        return loss, nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
 
     def _logits(self, strata: WholeEncoder, head_CD: Tensor, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         return cosine_logits(strata.forward_from(self._first_layer, x_TD, layout, linear=fake_layer), head_CD)

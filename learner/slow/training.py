@@ -9,8 +9,10 @@ class means that they start from, and the encoder.
 Rejected: token ids instead of texts in the plan (a checkpoint would hold both).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -48,7 +50,9 @@ def beginning(places: list[int]) -> list[int]:
 class Training:
     """Trains `strata`, which begins as a copy of `parent`, from the outputs of the lower blocks of `served` on.
 
-    `pseudo_labels` has the classes of the samples without a label. `losses` has the loss of each step so far.
+    `pseudo_labels` has the classes of the samples without a label. `losses` has the loss of each step so far. `apart`
+    has the samples that alone make loss or gradient not finite: the step that meets one first changes nothing, and
+    later steps leave it out.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Training:
         self.first_layer = parent.config.n_layers - (plan.layers or config.deepest_layers)
         self.strata = with_own_top(parent, self.first_layer)
         self.losses = list[float]()
+        self.apart: set[Labelled] = set()
         self._plan = plan
         self._means_CD = means_CD
         self._rows = {label: row for row, label in enumerate(plan.labels)}
@@ -75,10 +80,22 @@ class Training:
 
     def step(self, step: StepPlan) -> None:
         """Takes one gradient step. Raises NonFinite, or DataError where a strategy fails."""
-        x_TD, layout, rows_B = self._inputs(step.samples, drop_tokens=self._drop_tokens)
-        sizes = [len(part) for part in (step.fresh, *step.draws)]
-        self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
+        fresh, *draws = ([each for each in part if each not in self.apart] for part in (step.fresh, *step.draws))
+        loss = math.nan
+        if fresh:
+            samples = [*fresh, *chain.from_iterable(draws)]
+            x_TD, layout, rows_B = self._inputs(samples, drop_tokens=self._drop_tokens)
+            loss = self._trainer.step(x_TD, layout, rows_B, [len(part) for part in (fresh, *draws)])
+            if not math.isfinite(loss):
+                self._set_apart(samples)
+        self.losses.append(loss)
         failpoint("after-slow-step")
+
+    def _set_apart(self, samples: Sequence[Labelled]) -> None:
+        """Finds the samples of a step that alone make loss or gradient not finite."""
+        trainer = self._trainer
+        if isinstance(trainer, Trainer):
+            self.apart |= {sample for sample in samples if not trainer.is_finite(*self._inputs([sample]))}
 
     def _drop_tokens(self, places: list[int]) -> list[int]:
         return token_dropout(excerpt(places, self._rng), self._config.slow_token_dropout, self._rng)

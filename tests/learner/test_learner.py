@@ -1,3 +1,5 @@
+import math
+
 import msgspec
 import pytest
 import torch
@@ -157,6 +159,24 @@ def test_a_worse_encoder_is_dropped() -> None:
         it.tick()
     assert it.counts["rounds_dropped"] + it.counts["rounds_not_finite"] == 1
     assert it.fast_head.served.key == small_learner().fast_head.served.key
+
+
+def test_a_sample_that_makes_a_step_not_finite_is_left_out_from_then_on() -> None:
+    """F10: each step that drew it was skipped, in this round and in all later ones."""
+    it = fed(small_learner(slow_rate=1e-5), 0, 80)
+    training = training_of(it)
+    poison = training.plan.steps[0].fresh[0]
+    served = it.fast_head.served
+    layer = training._training.first_layer
+    x_TD, _ = served.prefix([poison.text], layer)
+    served.activations.add(served._digest_below(layer), poison.text, x_TD * 1e30)
+    while it.knowledge.round is not None:
+        it.tick()
+    assert training.apart == {poison}
+    assert [math.isnan(loss) for loss in training.losses] == [True] + [False] * (len(training.plan.steps) - 1)
+    assert poison not in it.knowledge.replay.samples() and it.counts["samples_set_apart"] == 1
+    assert it.counts["rounds_not_finite"] == 0
+    assert all(value.isfinite().all() for value in it.knowledge.top.values())
 
 
 def test_a_round_goes_on_when_a_backlog_is_learnt() -> None:

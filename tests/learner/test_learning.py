@@ -1,16 +1,22 @@
 """What two threads have learnt of a backlog is, bit for bit, what one has learnt label by label."""
 
+import math
 from concurrent.futures import Executor, ThreadPoolExecutor
 
+import numpy as np
+import pytest
 import torch
 
 from learner.fast.fast_head import RELEARN_BATCH
+from learner.labels.sample import HoldoutDraw
 from learner.learner import Learner
 from learner.slow.worker import INLINE
-from tests.learner.small_learner import small_learner
-from tests.learner.streams import labelled_events
+from tests.learner.small_learner import CONFIG, small_learner
+from tests.learner.streams import answer, labelled_events
+from wire.receipts import Receipts
 
 NUM = 4 * RELEARN_BATCH
+RECEIPTS = Receipts(b"a key for the tests")
 
 
 def learnt(batch: int, helper: Executor = INLINE) -> Learner:
@@ -39,3 +45,25 @@ def test_the_holdout_is_encoded_with_the_labels_beside_it() -> None:
     served = it.fast_head.served
     assert len(it.knowledge.holdout) > 0
     assert it.knowledge.holdout.unencoded(served, served.precisions[0]) == []
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("holdout_share", [0.0, 1.0])
+def test_a_sample_whose_vector_has_overflowed_is_in_no_sum(number: float, holdout_share: float) -> None:
+    """F10: one such row in the sums had made every later version one without numbers."""
+    clean = small_learner(holdout_share=0.0)
+    clean.learn_many(labelled_events(range(40)), {})
+    it = small_learner(holdout_share=0.0)
+    it.learn_many(labelled_events(range(20)), {})
+    it.names.is_in_holdout = HoldoutDraw(holdout_share)
+    served = it.fast_head.served
+    z = np.full(CONFIG.d_model, number, dtype="<f4").tobytes()
+    text = answer(100).text
+    served.known.add(text, RECEIPTS.vector(text, z, served.known.encoding))
+    it.learn_many(labelled_events(range(100, 101)), {})
+    it.names.is_in_holdout = HoldoutDraw(0.0)
+    it.learn_many(labelled_events(range(20, 40)), {})
+    assert it.counts["samples_set_apart"] == 1
+    assert len(it.knowledge.holdout) == 0
+    sums = it.fast_head.export()
+    assert all(torch.equal(value, sums[name]) for name, value in clean.fast_head.export().items())
