@@ -36,8 +36,8 @@ class Checks:
     def look(self) -> None:
         """Raises Violation where an invariant does not hold now."""
         self.look_at_store()
-        self._look_at_memory()
         self._look_for_erased()
+        self._look_at_memory()
 
     def look_at_end(self) -> None:
         """Raises Violation where something about an erased subject is left, though the store says that nothing is."""
