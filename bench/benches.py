@@ -23,6 +23,7 @@ from bench import (
     live,
     mapping,
     million,
+    overload,
     precision,
     rollback,
     scale,
@@ -83,6 +84,7 @@ BENCHES = (
     Bench("late_labels", late_labels.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("series", series.measure, uses=SERVERS, is_long=True),
     Bench("scale", scale.measure, uses=SERVERS, has_own_servers=True, is_long=True),
+    Bench("overload", overload.measure, uses=SERVERS, is_long=True),
     Bench("soak", soak.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),
 )

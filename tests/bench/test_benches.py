@@ -29,6 +29,7 @@ def test_what_takes_long_and_the_kernels_run_only_by_name() -> None:
         "learning",
         "mapping",
         "million",
+        "overload",
         "rollback",
         "scale",
         "series",

@@ -1,0 +1,158 @@
+"""Asks for three times what the service can answer: what it still answers, how soon it refuses, and its memory.
+
+    closed loop --> peak     open loop at `times` the peak --> answered, refused, both timed; memory of the replicas
+
+Requests have many texts, so that the sender, which shares the machine, takes little of it. Goodput is the texts of the
+requests that were answered. The queue (`serving.max_queue_items`) is what an admitted request waits for, so its
+latency has no goal here: it is the length of the queue over the rate.
+
+Rejected: three times as many clients in a closed loop (they wait for their answers, so that the load is that of the
+service).
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil
+from os import getpid
+from statistics import median
+
+import psutil
+
+from bench.chaos.process_tree import REPLICA, ProcessTree
+from bench.fixtures import Fixtures
+from bench.http_load import over_http, post
+from bench.service import running_service
+from bench.texts import some_texts
+from evals.results.row import Goal, NoResult, Row
+
+MIB = 1 << 20
+PEAK_CLIENTS = 4
+MAX_OPEN = 512
+"""Most requests of ours that wait for a response: one that would be beyond it is not sent, and there is no result."""
+
+WARM_UP = 1 / 5
+"""The share of the time before the memory counts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverloadSize:
+    """The size of the benchmark."""
+
+    minutes: float = 5.0
+    peak_s: float = 30.0
+    """How long the peak is measured, in seconds."""
+    times: float = 3.0
+    """The load as a multiple of the peak."""
+    texts: int = 64
+    """Texts in a request."""
+    sample_every_s: float = 2.0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen under overload: seconds of each answered and each refused request, and bytes of the replicas."""
+
+    lasted_s: float = 0.0
+    answered_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
+    failed: int = 0
+    """Requests with another response than 200, 429 or 503, or with none."""
+    memory: list[int] = field(default_factory=list)
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    size = fixtures.sized(OverloadSize())
+    fixtures.stop_service()
+    with running_service() as service:
+        port = service.settings.serving.http_port
+        request = post("/v1/predict", {"events": [{"text": text} for text in some_texts(size.texts)]}, port=port)
+        fixtures.say("overload: the peak ...")
+        peak = over_http(port, [request], num_clients=PEAK_CLIENTS, seconds=size.peak_s).requests_per_s
+        fixtures.say(f"overload: {size.times:g} times {peak:g} requests/s ...")
+        seen = asyncio.run(overload(port, request, rate=size.times * peak, size=size))
+        service.check()
+    yield from rows(peak, seen, size)
+
+
+def rows(peak: float, seen: Seen, size: OverloadSize) -> Iterator[Row]:
+    """Yields the figures. Raises NoResult where nothing was refused: then there was no overload."""
+    if not seen.refused_s or not seen.answered_s:
+        raise NoResult(f"{len(seen.answered_s)} requests were answered and {len(seen.refused_s)} refused: no overload")
+    note = f"{size.times:g} times the peak of {peak * size.texts:.0f} texts/s, for {seen.lasted_s / 60:.1f} minutes"
+    goodput = len(seen.answered_s) / seen.lasted_s / peak
+    yield Row.of(name="overload.goodput", value=round(goodput, 3), unit="of the peak", goal=Goal(">=", 0.9), note=note)
+    refused_ms = 1e3 * _p99(seen.refused_s)
+    yield Row.of(name="overload.refused.p99", value=round(refused_ms, 1), unit="ms", goal=Goal("<=", 50), note=note)
+    yield Row.of(name="overload.answered.p99", value=round(1e3 * _p99(seen.answered_s), 1), unit="ms", note=note)
+    yield Row.of(name="overload.failed", value=seen.failed, unit="requests", goal=Goal("<=", 0), note=note)
+    warm = seen.memory[ceil(WARM_UP * len(seen.memory)) :]
+    middle = median(warm)
+    change = max(max(warm) - middle, middle - min(warm)) / middle
+    memory_note = f"of {middle / MIB:.0f} MiB, without the first fifth"
+    yield Row.of(
+        name="overload.memory", value=round(change, 3), unit="from the median", goal=Goal("<=", 0.1), note=memory_note
+    )
+
+
+async def overload(port: int, request: bytes, *, rate: float, size: OverloadSize) -> Seen:
+    """Sends the request at this rate, whatever comes back. Raises NoResult where too many wait for a response."""
+    seen = Seen()
+    open_requests = set[asyncio.Task[None]]()
+    begun_s = time.perf_counter()
+    next_sample_s = begun_s
+    number = 0
+    while (now_s := time.perf_counter()) < begun_s + 60 * size.minutes:
+        if now_s >= next_sample_s:
+            seen.memory.append(await asyncio.to_thread(_memory_of_replicas))
+            next_sample_s += size.sample_every_s
+        due = int((now_s - begun_s) * rate)
+        for _ in range(number, due):
+            task = asyncio.create_task(_ask(port, request, seen))
+            open_requests.add(task)
+            task.add_done_callback(open_requests.discard)
+        number = max(number, due)
+        if len(open_requests) > MAX_OPEN:
+            raise NoResult(f"more than {MAX_OPEN} requests wait for a response")
+        await asyncio.sleep(min(0.01, 1 / rate))
+    seen.lasted_s = time.perf_counter() - begun_s
+    num_answered = len(seen.answered_s)
+    await asyncio.gather(*open_requests)
+    # Responses that came after the time count for no rate.
+    del seen.answered_s[num_answered:]
+    return seen
+
+
+async def _ask(port: int, request: bytes, seen: Seen) -> None:
+    """Sends a request on a connection of its own."""
+    begun_s = time.perf_counter()
+    status = b""
+    with suppress(OSError, EOFError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(request)
+            status = (await reader.readuntil(b"\r\n")).split()[1]
+        finally:
+            writer.close()
+    took_s = time.perf_counter() - begun_s
+    if status == b"200":
+        seen.answered_s.append(took_s)
+    elif status in (b"429", b"503"):
+        seen.refused_s.append(took_s)
+    else:
+        seen.failed += 1
+
+
+def _memory_of_replicas() -> int:
+    """Returns the resident bytes of the replicas that this process has started."""
+    num_bytes = 0
+    for pid in ProcessTree(getpid()).pids(REPLICA):
+        with suppress(psutil.Error):
+            num_bytes += int(psutil.Process(pid).memory_info().rss)
+    return num_bytes
+
+
+def _p99(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[ceil(0.99 * len(seconds)) - 1]
