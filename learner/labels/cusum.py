@@ -84,23 +84,33 @@ class ChartsState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Charts:
-    """Holds the charts of at most MAX_CONTEXTS contexts (LRU), and of at most MAX_OUTCOMES outcomes in each.
+    """Holds the charts of at most `max_contexts` contexts (LRU), and of at most MAX_OUTCOMES outcomes in each.
 
     Where a context has too many charts, those with the lowest sums go first.
     """
 
-    def __init__(self, state: ChartsState | None = None) -> None:
+    def __init__(self, state: ChartsState | None = None, *, max_contexts: int = MAX_CONTEXTS) -> None:
         state = state or ChartsState()
+        self._max_contexts = max_contexts
         self._contexts = OrderedDict(_copy_contexts(state.contexts))
         self._recent = deque(state.recent)
         self._trials = Counter(name for name, _ in self._recent)
         self._wrong = Counter(name for name, is_wrong in self._recent if is_wrong)
         self._num_wrong = self._wrong.total()
 
-    def add(self, context: str, outcome: str | None, *, source: str = "", is_charted: bool = True) -> None:
+    def add(
+        self,
+        context: str,
+        outcome: str | None,
+        *,
+        source: str = "",
+        is_charted: bool = True,
+        rate_elsewhere: Callable[[str], float] | None = None,
+    ) -> None:
         """Adds one trial, which `source` has judged. `outcome` is what went wrong, None where nothing did.
 
-        A trial that is not charted only enters the means.
+        A trial that is not charted only enters the means. `rate_elsewhere` returns the rate of an outcome elsewhere;
+        without it that is the share of all that went wrong in other contexts.
         """
         wrong_elsewhere = self._wrong_share_elsewhere(context)
         self._add_recent(context, is_wrong=outcome is not None)
@@ -110,7 +120,7 @@ class Charts:
         if outcome is not None:
             entry.charts.setdefault(outcome, Chart())
         for name, chart in entry.charts.items():
-            p0 = _in_control_rate(chart, wrong_elsewhere)
+            p0 = _in_control_rate(chart, rate_elsewhere(name) if rate_elsewhere else wrong_elsewhere)
             if not chart.sum:  # an outcome under suspicion does not enter its mean: it would become what was always so
                 chart.mean += ((name == outcome) - chart.mean) * max(1 / entry.num, 1 / MEAN_TRIALS)
             if name != outcome:
@@ -122,7 +132,7 @@ class Charts:
                 chart.sources.clear()
             chart.is_raised = chart.sum >= THRESHOLD or (chart.is_raised and chart.sum > 0.0)
         entry.charts = _keep_highest(entry.charts)
-        if len(self._contexts) > MAX_CONTEXTS:
+        if len(self._contexts) > self._max_contexts:
             self._contexts.popitem(last=False)
 
     def is_raised(self, context: str, outcome: str) -> bool:
@@ -144,6 +154,14 @@ class Charts:
     def num_trials(self, context: str) -> int:
         entry = self._contexts.get(context)
         return entry.num if entry else 0
+
+    def chart(self, context: str, outcome: str) -> Chart:
+        """Returns the chart of an outcome in a context, a new one where there is none."""
+        entry = self._contexts.get(context)
+        return entry.charts.get(outcome, Chart()) if entry else Chart()
+
+    def contexts(self) -> list[str]:
+        return list(self._contexts)
 
     def export(self) -> ChartsState:
         return ChartsState(contexts=_copy_contexts(self._contexts), recent=list(self._recent))
@@ -168,12 +186,13 @@ class Charts:
         self._num_wrong += by * is_wrong
 
 
-def renamed(state: ChartsState, name_of: Callable[[str], str], *, are_contexts_classes: bool) -> ChartsState:
-    """Returns charts whose outcomes, and whose contexts where these are classes, have other names; "" goes.
+def renamed(
+    state: ChartsState, name_of: Callable[[str], str], *, context_of: Callable[[str], str] = str
+) -> ChartsState:
+    """Returns charts whose outcomes and contexts have other names; "" goes.
 
     Of several that get one name, the one that was tried last stays.
     """
-    context_of = name_of if are_contexts_classes else str
     contexts = dict[str, Context]()
     for name, entry in _copy_contexts(state.contexts).items():
         charts = {name_of(outcome): chart for outcome, chart in entry.charts.items() if name_of(outcome)}
