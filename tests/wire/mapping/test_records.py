@@ -149,7 +149,7 @@ def test_the_answers_may_have_a_topic_of_their_own() -> None:
 
 def test_fields_become_features_of_their_own_type() -> None:
     section = EventMap(
-        topic="shop.payments",
+        topic=("shop.payments",),
         features={"amount": "{payment.amount}", "country": "{country?}", "known": "{known}", "place": "{a}/{b}"},
     )
     body = {"payment": {"amount": 12}, "known": True, "a": 1, "b": "x"}
