@@ -109,7 +109,6 @@ class Broker:
         self.skew_ms = 0
         self.partitions = partitions
         self.flushes_always = flushes_always
-        self._may_lose = True
         self.ids: dict[str, UUID] = {}
         self.logs: dict[TopicPartition, Log] = {}
         self.groups: dict[str, Group] = {}
@@ -150,14 +149,10 @@ class Broker:
                 group.synced = dict(group.committed)
 
     def cut_power(self) -> int:
-        """Loses what is not on the disk, once in a world; returns how many records.
-
-        A reader that has read nothing since a loss does not notice a second one yet.
-        """
+        """Loses what is not on the disk; returns how many records."""
         num_lost = 0
         for partition, log in self.logs.items():
             num_lost += self._cut(partition, self.scheduler.rng.randint(log.num_synced, log.end))
-        self._may_lose = False
         for group in self.groups.values():
             if self.scheduler.rng.random() < 0.5:
                 group.committed = dict(group.synced)
@@ -172,7 +167,6 @@ class Broker:
         log = self.logs[partition]
         end = log.end if is_clean else self.scheduler.rng.randint(log.num_synced, log.end)
         num_lost = self._cut(partition, end)
-        self._may_lose = self._may_lose and is_clean
         self.scheduler.note(f"kafka elects for {partition.topic}/{partition.partition}, loses {num_lost}")
         return num_lost
 
@@ -196,6 +190,6 @@ class Broker:
 
     def _cut(self, partition: TopicPartition, end: int) -> int:
         log = self.logs[partition]
-        lost = log.cut(end if self._may_lose else log.end)
+        lost = log.cut(end)
         self.on_cut(partition, lost)
         return len(lost)

@@ -118,8 +118,8 @@ class World:
         self.redis.cut_power(self.scheduler.rng.randint(0, num_unsynced))
 
     def set_kafka_clock(self, skew_ms: int) -> None:
-        """Sets the broker's clock forward: after a loss, a reader skips by a clock that never goes back."""
-        self.broker.skew_ms = max(skew_ms, self.broker.skew_ms)
+        """Sets the broker's clock."""
+        self.broker.skew_ms = skew_ms
 
     def set_program_clocks(self, skew_ms: int) -> None:
         """Changes the wall clock of some programs, and of those that come after them."""

@@ -79,7 +79,7 @@ class GroupReader:
 
     def _return_into_log(self, error: Exception) -> None:
         for partition, back in returns(self._consumer, error).items():
-            seek(self._consumer, partition, back.offset)
+            seek(self._consumer, partition, back.offset, back.epoch)
             self._num_expired += back.num_expired
             if back.num_expired:
                 log.warning("records_expired", partition=partition_name(partition), num=back.num_expired)

@@ -26,11 +26,15 @@ NOT_IN_LOG = (OffsetOutOfRangeError, LogTruncationError)
 
 
 class Return(NamedTuple):
-    """Where to go on in one partition: the next offset, how many records before it expired, and the loss, if any."""
+    """Where to go on in one partition: the next offset, how many records before it expired, and the loss, if any.
+
+    `epoch` is the leader epoch of the record before that offset (-1: unknown), by which the next cut is found.
+    """
 
     offset: int
     num_expired: int
     loss: Loss | None
+    epoch: int = -1
 
 
 def seek(consumer: Any, partition: Any, offset: int, epoch: int = -1) -> None:
@@ -41,31 +45,34 @@ def seek(consumer: Any, partition: Any, offset: int, epoch: int = -1) -> None:
 
 def returns(consumer: Any, error: Exception) -> dict[Any, Return]:
     """Returns where to go on in each partition of an error of NOT_IN_LOG. Raises the client's errors."""
-    ends: dict[Any, int | None] = {}
+    known: dict[Any, Any] = {}
     if isinstance(error, LogTruncationError):
-        ends = {each: at.offset if at is not None else None for each, at in error.divergent_offsets.items()}
-    else:
-        ends = dict.fromkeys(error.args[0])
+        known = error.divergent_offsets
+    # An offset that is out of range says nothing of where the log was cut.
+    cuts = known or dict.fromkeys(error.args[0])
     assigned = consumer._subscription.assignment
-    positions = {each: assigned[each].position.offset for each in ends if each in assigned}
+    positions = {each: assigned[each].position.offset for each in cuts if each in assigned}
     if not positions:
         return {}
     first = consumer.beginning_offsets(list(positions))
     last = consumer.end_offsets(list(positions))
-    return {
-        each: return_to(partition_name(each), position, start=first[each], end=_least(ends[each], last[each]))
-        for each, position in positions.items()
-    }
+    found: dict[Any, Return] = {}
+    for each, position in positions.items():
+        cut = cuts[each]
+        end = last[each] if cut is None else min(cut.offset, last[each])
+        epoch = -1 if cut is None else cut.leader_epoch
+        found[each] = return_to(partition_name(each), position, start=first[each], end=end, epoch=epoch)
+    return found
 
 
-def return_to(partition: str, position: int, *, start: int, end: int) -> Return:
-    """Returns where to go on in a log whose records from `start` up to `end` are those that we know.
+def return_to(partition: str, position: int, *, start: int, end: int, epoch: int = -1) -> Return:
+    """Returns where to go on in a log whose records from `start` up to `end`, of `epoch`, are those that we know.
 
     >>> return_to("t/0", 7, start=0, end=5)[:2], return_to("t/0", 7, start=9, end=20)[:2]
     ((5, 0), (9, 2))
     """
     if position > end:
-        return Return(max(start, end), 0, Loss(partition, position, end))
+        return Return(max(start, end), 0, Loss(partition, position, end), epoch)
     return Return(max(start, position), max(start - position, 0), None)
 
 
@@ -77,15 +84,16 @@ def mark_behind(mark: LogMark, raw: Raw) -> LogMark:
     return LogMark(log=mark.log, epoch=raw.epoch, log_ms=max(mark.log_ms, raw.appended_ms), skip_ms=skip_ms)
 
 
-def mark_after_loss(mark: LogMark, log: str) -> LogMark:
-    """Returns what is known where a reader goes on after a loss: what is not newer than the last record was read."""
+def mark_behind_cut(mark: LogMark, epoch: int) -> LogMark:
+    """Returns what is known at the cut of a log: every record from there on is new, whatever its time says."""
+    return LogMark(log=mark.log, epoch=epoch, log_ms=mark.log_ms)
+
+
+def mark_in_new_log(mark: LogMark, log: str) -> LogMark:
+    """Returns what is known at the start of another log: what is not newer than the last record was read."""
     return LogMark(log=log, log_ms=mark.log_ms, skip_ms=mark.log_ms)
 
 
 def was_read(mark: LogMark, raw: Raw) -> bool:
     """Whether `raw` was read before the loss that is behind us, by the broker's clock."""
     return 0 < raw.appended_ms <= mark.skip_ms
-
-
-def _least(known: int | None, end: int) -> int:
-    return end if known is None else min(known, end)

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from wire.bus.batches import Raw
-from wire.bus.losses import mark_after_loss, mark_behind, return_to, returns, seek, was_read
+from wire.bus.losses import mark_behind, mark_behind_cut, mark_in_new_log, return_to, returns, seek, was_read
 from wire.bus.reading import Loss, partition_name
 from wire.bus.topic_logs import TopicLogs
 from wire.records import LogMark, LogMarks
@@ -49,7 +49,7 @@ class Positions:
             wanted = self._wanted.get(name, start)
             mark = self._wanted_marks.get(name, LogMark(log=log_id))
             if mark.log and log_id and mark.log != log_id:
-                self._lose(partition, start, mark, Loss(name, wanted, 0, is_replaced=True))
+                self._start_over(partition, start, mark, Loss(name, wanted, 0, is_replaced=True))
             else:
                 self._expire(partition, wanted, start, mark)
 
@@ -78,7 +78,8 @@ class Positions:
         for partition, back in returns(self._consumer, error).items():
             mark = self.marks[partition]
             if back.loss is not None:
-                self._lose(partition, back.offset, mark, back.loss)
+                self._note(back.loss)
+                self._go_on(partition, back.offset, mark_behind_cut(mark, back.epoch))
             else:
                 self._expire(partition, self.next[partition], back.offset, mark)
 
@@ -86,7 +87,8 @@ class Positions:
         """Continues at the end of a log that ends before our position."""
         back = return_to(partition_name(partition), self.next[partition], start=0, end=end)
         assert back.loss is not None, "it ends before our position"
-        self._lose(partition, back.offset, self.marks[partition], back.loss)
+        self._note(back.loss)
+        self._go_on(partition, back.offset, mark_behind_cut(self.marks[partition], back.epoch))
 
     def follow_new_logs(self, topics: Collection[str]) -> bool:
         """Starts over in those of `topics` that were made anew, which neither the client library nor Tansu reports.
@@ -98,7 +100,7 @@ class Positions:
             partitions = [partition for partition in self.next if partition.topic == topic]
             for partition, start in self._consumer.beginning_offsets(partitions).items():
                 loss = Loss(partition_name(partition), self.next[partition], 0, is_replaced=True)
-                self._lose(partition, start, self.marks[partition], loss)
+                self._start_over(partition, start, self.marks[partition], loss)
         return bool(recreated)
 
     def take(self) -> tuple[int, list[Loss]]:
@@ -108,10 +110,14 @@ class Positions:
         self._losses = []
         return taken
 
-    def _lose(self, partition: Any, offset: int, mark: LogMark, loss: Loss) -> None:
+    def _start_over(self, partition: Any, start: int, mark: LogMark, loss: Loss) -> None:
+        """Continues at the start of a log that was made anew."""
+        self._note(loss)
+        self._go_on(partition, start, mark_in_new_log(mark, self._logs.of(partition.topic)))
+
+    def _note(self, loss: Loss) -> None:
         log.warning("log_truncated", reason=str(loss))
         self._losses.append(loss)
-        self._go_on(partition, offset, mark_after_loss(mark, self._logs.of(partition.topic)))
 
     def _expire(self, partition: Any, wanted: int, start: int, mark: LogMark) -> None:
         """Continues at `wanted`, or at the start of a log whose records before that have expired."""
