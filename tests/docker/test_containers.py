@@ -6,6 +6,7 @@ User, capabilities, read-only root with its tmpfs, volumes, environment, memory 
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
 START_S = 300.0
+CHECK_INTERVAL_S = 2.0
 JOBS = ("secrets", "topics")
 SERVICES = ("redis", "kafka", "replicas", "learner", "rollout", "page")
 UNITS = {"m": 1 << 20, "mb": 1 << 20, "g": 1 << 30}
@@ -149,17 +151,22 @@ def stack(tmp_path: Path) -> Iterator[Compose]:
 
 
 def wait_for(stack: Compose, names: Sequence[str]) -> None:
-    """Waits until services are healthy; whatever ends meanwhile is started again."""
+    """Waits until services are healthy, one after the other; whatever ends meanwhile is started again."""
+    waiting = list(names)
 
     def are_healthy() -> bool:
         for name in names:
             stack.up(name)
-        return all(stack.is_healthy(name) for name in names)
+        # Each check starts an interpreter: they come at an interval, as an engine's do.
+        time.sleep(CHECK_INTERVAL_S)
+        while waiting and stack.is_healthy(waiting[0]):
+            waiting.pop(0)
+        return not waiting
 
     try:
         eventually(are_healthy, within_s=START_S)
     except AssertionError:
-        raise AssertionError(stack.logs()) from None
+        raise AssertionError(f"not healthy: {waiting}\n{stack.logs()}") from None
 
 
 def test_what_compose_starts_answers_learns_and_shows_its_page(stack: Compose) -> None:
