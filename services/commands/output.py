@@ -4,11 +4,11 @@ import json
 import sys
 from typing import Any
 
-from wire.printable import printable
-
 
 def echo(*lines: str, is_error: bool = False) -> None:
     """Prints each line, at once, with what a terminal would obey escaped: line breaks, too, so that one stays one."""
+    from wire.printable import printable
+
     stream = sys.stderr if is_error else sys.stdout
     for line in lines:
         print(printable(line), file=stream, flush=True)

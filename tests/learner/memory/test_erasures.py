@@ -32,7 +32,20 @@ def test_answers_about_it_are_skipped_and_labels_lose_their_text() -> None:
 
 
 NAMES = frozenset(
-    ("event_id", "label", "key", "source", "time_ms", "receipt", "approval", "event_source", "labels", "value", "task")
+    (
+        "event_id",
+        "label",
+        "key",
+        "source",
+        "time_ms",
+        "receipt",
+        "approval",
+        "event_source",
+        "labels",
+        "value",
+        "task",
+        "replaces",
+    )
 )
 """What a label has that is not of what its event says: who, when, and the label itself."""
 

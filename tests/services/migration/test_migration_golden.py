@@ -45,8 +45,9 @@ def test_a_journal_is_written_and_read_as_before(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "old.journal") == [ENTRY]
 
 
-@pytest.mark.parametrize("number", range(2, FORMAT + 1))
-def test_checkpoints_of_every_format_are_read_and_upgraded(number: int) -> None:
+@pytest.mark.parametrize("number", [2, FORMAT])
+def test_checkpoints_of_each_format_that_can_be_read_are_upgraded(number: int) -> None:
+    """Format 3 cannot: its late labels were kept otherwise, and no release has written it."""
     old = decode((CHECKPOINTS / f"checkpoint.v{number}").read_bytes())
     assert old.facts.format == number and old.facts.version == 2 and old.tensors["head.gram"].eq(1.5).all()
     new = decode(encode(upgraded(old)))
