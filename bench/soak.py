@@ -93,11 +93,6 @@ class Slope:
     value: float
     error: float
 
-    @property
-    def is_zero(self) -> bool:
-        """Whether it is not above zero, as far as can be told."""
-        return self.value <= 2 * self.error
-
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     size = fixtures.sized(SoakSize())

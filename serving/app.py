@@ -83,7 +83,7 @@ class AppReplica:
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
         self._hang_timeout_s = config.serving.batch_timeout_s
-        api = self._replica.api()
+        api = self._replica.api(listens=listens)
         self._app = make_app(api)
         self._replica.start()
         self._listener: Listener | None = None

@@ -91,10 +91,11 @@ class Replica:
             backoff=serving.reconnect_backoff,
         )
 
-    def api(self) -> Api:
+    def api(self, *, listens: bool = True) -> Api:
         """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own.
 
-        Raises BadKeys where the file of API keys cannot be read.
+        `listens` says that this process listens on `http_host`; else Ray's proxy does, on an address of its own. Raises
+        BadKeys where the file of API keys cannot be read.
         """
         config = self._config
         limit = TokenBuckets(
@@ -106,7 +107,7 @@ class Replica:
             access=Access(
                 keys=KeyFile(Path(config.keys_file)) if config.keys_file else None,
                 limit=limit if config.rate_limit_per_s else None,
-                hosts="loopback" if is_loopback(config.http_host) else "addresses",
+                hosts="loopback" if listens and is_loopback(config.http_host) else "addresses",
             ),
             receipts=self._receipts,
             labels=lambda task: self._tasks[task].labels,

@@ -11,6 +11,8 @@ import pytest
 
 from services.local.redis import start_redis
 from serving.engine_config import PrecisionConfig
+from serving.http.app import make_app
+from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import take
 from tests.serving.replicas import SERVING, is_ready
@@ -126,6 +128,19 @@ def test_a_precision_that_is_asked_for_answers_where_it_is_accurate_enough(
     learner.plan(2)
     eventually(lambda: precision() == "int8")
     eventually(lambda: httpx.get(f"{url}/status").json()["counts"]["answers_int4"] > 0)
+
+
+def test_behind_ray_s_proxy_it_may_be_asked_by_the_name_of_its_service(start: Callable[..., Replica]) -> None:
+    """There http_host, a loopback address by default, is not what the service listens on."""
+    replica = start()
+    statuses: list[int] = []
+    for listens in (True, False):
+        app = make_app(replica.api(listens=listens))
+        with closing(Listener(app, host="127.0.0.1", port=0, drain_timeout_s=1)) as listener:
+            url = f"http://127.0.0.1:{listener.port}/v1/predict"
+            headers = {"host": "replicas-serve-svc:8000"}
+            statuses.append(httpx.post(url, json={"text": "hello"}, headers=headers).status_code)
+    assert statuses == [421, 503], "there are no weights yet"
 
 
 def test_without_a_broker_http_is_answered(

@@ -25,7 +25,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import msgspec
 import structlog
@@ -50,9 +51,6 @@ WILDCARDS = ("0.0.0.0", "::", "")
 
 LATENCY = "lifelong_latency_seconds"
 LABEL_TO_LIVE = "lifelong_label_to_live_seconds"
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = structlog.get_logger("metrics")
 
@@ -184,10 +182,10 @@ def served(config: MetricsConfig, *, targets: Callable[[], Iterable[str]] | None
         thread.join()
 
 
-def _with_targets(metrics_app: "WSGIApplication", targets: Callable[[], Iterable[str]]) -> "WSGIApplication":
+def _with_targets(metrics_app: WSGIApplication, targets: Callable[[], Iterable[str]]) -> WSGIApplication:
     """Returns an application that answers /targets, and hands every other request to `metrics_app`."""
 
-    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != TARGETS_PATH:
             return metrics_app(environ, start_response)
         try:
