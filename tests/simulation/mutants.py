@@ -17,7 +17,6 @@ from learner.memory import erasures
 from learner.release import parent
 from learner.state import checkpoint, journal
 from wire.bus import group_reader, losses, positions
-from wire.bus.reading import Loss
 from wire.records import Answer, LogMark
 
 HEADER: Final = Struct("<II")
@@ -80,10 +79,11 @@ def believes_zeros() -> AbstractContextManager[None]:
 def reads_the_past_again() -> AbstractContextManager[None]:
     """N6: where a log had lost its tail, the learner read it from its beginning, and knew only the newest of it."""
 
-    def lose(self: Any, partition: Any, offset: int, mark: LogMark, loss: Loss) -> None:
-        self._go_on(partition, 0, LogMark(log=mark.log))
+    def return_into_log(self: Any, error: Exception) -> None:
+        for partition in losses.returns(self._consumer, error):
+            self._go_on(partition, 0, LogMark(log=self.marks[partition].log))
 
-    return replaced(positions.Positions, "_lose", lose)
+    return replaced(positions.Positions, "return_into_log", return_into_log)
 
 
 def numbers_go_on() -> AbstractContextManager[None]:

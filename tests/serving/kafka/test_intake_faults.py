@@ -65,6 +65,9 @@ class Troubled:
         self._real = real
         self._troubles = list(troubles)
 
+    def prepare(self, record_type: type[TopicRecord]) -> None:
+        self._real.prepare(record_type)
+
     def send(self, record: TopicRecord, on_ack: Any) -> None:
         if self._troubles:
             on_ack(self._troubles.pop(0))
