@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from learner.failpoints import NAMES
+from learner.learner import Learner
 from learner.process import EXIT_STALE
 from learner.state.checkpoint import Checkpoints
 from learner.state.snapshot import Snapshot
+from tests.learner.learner_process import KEYS
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import stream
@@ -52,9 +54,16 @@ def by_label(snapshot: Snapshot, name: str) -> dict[str, torch.Tensor]:
     return dict(zip(snapshot.facts.classes, snapshot.sums[name], strict=True))
 
 
-def assert_each_label_had_its_effect_once(found: Snapshot, num_events: int) -> None:
+def undisturbed(num_events: int) -> Learner:
+    """Returns a learner that read everything at once, with the holdout that the children's keys draw."""
     whole = small_learner(trainable_layers=0)
+    whole.names.draw_holdout_by(KEYS.holdout)
     whole.learn_many(stream(0, num_events), {})
+    return whole
+
+
+def assert_each_label_had_its_effect_once(found: Snapshot, num_events: int) -> None:
+    whole = undisturbed(num_events)
     expected = whole.export(None)
     ends = ("labels", "answers", "matched", "duplicate", "late", "orphan")
     assert {end: found.facts.join.counts.get(end, 0) for end in ends} == {end: whole.join.counts[end] for end in ends}
@@ -85,9 +94,7 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
     assert stop(last) == 0
     found = children.snapshot()
     assert_each_label_had_its_effect_once(found, num_events)
-    whole = small_learner(trainable_layers=0)
-    whole.learn_many(stream(0, num_events), {})
-    expected = whole.export(None)
+    expected = undisturbed(num_events).export(None)
     assert torch.equal(found.sums["gram"], expected.sums["gram"])
     theirs = by_label(expected, "class")
     assert all(torch.equal(sums, theirs[label]) for label, sums in by_label(found, "class").items())
