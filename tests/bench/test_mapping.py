@@ -1,6 +1,6 @@
 """The messages of the benchmark: under its map, both forms are the same event."""
 
-import msgspec
+from pydantic import TypeAdapter
 
 from bench.mapping import SETTINGS, _message
 from wire.envelope import from_message
@@ -11,7 +11,8 @@ from wire.records import Event
 
 
 def test_a_foreign_message_is_the_same_event_as_one_of_ours() -> None:
-    section = msgspec.convert({name.rpartition(".")[2]: value for name, value in SETTINGS.items()}, EventMap)
+    values = {name.rpartition(".")[2]: value for name, value in SETTINGS.items()}
+    section = TypeAdapter(EventMap).validate_python(values)
     place = Place(topic="t", partition=0, offset=0)
     texts = ("e-1", "where is it", "customer 7")
     ours = from_message(Event, Message(key=None, value=_message(*texts, is_ours=True)), place)
