@@ -93,7 +93,7 @@ def test_a_file_that_changed_before_the_place_is_refused_until_it_is_sent_anew(i
     importer.file.remove()
     assert importer.send(lines(30)) == 30
     counts = importer.learnt(50)
-    assert (counts["matched"], counts["correction"]) == (30, 20)  # these take the place of the same label
+    assert (counts["matched"], counts["duplicate"]) == (30, 20)  # what was learnt before is not learnt again
 
 
 def test_bad_rows_are_told_and_the_others_are_sent(importer: Importer) -> None:
