@@ -12,10 +12,11 @@ offsets and all, back and forth).
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import groupby
+from typing import TypeAlias, cast
 
 import structlog
 from torch import Tensor
@@ -84,8 +85,16 @@ class Knowledge:
     def learn_many(self, samples: Sequence[Learnable], drift: DriftWatch, helper: Executor = INLINE) -> None:
         """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others.
 
-        Among them stands each change of a concept, where it was found. `helper` encodes beside this thread.
+        Among them stands each change of a concept, where it was found, and what is withdrawn. `helper` encodes beside
+        this thread.
         """
+        for are_withdrawn, some in groupby(samples, lambda each: isinstance(each, Sample) and each.is_withdrawn):
+            if are_withdrawn:
+                unlearning.withdraw(self, cast("Iterable[Sample]", some))
+            else:
+                self._learn_in_order(some, drift, helper)
+
+    def _learn_in_order(self, samples: Iterable[Learnable], drift: DriftWatch, helper: Executor) -> None:
         admitted = list[Sample]()
         for each in samples:
             if isinstance(each, ConceptChange) or each.is_correction:  # it takes out some of those before it, perhaps

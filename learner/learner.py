@@ -191,6 +191,7 @@ class Learner:
         removed = erase(self.knowledge, self.erased.holds, keep_alive=keep_alive)
         self.letters.erase(self.erased.holds)
         self.erased.is_due = False
+        removed["suspects"] = self.trust.erase(self.erased.holds)
         return removed | {"pending": self.join.erase(self.erased.holds)}
 
     def adopt_version(self, manifest: WeightManifest) -> None:

@@ -74,7 +74,7 @@ def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
         for label in changed:
             unlearning.restart_since(known, ConceptChange(label, command.time_ms))
     learner.prequential.rename(known.labels.name_of)
-    learner.trust.flips.rename(lambda name: "" if name in known.labels.retired else known.labels.name_of(name))
+    learner.trust.rename(lambda name: "" if name in known.labels.retired else known.labels.name_of(name))
     learner.progress.break_off()
     learner.counts[f"labels_{command.action}"] += 1
     log.info("labels_changed", number=command.number, action=command.action, labels=command.labels, to=command.to)

@@ -1,4 +1,4 @@
-"""Takes out what must not be known: a corrected label, a changed concept, a class that makes room, an erased subject.
+"""Takes out what must not be known: a wrong label, a changed concept, a class that makes room, an erased subject.
 
     replay memory, fresh, holdout --take out--> samples --unlearn--> the fast head, and that of the round under way
 
@@ -12,7 +12,7 @@ meanwhile).
 Shapes: N samples from before a change, M of them that have a name now, D width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -73,10 +73,20 @@ def erase(known: "Knowledge", holds: Callable[[str], bool], *, keep_alive: Calla
 def correct(known: "Knowledge", correction: Sample) -> Sample | None:
     """Takes out what was learnt of an event under another label; returns it under the right one, None for none."""
     event = correction.event
+    wrong = _take_out(known, lambda sample: sample.event == event and sample.label != correction.label, "corrected")
+    known.counts["corrected" if wrong else "corrections_without_effect"] += 1
+    return correction.about(wrong[0].text, wrong[0].subject, wrong[0].time_ms) if wrong else None
 
-    def is_wrong(sample: Labelled) -> bool:
-        return sample.event == event and sample.label != correction.label
 
+def withdraw(known: "Knowledge", withdrawn: Iterable[Sample]) -> None:
+    """Takes out what was learnt of labels that are not believed any more."""
+    said = {sample.event: sample.label for sample in withdrawn}
+    wrong = _take_out(known, lambda sample: said.get(sample.event) == sample.label, "withdrawn")
+    known.counts["withdrawals_without_effect"] += len(said) - len(wrong)
+
+
+def _take_out(known: "Knowledge", is_wrong: Callable[[Labelled], bool], became: str) -> list[Labelled]:
+    """Takes out samples whose label is wrong, and returns them, those of the holdout last."""
     learnt = known.replay.take_out(is_wrong)
     known.fresh.take_out(is_wrong)
     has_dropped = known.fast_head.ridge.num_samples > len(known.replay) + len(learnt)
@@ -84,11 +94,9 @@ def correct(known: "Knowledge", correction: Sample) -> Sample | None:
     known.fast_head.unlearn_many(learnt)
     if known.round is not None:
         known.round.learn_meanwhile([], unlearnt=learnt)
-    wrong = learnt + known.holdout.samples.take_out(is_wrong)
-    known.counts["corrected" if wrong else "corrections_without_effect"] += 1
     if has_dropped:
-        known.break_lineage("a label was corrected while a memory did not hold everything")
-    return correction.about(wrong[0].text, wrong[0].subject, wrong[0].time_ms) if wrong else None
+        known.break_lineage(f"a label was {became} while a memory did not hold everything")
+    return learnt + known.holdout.samples.take_out(is_wrong)
 
 
 def set_aside(newer: "Knowledge", known: "Knowledge") -> None:

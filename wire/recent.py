@@ -27,6 +27,13 @@ class RecentHashes:
         if len(self._order) > self._capacity:
             self._hashes.remove(self._order.popleft())
 
+    def discard(self, names: Iterable[bytes]) -> None:
+        """Forgets these names, as far as they are here."""
+        gone = self._hashes.intersection(hash_of(name, self._seed) for name in names)
+        if gone:
+            self._hashes -= gone
+            self._order = deque(each for each in self._order if each not in gone)
+
     def __contains__(self, name: bytes) -> bool:
         return hash_of(name, self._seed) in self._hashes
 

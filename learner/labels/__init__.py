@@ -4,6 +4,7 @@
     join            joins each answer with its label, in two windows bounded in bytes (window, join_state)
     sample          the joined sample, and the part of an answer that waits for it
     trust           whether a label is trusted; flip_detector finds label flips, by CUSUM charts (cusum)
+    suspects        labels that were trusted and contradict their answers: a flip alarm withdraws those behind it
     labelled_events the events that have a label: another one is a duplicate, or a correction
     label_names     translates labels and answers under older names; says which labels are not in the set
     outcomes        counts what became of the labels

@@ -51,22 +51,30 @@ MAX_OUTCOMES: Final = 8
 MAX_SOURCES: Final = 16
 """The most sources that are counted of an outcome."""
 
+MAX_EVENTS: Final = 128
+"""The most events that are remembered of an outcome, the last ones: most charts are raised by fewer than twenty."""
+
 
 class Chart(msgspec.Struct, array_like=True):
     """Holds one outcome in one context: its running mean, its sum, and whether it is raised.
 
-    `sources` counts by whom the outcome came since the sum was 0.
+    `sources` counts by whom the outcome came since the sum was 0, and `events` has the hashes of the events that it
+    came with until the chart was raised.
     """
 
     mean: float = 0.0
     sum: float = 0.0
     is_raised: bool = False
     sources: dict[str, int] = {}
+    events: list[int] = []
 
-    def count(self, source: str) -> None:
-        """Counts the outcome once more, as from `source`."""
+    def count(self, source: str, event: int) -> None:
+        """Counts the outcome once more, as from `source` and with `event`."""
         if source in self.sources or len(self.sources) < MAX_SOURCES:
             self.sources[source] = self.sources.get(source, 0) + 1
+        if not self.is_raised:
+            self.events.append(event)
+            del self.events[:-MAX_EVENTS]
 
 
 class Context(msgspec.Struct, array_like=True):
@@ -104,10 +112,11 @@ class Charts:
         outcome: str | None,
         *,
         source: str = "",
+        event: int = 0,
         is_charted: bool = True,
         rate_elsewhere: Callable[[str], float] | None = None,
     ) -> None:
-        """Adds one trial, which `source` has judged. `outcome` is what went wrong, None where nothing did.
+        """Adds one trial, which `source` has judged of `event`. `outcome` is what went wrong, None where nothing did.
 
         A trial that is not charted only enters the means. `rate_elsewhere` returns the rate of an outcome elsewhere;
         without it that is the share of all that went wrong in other contexts.
@@ -127,9 +136,10 @@ class Charts:
                 chart.sum = max(chart.sum + log((1 - OUT_OF_CONTROL) / (1 - p0)), 0.0)
             elif is_charted:
                 chart.sum = min(chart.sum + log(OUT_OF_CONTROL / p0), THRESHOLD)
-                chart.count(source)
+                chart.count(source, event)
             if not chart.sum:
                 chart.sources.clear()
+                chart.events.clear()
             chart.is_raised = chart.sum >= THRESHOLD or (chart.is_raised and chart.sum > 0.0)
         entry.charts = _keep_highest(entry.charts)
         if len(self._contexts) > self._max_contexts:
@@ -216,6 +226,7 @@ def _copy_context(entry: Context) -> Context:
     charts = {outcome: copy(chart) for outcome, chart in entry.charts.items()}
     for chart in charts.values():
         chart.sources = dict(chart.sources)
+        chart.events = list(chart.events)
     return Context(entry.num, charts)
 
 

@@ -17,6 +17,8 @@ charts, and go on for good. So each source has both charts of its own. A class i
 whoever said them: before, every label of it is a contradiction. A source is compared
 with the other sources, so a source that is alone is not compared.
 
+The labels that raised an alarm are told when it begins: until then they were believed, and they are withdrawn.
+
 While an alarm lasts, the labels that are part of it are held, but they are still observed here, so that the alarm ends
 when its cause does. A true change of that kind (what was p is s from now on) looks the same, but for who says it: a
 flip that `num_sources` sources have said at least AGREEING times each is none. What fewer say, an operator judges.
@@ -27,7 +29,7 @@ from math import log
 
 import msgspec
 
-from learner.labels.cusum import MIN_OTHERS, Charts, ChartsState, renamed
+from learner.labels.cusum import MIN_OTHERS, Chart, Charts, ChartsState, renamed
 
 MIN_LABELS = 50
 """A class is charted from this number of labels on."""
@@ -70,34 +72,44 @@ class FlipDetector:
         self._own_by_label = Charts(state.own_by_label, max_contexts=MAX_OWN_CONTEXTS)
         self._own_by_prediction = Charts(state.own_by_prediction, max_contexts=MAX_OWN_CONTEXTS)
         self.num_raised = state.num_raised
+        self._blamed: set[int] = set()
 
-    def add(self, source: str, *, predicted: str, label: str) -> bool:
-        """Adds a label to the charts; returns whether it is part of an alarm, which may begin with it."""
+    def add(self, source: str, *, predicted: str, label: str, event: int = 0) -> bool:
+        """Adds the label of an event to the charts; returns whether it is part of an alarm, which may begin with it."""
         is_charted = self._by_label.num_trials(label) >= MIN_LABELS
         is_wrong = predicted != label
-        was_raised = self._is_raised(source, predicted, label)
-        self._by_label.add(label, predicted if is_wrong else None, source=source, is_charted=is_charted)
-        self._by_prediction.add(predicted, label if is_wrong else None, is_charted=is_charted)
-        self._by_source.add(source, label if is_wrong else None, is_charted=is_charted)
+        before = self._raised(source, predicted, label)
+        self._by_label.add(label, predicted if is_wrong else None, source=source, event=event, is_charted=is_charted)
+        self._by_prediction.add(predicted, label if is_wrong else None, event=event, is_charted=is_charted)
+        self._by_source.add(source, label if is_wrong else None, event=event, is_charted=is_charted)
         own_label = _pair(source, label)
         own_prediction = _pair(source, predicted)
         self._own_by_label.add(
             own_label,
             predicted if is_wrong else None,
             source=source,
+            event=event,
             is_charted=is_charted,
             rate_elsewhere=lambda outcome: self._by_label.chart(label, outcome).mean,
         )
         self._own_by_prediction.add(
             own_prediction,
             label if is_wrong else None,
+            event=event,
             is_charted=is_charted,
             rate_elsewhere=lambda outcome: self._by_prediction.chart(predicted, outcome).mean,
         )
-        is_raised = self._is_raised(source, predicted, label)
-        if is_raised and not was_raised:
-            self.num_raised += 1
-        return is_wrong and is_raised
+        raised = self._raised(source, predicted, label)
+        self.num_raised += bool(raised and not before)
+        for charts in raised.keys() - before.keys():
+            self._blamed.update(*(chart.events for chart in raised[charts]))
+        self._blamed.discard(event)
+        return is_wrong and bool(raised)
+
+    def take_blamed(self) -> set[int]:
+        """Returns the events of the labels that have raised an alarm since the last call, but for those held."""
+        blamed, self._blamed = self._blamed, set()
+        return blamed
 
     def alarms(self) -> list[str]:
         """Describes every alarm that is raised, in words."""
@@ -139,12 +151,17 @@ class FlipDetector:
             num_raised=self.num_raised,
         )
 
-    def _is_raised(self, source: str, predicted: str, label: str) -> bool:
-        return (
-            self._is_flipped(predicted, label)
-            or self._is_own_flip(source, predicted, label)
-            or self._by_source.is_raised(source, label)
-        )
+    def _raised(self, source: str, predicted: str, label: str) -> dict[str, list[Chart]]:
+        """Returns the alarms that a label of this source would be part of, and the charts that have raised each."""
+        raised = dict[str, list[Chart]]()
+        if self._is_flipped(predicted, label):
+            raised["flip"] = [self._by_label.chart(label, predicted), self._by_prediction.chart(predicted, label)]
+        if self._is_own_flip(source, predicted, label):
+            own_label = self._own_by_label.chart(_pair(source, label), predicted)
+            raised["own_flip"] = [own_label, self._own_by_prediction.chart(_pair(source, predicted), label)]
+        if self._by_source.is_raised(source, label):
+            raised["source"] = [self._by_source.chart(source, label)]
+        return raised
 
     def _is_own_flip(self, source: str, predicted: str, label: str) -> bool:
         """Whether a source gives `predicted` the label `label`, and too few others do. One that labels the class alone

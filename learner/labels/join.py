@@ -14,10 +14,9 @@ labelled before.
 Each label has exactly one outcome: matched, late (its answer has left the window, and is looked for in the topic by
 `learner.labels.answer_finder`), duplicate (its event was labelled before), correction (the same, but approved, or of a
 mapped topic: it replaces the first label), orphan (no answer came while it was parked), refused (by itself) or
-quarantined (ambiguous, or held beside its answer); the rest is parked. `early` counts what was parked. A label that is
-quarantined leaves its answer waiting for a better one. An event that is answered again keeps its first answer, and the
-receipts of all its answers are valid. A label that carries the text of its event needs no answer, unless the event was
-erased.
+quarantined (ambiguous, or held beside its answer, which waits for a better one); the rest is parked. `early` counts
+what was parked, and `withdrawn` what was matched and is not believed any more. An event that is answered again keeps
+its first answer; all receipts are valid. A label with its event's text needs no answer, unless the event was erased.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
 and a Bloom filter for the ids (a false positive would silently drop a label).
@@ -36,7 +35,7 @@ from learner.labels.label_names import LabelNames
 from learner.labels.labelled_events import LabelledEvents
 from learner.labels.late_labels import LateLabels, is_before
 from learner.labels.outcomes import LabelOutcomes, Unmatched
-from learner.labels.sample import Sample, Waiting
+from learner.labels.sample import Sample, Waiting, quarantined_sample
 from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching, with_key
@@ -149,10 +148,7 @@ class Join:
 
     def _memory_of(self, alias: bytes) -> RecentHashes | None:
         """Returns the memory of events that holds `alias`: labelled, expired or erased; None where none does."""
-        for memory in (self._labelled.aliases, self._expired, self._erased):
-            if alias in memory:
-                return memory
-        return None
+        return next((each for each in (self._labelled.aliases, self._expired, self._erased) if alias in each), None)
 
     def _add_label(self, feedback: Feedback) -> None:
         self.counts["labels"] += 1
@@ -184,9 +180,8 @@ class Join:
             return Unmatched.AMBIGUOUS
         if is_labelled:
             return self._labelled.repeated(feedback, may_correct=self._trust.may_correct(feedback))
-        has_left = (
-            alias in self._expired or alias in self._erased or is_before(feedback, next(iter(self._pending), None))
-        )
+        has_left = alias in self._expired or alias in self._erased
+        has_left |= is_before(feedback, next(iter(self._pending), None))
         return Unmatched.LATE if has_left else Unmatched.WAIT
 
     def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> None:
@@ -226,9 +221,10 @@ class Join:
                 self._finish_label(feedback, answer_or_reason)
 
     def _join(self, answer: Waiting, feedback: Feedback, *, is_correction: bool = False) -> None:
-        sample = self._names.sample(answer, feedback)
-        sample = msgspec.structs.replace(sample, is_correction=is_correction)
-        if reason := self._names.refusal(feedback) or self._trust.hold(sample):  # it may have been parked
+        sample = msgspec.structs.replace(self._names.sample(answer, feedback), is_correction=is_correction)
+        reason = self._names.refusal(feedback) or self._trust.hold(sample)  # it may have been parked
+        self._withdraw(self._trust.take_withdrawn())
+        if reason:
             self._outcomes.add(f"quarantined_{reason}")
             self._quarantined.append(self._names.quarantined(reason, feedback, answer))
             return
@@ -237,6 +233,13 @@ class Join:
             self._pending.remove(answer)
         self._labelled.add(answer, feedback)
         self._samples.append(sample)
+
+    def _withdraw(self, samples: list[Sample]) -> None:
+        """Takes back what is not believed any more: it goes to the quarantine, and its event has no label."""
+        self.counts["withdrawn"] += len(samples)
+        self._labelled.forget(map(Waiting.from_sample, samples))
+        self._quarantined += map(quarantined_sample, samples)
+        self._samples += [sample.withdrawn for sample in samples]
 
     def _expire(self, answers: Iterable[Waiting]) -> None:
         for answer in answers:

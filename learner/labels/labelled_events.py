@@ -13,6 +13,7 @@ milliseconds).
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final
 
 from learner.labels.outcomes import Unmatched
@@ -41,6 +42,13 @@ class LabelledEvents:
             self._said.move_to_end(hash_of(alias))
         while len(self._said) > 2 * MAX_SAID:
             self._said.popitem(last=False)
+
+    def forget(self, answers: Iterable[Waiting]) -> None:
+        """Takes note that these events have no label any more."""
+        aliases = list(chain.from_iterable(map(aliases_of, answers)))
+        self.aliases.discard(aliases)
+        for alias in aliases:
+            self._said.pop(hash_of(alias), None)
 
     def repeated(self, feedback: Feedback, *, may_correct: bool) -> Unmatched:
         """Returns what becomes of a label whose event has one."""

@@ -25,12 +25,17 @@ MEASURED_SEED: Final = 0x6865_6C64
 """Seed of the hash that draws the holdout of a measurement."""
 
 
+WITHDRAWN: Final = "it was learnt before the alarm began, and was taken out"
+"""What is told of a label that was believed at first."""
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Holds what an event says and its true label, as one string each (`wire.features`, `wire.targets`). `subject` is
     its key.
 
     Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
-    what was learnt of its event: its `text` is that of the label, or "".
+    what was learnt of its event: its `text` is that of the label, or "". One that `is_withdrawn` is no longer believed:
+    it takes out what was learnt of it, and its `text` is "".
 
     A sample with `is_in_holdout` belongs to the holdout: accuracy is measured on it, and it is never learnt.
     """
@@ -49,6 +54,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     answer_time_ms: int = 0
     event_source: str = ""
     is_correction: bool = False
+    is_withdrawn: bool = False
+    task: str = ""
 
     @property
     def key(self) -> EventKey:
@@ -62,6 +69,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     def about(self, text: str, subject: str, time_ms: int) -> "Sample":
         """Returns this label as that of `text`, which is about `subject` and was answered at `time_ms`."""
         return msgspec.structs.replace(self, text=text, subject=subject, answer_time_ms=time_ms)
+
+    @property
+    def withdrawn(self) -> "Sample":
+        """What takes out again what was learnt of this sample."""
+        return msgspec.structs.replace(self, text="", arm="", is_withdrawn=True)
 
     @property
     def is_answered(self) -> bool:
@@ -109,6 +121,12 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
         text = content_of(feedback.text[:MAX_TEXT_CHARS], feedback.features)
         answered = feedback.answered if is_proved else None
         return cls(feedback.event_id, text, answered, "", 0, feedback.key, feedback.time_ms, source)
+
+    @classmethod
+    def from_sample(cls, sample: Sample) -> "Waiting":
+        """Returns the answer that a sample was made of, without its version and the times of later ones."""
+        answered = (sample.text, sample.predicted_label, "", 0, sample.subject, sample.answer_time_ms)
+        return cls(sample.event_id, *answered, sample.event_source)
 
     @property
     def entity(self) -> str:
@@ -167,6 +185,7 @@ def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw)
         is_approved=bool(feedback.approval),
         answer_time_ms=answer.time_ms,
         event_source=answer.key[0],
+        task=feedback.task,
     )
 
 
@@ -192,3 +211,17 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         event_source=event_source,
         task=feedback.task,
     )
+
+
+def quarantined_sample(sample: Sample) -> Quarantined:
+    """Returns the record of a label of a class that was believed until a flip was noticed."""
+    feedback = Feedback(
+        event_id=sample.event_id,
+        label=sample.label,
+        key=sample.subject,
+        source=sample.source,
+        time_ms=sample.feedback_time_ms,
+        task=sample.task,
+    )
+    record = make_quarantined("flip", feedback, Waiting.from_sample(sample))
+    return msgspec.structs.replace(record, detail=WITHDRAWN)

@@ -4,7 +4,8 @@
     Sample   --hold-----> unreadable, over_rate, over_share, flip       judged beside the labels before it
 
 A label that is refused or held is counted by its reason and sent to the quarantine topic. A label that is held leaves
-its event unlabelled, so another source may still label it. A label that an operator approves is never held.
+its event unlabelled, so another source may still label it. A label that an operator approves is never held. Those that
+were believed until they raised a flip alarm are withdrawn when it begins: then they are as if they had been held.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import structlog
 from learner.config import LearnerConfig
 from learner.labels.flip_detector import FlipDetector, FlipsState
 from learner.labels.sample import Sample
+from learner.labels.suspects import Suspects
 from wire.features import parts_of
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
@@ -29,6 +31,7 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True):
 
     sources: SourcesState
     flips: FlipsState
+    suspects: list[Sample] = []
 
 
 class LabelTrust:
@@ -63,6 +66,8 @@ class LabelTrust:
             recent=state.sources.recent if state else None,
         )
         self.flips = FlipDetector(state.flips if state else None, num_sources=config.change_sources)
+        self._suspects = Suspects(state.suspects if state else ())
+        self._withdrawn: list[Sample] = []
 
     def refusal(self, feedback: Feedback) -> str:
         """Returns why the label is refused, whatever it is the label of; "" where it is not."""
@@ -106,6 +111,8 @@ class LabelTrust:
 
     def hold(self, sample: Sample) -> str:
         """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
+        if sample.is_correction:
+            self._suspects.take([sample.event])  # what is corrected need not be withdrawn
         if not sample.is_correction and not self._reads(parts_of(sample.text)[0]):  # that has the text of before
             return "unreadable"
         if sample.is_approved and self.receipts is not None:
@@ -116,6 +123,20 @@ class LabelTrust:
             return "over_share"
         return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
 
+    def take_withdrawn(self) -> list[Sample]:
+        """Returns the samples that were not held, but are part of a flip that was noticed since the last call."""
+        samples, self._withdrawn = self._withdrawn, []
+        return samples
+
+    def erase(self, is_erased: Callable[[str], bool]) -> int:
+        """Removes what is held about erased subjects; returns how many samples there were."""
+        return self._suspects.erase(is_erased)
+
+    def rename(self, name_of: Callable[[str], str]) -> None:
+        """Goes on under other names of the classes; one that is named "" is forgotten."""
+        self.flips.rename(name_of)
+        self._suspects.rename(name_of)
+
     def restored(self, state: TrustState | None) -> "LabelTrust":
         """Returns one with the same settings that goes on from `state`."""
         return LabelTrust(self._learner, receipts=self.receipts, state=state, reads=self._reads)
@@ -124,6 +145,7 @@ class LabelTrust:
         return TrustState(
             sources=SourcesState(buckets=self._rates.export(), recent=self._shares.export()),
             flips=self.flips.export(),
+            suspects=self._suspects.export(),
         )
 
     def _is_flip(self, sample: Sample) -> bool:
@@ -133,7 +155,11 @@ class LabelTrust:
         if predicted is None or kind_of(sample.label) != "class":  # no class is given in the place of another
             return False
         source = sample.source[:MAX_NAME_CHARS]
-        is_part = self.flips.add(source, predicted=predicted, label=sample.label)
-        if self.flips.num_raised > num_raised:
-            log.warning("flip_alarm", predicted=predicted, label=sample.label, source=source)
+        is_part = self.flips.add(source, predicted=predicted, label=sample.label, event=sample.event)
+        withdrawn = self._suspects.take(self.flips.take_blamed())
+        self._withdrawn += withdrawn
+        if withdrawn or self.flips.num_raised > num_raised:
+            log.warning("flip_alarm", predicted=predicted, label=sample.label, source=source, withdrawn=len(withdrawn))
+        if predicted != sample.label and not is_part:
+            self._suspects.add(sample)
         return is_part

@@ -47,16 +47,16 @@ def decision_line(decision: "Decision") -> str:
 
 
 def unbelieved(counts: Mapping[str, int]) -> str:
-    """Returns the number of refused and held labels by reason.
+    """Returns the number of refused and held labels by reason, and of those that were withdrawn.
 
-    >>> unbelieved({"refused_forged": 12, "quarantined_flip": 3, "matched": 900})
-    '3 flip, 12 forged'
+    >>> unbelieved({"refused_forged": 12, "quarantined_flip": 3, "withdrawn": 6, "matched": 900})
+    '3 flip, 12 forged, 6 withdrawn'
     """
     parts = []
     for name, num in sorted(counts.items()):
         outcome, _, reason = name.partition("_")
-        if num and outcome in ("refused", "quarantined"):
-            parts.append(f"{num} {reason}")
+        if num and outcome in ("refused", "quarantined", "withdrawn"):
+            parts.append(f"{num} {reason or outcome}")
     return ", ".join(parts)
 
 

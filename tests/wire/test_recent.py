@@ -25,3 +25,14 @@ def test_it_goes_on_from_what_was_exported() -> None:
     restored = RecentHashes(2, recent.export())
     restored.add(b"d")
     assert [name in restored for name in (b"a", b"b", b"c", b"d")] == [False, False, True, True]
+
+
+def test_what_is_discarded_makes_room() -> None:
+    recent = RecentHashes(3)
+    for name in (b"a", b"b", b"c"):
+        recent.add(name)
+    recent.discard([b"b", b"never seen"])
+    assert recent.export() == [hash_of(b"a"), hash_of(b"c")]
+    recent.add(b"d")
+    recent.add(b"b")
+    assert [name in recent for name in (b"a", b"b", b"c", b"d")] == [False, True, True, True]

@@ -16,8 +16,19 @@ AnyReport: TypeAlias = ReplicaReport | LearnerReport | ControllerReport
 TASK = "task"
 """A label of every metric of a task besides the default one."""
 
-LABEL_ENDS = ("learnt", "holdout", "over_capacity", "set_aside", "late", "duplicate", "orphan", "outdated", "corrected")
-"""What becomes of a label, besides being refused or quarantined."""
+LABEL_ENDS = (
+    "learnt",
+    "holdout",
+    "over_capacity",
+    "set_aside",
+    "late",
+    "duplicate",
+    "orphan",
+    "outdated",
+    "corrected",
+    "withdrawn",
+)
+"""What becomes of a label, besides being refused or quarantined. One that was learnt may be withdrawn later on."""
 
 LOSSES = ("log_truncated", "read_again", "records_expired", "events_expired")
 """What a reader counts of a log that was cut, or whose records retention deleted too early (`wire.bus.losses`)."""

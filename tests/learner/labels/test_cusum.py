@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.labels.cusum import MAX_CONTEXTS, MAX_OUTCOMES, Charts, ChartsState
+from learner.labels.cusum import MAX_CONTEXTS, MAX_EVENTS, MAX_OUTCOMES, Chart, Charts, ChartsState
 
 Trial = tuple[str, str | None]
 
@@ -133,3 +133,23 @@ def charted(trials: list[tuple[str, str | None, bool]]) -> Charts:
     for context, outcome, is_charted in trials:
         charts.add(context, outcome, is_charted=is_charted)
     return charts
+
+
+def test_a_chart_remembers_the_events_since_its_sum_was_zero_until_it_is_raised() -> None:
+    charts = make_charts(quiet(2_000))
+    charts.add("context 0", "bad", event=1)
+    for _ in range(20):
+        charts.add("context 0", None, event=2)
+    assert charts.chart("context 0", "bad").events == []
+    for event in range(3, 20):
+        charts.add("context 0", "bad", event=event)
+    assert charts.chart("context 0", "bad").events == [3, 4, 5, 6, 7, 8]
+    again = Charts(msgspec.msgpack.decode(msgspec.msgpack.encode(charts.export()), type=ChartsState))
+    assert again.export() == charts.export()
+
+
+def test_a_chart_remembers_a_bounded_number_of_events() -> None:
+    chart = Chart()
+    for event in range(1_000):
+        chart.count("", event)
+    assert chart.events == list(range(1_000 - MAX_EVENTS, 1_000))

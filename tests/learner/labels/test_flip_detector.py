@@ -182,3 +182,30 @@ def test_names_of_the_charts_of_a_source_follow_the_classes() -> None:
     again = FlipDetector(msgspec.msgpack.decode(msgspec.msgpack.encode(detector.export()), type=FlipsState))
     again.rename(lambda name: "none" if name == CLASSES[0] else name)
     assert again.alarms() == ["'none' is said to be 'class 1' by source 'desk 0'"]
+
+
+@pytest.mark.parametrize("is_alone", [True, False], ids=["one of four", "all"])
+def test_the_events_that_raised_an_alarm_are_told_once(is_alone: bool) -> None:
+    """They are of the pair, and of the source where the flip is its own; the label that is held is not among them."""
+    detector = trained_detector(6_000)
+    said: dict[int, Observation] = {}
+    for event, (source, predicted, label) in enumerate(stream(2_000, seed=1), start=1):
+        is_flipped = label == CLASSES[0] and (source == SOURCES[0] or not is_alone)
+        liar = source if is_alone else SOURCES[0]
+        said[event] = (liar, predicted, CLASSES[1]) if is_flipped else (source, predicted, label)
+        source, predicted, label = said[event]
+        if detector.add(source, predicted=predicted, label=label, event=event):
+            break
+        assert detector.take_blamed() == set()
+    blamed = detector.take_blamed()
+    assert detector.take_blamed() == set()
+    assert len(blamed) >= 5 and event not in blamed
+    assert {said[each] for each in blamed} == {(SOURCES[0], CLASSES[0], CLASSES[1])}
+
+
+def test_what_raised_the_alarm_of_a_source_that_says_one_class_is_told() -> None:
+    detector = trained_detector()
+    for event, (_, predicted, _) in enumerate(stream(100, seed=1), start=1):
+        if detector.add(SOURCES[0], predicted=predicted, label=CLASSES[2], event=event):
+            break
+    assert detector.take_blamed() >= {event - 1, event - 2}

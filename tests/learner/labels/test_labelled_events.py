@@ -7,6 +7,7 @@ from learner.labels.labelled_events import MAX_SAID, LabelledEvents
 from learner.labels.outcomes import Unmatched
 from learner.labels.sample import Waiting
 from tests.learner.labels.joins import RECEIPTS, answer, label, make_join, make_trust, num_outcomes, pairs
+from wire.events import encoded_key
 from wire.records import Feedback
 
 
@@ -90,3 +91,13 @@ def test_what_was_said_is_bounded() -> None:
     assert len(events.said) == 2 * MAX_SAID
     assert events.repeated(desk("0", "a"), may_correct=True) is Unmatched.CORRECTION
     assert events.repeated(desk(str(MAX_SAID), "a"), may_correct=True) is Unmatched.DUPLICATE
+
+
+def test_an_event_whose_label_was_withdrawn_has_none() -> None:
+    known = LabelledEvents(50)
+    one, other = (Waiting.from_answer(answer(event_id, source="crm")) for event_id in ("1", "2"))
+    for waiting in (one, other):
+        known.add(waiting, desk(waiting.event_id, "a", event_source="crm"))
+    known.forget([one])
+    assert [encoded_key(each.key) in known.aliases for each in (one, other)] == [False, True]
+    assert len(known.said) == 1

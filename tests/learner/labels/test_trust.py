@@ -12,7 +12,7 @@ from learner.labels.trust import LabelTrust
 from learner.learner import Learner
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_config, small_strata, tokenizer
-from tests.learner.streams import answer, feedback, label_of
+from tests.learner.streams import TOPICS, answer, feedback, label_of
 from tests.wire.samples import VERDICTS
 from wire.config import TrustConfig
 from wire.features import Features
@@ -110,8 +110,10 @@ def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
     assert learn(0, 400) == [] and learner.trust.flips.alarms() == []
     held = learn(400, 700, lie="invoice")
     assert {(each.reason, each.answered, each.label) for each in held} == {("flip", "refund", "invoice")}
-    assert learner.join.counts["quarantined_flip"] == len(held)
-    assert len(held) >= 40
+    withdrawn = [each for each in held if each.detail]
+    assert learner.join.counts["quarantined_flip"] == len(held) - len(withdrawn)
+    assert learner.join.counts["withdrawn"] == len(withdrawn) > 0
+    assert len(held) == 300 / len(TOPICS)
     assert learner.trust.flips.alarms() == ["'refund' is said to be 'invoice'"] and learner.trust.flips.num_raised == 1
     assert learn(700, 1_000) == [] and learner.trust.flips.alarms() == []
 
