@@ -73,19 +73,23 @@ def erase(known: "Knowledge", holds: Callable[[str], bool], *, keep_alive: Calla
 def correct(known: "Knowledge", correction: Sample) -> Sample | None:
     """Takes out what was learnt of an event under another label; returns it under the right one, None for none."""
     event = correction.event
-    wrong = _take_out(known, lambda sample: sample.event == event and sample.label != correction.label, "corrected")
+    wrong = _take_out(known, lambda sample: sample.event == event and sample.label != correction.label)
     known.counts["corrected" if wrong else "corrections_without_effect"] += 1
     return correction.about(wrong[0].text, wrong[0].subject, wrong[0].time_ms) if wrong else None
 
 
 def withdraw(known: "Knowledge", withdrawn: Iterable[Sample]) -> None:
-    """Takes out what was learnt of labels that are not believed any more."""
+    """Takes out what was learnt of labels that are not believed any more.
+
+    Which labels are part of a flip depends on their order, and those of several partitions have none in common.
+    """
     said = {sample.event: sample.label for sample in withdrawn}
-    wrong = _take_out(known, lambda sample: said.get(sample.event) == sample.label, "withdrawn")
+    wrong = _take_out(known, lambda sample: said.get(sample.event) == sample.label)
     known.counts["withdrawals_without_effect"] += len(said) - len(wrong)
+    known.break_lineage("a flip was noticed, and which labels it held depends on their order")
 
 
-def _take_out(known: "Knowledge", is_wrong: Callable[[Labelled], bool], became: str) -> list[Labelled]:
+def _take_out(known: "Knowledge", is_wrong: Callable[[Labelled], bool]) -> list[Labelled]:
     """Takes out samples whose label is wrong, and returns them, those of the holdout last."""
     learnt = known.replay.take_out(is_wrong)
     known.fresh.take_out(is_wrong)
@@ -95,7 +99,7 @@ def _take_out(known: "Knowledge", is_wrong: Callable[[Labelled], bool], became: 
     if known.round is not None:
         known.round.learn_meanwhile([], unlearnt=learnt)
     if has_dropped:
-        known.break_lineage(f"a label was {became} while a memory did not hold everything")
+        known.break_lineage("a label was taken out while a memory did not hold everything")
     return learnt + known.holdout.samples.take_out(is_wrong)
 
 
