@@ -9,8 +9,8 @@ Rejected: warming up with the learner's own knowledge (what was learnt would hav
 """
 
 from learner.config import LearnerConfig
-from learner.learner import Learner
 from learner.labels.sample import Sample
+from learner.learner import Learner
 from learner.release.candidate import CandidateMaker
 from learner.state.parts import drift_of
 from learner.state.persistence import empty_knowledge
