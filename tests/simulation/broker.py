@@ -7,7 +7,7 @@ Every log has a tail of its own that the disk lacks, that of the committed offse
 offsets of events that the broker does not have any more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -15,9 +15,8 @@ from uuid import UUID
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
 from tests.simulation.network import Network
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import Scheduler, Task
 from tests.simulation.server import EPOCH_MS
-from tests.simulation.threads import Waiters
 from wire.message import Message
 
 KAFKA: Final = "kafka"
@@ -112,7 +111,7 @@ class Broker:
         self.ids: dict[str, UUID] = {}
         self.logs: dict[TopicPartition, Log] = {}
         self.groups: dict[str, Group] = {}
-        self.appended = Waiters()
+        self._readers: dict[Task, Container[TopicPartition]] = {}  # those that wait for a record, and where
         self.on_cut: Callable[[TopicPartition, list[Stored]], None] = lambda partition, lost: None
         self.on_commits_lost: Callable[[Mapping[TopicPartition, tuple[int, int]]], None] = lambda left: None
         self.on_commit: Callable[[TopicPartition, int, int], None] = lambda partition, offset, epoch: None
@@ -135,8 +134,20 @@ class Broker:
         log.records.append(Stored(message, log.epoch, appended_ms))
         if self.flushes_always:
             log.num_synced = log.end
-        self.appended.wake_all()
+        for task, partitions in self._readers.items():
+            if partition in partitions:
+                self.scheduler.wake(task)
         return log.end - 1
+
+    def wait_for_record(self, partitions: Container[TopicPartition], timeout_s: float) -> None:
+        """Lets the current task wait until one of the partitions gets a record, at most for so long. Raises Killed."""
+        task = self.scheduler.current
+        assert task is not None
+        self._readers[task] = partitions
+        try:
+            self.scheduler.pause(timeout_s)
+        finally:
+            del self._readers[task]
 
     def sync(self) -> None:
         """Writes to the disk what the memory has, of some logs, as an operating system does when it likes."""

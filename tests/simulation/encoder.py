@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 WIDTH = 10
 
@@ -26,5 +25,5 @@ class Digits(nn.Module):
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
         """Returns a vector for each text."""
-        counts = torch.stack([functional.one_hot(digits.long(), WIDTH).float().mean(dim=0) for digits in inputs])
+        counts = torch.stack([torch.bincount(digits, minlength=WIDTH) / len(digits) for digits in inputs])
         return counts @ self.scale

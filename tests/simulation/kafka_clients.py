@@ -145,7 +145,7 @@ class SimConsumer:
                 self._todo.popleft()()
             if fetched or scheduler.now_s >= ends_s:
                 return {partition: raws for partition, (raws, _) in fetched.items()}
-            self._broker.appended.wait(ends_s - scheduler.now_s)
+            self._broker.wait_for_record(self._states, ends_s - scheduler.now_s)
 
     def _ask(self, run: Callable[[], Any]) -> Any:
         try:

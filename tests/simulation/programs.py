@@ -68,8 +68,8 @@ LEARNER: Final = LearnerConfig(
     recent_labels=0,
     parity_texts=4,
     probes=1,
-    poll_timeout_ms=100,
-    publish_interval_s=0.5,
+    poll_timeout_ms=250,
+    publish_interval_s=1.0,
     max_head_update=1e6,
     checkpoint_interval_s=2.0,
     checkpoints=2,
@@ -80,7 +80,7 @@ LEARNER: Final = LearnerConfig(
 ROLLOUT: Final = RolloutConfig(
     ramp=(0.1, 0.3), ramp_answers=5, lease_ms=1_500, collect_interval_s=5.0, keep_versions=4, max_unlabelled=60
 )
-POLL_MS: Final = 100
+POLL_MS: Final = 250
 RECEIPTS: Final = Receipts.following(RING)
 
 

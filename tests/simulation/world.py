@@ -6,6 +6,7 @@
 What is found is the same at every run of a seed.
 """
 
+import gc
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import torch
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
 from learner import process
@@ -220,8 +222,13 @@ class World:
 
 @contextmanager
 def simulating() -> Iterator[None]:
-    """Lets worlds run until the end of the block."""
+    """Lets worlds run until the end of the block.
+
+    What is loaded before them stays until the end, so the garbage collector need not look at it again and again.
+    """
     warm_up()
+    torch.set_num_threads(1)
+    gc.freeze()
     with installed():
         yield
 
