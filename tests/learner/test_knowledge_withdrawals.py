@@ -164,6 +164,16 @@ def test_what_the_memory_has_dropped_stays_learnt() -> None:
     assert it.counts["withdrawals_without_effect"] == len(withdrawn) > 0
 
 
+def test_another_source_may_label_an_event_whose_label_was_withdrawn() -> None:
+    it = frozen()
+    fed(it, range(500))
+    before = it.join.counts.copy()
+    right = msgspec.structs.replace(feedback(LIES[0]), source="another desk", event_source="", text="its text")
+    assert it.learn_many([right], {}) == []
+    assert it.join.counts - before == {"labels": 1, "matched": 1, "with_text": 1}
+    assert [sample.label for sample in it.replay.samples() if sample.text == "its text"] == [TRUE]
+
+
 def test_what_a_desk_has_corrected_is_not_withdrawn() -> None:
     it = frozen()
     fed(it, range(FIRST_LIE + 1))

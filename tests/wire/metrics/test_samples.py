@@ -26,6 +26,7 @@ LEARNER_REPORT = LearnerReport(
         "learnt": 9,
         "refused_forged": 1,
         "quarantined_flip": 2,
+        "withdrawn": 3,
         "gate_collapsed": 3,
         "gate_in_a_row": 1,
         "drift_error": 4,
@@ -63,6 +64,7 @@ def test_a_replica_s_report() -> None:
 
 def test_a_learner_s_report() -> None:
     found = values(LEARNER_REPORT)
+    assert found["labels_total", "withdrawn"] == 3
     assert [found["labels_total", end] for end in ("learnt", "refused_forged", "quarantined_flip", "late")] == [
         9,
         1,
