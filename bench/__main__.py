@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from bench.benches import BENCHES, Bench
 from bench.fixtures import Fixtures
-from bench.options import parse_assignments
+from bench.options import BadOption, parse_assignments
 from bench.results import RESULTS, exclusive
 from evals.results.conditions import ConditionsWatch
 from evals.results.result_line import Surroundings
@@ -119,4 +119,7 @@ def _run(bench: Bench, fixtures: Fixtures, rows: RowsByCall) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BadOption as error:
+        sys.exit(f"bench: {error}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from bench.fixtures import Fixtures
+from bench.options import BadOption
 from bench.process import output_of
 from evals.continual.outcome import RunOutcome
 from evals.results.row import Call, Goal, Row
@@ -68,8 +69,11 @@ class LearningSize:
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     size = fixtures.sized(LearningSize())
+    names = size.cases.split()
+    if unknown := sorted(set(names) - CASES.keys()):
+        raise BadOption(f"cases: there is no {', '.join(unknown)}; there are {', '.join(CASES)}")
     fixtures.stop_service()
-    for name in size.cases.split():
+    for name in names:
         fixtures.say(f"{name}: {', '.join(CASES[name].strategies)} ...")
         yield from rows(name, CASES[name], outcomes(CASES[name], size.seeds))
 

@@ -1,6 +1,8 @@
 """What the command says becomes rows whose calls are the seeds."""
 
+import sys
 from itertools import product
+from subprocess import run
 
 from msgspec.structs import replace
 
@@ -48,6 +50,12 @@ def test_a_row_has_a_call_for_each_seed_and_the_goal_of_its_strategy() -> None:
     forgetting = found["learning.all.lifelong.forgetting"]
     assert (forgetting.goal, forgetting.met) == ("<= 0.3", False)
     assert found["learning.all.ridge.forgetting"].goal is None
+
+
+def test_a_case_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    found = run([sys.executable, "-m", "bench", "--only", "learning", "--set", "cases=all most"], capture_output=True)
+    assert found.returncode == 1
+    assert found.stderr.startswith(b"bench: cases: there is no most; there are all, ")
 
 
 def test_nothing_is_forgotten_in_a_single_stage() -> None:
