@@ -1,15 +1,17 @@
 """The invariants that are checked all along, and what must be true once the faults are over."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
+from learner.labels.sample import HoldoutDraw
 from learner.memory.replay import Labelled
 from tests.simulation.broker import Stored
+from tests.simulation.clients import SOURCES
 from tests.simulation.ledger import Happened, Violation
-from tests.simulation.programs import RING
+from tests.simulation.programs import LEARNER, RING
 from wire.bus import partition_name
 from wire.envelope import from_message
 from wire.features import parts_of
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 PREFIX: Final = b"lifelong:"
 MANIFESTS: Final = PREFIX + keys.MANIFEST.encode()
 
+READ_S: Final = 8.0
+"""Longest time that a label may lie in its topic, once the faults are over, until the learner has read it."""
+
+NUM_TOLD: Final = 8
+"""Events of the holdout of which so many are not told by chance: the share of the draw is a tenth."""
+
 
 class Checks:
     """Looks at a world from outside: at the data of the store, the logs, the disk and what the learner remembers."""
@@ -32,16 +40,20 @@ class Checks:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._ledger = world.ledger
+        self._ends: deque[tuple[float, dict[TopicPartition, int]]] = deque()  # of the logs of labels, newest last
 
     def look(self) -> None:
         """Raises Violation where an invariant does not hold now."""
         self.look_at_store()
         self._look_for_erased()
         self._look_at_memory()
+        self._look_at_judge()
+        self._look_for_unread()
 
     def look_at_end(self) -> None:
         """Raises Violation where something about an erased subject is left, though the store says that nothing is."""
         self.look()
+        self._look_at_holdout()
         files = {path.name: path.read_bytes() for path in self._world.disk.folder.iterdir()}
         model = self._world.redis.model
         files |= {key.decode(): model.value(key)[b"body"] for key in model.keys if key.startswith(MANIFESTS)}
@@ -78,6 +90,40 @@ class Checks:
         held = sorted(subject for subject in subjects - {""} if self._digest(subject) in learner.erased)
         if held:
             raise Violation(f"erased subjects are in the learner's memory: {held}")
+
+    def _look_at_judge(self) -> None:
+        """Checks that a label that waits for its answer has left its text behind."""
+        decider = self._world.decider
+        waiting = decider._join._labels.values() if decider is not None else ()
+        with_text = [label.event_id for label in waiting if label.text]
+        if with_text:
+            raise Violation(f"the judge keeps the texts of {with_text}")
+
+    def _look_for_unread(self) -> None:
+        """Checks that once the faults are over no label waits long until it is read, whatever is looked for."""
+        now_s = self._world.scheduler.now_s
+        if now_s < self._world.calm_since_s:
+            return
+        logs = self._world.broker.logs.items()
+        self._ends.append((now_s, {partition: log.end for partition, log in logs if partition.topic == Feedback.TOPIC}))
+        if now_s - self._ends[0][0] < READ_S:
+            return
+        _, ends = self._ends.popleft()
+        read = self._world.learner.offsets if self._world.learner is not None else {}
+        unread = [f"{name}@{read.get(name, 0)}" for name, end in _named(ends) if read.get(name, 0) < end]
+        if unread:
+            raise Violation(f"labels have not been read for {READ_S} s: the learner is at {unread}")
+
+    def _look_at_holdout(self) -> None:
+        """Checks that whoever knows the code, and no secret, cannot tell the events of the holdout."""
+        learner = self._world.learner
+        assert learner is not None
+        held = {parts_of(sample.text)[0] for sample in learner.knowledge.holdout.samples.samples()}
+        draw = HoldoutDraw(LEARNER.holdout_share)
+        ids = [each.event_id for each in self._ledger.events.values() if each.text in held]
+        told = [event_id for event_id in ids if any(draw((source, event_id)) for source in SOURCES)]
+        if len(told) == len(ids) >= NUM_TOLD:
+            raise Violation(f"anybody can tell the {len(told)} events of the holdout")
 
     def _purged(self) -> list[str]:
         """Returns the subjects of which the store says that no version and no checkpoint knows them."""
@@ -198,3 +244,7 @@ class Checks:
     def _decoded(self, record_type: type[TopicRecord], partition: TopicPartition, stored: Stored) -> Any:
         place = Place(topic=partition.topic, partition=partition.partition, offset=0)
         return from_message(record_type, stored.message, place)
+
+
+def _named(ends: dict[TopicPartition, int]) -> Iterator[tuple[str, int]]:
+    return ((partition_name(partition), end) for partition, end in ends.items())

@@ -23,6 +23,9 @@ from wire.subjects import subject_digest
 from wire.tasks import TaskNames
 
 LABELS: Final = ("a", "b", "c")
+SOURCES: Final = ("shop", "archive")
+"""Where events come from that are answered here, and those that are only told of."""
+
 SUBJECTS: Final = tuple(f"subject {number}" for number in range(8))
 
 

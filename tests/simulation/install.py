@@ -18,6 +18,7 @@ from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from learner.failpoints import failpoint
+from learner.labels import late_labels
 from learner.stopwatch import CLOCKS, Clocks
 from tests.simulation.disk import SimOs
 from tests.simulation.kafka_clients import polled
@@ -30,6 +31,9 @@ from wire.store.server import Server
 from wire.threads import BackgroundThread, lower_priority
 
 ROOMS: Final = ("learner", "wire", "rollout", "serving")
+FULL_BYTES: Final = 600
+"""Bytes of late labels in memory, instead of 16 MiB: those of one or two; of others only the places are kept."""
+
 FAILPOINT_S: Final = 0.0005
 """Longest pause at a failpoint, where another task may have its turn, or the process may die."""
 
@@ -106,7 +110,7 @@ HOMES: Final = ("wire.threads", "wire.clock", "wire.store.server", "wire.bus.fet
 @contextmanager
 def installed() -> Iterator[None]:
     """Lets the product run in the simulation until the end of the block."""
-    undo: list[Callable[[], None]] = []
+    undo = [_set(late_labels, "FULL_BYTES", FULL_BYTES)]
     try:
         for module in product_modules():
             undo += _replaced_in(module)

@@ -9,13 +9,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
+from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 
+from learner.labels import consumer, label_names
 from learner.memory import erasures
 from learner.release import parent
 from learner.state import checkpoint, journal
+from rollout import early_labels
 from wire.bus import group_reader, losses, positions
 from wire.records import Answer, LogMark
 
@@ -86,6 +89,30 @@ def reads_the_past_again() -> AbstractContextManager[None]:
     return replaced(positions.Positions, "return_into_log", return_into_log)
 
 
+def keeps_texts() -> AbstractContextManager[None]:
+    """N5: the judge kept the whole label, with a text of up to 128 KiB, until its answer came."""
+    structs = SimpleNamespace(replace=lambda label, **_: label)
+    return replaced(early_labels, "msgspec", SimpleNamespace(structs=structs, msgpack=msgspec.msgpack))
+
+
+def draws_by_a_known_hash() -> AbstractContextManager[None]:
+    """N7: the holdout was drawn by a hash of the event's id, which clients choose."""
+    return replaced(label_names.LabelNames, "draw_holdout_by", lambda self, secret: None)
+
+
+def waits_for_late_labels() -> AbstractContextManager[None]:
+    """N12: while there was no room for more late labels, the learner read nothing."""
+    fetch = consumer.Consumer._fetch
+
+    def waiting(self: Any, timeout_ms: int) -> None:
+        if self._finder is not None and self._finder._late.counts["late_waiting"]:
+            self._wait()
+        else:
+            fetch(self, timeout_ms)
+
+    return replaced(consumer.Consumer, "_fetch", waiting)
+
+
 def numbers_go_on() -> AbstractContextManager[None]:
     """N9: a leader went on with the next number that it knew, though a power cut may have taken newer ones."""
     return replaced(parent.ParentVersion, "_leave_gap", lambda self, newest: None)
@@ -105,6 +132,9 @@ MUTANTS: Final = {
     "N1": Mutant(keeps_features, 40, "erased subjects are in the learner's memory"),
     "N2": Mutant(believes_zeros, 40, "DecodeError"),
     "N6": Mutant(reads_the_past_again, 40, "learnt twice"),
+    "N5": Mutant(keeps_texts, 40, "the judge keeps the texts"),
+    "N7": Mutant(draws_by_a_known_hash, 40, "anybody can tell"),
+    "N12": Mutant(waits_for_late_labels, 40, "labels have not been read"),
     "N9": Mutant(numbers_go_on, 60, "one number, two versions"),
     "N15": Mutant(answers_the_past_again, 40, "answered again"),
 }

@@ -99,14 +99,16 @@ def run_learner(settings: Mapping[str, Any], stop: SimEvent) -> int:
     )
 
 
-def run_controller(stop: SimEvent) -> None:
-    """Runs a rollout controller until it is stopped."""
+def run_controller(on_decider: Callable[[Decider], None], stop: SimEvent) -> None:
+    """Runs a rollout controller until it is stopped. `on_decider` is told of the one that each judge has."""
     store = Store(STORE, RING)
     bus = Bus(BUS, client_id="rollout", tasks=TaskNames())
     refusal = partial(RECEIPTS.refusal, is_required=False, max_age_ms=1e12)
 
     def open_judge() -> Judge:
-        return Judge(bus, Decider(store, config=ROLLOUT, trust=TRUST, refusal=refusal, now_ms=wall_ms))
+        decider = Decider(store, config=ROLLOUT, trust=TRUST, refusal=refusal, now_ms=wall_ms)
+        on_decider(decider)
+        return Judge(bus, decider)
 
     holder = f"controller {wall_ms()}"
     Controller(store, open_judge, config=ROLLOUT, holder=holder, now_ms=wall_ms).run(stop)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ What is found is the same at every run of a seed.
 """
 
 import gc
+import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from kafka import TopicPartition  # type: ignore[import-untyped]
 
 from learner import process
 from learner.learner import Learner
+from rollout.decider import Decider
 from tests.simulation.broker import Broker, Stored
 from tests.simulation.checks import Checks
 from tests.simulation.clients import Clients
@@ -88,6 +90,8 @@ class World:
         Outside.server = partial(SimServer, server=self.redis)
         SimClients.broker = self.broker
         self.learner: Learner | None = None
+        self.decider: Decider | None = None
+        self.calm_since_s = math.inf
         self.replicas: dict[str, SimReplica] = {}
         self.restarts = 0
         self.own = Process("world")
@@ -138,6 +142,7 @@ class World:
         self.scheduler.pause(2.0)
         Faults(self).play(FAULTS_S)
         self.scheduler.note("no more faults")
+        self.calm_since_s = self.scheduler.now_s
         self.scheduler.pause(TRAFFIC_S)
         self.clients.stop.set()
         ends_s = self.scheduler.now_s + SETTLE_S
@@ -160,10 +165,13 @@ class World:
     def _programs(self) -> dict[str, Callable[[SimEvent], object]]:
         return {
             "learner": partial(run_learner, {**self._forgets, "state_dir": str(self.disk.folder)}),
-            "rollout": run_controller,
+            "rollout": partial(run_controller, self._on_decider),
             "replica-1": partial(self._run_replica, "replica-1"),
             "replica-2": partial(self._run_replica, "replica-2"),
         }
+
+    def _on_decider(self, decider: Decider) -> None:
+        self.decider = decider
 
     def _run_replica(self, name: str, stop: SimEvent) -> None:
         replica = SimReplica(name, self.ledger, self.clients.on_answer)
