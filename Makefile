@@ -3,7 +3,7 @@
 VENV := .venv/bin
 RELEASES := $(if $(NEWEST),newest,$(if $(LOWEST),lowest,locked))
 INSTALLED := .venv/.installed-dev-$(RELEASES)
-JOBS := 3
+JOBS := 2
 FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo-$(RELEASES))
 
 .PHONY: demo test test-slow simulate check check-native bench figures lock sbom site clean
