@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +70,8 @@ class EncoderCode:
 
     @property
     def encoder(self) -> Encoder:
-        assert isinstance(self.module, Encoder), "it was checked when it was made"
-        return self.module
+        """The module, of which `import_encoder` has checked that it is one."""
+        return cast("Encoder", self.module)
 
     def new_module(self) -> nn.Module:
         """Returns a module with the weights that the constructor gives."""

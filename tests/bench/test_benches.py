@@ -14,34 +14,6 @@ def test_every_benchmark_has_a_name_of_its_own() -> None:
     assert modules == [f"bench.{name}" for name in names]
 
 
-def test_what_takes_long_and_the_kernels_run_only_by_name() -> None:
-    long = {
-        "backlog",
-        "chaos",
-        "concept_change",
-        "exactly_once",
-        "http",
-        "import_pace",
-        "kernels",
-        "late_labels",
-        "live",
-    } | {
-        "learning",
-        "mapping",
-        "million",
-        "overload",
-        "rollback",
-        "scale",
-        "series",
-        "soak",
-        "sparse_attention",
-        "tasks",
-        "telemetry",
-        "while_learning",
-    }
-    assert {bench.name for bench in BENCHES if bench.is_long} == long
-
-
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     done = subprocess.run([sys.executable, "-m", "bench", "--only", "x"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2

@@ -1,12 +1,13 @@
 """What the command says becomes rows whose calls are the seeds."""
 
-import sys
 from itertools import product
-from subprocess import run
 
+import pytest
 from msgspec.structs import replace
 
-from bench.learning import CASES, LearningCase, outcomes, rows
+from bench.fixtures import Fixtures
+from bench.learning import CASES, LearningCase, measure, outcomes, rows
+from bench.options import BadOption
 from evals.continual.outcome import RunOutcome
 
 RUN = RunOutcome(
@@ -53,9 +54,9 @@ def test_a_row_has_a_call_for_each_seed_and_the_goal_of_its_strategy() -> None:
 
 
 def test_a_case_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    found = run([sys.executable, "-m", "bench", "--only", "learning", "--set", "cases=all most"], capture_output=True)
-    assert found.returncode == 1
-    assert found.stderr.startswith(b"bench: cases: there is no most; there are all, ")
+    fixtures = Fixtures(print, {"cases": "all most"}, is_bounded=False)
+    with pytest.raises(BadOption, match="cases: there is no most; there are all, "):
+        next(measure(fixtures))
 
 
 def test_nothing_is_forgotten_in_a_single_stage() -> None:

@@ -1,4 +1,4 @@
-"""Plays the examples of docs/client.md in order, against the port of a service."""
+"""Plays the examples of docs/client.md in order, and the one of the README, against the port of a service."""
 
 import re
 from typing import Any
@@ -27,3 +27,14 @@ def test_the_examples_do_what_they_say(url: str, fake_broker: FakeBroker, capsys
     assert variables["labels"] == [label_of(1, text) for text in ("where is my parcel", "I lost my card")]
     labels = [record.label for record, _ in fake_broker.sent if isinstance(record, Feedback)]
     assert labels == ["lost_parcel", "lost_card", "lost", "lost"]
+
+
+def test_the_example_of_the_readme_asks_labels_and_asks_again(
+    url: str, fake_broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = EXAMPLE.findall((ROOT / "README.md").read_text())
+    assert ADDRESS in example
+    exec(example.replace(ADDRESS, url), {})
+    answers = [f"{label_of(1, 'where is my parcel')} 1"] * 2  # nobody learns here
+    assert capsys.readouterr().out.splitlines() == answers
+    assert [record.label for record, _ in fake_broker.sent if isinstance(record, Feedback)] == ["lost_parcel"]

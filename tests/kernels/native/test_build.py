@@ -10,6 +10,13 @@ from kernels import native
 from kernels.native import binding, build
 
 
+@pytest.fixture
+def is_built_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the compiler optimize nothing: how fast the object is, is of no interest here."""
+    monkeypatch.setenv("CFLAGS", "-O0")
+
+
+@pytest.mark.usefixtures("is_built_fast")
 def test_an_object_is_built_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "HERE", tmp_path / "package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -28,6 +35,7 @@ def test_other_flags_are_another_object(monkeypatch: pytest.MonkeyPatch) -> None
     assert build.digest() != plain
 
 
+@pytest.mark.usefixtures("is_built_fast")
 def test_a_compiler_that_is_too_old_for_one_isa_builds_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
