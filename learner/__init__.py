@@ -4,7 +4,6 @@
     relabelling            what operators do to the set of labels, relabelled_sets where an event has several of them
     standardisation        the scales of numbers
     learner, knowledge     what was read, and what labels have taught; progress: the numbers that both decide by
-    warm_up                the first solve, before labels come
     tiers                  how deep a round trains, by how far texts have moved
     labels/                records -> samples: the join, trust in labels, drift
     memory/                replay memory, holdout, erasures

@@ -38,7 +38,6 @@ from learner.report import Reporter
 from learner.slow.worker import worker_thread
 from learner.state.checkpoint import Checkpoints
 from learner.state.shared import shared_folder
-from learner.warm_up import warm_up
 from model.encoders import WholeEncoder, open_encoder
 from model.modules.whole import WholeModule
 from model.packed import Inputs
@@ -190,7 +189,6 @@ def lead(
         return
     label_traces = LabelTraces()
     publisher.checkpoint()
-    warm_up(config, learner)
     while not stop.is_set():
         leadership.check()
         eraser.carry_out()
