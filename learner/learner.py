@@ -191,8 +191,8 @@ class Learner:
         removed = erase(self.knowledge, self.erased.holds, keep_alive=keep_alive)
         self.letters.erase(self.erased.holds)
         self.erased.is_due = False
-        removed["suspects"] = self.trust.erase(self.erased.holds)
-        return removed | {"pending": self.join.erase(self.erased.holds)}
+        suspects = self.trust.erase(self.erased.holds)
+        return removed | {"suspects": suspects, "pending": self.join.erase(self.erased.holds)}
 
     def adopt_version(self, manifest: WeightManifest) -> None:
         """Goes on from `manifest`, which was published from what is known here."""

@@ -79,18 +79,16 @@ def correct(known: "Knowledge", correction: Sample) -> Sample | None:
 
 
 def withdraw(known: "Knowledge", withdrawn: Iterable[Sample]) -> None:
-    """Takes out what was learnt of labels that are not believed any more.
-
-    Which labels are part of a flip depends on their order, and those of several partitions have none in common.
-    """
+    """Takes out what was learnt of labels that are not believed any more."""
     said = {sample.event: sample.label for sample in withdrawn}
     wrong = _take_out(known, lambda sample: said.get(sample.event) == sample.label)
     known.counts["withdrawals_without_effect"] += len(said) - len(wrong)
+    # The order of the labels decides which of them are withdrawn. A rebuild may read the partitions in another order.
     known.break_lineage("a flip was noticed, and which labels it held depends on their order")
 
 
 def _take_out(known: "Knowledge", is_wrong: Callable[[Labelled], bool]) -> list[Labelled]:
-    """Takes out samples whose label is wrong, and returns them, those of the holdout last."""
+    """Takes the samples out whose label is wrong. Returns them: first those that were learnt, then the holdout's."""
     learnt = known.replay.take_out(is_wrong)
     known.fresh.take_out(is_wrong)
     has_dropped = known.fast_head.ridge.num_samples > len(known.replay) + len(learnt)

@@ -18,7 +18,7 @@ def main() -> None:
     """Runs the command that was typed, unless Python would import packages of other distributions in place of ours."""
     found = collisions_at_start()
     for collision in found:
-        # Whatever our own packages print by may be another distribution's.
+        # Without `echo`: the package that it imports may be the one of the other distribution.
         sys.stderr.write(ascii(f"lifelong: {collision}. {collision.fix}.")[1:-1] + "\n")
     if not all(collision.is_ours for collision in found):
         sys.exit(CONFIGURATION)

@@ -101,8 +101,9 @@ class FlipDetector:
         )
         raised = self._raised(source, predicted, label)
         self.num_raised += bool(raised and not before)
-        for charts in raised.keys() - before.keys():
-            self._blamed.update(*(chart.events for chart in raised[charts]))
+        for alarm in raised.keys() - before.keys():
+            for chart in raised[alarm]:
+                self._blamed.update(chart.events)
         self._blamed.discard(event)
         return is_wrong and bool(raised)
 

@@ -14,9 +14,10 @@ labelled before.
 Each label has exactly one outcome: matched, late (its answer has left the window, and is looked for in the topic by
 `learner.labels.answer_finder`), duplicate (its event was labelled before), correction (the same, but approved, or of a
 mapped topic: it replaces the first label), orphan (no answer came while it was parked), refused (by itself) or
-quarantined (ambiguous, or held beside its answer, which waits for a better one); the rest is parked. `early` counts
-what was parked, and `withdrawn` what was matched and is not believed any more. An event that is answered again keeps
-its first answer; all receipts are valid. A label with its event's text needs no answer, unless the event was erased.
+quarantined (ambiguous, or held beside its answer); the rest is parked. `early` counts what was parked, and `withdrawn`
+what was matched and is not believed any more. A label that is quarantined leaves its answer waiting for a better one.
+An event that is answered again keeps its first answer, and the receipts of all its answers are valid. A label that
+carries the text of its event needs no answer, unless the event was erased.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
 and a Bloom filter for the ids (a false positive would silently drop a label).
@@ -148,7 +149,10 @@ class Join:
 
     def _memory_of(self, alias: bytes) -> RecentHashes | None:
         """Returns the memory of events that holds `alias`: labelled, expired or erased; None where none does."""
-        return next((each for each in (self._labelled.aliases, self._expired, self._erased) if alias in each), None)
+        for memory in (self._labelled.aliases, self._expired, self._erased):
+            if alias in memory:
+                return memory
+        return None
 
     def _add_label(self, feedback: Feedback) -> None:
         self.counts["labels"] += 1
@@ -180,8 +184,9 @@ class Join:
             return Unmatched.AMBIGUOUS
         if is_labelled:
             return self._labelled.repeated(feedback, may_correct=self._trust.may_correct(feedback))
-        has_left = alias in self._expired or alias in self._erased
-        has_left |= is_before(feedback, next(iter(self._pending), None))
+        has_left = (
+            alias in self._expired or alias in self._erased or is_before(feedback, next(iter(self._pending), None))
+        )
         return Unmatched.LATE if has_left else Unmatched.WAIT
 
     def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> None:
@@ -221,9 +226,11 @@ class Join:
                 self._finish_label(feedback, answer_or_reason)
 
     def _join(self, answer: Waiting, feedback: Feedback, *, is_correction: bool = False) -> None:
-        sample = msgspec.structs.replace(self._names.sample(answer, feedback), is_correction=is_correction)
+        sample = self._names.sample(answer, feedback)
+        sample = msgspec.structs.replace(sample, is_correction=is_correction)
         reason = self._names.refusal(feedback) or self._trust.hold(sample)  # it may have been parked
-        self._withdraw(self._trust.take_withdrawn())
+        if withdrawn := self._trust.take_withdrawn():
+            self._withdraw(withdrawn)
         if reason:
             self._outcomes.add(f"quarantined_{reason}")
             self._quarantined.append(self._names.quarantined(reason, feedback, answer))

@@ -34,8 +34,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     its key.
 
     Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
-    what was learnt of its event: its `text` is that of the label, or "". One that `is_withdrawn` is no longer believed:
-    it takes out what was learnt of it, and its `text` is "".
+    what was learnt of its event, and has the text of its label, if that has one. One that `is_withdrawn` is no longer
+    believed: it takes out what was learnt of it, and has no text.
 
     A sample with `is_in_holdout` belongs to the holdout: accuracy is measured on it, and it is never learnt.
     """
@@ -125,8 +125,16 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def from_sample(cls, sample: Sample) -> "Waiting":
         """Returns the answer that a sample was made of, without its version and the times of later ones."""
-        answered = (sample.text, sample.predicted_label, "", 0, sample.subject, sample.answer_time_ms)
-        return cls(sample.event_id, *answered, sample.event_source)
+        return cls(
+            sample.event_id,
+            sample.text,
+            sample.predicted_label,
+            "",
+            0,
+            sample.subject,
+            sample.answer_time_ms,
+            sample.event_source,
+        )
 
     @property
     def entity(self) -> str:

@@ -31,7 +31,7 @@ READ_S: Final = 8.0
 """Longest time that a label may lie in its topic, once the faults are over, until the learner has read it."""
 
 NUM_TOLD: Final = 8
-"""Events of the holdout of which so many are not told by chance: the share of the draw is a tenth."""
+"""Nobody guesses so many events of the holdout by chance: a tenth of all events is drawn."""
 
 
 class Checks:
@@ -100,7 +100,7 @@ class Checks:
             raise Violation(f"the judge keeps the texts of {with_text}")
 
     def _look_for_unread(self) -> None:
-        """Checks that once the faults are over no label waits long until it is read, whatever is looked for."""
+        """Checks that each label is read soon once the faults are over, also while late labels are looked up."""
         now_s = self._world.scheduler.now_s
         if now_s < self._world.calm_since_s:
             return
@@ -115,7 +115,7 @@ class Checks:
             raise Violation(f"labels have not been read for {READ_S} s: the learner is at {unread}")
 
     def _look_at_holdout(self) -> None:
-        """Checks that whoever knows the code, and no secret, cannot tell the events of the holdout."""
+        """Checks that somebody who knows the code but no secret cannot tell the events of the holdout."""
         learner = self._world.learner
         assert learner is not None
         held = {parts_of(sample.text)[0] for sample in learner.knowledge.holdout.samples.samples()}

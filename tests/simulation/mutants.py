@@ -131,10 +131,10 @@ def answers_the_past_again() -> AbstractContextManager[None]:
 MUTANTS: Final = {
     "N1": Mutant(keeps_features, 40, "erased subjects are in the learner's memory"),
     "N2": Mutant(believes_zeros, 40, "DecodeError"),
-    "N6": Mutant(reads_the_past_again, 40, "learnt twice"),
     "N5": Mutant(keeps_texts, 40, "the judge keeps the texts"),
+    "N6": Mutant(reads_the_past_again, 40, "learnt twice"),
     "N7": Mutant(draws_by_a_known_hash, 40, "anybody can tell"),
-    "N12": Mutant(waits_for_late_labels, 40, "labels have not been read"),
     "N9": Mutant(numbers_go_on, 60, "one number, two versions"),
+    "N12": Mutant(waits_for_late_labels, 40, "labels have not been read"),
     "N15": Mutant(answers_the_past_again, 40, "answered again"),
 }

@@ -101,7 +101,7 @@ def test_the_flips_of_one_class_by_one_of_four_sources_are_noticed_within_500_la
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_class_loses_hardly_more_than_without_the_labels_that_are_flipped(seed: int) -> None:
-    """No alarm brings back the right labels of that source, which is a quarter of those of the class."""
+    """An alarm cannot bring back the right labels, which that source never sent: a quarter of those of the class."""
     guarded = outcome(flipped, seed)
     assert guarded.num_raised >= 1
     assert outcome(silent, seed).recall - guarded.recall <= 1

@@ -1,4 +1,4 @@
-"""Which labels an alarm can withdraw: those of the last events, bounded, under the names of now."""
+"""An alarm can withdraw the labels of the last events: they are bounded, and follow the names of the classes."""
 
 import msgspec
 import pytest
