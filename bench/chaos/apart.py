@@ -2,6 +2,9 @@
 
     serve, learn, rollout --one proxy each--> Redis, Apache Kafka <--directly-- the load
 
+One task is broken all the time: the replicas are to answer it, too, and no program gives it weights. The others' events
+must not wait for it.
+
 The broker has a listener for each program, which tells that program the address of its proxy. The load bypasses the
 proxies: faults must hit the service, not the oracle.
 
@@ -202,6 +205,7 @@ class Apart:
             state_dir=str(self._folder),
             serving__http_port=tether.free_port(),
             serving__replicas=REPLICAS,
+            tasks__broken={},
             serving__keys_file=str(self.api_keys.file),
             store__url=f"redis://127.0.0.1:{self._redis_port}/0",
             bus__bootstrap_servers=f"127.0.0.1:{self._ports[DIRECT]}",
