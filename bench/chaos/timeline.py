@@ -50,20 +50,27 @@ def recovery_s(tracks: Mapping[str, Sequence[Heartbeat]], ended_s: float) -> flo
 def gone_back(replies: Iterable[tuple[Heartbeat, int]], losses_s: Sequence[float]) -> list[float]:
     """Returns when replies were begun whose number is below that of a reply that was there before.
 
-    Numbers may begin anew at each of `losses_s`.
+    After each of `losses_s` numbers may begin anew once: the replica gives the old ones until it reads the new ones.
 
     >>> gone_back([(Heartbeat(0.0, 1.0), 7), (Heartbeat(0.5, 1.5), 6), (Heartbeat(2.0, 3.0), 6)], [])
     [2.0]
     """
-    ordered = sorted(replies, key=lambda each: each[0].done_s)
+    unused_s = sorted(losses_s, reverse=True)
+    anew_s = -math.inf
     seen: list[tuple[float, int]] = []
     back: list[float] = []
-    for beat, number in ordered:
+    for beat, number in sorted(replies, key=lambda each: each[0].done_s):
+        if beat.begun_s < anew_s:  # it may have either numbering
+            continue
         place = bisect_left(seen, beat.begun_s, key=lambda each: each[0]) - 1
-        highest_s, highest = seen[place] if place >= 0 else (-math.inf, number)
-        if number < highest and not any(highest_s <= loss_s <= beat.done_s for loss_s in losses_s):
-            back.append(beat.begun_s)
-        if not seen or number >= seen[-1][1] or any(seen[-1][0] <= loss_s <= beat.done_s for loss_s in losses_s):
+        if place >= 0 and number < seen[place][1]:
+            past_s = [loss_s for loss_s in unused_s if loss_s <= beat.done_s]
+            if past_s:
+                del unused_s[-len(past_s) :]
+                anew_s, seen = beat.done_s, []
+            else:
+                back.append(beat.begun_s)
+        if not seen or number >= seen[-1][1]:
             seen.append((beat.done_s, number))
     return back
 
