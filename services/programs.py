@@ -13,7 +13,7 @@ from typing import NamedTuple
 from services.keys import ring_of
 from services.settings import Settings
 from wire.bus import Bus
-from wire.folder_owner import FolderOwner
+from wire.files import FolderOwner
 from wire.store import Store
 from wire.tasks import DEFAULT
 

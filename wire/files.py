@@ -1,10 +1,4 @@
-"""Files that are written atomically: after a kill at any moment, `path` has its former content or all of the new.
-
-    block --writes--> PATH.PID.temporary --(fsync ->) rename (-> fsync of the folder)--> PATH
-
-A draft that a killed process has left behind is garbage. `FileWatch` notices such a change in a process that has read
-the file.
-"""
+"""Writes files so that a crash leaves the old content or the new one, and lets one process own a folder."""
 
 import fcntl
 import math
@@ -14,6 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
+
+import msgspec
+
+from wire.errors import FolderTaken
 
 DRAFT_SUFFIX: Final = ".temporary"
 
@@ -120,3 +118,54 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+FILE: Final = "service.json"
+
+
+class FolderOwner(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells services on the same servers apart, and the tasks of one."""
+
+    bus_prefix: str
+    store_prefix: str
+    task: str = ""
+
+
+def claim_folder(folder: Path, owner: FolderOwner, setting: str) -> None:
+    """Makes `folder`, which `setting` names, that of `owner`. Raises FolderTaken where it is of another service.
+
+    Where the disk refuses the file, the folder stays as it is: no program is held up by that.
+    """
+    path = folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with atomic_write(path, mode=0o600, is_synced=True, may_replace=False) as file:
+            file.write(msgspec.json.encode(owner))
+    except FileExistsError:
+        require_owner(path.read_bytes(), owner, str(path), setting)
+    except OSError:
+        return
+
+
+def require_owner(content: bytes, owner: FolderOwner, path: str, setting: str) -> None:
+    """Raises FolderTaken where `content`, of the file at `path`, names another service than `owner`."""
+    try:
+        found = msgspec.json.decode(content, type=FolderOwner)
+    except msgspec.DecodeError as error:
+        raise FolderTaken(f"{path}: does not say whose state is beside it ({error}). {_fix(path, setting)}") from error
+    if found != owner:
+        raise FolderTaken(
+            f"{path}: the state beside it is of {_named(found)}, and ours is {_named(owner)}. {_fix(path, setting)}"
+        )
+
+
+def _named(owner: FolderOwner) -> str:
+    task = f", task {owner.task!r}" if owner.task else ""
+    return f"the service with bus.prefix {owner.bus_prefix!r}, store.prefix {owner.store_prefix!r}{task}"
+
+
+def _fix(path: str, setting: str) -> str:
+    return (
+        f"Give each service a place of its own (state_dir, or {setting}); where its prefixes were changed, "
+        f"remove {path}"
+    )

@@ -66,7 +66,7 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     from services.topic_uses import require_topics, require_transactions
     from serving.app import run
     from serving.replica_config import ReplicaConfig
-    from wire.folder_owner import claim_folder
+    from wire.files import claim_folder
 
     settings = _of_all_tasks(context.attached(serving__replicas=replicas))
     claim_folder(Path(settings.serving.spool_dir), owner_of(settings), "serving.spool_dir")
@@ -90,7 +90,7 @@ def learn(context: CliContext) -> None:
     from services.programs import owner_of
     from services.topic_uses import require_topics
     from wire import metrics, traces
-    from wire.folder_owner import claim_folder
+    from wire.files import claim_folder
 
     require_strategy(settings)
     claim_folder(Path(settings.learner.state_dir), owner_of(settings), "learner.state_dir")

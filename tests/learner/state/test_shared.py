@@ -16,7 +16,7 @@ from learner.state.shared import SharedFolder, shared_folder
 from tests.learner.snapshots import snapshot
 from tests.waiting import eventually
 from wire.errors import FolderTaken, StaleEpoch
-from wire.folder_owner import FILE, FolderOwner, claim_folder
+from wire.files import FILE, FolderOwner, claim_folder
 from wire.keyring import KeyRing, Kind, new_key, parse
 from wire.store import SEAL_CHARS, Seals
 

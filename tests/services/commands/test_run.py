@@ -10,7 +10,7 @@ import pytest
 from services.commands.exits import CONFIGURATION
 from services.commands.run import stop_signal
 from tests.services.command_line import lifelong
-from wire.folder_owner import FolderOwner, claim_folder
+from wire.files import FolderOwner, claim_folder
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wire.errors import FolderTaken
-from wire.folder_owner import FILE, FolderOwner, claim_folder
+from wire.files import FILE, FolderOwner, claim_folder
 
 SHOP = FolderOwner(bus_prefix="shop.", store_prefix="shop:")
 
