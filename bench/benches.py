@@ -33,6 +33,7 @@ from bench import (
     swap_stall,
     tasks,
     telemetry,
+    walk,
     while_learning,
 )
 from bench.chaos import rows as chaos
@@ -84,6 +85,7 @@ BENCHES = (
     Bench("late_labels", late_labels.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("series", series.measure, uses=SERVERS, is_long=True),
     Bench("scale", scale.measure, uses=SERVERS, has_own_servers=True, is_long=True),
+    Bench("walk", walk.measure, uses=SERVERS, is_long=True),
     Bench("overload", overload.measure, uses=SERVERS, is_long=True),
     Bench("soak", soak.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),

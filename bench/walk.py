@@ -1,0 +1,184 @@
+"""Counts what runs for an event, and for 60 labels and the version that learns them: files and functions of ours.
+
+    one process, its store a real Redis: event --> queue, engine --> answer      labels --> learner --> version --> swap
+    lifelong up, each process of which notes its modules: learner, controller, replica --> modules of ours that it loads
+
+A function counts once, however often it runs; comprehensions and lambdas are parts of the function around them. What a
+thread does by its clock in these seconds counts, too. Records travel as messages, but through no broker.
+
+Rejected: counting by reading imports (most of what is imported does not run), and by sampling (it misses what is fast).
+"""
+
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FrameType
+
+from bench.fixtures import Fixtures
+from bench.service import running_service
+from evals.results.row import Goal, Row
+from services.local.redis import start_redis
+from services.versions import ROOT
+from tests.flow.test_in_memory import NUM_EVENTS, Service, events
+from tests.learner.streams import label_of
+from tests.stores import KEYS
+from wire.config import StoreConfig
+from wire.store import Store
+
+ROOMS = ("lifelong", "wire", "kernels", "model", "serving", "learner", "rollout", "services")
+"""What is shipped, and runs for an event."""
+
+FOLDER = "WALK_FOLDER"
+NOTE_MODULES = f"""
+import os, sys, threading, time
+
+def note():
+    path = os.path.join(os.environ["{FOLDER}"], f"{{os.getpid()}}.txt")
+    while True:
+        time.sleep(1)
+        names = [name for name in list(sys.modules) if name.split(".")[0] in {ROOMS!r}]
+        with open(path + ".new", "w") as file:
+            file.write(" ".join(names))
+        os.replace(path + ".new", path)
+
+threading.Thread(target=note, name="walk", daemon=True).start()
+"""
+"""What each Python process of the service runs at its start: it writes the modules of ours into a file, each second."""
+
+MAIN_MODULES = {"learner": "learner.process", "controller": "rollout.controller", "replica": "serving.replica"}
+"""A module that only this process loads."""
+
+MOST_LOADED = {"learner": 160, "replica": 120, "controller": 80}
+"""The goals of the modules that a process loads."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """The functions of ours that ran: their code, each once."""
+
+    codes: set[CodeType] = field(default_factory=set)
+    is_open: bool = False
+
+    def note(self, frame: FrameType, event: str, _arg: object) -> None:
+        if event == "call" and self.is_open:
+            self.codes.add(frame.f_code)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Notes what runs meanwhile, in threads that were started after `watching`."""
+        self.codes.clear()
+        self.is_open = True
+        yield
+        self.is_open = False
+
+    def functions(self, room: str = "") -> set[tuple[str, str]]:
+        """Returns file and name of the functions that ran; of one room, if one is named."""
+        found: set[tuple[str, str]] = set()
+        for code in self.codes:
+            path = Path(code.co_filename)
+            if not path.is_relative_to(ROOT) or code.co_name.startswith("<"):
+                continue
+            file = path.relative_to(ROOT)
+            if file.parts[0] in ROOMS and room in ("", file.parts[0]):
+                found.add((file.as_posix(), code.co_qualname))
+        return found
+
+    def files(self, room: str = "") -> set[str]:
+        return {file for file, _ in self.functions(room)}
+
+
+@contextmanager
+def watching(walk: Walk) -> Iterator[None]:
+    """Lets `walk` see the calls of this thread, and of those that are started meanwhile."""
+    threading.setprofile(walk.note)
+    sys.setprofile(walk.note)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]  # it takes None, which ends it
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    fixtures.stop_service()
+    with tempfile.TemporaryDirectory(prefix="walk-") as name:
+        yield from in_one_process(Path(name))
+    for program, modules in loaded_modules().items():
+        note = ", ".join(f"{num} of {room}" for room, num in by_room(modules).items())
+        yield _row(f"modules.{program}", len(modules), "modules of ours", MOST_LOADED[program], note)
+
+
+def in_one_process(folder: Path) -> Iterator[Row]:
+    """Yields the rows of an event, and of NUM_EVENTS labels with the version that learns them."""
+    walk = Walk()
+    redis = start_redis(folder / "redis")
+    try:
+        with closing(Store(StoreConfig(url=redis.url, poll_interval_ms=50), KEYS)) as store, watching(walk):
+            service = Service(store, folder / "learner")
+            service.start()
+            labels = [label_of(number) for number in range(NUM_EVENTS)]
+            service.publish()
+            with walk.open():
+                service.answer(events("walk")[:1])
+            yield from _rows("event", walk, files=30, functions=110, room="serving", of_room=10)
+            answers = service.answer(events("first"))
+            with walk.open():
+                service.label(answers, labels)
+                service.publish()
+            yield from _rows("labels", walk, files=70, functions=380, room="learner", of_room=22)
+            service.close()
+    finally:
+        redis.stop()
+
+
+def _rows(name: str, walk: Walk, *, files: int, functions: int, room: str, of_room: int) -> Iterator[Row]:
+    note = ", ".join(f"{num} of {each}" for each, num in by_room(sorted(walk.files())).items())
+    yield _row(f"{name}.files", len(walk.files()), "files", files, note)
+    yield _row(f"{name}.functions", len(walk.functions()), "functions", functions)
+    yield _row(f"{name}.{room}_files", len(walk.files(room)), f"files of {room}", of_room)
+
+
+def _row(name: str, value: int, unit: str, most: int, note: str = "") -> Row:
+    return Row.of(name=f"walk.{name}", value=value, unit=unit, goal=Goal("<=", most), note=note)
+
+
+def by_room(names: Sequence[str]) -> dict[str, int]:
+    """Counts files or modules by their room.
+
+    >>> by_room(["wire/errors.py", "wire.store"])
+    {'wire': 2}
+    """
+    rooms = [re.split(r"[/.]", name)[0] for name in names]
+    return {room: rooms.count(room) for room in ROOMS if room in rooms}
+
+
+def loaded_modules() -> Mapping[str, list[str]]:
+    """Returns the modules of ours that each process of a service has loaded once it has learnt, by the process."""
+    with tempfile.TemporaryDirectory(prefix="walk-") as name:
+        folder = Path(name)
+        (folder / "sitecustomize.py").write_text(NOTE_MODULES)
+        path = os.pathsep.join(filter(None, [name, str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        with changed_environment(PYTHONPATH=path, **{FOLDER: name}), running_service():
+            loaded = [sorted(file.read_text().split()) for file in folder.glob("*.txt")]
+    return {program: next(names for names in loaded if module in names) for program, module in MAIN_MODULES.items()}
+
+
+@contextmanager
+def changed_environment(**variables: str) -> Iterator[None]:
+    """Sets variables of the environment, which programs inherit that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
