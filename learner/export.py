@@ -16,11 +16,11 @@ from functools import partial
 from hashlib import sha256
 from itertools import accumulate, chain
 from types import MappingProxyType
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from learner.fast.head import rows_for
 from learner.known_activations import KnownActivations
 from learner.known_vectors import KnownVectors
 from model.encoders import WholeEncoder, packed
@@ -40,6 +40,10 @@ from wire.records import TensorEntry, TensorPart
 
 ENCODE_BATCH = 64
 """Number of texts that are encoded in one batch."""
+
+
+FIRST_ROWS: Final = 256
+"""The number of rows of a table that has few classes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +103,17 @@ def export_head(
     if bias_C is None:
         bias_C = torch.full((len(weights_CR),), -threshold / temperature if threshold else 0.0)
     return export_tensor(out_weight(shape, weights_CR / temperature, bias_C))
+
+
+def rows_for(num_classes: int, capacity: int) -> int:
+    """Returns how many rows the tables of so many classes have: a quarter more at most, so that they seldom grow.
+
+    >>> rows_for(3, 16_384), rows_for(257, 16_384), rows_for(10_000, 16_384), rows_for(3, 8)
+    (256, 320, 10240, 8)
+    """
+    num_rows = max(num_classes, FIRST_ROWS)
+    step = 1 << max((num_rows - 1).bit_length() - 3, 0)
+    return min(-(-num_rows // step) * step, capacity)
 
 
 class ServedEncoder:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias, cast
+from typing import cast
 
 import structlog
 from torch import Tensor
@@ -29,10 +29,10 @@ from learner.fast.fast_head import FastHead
 from learner.labels.classes import Classes
 from learner.labels.drift import DriftWatch
 from learner.labels.join import Join
-from learner.labels.sample import Sample
+from learner.labels.sample import Labelled, Learnable, Sample
 from learner.learning import learn
 from learner.memory.holdout import Holdout
-from learner.memory.replay import Labelled, Replay
+from learner.memory.replay import Replay
 from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
 from learner.quality.evaluation import MeasuredCandidate
@@ -52,8 +52,6 @@ from wire.records import ConceptChange, Lineage, RoundKind
 from wire.targets import kind_of
 
 log = structlog.get_logger("learner")
-
-Learnable: TypeAlias = Sample | ConceptChange
 
 
 @dataclass(kw_only=True, slots=True)

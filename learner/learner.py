@@ -17,16 +17,16 @@ from pathlib import Path
 from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.fast.fast_head import FastHead
-from learner.knowledge import Knowledge, Learnable
+from learner.knowledge import Knowledge
 from learner.known_vectors import take_vectors
 from learner.labels.join import Join
 from learner.labels.label_names import LabelNames
 from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
-from learner.labels.sample import HoldoutDraw
+from learner.labels.sample import HoldoutDraw, Labelled, Learnable
 from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
-from learner.memory.replay import Labelled, Replay
+from learner.memory.replay import Replay
 from learner.slow.schedule import Schedule, num_memory
 from learner.slow.worker import INLINE, beside
 from learner.standardisation import standardise

@@ -21,8 +21,8 @@ from learner.fast.concept_changes import observations
 from learner.fast.fast_head import RELEARN_BATCH
 from learner.helper import in_order
 from learner.labels.drift import DriftWatch
-from learner.labels.sample import Sample
-from learner.memory.replay import Labelled, with_names
+from learner.labels.sample import Labelled, Sample
+from learner.memory.replay import with_names
 from learner.slow.round_plan import with_text
 from learner.slow.worker import INLINE
 

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from learner.memory.replay import Labelled, Replay, name_sample
+from learner.labels.sample import Labelled
+from learner.memory.replay import Replay, name_sample
 from wire.targets import names_of, set_of
 
 if TYPE_CHECKING:

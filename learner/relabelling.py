@@ -22,7 +22,8 @@ import structlog
 
 from learner import unlearning
 from learner.errors import StateRefused
-from learner.memory.replay import Labelled, Replay, name_sample
+from learner.labels.sample import Labelled
+from learner.memory.replay import Replay, name_sample
 from learner.quality.comparison import Anchor, sample_hash
 from learner.relabelled_sets import rename_in_sets
 from learner.state.lineage import add_label_change

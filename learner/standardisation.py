@@ -18,7 +18,7 @@ import structlog
 
 from learner.fast.fast_head import FastHead
 from learner.labels.drift import DriftWatch
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from model.features import FeatureMap, scales_of
 from wire.features import Features, parts_of
 

@@ -20,8 +20,8 @@ import structlog
 from torch import Tensor
 
 from learner.fast.heirs import has_moved, heir_of, named_since
-from learner.labels.sample import Sample
-from learner.memory.replay import Labelled, Replay
+from learner.labels.sample import Labelled, Sample
+from learner.memory.replay import Replay
 from learner.state.lineage import add_change
 from wire.records import ConceptChange
 

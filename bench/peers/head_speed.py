@@ -25,8 +25,9 @@ from torch import Tensor
 
 from learner.fast.base_solution import BaseSolution, NormalEquations, ridge_penalty
 from learner.fast.head import Entries
-from learner.fast.incremental import MAX_ROWS, IncrementalHead
+from learner.fast.incremental import IncrementalHead
 from learner.fast.ridge import on_grid
+from learner.fast.row_log import MAX_ROWS
 from model.config import StrataConfig
 from model.head import features, projection
 

@@ -17,8 +17,8 @@ import torch
 
 from bench.texts import clinc150, few_of_each
 from learner.config import LearnerConfig
+from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.memory.replay import Labelled
 from learner.slow.trainer import Trainer, with_own_top
 from model.bert import load_encoder
 

@@ -17,8 +17,8 @@ from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.export import StoredTensor, export_encoder
 from learner.fast.fast_head import FastHead
+from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.memory.replay import Labelled
 from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.slow.trainer import with_own_top

@@ -27,7 +27,7 @@ from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from model.bert import load_encoder
 from model.convert.positions import repeat_positions
 from model.source import encoder_folder

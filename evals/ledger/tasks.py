@@ -27,8 +27,8 @@ from learner.distill.distiller import Distiller, DistillOptions
 from learner.errors import DataError
 from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
+from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.memory.replay import Labelled
 from learner.slow.adamw import AdamW, ParameterGroup
 from learner.slow.trainer import HEAD_RATE, cosine_logits
 from model.convert.importance import LabelledTexts, class_means

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import RidgeSums, penalize
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 
 PENALTY: Final = 0.1
 """The penalty of the regression, as a share of the mean diagonal of O^T O."""

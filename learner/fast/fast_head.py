@@ -28,7 +28,7 @@ from learner.fast.prototype import blend, decoder_of
 from learner.fast.renamed_sums import in_order, renamed_sums
 from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
 from learner.fast.row_log import RowLog
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from model.head import PROJ
 from wire.targets import VALUE_ROW, names_of
 

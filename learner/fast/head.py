@@ -12,15 +12,13 @@ which they came.
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from learner.export import rows_for
 from wire.targets import VALUE_ROW, is_set, is_value, names_of, value_of
-
-FIRST_ROWS: Final = 256
-"""The number of rows of a table that has few classes."""
 
 
 class OnlineClassifier(Protocol):
@@ -125,17 +123,6 @@ class ClassRows:
 
     def __len__(self) -> int:
         return len(self._rows)
-
-
-def rows_for(num_classes: int, capacity: int) -> int:
-    """Returns how many rows the tables of so many classes have: a quarter more at most, so that they seldom grow.
-
-    >>> rows_for(3, 16_384), rows_for(257, 16_384), rows_for(10_000, 16_384), rows_for(3, 8)
-    (256, 320, 10240, 8)
-    """
-    num_rows = max(num_classes, FIRST_ROWS)
-    step = 1 << max((num_rows - 1).bit_length() - 3, 0)
-    return min(-(-num_rows // step) * step, capacity)
 
 
 def grown(table: Tensor, num_rows: int, *, fill: int = 0) -> Tensor:

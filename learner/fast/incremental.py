@@ -27,9 +27,7 @@ from learner.errors import BaseRefused
 from learner.fast.base_solution import BaseSolution
 from learner.fast.head import Entries
 from learner.fast.ridge import on_grid
-
-MAX_ROWS: Final = 512
-"""The most rows since the base."""
+from learner.fast.row_log import MAX_ROWS
 
 MAX_GAP: Final = 2e-4
 """The largest difference from the next base, relative to that: rounding makes up to 3e-5, one label of 12,000 that one

@@ -4,13 +4,15 @@ learn --add--> rows --take--> IncrementalHead        anything else that changes 
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from learner.fast.incremental import MAX_ROWS
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
+
+MAX_ROWS: Final = 512
+"""The most rows that a head is updated by before its next base (`learner.fast.incremental`)."""
 
 
 class Rows(NamedTuple):

@@ -24,9 +24,9 @@ from learner.errors import BaseRefused
 from learner.fast.base_solution import BaseSolution, ridge_penalty
 from learner.fast.fast_head import FastHead
 from learner.fast.head import Entries
-from learner.fast.incremental import MAX_ROWS, IncrementalHead
+from learner.fast.incremental import IncrementalHead
 from learner.fast.own_head import OwnHead
-from learner.fast.row_log import RowLog, Rows
+from learner.fast.row_log import MAX_ROWS, RowLog, Rows
 from wire.records import HeadSolution
 from wire.targets import names_of
 

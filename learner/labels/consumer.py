@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from learner.labels.answer_finder import AnswerFinder
-from learner.labels.flow import FlowControl, Levels, Times, Topic, Unread
+from learner.labels.flow import FlowControl, Times, Topic, Unread
 from learner.labels.letters import Letters, LetterSender
+from learner.labels.window import Levels
 from wire.bus import Bus, Followed, Follower, Loss, Received, partition_name
 from wire.errors import BusUnavailable, WireError
 from wire.records import Answer, Feedback, LogMarks, Quarantined

@@ -26,7 +26,7 @@ restored from a copy has the times of its restoration), and one record of each i
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
-from learner.labels.window import Level
+from learner.labels.window import Level, Levels
 from wire.records import Answer, Feedback
 
 Topic: TypeAlias = type[Answer] | type[Feedback]
@@ -41,13 +41,6 @@ STALLED_S: Final = 5.0
 """Seconds that unread records may fail to come before nothing is paused for them any more."""
 
 OTHER: Final[Mapping[Topic, Topic]] = {Answer: Feedback, Feedback: Answer}
-
-
-class Levels(NamedTuple):
-    """Says how full the windows of the join are."""
-
-    answers: Level
-    labels: Level
 
 
 class Times(NamedTuple):

@@ -30,7 +30,6 @@ from typing import Final
 import msgspec
 
 from learner.config import LearnerConfig
-from learner.labels.flow import Levels
 from learner.labels.join_state import JoinState
 from learner.labels.label_names import LabelNames
 from learner.labels.labelled_events import LabelledEvents
@@ -38,7 +37,7 @@ from learner.labels.late_labels import LateLabels, is_before
 from learner.labels.outcomes import LabelOutcomes, Unmatched
 from learner.labels.sample import Sample, Waiting, quarantined_sample
 from learner.labels.trust import LabelTrust
-from learner.labels.window import Window
+from learner.labels.window import Levels, Window
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching, with_key
 from wire.recent import RecentHashes
 from wire.records import Answer, Feedback, Quarantined

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from learner.knowledge import Learnable
-from learner.labels.sample import Sample
+from learner.labels.sample import Learnable, Sample
 from wire import traces
 from wire.records import Answer, Feedback
 from wire.traces.answers import TracedAnswers

@@ -8,7 +8,7 @@ might be learnt the second time).
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 import mmh3
 import msgspec
@@ -18,7 +18,7 @@ from wire.draws import keyed_place
 from wire.events import EventKey, content, encoded_key, with_later_time
 from wire.features import content_of, own_content, parts_of
 from wire.recent import hash_of
-from wire.records import MAX_TEXT_CHARS, Answer, Feedback, Quarantined
+from wire.records import MAX_TEXT_CHARS, Answer, ConceptChange, Feedback, Quarantined
 from wire.targets import shown_label
 
 MEASURED_SEED: Final = 0x6865_6C64
@@ -82,6 +82,30 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_correct(self) -> bool:
         return is_right(self.predicted_label, self.label, encoded_key(self.key))
+
+
+Learnable: TypeAlias = Sample | ConceptChange
+"""What is learnt, in the order of the stream."""
+
+
+class Labelled(NamedTuple):
+    """Holds what an event says and its label, as one string each (`wire.features`, `wire.targets`).
+
+    The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
+    had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and
+    `time_ms` the time of that event, 0 where it is not known.
+    """
+
+    text: str
+    label: str
+    subject: str = ""
+    experience: int = 0
+    event: int = 0
+    time_ms: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.text.encode()) + len(self.subject.encode())
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):

@@ -42,6 +42,13 @@ class Level(NamedTuple):
     room: float
 
 
+class Levels(NamedTuple):
+    """Says how full the windows of the join are."""
+
+    answers: Level
+    labels: Level
+
+
 class Windowed(Protocol):
     """What a window requires of its items."""
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from learner.export import ServedEncoder
-from learner.memory.replay import Labelled, Replay
+from learner.labels.sample import Labelled
+from learner.memory.replay import Replay
 from learner.memory.targets import Targets
 from model.quantized import QuantizedHead
 

@@ -25,37 +25,18 @@ import re
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import itemgetter
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import mmh3
 import msgspec
 
 from learner.config import ReplayPolicy
+from learner.labels.sample import Labelled
 from learner.memory.policies import GROUP_OF, Quotas, Rememberable
 from wire.targets import class_names, is_set, set_of
 
 T = TypeVar("T", bound=Rememberable)
 Predicate: TypeAlias = Callable[[str], object]
-
-
-class Labelled(NamedTuple):
-    """Holds what an event says and its label, as one string each (`wire.features`, `wire.targets`).
-
-    The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
-    had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and
-    `time_ms` the time of that event, 0 where it is not known.
-    """
-
-    text: str
-    label: str
-    subject: str = ""
-    experience: int = 0
-    event: int = 0
-    time_ms: int = 0
-
-    @property
-    def num_bytes(self) -> int:
-        return len(self.text.encode()) + len(self.subject.encode())
 
 
 def hash_key(seed: int) -> Callable[[Labelled], float]:

@@ -32,7 +32,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.memory.targets import Targets
 from wire.recent import hash_of
 

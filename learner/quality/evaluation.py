@@ -17,8 +17,8 @@ from torch import Tensor
 
 from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
+from learner.labels.sample import Labelled
 from learner.memory.holdout import Holdout
-from learner.memory.replay import Labelled
 from learner.memory.targets import Targets, num_named
 from learner.quality.certainty import fit_certainty
 from learner.quality.class_weights import NO_WEIGHTS, RankedClass, Weighted, rank_classes

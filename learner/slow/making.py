@@ -21,7 +21,7 @@ from torch import Tensor
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder, export_encoder
 from learner.fast.fast_head import FastHead
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.quality.comparison import Paired
 from learner.quality.gate import GateLimits
 from learner.slow.pseudo_labels import PseudoLabels

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from learner.fast.carry_over import CarryOver
 from learner.fast.fast_head import FastHead
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow.worker import Units
 
 T = TypeVar("T")

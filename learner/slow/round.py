@@ -29,8 +29,9 @@ from typing import Any
 
 from learner.config import LearnerConfig
 from learner.fast.fast_head import FastHead
+from learner.labels.sample import Labelled
 from learner.memory.holdout import Holdout
-from learner.memory.replay import Labelled, Replay
+from learner.memory.replay import Replay
 from learner.quality.comparison import Anchor, Comparison, EncoderTrial, Paired
 from learner.quality.evaluation import MeasuredCandidate, measure_heads, on_holdout
 from learner.quality.gate import is_worse, may_adopt, refusals

@@ -13,8 +13,9 @@ from itertools import chain
 import msgspec
 import numpy as np
 
+from learner.labels.sample import Labelled
 from learner.memory.policies import draw
-from learner.memory.replay import Labelled, Replay
+from learner.memory.replay import Replay
 from wire.features import has_text
 from wire.targets import names_of
 

@@ -32,8 +32,9 @@ import structlog
 from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.labels.join import Join
+from learner.labels.sample import Labelled
 from learner.memory.policies import num_trainable
-from learner.memory.replay import Labelled, Replay
+from learner.memory.replay import Replay
 from learner.progress import LearnerProgress
 from learner.slow.round_plan import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step

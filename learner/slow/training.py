@@ -23,7 +23,7 @@ from learner.config import LearnerConfig, is_import_path
 from learner.errors import DataError
 from learner.export import ServedEncoder
 from learner.failpoints import failpoint
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.slow.strategies.in_rounds import own_strategy

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
+from learner.labels.sample import Labelled
 from learner.memory.holdout import targets_of
-from learner.memory.replay import Labelled
 from learner.quality.comparison import Paired, pair
 from learner.quality.name_changes import encoder_changes
 from learner.slow.next_head import NextHead

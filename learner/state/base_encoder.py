@@ -24,7 +24,7 @@ from learner.config import LearnerConfig
 from learner.export import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import num_samples_in
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
 from learner.state.origin import Adopted, Origin, OriginDiff, compare
 from learner.state.parts import fast_head_of

@@ -10,8 +10,9 @@ from learner.fast.fast_head import FastHead
 from learner.fast.own_head import head_of
 from learner.labels.classes import Classes, ClassesState
 from learner.labels.drift import DriftState, DriftWatch
+from learner.labels.sample import Labelled
 from learner.memory.holdout import Holdout
-from learner.memory.replay import Labelled, Replay, ReplayState, hash_key
+from learner.memory.replay import Replay, ReplayState, hash_key
 from learner.slow.schedule import GROWTH
 
 HOLDOUT_BYTES = 16 << 20

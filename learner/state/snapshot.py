@@ -29,9 +29,10 @@ from learner.labels.classes import ClassesState
 from learner.labels.drift import DriftState
 from learner.labels.join_state import JoinState
 from learner.labels.letters import LettersState
+from learner.labels.sample import Labelled
 from learner.labels.trust import TrustState
 from learner.memory.erasures import ErasedState
-from learner.memory.replay import Labelled, ReplayState
+from learner.memory.replay import ReplayState
 from learner.progress import LearnerProgress, progress_of
 from learner.quality.comparison import Anchor
 from learner.slow.round_plan import RoundPlan

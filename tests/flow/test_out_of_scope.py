@@ -12,8 +12,8 @@ import torch
 from learner.config import LearnerConfig
 from learner.export import export_head
 from learner.fast.fast_head import FastHead
+from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.memory.replay import Labelled
 from learner.memory.targets import Targets
 from learner.quality.certainty import fit_certainty
 from learner.quality.temperature import fit_temperature

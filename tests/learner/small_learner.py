@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder, export_encoder, export_projection
+from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.memory.replay import Labelled
 from learner.slow.worker import INLINE
 from model.bert import BLOCK, EMBEDDING
 from model.config import StrataConfig

@@ -4,8 +4,8 @@ import msgspec
 import torch
 
 from learner.labels.join_state import JoinState
-from learner.labels.sample import Waiting
-from learner.memory.replay import Labelled, Replay, hash_key
+from learner.labels.sample import Labelled, Waiting
+from learner.memory.replay import Replay, hash_key
 from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.state.snapshot import Facts, Snapshot
 from wire.records import Evaluation, Feedback, WeightManifest

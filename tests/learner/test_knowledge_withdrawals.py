@@ -6,8 +6,7 @@ import msgspec
 import pytest
 import torch
 
-from learner.knowledge import Learnable
-from learner.labels.sample import WITHDRAWN
+from learner.labels.sample import WITHDRAWN, Learnable
 from learner.learner import Learner
 from learner.relabelling import relabel
 from learner.state.checkpoint import VersionState

@@ -27,7 +27,8 @@ import torch
 
 from learner.failpoints import NAMES
 from learner.labels.drift import DriftState
-from learner.memory.replay import Labelled, ReplayState
+from learner.labels.sample import Labelled
+from learner.memory.replay import ReplayState
 from learner.state.snapshot import Facts, Snapshot
 from services.rebuild import rebuild_version
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for

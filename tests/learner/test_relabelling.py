@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.memory.replay import Labelled, Replay
+from learner.memory.replay import Replay
 from learner.quality.comparison import Anchor, sample_hash
 from learner.relabelling import relabel
 from learner.state.snapshot import Facts

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from learner.fast.fast_head import FastHead
-from learner.knowledge import Learnable
+from learner.labels.sample import Learnable
 from learner.learner import Learner
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode

@@ -31,7 +31,7 @@ from torch.optim.lr_scheduler import PolynomialLR
 
 from learner.config import LearnerConfig
 from learner.errors import DataError
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow.avalanche.library import experiences, find, make, quiet
 from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.slow.strategies.strategy import class_loss

@@ -9,7 +9,7 @@ from learner.fast import carry_over as carrying
 from learner.fast.carry_over import CarryOver, DriftMap, num_spliced, splice
 from learner.fast.fast_head import Z_GRID, FastHead
 from learner.fast.ridge import GRID
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from tests.learner.slow.rounds import SAMPLES, fast_head
 from tests.learner.small_learner import small_served, small_strata
 

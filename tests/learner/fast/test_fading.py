@@ -14,7 +14,7 @@ from learner.fast.fast_head import FastHead
 from learner.fast.head import ClassRows, Entries
 from learner.fast.own_head import head_of
 from learner.fast.solver import HeadSolver
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from tests.learner.fast.heads import Ridge, path_of
 from tests.learner.small_learner import small_served
 from wire.targets import VALUE_ROW, set_of, unit_value

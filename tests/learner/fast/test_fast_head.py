@@ -6,7 +6,7 @@ import torch
 
 from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from tests.learner.small_learner import small_served
 from tests.learner.streams import label_of, text_of
 

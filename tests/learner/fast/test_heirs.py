@@ -7,7 +7,7 @@ from torch import Tensor
 
 from learner.fast.fast_head import FastHead
 from learner.fast.heirs import MIN_LABELS, has_moved, heir_of, named_since
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from tests.learner.small_learner import small_served
 
 SINCE_MS = 1_000

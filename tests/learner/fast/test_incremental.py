@@ -11,8 +11,9 @@ from torch import Tensor
 from learner.errors import BaseRefused
 from learner.fast.base_solution import BaseSolution, NormalEquations
 from learner.fast.head import ClassRows, Entries
-from learner.fast.incremental import MAX_ROWS, IncrementalHead
+from learner.fast.incremental import IncrementalHead
 from learner.fast.ridge import on_grid
+from learner.fast.row_log import MAX_ROWS
 from wire.targets import set_of
 
 R = 24

@@ -1,8 +1,7 @@
 import torch
 
-from learner.fast.incremental import MAX_ROWS
-from learner.fast.row_log import RowLog
-from learner.memory.replay import Labelled
+from learner.fast.row_log import MAX_ROWS, RowLog
+from learner.labels.sample import Labelled
 
 
 def labelled(*labels: str) -> list[Labelled]:

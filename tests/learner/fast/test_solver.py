@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 
 from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
-from learner.fast.incremental import MAX_ROWS
+from learner.fast.row_log import MAX_ROWS
 from learner.fast.solver import ARITHMETIC, MAX_BATCHES, HeadSolver
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow.worker import INLINE
 from tests.learner.small_learner import labelled, small_served
 

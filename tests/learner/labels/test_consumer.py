@@ -5,9 +5,8 @@ import msgspec
 import pytest
 
 from learner.labels.consumer import Consumer, ReadState
-from learner.labels.flow import Levels
 from learner.labels.letters import MAX_BYTES, Letters
-from learner.labels.window import Level
+from learner.labels.window import Level, Levels
 from services.local.kafka import LocalBroker
 from tests.brokers import take
 from tests.learner.streams import answer, feedback

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.config import LearnerConfig
-from learner.labels.flow import OTHER, STALLED_S, FlowControl, Levels, Times, Topic, Unread, choose_paused
+from learner.labels.flow import OTHER, STALLED_S, FlowControl, Times, Topic, Unread, choose_paused
 from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
-from learner.labels.window import OVERHEAD, Level
+from learner.labels.window import OVERHEAD, Level, Levels
 from tests.learner.labels.joins import names_of
 from tests.learner.streams import answer, feedback
 from wire.records import Answer, Feedback

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import ReplayPolicy
+from learner.labels.sample import Labelled
 from learner.memory.policies import GROUP_OF, draw
-from learner.memory.replay import Labelled, Replay, ReplayState, hash_key, with_names
+from learner.memory.replay import Replay, ReplayState, hash_key, with_names
 
 POLICIES = get_args(ReplayPolicy)
 CAPACITY = 14

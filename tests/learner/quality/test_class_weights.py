@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from learner.labels.sample import Labelled
 from learner.memory.holdout import targets_of
-from learner.memory.replay import Labelled
 from learner.quality.class_weights import (
     MAX_RANKED,
     MIN_SAMPLES,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.memory.targets import Targets
 from learner.quality.evaluation import ScoredHoldout
 from learner.quality.kind_figures import KindFigures

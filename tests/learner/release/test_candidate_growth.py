@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.fast.head import FIRST_ROWS, rows_for
+from learner.export import FIRST_ROWS, rows_for
 from model.config import StrataConfig
 from serving.engine_config import PrecisionConfig
 from serving.weights.loader import Loader

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from learner.export import ServedEncoder
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.standardisation import MIN_LABELS
 from tests.learner.publish_rig import PublishRig
 from tests.learner.streams import label_of, labelled_events

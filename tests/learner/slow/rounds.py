@@ -1,8 +1,9 @@
 """A memory, a fast head and a holdout of the small stream, for the tests of slow rounds."""
 
 from learner.fast.fast_head import FastHead
+from learner.labels.sample import Labelled
 from learner.memory.holdout import Holdout
-from learner.memory.replay import Labelled, Replay, hash_key
+from learner.memory.replay import Replay, hash_key
 from tests.learner.small_learner import labelled, small_served
 from tests.learner.streams import TOPICS
 

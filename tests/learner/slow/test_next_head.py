@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from learner.fast.fast_head import FastHead
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow import next_head
 from learner.slow.next_head import MAX_CATCH_UPS, MAX_LAST, NextHead, do_nothing
 from tests.learner.slow.rounds import SAMPLES, fast_head

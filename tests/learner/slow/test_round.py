@@ -7,7 +7,8 @@ import torch
 
 from learner.config import LearnerConfig, SlowStrategy
 from learner.fast.fast_head import FastHead
-from learner.memory.replay import Labelled, Replay, hash_key
+from learner.labels.sample import Labelled
+from learner.memory.replay import Replay, hash_key
 from learner.slow.making import Phase, TrainedEncoder
 from learner.slow.round import SlowRound
 from learner.slow.round_plan import RoundPlan, draw_plan, step_sizes

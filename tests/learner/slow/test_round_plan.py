@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import SlowStrategy
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow.round_plan import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from tests.learner.slow.rounds import SAMPLES, replay

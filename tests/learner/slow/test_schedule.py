@@ -4,8 +4,9 @@ import math
 from collections import Counter
 
 from learner.labels.join import Join
+from learner.labels.sample import Labelled
 from learner.labels.trust import LabelTrust
-from learner.memory.replay import Labelled, Replay, hash_key
+from learner.memory.replay import Replay, hash_key
 from learner.progress import LearnerProgress
 from learner.slow.round_plan import RoundPlan
 from learner.slow.schedule import BEHIND_S, UNSETTLED, Schedule

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from learner.fast.fast_head import FastHead
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.quality.comparison import Paired
 from learner.slow.next_head import NextHead
 from learner.slow.trial import UNIT, Trial

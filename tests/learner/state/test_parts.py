@@ -1,7 +1,7 @@
 """The memories and windows that a learner begins with, by its settings."""
 
 from learner.labels.drift import DriftState
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow.schedule import GROWTH
 from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from tests.learner.small_learner import labelled, small_config

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from torch import Tensor
 
 from learner.errors import DataError
-from learner.memory.replay import Labelled
+from learner.labels.sample import Labelled
 from learner.slow.avalanche.trainer import SHOWN, AvalancheTrainer, try_out
 from learner.slow.making import Phase, TrainedEncoder
 from learner.slow.round import SlowRound
