@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from wire import structured
 from wire.errors import BadMessage
 from wire.field_checks import MAX_FIELD_BYTES, check_fields, check_length
 from wire.message import Message, Place, shown
 from wire.records import Answer, DeadLetter, Event, TopicRecord
+from wire.structured import is_structured, unpacked
 from wire.timestamps import clamped_ms, from_rfc3339, to_rfc3339
 from wire.values import Decode, object_of
 
@@ -110,9 +110,9 @@ def from_message(
         _check_type(record_type, attributes)
         return record_of(record_type, _dead_letter_fields(message, attributes))
     body = object_of(message.value, decode)
-    if structured.is_structured(attributes.get("content-type", "")):
-        unpacked, body = structured.unpacked(body)
-        attributes |= unpacked
+    if is_structured(attributes.get("content-type", "")):
+        inner, body = unpacked(body)
+        attributes |= inner
     is_mapped = foreign is not None and attributes.get("ce_type") != record_type.TYPE
     _check_type(record_type, attributes, is_mapped=is_mapped)
     if foreign is not None and is_mapped:

@@ -1,4 +1,17 @@
-"""Writes files so that a crash leaves the old content or the new one, and lets one process own a folder."""
+"""Writes files so that a crash leaves the old content or the new one, and says which service a folder of state is of.
+
+    atomic_write    a draft --the block ends--> the file            a crash or an error before that --> the old file
+    FileWatch       the file has another stamp --> it is read again
+    claim_folder    no `service.json` --> the folder is ours        that of another service --> FolderTaken
+
+A folder of state has an owner, which `service.json` names by the service's prefixes and its task. Two services on the
+same machine may differ in nothing but their prefixes, and both settings then name the same folder. Without an owner one
+service would go on from the other's checkpoint, with its texts, or send the answers that the other has left in its
+spool. A folder without the file belongs to the service that starts on it first.
+
+Rejected: the prefixes inside a checkpoint (a backup could not be restored under another prefix), and folders named by
+prefix (after a prefix has changed, nobody would find the state in the old folder).
+"""
 
 import fcntl
 import math
@@ -14,6 +27,9 @@ import msgspec
 from wire.errors import FolderTaken
 
 DRAFT_SUFFIX: Final = ".temporary"
+
+OWNER_FILE: Final = "service.json"
+"""Names the owner of a folder, beside the state that it keeps there."""
 
 T = TypeVar("T")
 
@@ -112,17 +128,6 @@ class FileWatch:
         return list(map(stamp_of, self._paths))
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-FILE: Final = "service.json"
-
-
 class FolderOwner(msgspec.Struct, frozen=True, kw_only=True):
     """What tells services on the same servers apart, and the tasks of one."""
 
@@ -136,7 +141,7 @@ def claim_folder(folder: Path, owner: FolderOwner, setting: str) -> None:
 
     Where the disk refuses the file, the folder stays as it is: no program is held up by that.
     """
-    path = folder / FILE
+    path = folder / OWNER_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with atomic_write(path, mode=0o600, is_synced=True, may_replace=False) as file:
@@ -169,3 +174,11 @@ def _fix(path: str, setting: str) -> str:
         f"Give each service a place of its own (state_dir, or {setting}); where its prefixes were changed, "
         f"remove {path}"
     )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -32,8 +32,7 @@ from learner.state.bases import SUFFIX as ENCODER_SUFFIX
 from learner.state.checkpoint_file import CheckpointFile, named, newest_first
 from learner.state.sealed_file import take_seal, write_sealed
 from wire.errors import BadSignature, StaleEpoch, StoreRefused, StoreUnavailable
-from wire.files import DRAFT_SUFFIX, FolderOwner, require_owner
-from wire.files import FILE as OWNER_FILE
+from wire.files import DRAFT_SUFFIX, OWNER_FILE, FolderOwner, require_owner
 from wire.store import Seals
 from wire.threads import lower_priority
 

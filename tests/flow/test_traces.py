@@ -13,7 +13,7 @@ import pytest
 
 from tests.services.stack_owner import UP, Owner, owning
 from tests.waiting import eventually
-from tests.wire.traces.collector import Collector, collecting
+from tests.wire.collector import Collector, collecting
 from wire.bus import Bus
 from wire.config import BusConfig
 from wire.records import Answer, Event, Feedback

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from rollout.label_to_live import LabelToLive
-from tests.wire.traces.collector import collecting
+from tests.wire.collector import collecting
 from wire import traces
 from wire.config import TracesConfig
 from wire.errors import NotFound

@@ -8,8 +8,8 @@ import pytest
 
 from serving.answer_traces import traced
 from serving.batcher import Batch, Item, ItemFailure, Outcome
+from tests.wire.collector import Collector, collecting
 from tests.wire.samples import answer_to
-from tests.wire.traces.collector import Collector, collecting
 from wire import traces
 from wire.config import TracesConfig
 from wire.records import Answer, Event

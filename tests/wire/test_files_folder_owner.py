@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wire.errors import FolderTaken
-from wire.files import FILE, FolderOwner, claim_folder
+from wire.files import OWNER_FILE, FolderOwner, claim_folder
 
 SHOP = FolderOwner(bus_prefix="shop.", store_prefix="shop:")
 
@@ -14,7 +14,7 @@ def test_a_folder_of_an_earlier_release_is_that_of_the_first_that_starts_on_it(t
     (tmp_path / "000000001-e1-v1.checkpoint").touch()
     for _ in range(2):
         claim_folder(tmp_path, SHOP, "learner.state_dir")
-    assert {path.name for path in tmp_path.iterdir()} == {FILE, "000000001-e1-v1.checkpoint"}
+    assert {path.name for path in tmp_path.iterdir()} == {OWNER_FILE, "000000001-e1-v1.checkpoint"}
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,15 @@ def test_another_service_is_refused_until_the_file_is_removed(tmp_path: Path, ot
         claim_folder(folder, other, "learner.state_dir")
     text = str(caught.value)
     assert "of the service with bus.prefix 'shop.', store.prefix 'shop:'" in text and "learner.state_dir" in text
-    assert f"remove {folder / FILE}" in text
-    (folder / FILE).unlink()
+    assert f"remove {folder / OWNER_FILE}" in text
+    (folder / OWNER_FILE).unlink()
     claim_folder(folder, other, "learner.state_dir")
     with pytest.raises(FolderTaken):
         claim_folder(folder, SHOP, "learner.state_dir")
 
 
 def test_a_file_that_was_damaged_is_refused_with_the_fix(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"\0" * 40)
+    (tmp_path / OWNER_FILE).write_bytes(b"\0" * 40)
     with pytest.raises(FolderTaken, match=r"does not say whose state is beside it.*remove"):
         claim_folder(tmp_path, SHOP, "learner.state_dir")
 

@@ -4,7 +4,7 @@
                                                       --verify--> all programs, replicas among them
     KeyRing --for_replicas--> the keys without those that sign
 
-`key` has one key and the cryptography, `ring` the list, `parsing` its text, `followed` the file, which is read again
+`key` has one key and the cryptography, `ring` the list, `parsing` its text, `key_file` the file, which is read again
 when it changes. The first key that can sign signs, and all are accepted, so keys rotate without a version being
 refused. A key is a word and hexadecimal digits:
 
@@ -24,8 +24,8 @@ ring would be a folder, and secrets are mounted as files), and one setting for e
 the keys of one installation and half of another's).
 """
 
-from wire.keyring.followed import followed, given
 from wire.keyring.key import PAIRS, SIGNING, Key, Kind, derived, new_key, signer_of
+from wire.keyring.key_file import followed, given
 from wire.keyring.parsing import new_ring, parse
 from wire.keyring.ring import KeyRing
 

@@ -1,4 +1,4 @@
-"""Every metric, by name. A name that was released stays; `tests/wire/metrics/metrics.txt` freezes them.
+"""Every metric, by name. A name that was released stays; `tests/wire/metrics.txt` freezes them.
 
 Each label has a bounded set of values: names in our code, or the versions, arms and drift signals of one report. No
 label holds an id, a text, a class or a source.

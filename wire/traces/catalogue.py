@@ -1,4 +1,4 @@
-"""Every span, by name. A name that was released stays; `tests/wire/traces/spans.txt` freezes them.
+"""Every span, by name. A name that was released stays; `tests/wire/spans.txt` freezes them.
 
 No attribute holds a text, a label, a key or the id of an event: a trace leaves the service, and nobody is erased there.
 """

@@ -7,8 +7,8 @@ import pytest
 
 from learner.labels.label_traces import LabelTraces
 from learner.labels.sample import Sample
+from tests.wire.collector import Collector, collecting
 from tests.wire.samples import answer_to
-from tests.wire.traces.collector import Collector, collecting
 from wire import traces
 from wire.config import TracesConfig
 from wire.records import Answer

@@ -16,7 +16,7 @@ from learner.state.shared import SharedFolder, shared_folder
 from tests.learner.snapshots import snapshot
 from tests.waiting import eventually
 from wire.errors import FolderTaken, StaleEpoch
-from wire.files import FILE, FolderOwner, claim_folder
+from wire.files import OWNER_FILE, FolderOwner, claim_folder
 from wire.keyring import KeyRing, Kind, new_key, parse
 from wire.store import SEAL_CHARS, Seals
 
@@ -231,7 +231,7 @@ def test_an_address_of_another_service_is_refused_before_anything_is_read_or_wri
     before = names_at(address)
     with pytest.raises(FolderTaken, match=r"bus\.prefix 'shop\.'.*learner\.checkpoint_url"):
         other.lead(3, value=3)
-    assert names_at(address) == before == ["000000002-e2-v1.checkpoint", FILE]
+    assert names_at(address) == before == ["000000002-e2-v1.checkpoint", OWNER_FILE]
     assert other.value() is None
 
 

@@ -1,11 +1,9 @@
 """The names of metrics, their kinds and labels are frozen, and follow Prometheus's rules."""
 
-from pathlib import Path
-
 from services.versions import ROOT
 from wire.metrics.catalogue import EVERY, LEARNER, METRICS, REPLICA, ROLLOUT
 
-SNAPSHOT = Path(__file__).parent / "metrics.txt"
+SNAPSHOT = ROOT / "tests/wire/metrics.txt"
 DOCUMENT = ROOT / "docs" / "operations.md"
 
 

@@ -7,9 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from services.local.tether import free_port
-from tests.wire.registry.served import Registry
+from tests.wire.schema_registry import Registry
 from wire.errors import BadMessage
-from wire.registry import client
 from wire.registry.client import MAX_REFERENCES, Schemas
 from wire.registry.config import RegistryConfig
 
@@ -77,7 +76,7 @@ def test_schemas_that_name_each_other_end(registry: Registry) -> None:
 
 
 def test_as_many_schemas_are_kept_as_may_be(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_KEPT", 2)
+    monkeypatch.setattr("wire.registry.client.MAX_KEPT", 2)
     schemas = Schemas(registry.config)
     for number in (1, 2, 3, 1):
         registry.add(number, {"type": "string"})

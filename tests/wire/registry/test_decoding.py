@@ -11,7 +11,7 @@ from fastavro import parse_schema, schemaless_writer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wire.registry.served import CUSTOMER, TICKET, Registry
+from tests.wire.schema_registry import CUSTOMER, TICKET, Registry
 from wire.bus.reading import readings
 from wire.bus_config import BusConfig
 from wire.errors import BadMessage

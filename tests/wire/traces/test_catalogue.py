@@ -1,11 +1,9 @@
 """The names of spans and of their attributes are frozen, and the document has them."""
 
-from pathlib import Path
-
 from services.versions import ROOT
 from wire.traces.catalogue import SPANS
 
-SNAPSHOT = Path(__file__).parent / "spans.txt"
+SNAPSHOT = ROOT / "tests/wire/spans.txt"
 DOCUMENT = ROOT / "docs" / "traces.md"
 
 

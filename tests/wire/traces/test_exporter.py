@@ -8,7 +8,7 @@ import time
 import pytest
 
 from services.local.tether import free_port
-from tests.wire.traces.collector import collecting
+from tests.wire.collector import collecting
 from wire import traces
 from wire.config import TracesConfig
 from wire.errors import TracesUnavailable

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.wire.registry.served import Registry, serving
+from tests.wire.schema_registry import Registry, serving
 
 
 @pytest.fixture
