@@ -41,7 +41,7 @@ from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Clocks
 from model.bert import load_encoder
 from rollout.config import RolloutConfig
-from rollout.retention import retained
+from rollout.controller import retained
 from services.local.redis import start_redis
 from wire.clock import now_ms
 from wire.config import StoreConfig

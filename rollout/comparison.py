@@ -1,10 +1,11 @@
-"""Two versions compared by labels, so that no source of labels decides alone. State that adds up, and its record.
+"""Versions compared by labels, so that no source of labels decides alone. State that adds up, and its record.
 
     label --SourceGroups--> group --PairCount--> PairedComparison        is one better, worse, or not worse?
                                   --PairWatch--> has the newer one turned bad?
+    label of an arm's own answer  --ArmCount---> ArmEvidence             the same of versions with another encoder
 
-Each label is counted in the group of its source. What is decided must hold without any one group; where there is only
-one, it counts in full, as on a laptop.
+Each label of a pair is counted in the group of its source. What is decided must hold without any one group; if there is
+only one, it counts in full, as on a laptop.
 
 Rejected: one count for all labels (whoever sends most would decide), and a group for each source (the state would grow
 with the names that somebody makes up).
@@ -15,10 +16,17 @@ from typing import Final, NamedTuple
 import mmh3
 import numpy as np
 
-from rollout.paired_evidence import PairedComparison
-from rollout.statistics.betting import Floats
-from rollout.statistics.e_detector import LABELS_TO_FALSE_ALARM, START, advance, log_e_change
-from rollout.statistics.paired import NO_LABELS, PairedTally
+from rollout.paired_rule import PairedComparison
+from rollout.statistics import (
+    DETECTOR_START,
+    LABELS_TO_FALSE_ALARM,
+    NO_LABELS,
+    Floats,
+    PairedTally,
+    advance_detector,
+    log_e_change,
+)
+from rollout.unpaired_rule import ArmEvidence, ArmTally
 from wire.records import Record
 from wire.sources import MAX_NAME_CHARS
 
@@ -161,7 +169,7 @@ class PairWatchState(Record, frozen=True, kw_only=True):
     """The logarithm of each bet's wealth: without each of the groups that have labels, and with all of them."""
 
     without: tuple[tuple[int, tuple[float, ...]], ...] = ()
-    every: tuple[float, ...] = tuple(START.tolist())
+    every: tuple[float, ...] = tuple(DETECTOR_START.tolist())
 
 
 class PairWatch:
@@ -181,8 +189,8 @@ class PairWatch:
             self._without[group] = self._every  # without this group, it is what all the others said so far
         for other, log_wealth in self._without.items():
             if other != group:
-                self._without[other] = advance(log_wealth, difference)
-        self._every = advance(self._every, difference)
+                self._without[other] = advance_detector(log_wealth, difference)
+        self._every = advance_detector(self._every, difference)
 
     @property
     def log_e(self) -> float:
@@ -201,3 +209,54 @@ class PairWatch:
 
 def _rounded(log_wealth: Floats) -> tuple[float, ...]:
     return tuple(np.round(log_wealth, 4).tolist())
+
+
+class ArmCountState(Record, frozen=True, kw_only=True):
+    """The labels of both arms. The first one of the others has the number `first`, and is of an answer at `since_ms`
+    (both 0: none came yet)."""
+
+    evidence: ArmEvidence = ArmEvidence()
+    since_ms: int = 0
+    first: int = 0
+
+
+class ArmCount:
+    """Counts for one stable version. Verbs: add, remove, export.
+
+    Labels of the stable arm count from the time on of the first label of the others. Each has a number, by which it is
+    known afterwards whether it was counted.
+    """
+
+    def __init__(self, state: ArmCountState | None = None) -> None:
+        state = state or ArmCountState()
+        self.evidence = state.evidence
+        self._since_ms = state.since_ms
+        self._first = state.first
+
+    def add(self, is_right: bool, *, is_newer: bool, answer_ms: int, number: int) -> None:
+        """Counts a label of an answer of a newer version, or of the stable one."""
+        if is_newer and not self._first:
+            self._since_ms = answer_ms
+            self._first = number
+        if self._has(is_newer, answer_ms, number):
+            self._count(ArmTally(1, int(is_right)), is_newer)
+
+    def remove(self, is_right: bool, *, is_newer: bool, answer_ms: int, number: int) -> None:
+        """Takes out a label, if it was counted: another one takes its place."""
+        if self._has(is_newer, answer_ms, number):
+            self._count(ArmTally(-1, -int(is_right)), is_newer)
+
+    def export(self) -> ArmCountState:
+        return ArmCountState(evidence=self.evidence, since_ms=self._since_ms, first=self._first)
+
+    def _has(self, is_newer: bool, answer_ms: int, number: int) -> bool:
+        if not 0 < self._first <= number:
+            return False
+        return is_newer or self._since_ms <= answer_ms
+
+    def _count(self, tally: ArmTally, is_newer: bool) -> None:
+        before = self.evidence
+        if is_newer:
+            self.evidence = ArmEvidence(before.stable, before.candidate + tally)
+        else:
+            self.evidence = ArmEvidence(before.stable + tally, before.candidate)

@@ -9,13 +9,13 @@ The two loops run in threads of their own and meet in the plan: a loop that find
 never waits for a version or the other way round, and there is nothing to lock. One controller leads, under the lease
 `rollout`; others wait for the lease to run out.
 
-A version becomes stable at its notice where its manifest has the grounds: numbers by which `rollout.publication_rule`
+A version becomes stable at its notice if its manifest has the grounds: numbers by which `rollout.publication_rule`
 finds it as good as the reference, or better, and no objection of the judge, whose labels may say otherwise. Any other
-version is the newest arm's, and the next candidate where there is none.
+version is the newest arm's, and the next candidate if there is none.
 
 A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
 the leading controller: its writes are compared with the plan in force, so going on is safe. Collection comes before the
-renewal of the lease, and any controller makes room on a server that is nearly full.
+renewal of the lease, and any controller makes room on a server that is nearly full. It keeps what `retained` says.
 
 Rejected: one loop over both. A poll of Kafka that waits for answers delays the notice of a new version, and with it the
 time from label to live.
@@ -24,24 +24,22 @@ time from label to live.
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from functools import partial
 
 import structlog
 
 from rollout.alarms import Alarms
-from rollout.arm_accuracy import with_bounds
-from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.decider import RolloutState
 from rollout.judge import Judge
-from rollout.plans import Grounds, PlanChange, add, follow_current, heal
+from rollout.plans import Grounds, PlanChange, add, change, follow_current, heal
 from rollout.publication_rule import decide, moves_reference
-from rollout.retention import retained
+from rollout.reports import with_bounds
 from wire.errors import StoreUnavailable
 from wire.records import ControllerReport, RolloutPlan
-from wire.store import Lease, Store, Watch
+from wire.store import Contents, Lease, Store, Watch
 
 LEASE = "rollout"
 RETRY_S = 1.0
@@ -237,3 +235,24 @@ class Controller:
             return False
         self._collect_at_s = time.monotonic() + self._config.collect_interval_s
         return True
+
+
+def retained(
+    stored: Mapping[int, Contents], *, needed: Collection[int], current: int, num_newest: int, budget_bytes: int
+) -> set[int]:
+    """Returns the versions to keep, `needed` ones included. `current` is the version that the learner goes on from."""
+    erased = max((version.erased for version in stored.values()), default=0)
+    clean = sorted(number for number, version in stored.items() if version.erased == erased and number <= current)
+    while num_newest:
+        chosen = {*needed, *clean[-num_newest:]} & stored.keys()
+        if _distinct_bytes(stored[number] for number in chosen) <= budget_bytes:
+            return chosen
+        num_newest //= 2
+    return set(needed) & stored.keys()
+
+
+def _distinct_bytes(versions: Iterable[Contents]) -> int:
+    sizes: dict[str, int] = {}
+    for version in versions:
+        sizes.update(version.blobs)
+    return sum(sizes.values())

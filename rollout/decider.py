@@ -17,20 +17,15 @@ from itertools import chain
 import structlog
 
 from rollout.alarms import Alarms
-from rollout.arm_accuracy import ArmAccuracies, ArmCounts
-from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.due_step import DecisionInputs, Step, due_step, objection
-from rollout.influence import limits
 from rollout.judged_events import MAX_EVENTS, JudgedEvent, JudgedEvents, JudgedLabel
-from rollout.label_join import LabelJoin
-from rollout.label_to_live import LabelToLive
+from rollout.label_join import LabelJoin, source_limits
 from rollout.paired_rule import OPERATIONAL_THRESHOLD
-from rollout.plans import PlanChange
-from rollout.statistics.sample_ratio import log_e_mismatch
-from rollout.swap_skew import SwapSkews
-from rollout.tallies import Tallies
-from rollout.tallies_state import Frame, TalliesState
+from rollout.plans import PlanChange, change
+from rollout.reports import ArmAccuracies, ArmCounts, LabelToLive, SwapSkews
+from rollout.statistics import log_e_mismatch
+from rollout.tallies import Frame, Tallies, TalliesState
 from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
 from wire.events import with_key
@@ -86,7 +81,7 @@ class Decider:
         self._now_ms = now_ms
         self._is_audited = is_audited
         self._labels = LabelSet(labels or LabelConfig())
-        self._excess = limits(trust, share=config.source_share)
+        self._excess = source_limits(trust, share=config.source_share)
         self._join = self._joined(TalliesState(seed=secrets.randbits(32)))
         self._tallies = Tallies()
         self._plan: RolloutPlan | None = None

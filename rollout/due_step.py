@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from rollout import paired_rule, plans, unpaired_rule
 from rollout.config import RolloutConfig
-from rollout.paired_evidence import NO_HEALTH
+from rollout.paired_rule import NO_HEALTH
 from rollout.plans import UNPAIRED, Grounds, PlanChange
 from rollout.tallies import Tallies
 from wire.records import RolloutPlan, VersionHealth

@@ -16,26 +16,156 @@ halves the share that is left, sampled by a hash of the event that nobody outsid
 however late they come, only fewer of them. Dropping the oldest would lose every label that comes later than the window
 is long. The sample depends on neither arm nor label, so it is unbiased.
 
+How many labels of one source count is bounded (`source_limits`), so that a flood does not drown the others. Whether a
+label counts is decided before it is compared with any verdict, so the labels that count are as accurate as the others
+of their sources. And what counts decides nothing alone: see `rollout/tallies.py`.
+
 Rejected: reading the learner's own joined pairs. A learner that is wrong about itself would then judge itself.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
 
 import msgspec
 
-from rollout.early_labels import EarlyLabels
-from rollout.influence import Excess
 from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
-from rollout.waiting import WaitingAnswer
 from wire.agreement import draw_of
-from wire.events import AMBIGUOUS, aliases_of, corrected_alias, encoded_key, has_receipt, lookup_alias, matching
+from wire.config import TrustConfig
+from wire.events import (
+    AMBIGUOUS,
+    EventKey,
+    aliases_of,
+    content,
+    corrected_alias,
+    encoded_key,
+    has_receipt,
+    lookup_alias,
+    matching,
+    with_later_time,
+)
 from wire.label_set import LabelSet
-from wire.receipts import Named, Verdicts, name_hash, time_of, verdicts_of
+from wire.receipts import Named, Verdicts, name_hash, named_hash, time_of, verdicts_of
 from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
+from wire.sources import Rates, Shares
 from wire.targets import names_of
+
+
+@dataclass(slots=True, eq=False)
+class WaitingAnswer:
+    """An answer that waits for its label. `number` counts the answers up to it.
+
+    `times_ms` has its time and those of later answers to the same event. The text is kept as its hash alone. `verdicts`
+    are those of the first answer.
+    """
+
+    source: str
+    event_id: str
+    entity: str
+    text_hash: int
+    times_ms: tuple[int, ...]
+    verdicts: Verdicts
+    number: int
+
+    @classmethod
+    def from_answer(cls, answer: Answer, number: int, *, seed: int) -> "WaitingAnswer":
+        """Keeps what is needed of `answer`. `seed` keys the hash of the text."""
+        return cls(
+            source=answer.source,
+            event_id=answer.event_id,
+            entity=answer.entity,
+            text_hash=hash_of(content(answer).encode(), seed),
+            times_ms=(answer.time_ms,),
+            verdicts=verdicts_of(answer.receipt) or own_verdict(answer),
+            number=number,
+        )
+
+    @property
+    def key(self) -> EventKey:
+        return self.source, self.event_id
+
+    def is_same_event(self, other: "WaitingAnswer") -> bool:
+        """Whether `other` is another answer to this event. The text counts too, since clients use an id twice."""
+        return (self.key, self.entity, self.text_hash) == (other.key, other.entity, other.text_hash)
+
+    def add_repeat(self, other: "WaitingAnswer") -> None:
+        """Adds the time of a later answer to the same event: its receipt is valid, too."""
+        self.times_ms = with_later_time(self.times_ms, other.times_ms[0])
+
+
+def own_verdict(answer: Answer) -> Verdicts:
+    """Returns the verdict of the version that answered, where the receipt has none, as those of earlier programs."""
+    version = answer.weights_version
+    return Verdicts(answer.arm, version, ((version, named_hash(answer.named)),))
+
+
+MAX_EARLY_BYTES: Final = 64 << 20
+"""Most bytes of waiting labels, by their encoding and OVERHEAD."""
+
+EARLY_OVERHEAD: Final = 600
+"""Bytes of memory that a waiting label takes besides its encoding."""
+
+
+class EarlyLabels(OrderedDict[bytes, Feedback]):
+    """Holds the labels by alias, in their order. Labels come by `put` and leave by `take` alone."""
+
+    def __init__(self, max_labels: int, max_bytes: int = MAX_EARLY_BYTES) -> None:
+        super().__init__()
+        self._max_labels = max_labels
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+
+    def put(self, alias: bytes, feedback: Feedback) -> int:
+        """Lets the label wait, in the place of one under its alias; returns how many others were dropped for it, oldest
+        first, so that the bounds hold."""
+        if alias in self:
+            self.take(alias)
+        kept = msgspec.structs.replace(feedback, text="", features={}, proof="")
+        self[alias] = kept
+        self._num_bytes += _num_early_bytes(alias, kept)
+        num_dropped = 0
+        while len(self) > self._max_labels or self._num_bytes > self._max_bytes:
+            self.take(next(iter(self)))
+            num_dropped += 1
+        return num_dropped
+
+    def take(self, alias: bytes) -> Feedback:
+        """Removes the label, which is here, and returns it."""
+        feedback = self.pop(alias)
+        self._num_bytes -= _num_early_bytes(alias, feedback)
+        return feedback
+
+
+def _num_early_bytes(alias: bytes, feedback: Feedback) -> int:
+    return EARLY_OVERHEAD + len(alias) + len(msgspec.msgpack.encode(feedback))
+
+
+Excess: TypeAlias = Callable[[str, int], str]
+
+SOURCE_WINDOW: Final = 1_000
+"""The window, in labels, over which the shares of the sources are computed."""
+
+
+def source_limits(trust: TrustConfig, *, share: float) -> Excess:
+    """Returns what says, label by label in their order, why one of a source does not count, "" where it does.
+
+    It is asked with the source, and the time of the answer in ms. `share` is that of `rollout.source_share`.
+    """
+    rates = Rates(per_s=trust.source_labels_per_s, burst=trust.source_burst, max_sources=trust.max_sources)
+    learnt = Shares(share=trust.source_share, window=trust.source_window)
+    counted = Shares(share=share, window=SOURCE_WINDOW)
+
+    def excess(source: str, answer_ms: int) -> str:
+        if not rates.take(source, answer_ms):
+            return "over_rate"
+        if not learnt.add(source):
+            return "over_share"
+        return "" if counted.add(source) else "beyond_share"
+
+    return excess
+
 
 LOAD_AFTER_THINNING = 0.75
 """Share of the bound on waiting answers that is left after thinning."""
@@ -49,7 +179,7 @@ class LabelJoin:
     """Joins labels with verdicts. Verbs: follow, add_answer, add_label; the last two return what can be judged now.
 
     `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
-    may (`rollout/influence.py`); its event is then left to other labels. `is_audited` says of the
+    may (`rollout/label_join.py`); its event is then left to other labels. `is_audited` says of the
     id of an event whether its label is asked for. A score is given by its place in the range.
     """
 

@@ -1,18 +1,24 @@
 """The operator's commands: status, history, start, promote, rollback, approve, pin, unpin, pause, resume.
 
+    Operator.promote --promote_step, pure--> PlanChange --compare and swap--> RolloutPlan, in Redis
+
 Each change is one atomic write of the plan, so it works with the controller running or stopped; the controller reads
 the plan again before it writes. It returns when the plan is on disk, but is in force before.
+
+An operator's choice of the stable version is a verdict of its own: the reference moves with it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from functools import partial
 
-from rollout import operator_steps
-from rollout.change import change
+import msgspec
+
 from rollout.config import RolloutConfig
-from rollout.plans import NotPossible, PlanChange
+from rollout.plans import Grounds, NotPossible, PlanChange, arms_of, begun, change, decided
 from wire.records import (
+    CANDIDATE,
+    NEWEST,
     ControllerReport,
     Decision,
     LearnerReport,
@@ -75,7 +81,7 @@ class Operator:
 
         def step(plan: RolloutPlan) -> PlanChange:
             number = self._stored_version(version, plan)
-            return operator_steps.start(plan, number, self._config, by=self._by, now_ms=now_ms)
+            return start_step(plan, number, self._config, by=self._by, now_ms=now_ms)
 
         return self._change(step)
 
@@ -84,20 +90,20 @@ class Operator:
 
         def step(plan: RolloutPlan) -> PlanChange:
             number = self._stored_version(version, plan)
-            return operator_steps.promote(plan, number, self._config, by=self._by, now_ms=now_ms)
+            return promote_step(plan, number, self._config, by=self._by, now_ms=now_ms)
 
         return self._change(step)
 
     def rollback(self, *, now_ms: int) -> RolloutPlan:
         """Makes the stable version before this one stable again."""
-        return self._change(partial(operator_steps.rollback, by=self._by, now_ms=now_ms))
+        return self._change(partial(rollback_step, by=self._by, now_ms=now_ms))
 
     def approve(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Allows `version` (None: the candidate) to become stable when the evidence is for it."""
 
         def step(plan: RolloutPlan) -> PlanChange:
             number = self._stored_version(version, plan)
-            return operator_steps.approve(plan, number, by=self._by, now_ms=now_ms)
+            return approve_step(plan, number, by=self._by, now_ms=now_ms)
 
         return self._change(step)
 
@@ -106,25 +112,25 @@ class Operator:
 
         def step(plan: RolloutPlan) -> PlanChange:
             number = self._stored_version(plan.stable if version is None else version, plan)
-            return operator_steps.pin(plan, number, by=self._by, now_ms=now_ms)
+            return pin_step(plan, number, by=self._by, now_ms=now_ms)
 
         return self._change(step)
 
     def unpin(self, *, now_ms: int) -> RolloutPlan:
         """Lets candidates follow and be judged again."""
-        return self._change(partial(operator_steps.unpin, by=self._by, now_ms=now_ms))
+        return self._change(partial(unpin_step, by=self._by, now_ms=now_ms))
 
     def pause(self, *, now_ms: int) -> RolloutPlan:
         """Stops ramps and promotions; what is bad is withdrawn."""
-        return self._change(partial(operator_steps.pause, by=self._by, now_ms=now_ms))
+        return self._change(partial(pause_step, by=self._by, now_ms=now_ms))
 
     def resume(self, *, now_ms: int) -> RolloutPlan:
         """Lets ramps and promotions go on."""
-        return self._change(partial(operator_steps.resume, by=self._by, now_ms=now_ms))
+        return self._change(partial(resume_step, by=self._by, now_ms=now_ms))
 
     def _change(self, step: Callable[[RolloutPlan], PlanChange]) -> RolloutPlan:
         def stored_step(plan: RolloutPlan | None) -> PlanChange:
-            return operator_steps.without_missing(step(_existing(plan)), self._store.versions.stored())
+            return without_missing(step(_existing(plan)), self._store.versions.stored())
 
         after = change(self._store.plans, stored_step)
         assert after is not None, "an operator's step always changes something or raises"
@@ -144,3 +150,87 @@ def _existing(plan: RolloutPlan | None) -> RolloutPlan:
     if plan is None:
         raise NotPossible("no version was published yet, so there is no rollout; is the learner running?")
     return plan
+
+
+OPERATOR = "operator"
+"""The rule of an operator's decisions."""
+
+
+def start_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: str, now_ms: int) -> PlanChange:
+    """Makes `version` the candidate, in the place of the one there is. Its ramp begins."""
+    if plan.pinned:
+        raise NotPossible("the rollout is pinned; `lifelong rollout unpin` lets candidates be judged")
+    if version in (plan.stable, plan.candidate):
+        raise NotPossible(f"version {version} is the {'stable one' if version == plan.stable else 'candidate'} already")
+    arms = arms_of(plan.stable, begun(version, config), plan.arm(NEWEST))
+    return decided(plan, "started", version, Grounds(OPERATOR, by), now_ms, arms=arms, approved=0)
+
+
+def promote_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: str, now_ms: int) -> PlanChange:
+    """Makes `version` the stable one. A newer candidate stays the candidate, else the newest version becomes it."""
+    if version == plan.stable:
+        raise NotPossible(f"version {version} is the stable one already")
+    candidate = plan.arm(CANDIDATE) if plan.candidate > version else None
+    latest = plan.arm(NEWEST) if plan.newest > version else None
+    if candidate is None and latest is not None:
+        candidate = begun(latest.version, config)
+    changes = {"arms": arms_of(version, candidate, latest), "previous": plan.stable, "reference": version}
+    return decided(plan, "promoted", version, Grounds(OPERATOR, by), now_ms, approved=0, **changes)
+
+
+def rollback_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
+    """Lets the stable version before this one answer everything, and the learner go on from it.
+
+    Replicas still hold it, so nothing is loaded. A second rollback is not possible: earlier versions may be collected.
+    """
+    if not plan.previous:
+        raise NotPossible("there is no earlier stable version; `lifelong versions` lists what can be promoted")
+    grounds = Grounds(OPERATOR, f"rolled back from version {plan.stable}: {by}")
+    changes = {"arms": arms_of(plan.previous), "previous": 0, "reference": plan.previous}
+    change = decided(plan, "rolled_back", plan.previous, grounds, now_ms, approved=0, **changes)
+    return replace(change, current=plan.previous)
+
+
+def approve_step(plan: RolloutPlan, version: int, *, by: str, now_ms: int) -> PlanChange:
+    """Allows `version`, the candidate, to become stable as soon as the evidence is for it."""
+    if version != plan.candidate:
+        raise NotPossible(f"version {version} is not the candidate; `lifelong rollout status` names it")
+    return decided(plan, "approved", version, Grounds(OPERATOR, by), now_ms, approved=version)
+
+
+def pin_step(plan: RolloutPlan, version: int, *, by: str, now_ms: int) -> PlanChange:
+    """Lets `version` answer everything until `unpin`; versions published meanwhile wait."""
+    grounds = Grounds(OPERATOR, f"pinned to version {version}: {by}")
+    previous = plan.previous if version == plan.stable else plan.stable
+    changes = {"arms": arms_of(version), "previous": previous, "reference": version}
+    return decided(plan, "pinned", version, grounds, now_ms, pinned=True, approved=0, **changes)
+
+
+def unpin_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
+    """Lets versions follow and be judged again."""
+    if not plan.pinned:
+        raise NotPossible("the rollout is not pinned")
+    return decided(plan, "unpinned", plan.stable, Grounds(OPERATOR, f"unpinned: {by}"), now_ms, pinned=False)
+
+
+def pause_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
+    """Stops ramps and promotions until `resume`; what is bad is withdrawn, and the newest arm follows the learner."""
+    if plan.paused:
+        raise NotPossible("the rollout is paused already")
+    return decided(plan, "paused", plan.stable, Grounds(OPERATOR, f"paused: {by}"), now_ms, paused=True)
+
+
+def resume_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
+    """Lets the ramp of the candidate, and promotions, go on."""
+    if not plan.paused:
+        raise NotPossible("the rollout is not paused")
+    return decided(plan, "resumed", plan.stable, Grounds(OPERATOR, f"resumed: {by}"), now_ms, paused=False)
+
+
+def without_missing(change: PlanChange, stored: Collection[int]) -> PlanChange:
+    """Returns the change, without the versions to return to that are not stored."""
+    plan = change.plan
+    known = {0, *stored}
+    previous = plan.previous if plan.previous in known else 0
+    reference = plan.reference if plan.reference in known else plan.stable
+    return replace(change, plan=msgspec.structs.replace(plan, previous=previous, reference=reference))

@@ -2,7 +2,7 @@
 
     PairedEvidence --measure--> Numbers --decide--> Ruling
 
-A candidate is withdrawn where it is worse than the stable version, or worse than the reference by more than `MARGIN`,
+A candidate is withdrawn if it is worse than the stable version, or worse than the reference by more than `MARGIN`, or
 fails, or is slow. It is promoted by the first of two rules that holds:
 
     B  superior    it is better than the stable version
@@ -10,11 +10,11 @@ fails, or is slow. It is promoted by the first of two rules that holds:
 
 What may promote a version before, at its publication, is in `rollout/publication_rule.py`.
 
-The reference is a fixed version that moves only where a version was shown to be better than it, on `MIN_LABELS` labels
-at least (`is_next_reference`). Against it no chain of promotions, each within the margin, loses more than the margin
+The reference is a fixed version that moves only if a version was shown to be better than it, on `MIN_LABELS` labels at
+least (`is_next_reference`). Against it no chain of promotions, each within the margin, loses more than the margin
 (Feng, Emerson and Simon 2019, arXiv 1912.12413).
 
-No source of labels decides alone: where there are several, each of these must be shown without any single one of them.
+No source of labels decides alone: if there are several, each of these must be shown without any single one of them.
 
 Labels whose delay depends on their class come sooner for some classes than for others. After a ramp, rule C therefore
 counts labels of settled events only, those so old that nine of ten labels have come; all others count every label at
@@ -22,7 +22,7 @@ once.
 
 Asked after every label, 10,000 simulated runs each (`tests/rollout/test_paired_rule_rates.py`): equal and withdrawn
 0.9 %; 5 points worse and promoted 0.07 % at most, 10 points worse 0; equal and not worse by the margin after 640, 1,220
-and 2,340 labels (median) where the versions differ on 1, 5 and 10 % of them.
+and 2,340 labels (median) if the versions differ on 1, 5 and 10 % of them.
 
 Rejected: an error of 0.5 % for withdrawal, which would take 460 labels instead of 396 (median) until a version that is
 5 points worse and differs on 10 % of the labels is withdrawn. A reference that moves as soon as something is better: a
@@ -34,12 +34,64 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rollout.paired_evidence import PairedComparison, PairedEvidence
-from rollout.statistics.health import log_e_errors, log_e_slow
-from rollout.statistics.paired import PairedTally, log_e_above, log_es_above
-from rollout.statistics.sample_ratio import log_e_mismatch
-from rollout.statistics.sources import log_e_of_means
-from wire.records import NOT_WORSE, SUPERIOR
+from rollout.statistics import (
+    NO_LABELS,
+    PairedTally,
+    log_e_above,
+    log_e_errors,
+    log_e_mismatch,
+    log_e_of_means,
+    log_e_slow,
+    log_es_above,
+)
+from wire.records import NOT_WORSE, SUPERIOR, VersionHealth
+
+NO_HEALTH: Final = VersionHealth(version=0)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedComparison:
+    """A version against one other: on all labels so far, on those of settled events, and on those of each source.
+
+    Sources may be grouped; each label is of one group. Without `sources` they are not told apart.
+    """
+
+    labels: PairedTally = NO_LABELS
+    settled: PairedTally = NO_LABELS
+    sources: Sequence[PairedTally] = ()
+
+    @property
+    def without_one_source(self) -> Sequence[PairedTally]:
+        """All labels without those of each source in turn; where there is one source only, all labels."""
+        if len(self.sources) < 2:
+            return (self.labels,)
+        return tuple(self.labels - source for source in self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The routing under the present plan: `keys` counts the keys that each arm got, `shares` has what it gives it."""
+
+    keys: Sequence[int] = (0,)
+    shares: Sequence[float] = (1.0,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedEvidence:
+    """All that is known about one candidate.
+
+    `class_groups` compares it with the stable version group by group, and `audited` on the events whose labels were
+    asked for. `health` is that of all replicas together. `is_exposed` says whether its ramp is over.
+    """
+
+    stable: PairedComparison = PairedComparison()
+    reference: PairedComparison = PairedComparison()
+    class_groups: Sequence[PairedTally] = ()
+    audited: PairedComparison = PairedComparison()
+    traffic: Traffic = Traffic()
+    health: VersionHealth = NO_HEALTH
+    is_exposed: bool = False
+
 
 MARGIN: Final = 0.02
 """Largest loss of accuracy that rule C accepts, also in total since the reference."""

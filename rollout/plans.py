@@ -1,29 +1,32 @@
-"""Every change of the rollout plan, as a pure step from one plan to the next.
+"""Every change of the rollout plan, as a pure step from one plan to the next, and how a step is written.
 
     begin -> follow -> ramp -> promote | withdraw -> follow ...      what versions and labels do
              follow -> add                                           a version that is promoted when it is published
              follow -> replace_candidate                             newer versions have overtaken the candidate
              return_to, move_reference                               the stable version turned bad, or is clearly better
-    heal: where a version of the plan is not stored, which no present program causes
+    heal: if a version of the plan is not stored, which no present program causes
+    change: compare and swap of a step and the plan in force
 
-What an operator may do is in `rollout/operator_steps.py`. A step returns what is written together: the plan, the
-decision, and `current`, the version that the learner goes on from (None: unchanged). `rollout/change.py` writes it.
+What an operator may do is in `rollout/operator.py`. A step returns what is written together: the plan, the decision,
+and `current`, the version that the learner goes on from (None: unchanged).
 
 Rejected: a plan whose fields are set one by one. Each step is one new plan, so that replicas never see half of it, and
 a table of plans tests it.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from rollout.config import RolloutConfig
 from rollout.paired_rule import Ruling
 from rollout.publication_rule import PublicationRuling
+from wire.errors import PlanMoved
 from wire.records import CANDIDATE, NEWEST, STABLE, Action, Arm, Decision, RolloutPlan
+from wire.store import Plans
 
 MAX_NUMBER: Final = 1e9
 """Largest number that is written with a decision: JSON has no infinity."""
@@ -253,3 +256,27 @@ def _named(versions: Collection[int]) -> str:
 def _next(plan: RolloutPlan, now_ms: int, **changes: Any) -> RolloutPlan:
     after = msgspec.structs.replace(plan, revision=plan.revision + 1, time_ms=now_ms, **changes)
     return after if after.stable == plan.stable else msgspec.structs.replace(after, stable_since_ms=now_ms)
+
+
+PlanStep: TypeAlias = Callable[[RolloutPlan | None], PlanChange | None]
+
+MAX_TRIES = 20
+"""The writers are a controller and a few operators: one that loses this often is not in a race but faulty."""
+
+
+def change(plans: Plans, step: PlanStep) -> RolloutPlan | None:
+    """Writes the result of `step` for the plan in force (None: there is none yet); returns the new plan, or None for no
+    change.
+
+    Raises PlanMoved where others write all the time.
+    """
+    for _ in range(MAX_TRIES):
+        proposed = step(plans.read())
+        if proposed is None:
+            return None
+        try:
+            plans.write(proposed.plan, proposed.decision, proposed.current)
+        except PlanMoved:
+            continue
+        return proposed.plan
+    raise PlanMoved(f"the plan was changed by others {MAX_TRIES} times in a row")

@@ -12,7 +12,7 @@ Rule A rests on an inequality: on events of old classes, accuracies cannot diffe
 differ. So with changes within the margin it loses no more than rule C accepts. Names of classes that the reference
 lacks are exceptions, of which labels must not say otherwise: neither the texts that the reference named rightly
 (`forgotten`), nor the line. Its bound is for texts like the recent ones, so what it promoted is watched by
-`rollout.statistics.e_detector`.
+`rollout.statistics`.
 
 The manifest of a version says how its line, the versions published before it, did on labelled events since the
 reference was set, each label before it was learnt. These labels are judged when they come, not when they were asked
@@ -50,10 +50,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from rollout.paired_evidence import PairedComparison
-from rollout.paired_rule import DOUBT, ERROR, MARGIN, THRESHOLD, is_next_reference
-from rollout.statistics.clopper_pearson import lower_bound, upper_bound
-from rollout.statistics.paired import PairedTally, log_e_above, log_e_below
+from rollout.paired_rule import DOUBT, ERROR, MARGIN, THRESHOLD, PairedComparison, is_next_reference
+from rollout.statistics import PairedTally, exact_lower_bound, exact_upper_bound, log_e_above, log_e_below
 from wire.records import ADDITIVE, NOT_WORSE, SUPERIOR, NameChanges, NewClass
 
 HELD_ERROR: Final = ERROR / 5
@@ -156,7 +154,7 @@ def measure(changes: NameChanges) -> PublicationNumbers:
         held_not_worse=log_e_above(held, -MARGIN),
         changed=_bound(changes.between_old, changes),
         forgotten=_bound(changes.forgotten, changes),
-        lost=lower_bound(changes.lost, changes.texts, ERROR) if changes.lost else 0.0,
+        lost=exact_lower_bound(changes.lost, changes.texts, ERROR) if changes.lost else 0.0,
         flood=max((_flood(each, changes) for each in changes.new_classes), default=0.0),
     )
 
@@ -183,7 +181,7 @@ def _bound(count: int, changes: NameChanges) -> float:
     """
     if 0 < changes.texts == changes.to_new and not count:
         return 0.0
-    return upper_bound(count, changes.texts, ERROR)
+    return exact_upper_bound(count, changes.texts, ERROR)
 
 
 def _flood(new: NewClass, changes: NameChanges) -> float:

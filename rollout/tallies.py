@@ -6,8 +6,9 @@
                     newest against candidate                                  is the candidate overtaken?
                     stable against previous, stable against reference         did the stable version turn bad?
                     stable against reference                                  may the reference move?
-                    the answers of each arm, where encoders differ            the unpaired rule
-    Answer -------> the keys that stable and candidate got, and how many answers the candidate gave
+                    the answers of each arm, if encoders differ               the unpaired rule
+    Answer -------> Exposure: the keys that stable and candidate got, and how many answers the candidate gave
+    all of it ----> TalliesState, in the store with the offsets of the topics
 
 A label judges each pair of versions of which its receipt has the names, whichever of them answered. Neither had learnt
 the label, as it came after the answer; only the label of an event that was answered before, too (a redelivery), may be
@@ -17,26 +18,147 @@ Stable and newest version may be others several times a second. So two pairs hav
 stable ones since the reference was set, and the newest ones since the stable one was. Each label counts for the version
 that was at hand. If each of them is no better (or no worse) than the other side, given the past, so is the chain.
 
-An event is settled when it is older than the 90th percentile of the delay of recent labels. The record of all this is
-kept in the store with the offsets of the topics, so that a restart loses nothing but the counts of keys. Each label has
-a number, and each count knows that of its first one: so it is known afterwards whether it has a label.
+An event is settled when it is older than the 90th percentile of the delay of recent labels. A restart loses nothing but
+the counts of keys. Each label has a number, and each count knows that of its first one: so it is known afterwards
+whether it has a label.
 
-Rejected: the labels themselves, which grow without end, and one pair for each version that was ever stable, which has
-too few labels to be decided on.
+Rejected: the labels themselves, which grow without end; one pair for each version that was ever stable, which has too
+few labels to be decided on; a record for each owner in the store (offsets and tallies are of one moment, or labels
+count twice).
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Final
 
-from rollout.arm_count import ArmCount
-from rollout.comparison import Difference, PairCount, PairCountState, PairWatch, SourceGroups
-from rollout.exposure import Exposure
+from rollout.comparison import (
+    ArmCount,
+    ArmCountState,
+    Difference,
+    PairCount,
+    PairCountState,
+    PairWatch,
+    PairWatchState,
+    SourceGroups,
+)
 from rollout.judged_events import JudgedLabel
-from rollout.paired_evidence import PairedEvidence
-from rollout.tallies_state import Frame, TalliesState
+from rollout.paired_rule import PairedEvidence, Traffic
 from rollout.unpaired_rule import ArmEvidence
-from wire.records import STABLE, Answer, LogMarks, RolloutPlan
+from wire.recent import RecentHashes
+from wire.records import CANDIDATE, NEWEST, STABLE, STAND_IN, Answer, LabelRate, LogMark, LogMarks, Record, RolloutPlan
+
+
+class Frame(Record, frozen=True, kw_only=True):
+    """The versions that are compared (0: none), and the candidate's share. After a wipe of the store `salt` differs."""
+
+    salt: str = ""
+    stable: int = 0
+    candidate: int = 0
+    reference: int = 0
+    previous: int = 0
+    share: float = 0.0
+
+    @classmethod
+    def of(cls, plan: RolloutPlan) -> "Frame":
+        arm = plan.arm(CANDIDATE)
+        names = ("salt", "stable", "candidate", "reference", "previous")
+        return cls(share=arm.share if arm else 0.0, **{name: getattr(plan, name) for name in names})
+
+
+class TalliesState(Record, frozen=True, kw_only=True):
+    """All tallies, and the offsets below which every record is in them, with the marks of the logs there.
+
+    `last_number` is that of the last label, and `seed` keys the hashes of the events that were judged.
+    """
+
+    offsets: dict[str, int] = {}
+    marks: dict[str, LogMark] = {}
+    seed: int = 0
+    frame: Frame = Frame()
+    sources: tuple[str, ...] = ()
+    candidate: PairCountState = PairCountState()
+    candidate_to_reference: PairCountState = PairCountState()
+    audited: PairCountState = PairCountState()
+    newest: PairCountState = PairCountState()
+    overtaking: PairCountState = PairCountState()
+    chain: PairCountState = PairCountState()
+    chain_watch: PairWatchState = PairWatchState()
+    stable_watch: PairWatchState = PairWatchState()
+    arms: ArmCountState = ArmCountState()
+    first_newer: int = 0
+    first_of_chain: int = 0
+    num_answers: int = 0
+    last_number: int = 0
+
+
+MAX_KEYS: Final = 20_000
+"""Keys that are remembered as counted."""
+
+FOLLOWED_MS: Final = 5_000
+"""Time after which all replicas follow a plan: receipts name no revision."""
+
+
+class Exposure:
+    """Counts from one plan on. Verbs: add, add_label, traffic, labelled, label_rates.
+
+    `num_answers` counts the candidate's answers. A key is counted once, for the arm that got it; the newest arm, whose
+    versions come and go, is left out, and a stand-in is in the place of the stable version.
+    """
+
+    def __init__(self, since: RolloutPlan | None = None, num_answers: int = 0) -> None:
+        self.since_revision = since.revision if since else 0
+        self.num_answers = num_answers
+        self._labelled_from_ms = since.time_ms + FOLLOWED_MS if since else 0
+        self._answers: Counter[str] = Counter()
+        self._keys: Counter[str] = Counter()
+        self._seen = RecentHashes(MAX_KEYS)
+        self._labels: Counter[str] = Counter()
+        self._labelled_keys: Counter[str] = Counter()
+        self._labelled = RecentHashes(MAX_KEYS)
+
+    def add(self, answer: Answer) -> None:
+        if answer.rollout_revision < self.since_revision:
+            return
+        arm = STABLE if answer.arm == STAND_IN else answer.arm
+        self.num_answers += arm == CANDIDATE
+        if answer.time_ms >= self._labelled_from_ms:
+            self._answers[arm] += 1
+        self._count_key(arm, answer.entity.encode(), self._keys, self._seen)
+
+    def add_label(self, label: JudgedLabel) -> None:
+        """Counts the label for the arm that was shown."""
+        if label.answer_ms >= self._labelled_from_ms:
+            arm = label.verdicts.arm
+            self._labels[arm] += 1
+            self._count_key(arm, label.entity.to_bytes(8, signed=True), self._labelled_keys, self._labelled)
+
+    def _count_key(self, arm: str, key: bytes, keys: Counter[str], seen: RecentHashes) -> None:
+        if arm in (STABLE, CANDIDATE) and key not in seen:
+            seen.add(key)
+            keys[arm] += 1
+
+    def traffic(self, *, stable_share: float, candidate_share: float) -> Traffic:
+        """Returns the keys of stable version and candidate, and their shares of both."""
+        return _traffic(self._keys, stable_share, candidate_share)
+
+    def labelled(self, *, stable_share: float, candidate_share: float) -> Traffic:
+        """Returns the same of the keys with a label.
+
+        Whether a key has one must not depend on the arm that answered it: who corrects only what is shown and wrong
+        makes the arm look better that is shown less.
+        """
+        return _traffic(self._labelled_keys, stable_share, candidate_share)
+
+    def label_rates(self) -> tuple[LabelRate, ...]:
+        """Returns for each arm that answered how many answers it gave, and how many labels came for such answers."""
+        arms = [arm for arm in (STABLE, CANDIDATE, NEWEST) if self._answers[arm]]
+        return tuple(LabelRate(arm=arm, answers=self._answers[arm], labels=self._labels[arm]) for arm in arms)
+
+
+def _traffic(keys: Counter[str], stable_share: float, candidate_share: float) -> Traffic:
+    share = candidate_share / (candidate_share + stable_share)
+    return Traffic(keys=(keys[STABLE], keys[CANDIDATE]), shares=(1.0 - share, share))
+
 
 NUM_DELAYS: Final = 256
 """Last labels whose delays are known, and of which nine of ten tell when an event is settled."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from rollout.judged_events import JudgedEvent
-from rollout.tallies_state import TalliesState
+from rollout.tallies import TalliesState
 from services.migration.format_finding import FormatFinding, Readability, read
 from wire.errors import BadSignature, BlobCorrupt, UnknownFormat
 from wire.records import WeightManifest

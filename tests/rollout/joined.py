@@ -1,8 +1,7 @@
 """Answers, labels, and a join that counts what it judged."""
 
-from rollout.influence import Excess
 from rollout.judged_events import JudgedEvents, JudgedLabel
-from rollout.label_join import LabelJoin
+from rollout.label_join import Excess, LabelJoin
 from wire.records import STABLE, Answer, Feedback
 
 

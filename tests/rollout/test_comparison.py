@@ -17,7 +17,7 @@ from rollout.comparison import (
     PairWatchState,
     SourceGroups,
 )
-from rollout.statistics.paired import PairedTally
+from rollout.statistics import PairedTally
 from wire.records import Record
 
 R = TypeVar("R", bound=Record)

@@ -5,10 +5,9 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from rollout.exposure import FOLLOWED_MS
 from rollout.operator import Operator
 from rollout.plans import follow
-from rollout.tallies_state import TalliesState
+from rollout.tallies import FOLLOWED_MS, TalliesState
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
 from tests.rollout.world import RECEIPTS, answer_of, label_of
 from tests.stores import lease_of, manifest_of

@@ -10,7 +10,7 @@ from kafka import KafkaProducer  # type: ignore[import-untyped]
 
 from rollout.decider import Decider
 from rollout.judge import Judge
-from rollout.tallies_state import TalliesState
+from rollout.tallies import TalliesState
 from tests.rollout.world import CONFIG, DEADLINE_S, REFUSAL, World
 from tests.waiting import eventually
 from wire.bus import Bus

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.influence import limits
+from rollout.label_join import source_limits
 from tests.rollout.joined import Judged, answer, feedback
 from wire.config import LabelConfig, TrustConfig
 from wire.label_set import LabelSet
@@ -56,7 +56,7 @@ def test_labels_are_met_by_answers_however_late_they_are(delay: int) -> None:
 
 def test_a_label_that_is_too_many_of_its_source_leaves_its_answer_to_the_others() -> None:
     """B10: labels of a flooding source decided alone."""
-    window = Judged(excess=limits(TrustConfig(source_labels_per_s=1.0, source_burst=1), share=0.5))
+    window = Judged(excess=source_limits(TrustConfig(source_labels_per_s=1.0, source_burst=1), share=0.5))
     for number in (1, 2):
         window.add(answer(str(number)))
         window.add(msgspec.structs.replace(feedback(str(number)), source="bot"))

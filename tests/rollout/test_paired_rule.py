@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.paired_evidence import PairedComparison, PairedEvidence, Traffic
-from rollout.paired_rule import decide, is_next_reference
-from rollout.statistics.paired import PairedTally
+from rollout.paired_rule import PairedComparison, PairedEvidence, Traffic, decide, is_next_reference
+from rollout.statistics import PairedTally
 from wire.records import VersionHealth
 
 

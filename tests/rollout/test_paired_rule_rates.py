@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rollout.paired_evidence import PairedComparison, PairedEvidence
-from rollout.paired_rule import MARGIN, THRESHOLD, decide
-from rollout.statistics.betting import log_e
-from rollout.statistics.paired import PairedTally, payoffs
+from rollout.paired_rule import MARGIN, THRESHOLD, PairedComparison, PairedEvidence, decide
+from rollout.statistics import PairedTally, log_e, payoffs
 from wire.records import NOT_WORSE, SUPERIOR
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from rollout import operator_steps
+from rollout import operator
 from rollout.config import RolloutConfig
 from rollout.plans import (
     LASTING_MS,
@@ -115,10 +115,10 @@ def test_a_stable_version_that_turned_bad_is_replaced_by_an_older_one() -> None:
 
 
 def test_nothing_follows_while_pinned() -> None:
-    pinned = operator_steps.pin(TWO, 1, by="me", now_ms=4).plan
+    pinned = operator.pin_step(TWO, 1, by="me", now_ms=4).plan
     assert arms(pinned) == [(STABLE, 1, 1.0)]
     assert following(pinned, 9) is None
-    assert following(operator_steps.unpin(pinned, by="me", now_ms=5).plan, 9) is not None
+    assert following(operator.unpin_step(pinned, by="me", now_ms=5).plan, 9) is not None
 
 
 def test_without_a_candidate_there_is_nothing_to_decide() -> None:
@@ -170,13 +170,13 @@ def test_an_arm_or_a_version_to_return_to_that_is_not_stored_is_left_out() -> No
 
 
 def test_a_pinned_plan_is_healed_and_stays_pinned() -> None:
-    done = healed(operator_steps.pin(TWO, 1, by="me", now_ms=4).plan, 9)
+    done = healed(operator.pin_step(TWO, 1, by="me", now_ms=4).plan, 9)
     assert done is not None and (arms(done), done.previous, done.pinned) == ([(STABLE, 9, 1.0)], 0, True)
 
 
 def test_the_salt_stays_so_entities_stay() -> None:
     promoted = promote(TWO, GOOD, CONFIG, now_ms=1).plan
-    back = operator_steps.rollback(promoted, by="me", now_ms=1).plan
+    back = operator.rollback_step(promoted, by="me", now_ms=1).plan
     assert {plan.salt for plan in (ONE, TWO, promoted, back)} == {"s"}
 
 

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from rollout.comparison import PairCount
 from rollout.judged_events import JudgedLabel
-from rollout.paired_evidence import PairedEvidence
-from rollout.statistics.paired import NO_LABELS, PairedTally
-from rollout.tallies import MIN_DELAYS, Tallies
-from rollout.tallies_state import TalliesState
+from rollout.paired_rule import PairedEvidence
+from rollout.statistics import NO_LABELS, PairedTally
+from rollout.tallies import MIN_DELAYS, Tallies, TalliesState
 from rollout.unpaired_rule import ArmEvidence, ArmTally
-from tests.rollout.test_exposure import answer
+from tests.rollout.test_tallies_exposure import answer
 from wire.receipts import Verdicts
 from wire.records import CANDIDATE, NEWEST, STABLE, Arm, ArmName, RolloutPlan
 

@@ -16,7 +16,7 @@ from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
-from rollout.tallies_state import TalliesState
+from rollout.tallies import TalliesState
 from tests.stores import SIGNING_KEY, manifest_of
 from wire.bus import Bus, Publisher
 from wire.clock import now_ms

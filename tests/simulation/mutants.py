@@ -18,7 +18,7 @@ from learner.labels import consumer, label_names
 from learner.memory import erasures
 from learner.release import parent
 from learner.state import checkpoint, journal
-from rollout import early_labels
+from rollout import label_join
 from wire.bus import group_reader, losses, positions
 from wire.records import Answer, LogMark
 
@@ -92,7 +92,7 @@ def reads_the_past_again() -> AbstractContextManager[None]:
 def keeps_texts() -> AbstractContextManager[None]:
     """N5: the judge kept the whole label, with a text of up to 128 KiB, until its answer came."""
     structs = SimpleNamespace(replace=lambda label, **_: label)
-    return replaced(early_labels, "msgspec", SimpleNamespace(structs=structs, msgpack=msgspec.msgpack))
+    return replaced(label_join, "msgspec", SimpleNamespace(structs=structs, msgpack=msgspec.msgpack))
 
 
 def draws_by_a_known_hash() -> AbstractContextManager[None]:

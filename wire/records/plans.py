@@ -105,7 +105,7 @@ class Decision(Record, frozen=True, kw_only=True):
     """A decision about `version`, by which the plan got its `revision`: what, when, why, and the numbers behind it.
 
     `rule` is the rule that decided: A, B or C (`rollout/publication_rule.py`, `rollout/paired_rule.py`), "unpaired"
-    (`rollout/unpaired_rule.py`), "change" (`rollout/statistics/e_detector.py`), or "operator". `stable` and `reference`
+    (`rollout/unpaired_rule.py`), "change" (`rollout/statistics.py`), or "operator". `stable` and `reference`
     are those of the plan afterwards. `count` says for how many decisions this one stands: promotions by one of the
     rules A, B and C in the same hour are one decision, the last of them.
     """

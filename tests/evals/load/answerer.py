@@ -12,8 +12,7 @@ from contextlib import closing
 
 import msgspec
 
-from rollout.change import change
-from rollout.plans import PlanChange, arms_of, begin
+from rollout.plans import PlanChange, arms_of, begin, change
 from wire.bus import Bus, partition_name
 from wire.clock import now_ms
 from wire.records import (

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from learner.quality.certainty import MIN_SAMPLES, NUM_QUANTILES, TEMPERATURE, fit_certainty, risk_bounds
 from model.head import free_energies
-from rollout.statistics.clopper_pearson import upper_bound
+from rollout.statistics import exact_upper_bound
 from wire.records import Certainty
 
 
@@ -41,7 +41,7 @@ def test_the_risk_bounds_the_errors_above_and_falls_where_only_uncertain_answers
 def test_the_bound_is_no_lower_than_the_exact_one(num: int, share: float, error: float) -> None:
     wrong = int(share * num)
     bound = float(risk_bounds(torch.tensor([float(wrong)]), torch.tensor([num]), error))
-    assert upper_bound(wrong, num, error) - 1e-6 <= bound <= 1.0
+    assert exact_upper_bound(wrong, num, error) - 1e-6 <= bound <= 1.0
 
 
 def test_few_samples_say_nothing() -> None:

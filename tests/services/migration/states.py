@@ -7,11 +7,10 @@ gets a new one.
 from pathlib import Path
 
 from learner.state.journal import Entry
-from rollout.arm_count import ArmCountState
-from rollout.comparison import PairCountState
+from rollout.comparison import ArmCountState, PairCountState
 from rollout.judged_events import JudgedEvent, JudgedLabel
-from rollout.statistics.paired import PairedTally
-from rollout.tallies_state import Frame, TalliesState
+from rollout.statistics import PairedTally
+from rollout.tallies import Frame, TalliesState
 from services.backups.format import BackupFile, BackupManifest
 from tests.learner.streams import sample
 from wire.receipts import Verdicts

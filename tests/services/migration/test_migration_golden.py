@@ -9,7 +9,7 @@ import pytest
 from learner.state.journal import Journal, read_journal
 from learner.state.snapshot import FORMAT, decode, encode, upgraded
 from rollout.judged_events import JudgedEvent
-from rollout.tallies_state import TalliesState
+from rollout.tallies import TalliesState
 from services.backups.format import BackupManifest
 from tests.learner.snapshots import snapshot
 from tests.services.migration.states import BACKUP, CHECKPOINTS, ENTRY, GOLDEN, JUDGED, KEYS, TALLIES

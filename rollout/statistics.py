@@ -1,0 +1,222 @@
+"""Sequential tests: each may be looked at after every observation, and is wrong with a probability that is known.
+
+Each function returns the logarithm of an e-value E: a hypothesis that holds lets E reach 1 / error with probability
+`error` at most, whenever and however often it is looked at (Ville's inequality).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+BETS: Final[Floats] = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.35, 0.5, 0.7, 0.9])
+"""Shares of the wealth that are staked."""
+
+BET_WEIGHTS: Final[Floats] = np.array([1, 1, 1, 1, 8, 1, 1, 1, 1]) / 16
+"""Weights of the bets. Half is on 0.3, which is aimed at a difference of 5 points: the best bet is the difference over
+the share of labels on which the versions differ, 0.05 / 0.1 to 0.05 / 0.2."""
+
+
+def log_e(counts: ArrayLike, payoffs: ArrayLike) -> Floats:
+    """Returns the logarithm of the e-value.
+
+    `payoffs` [values] are the values of X over the hypothesis's mean; `counts` [..., values] say how often each was
+    observed.
+    """
+    return log_mixture(np.asarray(counts) @ log_factors(payoffs))
+
+
+def log_factors(payoffs: ArrayLike) -> Floats:
+    """Returns the logarithm of the factor by which an observation of each payoff multiplies each bet's wealth,
+    [values, bets]."""
+    return np.asarray(np.log1p(np.outer(np.asarray(payoffs) - 1, BETS)))
+
+
+def log_mixture(log_wealth: Floats) -> Floats:
+    """Returns the logarithm of the weighted mean of the bets' wealth: [..., bets] becomes [...]."""
+    largest = log_wealth.max(axis=-1, keepdims=True)
+    return np.asarray(largest[..., 0] + np.log(np.exp(log_wealth - largest) @ BET_WEIGHTS))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTally:
+    """Labelled events that two versions answered: only the new one right, both alike, only the old one right."""
+
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+
+    @classmethod
+    def of(cls, differences: Iterable[int]) -> "PairedTally":
+        """Counts differences, each new right (0 or 1) less old right (0 or 1)."""
+        counts = Counter(differences)
+        return cls(counts[1], counts[0], counts[-1])
+
+    @property
+    def labels(self) -> int:
+        return self.wins + self.ties + self.losses
+
+    @property
+    def mirrored(self) -> "PairedTally":
+        """The same labels with the versions exchanged."""
+        return PairedTally(self.losses, self.ties, self.wins)
+
+    def __add__(self, other: "PairedTally") -> "PairedTally":
+        return PairedTally(self.wins + other.wins, self.ties + other.ties, self.losses + other.losses)
+
+    def __sub__(self, other: "PairedTally") -> "PairedTally":
+        return PairedTally(self.wins - other.wins, self.ties - other.ties, self.losses - other.losses)
+
+    def __str__(self) -> str:
+        return f"{self.wins} won, {self.ties} tied, {self.losses} lost"
+
+
+NO_LABELS: Final = PairedTally()
+
+
+def log_e_above(tally: PairedTally, mean: float) -> float:
+    """Returns the logarithm of E against "the mean difference is `mean` at most", for a `mean` in (-1, 1)."""
+    return float(log_es_above([tally], mean)[0])
+
+
+def log_es_above(tallies: Sequence[PairedTally], mean: float) -> Floats:
+    """Returns `log_e_above` of each tally, [tallies]."""
+    counts = np.array([(tally.wins, tally.ties, tally.losses) for tally in tallies])
+    return log_mixture(counts @ _paired_factors(mean))
+
+
+@lru_cache(maxsize=64)
+def _paired_factors(mean: float) -> Floats:
+    return log_factors(payoffs(mean))
+
+
+def log_e_below(tally: PairedTally, mean: float) -> float:
+    """Returns the logarithm of E against "the mean difference is `mean` at least", for a `mean` in (-1, 1)."""
+    return log_e_above(tally.mirrored, -mean)
+
+
+def payoffs(mean: float) -> Floats:
+    """Returns the payoffs of a win, a tie and a loss for a bet that the mean difference is above `mean`."""
+    return np.array([2.0, 1.0, 0.0]) / (1.0 + mean)
+
+
+def log_e_of_means(means: Sequence[float], mean: float) -> float:
+    """Returns the logarithm of E against "the mean over sources is `mean` at most", for a `mean` in (-1, 1)."""
+    return float(log_e(np.ones(len(means)), (1.0 + np.array(means)) / (1.0 + mean)))
+
+
+LABELS_TO_FALSE_ALARM: Final = 1_000_000
+"""The e-detector at which an alarm is raised."""
+
+DETECTOR_START: Final[Floats] = np.zeros(len(BETS))
+"""The state before the first label: the logarithm of each bet's wealth, [bets]."""
+
+_DETECTOR_FACTORS: Final = log_factors([0.0, 1.0, 2.0])  # of a win, a tie and a loss of the stable version
+
+
+def advance_detector(log_wealth: Floats, difference: ArrayLike) -> Floats:
+    """Returns the state after a label; many detectors may advance at once, [..., bets] by differences [...]."""
+    return np.asarray(np.maximum(log_wealth, 0.0) + _DETECTOR_FACTORS[1 - np.asarray(difference)])
+
+
+def log_e_change(log_wealth: Floats) -> Floats:
+    """Returns the logarithm of the e-detector, [...]."""
+    return log_mixture(log_wealth)
+
+
+INTERVAL_ERROR: Final = 0.05
+"""Probability at most that the share is ever outside."""
+
+INTERVAL_SHARES: Final[Floats] = np.arange(1, 1_000) / 1_000
+"""Candidates for a bound, ascending."""
+
+
+def share_interval(num_right: int, num: int, *, error: float = INTERVAL_ERROR) -> tuple[float, float]:
+    """Returns the bounds of the share of which `num_right` among `num` observations are a sample, both in [0, 1].
+
+    >>> share_interval(0, 0)
+    (0.0, 1.0)
+    """
+    return _interval_low(num_right, num, error), 1.0 - _interval_low(num - num_right, num, error)
+
+
+def _interval_low(num_right: int, num: int, error: float) -> float:
+    """Returns the largest share that is rejected as too low; 0 where none is."""
+    for_right_MB, for_wrong_B = _interval_factors()
+    log_e_M = log_mixture(num_right * for_right_MB + (num - num_right) * for_wrong_B)
+    num_rejected = int((log_e_M >= math.log(2.0 / error)).sum())  # the wealth falls as the share rises
+    return float(INTERVAL_SHARES[num_rejected - 1]) if num_rejected else 0.0
+
+
+@lru_cache(maxsize=1)
+def _interval_factors() -> tuple[Floats, Floats]:
+    return log_factors(1.0 / INTERVAL_SHARES), log_factors([0.0])[0]
+
+
+TOLERATED_ERROR_RATE: Final = 0.0005
+"""Share of answers that may fail. The share of 0.1 % would let 5 % of versions that fail in 1 % of answers through the
+first 1,000 at an error probability of 1 %, and 11 % at one of 0.1 %."""
+
+BAD_ERROR_RATE: Final = 0.01
+"""Share of failing answers at which the test is aimed."""
+
+
+def log_e_errors(errors: int, answers: int) -> float:
+    """Returns the logarithm of E against "an answer fails with a chance of `TOLERATED_ERROR_RATE` at most"."""
+    log_error = math.log(BAD_ERROR_RATE / TOLERATED_ERROR_RATE)
+    log_success = math.log((1 - BAD_ERROR_RATE) / (1 - TOLERATED_ERROR_RATE))
+    return errors * log_error + (answers - errors) * log_success
+
+
+def log_e_slow(slow: int, answers: int) -> float:
+    """Returns the logarithm of E against "an answer is slow with a chance of a half at most"."""
+    return log_e_above(PairedTally(wins=slow, losses=answers - slow), 0.0)
+
+
+CONCENTRATION: Final = 100.0
+"""Weight of the planned shares, in observations."""
+
+
+def log_e_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """Returns the logarithm of E against "arms are drawn with these shares". An arm of share 0 is left out."""
+    if min(shares) <= 0.0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-9):
+        raise ValueError(f"shares are {list(shares)}, and must be positive with sum 1: leave out arms without traffic")
+    log_e = math.lgamma(CONCENTRATION) - math.lgamma(CONCENTRATION + sum(counts))
+    for count, share in zip(counts, shares, strict=True):
+        prior = CONCENTRATION * share
+        log_e += math.lgamma(prior + count) - math.lgamma(prior) - count * math.log(share)
+    return log_e
+
+
+NUM_HALVINGS = 50
+
+
+@lru_cache(maxsize=4_096)
+def exact_upper_bound(count: int, total: int, error: float) -> float:
+    """Returns the upper confidence bound: the share at which `count` or fewer of `total` have probability `error`."""
+    if count >= total:
+        return 1.0
+    numbers = np.arange(count + 1)
+    choices = np.array([math.lgamma(number + 1) + math.lgamma(total - number + 1) for number in range(count + 1)])
+    low = count / total
+    high = 1.0
+    for _ in range(NUM_HALVINGS):
+        share = (low + high) / 2
+        logs = math.lgamma(total + 1) - choices + numbers * math.log(share) + (total - numbers) * math.log1p(-share)
+        if np.exp(logs).sum() > error:
+            low = share
+        else:
+            high = share
+    return high
+
+
+def exact_lower_bound(count: int, total: int, error: float) -> float:
+    """Returns the lower confidence bound: the share at which `count` or more of `total` have probability `error`."""
+    return 1.0 - exact_upper_bound(total - count, total, error)

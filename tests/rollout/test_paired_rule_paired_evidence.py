@@ -1,0 +1,17 @@
+"""All labels without those of each source in turn."""
+
+from rollout.paired_rule import PairedComparison
+from rollout.statistics import PairedTally
+
+DESK = PairedTally(wins=3, losses=1, ties=6)
+SHOP = PairedTally(wins=1, losses=2, ties=2)
+
+
+def test_no_source_decides_alone_where_there_are_several() -> None:
+    both = PairedComparison(labels=DESK + SHOP, sources=(DESK, SHOP))
+    assert tuple(both.without_one_source) == (SHOP, DESK)
+
+
+def test_one_source_is_all_there_is() -> None:
+    assert tuple(PairedComparison(labels=DESK, sources=(DESK,)).without_one_source) == (DESK,)
+    assert tuple(PairedComparison(labels=DESK).without_one_source) == (DESK,)
