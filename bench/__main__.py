@@ -22,9 +22,8 @@ from bench.fixtures import Fixtures
 from bench.options import BadOption, parse_assignments
 from bench.results import RESULTS, exclusive
 from evals.results.conditions import ConditionsWatch
-from evals.results.result_line import Surroundings
 from evals.results.row import NoResult, Skip
-from evals.results.rows import HEADER, RowsByCall, line
+from evals.results.rows import HEADER, RowsByCall, Surroundings, line
 from services.machine import PACKAGES, machine, servers_given, versions
 from services.versions import commit
 

@@ -16,10 +16,9 @@ from functools import partial
 from bench.fixtures import Fixtures
 from bench.service import discard, fresh_stack
 from bench.texts import clinc150
-from evals.load.callbacks import Timeouts
 from evals.load.figures import Figures
-from evals.load.reference import frozen_reference
-from evals.load.session import LoadProfile, play
+from evals.load.player import Timeouts
+from evals.load.session import LoadProfile, frozen_reference, play
 from evals.results.row import Goal, NoResult, Row
 from evals.streams.arrivals import mixed, one_after_another
 from evals.streams.stream import FULL_RATE, Stream

@@ -18,9 +18,8 @@ import numpy as np
 from bench.fixtures import Fixtures
 from bench.service import Service, is_followed
 from bench.version_faker import VersionFaker, is_mixed, unversioned
-from evals.load.readback import read_back
 from evals.load.score import percentiles
-from evals.load.session import Participants
+from evals.load.session import Participants, read_back
 from evals.results.row import Goal, Row
 from evals.streams.stream import Arrival, StreamItem
 from wire.bus.scan import every_record

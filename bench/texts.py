@@ -8,8 +8,7 @@ from pathlib import Path
 
 from evals.results.row import Skip
 from evals.streams.data import CLINC150, SUPPORT, load
-from evals.streams.stage import Stage
-from evals.streams.stream import Stream, StreamItem, TextStage
+from evals.streams.stream import Stage, Stream, StreamItem, TextStage
 from learner.errors import DataError
 
 

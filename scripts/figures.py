@@ -22,7 +22,7 @@ from pathlib import Path
 
 from evals.ledger.document import DOCUMENT, markdown, read_lines
 from evals.ledger.register import EXPERIMENTS
-from evals.results.result_line import ResultLine, decode, encode
+from evals.results.rows import ResultLine, decode, encode
 from evals.results.tables import missed_goals, num_goals, pooled, table
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,7 @@ from bench.chaos.scene import Scene
 from bench.chaos.size import SceneSize
 from bench.chaos.watch import LearnerWatch
 from bench.texts import clinc150
-from evals.load.loops import Loops
+from evals.load.session import Loops
 from evals.results.row import Skip
 from evals.streams.data import SUPPORT, load
 from evals.streams.stream import StreamItem

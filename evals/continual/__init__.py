@@ -1,13 +1,12 @@
 """Continual-learning strategies side by side: one contender learns the stages of a benchmark and is tested on them.
 
-    contender.py, passes.py    what a contender is, and what it stores and computes
-    runner.py, prequential.py    the two protocols: stage by stage, or test-then-train row by row
+    contender.py  what a contender is, and what it stores and computes
+    runner.py     the two protocols: stage by stage, or test-then-train row by row
     texts.py, recipes.py, streams.py    the contenders by name for texts, images and tables
-    table_learner.py    for tables: the learner of the service
     whole_learner.py, top_blocks.py, frozen.py    for texts: the service's learner, others that train the same blocks of
                                                   the encoder, and heads on the encoder as it comes
-    gradient.py, rows.py, ewc.py, avalanche.py    contenders trained by gradient, their memory, and Avalanche's own
-    hedged_ridge.py, forgetting.py, heads/    contenders in closed form
+    gradient.py, avalanche.py    contenders trained by gradient, with their memory, and Avalanche's own
+    hedged_ridge.py, heads.py    contenders in closed form
     measures.py, outcome.py    the matrix of accuracies, and the record that is written
 
 `Method` (a maker and a protocol) goes in, `RunOutcome` comes out; `services/bench/sets.py` has the table of both.

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evals.continual.contender import Contender, Traits, Usage
+from evals.continual.contender import Contender, Passes, Traits, Usage, counting
 from evals.continual.gradient import PREDICT_BATCH, Recipe
-from evals.continual.passes import Passes, counting
 from evals.streams.benchmark import Part
 from learner.slow.avalanche.library import ImportedClass, experiences, has_memory, make, quiet
 

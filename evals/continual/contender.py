@@ -1,12 +1,22 @@
 """Defines a learner that is measured, and the means that it has: what it trains, stores and computes.
 
-Two accuracies can be compared where these are equal, so the table of results shows them beside each other.
+Two accuracies can be compared if these are equal, so the table of results shows them beside each other.
+
+What it computes is counted by a hook, alike for our training loop and for Avalanche's:
+
+    net --forward hook--> the size of each batch, by whether torch records it for a backward pass
+
+Rejected: counting in the loops, since strategies make passes of their own (the Fisher information of EWC, the reference
+gradient of A-GEM, the teacher of LwF).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from evals.streams.benchmark import Part, X
 
@@ -57,3 +67,28 @@ class Contender(Protocol[X]):
     def idle(self) -> bool:
         """Does what it does while no label comes, after the last item. Returns False where that is nothing."""
         return False
+
+
+@dataclass(slots=True)
+class Passes:
+    """The samples that have passed so far."""
+
+    gradients: int = 0
+    forwards: int = 0
+
+
+@contextmanager
+def counting(net: nn.Module, passes: Passes) -> Iterator[None]:
+    """Counts the samples that pass through `net`, or a copy that is made meanwhile, inside the `with` block."""
+
+    def count(module: nn.Module, inputs: Any, outputs: Tensor) -> None:  # a copy of the net shares a function
+        if torch.is_grad_enabled():
+            passes.gradients += len(outputs)
+        else:
+            passes.forwards += len(outputs)
+
+    handle = net.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,32 +1,103 @@
 """Trains a net on rows of numbers by gradient, under a strategy: a step for each batch.
 
     batch ---.--> net --outputs--> strategy --gradient--> SGD
-    draws ---'          '--rows--> memory
+    draws ---'          '--rows--> RowMemory
 
 The memory is offered each batch after its step, with the outputs that the batch had in the step, as Buzzega et al. do.
-One epoch is one pass over the stream. Where a recipe asks for more sample gradients, further epochs follow, in another
-order and without the memory being offered the same rows again.
+`Replay` decides which rows stay; the rows lie in one tensor. One epoch is one pass over the stream. If a recipe asks
+for more sample gradients, further epochs follow, in another order and without the memory being offered the same rows
+again. `ElasticWeights` is online EWC, which stores no samples; all other strategies are the learner's.
 
 Rejected: DataLoader, which takes longer for a batch of 10 than the step does.
 
 Shape suffixes: B rows of a batch, N rows, C classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from evals.continual.contender import Contender, Traits, Usage
-from evals.continual.passes import Passes, counting
-from evals.continual.rows import RowBatch, RowMemory
+from evals.continual.contender import Contender, Passes, Traits, Usage, counting
 from evals.streams.benchmark import Part, joined
 from learner.config import ReplayPolicy
+from learner.memory.policies import draw
+from learner.memory.replay import Replay
 from learner.slow.strategies.strategy import Outputs, Strategy, class_loss
+
+NO_BOUND = 1 << 62
+"""The bound in bytes is off: all rows have one size, so their number bounds them."""
+
+
+class RowSample(NamedTuple):
+    """A sample, given by its index in the tensors."""
+
+    place: int
+    label: int
+    experience: int
+    num_bytes: int
+    subject: str = ""
+
+
+class RowBatch(NamedTuple):
+    """Samples x [B, ...] with labels_B and the outputs logits_BC that they had when they were stored."""
+
+    x: Tensor
+    labels_B: Tensor
+    logits_BC: Tensor
+
+
+class RowMemory:
+    """Stores at most `capacity` rows. The tensors are allocated when the first rows come, in their shape."""
+
+    def __init__(self, capacity: int, *, seed: int, policy: ReplayPolicy) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._replay = Replay[RowSample](
+            capacity, NO_BOUND, key_of=lambda row: float(self._rng.random()), policy=policy
+        )
+        self._free = list(range(capacity + 1))  # one more than fit: a row gets its place before another is evicted
+        self._rows: RowBatch | None = None
+
+    def add(self, rows: RowBatch, *, experience: int) -> None:
+        """Offers rows, all of one experience."""
+        num_bytes = sum(part[0].nbytes for part in rows)
+        sources: dict[int, int] = {}  # place -> the last row of the batch that got it
+        for source, label in enumerate(rows.labels_B.tolist()):
+            place = self._free.pop()
+            evicted = [row.place for row in self._replay.add([RowSample(place, label, experience, num_bytes)])]
+            self._free += evicted
+            if place not in evicted:
+                sources[place] = source
+        if sources:
+            self._write(list(sources), rows, list(sources.values()))
+
+    def draw(self, num_rows: int) -> RowBatch | None:
+        """Draws rows with replacement, each group of the policy equally likely; None while there are none."""
+        places = torch.tensor([row.place for row in draw(self._replay.groups(is_ordered=False), num_rows, self._rng)])
+        if self._rows is None or not len(places):
+            return None
+        return RowBatch(*(part[places] for part in self._rows))
+
+    def __len__(self) -> int:
+        return len(self._replay)
+
+    @property
+    def num_bytes(self) -> int:
+        return self._replay.num_bytes
+
+    def _write(self, places: list[int], rows: RowBatch, sources: list[int]) -> None:
+        if self._rows is None:
+            num_places = len(self._free) + len(self._replay)
+            self._rows = RowBatch(*(part.new_empty(num_places, *part.shape[1:]) for part in rows))
+        for stored, part in zip(self._rows, rows, strict=True):
+            stored[places] = part[sources]
+
 
 NUM_FISHER = 1_000
 """How many samples of a stage EWC computes gradients of, one by one."""
@@ -201,3 +272,37 @@ class GradientLearner(Contender[Tensor]):
     def _losses(self, part: Part[Tensor]) -> Iterator[Tensor]:
         for x, label in zip(part.inputs[:NUM_FISHER], part.labels_N[:NUM_FISHER], strict=True):
             yield class_loss(self._net(x[None]), label[None], q=0.0)
+
+
+class ElasticWeights(Strategy):
+    """Adds a penalty weighted by a running Fisher information (Schwarz et al. 2018, arXiv:1805.06370, equation 9).
+
+        L = L_ce + strength / 2 * sum_i F_i (theta_i - theta*_i)^2        F <- decay F + mean of squared gradients
+
+    Kirkpatrick et al. 2017 (arXiv:1612.00796) keep an F for each stage; one sum takes no more memory as stages come.
+    """
+
+    def __init__(self, *, strength: float, decay: float, loss_q: float = 0.0) -> None:
+        super().__init__(loss_q=loss_q)
+        self._strength = strength
+        self._decay = decay
+        self._anchors: list[Tensor] = []
+        self._fishers: list[Tensor] = []
+
+    def backward(self, parameters: Sequence[Tensor], fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
+        loss = self.class_loss(fresh)
+        for parameter, anchor, fisher in zip(parameters, self._anchors, self._fishers, strict=False):
+            loss = loss + self._strength / 2 * (fisher * (parameter - anchor).square()).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def end_stage(self, parameters: Sequence[Tensor], losses: Iterable[Tensor]) -> None:
+        squares = [torch.zeros_like(parameter) for parameter in parameters]
+        num_samples = 0
+        for loss in losses:
+            num_samples += 1
+            for square, gradient in zip(squares, torch.autograd.grad(loss, parameters), strict=True):
+                square += gradient.square()
+        before = self._fishers or [torch.zeros_like(parameter) for parameter in parameters]
+        self._fishers = [self._decay * f + s / max(num_samples, 1) for f, s in zip(before, squares, strict=True)]
+        self._anchors = [parameter.detach().clone() for parameter in parameters]

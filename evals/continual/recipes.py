@@ -29,8 +29,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from evals.continual.avalanche import Avalanche
-from evals.continual.ewc import ElasticWeights
-from evals.continual.gradient import GradientLearner, Pixels, Recipe, mlp
+from evals.continual.gradient import ElasticWeights, GradientLearner, Pixels, Recipe, mlp
 from evals.continual.runner import Method, RunChoice, all_at_once
 from evals.streams.benchmark import Benchmark
 from evals.streams.images import NUM_PIXELS

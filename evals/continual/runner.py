@@ -1,9 +1,12 @@
-"""Runs one contender over the stages of a benchmark.
+"""Runs one contender over a benchmark, by one of two protocols.
 
-    for each stage: learn its items in one pass -> test all stages so far -> a row of the matrix
-    the stream is over: what the contender does when idle -> the last row once more
+    by stages       for each stage: learn its items in one pass -> test all stages so far -> a row of the matrix
+                    the stream is over: what the contender does when idle -> the last row once more
+    prequential     for each row in the order of time: predict_many(row) -> right or wrong -> learn_many(row)
 
-Joint training is the same with all stages as one: the ceiling, where the contender has the same means.
+Joint training is the first with all stages as one: the ceiling, if the contender has the same means. Prequential
+evaluation is test-then-train (Dawid 1984): a stream's stages are spans of time, each is its own test, and the matrix of
+the run has one row, with the accuracy in each span. If spans are equally long, their mean is the prequential accuracy.
 """
 
 import time
@@ -16,7 +19,7 @@ import torch
 from evals.continual.contender import Contender, Usage
 from evals.continual.measures import Row
 from evals.streams.benchmark import Benchmark, Part, X, joined
-from evals.streams.stage import Stage
+from evals.streams.stream import Stage
 from learner.config import LearnerConfig
 
 Say: TypeAlias = Callable[[str, Row], None]
@@ -145,3 +148,24 @@ def _row(contender: Contender[X], stages: Sequence[Stage[Part[X]]]) -> Row:
 
 def _order(num_items: int, seed: int) -> torch.Tensor:
     return torch.randperm(num_items, generator=torch.Generator().manual_seed(seed))
+
+
+def prequential(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
+    """Predicts and learns row by row, from the first span of time to the last."""
+    accuracies = list[float]()
+    seconds = 0.0
+    for span in benchmark.stages:
+        num_right = 0
+        for row, label in zip(span.train.batches(1), span.test.labels_N.tolist(), strict=True):
+            num_right += int(contender.predict_many(row.inputs)) == label
+            seconds += seconds_to_learn(contender, row)
+        accuracies.append(100.0 * num_right / len(span.train))
+        say(span.name, tuple(accuracies))
+    last = tuple(accuracies)
+    return Run(
+        matrix=(last,),
+        row_before_idle=last,
+        num_items=benchmark.num_items,
+        seconds=seconds,
+        usage=contender.usage,
+    )

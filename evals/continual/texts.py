@@ -20,9 +20,7 @@ from torch import Tensor, nn
 
 from evals.continual.contender import Contender
 from evals.continual.frozen import FrozenEncoder, HeadAlone, OnVectors, frozen
-from evals.continual.heads.kernel_lda import KernelLda
-from evals.continual.heads.lda import StreamingLda
-from evals.continual.heads.nearest_mean import NearestMean
+from evals.continual.heads import KernelLda, NearestMean, StreamingLda
 from evals.continual.recipes import (
     TOKEN_RECIPES,
     VECTOR_RECIPES,

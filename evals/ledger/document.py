@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evals.ledger.experiment import SEEDS, Bar, Experiment
-from evals.results.result_line import ResultLine, decode, encode
+from evals.results.rows import ResultLine, decode, encode
 from evals.results.tables import beside, check_source
 
 LINES = "ledger.jsonl"

@@ -13,7 +13,7 @@ import msgspec
 
 from evals.ledger.experiment import Figure
 from evals.results.conditions import Conditions
-from evals.results.result_line import Surroundings
+from evals.results.rows import Surroundings
 from wire.files import atomic_write
 
 

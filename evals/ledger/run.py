@@ -13,9 +13,8 @@ from pathlib import Path
 from evals.ledger.experiment import SEEDS, Experiment, Figure, SeedRun
 from evals.ledger.measured import MeasuredSeed, MeasuredSeeds
 from evals.results.conditions import ConditionsWatch
-from evals.results.result_line import ResultLine, Surroundings
 from evals.results.row import NoResult, Skip
-from evals.results.rows import RowsByCall, line
+from evals.results.rows import ResultLine, RowsByCall, Surroundings, line
 
 
 def run_all(

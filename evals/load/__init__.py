@@ -1,12 +1,11 @@
 """A load generator and its books: plays a stream on a running service and computes the figures of the run.
 
 session.py    assembles the participants and runs them side by side; `play` is the door
-player.py     sends the events; settle.py waits until what was taught is served
+player.py     sends the events, and waits after each stage until what was taught is served
 labeller.py   sends each label some seconds after its answer; outbox.py notices what the broker refuses
-watcher.py    polls the store; ledger.py (with columns.py, curve.py) records what was sent, answered and labelled
-readback.py   counts the answers topic at the end; score.py and figures.py turn the records into figures
+watcher.py    polls the store; ledger.py records what was sent, answered and labelled
+score.py, figures.py, curve.py    turn the records into figures
 mixed.py      computes every answer again by the version that it names
 capacity.py   simulates a day of a load, for planning
-oracle.py     replays the run for a learner that knows each label at once, under the encoder of reference.py
-loops.py      threads; callbacks.py: what a session gets from its caller
+oracle.py     replays the run for a learner that knows each label at once
 """

@@ -23,7 +23,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from evals.continual.heads.nearest_mean import NearestMean
+from evals.continual.heads import NearestMean
 from evals.load.curve import Curve, Point
 
 FIRST_SHARE: Final = 0.1

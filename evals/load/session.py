@@ -1,35 +1,62 @@
 """Plays one stream on a running service.
 
-Player, Labeller and Watcher side by side --> all stages done --> answers read back --> Figures
+    Player, Labeller and Watcher side by side (`Loops`) --> all stages done --> answers read back --> Figures
+
+Beside the figures of the service stands an instant oracle (`oracle.py`) under the service's own encoder before it
+learns (`frozen_reference`). When all is over, the answers topic is read from its beginning, and what is there counted.
 
 Rejected: players of one process each. Their clocks would be their own, and the ledger would need a server.
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from types import TracebackType
+from typing import Protocol, TypeAlias
 
 import psutil
+import torch
+from torch import Tensor
 
-from evals.load.callbacks import Callbacks, Timeouts
+from evals.continual.frozen import frozen
 from evals.load.curve import Point
 from evals.load.figures import Figures, Mark, figures
 from evals.load.labeller import Labeller, delays
 from evals.load.ledger import Ledger
-from evals.load.loops import Loops
 from evals.load.oracle import PrequentialFigures, replay
 from evals.load.outbox import LoadOutbox
-from evals.load.player import Player
-from evals.load.readback import read_back
-from evals.load.reference import ReferenceEncoder
+from evals.load.player import Callbacks, Player, Timeouts
+from evals.load.score import Audit, audit
 from evals.load.watcher import Watcher
 from evals.streams.stream import Stream
+from learner.config import LearnerConfig
 from wire.bus import Bus
+from wire.bus.scan import every_record
 from wire.clock import now_ms
+from wire.records import Answer, DeadLetter
 from wire.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceEncoder:
+    """An encoder that does not learn. `encode` returns unit vectors z_ND; `digest` names its weights."""
+
+    encode: Callable[[Sequence[str]], Tensor]
+    digest: str
+
+
+def frozen_reference(config: LearnerConfig, encoder: str) -> ReferenceEncoder:
+    """Returns the pretrained encoder in INT8, as replicas serve the first version. It takes seconds to make.
+
+    The process computes with the learner's threads from then on: two threads that wait for each other at each of 30,000
+    small products take minutes where other work runs beside them.
+    """
+    torch.set_num_threads(config.threads)
+    made = frozen(config, encoder)
+    return ReferenceEncoder(lambda texts: made.vectors(list(texts)), made.served.key)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,3 +189,60 @@ def session_participants(
 
 def _new_run() -> str:
     return f"{now_ms():x}{secrets.token_hex(2)}"
+
+
+@dataclass(slots=True)
+class ReadBack:
+    """The audit of the answers, and the number of all dead letters in their topic."""
+
+    audit: Audit
+    dead_letters: int
+
+
+def read_back(bus: Bus, ledger: Ledger) -> ReadBack:
+    """Compares every answer in the topic with what was sent, and counts the dead letters."""
+    num_dead_letters = 0
+
+    def numbers() -> Iterator[int | None]:
+        nonlocal num_dead_letters
+        for record in every_record(bus, [Answer, DeadLetter]):
+            if isinstance(record, Answer):
+                yield ledger.number_of(record.event_id)
+            else:
+                num_dead_letters += 1
+
+    answers = audit(ledger.progress().counts.sent, numbers())
+    return ReadBack(answers, num_dead_letters)
+
+
+class Loop(Protocol):
+    def run(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Loops:
+    """Runs each loop from entering to leaving."""
+
+    def __init__(self, *loops: Loop) -> None:
+        self._loops = loops
+        self._threads = ThreadPoolExecutor(len(loops), thread_name_prefix="demo")
+        self._running: list[Future[None]] = []
+
+    def __enter__(self) -> "Loops":
+        self._running = [self._threads.submit(loop.run) for loop in self._loops]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for loop in self._loops:
+            loop.close()
+        self._threads.shutdown()
+
+    def check(self) -> None:
+        """Raises the exception that ended a loop, or RuntimeError where one ended without."""
+        for running in self._running:
+            if running.done():
+                running.result()
+                raise RuntimeError("a loop of the demo ended before it was closed")

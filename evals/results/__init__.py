@@ -1,9 +1,8 @@
 """Defines what is published: rows of numbers with their goals, baselines and surroundings.
 
     row.py           a number of several calls, its goal, and its peers
-    result_line.py   a row as a line of JSON, with the machine, the versions, the command and the commit
+    rows.py          the rows of several calls: collected, shown, recorded as lines of JSON with machine and commit
     conditions.py    what else ran on the machine before, during and after each call
-    rows.py          the rows of several calls: collected, shown, recorded
     tables.py        the tables of the documents, made of lines
 
 `bench/` measures the service and the kernels, `evals/ledger` the techniques; both publish by these.

@@ -17,8 +17,8 @@ from textwrap import shorten
 from msgspec.structs import replace
 
 from evals.results.conditions import Conditions
-from evals.results.result_line import ResultCall, ResultLine
 from evals.results.row import Spread, all_met, spread
+from evals.results.rows import ResultCall, ResultLine
 
 MET = {True: "yes", False: "**no**", None: ""}
 

@@ -1,7 +1,6 @@
 """The data sets, cut into stages.
 
-stage.py      Stage: the training and the test items of one time
-stream.py     Stream: stages of texts with labels as words, which the demo plays
+stream.py     Stage: the training and the test items of one time; Stream: stages of texts, which the demo plays
 arrivals.py   other orders of its items: without pauses, classes that keep coming, names that change
 benchmark.py  Benchmark: stages of inputs with class ids (Part)
 swapped_names.py  SwappedNames: all classes mixed, some of which get each other's names

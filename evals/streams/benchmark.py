@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from evals.streams.stage import Stage
+from evals.streams.stream import Stage
 
 Texts: TypeAlias = list[str]
 X = TypeVar("X", Texts, Tensor)

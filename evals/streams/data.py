@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evals.streams.stage import Stage
-from evals.streams.stream import Stream, StreamItem, TextStage
+from evals.streams.stream import Stage, Stream, StreamItem, TextStage
 from learner.errors import DataError
 from wire.records import MAX_EVENT_BYTES
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from evals.streams.benchmark import Benchmark, Part
-from evals.streams.stage import Stage
+from evals.streams.stream import Stage
 from learner.errors import DataError
 
 SPLIT = "split-mnist"

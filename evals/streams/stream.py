@@ -1,18 +1,30 @@
-"""Defines what the demo plays: stages of training items, each with the test items of the same classes.
+"""Defines a stage, and what the demo plays: stages of training items, each with the test items of the same classes.
 
     Stream -> shuffled (inside each stage) -> limited (to N training events, evenly)
 
-Rejected: shuffling across stages. The point is that old classes do not come back; `arrivals.py` has other orders.
+It loads no torch. Rejected: shuffling across stages. The point is that old classes do not come back; `arrivals.py` has
+other orders.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
-from evals.streams.stage import Stage
 from learner.errors import DataError
+
+Items = TypeVar("Items")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Generic[Items]):
+    """Training and test items of the same classes, as a `Part` (benchmark.py) or as `StreamItem`s (stream.py)."""
+
+    name: str
+    train: Items
+    test: Items
+
 
 FULL_RATE = 200.0
 """The default rate, in events a second."""

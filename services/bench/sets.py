@@ -19,8 +19,7 @@ from evals.continual.runner import Method
 from evals.streams.benchmark import Benchmark, Part, Texts
 from evals.streams.data import CLINC150, SPLITS, SUPPORT, fewshot, load
 from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
-from evals.streams.stage import Stage
-from evals.streams.stream import StreamItem
+from evals.streams.stream import Stage, StreamItem
 from evals.streams.tabular import TABLES, series
 from learner.config import is_import_path
 from learner.errors import DataError

@@ -42,8 +42,7 @@ def ledger(
     from evals.ledger.measured import MeasuredSeeds
     from evals.ledger.register import EXPERIMENTS
     from evals.ledger.run import run_all
-    from evals.results.result_line import ResultLine, Surroundings, encode
-    from evals.results.rows import HEADER
+    from evals.results.rows import HEADER, ResultLine, Surroundings, encode
     from services.machine import machine, versions
     from services.versions import ROOT, commit
 

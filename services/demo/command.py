@@ -21,8 +21,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from evals.load.reference import frozen_reference
-from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, play
+from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, frozen_reference, play
 from evals.streams.stream import Stream
 from learner.errors import DataError
 from learner.extras import require

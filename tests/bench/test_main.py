@@ -12,11 +12,10 @@ from bench.__main__ import INTERRUPTED, _run, recorded
 from bench.benches import Bench
 from bench.fixtures import Fixtures
 from evals.results import conditions
-from evals.results.result_line import decode
 from evals.results.row import NoResult, Row, Skip
-from evals.results.rows import RowsByCall
+from evals.results.rows import RowsByCall, decode
 from services.machine import PACKAGES
-from tests.evals.results.test_result_line import HERE
+from tests.evals.results.test_rows_result_line import HERE
 
 
 @pytest.fixture(autouse=True)

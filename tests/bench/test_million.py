@@ -5,8 +5,7 @@ from pathlib import Path
 from bench import million
 from bench.million import Extent, ManyLabels
 from bench.texts import joined_pairs
-from evals.streams.stage import Stage
-from evals.streams.stream import Stream, StreamItem
+from evals.streams.stream import Stage, Stream, StreamItem
 from tests.learner.small_learner import save_encoder, small_config
 from tests.learner.streams import label_of, text_of
 from wire.store import Store

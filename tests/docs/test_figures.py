@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from evals.results.result_line import ResultLine, encode
 from evals.results.row import Goal, Row
+from evals.results.rows import ResultLine, encode
 from evals.results.tables import MixedTable
 from services.versions import ROOT
-from tests.evals.results.test_result_line import HERE
+from tests.evals.results.test_rows_result_line import HERE
 
 FIGURES: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "figures.py"))
 

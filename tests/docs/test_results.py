@@ -5,7 +5,7 @@ from statistics import median
 
 import pytest
 
-from evals.results.result_line import ResultLine, decode
+from evals.results.rows import ResultLine, decode
 from services.machine import PACKAGES
 from services.versions import ROOT
 

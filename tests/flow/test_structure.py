@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from evals.load.mixed import Recomputed, recompute
-from evals.load.readback import read_back
 from evals.load.score import Audit
-from evals.load.session import LoadProfile, session_participants
+from evals.load.session import LoadProfile, read_back, session_participants
 from evals.streams.data import load as load_stream
 from evals.streams.stream import Arrival
 from model.bert import load_encoder

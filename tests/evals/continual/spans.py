@@ -5,7 +5,7 @@ from torch import Tensor
 
 from evals.continual.runner import RunChoice
 from evals.streams.benchmark import Benchmark, Part
-from evals.streams.stage import Stage
+from evals.streams.stream import Stage
 from learner.config import LearnerConfig
 
 CHOICE = RunChoice(seed=0, buffer=0, passes=0.0, learner=LearnerConfig(), encoder="minilm-l6")

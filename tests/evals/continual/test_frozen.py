@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from evals.continual.frozen import FrozenEncoder, HeadAlone, OnVectors
-from evals.continual.heads.nearest_mean import NearestMean
+from evals.continual.heads import NearestMean
 from evals.streams.benchmark import Part
 from learner.config import LearnerConfig
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from evals.continual.contender import Usage
-from evals.continual.ewc import ElasticWeights
-from evals.continual.gradient import GradientLearner, Recipe, mlp
+from evals.continual.gradient import ElasticWeights, GradientLearner, Recipe, mlp
 from learner.slow.strategies.agem import AveragedGradient
 from learner.slow.strategies.derpp import DarkReplay
 from learner.slow.strategies.er import ExperienceReplay

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from evals.continual.hedged_ridge import CLIP, HedgedRidge, StandardScaler
-from evals.continual.prequential import prequential
+from evals.continual.runner import prequential
 from evals.streams.benchmark import Benchmark, Part
-from evals.streams.stage import Stage
+from evals.streams.stream import Stage
 from tests.evals.continual.spans import CHOICE
 
 NUM_INPUTS = 4

@@ -8,7 +8,7 @@ from evals.continual.measures import Row
 from evals.continual.outcome import outcome
 from evals.continual.runner import Method, RunChoice, all_at_once, by_stage, flipped, shuffled
 from evals.streams.benchmark import Benchmark, Part
-from evals.streams.stage import Stage
+from evals.streams.stream import Stage
 from learner.config import LearnerConfig
 
 CHOICE = RunChoice(seed=0, buffer=0, passes=0.0, learner=LearnerConfig(), encoder="minilm-l6")

@@ -4,7 +4,7 @@ import torch
 from evals.continual.runner import Run, RunChoice
 from evals.continual.texts import STRATEGIES, by_path, within
 from evals.streams.benchmark import Benchmark, Part, Texts
-from evals.streams.stage import Stage
+from evals.streams.stream import Stage
 from tests.learner.small_learner import save_encoder, small_config
 from tests.learner.streams import TOPICS, label_of, text_of
 

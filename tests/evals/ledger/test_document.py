@@ -10,11 +10,11 @@ from evals.ledger.experiment import SEEDS
 from evals.ledger.register import EXPERIMENTS
 from evals.ledger.run import run_all
 from evals.results import conditions
-from evals.results.result_line import ResultLine
+from evals.results.rows import ResultLine
 from evals.results.tables import MixedTable
 from services.versions import ROOT
 from tests.evals.ledger.test_experiment import TWO
-from tests.evals.results.test_result_line import HERE
+from tests.evals.results.test_rows_result_line import HERE
 
 
 @pytest.fixture(autouse=True)

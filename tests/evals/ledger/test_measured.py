@@ -11,10 +11,10 @@ from evals.ledger.experiment import Figure, SeedRun
 from evals.ledger.measured import MeasuredSeed, MeasuredSeeds
 from evals.ledger.run import run_all
 from evals.results import conditions
-from evals.results.result_line import ResultLine
 from evals.results.row import NoResult, Peer
+from evals.results.rows import ResultLine
 from tests.evals.ledger.test_experiment import TWO
-from tests.evals.results.test_result_line import CONDITIONS, HERE
+from tests.evals.results.test_rows_result_line import CONDITIONS, HERE
 
 CLEAN = replaced(HERE, commit="abc1234")
 SEED = MeasuredSeed(

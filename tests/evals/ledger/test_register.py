@@ -6,7 +6,7 @@ from bench.texts import data_folder
 from evals.ledger.experiment import Experiment
 from evals.ledger.register import EXPERIMENTS
 from evals.ledger.run import run_all
-from tests.evals.results.test_result_line import HERE
+from tests.evals.results.test_rows_result_line import HERE
 from tests.required import missing
 
 

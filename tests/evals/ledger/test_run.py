@@ -8,10 +8,10 @@ import pytest
 from evals.ledger.experiment import SEEDS, Figure, SeedRun
 from evals.ledger.run import run_all
 from evals.results import conditions
-from evals.results.result_line import ResultLine
 from evals.results.row import NoResult, Skip
+from evals.results.rows import ResultLine
 from tests.evals.ledger.test_experiment import TWO
-from tests.evals.results.test_result_line import HERE
+from tests.evals.results.test_rows_result_line import HERE
 
 
 @pytest.fixture(autouse=True)

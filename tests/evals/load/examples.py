@@ -2,8 +2,7 @@
 
 from evals.load.figures import Figures
 from evals.load.oracle import PrequentialFigures
-from evals.streams.stage import Stage
-from evals.streams.stream import Stream, StreamItem
+from evals.streams.stream import Stage, Stream, StreamItem
 
 ITEMS = (StreamItem("hello", "greeting"), StreamItem("bye", "farewell"))
 STREAM = Stream("made", (Stage("first", ITEMS, ITEMS), Stage("a long name", ITEMS, ITEMS)))

@@ -4,10 +4,9 @@ from contextlib import closing
 
 import pytest
 
-from evals.load.callbacks import Callbacks, Timeouts
 from evals.load.ledger import Ledger
 from evals.load.outbox import LoadOutbox
-from evals.load.player import SOURCE, Player
+from evals.load.player import SOURCE, Callbacks, Player, Timeouts
 from evals.load.watcher import Watcher
 from evals.streams.stream import Arrival, StreamItem
 from tests.brokers import take

@@ -6,13 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from evals.load.callbacks import Timeouts
-from evals.load.loops import Loops
-from evals.load.reference import ReferenceEncoder
-from evals.load.session import LoadProfile, SessionOutcome, SystemUnderTest, play
+from evals.load.player import Timeouts
+from evals.load.session import LoadProfile, Loops, ReferenceEncoder, SessionOutcome, SystemUnderTest, play
 from evals.streams.arrivals import one_after_another
-from evals.streams.stage import Stage
-from evals.streams.stream import Stream, StreamItem, TextStage
+from evals.streams.stream import Stage, Stream, StreamItem, TextStage
 from tests.evals.load.answerer import Answerer, refuse_one
 from wire.bus import Bus
 from wire.store import Store

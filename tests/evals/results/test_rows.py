@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from evals.results.result_line import decode
 from evals.results.row import Gaps, Goal, Peer, Row
-from evals.results.rows import ABSENT, RowsByCall, line
-from tests.evals.results.test_result_line import HERE
+from evals.results.rows import ABSENT, RowsByCall, decode, line
+from tests.evals.results.test_rows_result_line import HERE
 
 PEERS = (Peer("torch", 300.0), Peer("others", 200.0))
 TWICE = Goal(">=", 2, of_peer=True)

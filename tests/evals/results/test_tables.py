@@ -5,10 +5,10 @@ from itertools import chain
 import pytest
 from msgspec.structs import replace
 
-from evals.results.result_line import ResultLine
 from evals.results.row import Call, Gaps, Goal, Peer, Row
+from evals.results.rows import ResultLine
 from evals.results.tables import MixedTable, beside, missed_goals, num_goals, pooled, size_of, table, value_of
-from tests.evals.results.test_result_line import CONDITIONS, HERE
+from tests.evals.results.test_rows_result_line import CONDITIONS, HERE
 
 AT_LEAST = Goal(">=", 600)
 TWICE = Goal(">=", 2, of_peer=True)

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.streams.arrivals import CHANGED_AT, LAST_ARRIVAL, RENAMED, at_a_desk, mixed, one_after_another
-from evals.streams.stage import Stage
-from evals.streams.stream import Stream, StreamItem, TextStage
+from evals.streams.stream import Stage, Stream, StreamItem, TextStage
 
 NUM_EVENTS = 2_000
 

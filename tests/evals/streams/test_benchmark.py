@@ -3,7 +3,7 @@
 import torch
 
 from evals.streams.benchmark import Benchmark, Part, joined
-from evals.streams.stage import Stage
+from evals.streams.stream import Stage
 
 TEXTS = Part(["a", "b", "c"], torch.tensor([0, 1, 2]))
 

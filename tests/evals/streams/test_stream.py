@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.streams.arrivals import one_after_another
-from evals.streams.stage import Stage
-from evals.streams.stream import Stream, StreamItem, TextStage, even_shares
+from evals.streams.stream import Stage, Stream, StreamItem, TextStage, even_shares
 from learner.errors import DataError
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from evals.load.columns import RIGHT, UNSEEN, WRONG, Events, Interned, Labels
+from evals.load.ledger import RIGHT, UNSEEN, WRONG, Events, Interned, Labels
 from evals.load.score import Label
 from evals.streams.stream import StreamItem
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from evals.results.conditions import Conditions
-from evals.results.result_line import ResultLine, Surroundings, decode, encode
 from evals.results.row import Goal, Peer, Row
+from evals.results.rows import ResultLine, Surroundings, decode, encode
 
 HERE = Surroundings(
     machine="2 x processor",

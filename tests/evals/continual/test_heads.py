@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evals.continual.heads.kernel_lda import KernelLda
-from evals.continual.heads.lda import StreamingLda
-from evals.continual.heads.nearest_mean import NearestMean
+from evals.continual.heads import KernelLda, NearestMean, StreamingLda
 from learner.fast.head import OnlineClassifier
 from learner.fast.ridge import RidgeHead
 

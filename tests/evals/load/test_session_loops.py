@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from evals.load.loops import Loops
+from evals.load.session import Loops
 
 
 class Waiting:

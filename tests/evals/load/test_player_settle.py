@@ -2,9 +2,8 @@
 
 import pytest
 
-from evals.load.callbacks import Callbacks, Timeouts
 from evals.load.ledger import Ledger
-from evals.load.settle import Settler, _Current
+from evals.load.player import Callbacks, Settler, Timeouts, _Current
 from evals.load.watcher import ServiceSnapshot, Watcher
 from wire.records import Arm, ReplicaReport, RolloutPlan
 from wire.store import Store

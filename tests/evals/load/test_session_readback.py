@@ -3,7 +3,7 @@
 import pytest
 
 from evals.load.ledger import Ledger
-from evals.load.readback import read_back
+from evals.load.session import read_back
 from evals.streams.stream import StreamItem
 from wire.bus import Bus
 from wire.records import Answer, DeadLetter

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evals.continual.ewc import ElasticWeights
+from evals.continual.gradient import ElasticWeights
 from learner.slow.strategies.strategy import Outputs
 from tests.learner.slow.strategies.checks import PLACES, Places, check_strategy
 from tests.learner.slow.strategies.outputs import outputs, weights

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from evals.continual.prequential import prequential
-from evals.continual.runner import flipped, shuffled
+from evals.continual.runner import flipped, prequential, shuffled
 from evals.continual.streams import STRATEGIES, NoChange, by_path
 from learner.errors import DataError
 from tests.evals.continual.spans import CHOICE, stream_of

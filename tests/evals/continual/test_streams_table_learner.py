@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evals.continual.table_learner import TableLearner
+from evals.continual.streams import TableLearner
 from evals.streams.benchmark import Part
 from evals.streams.tabular import ELEC2, LAGS, past_labels, series
 from learner.config import LearnerConfig

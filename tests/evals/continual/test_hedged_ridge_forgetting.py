@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evals.continual.forgetting import ForgettingRidge
+from evals.continual.hedged_ridge import ForgettingRidge
 
 M = 12
 C = 3

@@ -3,7 +3,7 @@ import copy
 import torch
 from torch import nn
 
-from evals.continual.passes import Passes, counting
+from evals.continual.contender import Passes, counting
 
 
 def test_samples_are_counted_by_whether_a_backward_pass_can_follow() -> None:

@@ -2,7 +2,7 @@ from collections import Counter
 
 import torch
 
-from evals.continual.rows import RowBatch, RowMemory
+from evals.continual.gradient import RowBatch, RowMemory
 
 
 def rows(first: int, last: int) -> RowBatch:
