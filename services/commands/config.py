@@ -91,7 +91,7 @@ def _classes(settings: "Settings") -> Iterator[tuple[str, Callable[[], object]]]
 
         yield "learner.head", partial(import_head, settings.learner.head)
     if settings.bus.sasl_oauth_token_provider:
-        from wire.bus.security import security_options
+        from wire.bus.client_options import security_options
 
         yield "bus.sasl_oauth_token_provider", partial(security_options, settings.bus)
     yield "learner.slow_strategy", partial(require_strategy, settings)

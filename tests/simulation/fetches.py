@@ -8,7 +8,7 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: igno
 from kafka.structs import OffsetAndMetadata, OffsetAndTimestamp  # type: ignore[import-untyped]
 
 from tests.simulation.broker import Broker
-from wire.bus.batches import Raw
+from wire.bus.record_batches import Raw
 
 
 @dataclass

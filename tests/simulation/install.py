@@ -24,8 +24,8 @@ from tests.simulation.disk import SimOs
 from tests.simulation.kafka_clients import polled
 from tests.simulation.server import EPOCH_MS
 from tests.simulation.threads import Running, SimCondition, SimEvent, SimLock, SimPool, SimThread
-from wire.bus.fetched import raw_polls
-from wire.bus.opening import Clients
+from wire.bus.client import Clients
+from wire.bus.fetching import raw_polls
 from wire.clock import now_ms
 from wire.store.server import Server
 from wire.threads import BackgroundThread, lower_priority
@@ -103,7 +103,7 @@ CLOCKS_REPLACED: Final[tuple[tuple[Any, Any], ...]] = (
 ON_DISK: Final = ("wire.files", "learner.state.journal")
 """The modules that write the learner's files by themselves, which go through the simulated disk."""
 
-HOMES: Final = ("wire.threads", "wire.clock", "wire.store.server", "wire.bus.fetched", "wire.bus.opening")
+HOMES: Final = ("wire.threads", "wire.clock", "wire.store.server", "wire.bus.fetching", "wire.bus.client")
 """Modules in which the replaced names are defined: there they stay."""
 
 

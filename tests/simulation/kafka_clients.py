@@ -21,7 +21,7 @@ from tests.simulation.broker import KAFKA, Broker
 from tests.simulation.fetches import Fetches, Position, TopicState
 from tests.simulation.network import Unreachable
 from tests.simulation.producer import SimProducer
-from wire.bus.batches import Raw
+from wire.bus.record_batches import Raw
 from wire.config import BusConfig
 
 FETCH_S: Final = 0.005
@@ -207,7 +207,7 @@ class SimConsumer:
 
 
 def polled(consumer: SimConsumer, logs: Any) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
-    """Stands in for `wire.bus.fetched.raw_polls`."""
+    """Stands in for `wire.bus.fetching.raw_polls`."""
     return consumer.poll
 
 
@@ -221,7 +221,7 @@ def _run(listener: Any) -> None:
 
 
 class SimClients:
-    """Stands in for `wire.bus.opening.Clients`."""
+    """Stands in for `wire.bus.client.Clients`."""
 
     broker: Broker
 

@@ -19,7 +19,7 @@ from learner.memory import erasures
 from learner.release import parent
 from learner.state import checkpoint, journal
 from rollout import label_join
-from wire.bus import group_reader, losses, positions
+from wire.bus import follower, losses, subscription
 from wire.records import Answer, LogMark
 
 HEADER: Final = Struct("<II")
@@ -86,7 +86,7 @@ def reads_the_past_again() -> AbstractContextManager[None]:
         for partition in losses.returns(self._consumer, error):
             self._go_on(partition, 0, LogMark(log=self.marks[partition].log))
 
-    return replaced(positions.Positions, "return_into_log", return_into_log)
+    return replaced(follower.Positions, "return_into_log", return_into_log)
 
 
 def keeps_texts() -> AbstractContextManager[None]:
@@ -125,7 +125,7 @@ def answers_the_past_again() -> AbstractContextManager[None]:
         for partition in losses.returns(self._consumer, error):
             self._consumer.seek_to_beginning(partition)
 
-    return replaced(group_reader.GroupReader, "_return_into_log", return_into_log)
+    return replaced(subscription.GroupReader, "_return_into_log", return_into_log)
 
 
 MUTANTS: Final = {

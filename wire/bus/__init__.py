@@ -23,11 +23,11 @@ thread).
 
 from wire.bus.bus import Bus
 from wire.bus.follower import Followed, Follower
+from wire.bus.offsets import Position
 from wire.bus.publisher import Publisher
 from wire.bus.reading import Loss, Poll, Received, Refused, partition_name, readings
 from wire.bus.subscription import Subscription
-from wire.bus.topic_check import Finding
-from wire.finished import Position
+from wire.bus.topics import Finding
 
 __all__ = [
     "Bus",

@@ -1,32 +1,99 @@
-"""Makes the clients of one Kafka cluster.
+"""Makes the clients of one Kafka cluster, and says where its logs begin and end for us.
 
     Bus -> Publisher (any thread) | Subscription (a member of a group) | Follower (all partitions, from given offsets)
 
-Rejected: one producer for all publishers of a process (a flush would wait for the records of others).
+The end offset of a partition, the one that its next record will get, has two sources, and the larger value is right.
+The ListOffsets request is exact on Apache Kafka, but Tansu 0.6 answers with the start of the last batch plus one. The
+high watermark in every fetch is right on both, but known only for partitions that were fetched, and as old as the last
+fetch.
+
+A consumer group that has committed nothing begins at the offsets that `bus.begin` stands for. They are committed before
+the first member joins, so that all members, and those of a later start, go on from there.
+
+Rejected: one producer for all publishers of a process (a flush would wait for the records of others), and the client's
+`auto_offset_reset="latest"` (a partition that is added later would lose its first records, and one without traffic
+would begin anew at each start).
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
+from kafka.errors import CommitFailedError  # type: ignore[import-untyped]
+from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
+
 from wire.bus import topics
-from wire.bus.beginnings import begin_group, beginning
+from wire.bus.client import Clients
 from wire.bus.client_errors import mapped
-from wire.bus.end_offsets import fetched_ends, offsets_at
+from wire.bus.client_options import address_of
+from wire.bus.fetching import TopicLogs, raw_polls
 from wire.bus.follower import Follower
-from wire.bus.opening import Clients
 from wire.bus.publisher import Publisher
-from wire.bus.reading import by_name, partitions_of, readings
-from wire.bus.security import address_of
+from wire.bus.reading import by_name, partition_name, partitions_of, readings
 from wire.bus.subscription import Subscription
-from wire.bus.topic_check import Finding, examine
+from wire.bus.topics import Finding, examine
 from wire.bus.transactions import TRANSACTION_TIMEOUT_MS, TransactionalPublisher
 from wire.config import BusConfig
 from wire.errors import WireError
 from wire.records import LogMarks, TopicRecord
 from wire.tasks import TaskNames
+from wire.timestamps import from_rfc3339
+
+
+def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
+    """Returns the end offsets of `partitions`. Uses up `consumer`: it fetches from each, for at most `timeout_s`."""
+    poll = raw_polls(consumer, TopicLogs(consumer, known={}))
+    consumer.assign(partitions)
+    for partition, offset in consumer.end_offsets(partitions).items():
+        consumer.seek(partition, offset)
+    deadline_s = time.monotonic() + timeout_s
+    while any(consumer.highwater(partition) is None for partition in partitions) and time.monotonic() < deadline_s:
+        poll(100)
+    ends: dict[Any, int] = consumer.end_offsets(partitions)
+    for partition in partitions:
+        high_watermark = consumer.highwater(partition)
+        if high_watermark is not None:
+            ends[partition] = max(high_watermark, ends[partition])
+    return ends
+
+
+def offsets_at(consumer: Any, partitions: Sequence[Any], time_ms: int, *, timeout_s: float) -> dict[Any, int]:
+    """Returns the offset of the first record logged at `time_ms` or later; the end of partitions that have none.
+
+    Of these Kafka says that it has none, and Tansu answers with the first offset and a time that is too early. Uses up
+    `consumer` like `fetched_ends`.
+    """
+    found = consumer.offsets_for_times(dict.fromkeys(partitions, max(time_ms, 0)))
+    offsets = {each: at.offset for each, at in found.items() if at is not None and at.timestamp >= time_ms}
+    missing = [each for each in partitions if each not in offsets]
+    return offsets | (fetched_ends(consumer, missing, timeout_s=timeout_s) if missing else {})
+
+
+def begin_group(consumer: Any, topics: Iterable[str], offsets: Callable[[], Mapping[str, int]]) -> None:
+    """Commits `offsets` (`topic/partition` -> next offset) for the partitions for which the group has none."""
+    found = offsets()
+    new = [each for each in partitions_of(consumer, topics if found else ()) if consumer.committed(each) is None]
+    if not new:
+        return
+    begin = {each: found[partition_name(each)] for each in new if partition_name(each) in found}
+    with suppress(CommitFailedError):  # the group has members: they have done it
+        consumer.commit({partition: OffsetAndMetadata(offset, "", -1) for partition, offset in begin.items()})
+
+
+def beginning(bus: "Bus", begin: str, record_types: Sequence[type[TopicRecord]]) -> dict[str, int]:
+    """Returns the offsets that `begin` stands for, by `topic/partition`; none where it is the start of each log."""
+    if begin == "earliest":
+        return {}
+    if begin == "latest":
+        return bus.end_offsets(*record_types)
+    offsets: dict[str, int] = {}
+    for record_type in record_types:
+        offsets |= bus.offsets_at(record_type, from_rfc3339(begin))
+    return offsets
+
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -126,7 +193,7 @@ class Bus:
         with _closed_on_error(consumer):
             topics = readings(self._config, [record_type], self._tasks)
             with mapped(self._address):
-                begin_group(consumer, topics, partial(self.begin_offsets, cast(type[TopicRecord], record_type)))
+                begin_group(consumer, topics, partial(self.begin_offsets, cast("type[TopicRecord]", record_type)))
             subscription = Subscription(
                 consumer, topics, self._config, refused_by=self._client_id, commits_itself=commits_itself
             )

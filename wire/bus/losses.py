@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: ignore[import-untyped]
 from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
-from wire.bus.batches import Raw
 from wire.bus.reading import Loss, partition_name
+from wire.bus.record_batches import Raw
 from wire.records import LogMark
 
 NOT_IN_LOG = (OffsetOutOfRangeError, LogTruncationError)

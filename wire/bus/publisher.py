@@ -3,12 +3,14 @@
     record -> message -> [in flight, bounded in number and bytes] -> the broker -> on_ack(None), or on_ack(SendFailed)
 
 The client library sends a message again until it is acknowledged, or has failed after its delivery timeout. After some
-errors its producer refuses every record for ever, for example where a broker that lost its memory does not know the
+errors its producer refuses every record for ever, for example if a broker that lost its memory does not know the
 producer id any more. Then a new producer takes its place.
 
-Rejected: sending a failed record again here (the broker would keep it twice where only the acknowledgement was lost;
-the caller knows whether that matters), and no bound of our own (the library's is in bytes of its buffer alone, and
-blocks for its own timeout).
+The library does not bound the memory of its send buffer: `InFlight` makes senders wait while too much is
+unacknowledged.
+
+Rejected: sending a failed record again here (the broker would keep it twice if only the acknowledgement was lost; the
+caller knows whether that matters).
 """
 
 import threading
@@ -17,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from kafka.errors import (  # type: ignore[import-untyped]
+from kafka.errors import (
     AuthorizationError,
     InvalidRecordError,
     KafkaError,
@@ -28,7 +30,6 @@ from kafka.errors import (  # type: ignore[import-untyped]
 from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
 from wire.bus.client_errors import RIGHTS_FIX, mapped, mapped_error, topic_missing
-from wire.bus.inflight import InFlight
 from wire.config import BusConfig
 from wire.envelope import to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
@@ -36,6 +37,42 @@ from wire.letters import ENCODING_ERRORS
 from wire.mapping.records import AnswerFields
 from wire.message import Message, shown
 from wire.records import TopicRecord
+
+
+class InFlight:
+    """A counting semaphore over `max_records` records of together `max_bytes` bytes. Any thread may call.
+
+    Where nothing is in flight, one record is always admitted, however large it is.
+    """
+
+    def __init__(self, *, max_records: int, max_bytes: int) -> None:
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._num_records = 0
+        self._num_bytes = 0
+
+    def enter(self, num_bytes: int, timeout_s: float) -> bool:
+        """Waits until a record of `num_bytes` is admitted; False where it is not after `timeout_s`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has_room(num_bytes), timeout_s):
+                return False
+            self._num_records += 1
+            self._num_bytes += num_bytes
+            return True
+
+    def leave(self, num_bytes: int) -> None:
+        """Releases the room of a record of `num_bytes` that was acknowledged, has failed or was not accepted."""
+        with self._changed:
+            self._num_records -= 1
+            self._num_bytes -= num_bytes
+            self._changed.notify_all()
+
+    def _has_room(self, num_bytes: int) -> bool:
+        if self._num_records == 0:
+            return True
+        return self._num_records < self._max_records and self._num_bytes + num_bytes <= self._max_bytes
+
 
 OnAck = Callable[[Exception | None], None]
 

@@ -11,11 +11,11 @@ import msgspec
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
 from wire import traces
-from wire.bus.batches import Raw
+from wire.bus.offsets import Position
+from wire.bus.record_batches import Raw
 from wire.config import BusConfig
 from wire.envelope import from_message
 from wire.errors import BadMessage
-from wire.finished import Position
 from wire.letters import refuse
 from wire.mapping.config import EventMap, FeedbackMap
 from wire.mapping.records import FieldMap, field_map
@@ -111,7 +111,7 @@ class TopicReading(Generic[R]):
         if self.tasks is not None:
             self.tasks.check(record)
         if isinstance(record, Feedback):  # no sender says so of its own label
-            return cast(R, msgspec.structs.replace(record, replaces=self.replaces))
+            return cast("R", msgspec.structs.replace(record, replaces=self.replaces))
         return record
 
 
@@ -124,7 +124,7 @@ def readings(
     maps: dict[type, EventMap | FeedbackMap] = {Event: config.map.events, Feedback: config.map.feedback}
     for record_type in record_types:
         passed_on = _passed_on(config, record_type)
-        found[config.topic_of(cast(type[TopicRecord], record_type))] = TopicReading(
+        found[config.topic_of(cast("type[TopicRecord]", record_type))] = TopicReading(
             record_type=record_type, passed_on=passed_on, decode=decode, tasks=tasks
         )
         section = maps.get(record_type)

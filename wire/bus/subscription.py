@@ -1,32 +1,125 @@
 """Reads as a member of a consumer group that shares the partitions of a topic.
 
     poll() -> Received, Refused -> (any thread) finish(position) -> commit of the finished prefix -> poll()
+      '-- GroupReader: committed offset and epoch --> position --> batches
+                       the log has no such position --> another position (`wire.bus.losses`), and a Loss
 
 A rebalance does not affect a partition that stays here: its records in flight still count. A record of a lost
 partition that is finished later has no effect; the new owner reads it again from the committed prefix. No partition
-stays where a generation of the group was over before the client told us of it, since it may have been another member's
-in between: we go on from what is committed, and not from our position, which may lie before it. Where a transaction
-commits, none ever stays. A recreated topic is read from its beginning.
+stays if a generation of the group was over before the client told us of it, since it may have been another member's in
+between: we go on from what is committed, and not from our position, which may lie before it. If a transaction commits,
+none ever stays. A recreated topic is read from its beginning.
 
-All partitions are paused together or none is. Rejected: pausing only a full one. kafka-python 3.0.12 sets aside the
-fetched records of a paused partition, and loses them where another partition was read meanwhile.
+All partitions are paused together or none is.
+
+Rejected: pausing only a full partition (kafka-python 3.0.12 sets aside the fetched records of a paused partition, and
+loses them if another partition was read meanwhile), and `auto_offset_reset` of the client library (a member whose log
+has lost its tail would read all of it again).
 """
 
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, TypeVar
 
+import structlog
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # type: ignore[import-untyped]
+from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]
 from kafka.structs import MemberState  # type: ignore[import-untyped]
 
-from wire.bus.batches import Raw
 from wire.bus.client_errors import mapped, topic_missing
-from wire.bus.commits import Commits, Transaction
-from wire.bus.group_reader import GroupReader
-from wire.bus.reading import Poll, Refused, TopicReading, read
+from wire.bus.fetching import TopicLogs, raw_polls
+from wire.bus.losses import NOT_IN_LOG, returns, seek
+from wire.bus.offsets import Commits, FinishedPrefix, Position, Transaction
+from wire.bus.reading import Loss, Poll, Refused, TopicReading, partition_name, read
+from wire.bus.record_batches import Raw
 from wire.config import BusConfig
-from wire.finished import FinishedPrefix, Position
 from wire.records import LogMark, TopicRecord
+
+log = structlog.get_logger("bus")
+
+
+class GroupReader:
+    """The positions of a member in the logs of its partitions. It belongs to a subscription, and to its thread.
+
+    Since they were taken last, `num_expired` records had expired before they were read, `losses` were noticed, and what
+    was delivered of the partitions in `void` stands for nothing any more.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self.logs = TopicLogs(consumer, known={})
+        self._poll = raw_polls(consumer, self.logs)
+        self._losses: list[Loss] = []
+        self._num_expired = 0
+        self._void = set[Any]()
+        consumer._coordinator.refresh_committed_offsets_if_needed = self._go_to_commits
+
+    def poll(self, timeout_ms: int, topics: Collection[str]) -> dict[Any, list[Raw]]:
+        """Returns what is delivered; nothing where a position was moved. Raises the client's errors."""
+        try:
+            batches = self._poll(timeout_ms)
+        except NOT_IN_LOG as error:
+            self._return_into_log(error)
+            return {}
+        recreated = self.logs.recreated(topics)
+        if not recreated:
+            return batches
+        for partition, raws in batches.items():  # those of other topics are fetched again
+            seek(self._consumer, partition, raws[0].offset)
+        self._start_over(recreated)
+        return {}
+
+    def take(self) -> tuple[int, list[Loss], set[Any]]:
+        """Returns `num_expired`, `losses` and `void`, and begins them anew."""
+        taken = self._num_expired, self._losses, self._void
+        self._num_expired = 0
+        self._losses = []
+        self._void = set()
+        return taken
+
+    def _go_to_commits(self, timeout_ms: int | None = None) -> bool:
+        """Goes to the committed offsets where there is no position; to the start where nothing is committed.
+
+        It stands in for the method of the client library, which forgets the leader epochs of the commits.
+        """
+        subscription = self._consumer._subscription
+        missing = subscription.missing_fetch_positions()
+        try:
+            commits = self._consumer._coordinator.fetch_committed_offsets(missing, timeout_ms=timeout_ms)
+        except KafkaTimeoutError:
+            return False
+        for partition, commit in commits.items():
+            subscription.seek(partition, commit)
+        if new := missing - commits.keys():
+            self._consumer.seek_to_beginning(*new)
+        return True
+
+    def _return_into_log(self, error: Exception) -> None:
+        for partition, back in returns(self._consumer, error).items():
+            seek(self._consumer, partition, back.offset, back.epoch)
+            self._num_expired += back.num_expired
+            if back.num_expired:
+                log.warning("records_expired", partition=partition_name(partition), num=back.num_expired)
+            if back.loss is not None:
+                self._lose(partition, back.loss)
+
+    def _start_over(self, topics: Collection[str]) -> None:
+        """Starts at the beginning of recreated topics: our positions belong to the old logs."""
+        for topic in topics:
+            self.logs.adopt(topic)
+        replaced = [partition for partition in self._consumer.assignment() if partition.topic in topics]
+        for partition in replaced:
+            position = self._consumer._subscription.assignment[partition].position
+            offset = position.offset if position else 0
+            self._lose(partition, Loss(partition_name(partition), offset, 0, is_replaced=True))
+        if replaced:
+            self._consumer.seek_to_beginning(*replaced)
+
+    def _lose(self, partition: Any, loss: Loss) -> None:
+        log.warning("log_truncated", reason=str(loss))
+        self._losses.append(loss)
+        self._void.add(partition)
+
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -40,7 +133,7 @@ class Subscription(Generic[R]):
     With `commits_itself` false, a transaction commits (`wire.bus.transactions`), and nothing else does.
 
     consumes: the records of the partitions that the group assigns to us
-    produces: Poll, and commits of the finished prefix: on a poll, now and then (`wire.bus.commits`), and before a
+    produces: Poll, and commits of the finished prefix: on a poll, now and then (`wire.bus.offsets`), and before a
               partition is revoked
     waits for: the broker, at most the timeout of the poll; for `finish`, where MAX_UNFINISHED records of one partition
                wait: then polls return no records

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from wire.bus.client_errors import mapped_error
-from wire.bus.fetched import ENDS_TRANSACTIONS
+from wire.bus.fetching import ENDS_TRANSACTIONS
 from wire.bus.publisher import PERMANENT_ERRORS, REPLACE_TIMEOUT_S, end_producer
 from wire.config import BusConfig
 from wire.envelope import to_message

@@ -6,7 +6,7 @@ from bench.chaos.ledger import id_of
 from bench.chaos.readback import TopicContents
 from tests.evals.load.test_ledger import answer
 from wire.bus import Received
-from wire.finished import Position
+from wire.bus.offsets import Position
 from wire.records import DeadLetter, Event, Feedback, LogMark, TopicRecord
 
 

@@ -15,8 +15,8 @@ from tests.serving.kafka.fake_broker import FakeBroker, OnAck
 from tests.waiting import eventually
 from tests.wire.samples import answer_to
 from wire.bus import Bus
+from wire.bus.offsets import Position
 from wire.events import key_of
-from wire.finished import Position
 from wire.records import Event
 
 EVENT = Event(id="a", text="hello", source="shop")

@@ -15,8 +15,8 @@ from kafka.record.default_records import DefaultRecordBatchBuilder  # type: igno
 from kafka.record.util import calc_crc32c  # type: ignore[import-untyped]
 
 from tests.waiting import eventually
-from wire.bus.batches import CHECKSUM_FROM, HEADER, LENGTH_AT, LENGTH_FROM, Raw
-from wire.bus.fetched import Budget, FetchedPartition
+from wire.bus.fetching import Budget, FetchedPartition
+from wire.bus.record_batches import CHECKSUM_FROM, HEADER, LENGTH_AT, LENGTH_FROM, Raw
 
 NOT_LEADER: int = NotLeaderForPartitionError.errno
 PARTITION = TopicPartition("events.v1", 3)

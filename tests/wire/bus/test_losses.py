@@ -1,8 +1,8 @@
 """Tests where a reader goes on after a loss, and what it has read before."""
 
-from wire.bus.batches import Raw
 from wire.bus.losses import mark_behind, mark_behind_cut, mark_in_new_log, return_to, was_read
 from wire.bus.reading import Loss
+from wire.bus.record_batches import Raw
 from wire.records import LogMark
 
 

@@ -19,7 +19,7 @@ from tests.brokers import take
 from tests.waiting import eventually, suspend
 from tests.wire.bus.traffic import events, ids, only_kafka, patient, send, settle
 from wire.bus import Bus, Publisher, Received, Subscription
-from wire.bus.commits import REVOKE_TIMEOUT_MS
+from wire.bus.offsets import REVOKE_TIMEOUT_MS
 from wire.bus.subscription import _Rebalance
 from wire.config import BusConfig
 from wire.records import Event

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import codec as library  # type: ignore[import-untyped]
 
-from wire.bus.inflate import MAX_INFLATED_BYTES, inflate
+from wire.bus.record_batches import MAX_INFLATED_BYTES, inflate
 
 ENCODERS: dict[int, Callable[[bytes], bytes]] = {
     0: bytes,

@@ -6,8 +6,7 @@ import pytest
 from kafka import TopicPartition  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from wire.bus.commits import Commits
-from wire.finished import FinishedPrefix
+from wire.bus.offsets import Commits, FinishedPrefix
 
 ZERO, ONE = TopicPartition("events.v1", 0), TopicPartition("events.v1", 1)
 
@@ -33,7 +32,7 @@ def test_what_is_finished_is_committed_once(finished: FinishedPrefix) -> None:
 
 
 def test_the_next_commit_waits_for_the_interval(finished: FinishedPrefix, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wire.bus.commits.COMMIT_INTERVAL_S", 3_600.0)
+    monkeypatch.setattr("wire.bus.offsets.COMMIT_INTERVAL_S", 3_600.0)
     commits = Commits(finished, threading.Lock())
     finished.finish(finished.add(ZERO, 7))
     commits.ended(commits.due(), None)
@@ -44,7 +43,7 @@ def test_the_next_commit_waits_for_the_interval(finished: FinishedPrefix, monkey
 def test_one_commit_is_under_way_at_a_time_and_a_failed_one_comes_again(
     finished: FinishedPrefix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wire.bus.commits.COMMIT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("wire.bus.offsets.COMMIT_INTERVAL_S", 0.0)
     commits = Commits(finished, threading.Lock())
     finished.finish(finished.add(ZERO, 7))
     offsets = commits.due()

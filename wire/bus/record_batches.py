@@ -1,28 +1,38 @@
-"""Reads the record batches of a fetch, record by record, and always advances, whatever the bytes are.
+"""Reads the record batches of a fetch (Kafka's message format 2), and always advances, whatever the bytes are.
 
-    bytes of a fetch -> RecordBatch -> Raw: a record | a refusal (of a record, or of the rest of a batch) | a gap
+    bytes of a fetch --batches_in--> RecordBatch --inflate, raws--> Raw: a record | a refusal | a gap
 
-Where a batch cannot be read (its checksum is wrong, its compression is unknown, a length does not fit) the rest of it
-is one refusal, with the batch as its payload. Gaps are offsets without a record for us: transaction markers, aborted
+If a batch cannot be read (its checksum is wrong, its compression is unknown, a length does not fit), the rest of it is
+one refusal, with the batch as its payload. Gaps are offsets without a record for us: transaction markers, aborted
 records, and offsets that compaction has removed.
 
-Rejected: the client library's own reader. It raises for a checksum, a compression or a header name that it cannot
-read, does not tell where the batch begins and ends, raises at the same offset for ever, and decompresses without a
-bound.
+Functions that read a part of a record take the bytes and a position, and return what they read with the position behind
+it. They raise ValueError or IndexError if the bytes do not fit. `inflate` decompresses at most MAX_INFLATED_BYTES of a
+batch: a decompression bomb of kilobytes can inflate to gigabytes. All its errors are ValueError.
+
+Rejected: the client library's own reader (it raises for a checksum, a compression or a header name that it cannot read,
+does not tell where the batch begins and ends, raises at the same offset for ever, and decompresses without a bound),
+and a bound on the ratio of compression (a batch of zeros is no attack, and a large batch of texts may be one).
 """
 
 import struct
+import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import lz4.frame  # type: ignore[import-untyped]
 import msgspec
+import snappy  # type: ignore[import-untyped]
+import zstandard
 from kafka import TopicPartition  # type: ignore[import-untyped]
-from kafka.record.util import calc_crc32c, decode_varint  # type: ignore[import-untyped]
+from kafka.record.util import (
+    calc_crc32c,  # type: ignore[import-untyped]
+    decode_varint,  # type: ignore[import-untyped]
+)
 
-from wire.bus.inflate import inflate
-from wire.bus.record_format import marker_type, named_headers, nullable
 from wire.errors import BadMessage
 
 RECORD_BYTES = 200  # memory of a record besides its key, its value and its headers
@@ -248,3 +258,134 @@ def _batch(data: memoryview, partition: TopicPartition) -> RecordBatch:
 
 def _faulty(data: memoryview, partition: TopicPartition, base_offset: int, next_offset: int, fault: str) -> RecordBatch:
     return RecordBatch(partition=partition, data=data, base_offset=base_offset, next_offset=next_offset, fault=fault)
+
+
+MAX_HEADERS = 1_000
+"""Most headers of one record that are read."""
+
+MARKER = struct.Struct(">hh")
+"""The key of the record in a control batch: version and type."""
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+def nullable(data: bytes, at: int) -> tuple[bytes | None, int]:
+    """Returns the byte string at `at`, which stands behind its length; None where the length is negative."""
+    length, at = decode_varint(data, at)
+    if length < 0:
+        return None, at
+    end = at + length
+    if end > len(data):
+        raise ValueError(f"a part of {length} bytes does not fit into its record")
+    return data[at:end], end
+
+
+def named_headers(data: bytes, at: int) -> tuple[Headers, BadMessage | None]:
+    """Returns the headers that stand from `at` to the end of the record, or why they are not read.
+
+    A header whose name is no UTF-8, or missing, is left out: other programs may have any.
+    """
+    num, at = decode_varint(data, at)
+    if num > MAX_HEADERS:
+        return (), BadMessage("oversized", f"there are {num} headers, at most {MAX_HEADERS} are read")
+    headers = []
+    for _ in range(num):
+        name, at = nullable(data, at)
+        value, at = nullable(data, at)
+        with suppress(UnicodeDecodeError):
+            if name is not None:
+                headers.append((name.decode(), value))
+    if num < 0 or at != len(data):
+        raise ValueError("the parts of a record are not as long as the record")
+    return tuple(headers), None
+
+
+def marker_type(body: bytes) -> int:
+    """Returns the type of the marker in the body of a control batch: 0 for an abort, 1 for a commit."""
+    length, at = decode_varint(body, 0)
+    at += 1
+    for _ in ("milliseconds", "offset"):
+        _, at = decode_varint(body, at)
+    key, _ = nullable(body, at)
+    if length < 0 or key is None or len(key) < MARKER.size:
+        raise ValueError("it is a control batch without a marker")
+    _, kind = MARKER.unpack_from(key)
+    return int(kind)
+
+
+MAX_INFLATED_BYTES = 64 << 20
+"""Largest decompressed batch: eight times our largest message."""
+
+GZIP_FORMAT = 31  # zlib's `wbits` for the gzip format with the largest window
+XERIAL_MAGIC = b"\x82SNAPPY\x00"
+XERIAL_HEADER_BYTES = 16  # the magic and two versions
+
+Codec = Callable[[memoryview], bytes]
+
+
+def inflate(codec: int, data: memoryview) -> bytes | memoryview:
+    """Returns the records of a batch with compression `codec`. Raises ValueError for an unknown codec, a broken frame,
+    or more than MAX_INFLATED_BYTES.
+    """
+    if codec == 0:
+        return data
+    if codec not in CODECS:
+        raise ValueError(f"no compression has the number {codec}")
+    name, decompress = CODECS[codec]
+    try:
+        inflated = decompress(data)
+    except (zlib.error, zstandard.ZstdError, snappy.UncompressError, RuntimeError, struct.error) as error:
+        raise ValueError(f"the {name} frame is broken: {error}") from error
+    if len(inflated) > MAX_INFLATED_BYTES:
+        raise ValueError(f"the {name} frame inflates to more than {MAX_INFLATED_BYTES} bytes")
+    return inflated
+
+
+def _gzip(data: memoryview) -> bytes:
+    return zlib.decompressobj(GZIP_FORMAT).decompress(data, MAX_INFLATED_BYTES + 1)
+
+
+def _lz4(data: memoryview) -> bytes:
+    decompressor: Any = lz4.frame.LZ4FrameDecompressor()  # its RuntimeError names what is wrong
+    return cast("bytes", decompressor.decompress(data, max_length=MAX_INFLATED_BYTES + 1))
+
+
+def _zstd(data: memoryview) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_INFLATED_BYTES)
+    with decompressor.stream_reader(data, read_across_frames=True) as reader:
+        return reader.read(MAX_INFLATED_BYTES + 1)
+
+
+def _snappy(data: memoryview) -> bytes:
+    """Decompresses one block, or the framed blocks of the Java library, each preceded by its size."""
+    if bytes(data[: len(XERIAL_MAGIC)]) != XERIAL_MAGIC:
+        return _snappy_block(data, room=MAX_INFLATED_BYTES)
+    blocks: list[bytes] = []
+    at = XERIAL_HEADER_BYTES
+    room = MAX_INFLATED_BYTES
+    while at < len(data):
+        (size,) = struct.unpack_from(">I", data, at)
+        blocks.append(_snappy_block(data[at + 4 : at + 4 + size], room=room))
+        room -= len(blocks[-1])
+        at += 4 + size
+    return b"".join(blocks)
+
+
+def _snappy_block(block: memoryview, *, room: int) -> bytes:
+    """Decompresses a block. It begins with its decompressed size, a little-endian varint of 7 bits a byte."""
+    size = 0
+    for index, byte in enumerate(block[:5]):
+        size |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            break
+    if size > room:
+        raise ValueError(f"the snappy frame inflates to more than {MAX_INFLATED_BYTES} bytes")
+    return cast("bytes", snappy.decompress(bytes(block)))
+
+
+CODECS: dict[int, tuple[str, Codec]] = {
+    1: ("gzip", _gzip),
+    2: ("snappy", _snappy),
+    3: ("lz4", _lz4),
+    4: ("zstd", _zstd),
+}

@@ -5,7 +5,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.bus.inflight import InFlight
+from wire.bus.publisher import InFlight
 
 
 @given(st.lists(st.integers(1, 60), max_size=60))

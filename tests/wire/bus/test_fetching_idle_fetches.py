@@ -7,7 +7,7 @@ import pytest
 from tests.waiting import eventually
 from tests.wire.bus.traffic import events, send
 from wire.bus import Bus, Publisher
-from wire.bus.idle_fetches import IDLE_AFTER_S, IDLE_WAIT_MS, IdleFetches
+from wire.bus.fetching import IDLE_AFTER_S, IDLE_WAIT_MS, IdleFetches
 from wire.records import Event
 
 BUSY = {"fetch_min_bytes": 64 << 10, "fetch_max_wait_ms": 5}

@@ -9,7 +9,7 @@ from tests.waiting import eventually
 from tests.wire.bus import batch_bytes
 from tests.wire.bus.batch_bytes import CODECS, PARTITION, batch
 from wire.bus import Bus
-from wire.bus.fetched import MAX_POLL_BYTES, Budget, FetchedPartition, PollFull
+from wire.bus.fetching import MAX_POLL_BYTES, Budget, FetchedPartition, PollFull
 from wire.records import MAX_EVENT_BYTES, Event
 
 MEBIBYTE = b'{"text": "%s"}' % (b"x" * (MAX_EVENT_BYTES - 20))

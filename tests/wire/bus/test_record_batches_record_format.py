@@ -3,7 +3,7 @@
 import pytest
 from kafka.record.util import encode_varint  # type: ignore[import-untyped]
 
-from wire.bus.record_format import MARKER, MAX_HEADERS, marker_type, named_headers, nullable
+from wire.bus.record_batches import MARKER, MAX_HEADERS, marker_type, named_headers, nullable
 
 
 def varint(value: int) -> bytes:

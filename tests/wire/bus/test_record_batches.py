@@ -22,10 +22,9 @@ from tests.wire.bus.batch_bytes import (
     sealed,
 )
 from tests.wire.test_letters import size_of
-from wire.bus.batches import Raw
+from wire.bus.offsets import Position
 from wire.bus.reading import Received, Refused, TopicReading, read
-from wire.bus.record_format import MAX_HEADERS
-from wire.finished import Position
+from wire.bus.record_batches import MAX_HEADERS, Raw
 from wire.letters import MAX_LETTER_BYTES
 from wire.records import Event, LogMark
 from wire.timestamps import is_time

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from wire.finished import FinishedPrefix, Position
+from wire.bus.offsets import FinishedPrefix, Position
 
 PARTITIONS = [("events.v1", 0), ("events.v1", 1)]
 LIMIT = 5
