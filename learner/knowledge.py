@@ -23,7 +23,7 @@ from torch import Tensor
 
 from learner import unlearning
 from learner.config import LearnerConfig
-from learner.errors import OfferRefused
+from learner.errors import OfferRefused, StateRefused
 from learner.fast.concept_changes import ConceptChanges
 from learner.fast.fast_head import FastHead
 from learner.labels.classes import Classes
@@ -32,11 +32,11 @@ from learner.labels.join import Join
 from learner.labels.sample import Labelled, Learnable, Sample
 from learner.learning import learn
 from learner.memory.holdout import Holdout
+from learner.memory.policies import num_trainable
 from learner.memory.replay import Replay
 from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
-from learner.quality.evaluation import MeasuredCandidate
-from learner.quality.temperature import DEFAULT
+from learner.quality.evaluation import DEFAULT_TEMPERATURE, MeasuredCandidate
 from learner.slow.making import NextEncoder, OfferedEncoder, Phase, TrainedEncoder
 from learner.slow.round import SlowRound
 from learner.slow.round_plan import RoundPlan
@@ -49,7 +49,7 @@ from model.encoders import WholeEncoder
 from model.errors import NonFinite
 from wire.label_set import LabelSet
 from wire.records import ConceptChange, Lineage, RoundKind
-from wire.targets import kind_of
+from wire.targets import Kind, kind_of
 
 log = structlog.get_logger("learner")
 
@@ -75,7 +75,7 @@ class Knowledge:
     concept_changes: ConceptChanges
     labels: LabelSet
     lineage: Lineage
-    temperature: float = DEFAULT
+    temperature: float = DEFAULT_TEMPERATURE
     anchor: Anchor | None = None
     trial: EncoderTrial = NO_TRIAL
     round: SlowRound | None = None
@@ -200,6 +200,23 @@ class Knowledge:
     def break_lineage(self, gap: str) -> None:
         """Notes that nothing can be rebuilt from the topics any more, because of `gap`."""
         self.lineage = record_gap(self.lineage, gap)
+
+    def check_kind(self, kind: Kind) -> None:
+        """Raises StateRefused where what is known was learnt of labels of another kind."""
+        samples = self.replay.samples() or self.holdout.samples.samples()
+        learnt = kind_of(samples[0].label) if samples else kind
+        if learnt != kind:
+            raise StateRefused(
+                f"labels.kind is {kind}, and what was learnt is of kind {learnt}: set it back, or begin anew with "
+                "another learner.state_dir, store.prefix and bus.prefix"
+            )
+
+    @property
+    def num_trainable(self) -> int:
+        """How many samples of the memory slow rounds may train on: none where no event had a text."""
+        ridge = self.fast_head.ridge
+        num_held = len(self.replay) if self.progress.has_texts else 0
+        return num_trainable(num_held, ridge.num_samples, len(ridge.classes))
 
     @property
     def top(self) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from learner.labels.sample import HoldoutDraw, Labelled, Learnable
 from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
 from learner.memory.replay import Replay
-from learner.slow.schedule import Schedule, num_memory
+from learner.slow.schedule import Schedule
 from learner.slow.worker import INLINE, beside
 from learner.standardisation import standardise
 from learner.state.bases import Bases
@@ -121,7 +121,7 @@ class Learner:
             self.restart_class(change)
         standardise(self.knowledge, self.drift)
         if self.knowledge.round is None:
-            memory = num_memory(self.knowledge)
+            memory = self.knowledge.num_trainable
             if kind := self.schedule.due(memory, self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
                 self.begin(kind)
             return False
@@ -232,7 +232,7 @@ class Learner:
     @property
     def labels_to_round(self) -> float:
         """The fewest labels after which a slow round may be due: a poll ends there, and the round begins there."""
-        num_labels = self.schedule.labels_to_round(num_memory(self.knowledge), is_urgent=self.drift.is_urgent)
+        num_labels = self.schedule.labels_to_round(self.knowledge.num_trainable, is_urgent=self.drift.is_urgent)
         return math.inf if self.knowledge.round is not None else num_labels
 
     @property
@@ -243,7 +243,7 @@ class Learner:
     @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
-        may_rest = self.schedule.is_rested(num_memory(self.knowledge), self.join, is_urgent=self.drift.is_urgent)
+        may_rest = self.schedule.is_rested(self.knowledge.num_trainable, self.join, is_urgent=self.drift.is_urgent)
         return self.knowledge.round is None and may_rest
 
     def _note_difference(self, difference: OriginDiff) -> None:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from learner import unlearning
-from learner.errors import StateRefused
 from learner.labels.sample import Labelled
 from learner.memory.replay import Replay, name_sample
 from learner.quality.comparison import Anchor, sample_hash
@@ -29,7 +28,7 @@ from learner.relabelled_sets import rename_in_sets
 from learner.state.lineage import add_label_change
 from wire.label_set import LabelSet
 from wire.records import ConceptChange, LabelChange, LabelCommand
-from wire.targets import Kind, kind_of, names_of
+from wire.targets import names_of
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -45,7 +44,7 @@ def follow_settings(learner: "Learner") -> None:
     """
     known = learner.knowledge
     if known.labels.config != learner.label_config:
-        check_kind(known, learner.label_config.kind)
+        known.check_kind(learner.label_config.kind)
         followed = learner.label_commands[: known.labels.number]
         known.labels = LabelSet.of(learner.label_config, followed)
 
@@ -86,17 +85,6 @@ def _classes(known: "Knowledge") -> set[str]:
     """Returns the classes that something is known of."""
     held = (names_of(sample.label) for sample in known.holdout.samples.samples())
     return set(chain.from_iterable(held)).union(known.fast_head.ridge.classes)
-
-
-def check_kind(known: "Knowledge", kind: Kind) -> None:
-    """Raises StateRefused where what is known was learnt of labels of another kind."""
-    samples = known.replay.samples() or known.holdout.samples.samples()
-    learnt = kind_of(samples[0].label) if samples else kind
-    if learnt != kind:
-        raise StateRefused(
-            f"labels.kind is {kind}, and what was learnt is of kind {learnt}: set it back, or begin anew with another "
-            "learner.state_dir, store.prefix and bus.prefix"
-        )
 
 
 def _retire(known: "Knowledge", labels: set[str]) -> Counter[str]:

@@ -17,9 +17,10 @@ import torch
 
 from bench.texts import clinc150, few_of_each
 from learner.config import LearnerConfig
+from learner.encoder.top import with_own_top
 from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.slow.trainer import Trainer, with_own_top
+from learner.slow.trainer import Trainer
 from model.bert import load_encoder
 
 PER_LABEL = 10

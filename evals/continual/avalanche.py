@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from evals.continual.contender import Contender, Passes, Traits, Usage, counting
 from evals.continual.gradient import PREDICT_BATCH, Recipe
 from evals.streams.benchmark import Part
-from learner.slow.avalanche.library import ImportedClass, experiences, has_memory, make, quiet
+from learner.plugins import quiet
+from learner.slow.avalanche.library import ImportedClass, experiences, has_memory, make
 
 
 class GradientBudget:

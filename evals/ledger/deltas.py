@@ -15,13 +15,13 @@ import numpy as np
 
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
+from learner.encoder.top import with_own_top
 from learner.export import StoredTensor, export_encoder
 from learner.fast.fast_head import FastHead
 from learner.labels.sample import Labelled
 from learner.learner import Learner
 from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.round_plan import RoundPlan, StepPlan
-from learner.slow.trainer import with_own_top
 from learner.slow.training import Training
 from model.grid import grid_of
 from model.strata import Strata

@@ -15,8 +15,8 @@ import safetensors
 from safetensors.torch import save
 
 from learner.distill.distiller import Distiller, DistillOptions
+from learner.encoder.top import lower_digests
 from learner.errors import StateRefused
-from learner.slow.trainer import lower_digests
 from model.strata import Strata
 from wire.files import atomic_write
 

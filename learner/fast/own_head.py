@@ -25,7 +25,7 @@ from torch import Tensor
 
 from learner.errors import DataError
 from learner.fast.ridge import RidgeSums
-from learner.slow.avalanche.library import import_any
+from learner.plugins import import_any
 from model.errors import NonFinite, WrongConfig
 
 EXAMPLE: Final = (6, 3, 40)

@@ -20,13 +20,12 @@ Shapes: N samples, C classes, B resamples.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from learner.quality.evaluation import ScoredHoldout
+from learner.quality.comparison import ScoredHoldout
 
 NUM_RESAMPLES: Final = 100
 """Bootstrap samples of the holdout: enough for a standard error within a tenth."""
@@ -44,7 +43,7 @@ class Weighted(NamedTuple):
     class_weights: Mapping[str, float]
     num_by_class: Mapping[str, int]
 
-    def labels_of(self, scored: "ScoredHoldout") -> Tensor:
+    def labels_of(self, scored: ScoredHoldout) -> Tensor:
         """Returns for how many labels each holdout sample counts: those of its class over its samples."""
         in_holdout = Counter(sample.label for sample in scored.samples)
         return torch.tensor([self.num_by_class.get(each.label, 0) / in_holdout[each.label] for each in scored.samples])
@@ -94,9 +93,7 @@ def _precisions(scores_N: Tensor, is_of_class_N: Tensor, weights_BN: Tensor) -> 
     return (precision_BN * right_BN).sum(dim=1) / right_BN.sum(dim=1).clamp(min=1e-12)
 
 
-def rank_classes(
-    weighted: "Weighted", scored: "ScoredHoldout", parent: "ScoredHoldout | None"
-) -> dict[str, RankedClass]:
+def rank_classes(weighted: Weighted, scored: ScoredHoldout, parent: ScoredHoldout | None) -> dict[str, RankedClass]:
     """Returns how well a version ranks the classes of the highest weights, beside its parent where that has them.
 
     A class of fewer than MIN_SAMPLES holdout samples is left out.
@@ -129,7 +126,7 @@ def _ranked(scores_N: Tensor, parents_N: Tensor | None, is_of_class_N: Tensor, w
     return RankedClass(value, average_precision(parents_N, is_of_class_N, weights_N), float(differences_B.std()))
 
 
-def _scores(scored: "ScoredHoldout", label: str) -> Tensor:
+def _scores(scored: ScoredHoldout, label: str) -> Tensor:
     """Returns the logarithm of the odds of a class, which its own weight moves alike for all samples."""
     row = scored.classes.index(label)
     others_NC = torch.cat([scored.logits_NC[:, :row], scored.logits_NC[:, row + 1 :]], dim=1)

@@ -33,11 +33,30 @@ import torch
 from torch import Tensor
 
 from learner.labels.sample import Labelled
-from learner.memory.targets import Targets
+from learner.memory.targets import Targets, num_named
 from wire.recent import hash_of
 
 NUM_COHORTS = 5
 """Number of groups of classes, by when they came."""
+
+
+class ScoredHoldout(NamedTuple):
+    """The logits that a version gives the holdout samples, and what their labels say of its classes."""
+
+    samples: Sequence[Labelled]
+    classes: tuple[str, ...]
+    logits_NC: Tensor
+    targets: Targets
+
+    @property
+    def right_N(self) -> Tensor:
+        """Whether each sample is named rightly."""
+        return self.targets.right(self.logits_NC)
+
+    @property
+    def num_named(self) -> int:
+        """How many classes are named for some sample."""
+        return num_named(self.logits_NC, self.targets)
 
 
 class Paired(NamedTuple):

@@ -7,12 +7,11 @@ error (`wire.agreement`): a count of paired events has exact tests and bounds. M
 events, which has none without a resampling for each decision; and 1 less the absolute error is what they decide by.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from msgspec import UNSET, UnsetType
 
-if TYPE_CHECKING:
-    from learner.quality.evaluation import ScoredHoldout
+from learner.quality.comparison import ScoredHoldout
 
 Pair: TypeAlias = tuple[float, float] | UnsetType
 
@@ -27,7 +26,7 @@ class KindFigures(NamedTuple):
     absolute_error: Pair = UNSET
 
     @classmethod
-    def of(cls, new: "ScoredHoldout", parent: "ScoredHoldout | None", *, width: float) -> "KindFigures":
+    def of(cls, new: ScoredHoldout, parent: ScoredHoldout | None, *, width: float) -> "KindFigures":
         """Returns those of the holdout samples. `width` is that of the range of scores."""
         one, other = (_micro_f1(each) for each in (new, parent or new))
         if one is not None and other is not None:
@@ -38,11 +37,11 @@ class KindFigures(NamedTuple):
         return cls()
 
 
-def _micro_f1(scored: "ScoredHoldout") -> float | None:
+def _micro_f1(scored: ScoredHoldout) -> float | None:
     sets = scored.targets.sets
     return sets.micro_f1(scored.logits_NC > 0) if sets else None
 
 
-def _absolute_error(scored: "ScoredHoldout") -> float | None:
+def _absolute_error(scored: ScoredHoldout) -> float | None:
     values = scored.targets.values
     return float(values.errors(scored.logits_NC).mean()) if values else None

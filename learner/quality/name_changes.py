@@ -39,7 +39,7 @@ from learner.fast.row_log import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.event_ring import EventRing
-from learner.quality.named_rows import row_changes
+from learner.quality.named_rows import encoder_changes, row_changes
 from learner.quality.set_changes import are_classes, named, set_changes
 from wire.label_set import LabelSet
 from wire.records import NameChanges
@@ -240,16 +240,3 @@ def _changes_beside(reference: Reference, held: Anchor, trial: EncoderTrial) -> 
     if not on_holdout.num and not tried.num:
         return NameChanges()
     return encoder_changes(on_holdout, tried, reference=reference.number)
-
-
-def encoder_changes(held: Paired, tried: Paired, *, reference: int = 0) -> NameChanges:
-    """Returns what a manifest says of a version whose encoder was compared by these counts."""
-    return NameChanges(
-        reference=reference,
-        held_wins=held.won,
-        held_ties=held.ties,
-        held_losses=held.lost,
-        trial_wins=tried.won,
-        trial_ties=tried.ties,
-        trial_losses=tried.lost,
-    )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from learner.memory.targets import best_rows
+from learner.quality.comparison import Paired
 from learner.quality.evaluation import ScoredVersion
 from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
 
@@ -83,3 +84,16 @@ def new_classes(classes: tuple[str, ...], is_new_C: Tensor, texts_C: Tensor, lab
         if is_new and (texts or num_labels)
     ]
     return tuple(sorted(found, key=lambda each: (-each.texts, each.label))[:MAX_NEW_CLASSES])
+
+
+def encoder_changes(held: Paired, tried: Paired, *, reference: int = 0) -> NameChanges:
+    """Returns what a manifest says of a version whose encoder was compared by these counts."""
+    return NameChanges(
+        reference=reference,
+        held_wins=held.won,
+        held_ties=held.ties,
+        held_losses=held.lost,
+        trial_wins=tried.won,
+        trial_ties=tried.ties,
+        trial_losses=tried.lost,
+    )

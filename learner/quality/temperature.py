@@ -18,15 +18,13 @@ import torch
 from torch import Tensor
 
 from learner.memory.targets import Targets
-
-DEFAULT: Final = 0.05
-"""Used until the holdout has enough samples. The best value for CLINC150 lies between 0.04 and 0.06."""
+from learner.quality.evaluation import DEFAULT_TEMPERATURE
 
 LOWEST: Final = 0.01
 HIGHEST: Final = 1.0
 
 DEFAULT_THRESHOLD: Final = 0.5
-"""Used until then where labels are sets: the outputs are fitted to 0 and 1."""
+"""Used until the holdout has enough samples, where labels are sets: the outputs are fitted to 0 and 1."""
 
 MIN_SAMPLES: Final = 50
 STEPS: Final = 20
@@ -54,12 +52,13 @@ def fit_threshold(outputs_BC: Tensor, has_BC: Tensor) -> float:
 
 
 def fit_temperature(logits_BC: Tensor, targets: Targets) -> float:
-    """Returns the maximum-likelihood temperature in [LOWEST, HIGHEST]; DEFAULT for fewer than MIN_SAMPLES samples.
+    """Returns the maximum-likelihood temperature in [LOWEST, HIGHEST].
 
-    The likelihood is unimodal in log T, which 20 golden sections narrow to a ten-thousandth of its range.
+    It is DEFAULT_TEMPERATURE for fewer than MIN_SAMPLES samples. The likelihood is unimodal in log T, which 20 golden
+    sections narrow to a ten-thousandth of its range.
     """
     if len(logits_BC) < MIN_SAMPLES:
-        return DEFAULT
+        return DEFAULT_TEMPERATURE
 
     def loss(log_t: Tensor) -> float:
         if targets.sets is None:

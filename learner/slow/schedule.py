@@ -24,7 +24,6 @@ Rejected: rounds by the clock (a replay of the topics would train otherwise).
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -33,7 +32,6 @@ from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.labels.join import Join
 from learner.labels.sample import Labelled
-from learner.memory.policies import num_trainable
 from learner.memory.replay import Replay
 from learner.progress import LearnerProgress
 from learner.slow.round_plan import RoundPlan, draw_plan, step_sizes
@@ -41,9 +39,6 @@ from learner.slow.strategies.in_rounds import draws_per_step
 from learner.tiers import tier_of
 from wire.features import has_text
 from wire.records import PSEUDO_LABELS, RoundKind
-
-if TYPE_CHECKING:
-    from learner.knowledge import Knowledge
 
 GROWTH = 0.1
 """A round ends with encoding the replay memory anew, so the next one waits for this share of it in new labels."""
@@ -201,10 +196,3 @@ def labels_due(num_memory: int, num_beyond: int, *, every: int) -> float:
     (500, 1000.0, 4000)
     """
     return max(every, GROWTH * num_memory, num_beyond)
-
-
-def num_memory(known: "Knowledge") -> int:
-    """Returns how many samples of the memory slow rounds may train on: none where no event had a text."""
-    ridge = known.fast_head.ridge
-    num_held = len(known.replay) if known.progress.has_texts else 0
-    return num_trainable(num_held, ridge.num_samples, len(ridge.classes))

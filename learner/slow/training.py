@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from learner.config import LearnerConfig, is_import_path
+from learner.encoder.top import with_own_top
 from learner.errors import DataError
 from learner.export import ServedEncoder
 from learner.failpoints import failpoint
@@ -27,7 +28,7 @@ from learner.labels.sample import Labelled
 from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.slow.strategies.in_rounds import own_strategy
-from learner.slow.trainer import Trainer, with_own_top
+from learner.slow.trainer import Trainer
 from model.encoders import WholeEncoder
 from model.ragged import RaggedLayout
 from model.strata import Strata

@@ -21,11 +21,11 @@ import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
+from learner.encoder.top import load_top, lower_digests, top_state, with_own_top
 from learner.export import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import num_samples_in
 from learner.labels.sample import Labelled
-from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
 from learner.state.origin import Adopted, Origin, OriginDiff, compare
 from learner.state.parts import fast_head_of
 from learner.state.rounded import rounded_encoder

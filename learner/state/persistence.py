@@ -14,7 +14,6 @@ from learner.fast.concept_changes import ConceptChanges
 from learner.knowledge import Knowledge
 from learner.labels.classes import backfill
 from learner.progress import LearnerProgress
-from learner.relabelling import check_kind
 from learner.state.base_encoder import BaseEncoder
 from learner.state.checkpoint import VersionState
 from learner.state.lineage import end_round
@@ -81,7 +80,7 @@ def restore_knowledge(
         anchor=None if change.is_rebuilt else facts.anchor,
         lineage=facts.lineage,
     )
-    check_kind(known, labels.kind)
+    known.check_kind(labels.kind)
     held_none = "newest_z" not in snapshot.sums or not snapshot.sums["newest_z"].numel()
     is_filled = held_none and labels.kind == "class" and hold_newest(fast_head, replay)
     if is_filled and fast_head.ridge.num_samples > len(replay):

@@ -9,22 +9,17 @@ optimizer and the loss, come from the caller.
 Rejected: a table of wrappers, one for each strategy, which would lag behind Avalanche.
 """
 
-import ast
 import inspect
-import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from learner.config import IMPORT_PATH
 from learner.errors import DataError
 from learner.extras import require
+from learner.plugins import PREFIX, import_any, parse, quiet
 
-PREFIX = "avalanche-"
 SUPERVISED = "avalanche.training.supervised"
 
 
@@ -39,21 +34,14 @@ class ImportedClass(NamedTuple):
 def find(name: str) -> ImportedClass:
     """Imports the class that a name stands for. Raises DataError where it does not import or is no strategy."""
     require("avalanche", extra="avalanche")
-    cls, arguments = import_any(name)
     with quiet():
+        cls, arguments = _by_short_name(name) if name.startswith(PREFIX) else import_any(name)
         from avalanche.core import BasePlugin
         from avalanche.training.templates.base import BaseTemplate
 
         if not isinstance(cls, type) or not issubclass(cls, (BaseTemplate, BasePlugin)):
             raise DataError(f"{name} is no lifelong.Strategy, and neither a strategy nor a plugin of Avalanche")
     return ImportedClass(name, cls, arguments)
-
-
-def import_any(name: str) -> tuple[Any, dict[str, Any]]:
-    """Imports what a path names, and returns it with the arguments in the brackets. Raises DataError."""
-    with quiet():
-        path, arguments = _parse(name)
-        return _import(path), arguments
 
 
 def has_memory(imported: ImportedClass) -> bool:
@@ -91,18 +79,6 @@ def experiences(parts: Sequence[tuple[Tensor, Tensor]]) -> list[Any]:
         return list(benchmark.train_stream)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silences Avalanche, which warns of its own imports and of deprecated calls, the latter past all filters.
-
-    wandb stays off.
-    """
-    os.environ.setdefault("WANDB_MODE", "disabled")
-    with warnings.catch_warnings(record=True):
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _construct(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
     parameters = inspect.signature(imported.cls).parameters
     arguments = _known(imported.cls, common) | imported.arguments
@@ -127,39 +103,11 @@ def _is_required(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and not is_variadic
 
 
-def _parse(name: str) -> tuple[str, dict[str, Any]]:
-    """Splits a name into the path and the arguments in brackets.
-
-    >>> _parse("my.module:Mine(alpha=0.5, sizes=[1, 2])")
-    ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
-    """
-    match = IMPORT_PATH.fullmatch(name)
-    if match is None:
-        raise DataError(f"{name!r} is no import path: say package.module:Class(argument=value)")
-    try:
-        call = ast.parse(f"it({match['arguments'] or ''})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("an argument without a name")
-        return match["path"], {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError) as error:
-        raise DataError(f"{name!r}: arguments are Python literals with their names, as in (alpha=0.5)") from error
-
-
-def _import(path: str) -> Any:
-    if path.startswith(PREFIX):
-        return _by_short_name(path)
-    module, _, attribute = path.replace(":", ".").rpartition(".")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        fix = f"PYTHONPATH must name the folder of {module.split('.')[0]}"
-        raise DataError(f"{path} does not import: {error}. {fix}") from error
-
-
-def _by_short_name(path: str) -> Any:
-    known = {name.lower().replace("_", "-"): value for name, value in vars(import_module(SUPERVISED)).items()}
-    names = sorted(name for name, value in known.items() if isinstance(value, type) and SUPERVISED in value.__module__)
+def _by_short_name(name: str) -> tuple[Any, dict[str, Any]]:
+    path, arguments = parse(name)
+    known = {key.lower().replace("_", "-"): value for key, value in vars(import_module(SUPERVISED)).items()}
+    names = sorted(key for key, value in known.items() if isinstance(value, type) and SUPERVISED in value.__module__)
     short = path.removeprefix(PREFIX)
     if short not in names:
-        raise DataError(f"no strategy {path!r}: there are {', '.join(PREFIX + name for name in names)}")
-    return known[short]
+        raise DataError(f"no strategy {path!r}: there are {', '.join(PREFIX + each for each in names)}")
+    return known[short], arguments

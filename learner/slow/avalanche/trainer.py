@@ -32,7 +32,8 @@ from torch.optim.lr_scheduler import PolynomialLR
 from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.labels.sample import Labelled
-from learner.slow.avalanche.library import experiences, find, make, quiet
+from learner.plugins import quiet
+from learner.slow.avalanche.library import experiences, find, make
 from learner.slow.round_plan import RoundPlan, StepPlan
 from learner.slow.strategies.strategy import class_loss
 from learner.slow.trainer import cosine_logits, torch_adamw

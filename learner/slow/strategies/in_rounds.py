@@ -18,7 +18,7 @@ from torch import Tensor
 
 from learner.config import SlowStrategy, is_import_path
 from learner.errors import DataError
-from learner.slow.avalanche.library import PREFIX, import_any
+from learner.plugins import PREFIX, import_any
 from learner.slow.strategies.agem import AveragedGradient
 from learner.slow.strategies.derpp import DarkReplay
 from learner.slow.strategies.er import ExperienceReplay

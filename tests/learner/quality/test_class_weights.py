@@ -18,7 +18,7 @@ from learner.quality.class_weights import (
     bias_of,
     rank_classes,
 )
-from learner.quality.evaluation import ScoredHoldout
+from learner.quality.comparison import ScoredHoldout
 
 CLASSES = ("ok", "fraud")
 

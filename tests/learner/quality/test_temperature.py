@@ -1,7 +1,8 @@
 import torch
 
 from learner.memory.targets import Sets, Targets
-from learner.quality.temperature import DEFAULT, DEFAULT_THRESHOLD, fit_temperature, fit_threshold
+from learner.quality.evaluation import DEFAULT_TEMPERATURE
+from learner.quality.temperature import DEFAULT_THRESHOLD, fit_temperature, fit_threshold
 
 
 def test_the_temperature_of_sampled_labels_is_found() -> None:
@@ -18,7 +19,7 @@ def test_perfect_logits_stop_at_the_lowest() -> None:
 
 
 def test_few_samples_say_nothing() -> None:
-    assert fit_temperature(torch.eye(9), Targets(torch.arange(9))) == DEFAULT
+    assert fit_temperature(torch.eye(9), Targets(torch.arange(9))) == DEFAULT_TEMPERATURE
 
 
 def micro_f1(outputs: torch.Tensor, has: torch.Tensor, threshold: float) -> float:

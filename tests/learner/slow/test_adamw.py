@@ -14,7 +14,8 @@ IMPORTS = """
 import sys
 import torch
 from learner.slow.round import SlowRound
-from learner.slow.trainer import Trainer, with_own_top
+from learner.encoder.top import with_own_top
+from learner.slow.trainer import Trainer
 from model.ragged import RaggedBatch
 from tests.learner.small_learner import small_config, small_strata
 strata = small_strata()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from learner.config import LearnerConfig, SlowStrategy
+from learner.encoder.top import top_state
 from learner.fast.fast_head import FastHead
 from learner.labels.sample import Labelled
 from learner.memory.replay import Replay, hash_key
@@ -13,7 +14,6 @@ from learner.slow.making import Phase, TrainedEncoder
 from learner.slow.round import SlowRound
 from learner.slow.round_plan import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
-from learner.slow.trainer import top_state
 from learner.slow.trial import UNIT
 from tests.learner.slow.held import HeldExecutor
 from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay

@@ -1,20 +1,19 @@
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
 
 from learner.config import SlowStrategy
+from learner.encoder.top import load_top, top_state, with_own_top
 from learner.export import export_encoder
 from learner.slow.strategies.in_rounds import draws_per_step
-from learner.slow.trainer import Trainer, load_top, lower_digests, top_state, with_own_top
-from model.grid import attach_grids, grid_of
+from learner.slow.trainer import Trainer
+from model.grid import attach_grids
 from model.qtensor import QTensor
 from model.quantize import quantize_n8g64, quantize_w4g64
 from model.strata import Strata
-from model.weights import encoder_tensors
 from tests.learner.small_learner import labelled, small_config, small_served, small_strata
 from tests.learner.streams import TOPICS
 
@@ -124,20 +123,6 @@ def test_scales_are_trained_and_put_back(quantize: Callable[..., QTensor]) -> No
     assert {name: each.entry for name, each in export_encoder(restored, first_layer=1).items()} == {
         name: each.entry for name, each in after.items()
     }
-
-
-def test_a_top_without_grids_leaves_none() -> None:
-    strata = small_strata()
-    attach_grids(strata, encoder_tensors(strata, first_layer=1))
-    load_top(strata, top_state(small_strata(), 1))
-    assert all(grid_of(module) is None for module in strata.modules())
-
-
-def test_weights_that_are_pooled_otherwise_are_another_encoder() -> None:
-    strata = small_strata()
-    digests = lower_digests(strata)
-    strata.config = replace(strata.config, pooling="cls")
-    assert not set(digests) & set(lower_digests(strata))
 
 
 def test_outputs_of_the_parent_hold_what_is_replayed_where_it_was() -> None:

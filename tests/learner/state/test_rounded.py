@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from learner.encoder.top import lower_digests
 from learner.export import StoredTensor, export_encoder
-from learner.slow.trainer import lower_digests
 from learner.state import rounded
 from learner.state.rounded import FILE, rounded_encoder
 from model.errors import NonFinite

@@ -9,13 +9,13 @@ import torch
 from structlog.testing import capture_logs
 from torch import Tensor
 
+from learner.encoder.top import top_state
 from learner.errors import DataError
 from learner.labels.sample import Labelled
 from learner.slow.avalanche.trainer import SHOWN, AvalancheTrainer, try_out
 from learner.slow.making import Phase, TrainedEncoder
 from learner.slow.round import SlowRound
 from learner.slow.round_plan import RoundPlan, StepPlan, draw_plan, step_sizes
-from learner.slow.trainer import top_state
 from model.ragged import RaggedLayout
 from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import CONFIG, SMALL, small_learner, small_served, small_strata
