@@ -23,9 +23,8 @@ from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.by_task import by_task, predict_by_task
 from serving.counts import Counts, count_of
 from serving.deaths import Deaths
-from serving.embedding import embed_many
 from serving.engine_config import PrecisionConfig
-from serving.predict import Predict, grouped
+from serving.predict import Predict, embed_many, grouped
 from serving.terms import EmbeddedText
 from serving.watchdog import Watchdog
 from serving.weights.active import Live, versions_of

@@ -18,65 +18,19 @@ from dataclasses import replace
 from typing import Final
 
 import msgspec
-import torch
-from torch import Tensor
 
 from model.packed import PackedEncoder
-from model.quantized import QuantizedEncoder, common_layers
-from model.ragged import RaggedBatch
-from serving.predict import Predict, of_rows
+from model.quantized import QuantizedEncoder
+from serving.predict import Predict
 from serving.terms import EmbeddedText
 from serving.weights.active import Live
-from serving.weights.health import Health, LowerRows
+from serving.weights.health import Vectors, of_rows
 from serving.weights.precision import Choice
 from wire.records import Answer, Event, TaskAnswer
 from wire.rollout import arm_for
 from wire.tasks import DEFAULT
 
 TASK_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskAnswer))
-
-
-class Vectors:
-    """The vectors of the events of one batch, by encoder and precision: each is computed once, whoever asks.
-
-    The forwards count for the versions of all tasks, in the `health` of each.
-    """
-
-    def __init__(self, *health: Health) -> None:
-        self._first, *self._others = health
-        self._known: defaultdict[tuple[int, str], dict[int, Tensor]] = defaultdict(dict)
-        self._lower: dict[tuple[int, str], dict[int, LowerRows]] = {}
-
-    def share(
-        self,
-        events: Sequence[Event],
-        token_ids: Sequence[list[int]],
-        encoders: Sequence[QuantizedEncoder],
-        precision: str,
-    ) -> None:
-        """Computes the lower blocks that these encoders have in common, once for all of these events: `of` goes on from
-        there. Raises BadTokens."""
-        batch = RaggedBatch.of(token_ids)
-        lower = self._first.encode_lower(encoders[0], batch, precision, common_layers(encoders))
-        for encoder in encoders:
-            self._lower[id(encoder), precision] = dict(zip(map(id, events), lower, strict=True))
-
-    def of(
-        self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
-    ) -> Tensor:
-        """Returns z_BD of events, which are known by their identity, and have these tokens. Raises BadTokens."""
-        known = self._known[id(encoder), precision]
-        new = [row for row, event in enumerate(events) if id(event) not in known]
-        if new:
-            picked, tokens = of_rows(new, events, token_ids)
-            names = list(map(id, picked))
-            lower = self._lower.get((id(encoder), precision), {})
-            rows = [lower[name] for name in names] if lower.keys() >= set(names) else ()
-            z_BD = self._first.encode_events(picked, tokens, encoder, precision, others=self._others, lower=rows)
-            known |= zip(names, z_BD, strict=True)
-            if len(new) == len(events):
-                return z_BD
-        return torch.stack([known[id(event)] for event in events])
 
 
 def predict_by_task(

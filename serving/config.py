@@ -15,8 +15,8 @@ from serving.refusal_config import RefusalConfig
 from serving.scaling import ScalingConfig
 from serving.series_config import SeriesConfig
 from wire.backoff import Backoff
-from wire.config import SECTION, OrNone, require
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
+from wire.sections import SECTION, OrNone, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from wire.config import SECTION, require
+from wire.sections import SECTION, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,10 +23,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
+import torch
 from torch import Tensor
 
+from model.ragged import RaggedBatch
 from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
+from serving.terms import EmbeddedText
 from serving.weights.active import ActiveVersions, Version
+from serving.weights.health import of_rows
 from wire.draws import PAIRED, is_drawn
 from wire.events import content
 from wire.receipts import Receipts, Verdicts
@@ -94,13 +98,6 @@ def predict_many(
         if events[row].text and _has_vector(len(token_ids[row]), live):
             answers[row] = _with_vector(answers[row], z_D, versions[row], receipts)
     return answers
-
-
-def of_rows(
-    rows: Sequence[int], events: Sequence[Event], token_ids: Sequence[list[int]]
-) -> tuple[list[Event], list[list[int]]]:
-    """Returns these rows of both."""
-    return [events[row] for row in rows], [token_ids[row] for row in rows]
 
 
 def _has_vector(num_tokens: int, live: ActiveVersions) -> bool:
@@ -186,3 +183,28 @@ def _answer(
         task=live.task,
     )
     return live.versions[arm.version].refusal.applied(answer, scored.certainty)
+
+
+def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:
+    """Returns the vector of each text by the first arm's version, in the most accurate of its precisions.
+
+    So the vector of a text does not depend on the load, nor on which arm its entity meets. Raises BadTokens, and
+    ValueError where the model returns a value that is not finite.
+    """
+    arm = live.plan.arms[0]
+    version = live.versions[arm.version]
+    precision = version.model.encoder.precisions[0]
+    z_BD = live.health.encode(version.model.encoder, RaggedBatch.of(token_ids), precision)
+    if not torch.isfinite(z_BD).all():
+        raise ValueError(f"version {version.number} gives a vector that is not finite")
+    return [
+        EmbeddedText(
+            z=z_D.numpy().astype("<f4", copy=False).tobytes(),
+            weights_version=version.number,
+            arm=arm.name,
+            precision=precision,
+            encoding=version.encoding,
+            num_tokens=len(tokens),
+        )
+        for tokens, z_D in zip(token_ids, z_BD, strict=True)
+    ]

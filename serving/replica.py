@@ -35,9 +35,10 @@ from serving.kafka.series_labels import SeriesLabels
 from serving.pipeline import assembled
 from serving.replica_config import ReplicaConfig
 from serving.served_task import ServedTask, SharedParts
-from serving.service_level import accuracy_of
 from serving.status import ReplicaStatus
+from serving.weights.active import ActiveVersions
 from serving.weights.in_use import WeightsInUse
+from serving.weights.precision import Choice
 from serving.weights.swap import Swap
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -204,6 +205,18 @@ class Replica:
         stable = str(report.versions[0]) if report.versions else ""
         return self._engine.level.promises(
             self._config.level,
-            accuracy=accuracy_of(self._engine.live, self._engine.choice),
+            accuracy=_accuracy_of(self._engine.live, self._engine.choice),
             model_bytes=report.model_bytes.get(stable, 0),
         )
+
+
+def _accuracy_of(live: ActiveVersions | None, choice: Choice) -> float:
+    """Returns the accuracy that was measured for the stable version in the precision that answers; 0: none was.
+
+    They are those of the default task.
+    """
+    if live is None:
+        return 0.0
+    stable = live.versions[live.plan.arms[0].version]
+    name = choice.by_version.get((DEFAULT, stable.number), stable.precisions[0].name)
+    return next(each.accuracy for each in stable.precisions if each.name == name)

@@ -20,10 +20,7 @@ from typing import Final
 
 from serving.batcher import Batch, Item
 from serving.engine_config import ServiceLevelConfig
-from serving.weights.active import ActiveVersions
-from serving.weights.precision import Choice
 from wire.records import LATENCY_BOUNDS_MS, Promise
-from wire.tasks import DEFAULT
 
 WINDOW_S: Final = 60.0
 MAX_BATCHES: Final = 1_024
@@ -100,18 +97,6 @@ class ServiceLevel:
 
 CEILINGS: Final = ("p99_ms", "model_mb")
 """The promises whose value must not be above their limit; the others must not be below."""
-
-
-def accuracy_of(live: ActiveVersions | None, choice: Choice) -> float:
-    """Returns the accuracy that was measured for the stable version in the precision that answers; 0: none was.
-
-    They are those of the default task.
-    """
-    if live is None:
-        return 0.0
-    stable = live.versions[live.plan.arms[0].version]
-    name = choice.by_version.get((DEFAULT, stable.number), stable.precisions[0].name)
-    return next(each.accuracy for each in stable.precisions if each.name == name)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -31,7 +31,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from serving.engine_config import PrecisionConfig
-from serving.weights import precision
+from serving.weights import in_use, precision
 from serving.weights.active import Version
 from serving.weights.precision import NO_CHOICE
 from wire.records import PrecisionEvaluation
@@ -155,7 +155,7 @@ def _texts(tokenizer: TextTokenizer, items: Sequence[StreamItem]) -> list[Text]:
 
 def _version(strata: Strata, model: QuantizedModel, held: Sequence[Text]) -> Version:
     """Returns the version as a replica would have it: with the accuracy and the latency of each precision."""
-    latency = precision.measure(model.encoder.encode, PRECISIONS, vocab=strata.config.vocab, clock=time.thread_time)
+    latency = in_use.measure(model.encoder.encode, PRECISIONS, vocab=strata.config.vocab, clock=time.thread_time)
     evaluated: list[PrecisionEvaluation] = []
     for name in PRECISIONS:
         answers = Answers(strata, model, partial(_fixed, name))

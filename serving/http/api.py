@@ -11,9 +11,10 @@
 Rejected: FastAPI (half the requests a second of bare ASGI here, and its models would be a second set of records).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
@@ -30,6 +31,9 @@ from serving.http.schemas import Entry, read_request, whole_problem, write_repli
 from serving.status import ReplicaStatus
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
+
+REF: Final = "#/components/schemas/{name}"
+"""Where the document has the schema of a record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +105,28 @@ class Api:
     def count_refused(self, code: str) -> None:
         """Counts a request, or a connection, that was refused because of what its client did."""
         self.bridge.count_refused(code)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One method of one path. `body` has the records that a request may be (none: it has no body).
+
+    `role` is what an API key must have where keys are required, and None where none is needed even then.
+    """
+
+    path: str
+    endpoint: Callable[[Request], Awaitable[Response]]
+    summary: str
+    answer: type
+    body: tuple[type, ...] = ()
+    role: Role | None = None
+    needs_key: bool = True
+    headers: tuple[str, ...] = ()
+    errors: tuple[int, ...] = ()
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.body else "GET"
 
 
 def json_response(body: bytes, *, headers: dict[str, str] | None = None) -> Response:

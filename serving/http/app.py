@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from serving.http.api import Api, json_response
 from serving.http.openapi import POLICY, document_of, page_of
-from serving.http.operations import operations_of
+from serving.http.operations import ELEMENTS, operations_of
 from serving.http.problems import INTERNAL, Problem, RequestRefused, problem_response
 from serving.http.request_id import RequestId
 
@@ -22,7 +22,7 @@ from serving.http.request_id import RequestId
 def make_app(api: Api) -> ASGIApp:
     """Returns the application."""
     operations = operations_of(api)
-    document = document_of(operations)
+    document = document_of(operations, ELEMENTS)
     as_json = json.dumps(document).encode()
     as_page = page_of(document)
 

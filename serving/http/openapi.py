@@ -19,8 +19,8 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from serving.http.access import KEY_HEADER
+from serving.http.api import REF, Operation
 from serving.http.asks import MAX_TIMEOUT_MS, PRIORITY_HEADER, TIMEOUT_HEADER
-from serving.http.operations import ELEMENTS, REF, Operation
 from serving.http.problems import PROBLEM_JSON, ErrorBody, ProblemDetails, V2ErrorBody, is_v2
 from serving.terms import Priority
 from serving.v2.model import MODEL
@@ -40,9 +40,9 @@ POLICY: Final = (
 """The Content-Security-Policy of the page."""
 
 
-def document_of(operations: Sequence[Operation]) -> dict[str, Any]:
-    """Returns the OpenAPI document of these operations."""
-    records: list[type] = [*ELEMENTS, ProblemDetails, V2ErrorBody]
+def document_of(operations: Sequence[Operation], elements: Sequence[type]) -> dict[str, Any]:
+    """Returns the OpenAPI document of these operations. `elements` are the records that only lists of others have."""
+    records: list[type] = [*elements, ProblemDetails, V2ErrorBody]
     for operation in operations:
         records += [*operation.body, operation.answer]
     components = components_of(records, REF)

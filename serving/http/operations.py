@@ -5,15 +5,11 @@ Api --operations_of--> Operation --> routes (`serving/http/app.py`), and the doc
 Rejected: decorators on the endpoints (what a path has would be spread over five files).
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 
-from serving.http.api import Api
+from serving.http.api import REF, Api, Operation
 from serving.http.cloud_events import CloudEventsApi
 from serving.http.embeddings import EmbeddingsApi, EmbeddingsBody, EmbeddingsRequest
 from serving.http.feedback import AcceptedBody, FeedbackApi, LabelBody
@@ -24,8 +20,6 @@ from serving.http.v2 import InferRequest, InferResponse, ModelReady, V2Api
 from serving.status import ReplicaStatus
 from serving.v2.model import ModelMetadata, ServerMetadata
 from wire.features import MAX_FEATURES, Features
-
-REF: Final = "#/components/schemas/{name}"
 
 Text = Annotated[str, msgspec.Meta(description="Blank only beside `features`. The first 131,072 characters are read.")]
 DescribedFeatures = Annotated[
@@ -109,28 +103,6 @@ class AnswerData(msgspec.Struct, frozen=True):
     label: str | None
     score: float
     receipt: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Operation:
-    """One method of one path. `body` has the records that a request may be (none: it has no body).
-
-    `role` is what an API key must have where keys are required, and None where none is needed even then.
-    """
-
-    path: str
-    endpoint: Callable[[Request], Awaitable[Response]]
-    summary: str
-    answer: type
-    body: tuple[type, ...] = ()
-    role: Role | None = None
-    needs_key: bool = True
-    headers: tuple[str, ...] = ()
-    errors: tuple[int, ...] = ()
-
-    @property
-    def method(self) -> str:
-        return "POST" if self.body else "GET"
 
 
 def operations_of(api: Api) -> list[Operation]:

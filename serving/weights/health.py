@@ -19,10 +19,11 @@ from statistics import median
 from typing import Final, NamedTuple
 
 import msgspec
+import torch
 from torch import Tensor
 
 from model.packed import PackedEncoder
-from model.quantized import QuantizedEncoder
+from model.quantized import QuantizedEncoder, common_layers
 from model.ragged import RaggedBatch
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
@@ -145,3 +146,53 @@ class Health:
             if counts is not None:
                 sums = {name: getattr(counts, name) + num for name, num in more.items()}
                 self._counts[number] = msgspec.structs.replace(counts, **sums)
+
+
+class Vectors:
+    """The vectors of the events of one batch, by encoder and precision: each is computed once, whoever asks.
+
+    The forwards count for the versions of all tasks, in the `health` of each.
+    """
+
+    def __init__(self, *health: Health) -> None:
+        self._first, *self._others = health
+        self._known: defaultdict[tuple[int, str], dict[int, Tensor]] = defaultdict(dict)
+        self._lower: dict[tuple[int, str], dict[int, LowerRows]] = {}
+
+    def share(
+        self,
+        events: Sequence[Event],
+        token_ids: Sequence[list[int]],
+        encoders: Sequence[QuantizedEncoder],
+        precision: str,
+    ) -> None:
+        """Computes the lower blocks that these encoders have in common, once for all of these events: `of` goes on from
+        there. Raises BadTokens."""
+        batch = RaggedBatch.of(token_ids)
+        lower = self._first.encode_lower(encoders[0], batch, precision, common_layers(encoders))
+        for encoder in encoders:
+            self._lower[id(encoder), precision] = dict(zip(map(id, events), lower, strict=True))
+
+    def of(
+        self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
+    ) -> Tensor:
+        """Returns z_BD of events, which are known by their identity, and have these tokens. Raises BadTokens."""
+        known = self._known[id(encoder), precision]
+        new = [row for row, event in enumerate(events) if id(event) not in known]
+        if new:
+            picked, tokens = of_rows(new, events, token_ids)
+            names = list(map(id, picked))
+            lower = self._lower.get((id(encoder), precision), {})
+            rows = [lower[name] for name in names] if lower.keys() >= set(names) else ()
+            z_BD = self._first.encode_events(picked, tokens, encoder, precision, others=self._others, lower=rows)
+            known |= zip(names, z_BD, strict=True)
+            if len(new) == len(events):
+                return z_BD
+        return torch.stack([known[id(event)] for event in events])
+
+
+def of_rows(
+    rows: Sequence[int], events: Sequence[Event], token_ids: Sequence[list[int]]
+) -> tuple[list[Event], list[list[int]]]:
+    """Returns these rows of both."""
+    return [events[row] for row in rows], [token_ids[row] for row in rows]

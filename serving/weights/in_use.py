@@ -5,12 +5,22 @@
 So tasks that learn on one encoder hold it once, and their events go through it together (`serving/by_task.py`), in one
 precision: its times are measured once, too.
 
-Rejected: one loader for all tasks (numbers of versions are of one task, and so is what was refused).
+The measurement runs in the thread that loads weights, within a budget of time: sizes that do not fit any more are left
+out, and times beyond the largest size are extrapolated in proportion. Times are those of the thread on the processor:
+under load a thread waits for a processor as long as it computes, and by the clock on the wall 7 of 40 tables called
+INT4 faster for 40 tokens where it is slower (two busy cores, Zen 4; none of 40 does now). The precisions take turns,
+and the best of their times counts.
+
+Rejected: one loader for all tasks (numbers of versions are of one task, and so is what was refused), a table of times
+that comes with the weights (another processor has other times), and learning it from the batches that are answered (a
+precision that was never chosen would never be measured).
 """
 
+import math
 import threading
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import structlog
@@ -21,10 +31,17 @@ from model.modules.config import EncoderConfig, config_from_json
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor
 from model.quantized import RandomFeatures
+from model.ragged import RaggedBatch
 from model.weights import encoder_key
 from serving.weights.active import LatencyTable
-from serving.weights.precision import times_of
 from wire.records import WeightManifest
+
+TEXT_TOKENS: Final = 16
+NUM_TEXTS: Final = (1, 4, 16, 64)
+ROUNDS: Final = 3
+BUDGET_S: Final = 0.3
+
+EncodeIn: TypeAlias = Callable[[RaggedBatch, str], object]
 
 log = structlog.get_logger("swap")
 
@@ -80,3 +97,68 @@ def key_of(manifest: WeightManifest) -> str:
 def _encoder_key(manifest: WeightManifest) -> str:
     shape = config_from_json(manifest.config).without_labels
     return f"{shape.canonical_json()} {encoder_key(manifest.encoder_digests)}"
+
+
+def measure(
+    encode: EncodeIn,
+    precisions: Sequence[str],
+    *,
+    vocab: int,
+    examples: Sequence[Sequence[int]] = (),
+    budget_s: float = BUDGET_S,
+    clock: Callable[[], float] = time.thread_time,
+) -> LatencyTable:
+    """Measures the table of these precisions. The smallest size is always measured; another, if a round of it fits the
+    budget.
+
+    A batch has the `examples` in turn, or tokens that are spread over the vocabulary, as those of real texts are.
+    Raises whatever `encode` raises.
+    """
+    end_s = clock() + budget_s
+    sizes: list[int] = []
+    ms: dict[str, list[float]] = {precision: [] for precision in precisions}
+    rounds = ROUNDS
+    num_before = 1
+    for num_texts in NUM_TEXTS:
+        if sizes:
+            round_s = sum(times[-1] for times in ms.values()) / 1e3 * num_texts / num_before
+            rounds = min(ROUNDS, int((end_s - clock()) / round_s))
+        if rounds < 1:
+            break
+        batch = _batch(num_texts, vocab, examples)
+        sizes.append(len(batch.ids_T))
+        for precision, best_s in _best_times_s(encode, batch, precisions, rounds, clock).items():
+            ms[precision].append(1e3 * best_s)
+        num_before = num_texts
+    return LatencyTable(tuple(sizes), {precision: tuple(times) for precision, times in ms.items()})
+
+
+def times_of(encoder: PackedEncoder, precisions: Sequence[str], inputs: Inputs) -> LatencyTable:
+    """Measures the table of an encoder: of a module, whose numbers are no tokens, on its own examples."""
+    examples = [] if inputs.vocab_size else inputs.encode_many(inputs.probe_texts)
+    return measure(encoder.encode, precisions, vocab=inputs.vocab_size, examples=examples)
+
+
+def _best_times_s(
+    encode: EncodeIn, batch: RaggedBatch, precisions: Sequence[str], rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Returns the best time of each precision; the precisions take turns."""
+    best_s = dict.fromkeys(precisions, math.inf)
+    for _ in range(rounds):
+        for precision in precisions:
+            best_s[precision] = min(best_s[precision], _seconds(encode, batch, precision, clock))
+    return best_s
+
+
+def _seconds(encode: EncodeIn, batch: RaggedBatch, precision: str, clock: Callable[[], float]) -> float:
+    start_s = clock()
+    encode(batch, precision)
+    return clock() - start_s
+
+
+def _batch(num_texts: int, vocab: int, examples: Sequence[Sequence[int]]) -> RaggedBatch:
+    """Returns a batch of the examples in turn, or of texts whose tokens are spread over the vocabulary."""
+    if examples:
+        return RaggedBatch.of([examples[place % len(examples)] for place in range(num_texts)])
+    tokens = [position * 7_919 % vocab for position in range(num_texts * TEXT_TOKENS)]
+    return RaggedBatch.of([tokens[start : start + TEXT_TOKENS] for start in range(0, len(tokens), TEXT_TOKENS)])

@@ -26,9 +26,9 @@ from model.modules.config import EncoderConfig, config_from_json
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedHead, QuantizedModel
+from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
 from model.vectors import from_format
-from serving.embedding import encode_contents
 from serving.engine_config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal
@@ -39,6 +39,7 @@ from serving.weights.manifests import Manifests
 from serving.weights.precision import AUTO, allowed
 from serving.weights.refusals import REASONS, computing, refusing
 from wire.errors import BlobCorrupt, NotFound, WireError
+from wire.features import parts_of
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store
 
@@ -254,3 +255,13 @@ class Loader:
         if len(names) == 1:
             return NOT_MEASURED
         return self._weights.times_of(encoder, names, self._tokenizer)
+
+
+def encode_contents(
+    contents: Sequence[str], encoder: PackedEncoder, tokenizer: Inputs, precision: str, max_tokens: int
+) -> Tensor:
+    """Returns z_BD of the contents of events (`wire.features`), as `serving.weights.health` does of events."""
+    parts = [parts_of(content) for content in contents]
+    token_ids = tokenizer.encode_many([text for text, _ in parts], max_tokens=max_tokens)
+    z_BD = encoder.encode(RaggedBatch.of(token_ids), precision)
+    return encoder.features.joined(z_BD, parts)

@@ -8,9 +8,10 @@ from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from serving.batcher import BatchQueue, Item, ItemFailure
 from serving.counts import Counts
-from serving.embedding import embed_many, encode_contents
 from serving.engine import Engine
+from serving.predict import embed_many
 from serving.terms import EmbeddedText, Terms
+from serving.weights.loader import encode_contents
 from tests.serving.callers import Caller, answered, running
 from tests.serving.versions import TINY, encoder_of, encoder_weights, label_of, live_of, tokenizer
 from wire.events import content

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.ragged import RaggedBatch
 from serving.weights.active import LatencyTable
-from serving.weights.precision import measure
+from serving.weights.in_use import measure
 
 US_PER_TOKEN = {"int8": 20, "int4": 15}
 
