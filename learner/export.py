@@ -26,8 +26,8 @@ from learner.known_vectors import KnownVectors
 from model.encoders import WholeEncoder, packed
 from model.features import SCALES, FeatureMap
 from model.head import OUT, PROJ, out_weight, proj_weight
-from model.modules.config import EncoderConfig
-from model.modules.whole import WholeModule, module_tensors
+from model.module_code import EncoderConfig
+from model.module_encoder import WholeModule, module_tensors
 from model.packed import Inputs
 from model.plan import layer_of
 from model.qtensor import QTensor, from_blob

@@ -39,7 +39,7 @@ from learner.slow.worker import worker_thread
 from learner.state.checkpoint import Checkpoints
 from learner.state.shared import shared_folder
 from model.encoders import WholeEncoder, open_encoder
-from model.modules.whole import WholeModule
+from model.module_encoder import WholeModule
 from model.packed import Inputs
 from wire.bus import Bus
 from wire.clock import now_ms

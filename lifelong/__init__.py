@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from learner.slow.strategies.strategy import Outputs, Strategy
     from lifelong.async_client import AsyncClient
     from lifelong.client import Client
-    from model.modules.encoder import Encoder
+    from model.module_code import Encoder
 
 __version__ = "0.1.0"
 
@@ -73,7 +73,7 @@ __all__ = [
 _LATER = {
     "AsyncClient": "lifelong.async_client",
     "Client": "lifelong.client",
-    "Encoder": "model.modules.encoder",
+    "Encoder": "model.module_code",
     "Head": "learner.fast.own_head",
     "HeadSums": "learner.fast.own_head",
     "Outputs": "learner.slow.strategies.strategy",

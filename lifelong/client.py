@@ -1,9 +1,12 @@
-"""The clients of the service: one that waits, and one for asyncio, of the same calls.
+"""The client of the service that waits.
 
-    Client, AsyncClient --calls--> attempts --httpx--> /v1/predict, /v1/feedback, /v1/health/ready
-                        <--answers, of all events-- answer_stream <-- the topic of answers
+    Client --calls--> attempts --httpx--> /v1/predict, /v1/feedback, /v1/health/ready
+           <--answers, of all events-- Streams, answer_stream <-- the topic of answers
 
-They need httpx: `pip install 'lifelong[client]'`. An extra, because the service itself does not need it.
+`AsyncClient` of `async_client` is one of the same calls for asyncio.
+
+Both need httpx: `pip install 'lifelong[client]'`. An extra, because the service itself does not need it. The client of
+Kafka is imported when the first iteration over answers begins.
 
 Rejected: urllib (no pool of connections, and nothing for asyncio), and records that hold the connection to label
 themselves (they could not be stored).
@@ -11,6 +14,7 @@ themselves (they could not be stored).
 
 import ssl
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
@@ -21,12 +25,12 @@ from lifelong.calls import Calls, Label, Labels, ServedAnswer
 from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, ExchangePolicy, next_step
 from lifelong.replies import HttpReply
-from lifelong.streams import Streams
 from wire.features import Features
 from wire.records import Answer, Event, Feedback
 
 if TYPE_CHECKING:
     from lifelong.answer_stream import AnswerStream  # with the client of Kafka, which few need
+
 
 READY_PATH: Final = "/v1/health/ready"
 
@@ -201,3 +205,24 @@ def one(result: T | ClientError) -> T:
     if isinstance(result, ClientError):
         raise result
     return result
+
+
+class Streams:
+    """Opens streams of answers, and closes those that are still in use."""
+
+    def __init__(self, *, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._opened: weakref.WeakSet[AnswerStream] = weakref.WeakSet()
+
+    def open(self, bus: Mapping[str, Any], begin: str, idle_s: float | None) -> "AnswerStream":
+        """Returns a new stream. Raises ValueError for wrong settings, and ClientError."""
+        from lifelong.answer_stream import AnswerStream, bus_config
+
+        stream = AnswerStream(bus_config(bus), begin, patience_s=self._patience_s, idle_s=idle_s)
+        self._opened.add(stream)
+        return stream
+
+    def close(self) -> None:
+        """Ends the iterations, from any thread."""
+        for stream in list(self._opened):
+            stream.close()

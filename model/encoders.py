@@ -11,11 +11,8 @@ from typing import TypeAlias
 
 from model.bert import load_encoder
 from model.errors import WrongConfig
-from model.modules.config import EncoderConfig, ModuleConfig
-from model.modules.encoder import import_encoder
-from model.modules.inputs import ModuleInputs
-from model.modules.served import ModuleEncoder
-from model.modules.whole import WholeModule
+from model.module_code import EncoderConfig, ModuleConfig, import_encoder
+from model.module_encoder import ModuleEncoder, ModuleInputs, WholeModule
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor
 from model.quantized import QuantizedEncoder, precisions_of

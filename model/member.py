@@ -8,7 +8,7 @@ The folder appears as a whole or not at all: it is written under another name an
 made, step by step, from the published encoder on.
 
 Rejected: the format of published encoders. It has no place for shared matrices, and a program that knows nothing of
-them would read other weights than were written; `model.convert.dense` makes an encoder that has that format.
+them would read other weights than were written; `model.convert.plain` makes an encoder that has that format.
 """
 
 import json
@@ -25,10 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.config import StrataConfig
-from model.convert.rebuild import rebuilt, state_of
 from model.errors import BadBlob, WrongConfig, WrongShape
 from model.qtensor import PartSpec, QTensor, from_blob
-from model.strata import Strata
+from model.strata import Strata, rebuilt, state_of
 from model.weights import to_strata
 
 FAMILY = "strata"

@@ -11,7 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from model.features import FeatureMap
-from model.modules.config import EncoderConfig
+from model.module_code import EncoderConfig
 from model.ragged import RaggedBatch
 
 

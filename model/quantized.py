@@ -32,7 +32,7 @@ from model.errors import WrongShape
 from model.features import FeatureMap
 from model.forward import Forward, forward_of
 from model.head import OUT, PROJ
-from model.modules.config import EncoderConfig
+from model.module_code import EncoderConfig
 from model.packed import PackedEncoder
 from model.qtensor import N8G64, W4G64, W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout

@@ -1,33 +1,37 @@
 """The encoder in full precision, which is imported, trained, and the baseline of comparisons.
 
     ids_T --embed--> x_TD --block 0..L-1--> x_TD --pooling, unit length--> z_BD
+    Strata --state_of--> {name: tensor} --a change--> {name: tensor} --rebuilt--> Strata
 
 A block is post-norm: x = norm1(x + out(attention(qkv(x)))), then x = norm2(x + down(gelu(up(x)))), after Devlin et al.,
 BERT (arXiv 1810.04805); the pooling is Sentence-BERT's (arXiv 1908.10084): the mean over a text's tokens, or the first
 of them. Heads read directions, so vectors have unit length; `vectors` has them as the encoder was published. Module
 paths are the weight names of a manifest, except for `embed.segment`, which is `embed.type` there (a module has a method
-of that name).
+of that name). In a state, names are those of `model.plan` with the parameter's kind: `layers.3.qkv.weight`,
+`layers.3.qkv.lora_a.weight`. A matrix that layers share is there once, under the name of the first of them.
 
 `forward_from(k, x_TD, layout)` starts in the middle, from activations at the input of block k that another encoder may
 have computed: the learner trains the top blocks over a quantized bottom.
 
 Rejected: vectors of other lengths for the heads (all of them learn directions, and their penalties assume unit length).
 
-Shape suffixes: T tokens of all texts, B texts, D width.
+Shape suffixes: T tokens of all texts, B texts, D width, W width of qkv, X heads * head_width.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.attend import attend
-from model.config import StrataConfig
+from kernels import attention as kernels_attention
+from kernels.attention import rotary
+from model.config import LayerSpec, StrataConfig
 from model.errors import WrongShape
+from model.grid import is_of_grid
 from model.linears import (
     Linear,
     ScaledLinear,
@@ -40,6 +44,26 @@ from model.linears import (
 )
 from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.ragged import RaggedBatch, RaggedLayout, runs
+
+Attention: TypeAlias = Callable[..., Tensor]
+"""Computes out_TX from qkv_TW, the groups of a layout, `num_heads`, `num_kv_heads` and `spans`."""
+
+
+def attend(
+    qkv_TW: Tensor, layout: RaggedLayout, plan: BlockPlan, attention: Attention = kernels_attention.attention
+) -> Tensor:
+    """Returns out_TX, X = heads * head_width."""
+    if plan.rope_base is not None:
+        qkv_TW = rotary.rotate(
+            qkv_TW,
+            layout.positions_T,
+            num_rotated=plan.heads + plan.kv_heads,
+            head_width=plan.head_width,
+            base=plan.rope_base,
+        )
+    spans = plan.masked_spans
+    return attention(qkv_TW, layout.groups, num_heads=plan.heads, num_kv_heads=plan.kv_heads, spans=spans)
+
 
 MAX_BATCH_TOKENS = 16_384
 """Tokens that are encoded at a time: in float32 the rows inside a block take 100 MB at D = 384."""
@@ -68,7 +92,7 @@ class Embedding(nn.Module):
             x_TD = self.expand(x_TD)
         if self.position is not None:
             x_TD = x_TD + self.position(batch.positions_T + self.first_position)
-        return cast(Tensor, self.norm(x_TD + self.segment.weight[0]))
+        return cast("Tensor", self.norm(x_TD + self.segment.weight[0]))
 
 
 class Block(nn.Module):
@@ -88,7 +112,7 @@ class Block(nn.Module):
         mixed_TX = attend(product(x_TD, self.qkv, linear), layout, self.plan)
         x_TD = self.norm1(x_TD + product(mixed_TX, self.out, linear))
         inner_TF = functional.gelu(product(x_TD, self.up, linear))
-        return cast(Tensor, self.norm2(x_TD + product(inner_TF, self.down, linear)))
+        return cast("Tensor", self.norm2(x_TD + product(inner_TF, self.down, linear)))
 
 
 def _matrix(plan: MatrixPlan, lower: Sequence[nn.Module]) -> nn.Linear:
@@ -134,7 +158,7 @@ class Strata(nn.Module):
         x_TD = self.embed(batch)
         for block in self._blocks(0, layer):
             x_TD = block(x_TD, batch.layout, full_precision)
-        return cast(Tensor, x_TD)
+        return cast("Tensor", x_TD)
 
     def forward_from(
         self, layer: int, x_TD: Tensor, layout: RaggedLayout, *, linear: Linear = full_precision
@@ -177,3 +201,47 @@ def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[i
         offsets = [0, *accumulate(map(len, batch))]
         vectors += [encoder(RaggedBatch.of(batch[first:end])) for first, end in runs(offsets, MAX_BATCH_TOKENS)]
     return torch.cat(vectors)
+
+
+State: TypeAlias = dict[str, Tensor]
+
+OnRows: TypeAlias = Callable[[int, Tensor], Tensor]
+"""Changes the rows, or the columns, of a tensor of the layer with this index."""
+
+
+def state_of(strata: Strata) -> State:
+    """Returns copies of all parameters and buffers, by name, without grids: those are of the values before a change."""
+    values = strata.state_dict().items()
+    return {name: value.detach().clone() for name, value in values if not is_of_grid(name)}
+
+
+def rebuilt(config: StrataConfig, state: Mapping[str, Tensor]) -> Strata:
+    """Returns the encoder with these tensors, in evaluation mode. Raises RuntimeError, naming what does not fit."""
+    with torch.device("meta"):
+        strata = Strata(config)
+    strata.load_state_dict({name: value.contiguous() for name, value in state.items()}, assign=True)
+    return strata.requires_grad_(True).eval()
+
+
+def with_layers(config: StrataConfig, specs: Sequence[LayerSpec]) -> StrataConfig:
+    """Returns the config with these records of its layers."""
+    return replace(config, layers=tuple(specs))
+
+
+def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: OnRows, columns: OnRows) -> Strata:
+    """Returns the encoder with `rows` done to the rows of every `qkv`, and `columns` to the columns of every `out`.
+
+    They must do the same in all layers that share a matrix.
+    """
+    state = state_of(strata)
+    for block in plan_of(strata.config).blocks:
+        for kind in ("weight", "bias", "lora_b.weight"):
+            _change(state, f"{block.qkv.path}.{kind}", block.index, rows)
+        for kind in ("weight", "lora_a.weight"):
+            _change(state, f"{block.out.path}.{kind}", block.index, columns)
+    return rebuilt(with_layers(strata.config, specs), state)
+
+
+def _change(state: State, name: str, layer: int, change: OnRows) -> None:
+    if name in state:  # only the first of the layers that share a matrix has it, and not every matrix has a pair
+        state[name] = change(layer, state[name])

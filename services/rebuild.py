@@ -17,7 +17,7 @@ from learner.learner import Learner
 from learner.release.rebuild import NotRebuilt, differences, rebuild
 from learner.release.tensors import stored_tensor
 from model.features import SCALES, FeatureMap
-from model.modules.config import config_from_json
+from model.module_code import config_from_json
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Blobs

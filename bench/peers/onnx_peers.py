@@ -16,7 +16,7 @@ import torch
 from bench.peers.cache import cached, model_folder
 from bench.peers.calibration import calibration_batches
 from bench.peers.rectangles import Ids, Run, Variant
-from model.convert.padded import Padded
+from model.convert.plain import Padded
 from model.strata import Strata
 
 

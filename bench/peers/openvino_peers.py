@@ -16,7 +16,7 @@ from typing import Any
 from bench.peers.cache import cached, model_folder
 from bench.peers.calibration import NUM_BATCHES, calibration_batches
 from bench.peers.rectangles import Ids, Run, Shape, Variant
-from model.convert.padded import Padded
+from model.convert.plain import Padded
 from model.strata import Strata
 from services.machine import require_bfloat16
 

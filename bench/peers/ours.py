@@ -7,7 +7,7 @@ import torch
 from bench.peers.rectangles import Prepared, TokenIds
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from model.modules.config import built_in
+from model.module_code import built_in
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.strata import Strata

@@ -10,7 +10,7 @@ import torch
 
 from bench.peers.cache import folder
 from bench.peers.rectangles import Ids, Run, Variant
-from model.convert.padded import Padded
+from model.convert.plain import Padded
 from model.strata import Strata
 from services.machine import require_bfloat16
 

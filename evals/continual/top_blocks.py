@@ -19,7 +19,7 @@ from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.frozen import FrozenEncoder
 from evals.streams.benchmark import Part, Texts
 from model.fakequant import fake_layer
-from model.modules.config import built_in
+from model.module_code import built_in
 from model.packed import Inputs
 from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch

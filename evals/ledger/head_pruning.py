@@ -19,8 +19,7 @@ from evals.results.row import Goal
 from evals.streams.text_sets import TextSet
 from learner.distill.distiller import DistillOptions
 from model.bert import load_encoder
-from model.convert.heads import mask_heads, prune, select
-from model.convert.importance import head_importance
+from model.convert.heads import head_importance, mask_heads, prune, select
 from model.cost import parameters
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer

@@ -29,7 +29,7 @@ from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
 from learner.labels.sample import Labelled
 from model.bert import load_encoder
-from model.convert.positions import repeat_positions
+from model.convert.reshape import repeat_positions
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
 

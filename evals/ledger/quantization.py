@@ -28,10 +28,9 @@ from learner.config import LearnerConfig
 from learner.distill.distiller import DistillOptions
 from learner.fast.ridge import RidgeHead
 from model.bert import load_encoder
-from model.calibration import grams
+from model.calibration import grams, int4_modules, to_int4, to_nested
 from model.grid import MAX_Q4, Grid
 from model.head import features, projection
-from model.int4 import int4_modules, to_int4, to_nested
 from model.qtensor import W4G64
 from model.quantize import round_rows
 from model.quantized import QuantizedEncoder

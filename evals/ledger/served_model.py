@@ -6,7 +6,7 @@ from evals.ledger.tasks import closed_form_head, served_by
 from evals.streams.stream import StreamItem
 from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
-from model.modules.config import built_in
+from model.module_code import built_in
 from model.quantized import QuantizedEncoder, QuantizedModel
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

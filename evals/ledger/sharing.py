@@ -34,8 +34,7 @@ from evals.results.row import Goal
 from evals.streams.text_sets import TextSet
 from learner.distill.distiller import DistillOptions
 from model.bert import load_encoder
-from model.convert.embedding import factorise_embedding
-from model.convert.grouping import pool_kv_heads
+from model.convert.reshape import factorise_embedding, pool_kv_heads
 from model.convert.share import share, ties_of
 from model.cost import parameters, tasks
 from model.ragged import RaggedBatch

@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from kernels.allocator import huge_page_tensor
 from kernels.attention import group_equal
 from kernels.attention_i8.native import PANEL, attention
-from model.layer_spec import Span
+from model.config import Span
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 MAX_FULL_LENGTH = 8192

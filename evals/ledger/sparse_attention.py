@@ -4,7 +4,7 @@
     recalled     toy encoders that begin alike and go on with full, routed or local attention      recall.py
     timed        the kernel, beside torch's fused attention                          span_speed.py
     post hoc     MiniLM as it is, whose heads see some of the keys, each as few as leave it most of its attention
-                 (model/convert/entropy.py): texts of 512 tokens from CUAD
+                 (model/convert/spans.py): texts of 512 tokens from CUAD
     long texts   what is known of whole contracts, and of their first 512 tokens              long_texts.py
 
 The three toy encoders have the same weights until the texts become longer than what all spans see whole; then each has
@@ -24,8 +24,8 @@ from evals.ledger.span_speed import LENGTHS, OURS, TORCH, slope, times_ms
 from evals.results.row import Goal, Peer
 from model.bert import load_encoder
 from model.config import Span, StrataConfig
-from model.convert.entropy import allocate
-from model.convert.entropy import measure as measure_use
+from model.convert.spans import allocate
+from model.convert.spans import measure_heads as measure_use
 from model.cost import flops
 from model.ragged import RaggedBatch
 

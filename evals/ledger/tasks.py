@@ -31,7 +31,7 @@ from learner.labels.sample import Labelled
 from learner.learner import Learner
 from learner.slow.adamw import AdamW, ParameterGroup
 from learner.slow.trainer import HEAD_RATE, cosine_logits
-from model.convert.importance import LabelledTexts, class_means
+from model.convert.heads import LabelledTexts, class_means
 from model.fakequant import fake_layer
 from model.linears import full_precision
 from model.ragged import RaggedBatch, RaggedLayout

@@ -20,8 +20,7 @@ from model.packed import Inputs
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
-from model.vectors import from_format
-from model.weights import encoder_key
+from model.weights import encoder_key, from_format
 from wire.errors import NotFound
 from wire.records import Answer, TensorEntry, WeightManifest
 from wire.store import Store

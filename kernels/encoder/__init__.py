@@ -30,8 +30,15 @@ from kernels import native
 from kernels.attention_i8.native import why_not_head
 from kernels.attention_i8.reference import MAX_SEQUENCE_TOKENS
 from kernels.attention_i8.spans import LANES
-from kernels.encoder.embedding import EmbeddingWeights, RotaryWeights
-from kernels.encoder.weights import BlockShape, BlockWeights, MatrixWeights, NormWeights, contiguous
+from kernels.encoder.weights import (
+    BlockShape,
+    BlockWeights,
+    EmbeddingWeights,
+    MatrixWeights,
+    NormWeights,
+    RotaryWeights,
+    contiguous,
+)
 from kernels.native import address, binding
 
 __all__ = [

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from learner.slow.adamw import AdamW, ParameterGroup
+from model.calibration import trainable
 from model.errors import WrongConfig
 from model.fakequant import fake_layer
 from model.grid import is_of_grid
-from model.int4 import trainable
 from model.linears import Linear, full_precision
 from model.ragged import RaggedBatch
 from model.strata import Strata

@@ -30,7 +30,7 @@ from learner.release.tensors import stored_tensor
 from learner.stopwatch import Stopwatch
 from model.errors import ModelError
 from model.head import OUT
-from model.modules.config import config_from_json
+from model.module_code import config_from_json
 from wire.config import LabelConfig
 from wire.errors import BlobCorrupt, NotFound
 from wire.label_set import LabelSet

@@ -28,7 +28,7 @@ from learner.slow.making import Phase
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
 from model.features import FeatureMap
-from model.modules.config import config_from_json
+from model.module_code import config_from_json
 from wire.records import Answer, ConceptChange, Feedback, LabelChange, Lineage, Round, WeightManifest
 
 ReadTo: TypeAlias = Callable[[Mapping[str, int]], Iterable[Sequence[Answer | Feedback]]]

@@ -35,7 +35,7 @@ from model.errors import WrongConfig
 from model.features import SCALES
 from model.grid import attach_grids
 from model.head import PROJ
-from model.modules.whole import WholeModule
+from model.module_encoder import WholeModule
 from model.packed import Inputs
 from model.plan import names_from
 from model.qtensor import NUMBERS, QTensor

@@ -25,8 +25,7 @@ from model.packed import Inputs
 from model.plan import names_from, plan_of
 from model.qtensor import QTensor
 from model.strata import Strata
-from model.vectors import in_scale_of
-from model.weights import encoder_tensors
+from model.weights import encoder_tensors, in_scale_of
 
 FILE = "encoder.cache"
 

@@ -1,29 +1,117 @@
-"""Removes attention heads for good.
+"""Measures which attention heads matter, and removes the others for good.
 
-    importance_LH --select--> kept heads of each layer --prune--> an encoder without the others
+    texts --head_importance--> importance_LH --select--> kept heads of each layer --prune--> a smaller encoder
+
+The importance of a head is the gradient of the loss with respect to a gate on its output:
+
+    I_h = E_x |dL(x) / d xi_h|  at xi_h = 1; divided by its l2 norm over a layer's heads; mean over tasks
+
+Michel et al., "Are Sixteen Heads Really Better than One?", arXiv 1905.10650, equation 2 and section 4.1. The
+expectation is over texts: each text has gates of its own, so one backward pass gives the absolute gradient of every
+text. L is the cross-entropy of a cosine classifier whose rows are the class means, so that no head has to be trained
+first.
 
 Heads are removed by whole units: a head of keys and values goes when all of its queries' heads go, and what is left of
 a layer fills whole groups of inputs of `linear_i4`. Layers that share attention matrices lose the same heads, and the
 importance of a shared head is the sum over its uses. What an encoder computes after it is what it computed with the
-outputs of these heads set to 0 ("Are Sixteen Heads Really Better than One?", Michel et al., arXiv 1905.10650).
+outputs of these heads set to 0.
 
-Rejected: a mask that stays in the model (it stores and computes what it hides).
+Rejected: the importance of one task alone (it removes what other tasks need: section 4.3 there), and a mask that stays
+in the model (it stores and computes what it hides).
+
+Shape suffixes: B texts, H heads, T tokens, D width, C classes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, repeat
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from kernels.linear_i4.reference import GROUP
-from model.convert.rebuild import map_heads
 from model.errors import WrongConfig
+from model.linears import full_precision, linear_at, lora_of
 from model.plan import BlockPlan, plan_of
-from model.strata import Strata
+from model.ragged import RaggedBatch, RaggedLayout
+from model.strata import Strata, encode_many, map_heads
+
+LOGIT_SCALE = 20.0
+"""Logits are this times a cosine."""
+
+TEXTS_AT_ONCE = 32
+"""Texts of one backward pass."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledTexts:
+    """The texts of one task as token ids, and the class of each, int64 from 0 on."""
+
+    token_ids: Sequence[list[int]]
+    labels_B: Tensor
+
+    def batches(self) -> Iterator[tuple[RaggedBatch, Tensor]]:
+        for start in range(0, len(self.token_ids), TEXTS_AT_ONCE):
+            yield (
+                RaggedBatch.of(self.token_ids[start : start + TEXTS_AT_ONCE]),
+                self.labels_B[start : start + TEXTS_AT_ONCE],
+            )
+
+
+def head_importance(strata: Strata, tasks: Sequence[LabelledTexts]) -> list[Tensor]:
+    """Returns the importance of each head, by layer, as `heads.select` reads it."""
+    by_task = [_of_task(strata, task) for task in tasks]
+    return [torch.stack(layer).mean(dim=0) for layer in zip(*by_task, strict=True)]
+
+
+def _of_task(strata: Strata, task: LabelledTexts) -> list[Tensor]:
+    means_CD = class_means(strata, task)
+    heads = [block.heads for block in plan_of(strata.config).blocks]
+    totals = [torch.zeros(count) for count in heads]
+    for batch, labels_B in task.batches():
+        gates = [torch.ones(len(labels_B), count, requires_grad=True) for count in heads]
+        z_BD = _gated(strata, batch, gates)
+        loss = functional.cross_entropy(LOGIT_SCALE * z_BD @ means_CD.t(), labels_B, reduction="sum")
+        for total_H, grad_BH in zip(totals, torch.autograd.grad(loss, gates), strict=True):
+            total_H += grad_BH.abs().sum(dim=0)
+    return [total_H / total_H.norm().clamp(min=torch.finfo().tiny) for total_H in totals]
+
+
+@torch.no_grad()
+def class_means(strata: Strata, task: LabelledTexts) -> Tensor:
+    """Returns the mean vector of each class, of unit length [C, D]."""
+    z_BD = encode_many(strata, list(task.token_ids), batch_size=TEXTS_AT_ONCE)
+    sums_CD = torch.zeros(int(task.labels_B.max()) + 1, z_BD.shape[1]).index_add_(0, task.labels_B, z_BD)
+    return functional.normalize(sums_CD, dim=1)
+
+
+def _gated(strata: Strata, batch: RaggedBatch, gates: Sequence[Tensor]) -> Tensor:
+    """Returns z_BD with the output of every head multiplied by its gate [B, H] of the text, in the layout's order."""
+    gate_of: dict[int, Tensor] = {}
+    for block, gates_BH in zip(plan_of(strata.config).blocks, gates, strict=True):
+        out = linear_at(strata, block.out.path)
+        readers = (out, *(lora_of(out) or ())[:1])
+        gate_of |= {id(reader): gates_BH for reader in readers}
+    text_T = _text_of_token(batch.layout)
+
+    def linear(x_TK: Tensor, layer: nn.Linear) -> Tensor:
+        gates_BH = gate_of.get(id(layer))
+        if gates_BH is not None:
+            by_head = x_TK.view(len(x_TK), gates_BH.shape[1], -1)
+            x_TK = (by_head * gates_BH[text_T].unsqueeze(2)).flatten(1)
+        return full_precision(x_TK, layer)
+
+    x_TD = strata.encode_prefix(batch, 0)
+    return strata.forward_from(0, x_TD.detach(), batch.layout, linear=linear)
+
+
+def _text_of_token(layout: RaggedLayout) -> Tensor:
+    lengths = torch.tensor(layout.offsets).diff()
+    return torch.arange(layout.num_sequences).repeat_interleave(lengths)
+
 
 Kept = Mapping[int, Sequence[int]]
 """Layer -> its heads of queries that stay, in their order."""

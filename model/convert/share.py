@@ -9,20 +9,20 @@ sharing the rest.
 
 The mean of layers that were trained apart is a poor start (their inner units are in no common order); one of them, with
 the additions, is a better one. The mean is for layers that were tied before, and drifted apart.
+
+Shape suffixes: N rows, K columns, R rank.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from model.convert.lowrank import truncated_svd
-from model.convert.rebuild import State, rebuilt, state_of, with_layers
 from model.errors import WrongConfig
 from model.plan import MatrixPlan, plan_of
-from model.strata import Strata
+from model.strata import State, Strata, rebuilt, state_of, with_layers
 
 Start: TypeAlias = Literal["mean", "pick"]
 
@@ -84,3 +84,30 @@ def _bank(weights: Sequence[Tensor], start: Start) -> Tensor:
     if len(weights) == 1 or start == "mean":
         return mean_NK
     return min(weights, key=lambda w_NK: float((w_NK - mean_NK).square().sum()))
+
+
+class LowRank(NamedTuple):
+    """The matrix b_NR @ a_RK."""
+
+    a_RK: Tensor
+    b_NR: Tensor
+
+    def product(self) -> Tensor:
+        return self.b_NR @ self.a_RK
+
+
+@torch.no_grad()
+def truncated_svd(w_NK: Tensor, rank: int) -> LowRank:
+    """Returns the nearest matrix of at most this rank; it is `w_NK` itself from min(N, K) on.
+
+    Both factors get the roots of the singular values, so that gradient steps move them alike. Beyond min(N, K)
+    they are padded with zeros.
+    """
+    left_NM, values_M, right_MK = torch.linalg.svd(w_NK.double(), full_matrices=False)
+    kept = min(rank, len(values_M))
+    roots_R = values_M[:kept].sqrt()
+    a_RK = torch.zeros(rank, w_NK.shape[1])
+    b_NR = torch.zeros(w_NK.shape[0], rank)
+    a_RK[:kept] = (roots_R[:, None] * right_MK[:kept]).float()
+    b_NR[:, :kept] = (left_NM[:, :kept] * roots_R).float()
+    return LowRank(a_RK, b_NR)

@@ -21,13 +21,13 @@ from kernels import linear_i4, linear_i8
 from kernels.allocator import keep_freed_memory
 from kernels.attention import attention as float_attention
 from kernels.encoder import NormWeights
-from model.attend import Attention, attend
 from model.config import StrataConfig
 from model.forward import stored
 from model.plan import MatrixPlan, plan_of
 from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
-from model.vectors import lora_of, matrix_of
+from model.strata import Attention, attend
+from model.weights import lora_of, matrix_of
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
 

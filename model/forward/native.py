@@ -28,7 +28,7 @@ from model.forward import stored
 from model.plan import BlockPlan, MatrixPlan, plan_of
 from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
-from model.vectors import lora_of, matrix_of, vectors_of
+from model.weights import lora_of, matrix_of, vectors_of
 
 PackedKey: TypeAlias = tuple[str, str, bool]
 """The digests of a matrix and of the vectors that its bias is from ("": none), and whether it is packed as INT4."""

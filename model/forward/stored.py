@@ -9,7 +9,7 @@ from kernels.encoder import EmbeddingWeights, NormWeights, RotaryWeights
 from model.config import StrataConfig
 from model.plan import MatrixPlan, plan_of
 from model.qtensor import W4G64, QTensor
-from model.vectors import in_scale_of, norm_of
+from model.weights import in_scale_of, norm_of
 
 
 def norm(

@@ -83,7 +83,7 @@ def _classes(settings: "Settings") -> Iterator[tuple[str, Callable[[], object]]]
     from model.source import is_import_path
 
     if is_import_path(settings.encoder):
-        from model.modules.encoder import import_encoder
+        from model.module_code import import_encoder
 
         yield "encoder", partial(import_encoder, settings.encoder)
     if settings.learner.head:

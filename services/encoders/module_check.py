@@ -14,11 +14,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from model.modules.config import FP32
-from model.modules.encoder import import_encoder
-from model.modules.inputs import ModuleInputs
-from model.modules.served import ModuleEncoder
-from model.modules.whole import WholeModule, module_tensors
+from model.module_code import FP32, import_encoder
+from model.module_encoder import ModuleEncoder, ModuleInputs, WholeModule, module_tensors
 from model.ragged import RaggedBatch
 
 SIZES: Final = (1, 16, 64)

@@ -20,16 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import StrataConfig
-from model.convert.dense import to_dense
-from model.convert.publish import write_published
+from model.convert.plain import to_dense, write_published
 from model.errors import WrongConfig
 from model.features import FeatureMap
 from model.head import OUT, PROJ
-from model.modules.config import config_from_json
+from model.module_code import config_from_json
 from model.qtensor import QTensor, from_blob
 from model.strata import Strata
-from model.vectors import from_format
-from model.weights import to_strata
+from model.weights import from_format, to_strata
 from services.exported.card import card
 from services.exported.format import CARD, HEAD, LABELS, BadExport, write_version
 from services.exported.onnx import write_onnx

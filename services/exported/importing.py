@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from model.modules.config import config_from_json
+from model.module_code import config_from_json
 from model.packed import Inputs
 from services.exported.format import BadExport, read_version
 from wire.records import HeadSolution, Lineage, NameChanges, WeightManifest

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.extras import require
-from model.convert.padded import Padded
+from model.convert.plain import Padded
 from model.strata import Strata
 from services.exported.format import ONNX
 

@@ -11,16 +11,11 @@ import torch
 from torch import Tensor
 
 from model.config import Span
-from model.convert.crossover import with_crossover
-from model.convert.dense import to_dense
-from model.convert.embedding import factorise_embedding
-from model.convert.entropy import allocate, measure
-from model.convert.grouping import pool_kv_heads
-from model.convert.heads import prune, select
-from model.convert.importance import head_importance
-from model.convert.positions import repeat_positions
-from model.convert.publish import write_published
+from model.convert.heads import head_importance, prune, select
+from model.convert.plain import to_dense, write_published
+from model.convert.reshape import factorise_embedding, pool_kv_heads, repeat_positions
 from model.convert.share import Start, share, ties_of
+from model.convert.spans import allocate, measure_heads, with_crossover
 from model.cost import num_bytes
 from model.errors import WrongConfig
 from services.members.source import Made, Say, compared, mean_cosine, open_source, require_free, write
@@ -82,7 +77,7 @@ def convert(encoder: str, out: Path, options: ConvertOptions, *, data: Path | No
         source = replace(source, max_tokens=options.positions)
     if measured:
         say(f"measuring the attention of {len(token_ids)} texts")
-        use = measure(strata, token_ids, measured)
+        use = measure_heads(strata, token_ids, measured)
         say("measuring from which length on the spans are faster than all keys here")
         spans = [with_crossover(span, strata.config) for span in measured]
         strata = allocate(strata, use, spans, enough=options.enough)

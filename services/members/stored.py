@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from model.calibration import TEXTS, grams, smooth
-from model.int4 import to_int4
+from model.calibration import TEXTS, grams, smooth, to_int4
 from model.member import Member, write_member
 from model.qtensor import QTensor
 from model.quantized import QuantizedEncoder

@@ -10,7 +10,7 @@ import torch
 
 from evals.streams.text_sets import text_set
 from learner.errors import DataError
-from model.convert.importance import LabelledTexts
+from model.convert.heads import LabelledTexts
 from model.packed import Inputs
 
 MAX_TEXTS = 1_000_000

@@ -21,13 +21,10 @@ from typing import Final
 
 from learner.distill.distiller import DistillOptions
 from learner.errors import DataError
-from model.convert.embedding import factorise_embedding
-from model.convert.grouping import pool_kv_heads
-from model.convert.heads import prune, select
-from model.convert.importance import LabelledTexts, head_importance
-from model.convert.rebuild import rebuilt, state_of
+from model.convert.heads import LabelledTexts, head_importance, prune, select
+from model.convert.reshape import factorise_embedding, pool_kv_heads
 from model.convert.share import share
-from model.strata import Strata
+from model.strata import Strata, rebuilt, state_of
 from services.members.distil import TeacherOptions, distil
 from services.members.source import Say, open_source, write
 from services.members.texts import labelled

@@ -27,7 +27,7 @@ import structlog
 
 from model.encoders import packed
 from model.head import PROJ
-from model.modules.config import EncoderConfig, config_from_json
+from model.module_code import EncoderConfig, config_from_json
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor
 from model.quantized import RandomFeatures

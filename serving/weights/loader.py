@@ -22,13 +22,13 @@ from torch import Tensor
 
 from model.encoders import precisions_in
 from model.errors import BadTokens, UnreadableInput
-from model.modules.config import EncoderConfig, config_from_json
+from model.module_code import EncoderConfig, config_from_json
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
-from model.vectors import from_format
+from model.weights import from_format
 from serving.engine_config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.refusal import NEVER, Refusal

@@ -24,7 +24,7 @@ from tests.flow.images import image_of, shape_of
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
 from tests.learner.streams import answer, feedback
-from tests.model.modules.encoders import PATH
+from tests.model.module_encoders import PATH
 from tests.model.small_encoder import model_logits
 from wire.receipts import Receipts
 from wire.records import Answer, Event, Feedback

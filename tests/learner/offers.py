@@ -6,8 +6,8 @@ from functools import cache
 import torch
 
 from learner.export import export_encoder
+from model.bert import fold_norm_biases
 from model.config import LayerSpec, StrataConfig
-from model.norm_biases import fold_norm_biases
 from model.strata import Strata
 from tests.learner.small_learner import CONFIG, tokenizer
 from wire.records import EncoderOffer

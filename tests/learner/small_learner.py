@@ -16,9 +16,8 @@ from learner.export import ServedEncoder, export_encoder, export_projection
 from learner.labels.sample import Labelled
 from learner.learner import Learner
 from learner.slow.worker import INLINE
-from model.bert import BLOCK, EMBEDDING
+from model.bert import BLOCK, EMBEDDING, fold_norm_biases
 from model.config import StrataConfig
-from model.norm_biases import fold_norm_biases
 from model.published import FIELDS
 from model.source import encoder_folder
 from model.strata import Strata

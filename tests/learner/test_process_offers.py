@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from learner.slow.worker import INLINE
-from model.modules.config import built_in
+from model.module_code import built_in
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.offers import PRUNED, offer_of
 from tests.learner.small_learner import small_learner

@@ -6,7 +6,7 @@ import msgspec
 import torch
 
 from learner.learner import Learner
-from model.norm_biases import fold_norm_biases
+from model.bert import fold_norm_biases
 from model.strata import Strata
 from tests.learner.small_learner import CONFIG, Setting, small_config, tokenizer
 from tests.learner.streams import answer, feedback, label_of

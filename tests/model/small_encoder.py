@@ -14,7 +14,7 @@ from model.qtensor import FP32, QTensor
 from model.quantized import INT8, QuantizedModel
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
-from model.vectors import matrix_of, norm_of
+from model.weights import matrix_of, norm_of
 
 SMALL = StrataConfig(
     vocab=60, d_model=64, n_layers=2, n_heads=4, d_ff=128, max_pos=80, head_features=48, label_capacity=8

@@ -6,13 +6,12 @@ import pytest
 
 from model.encoders import open_encoder, open_inputs, packed, precisions_in
 from model.errors import EncoderNotFound, WrongConfig
-from model.modules.config import ModuleConfig
-from model.modules.inputs import ModuleInputs
-from model.modules.whole import WholeModule, module_tensors
+from model.module_code import ModuleConfig
+from model.module_encoder import ModuleInputs, WholeModule, module_tensors
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from tests.model.modules.encoders import PATH
+from tests.model.module_encoders import PATH
 
 LETTERS = f"{PATH}:Letters"
 

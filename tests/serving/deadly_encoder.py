@@ -6,7 +6,7 @@ import signal
 import torch
 from torch import Tensor
 
-from tests.model.modules.encoders import Letters
+from tests.model.module_encoders import Letters
 
 FUSE = 100.0
 """An output bias of this size ends the process in the first forward."""

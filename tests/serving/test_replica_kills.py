@@ -21,7 +21,7 @@ from tests.brokers import take
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
 from tests.learner.streams import answer, feedback
-from tests.model.modules.encoders import path_of
+from tests.model.module_encoders import path_of
 from tests.serving.deadly_encoder import FUSE, Deadly
 from tests.serving.versions import entry_of, plan_of
 from tests.waiting import eventually
@@ -34,7 +34,7 @@ from wire.store import Store
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 WORDS = ["".join(letters) for letters in product("abc", "xyz", "klm")]
-ENCODER = path_of(Deadly).replace("tests.model.modules.encoders", "tests.serving.deadly_encoder")
+ENCODER = path_of(Deadly).replace("tests.model.module_encoders", "tests.serving.deadly_encoder")
 
 
 class DeadlyRig(PublishRig):

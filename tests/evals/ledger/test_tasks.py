@@ -12,7 +12,7 @@ from evals.results.row import Skip
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
 from model.bert import load_encoder
-from model.convert.importance import LabelledTexts, class_means
+from model.convert.heads import LabelledTexts, class_means
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer

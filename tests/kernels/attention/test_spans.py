@@ -18,7 +18,7 @@ HEAD = 8
 
 @dataclass(frozen=True)
 class Keys:
-    """A span: see `model.layer_spec.Span`."""
+    """A span: see `model.config.Span`."""
 
     kind: str = "full"
     window: int = 0

@@ -17,7 +17,7 @@ WIDTH = 3 * HEADS * HEAD
 
 @dataclass(frozen=True)
 class Keys:
-    """A span: see `model.layer_spec.Span`."""
+    """A span: see `model.config.Span`."""
 
     kind: str
     window: int = 0

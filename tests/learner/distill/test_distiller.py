@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from learner.distill.distiller import Distiller, DistillOptions
+from model.calibration import to_int4
 from model.convert.share import share
 from model.errors import WrongConfig
-from model.int4 import to_int4
 from model.strata import Strata
 from tests.model.convert.members import DENSE, TOKEN_IDS, dense_strata, largest_difference
 

@@ -11,7 +11,7 @@ import torch
 from learner.release.adopter import Adopter
 from learner.slow.making import Phase
 from model.config import StrataConfig
-from model.modules.config import built_in
+from model.module_code import built_in
 from model.strata import Strata
 from tests.learner.offers import NARROW, PRUNED, offer_of, offer_of_head, strata_of
 from tests.learner.publish_rig import PublishRig, withdraw

@@ -8,7 +8,7 @@ from learner.slow.making import OfferedEncoder, Phase
 from learner.slow.round import SlowRound
 from learner.state.base_encoder import BaseEncoder
 from learner.state.bases import Bases
-from model.modules.config import built_in
+from model.module_code import built_in
 from tests.learner.offers import PRUNED, strata_of
 from tests.learner.slow.rounds import fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, small_strata, tokenizer

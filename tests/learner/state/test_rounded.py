@@ -7,9 +7,9 @@ from learner.encoder.top import lower_digests
 from learner.export import StoredTensor, export_encoder
 from learner.state import rounded
 from learner.state.rounded import FILE, rounded_encoder
+from model.calibration import to_int4
 from model.errors import NonFinite
 from model.grid import grid_of
-from model.int4 import to_int4
 from model.strata import Strata
 from model.weights import encoder_tensors
 from tests.learner.small_learner import small_strata, tokenizer

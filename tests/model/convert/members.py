@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from model.config import StrataConfig
-from model.convert.rebuild import rebuilt, state_of
 from model.ragged import RaggedBatch
-from model.strata import Strata
+from model.strata import Strata, rebuilt, state_of
 
 DENSE = StrataConfig(vocab=60, d_model=64, n_layers=4, n_heads=4, d_ff=128, max_pos=40)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from model.config import LayerSpec, Span
-from model.convert.grouping import pool_kv_heads
 from model.convert.heads import mask_heads, prune, select
+from model.convert.reshape import pool_kv_heads
 from model.convert.share import share
 from model.errors import WrongConfig
 from tests.model.convert.members import DENSE, dense_strata, largest_difference, num_stored

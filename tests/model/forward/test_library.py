@@ -5,11 +5,11 @@ import torch
 
 from kernels.attention import attention as float_attention
 from kernels.attention_i8 import attention as attention_i8
-from model.attend import Attention
 from model.config import StrataConfig
 from model.fakequant import fake_layer
 from model.forward.library import LibraryForward
 from model.ragged import RaggedBatch
+from model.strata import Attention
 from model.weights import encoder_tensors
 from tests.model.small_encoder import FAMILY, SMALL, rows_of, small_strata
 

@@ -3,15 +3,14 @@
 import pytest
 import torch
 
+from model.calibration import to_int4
 from model.forward import forward_of
 from model.forward.stored import embedding, norm
-from model.int4 import to_int4
 from model.plan import plan_of
 from model.qtensor import W4G64, W8C, QTensor
 from model.quantized import INT4
 from model.ragged import RaggedBatch
-from model.vectors import norm_of
-from model.weights import encoder_tensors
+from model.weights import encoder_tensors, norm_of
 from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 TENSORS = encoder_tensors(small_strata())

@@ -7,7 +7,7 @@ import pytest
 
 from services.encoders.module_check import check_module
 from services.versions import ROOT
-from tests.model.modules.encoders import Centred, Letters, path_of
+from tests.model.module_encoders import Centred, Letters, path_of
 from tests.services.command_line import lifelong
 
 

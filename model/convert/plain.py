@@ -1,0 +1,234 @@
+"""The way back: the plain encoder that computes what a member of the family computes, as other programs run it.
+
+    shared matrices + low-rank additions -> each layer's own        narrow embedding @ expansion -> one table
+    grouped keys and values -> repeated      removed heads -> heads of zeros      narrower inner parts -> zeros
+
+    to_dense --> plain Strata --write_published--> the files that transformers and sentence-transformers read
+                              --Padded-----------> a torch module over padded texts, for other runtimes
+
+The plain encoder is the definition that tests compare with. `write_published` is the inverse of `model.bert` and
+`model.published`: what they read of the folder is the encoder that was written. The biases that `model.bert` has moved
+out of the norms stay where they are; the encoder computes the same.
+
+In `Padded`, texts are padded to a rectangle, with a mask over the padding. The weights are those of `Strata`, in full
+precision; every peer of the benchmarks, and `model.onnx` of an exported version, are made from here. The attention has
+two forms: `fused=True` calls torch's own operation, which torch and OpenVINO run fastest; `fused=False` spells it out
+in the operations that ONNX Runtime's graph optimizer recognises.
+
+Shape suffixes: B texts, T tokens of the longest, D width.
+"""
+
+import json
+import math
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.bert import BLOCK, EMBEDDING
+from model.config import StrataConfig
+from model.errors import WrongConfig
+from model.linears import effective_weight, linear_at
+from model.plan import BlockPlan, plan_of
+from model.published import AFTER_PADDING, COMPUTED, FIELDS
+from model.strata import Block, State, Strata, rebuilt, state_of
+
+
+@torch.no_grad()
+def to_dense(strata: Strata) -> Strata:
+    """Returns the encoder whose layers are all alike and share nothing. Raises WrongConfig where spans limit a head."""
+    config = strata.config
+    plan = plan_of(config)
+    spans = chain.from_iterable(block.spans for block in plan.blocks)
+    if any(span.kind != "full" for _, span in spans):
+        raise WrongConfig("some heads see a part of the keys; a plain encoder has no such heads")
+    heads = max(config.n_heads, *(block.heads for block in plan.blocks))
+    inner = max(config.d_ff, *(block.inner for block in plan.blocks))
+    old = state_of(strata)
+    state = {name: value for name, value in old.items() if name.startswith("embed.") or ".norm" in name}
+    if plan.embedding.expand is not None:
+        state["embed.word.weight"] = state["embed.word.weight"] @ state.pop("embed.expand.weight").t()
+    for block in plan.blocks:
+        state |= _block(strata, old, block, heads, inner)
+    width = 0 if heads * config.width_of_head == config.d_model else config.width_of_head
+    plain = replace(config, layers=(), embed_dim=0, n_heads=heads, d_ff=inner, head_width=width)
+    return rebuilt(plain, state)
+
+
+def _block(strata: Strata, old: State, block: BlockPlan, heads: int, inner: int) -> State:
+    weights = {matrix.path: effective_weight(linear_at(strata, matrix.path)) for matrix in block.matrices}
+    biases = {matrix.path: old[f"{matrix.path}.bias"] for matrix in block.matrices}
+    qkv, out, up, down = (matrix.path for matrix in block.matrices)
+    mixed = heads * block.head_width
+    state = {
+        f"{qkv}.weight": _own_heads(block, weights[qkv], heads),
+        f"{qkv}.bias": _own_heads(block, biases[qkv], heads),
+        f"{out}.weight": _padded(weights[out].t(), mixed).t().contiguous(),
+        f"{out}.bias": biases[out],
+        f"{up}.weight": _padded(weights[up], inner),
+        f"{up}.bias": _padded(biases[up], inner),
+        f"{down}.weight": _padded(weights[down].t(), inner).t().contiguous(),
+        f"{down}.bias": biases[down],
+    }
+    for matrix in block.matrices:
+        if matrix.in_scale:
+            state[f"{matrix.path}.in_scale"] = old[f"{matrix.name}.in_scale"]
+    return state
+
+
+def _own_heads(block: BlockPlan, qkv: Tensor, heads: int) -> Tensor:
+    """Returns the rows with keys and values of its own for every head, and rows of zeros for those that are missing."""
+    counts = (block.heads, block.kv_heads, block.kv_heads)
+    parts = torch.split(qkv, [count * block.head_width for count in counts])
+    group = block.heads // block.kv_heads
+    by_head = [part.reshape(-1, block.head_width, *part.shape[1:]) for part in parts]
+    by_head[1:] = [part.repeat_interleave(group, dim=0) for part in by_head[1:]]
+    return torch.cat([_padded(part, heads).flatten(0, 1) for part in by_head])
+
+
+def _padded(rows: Tensor, num_rows: int) -> Tensor:
+    padding = torch.zeros(num_rows - len(rows), *rows.shape[1:])
+    return torch.cat((rows, padding))
+
+
+PUBLISHED_QKV = ("query", "key", "value")
+
+
+def write_published(folder: Path, strata: Strata, tokenizer_json: bytes, *, max_tokens: int) -> None:
+    """Writes the files into `folder`. Raises WrongConfig where a published encoder cannot be so."""
+    config = strata.config
+    if config.layers or config.embed_dim or config.head_width or config.positions != "learned":
+        raise WrongConfig("a published encoder has layers that are all alike, share nothing, and learned positions")
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_bytes(tokenizer_json)
+    save_file({name: value.contiguous() for name, value in _tensors(strata).items()}, folder / "model.safetensors")
+    for name, content in _files(config, max_tokens).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _tensors(strata: Strata) -> dict[str, Tensor]:
+    state = state_of(strata)
+    tensors: dict[str, Tensor] = {}
+    for ours, theirs in EMBEDDING.items():
+        for kind in ("weight", "bias"):
+            if f"embed.{ours}.{kind}" in state:
+                tensors[f"embeddings.{theirs}.{kind}"] = state[f"embed.{ours}.{kind}"]
+    for block in plan_of(strata.config).blocks:
+        path = f"encoder.layer.{block.index}"
+        for kind in ("weight", "bias"):
+            rows = state[f"{block.qkv.path}.{kind}"].chunk(len(PUBLISHED_QKV))
+            tensors |= {
+                f"{path}.attention.self.{name}.{kind}": part for name, part in zip(PUBLISHED_QKV, rows, strict=True)
+            }
+            for ours, theirs in BLOCK.items():
+                tensors[f"{path}.{theirs}.{kind}"] = state[f"layers.{block.index}.{ours}.{kind}"]
+    return tensors
+
+
+def _files(config: StrataConfig, max_tokens: int) -> dict[str, Any]:
+    is_after_padding = config.first_position > 0
+    kind = next(name for name, after in AFTER_PADDING.items() if after == is_after_padding)
+    shape: dict[str, Any] = {"model_type": kind, **COMPUTED, "torch_dtype": "float32"}
+    shape |= {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
+    if is_after_padding:
+        shape["pad_token_id"] = config.first_position - 1
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    if config.normalize:
+        modules.append(("2_Normalize", "Normalize"))
+    listed = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{module}"}
+        for place, (path, module) in enumerate(modules)
+    ]
+    pooling = {
+        "word_embedding_dimension": config.d_model,
+        "pooling_mode_mean_tokens": config.pooling == "mean",
+        "pooling_mode_cls_token": config.pooling == "cls",
+    }
+    files: dict[str, Any] = {
+        "config.json": shape,
+        "modules.json": listed,
+        "1_Pooling/config.json": pooling,
+        "sentence_bert_config.json": {"max_seq_length": max_tokens, "do_lower_case": False},
+    }
+    if config.prefix:
+        prompts = {"prompts": {"text": config.prefix}, "default_prompt_name": "text"}
+        files["config_sentence_transformers.json"] = prompts
+    return files
+
+
+MASKED = -10000.0
+"""The term that is added to the score of a padded token; ONNX Runtime's optimizer knows this number."""
+
+
+class PaddedBlock(nn.Module):
+    def __init__(self, block: Block, *, fused: bool) -> None:
+        super().__init__()
+        self.num_heads = block.plan.heads
+        self.fused = fused
+        self.query, self.key, self.value = _thirds(block.qkv)
+        self.out = block.out
+        self.norm1 = block.norm1
+        self.up = block.up
+        self.down = block.down
+        self.norm2 = block.norm2
+
+    def forward(self, x_BTD: Tensor, bias_B11T: Tensor) -> Tensor:
+        q, k, v = (self._heads(part(x_BTD)) for part in (self.query, self.key, self.value))
+        if self.fused:
+            mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias_B11T)
+        else:
+            scores = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(q.shape[-1])
+            mixed = torch.matmul(functional.softmax(scores + bias_B11T, dim=-1), v)
+        mixed_BTD = mixed.permute(0, 2, 1, 3).reshape(x_BTD.shape[0], x_BTD.shape[1], x_BTD.shape[2])
+        x_BTD = self.norm1(self.out(mixed_BTD) + x_BTD)
+        y_BTD: Tensor = self.norm2(self.down(functional.gelu(self.up(x_BTD))) + x_BTD)
+        return y_BTD
+
+    def _heads(self, x_BTD: Tensor) -> Tensor:
+        width = x_BTD.shape[2] // self.num_heads
+        return x_BTD.view(x_BTD.shape[0], x_BTD.shape[1], self.num_heads, width).permute(0, 2, 1, 3)
+
+
+class Padded(nn.Module):
+    """The padded encoder. It shares the tensors of the `Strata` that it is made from."""
+
+    def __init__(self, strata: Strata, *, fused: bool = True) -> None:
+        super().__init__()
+        embed = strata.embed
+        self.word = embed.word
+        assert embed.position is not None, "this form of the encoder has learned positions"
+        self.position_PD = nn.Parameter(embed.position.weight[embed.first_position :].detach(), requires_grad=False)
+        self.pools_first = strata.config.pooling == "cls"
+        self.norm = embed.norm
+        self.segment_D = nn.Parameter(embed.segment.weight[0].detach(), requires_grad=False)
+        blocks = [block for block in strata.layers if isinstance(block, Block)]
+        self.blocks = nn.ModuleList(PaddedBlock(block, fused=fused) for block in blocks)
+        self.requires_grad_(False).eval()
+
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        mask = mask_BT.to(torch.float32)
+        x_BTD = self.norm(self.word(ids_BT) + self.position_PD[: ids_BT.shape[1]] + self.segment_D)
+        bias_B11T = (1.0 - mask[:, None, None, :]) * MASKED
+        for block in self.blocks:
+            x_BTD = block(x_BTD, bias_B11T)
+        if self.pools_first:
+            return functional.normalize(x_BTD[:, 0], dim=1)
+        weight_BT1 = mask[:, :, None]
+        return functional.normalize((x_BTD * weight_BT1).sum(1) / weight_BT1.sum(1), dim=1)
+
+
+def _thirds(qkv: nn.Linear) -> list[nn.Linear]:
+    thirds: list[nn.Linear] = []
+    for weight, bias in zip(qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True):
+        part = nn.Linear(weight.shape[1], weight.shape[0])
+        part.weight = nn.Parameter(weight.detach())
+        part.bias = nn.Parameter(bias.detach())
+        thirds.append(part)
+    return thirds

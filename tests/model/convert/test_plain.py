@@ -1,0 +1,34 @@
+"""The plain encoder that computes what a member of the family computes."""
+
+import dataclasses
+
+import pytest
+
+from model.config import LayerSpec, Span
+from model.convert.heads import prune
+from model.convert.plain import to_dense
+from model.convert.reshape import factorise_embedding, pool_kv_heads
+from model.convert.share import share
+from model.errors import WrongConfig
+from tests.model.convert.members import DENSE, dense_strata, largest_difference
+
+
+def test_every_conversion_has_a_way_back() -> None:
+    member = share(factorise_embedding(dense_strata(), 16), (0, 0, 2, 2), (0, 1, 1, 1), rank=4)
+    member = prune(pool_kv_heads(member, 2), {0: [0, 1], 1: [0, 1], 2: [0, 1, 2, 3], 3: [0, 1, 2, 3]})
+    dense = to_dense(member)
+    assert largest_difference(member, dense) < 1e-5
+    assert dense.config.canonical_json() == DENSE.canonical_json()
+
+
+def test_a_plain_encoder_is_its_own_way_back() -> None:
+    strata = dense_strata()
+    assert largest_difference(strata, to_dense(strata)) == 0
+    assert to_dense(strata).config.canonical_json() == DENSE.canonical_json()
+
+
+def test_limited_spans_are_refused() -> None:
+    layers = (LayerSpec(spans=((4, 0),)), *[LayerSpec()] * 3)
+    config = dataclasses.replace(DENSE, spans=(Span(kind="local", window=1),), layers=layers)
+    with pytest.raises(WrongConfig, match="a part of the keys"):
+        to_dense(dense_strata(config))

@@ -1,0 +1,44 @@
+"""The config of a version is read by its family; two sources are two specs."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from model.config import MINILM_L6
+from model.errors import WrongConfig
+from model.module_code import ModuleConfig, built_in, config_from_json
+
+CONFIG = ModuleConfig(path="a:B", source="0123", d_model=4, max_inputs=9)
+
+
+def test_both_families_are_read_back() -> None:
+    assert config_from_json(CONFIG.canonical_json()) == CONFIG
+    assert config_from_json(MINILM_L6.canonical_json()) == MINILM_L6
+
+
+def test_versions_share_all_but_the_rows_of_the_head() -> None:
+    assert replace(CONFIG, label_capacity=9).without_labels == CONFIG.without_labels
+    assert replace(CONFIG, head_features=9).without_labels != CONFIG.without_labels
+
+
+def test_another_source_is_another_spec() -> None:
+    assert replace(CONFIG, source="4567").spec_hash("x") != CONFIG.spec_hash("x") != CONFIG.spec_hash("y")
+
+
+@pytest.mark.parametrize("change", [{"d_model": 0}, {"schema": 2}, {"family": "other"}, {"int8": 1}, {"path": None}])
+def test_a_value_out_of_range_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(WrongConfig):
+        replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"family": "module", "path": "a:B"}', '{"family": "module", "x": 1}'])
+def test_what_is_no_config_is_refused(text: str) -> None:
+    with pytest.raises(WrongConfig):
+        config_from_json(text)
+
+
+def test_what_is_for_one_family_says_so() -> None:
+    assert built_in(MINILM_L6) is MINILM_L6
+    with pytest.raises(WrongConfig, match="not for a:B, whose source has the digest 0123"):
+        built_in(CONFIG)

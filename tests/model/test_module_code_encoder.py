@@ -1,0 +1,65 @@
+"""A class is imported, made under a fixed seed, named by its source, and refused with the reason."""
+
+import pytest
+import torch
+
+from lifelong import Encoder
+from model.errors import EncoderNotFound, WrongConfig
+from model.module_code import import_encoder
+from tests.model.module_encoders import (
+    PATH,
+    CannotRead,
+    Letters,
+    Narrow,
+    NeedsArguments,
+    NoModule,
+    Wide,
+    WithoutExamples,
+    path_of,
+)
+
+
+def test_a_class_is_imported_with_the_same_weights_each_time() -> None:
+    one, two = (import_encoder(path_of(Letters)) for _ in range(2))
+    assert one.config == two.config
+    assert (one.config.path, one.config.d_model, one.config.max_inputs) == (path_of(Letters), 16, 40)
+    states = [code.module.state_dict() for code in (one, two)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert isinstance(one.module, Encoder)
+
+
+def test_the_generator_of_the_process_stays_as_it_was() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    import_encoder(path_of(Letters))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_module:Letters", "PYTHONPATH must name the folder of no_such_module"),
+        (f"{PATH}:Nothing", "has no attribute 'Nothing'"),
+        ("minilm-l6", "is no import path"),
+    ],
+)
+def test_what_is_not_there_is_named(name: str, said: str) -> None:
+    with pytest.raises(EncoderNotFound, match=said):
+        import_encoder(name)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (NoModule, "has no max_inputs, examples, read, forward; `lifelong new encoder`"),
+        (NeedsArguments, "cannot be made without arguments"),
+        (Narrow, r"forward returned torch.float32 \[3, 9\]; expected torch.float32 \[3, 8\]"),
+        (Wide, "scale is torch.float64; expected float32"),
+        (WithoutExamples, r"examples are \(\); expected a few texts"),
+        (CannotRead, "cannot encode its examples: ValueError.*other characters"),
+    ],
+)
+def test_what_is_no_encoder_is_refused_with_the_reason(found: type, said: str) -> None:
+    with pytest.raises(WrongConfig, match=said):
+        import_encoder(path_of(found))
