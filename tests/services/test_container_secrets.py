@@ -6,7 +6,7 @@ from services.container_secrets import environment, write
 from services.signing_keys import added, read, rotated
 from services.signing_keys import write as write_keys
 from wire.keyring import Kind, parse
-from wire.store.accounts import rules
+from wire.store.keys import account_rules
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -35,7 +35,7 @@ def test_redis_gets_both_accounts_and_a_health_check_that_may_do_nothing_else(tm
     check, *accounts = found["redis/users.acl"].splitlines()
     assert check.split()[-2:] == ["-@all", "+ping"]
     passwords = found["service/store.password"], found["replicas/store.password"]
-    assert accounts == rules(*passwords, prefix="shop:").splitlines()
+    assert accounts == account_rules(*passwords, prefix="shop:").splitlines()
 
 
 def test_only_redis_s_file_may_be_read_by_others(tmp_path: Path) -> None:
@@ -58,4 +58,4 @@ def test_the_lines_for_kubernetes_are_values_in_one_line_each() -> None:
     assert parse(values["LIFELONG_SIGNING_KEY"]).signer is not None
     assert parse(values["REPLICA_KEYS"]).signer is None
     assert not any("\n" in value for value in values.values())
-    assert accounts == rules(values["LIFELONG_STORE__PASSWORD"], values["REPLICA_STORE_PASSWORD"])
+    assert accounts == account_rules(values["LIFELONG_STORE__PASSWORD"], values["REPLICA_STORE_PASSWORD"])

@@ -22,14 +22,7 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
-from wire.records.admin import AdminAction
-from wire.records.answers import Answer, TaskAnswer, TextVector
-from wire.records.bounds import MAX_EVENT_BYTES, MAX_TEXT_CHARS, MAX_TEXT_TOKENS, text_chars
-from wire.records.certainty import Certainty
-from wire.records.labels import CLASSES, LabelAction, LabelChange, LabelCommand, LabelOutcome, LabelSpace
-from wire.records.marks import LogMark, LogMarks
-from wire.records.name_changes import MAX_NEW_CLASSES, NameChanges, NewClass
-from wire.records.offers import EncoderOffer, OfferOutcome
+from wire.records.commands import CLASSES, LabelAction, LabelChange, LabelCommand, LabelOutcome, LabelSpace
 from wire.records.plans import (
     ADDITIVE,
     CANDIDATE,
@@ -59,23 +52,39 @@ from wire.records.reports import (
     VersionHealth,
 )
 from wire.records.topics import (
+    MAX_EVENT_BYTES,
+    MAX_TEXT_CHARS,
+    MAX_TEXT_TOKENS,
     TOPIC_RECORDS,
+    AdminAction,
+    Answer,
     DeadLetter,
     Event,
     Feedback,
+    LogMark,
+    LogMarks,
     Quarantined,
+    TaskAnswer,
+    TextVector,
     TopicRecord,
+    text_chars,
     topic_name,
 )
 from wire.records.weights import (
+    MAX_NEW_CLASSES,
     PSEUDO_LABELS,
     TIERS,
+    Certainty,
     CohortEvaluation,
     ConceptChange,
+    EncoderOffer,
     Erasure,
     Evaluation,
     HeadSolution,
     Lineage,
+    NameChanges,
+    NewClass,
+    OfferOutcome,
     PrecisionEvaluation,
     Probe,
     Round,

@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from wire.records.answers import Answer
-from wire.records.topics import Event, Feedback, Quarantined, TopicRecord
+from wire.records.topics import Answer, Event, Feedback, Quarantined, TopicRecord
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REF = "#/$defs/{name}"

@@ -1,18 +1,188 @@
-"""The records of Kafka topics: events, labels, dead letters, and quarantined labels; `answers` has the answers.
+"""The records of Kafka topics: events, answers, labels, dead letters, quarantined labels, and what operators did.
 
-Rejected: one topic for all of them (whoever reads labels would read every text, too), and answers without the text (the
-learner would have to join them with the events as well).
+    Event --> Answer: TaskAnswer of each task, TextVector          Feedback, or Quarantined --> the learner
+    DeadLetter, AdminAction --> operators                          LogMark: what a reader knows of a log it has read
+
+Rejected: one topic for all of them (whoever reads labels would read every text, too), answers without the text (the
+learner would have to join them with the events as well), an answer for each task (an event is finished when its answer
+is, and each would carry the text and the vector again), the answers of all tasks in one list (readers that know no
+tasks find that of the default one at the top), and the log of the process in the place of AdminAction (whoever can
+write the file can change what is in it, and each machine has its own).
 """
 
-from typing import ClassVar, TypeAlias
+from collections.abc import Mapping
+from typing import ClassVar, Final, TypeAlias
 
 import msgspec
 
 from wire.features import Features
-from wire.records.admin import AdminAction
-from wire.records.answers import Answer
-from wire.records.record import Record
+from wire.records.record import ArmName, Record
 from wire.targets import sent_value, set_of
+
+MAX_EVENT_BYTES = 1 << 20
+"""Largest payload of an event, in bytes; a larger one becomes a dead letter (Kafka) or a 413 (HTTP)."""
+
+MAX_TEXT_TOKENS = 8_192
+"""Most tokens of a text that a model may read."""
+
+_CHARS_PER_TOKEN = 16
+_MIN_TEXT_CHARS = 16_384
+
+MAX_TEXT_CHARS = _CHARS_PER_TOKEN * MAX_TEXT_TOKENS
+"""Longest text that a record carries, in characters: that of so many tokens. Of a longer one the beginning is read."""
+
+
+def text_chars(max_tokens: int) -> int:
+    """Returns how much of a text an `Answer` carries back, in characters, where the model reads `max_tokens` of it.
+
+    >>> text_chars(256), text_chars(2_048), text_chars(8_192)
+    (16384, 32768, 131072)
+    """
+    return min(max(_MIN_TEXT_CHARS, _CHARS_PER_TOKEN * max_tokens), MAX_TEXT_CHARS)
+
+
+class LogMark(Record, frozen=True, kw_only=True):
+    """What is known of the last record before an offset: an offset alone does not say whether the log still has it.
+
+    `log` is the id of its log ("": unknown), `epoch` that of the leader that wrote it (-1: unknown), and `log_ms` the
+    latest time of the records so far by the broker's clock (0: the clock is the senders'). After a loss, records that
+    are not newer than `skip_ms` are skipped, since they were read before (0: none).
+    """
+
+    log: str = ""
+    epoch: int = -1
+    log_ms: int = 0
+    skip_ms: int = 0
+
+
+LogMarks: TypeAlias = Mapping[str, LogMark]
+"""Marks by `topic/partition`."""
+
+
+class TextVector(Record, frozen=True, kw_only=True):
+    """What the encoder has made of a text, for a learner that would make the same of it.
+
+    `z` is a unit vector, float32, little-endian. `encoding` names weights, length limit and arithmetic: equal names
+    give equal vectors, to the last bit. `code` proves that the service made it, see `wire.receipts`.
+    """
+
+    z: bytes
+    encoding: str
+    code: str
+
+
+class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What one task answers to an event, and the weights that did.
+
+    Within an `Answer` it is sent without the fields that have their defaults.
+
+    `label` is None while the weights know no class. `scores` are the best few classes with their probabilities, best
+    first. `receipt` proves that the service gave the answer, see `wire.receipts`. `certainty` is the share of the
+    learner's holdout samples that the weights are less certain of (None: nobody asked); an answer that is `refused` for
+    it has the fallback label, and the class that the weights name first in its `scores`.
+
+    Where events have sets of labels, `labels` are those that the weights name, best first (None while they know no
+    class), `label` is None, and `score` is the probability of the best class. Where they have scores, `value` is the
+    one that the weights expect (None while they know none), `label` is None and `score` 0.
+    """
+
+    label: str | None
+    score: float
+    weights_version: int
+    arm: ArmName
+    precision: str
+    rollout_revision: int
+    scores: tuple[tuple[str, float], ...] = ()
+    receipt: str = ""
+    refused: bool = False
+    certainty: float | None = None
+    labels: tuple[str, ...] | None = None
+    value: float | None = None
+
+    @property
+    def named(self) -> str | None:
+        """What the weights name, as one string (`wire.targets`), also where the answer was refused."""
+        if self.labels is not None:
+            return set_of(self.labels)
+        if self.value is not None:
+            return sent_value(self.value)
+        return self.scores[0][0] if self.refused and self.scores else self.label
+
+
+class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
+    """The model's answer to one event, by `task` ("" the default one), and what others answer to it, in `tasks`.
+
+    `text` and `features` are the event's, so that the learner needs no more than the answer and a label. `vector` is
+    that of what the event says, where it can be used. `audit` asks for the label of the event, whatever the answer.
+    `headers` are the event's, see there.
+    """
+
+    TOPIC: ClassVar[str] = "answers.v1"
+    TYPE: ClassVar[str] = "lifelong.answer.v1"
+
+    event_id: str
+    text: str
+    key: str = ""
+    source: str = ""
+    event_time_ms: int = 0
+    time_ms: int = 0
+    vector: TextVector | None = None
+    audit: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    features: Features = {}
+    task: str = ""
+    tasks: dict[str, TaskAnswer] = {}
+
+    @property
+    def message_id(self) -> str:
+        return self.event_id
+
+    @property
+    def entity(self) -> str:
+        return self.key if self.key else self.event_id
+
+    def of_task(self, task: str) -> "Answer | None":
+        """Returns the answer of this task alone; None where it did not answer."""
+        if task == self.task:
+            return msgspec.structs.replace(self, tasks={}) if self.tasks else self
+        found = self.tasks.get(task)
+        if found is None:
+            return None
+        return msgspec.structs.replace(self, task=task, tasks={}, **msgspec.structs.asdict(found))
+
+
+ADMIN: Final = "admin"
+"""The key of every record of this topic: all lie in one partition, in the order in which they were written."""
+
+
+class AdminAction(Record, frozen=True, kw_only=True):
+    """A call that changes something, by `client`, and what became of it: `asked`, then `done`, `failed` or `refused`.
+
+    `number` counts the records of `source`, a page, from 1. `previous` is the code of the record before this one, as
+    far as that page knew ("" for the first of all), and `code` proves that one of ours wrote this record after that
+    one: see `wire.admin_log`.
+    """
+
+    TOPIC: ClassVar[str] = "audit.v1"
+    TYPE: ClassVar[str] = "lifelong.adminaction.v1"
+
+    action: str
+    outcome: str
+    detail: str = ""
+    client: str = ""
+    number: int = 0
+    source: str = ""
+    time_ms: int = 0
+    previous: str = ""
+    code: str = ""
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.source}/{self.number}"
+
+    @property
+    def entity(self) -> str:
+        return ADMIN
 
 
 class Event(Record, frozen=True, kw_only=True):

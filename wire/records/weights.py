@@ -2,20 +2,87 @@
 
     WeightManifest -> TensorEntry: a blob by digest        -> Probe: what a replica must compute before it serves them
                    -> Evaluation, PrecisionEvaluation      -> Lineage, HeadSolution: how to make them again, bit for bit
-                   -> NameChanges: what it names differently
+                   -> NameChanges: what it names differently       -> Certainty: how certain it is of texts
+    EncoderOffer   -> TensorEntry: an encoder that an operator offers         -> OfferOutcome: what became of it
 
-Rejected: tensors inside the manifest (a version that changed only its head would be stored and fetched whole), and
-tensors as a pickled object (reading it would run whatever is in it).
+Rejected: tensors inside the manifest (a version that changed only its head would be stored and fetched whole), tensors
+as a pickled object (reading it would run whatever is in it), and an offer by the path of a folder (the learner may run
+on another machine).
 """
 
 from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from wire.records.certainty import Certainty
-from wire.records.labels import CLASSES, LabelChange, LabelSpace
-from wire.records.name_changes import NameChanges
+from wire.records.commands import CLASSES, LabelChange, LabelSpace
 from wire.records.record import Record
+
+
+class Certainty(Record, frozen=True, kw_only=True):
+    """The free energies of `samples` holdout samples, none of which was learnt, and how often answers are wrong.
+
+    The free energy of a text is the log of the sum of exp(logit / `temperature`) over the classes (0: nothing was
+    measured). `quantiles[i]` is the one that a share of i / (n - 1) of the samples is below, where there are n of them.
+    `risks[i]` is the upper 95 % bound of the share of wrong answers among texts at or above `quantiles[i]`.
+    """
+
+    temperature: float = 0.0
+    quantiles: tuple[float, ...] = ()
+    risks: tuple[float, ...] = ()
+    samples: int = 0
+
+
+MAX_NEW_CLASSES: Final = 64
+"""The most new classes that a manifest names."""
+
+
+class NewClass(Record, frozen=True, kw_only=True):
+    """A class that the reference lacks: how many recent texts the version names so, and how many labels say so."""
+
+    label: str
+    texts: int
+    labels: int
+
+
+class NameChanges(Record, frozen=True, kw_only=True):
+    """Recent texts as the version and the reference name them.
+
+    `reference` is the version compared with (0: nothing was measured), and `texts` the number of texts. `between_old`
+    counts changes between two classes that the reference knows, `to_new` those to a class that it lacks. `forgotten`
+    counts the texts whose label the reference names, and the version does not; `lost` those whose label the version
+    published before names, and it does not. `wins`, `ties` and `losses` compare the line of the version, the version
+    published last at each time, with the reference on the labelled events since the reference was set, each before it
+    was learnt: only the line was right, both alike, only the reference was right. `new_classes` are the classes that
+    the reference lacks, those of most texts first, at most MAX_NEW_CLASSES. `labels` counts all labels of the time in
+    which theirs were counted.
+
+    A version with another encoder than the reference is compared with it on the holdout: `held_wins`, `held_ties` and
+    `held_losses` count the holdout samples that only the version names rightly, both alike, and only the reference,
+    each text once. Samples of classes that the reference lacks are left out: it names none of them, and the holdout has
+    as many of each class, so with them a version that adds classes would be better whatever it forgets. `trial_wins`,
+    `trial_ties` and `trial_losses` compare the encoder of the version with that of the reference on new labels, each
+    before the head of either had learnt it. Then every other field but `reference` is 0. With the same encoder these
+    fields are 0.
+    """
+
+    reference: int = 0
+    texts: int = 0
+    between_old: int = 0
+    to_new: int = 0
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+    new_classes: tuple[NewClass, ...] = ()
+    labels: int = 0
+    forgotten: int = 0
+    lost: int = 0
+    held_wins: int = 0
+    held_ties: int = 0
+    held_losses: int = 0
+    trial_wins: int = 0
+    trial_ties: int = 0
+    trial_losses: int = 0
+
 
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
 """What a slow round learns from: new labels, the replay memory while no labels come, or pseudo-labels."""
@@ -255,3 +322,44 @@ class VersionEntry(Record, frozen=True, kw_only=True):
     action: Literal["published", "promoted", "withdrawn", "rolled_back", "pinned", "adopted", "refused"]
     time_ms: int
     detail: str = ""
+
+
+class EncoderOffer(Record, frozen=True, kw_only=True):
+    """A finished encoder, to take the place of the one in use, together with a head of another size, if that is wanted.
+
+    `name` is what the operator called it, and `tokenizer` the digest of its tokenizer. `config` is its canonical JSON,
+    and `tensors` are its stored weights, whose blobs are in the store; without any, the encoder in use stays. The head
+    has `num_features` random features, and room for `label_capacity` classes (0: as many as before). The accuracy may
+    be lower by `max_loss`, in [0, 1] (None: as much as between any two versions).
+    """
+
+    id: str
+    name: str
+    time_ms: int
+    tokenizer: str = ""
+    config: str = ""
+    tensors: tuple[TensorEntry, ...] = ()
+    num_features: int = 0
+    label_capacity: int = 0
+    max_loss: float | None = None
+
+
+class OfferOutcome(Record, frozen=True, kw_only=True):
+    """What became of the offer `offer`: adopted, and published first as `version`, or refused, for these `reasons`.
+
+    Of the `held` holdout samples it alone named `held_won` rightly, and the encoder before alone `held_lost`. `tried`
+    new labels were named by both before either had learnt them, with `tried_won` and `tried_lost` likewise.
+    """
+
+    offer: str
+    name: str
+    state: Literal["adopted", "refused"]
+    time_ms: int
+    version: int = 0
+    reasons: tuple[str, ...] = ()
+    held: int = 0
+    held_won: int = 0
+    held_lost: int = 0
+    tried: int = 0
+    tried_won: int = 0
+    tried_lost: int = 0

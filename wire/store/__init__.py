@@ -9,13 +9,12 @@
 """
 
 from wire.store.blobs import Blobs
+from wire.store.commands import FOREIGN
 from wire.store.dump import GAP, StoredKey, blobs_of, erasures_in, in_force_since, manifests
-from wire.store.erasures import FOREIGN
 from wire.store.folder import FolderStore
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
-from wire.store.seals import Seals
-from wire.store.signed import SEAL_CHARS
+from wire.store.signed import SEAL_CHARS, Seals
 from wire.store.store import Store
 from wire.store.versions import Contents, Versions
 from wire.store.watch import Watch

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from wire.errors import NotFound, StoreFull
 from wire.store import keys
-from wire.store.offers import Offers
+from wire.store.commands import Offers
 from wire.store.plans import Plans
 from wire.store.server import Server
 from wire.store.versions import Versions

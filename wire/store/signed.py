@@ -1,9 +1,12 @@
 """Signed records: manifests and rollout plans. No key that signs is ever in Redis.
 
-    record -> canonical JSON -> signature by the first key of `wire/keyring/` -> {body, signature} in one Redis hash
+    record -> canonical JSON -> signature by the first key of `wire/keyring.py` -> {body, signature} in one Redis hash
     and back: the signature names its key, which is looked up among those that are accepted
 
 The format is decoded before the rest, so that a manifest of a later program is refused by name and not misread.
+
+`Seals` seals what belongs to the keys of one service and lies elsewhere: backups, checkpoints at a shared address. The
+prefix of the service and its task are part of the name, so what was sealed for one is refused by another.
 
 Rejected: one secret that all programs share (who verified could sign: a replica that was broken into could change what
 all of them answer). Judged events are still sealed by a secret: only controllers read them, thousands at a time.
@@ -111,3 +114,24 @@ def decode_manifest(body: bytes, version: int | None) -> WeightManifest:
     if version not in (None, manifest.version):
         raise BadSignature(f"{name} was signed as version {manifest.version}")
     return manifest
+
+
+class Seals:
+    """The seals of one service and task."""
+
+    def __init__(self, ring: KeyRing, prefix: str) -> None:
+        self._ring = ring
+        self._prefix = prefix
+
+    @property
+    def signer(self) -> str:
+        """The id of the key that seals. Raises CannotSign."""
+        return self._ring.require_signer().id
+
+    def seal(self, content: bytes, name: str) -> bytes:
+        """Returns the seal of `content` as `name`. Raises CannotSign."""
+        return self._ring.seal(content, f"{self._prefix}{name}").encode()
+
+    def check(self, content: bytes, seal: bytes, name: str, *, prefix: str | None = None) -> None:
+        """Raises BadSignature unless a key of ours sealed `content` as `name`, for our prefix or the one given."""
+        self._ring.open(content, seal, f"{self._prefix if prefix is None else prefix}{name}")

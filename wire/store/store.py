@@ -14,16 +14,14 @@ from wire.config import StoreConfig
 from wire.keyring import KeyRing
 from wire.store.blobs import Blobs
 from wire.store.collect import Collector
+from wire.store.commands import Erasures, LabelCommands, Offers
 from wire.store.dump import Dump
-from wire.store.erasures import Erasures
-from wire.store.labels import LabelCommands
 from wire.store.lease import Leases
-from wire.store.offers import Offers
 from wire.store.plans import Plans
 from wire.store.reports import Reports
-from wire.store.seals import Seals
 from wire.store.server import Server
 from wire.store.signatures import Signatures
+from wire.store.signed import Seals
 from wire.store.versions import Versions
 from wire.store.watch import Watch
 from wire.tasks import DEFAULT

@@ -20,7 +20,7 @@ from tests.required import missing
 from tests.serving.pipelines import engine_of, queue_of
 from tests.serving.versions import TinyPublisher, plan_of
 from tests.serving.weights.swaps import served, swap_of
-from tests.wire.store.test_connecting import PASSWORD, accounts
+from tests.wire.store.test_server_connecting import PASSWORD, accounts
 from wire.config import StoreConfig
 from wire.errors import CannotSign, StoreRefused
 from wire.keyring import Key, KeyRing, Kind, new_key, new_ring

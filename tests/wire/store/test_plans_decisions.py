@@ -4,8 +4,8 @@ import pytest
 
 from wire.records import Decision, RolloutPlan
 from wire.store import Store
-from wire.store import decisions as module
-from wire.store.decisions import HOUR_MS, KEPT_MS, MAX_DECISIONS, Slot
+from wire.store import plans as module
+from wire.store.plans import HOUR_MS, KEPT_MS, MAX_DECISIONS, Slot
 
 START_MS = 500 * HOUR_MS
 

@@ -20,8 +20,8 @@ from wire.config import StoreConfig
 from wire.errors import StoreRefused, StoreUnavailable
 from wire.records import RolloutPlan
 from wire.store import Store
-from wire.store.accounts import REPLICA, WRITER, rules
-from wire.store.connecting import URL_FORMS
+from wire.store.keys import REPLICA, WRITER, account_rules
+from wire.store.server import URL_FORMS
 
 PASSWORD = "open, sesame"
 
@@ -71,7 +71,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 
 def accounts(path: Path) -> Path:
     """Writes the accounts that docs/connect.md shows, for the prefix `ours:`; returns the file."""
-    path.write_text("user default on nopass ~* &* +@all\n" + rules(PASSWORD, PASSWORD, prefix="ours:"))
+    path.write_text("user default on nopass ~* &* +@all\n" + account_rules(PASSWORD, PASSWORD, prefix="ours:"))
     return path
 
 

@@ -31,7 +31,7 @@ def test_of_two_operators_at_a_time_one_is_told_so(store: Store, wrong: LabelCom
 
 
 def test_there_is_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wire.store.labels.MAX_COMMANDS", 1)
+    monkeypatch.setattr("wire.store.commands.MAX_COMMANDS", 1)
     store.labels.request(command(1))
     with pytest.raises(LabelsChanged, match="no more are kept"):
         store.labels.request(command(2))

@@ -18,7 +18,7 @@ def test_requests_come_in_their_order_and_each_once(store: Store) -> None:
 
 
 def test_there_is_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wire.store.erasures.MAX_ERASURES", 2)
+    monkeypatch.setattr("wire.store.commands.MAX_ERASURES", 2)
     for digest in ("a", "b", "a"):
         store.erasures.request(digest)
     with pytest.raises(ErasuresFull, match="2 subjects"):
@@ -30,7 +30,7 @@ def test_what_no_key_of_ours_has_sealed_is_no_request_and_fills_nothing(
     store: Store, raw: Any, key: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """N8: whoever may write to the server filled the list for good, and with it every checkpoint."""
-    monkeypatch.setattr("wire.store.erasures.MAX_ERASURES", 3)
+    monkeypatch.setattr("wire.store.commands.MAX_ERASURES", 3)
     store.erasures.request("a")
     raw.rpush(key("erasures"), b"d" * 32, b"0" * 64 + b"d" * 32)
     assert store.erasures.requested(0) == ["a", FOREIGN, FOREIGN]
