@@ -1,242 +1,182 @@
-"""What a version names differently from the reference of the rollout, on the labelled events that came last.
+"""What a version names differently from the reference, counted as its manifest says it.
 
-    the same encoder:
+    classes: rows of the head that both name, by the names of now --row_changes--> changed, new classes, right ones
+    sets and scores: outputs of both for the features of each     --set_changes--> the same
+    another encoder: counts of the holdout and of its trial       --encoder_changes--> wins, ties, losses
 
-    features, labels of new events --newest published head, reference--> who named them rightly, before they are learnt
-                                   --ring of the last events--> candidate, reference --> changed names
-    another encoder:
-    holdout samples --reference, while its encoder was in use; candidate--> who named them rightly
-    labels of the trial --last head under the encoder of the reference, head under the new one--> who named them rightly
+A version from before two classes became one has two rows of one name: whichever it names, it names that class, the
+first row of its name.
 
-On events of classes that the reference knows, the accuracies of two versions cannot differ by more than the share of
-events that they name differently. That share needs no label, so that what only adds classes is known to be harmless at
-once; and whether the versions that were published last are better than the reference, or not worse, is known by labels
-the moment that they come. `rollout.publication_rule` decides by both. Events are counted under one encoder, and go on
-under other scales of numbers; with any other encoder, the ring begins anew (`learner.quality.event_ring`).
+If labels are sets, an event counts as changed between old classes if the two sets differ in a class that both know:
+only then can their F1 differ, but for names of new classes. An event that is named a new class counts as one of those
+as well; if the reference knows no class at all, every event does. A score counts as changed with the probability by
+which it differs, by the number that is drawn for the event.
 
-A version with another encoder than the reference is compared with it by what is known of both without encoding a text
-twice: which holdout samples each names rightly. Nothing is said of these where they are less than half of the holdout:
-so little would not speak for the rest. And by the trial of its encoder (`learner.slow.trial`), if that was beside the
-encoder of the reference.
+Rejected: comparing names in place of rows (a thousand texts would be a thousand look-ups for each version).
 
-Shapes: N events in the ring, B new events, R features, C classes.
-
-Operators rename classes, and retire some: then all are compared by the names of now, and what the reference names as a
-class that was retired says nothing against a version.
-
-Rejected: the names of holdout samples where the encoder is the same (they are balanced by class, events are not), and
-the events of the encoder before (all of them would have to be encoded again).
+Shapes: N or B events, R features, C classes.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
 
-import msgspec
 import torch
 from torch import Tensor
 
-from learner.export import ServedEncoder
-from learner.fast.row_log import Rows
-from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
+from learner.memory.targets import Targets, Values, best_rows
+from learner.quality.comparison import Paired
 from learner.quality.evaluation import ScoredVersion
-from learner.quality.event_ring import EventRing
-from learner.quality.named_rows import encoder_changes, row_changes
-from learner.quality.set_changes import are_classes, named, set_changes
-from wire.label_set import LabelSet
-from wire.records import NameChanges
-
-NOT_COUNTED: Final = 2
-"""Stands in place of a difference where the event came before this reference, or anything to compare with it."""
+from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
+from wire.targets import kind_of
 
 
-NO_SAMPLES: Final = Anchor()
+def named_rows(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
+    """Returns the row that the version names for each event; -1 while it knows no class."""
+    logits_BC = version.head.logits_of(phi_BR, len(version.classes))
+    return rows_in(version, version.classes)[best_rows(logits_BC).clamp(min=-1)]
 
 
-class Reference(NamedTuple):
-    """The version that candidates are compared with, by its number.
+def row_changes(
+    version: ScoredVersion,
+    referred: ScoredVersion,
+    phi_NR: Tensor,
+    labels: Sequence[str],
+    referred_N: Tensor,
+    retired: frozenset[str],
+) -> tuple[NameChanges, Tensor, Tensor]:
+    """Returns the counts of changed names, and for each event whether `version` names it rightly, and whether the
+    reference names it as a class that was retired. `referred_N` are the rows that the reference names."""
+    named_N = named_rows(version, phi_NR)
+    is_new_C = is_new(version, referred)
+    is_new_N = is_new_C[named_N]
+    is_gone_C = torch.tensor([*(label in retired for label in referred.classes), False])
+    is_gone_N = is_gone_C[referred_N]
+    old_N = rows_in(version, referred.classes)[referred_N]
+    labels_N = rows_in(version, labels)[: len(labels)]
+    texts_C = named_N.bincount(minlength=len(is_new_C))
+    labels_C = labels_N[labels_N >= 0].bincount(minlength=len(is_new_C))
+    changes = NameChanges(
+        texts=len(labels),
+        between_old=int(((named_N != old_N) & ~is_new_N & ~is_gone_N).sum()),
+        to_new=int(is_new_N.sum()),
+        new_classes=new_classes(version.classes, is_new_C, texts_C, labels_C),
+        labels=len(labels),
+    )
+    return changes, named_N == labels_N, is_gone_N
 
-    `version` is None where it has another encoder than the one in use, and not only other scales of numbers. Then
-    `encoder` is the key of that, and `held` says which holdout samples it named rightly.
-    """
 
-    number: int
-    version: ScoredVersion | None
-    encoder: str = ""
-    held: Anchor = NO_SAMPLES
+def rows_in(version: ScoredVersion, labels: Sequence[str]) -> Tensor:
+    """Returns the row of each label in `version`, -1 where it has none, and one more -1, for no label."""
+    rows = dict[str, int]()
+    for row, label in enumerate(version.classes):
+        rows.setdefault(label, row)
+    return torch.tensor([*(rows.get(label, -1) for label in labels), -1])
 
 
-class RecentEvents:
-    """The labelled events that came last, and how `reference` names them."""
+def is_new(version: ScoredVersion, reference: ScoredVersion) -> Tensor:
+    """Returns whether the reference lacks each class of `version`, bool [C]."""
+    known = set(reference.classes)
+    return torch.tensor([label not in known for label in version.classes], dtype=torch.bool)
 
-    def __init__(self, num_features: int) -> None:
-        self._ring = EventRing(num_features)
-        self._before: ScoredVersion | None = None
-        self._reference: Reference | None = None  # by the names of now
-        self._given: Reference | None = None  # as it was given
-        self._names = LabelSet()
-        self._begin()
 
-    def _begin(self) -> None:
-        """Begins anew: no event is there."""
-        num = self._ring.capacity
-        self._differences_N = torch.full((num,), NOT_COUNTED)
-        self._referred_N = torch.full((num,), -1)  # rows of the reference
-        self._is_known_N = torch.zeros(num, dtype=torch.bool)  # whether the reference names the label
-        self._was_right_N = torch.zeros(num, dtype=torch.bool)  # whether the version before names it
-        self._counted: tuple[ScoredVersion | None, Tensor] = (None, self._was_right_N)  # the last one, as it names them
-        self._phi_of_referred_NR: Tensor | None = None  # of sets and scores, under other scales than those of the ring
+def is_right(named_B: Tensor, version: ScoredVersion, labels: Sequence[str]) -> Tensor:
+    """Returns whether the rows that `version` names are those of the labels, bool [B]."""
+    return (named_B == rows_in(version, labels)[: len(labels)]) & (named_B >= 0)
 
-    def refer_to(self, reference: Reference | None) -> None:
-        """Compares with `reference` from now on (None: with nothing)."""
-        if not _is_same(reference, self._given):
-            self._given = reference
-            self._begin_comparison()
 
-    def rename(self, names: LabelSet) -> None:
-        """Goes on under other names of the classes: what was counted until now counts no more."""
-        self._names = names
-        self._ring.rename(names.name_of)
-        self._begin_comparison()
-
-    def _begin_comparison(self) -> None:
-        """Compares the events with the reference by the names of now."""
-        given = self._given
-        version = given.version if given is not None else None
-        if given is not None and version is not None:
-            version = version._replace(classes=tuple(map(self._names.name_of, version.classes)))
-            given = given._replace(version=version)
-        self._reference = given
-        self._differences_N.fill_(NOT_COUNTED)
-        if self._referred is not None:
-            self._refer(self._referred, torch.arange(len(self._ring)))
-
-    def _refer(self, referred: ScoredVersion, places_B: Tensor) -> None:
-        """Notes what the reference names some events."""
-        phi_BR = self._ring.features_under(referred.served, places_B)
-        self._referred_N[places_B], self._is_known_N[places_B] = self._named(referred, phi_BR, places_B)
-        if are_classes(self._ring.labels_at(places_B)) or self._has_scales_of(referred):
-            return
-        if self._phi_of_referred_NR is None:
-            self._phi_of_referred_NR = torch.zeros(self._ring.capacity, phi_BR.shape[1])
-        self._phi_of_referred_NR[places_B] = phi_BR
-
-    def _named(self, version: ScoredVersion, phi_BR: Tensor, places_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the rows that a version names for some events, and whether they are right."""
-        return named(version, phi_BR, self._ring.labels_at(places_B), self._ring.numbers_at(places_B))
-
-    def _has_scales_of(self, version: ScoredVersion) -> bool:
-        """Whether the version has the encoder of the events, scales and all."""
-        return self._ring.served is not None and version.served.key == self._ring.served.key
-
-    def add(self, rows: Rows, served: ServedEncoder, newest: ScoredVersion | None) -> None:
-        """Adds events under the encoder `served`. `newest` is the version published last, which has not learnt them."""
-        self._follow(newest)
-        self._follow_encoder(served)
-        places_B = self._ring.add(rows)
-        self._differences_N[places_B] = NOT_COUNTED
-        self._was_right_N[places_B] = False
-        referred = self._referred
-        if referred is None or not len(places_B):
-            return
-        self._refer(referred, places_B)
-        if newest is not None and self._ring.is_read_by(newest.served) and newest.classes:
-            _, is_right_B = self._named(newest, self._ring.features_under(newest.served, places_B), places_B)
-            self._was_right_N[places_B] = is_right_B
-            self._differences_N[places_B] = is_right_B.long() - self._is_known_N[places_B].long()
-
-    def _follow_encoder(self, served: ServedEncoder) -> None:
-        before = self._ring.served
-        if not self._ring.follow(served):
-            self._begin()
-        elif before is not served and self._referred is not None and not are_classes(self._ring.labels):
-            self._refer(
-                self._referred, torch.arange(len(self._ring))
-            )  # it names them as before, by features of its own
-
-    def forget(self) -> None:
-        """Forgets all events: somebody was erased."""
-        self._ring.forget()
-        self._phi_of_referred_NR = None
-
-    def name_changes(
-        self, version: ScoredVersion, held: Anchor = NO_SAMPLES, trial: EncoderTrial = NO_TRIAL
-    ) -> NameChanges:
-        """Returns what `version` names differently from the reference; nothing where there is none to compare with.
-
-        `held` says which holdout samples `version` names rightly, and `trial` how its encoder did.
-        """
-        reference = self._reference
-        if reference is None:
-            return NameChanges()
-        if reference.version is None:
-            return _changes_beside(reference, held, trial)
-        referred = self._referred
-        ring = self._ring
-        if referred is None or not self._has_scales_of(version) or not len(ring) or not version.classes:
-            return NameChanges()
-        retired = self._names.retired
-        if are_classes(ring.labels):
-            of_reference_N = self._referred_N[: len(ring)]
-            changed = row_changes(version, referred, ring.phi_NR, ring.labels, of_reference_N, retired)
-        else:
-            own_NR = ring.phi_NR
-            before_NR = self._phi_of_referred_NR
-            both = (own_NR, own_NR if before_NR is None or self._has_scales_of(referred) else before_NR[: len(ring)])
-            changed = set_changes(version, referred, both, ring.labels, ring.numbers, retired)
-        return self._with_line(version, *changed)
-
-    def _with_line(
-        self, version: ScoredVersion, changes: NameChanges, right_N: Tensor, is_gone_N: Tensor
-    ) -> NameChanges:
-        """Returns the changes with what else is known of the version, which names `right_N` rightly.
-
-        What the reference names as a class that was retired (`is_gone_N`) is not forgotten.
-        """
-        self._counted = (version, right_N)
-        num = len(self._ring)
-        differences_N = self._differences_N[:num]
-        return msgspec.structs.replace(
-            changes,
-            reference=self._reference.number if self._reference else 0,
-            forgotten=int((self._is_known_N[:num] & ~right_N & ~is_gone_N).sum()),
-            lost=int((self._was_right_N[:num] & ~right_N).sum()),
-            wins=int((differences_N == 1).sum()),
-            ties=int((differences_N == 0).sum()),
-            losses=int((differences_N == -1).sum()),
+def new_classes(classes: tuple[str, ...], is_new_C: Tensor, texts_C: Tensor, labels_C: Tensor) -> tuple[NewClass, ...]:
+    """Returns the new classes that a text is named or labelled as, those of most texts first."""
+    found = [
+        NewClass(label=label, texts=texts, labels=num_labels)
+        for label, is_new, texts, num_labels in zip(
+            classes, is_new_C.tolist(), texts_C.tolist(), labels_C.tolist(), strict=True
         )
-
-    @property
-    def _referred(self) -> ScoredVersion | None:
-        """The version that is referred to, if its encoder reads the events."""
-        version = self._reference.version if self._reference else None
-        return version if version is not None and self._ring.is_read_by(version.served) else None
-
-    def _follow(self, newest: ScoredVersion | None) -> None:
-        """Takes note that `newest` was published: the next version is compared with what it names."""
-        counted, right_N = self._counted
-        if newest is self._before:
-            return
-        self._was_right_N.fill_(False)
-        if newest is counted:
-            self._was_right_N[: len(right_N)] = right_N
-        self._before = newest
-
-    def __len__(self) -> int:
-        return len(self._ring)
+        if is_new and (texts or num_labels)
+    ]
+    return tuple(sorted(found, key=lambda each: (-each.texts, each.label))[:MAX_NEW_CLASSES])
 
 
-def _is_same(one: Reference | None, other: Reference | None) -> bool:
-    """Whether two references are the same version, which was perhaps read twice."""
-    if one is None or other is None or one.version is None or other.version is None:
-        return one is other
-    return one.number == other.number and one.version.served.key == other.version.served.key
+def encoder_changes(held: Paired, tried: Paired, *, reference: int = 0) -> NameChanges:
+    """Returns what a manifest says of a version whose encoder was compared by these counts."""
+    return NameChanges(
+        reference=reference,
+        held_wins=held.won,
+        held_ties=held.ties,
+        held_losses=held.lost,
+        trial_wins=tried.won,
+        trial_ties=tried.ties,
+        trial_losses=tried.lost,
+    )
 
 
-def _changes_beside(reference: Reference, held: Anchor, trial: EncoderTrial) -> NameChanges:
-    """Returns how a version does beside a reference under another encoder: on the holdout, and while it was tried."""
-    on_holdout = reference.held.beside(held)
-    if 2 * on_holdout.num < len(held.right) + len(held.wrong):
-        on_holdout = Paired()
-    tried = trial.paired if trial.before == reference.encoder else Paired()
-    if not on_holdout.num and not tried.num:
-        return NameChanges()
-    return encoder_changes(on_holdout, tried, reference=reference.number)
+def named(
+    version: ScoredVersion, phi_BR: Tensor, labels: Sequence[str], numbers: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Returns the row of the class that each event is named (-1 where that is no class), and whether it is right."""
+    if not are_classes(labels):
+        return torch.full((len(labels),), -1), _right_sets(version, phi_BR, labels, numbers)
+    named_B = named_rows(version, phi_BR)
+    return named_B, is_right(named_B, version, labels)
+
+
+def _right_sets(version: ScoredVersion, phi_BR: Tensor, labels: Sequence[str], numbers: Sequence[int]) -> Tensor:
+    """Returns whether `version` names each event rightly, bool [N]. `numbers` are those of the events in the stream."""
+    logits_NC = version.head.logits_of(phi_BR, len(version.classes))
+    return _targets(version, labels, numbers).right(logits_NC)
+
+
+def set_changes(
+    version: ScoredVersion,
+    referred: ScoredVersion,
+    phi_NR: tuple[Tensor, Tensor],
+    labels: Sequence[str],
+    numbers: Sequence[int],
+    retired: frozenset[str],
+) -> tuple[NameChanges, Tensor, Tensor]:
+    """Returns the counts of changed names, and for each event whether `version` names it rightly, and False.
+
+    `phi_NR` are the features of the events as each of the two sees them. A class that was retired is taken out of what
+    the reference names. `numbers` are those of the events in the stream.
+    """
+    own_NR, before_NR = phi_NR
+    logits_NC = version.head.logits_of(own_NR, len(version.classes))
+    targets = _targets(version, labels, numbers)
+    if targets.values is not None:
+        changes = _value_changes(targets.values, logits_NC, referred, before_NR)
+        return changes, targets.right(logits_NC), torch.zeros(len(labels), dtype=torch.bool)
+    named_NC = logits_NC > 0
+    referred_NK = referred.head.logits_of(before_NR, len(referred.classes)) > 0
+    is_new_C = is_new(version, referred)
+    before_NC = torch.zeros_like(named_NC)
+    rows_K = rows_in(version, referred.classes)[:-1]
+    is_known_K = rows_K >= 0
+    before_NC[:, rows_K[is_known_K]] = referred_NK[:, is_known_K]
+    is_gone_K = ~is_known_K & torch.tensor([label not in retired for label in referred.classes], dtype=torch.bool)
+    is_changed_N = (named_NC & ~is_new_C != before_NC).any(dim=1) | referred_NK[:, is_gone_K].any(dim=1)
+    labels_C = targets.sets.has_NC.sum(dim=0) if targets.sets else torch.zeros(len(is_new_C), dtype=torch.int64)
+    changes = NameChanges(
+        texts=len(labels),
+        between_old=int(is_changed_N.sum()),
+        to_new=int(named_NC[:, is_new_C].any(dim=1).sum()) if referred.classes else len(labels),
+        new_classes=new_classes(version.classes, is_new_C, named_NC.sum(dim=0), labels_C),
+        labels=len(labels),
+    )
+    return changes, targets.right(logits_NC), torch.zeros(len(labels), dtype=torch.bool)
+
+
+def _value_changes(values: Values, logits_NC: Tensor, referred: ScoredVersion, phi_NR: Tensor) -> NameChanges:
+    """Returns how many scores are others than those of the reference; all are new where that knows none."""
+    num = len(logits_NC)
+    if not referred.classes:
+        return NameChanges(texts=num, to_new=num, labels=num)
+    before_N = referred.head.logits_of(phi_NR, 1)[:, 0].clamp(0.0, 1.0)
+    is_changed_N = values.draws_N < Values(before_N, values.draws_N).errors(logits_NC)
+    return NameChanges(texts=num, between_old=int(is_changed_N.sum()), labels=num)
+
+
+def are_classes(labels: Sequence[str]) -> bool:
+    """Whether the labels are single classes."""
+    return all(kind_of(label) == "class" for label in labels)
+
+
+def _targets(version: ScoredVersion, labels: Sequence[str], numbers: Sequence[int]) -> Targets:
+    return Targets.of(labels, list(map(str, numbers)), version.classes)

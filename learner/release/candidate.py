@@ -21,11 +21,11 @@ from learner.export import ServedEncoder, StoredTensor, export_head
 from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
 from learner.learner import Learner
+from learner.quality.calibration import Review
 from learner.quality.class_weights import Weighted, bias_of
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.gate import GateLimits
-from learner.quality.name_changes import RecentEvents
-from learner.quality.review import Review
+from learner.quality.recent_events import RecentEvents
 from learner.release.tensors import stored_tensor
 from learner.stopwatch import Stopwatch
 from model.errors import ModelError

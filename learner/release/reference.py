@@ -23,7 +23,7 @@ import structlog
 
 from learner.export import ServedEncoder
 from learner.knowledge import Knowledge
-from learner.quality.name_changes import NO_SAMPLES, Reference
+from learner.quality.recent_events import NO_SAMPLES, Reference
 from learner.release.candidate import CandidateMaker, has_encoder
 from learner.release.tensors import stored_tensor
 from model.features import SCALES

@@ -24,7 +24,7 @@ from learner.fast.fast_head import FastHead
 from learner.labels.sample import Labelled
 from learner.memory.holdout import targets_of
 from learner.quality.comparison import Paired, pair
-from learner.quality.named_rows import encoder_changes
+from learner.quality.name_changes import encoder_changes
 from learner.slow.next_head import NextHead
 from rollout.publication_rule import decide, objection
 

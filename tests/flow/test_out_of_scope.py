@@ -15,8 +15,8 @@ from learner.fast.fast_head import FastHead
 from learner.labels.sample import Labelled
 from learner.learner import Learner
 from learner.memory.targets import Targets
-from learner.quality.certainty import fit_certainty
-from learner.quality.temperature import fit_temperature
+from learner.quality.calibration import fit_temperature
+from learner.quality.evaluation import fit_certainty
 from model.bert import load_encoder
 from serving.refusal import Refusal
 from serving.refusal_config import RefusalConfig

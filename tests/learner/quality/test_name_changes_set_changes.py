@@ -5,7 +5,7 @@ import torch
 from learner.export import export_head
 from learner.fast.row_log import Rows
 from learner.quality.evaluation import ScoredVersion
-from learner.quality.name_changes import RecentEvents, Reference
+from learner.quality.recent_events import RecentEvents, Reference
 from model.features import FeatureMap, Scale
 from tests.learner.small_learner import CONFIG, small_served
 from wire.features import content_of

@@ -8,7 +8,7 @@ import torch
 from learner.labels.sample import Labelled
 from learner.memory.targets import Targets
 from learner.quality.comparison import ScoredHoldout
-from learner.quality.kind_figures import KindFigures
+from learner.quality.evaluation import KindFigures
 from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
 from wire.records import Evaluation

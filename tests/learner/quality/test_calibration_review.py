@@ -1,6 +1,6 @@
 """Temperature and precisions are measured now and then, a unit at a time, and hold for the versions after it."""
 
-from learner.quality.review import REVIEW_S
+from learner.quality.calibration import REVIEW_S
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.stopwatch import Stopwatch
 from tests.learner.small_learner import small_config, small_learner

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from learner.export import export_head
-from learner.quality import parity as parities
-from learner.quality.parity import Parity
+from learner.quality import calibration as parities
+from learner.quality.calibration import Parity
 from model.tokenizer import PROBE_TEXTS
 from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 

@@ -4,7 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.quality.certainty import MIN_SAMPLES, NUM_QUANTILES, TEMPERATURE, fit_certainty, risk_bounds
+from learner.quality.evaluation import (
+    ENERGY_TEMPERATURE,
+    MIN_CERTAINTY_SAMPLES,
+    NUM_QUANTILES,
+    fit_certainty,
+    risk_bounds,
+)
 from model.head import free_energies
 from rollout.statistics import exact_upper_bound
 from wire.records import Certainty
@@ -13,7 +19,7 @@ from wire.records import Certainty
 def scored(num: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     logits_NC = 8 * torch.rand(num, 5, generator=generator)
-    is_right_N = torch.rand(num, generator=generator) < free_energies(logits_NC, TEMPERATURE) / 4
+    is_right_N = torch.rand(num, generator=generator) < free_energies(logits_NC, ENERGY_TEMPERATURE) / 4
     return logits_NC, is_right_N
 
 
@@ -21,8 +27,8 @@ def test_the_quantiles_are_those_of_the_samples_of_known_classes() -> None:
     logits_NC, is_right_N = scored(400)
     is_known_N = torch.arange(400) % 4 > 0
     found = fit_certainty(logits_NC, is_right_N, is_known_N)
-    energies = free_energies(logits_NC[is_known_N], TEMPERATURE).sort().values
-    assert (found.samples, found.temperature, len(found.quantiles)) == (300, TEMPERATURE, NUM_QUANTILES)
+    energies = free_energies(logits_NC[is_known_N], ENERGY_TEMPERATURE).sort().values
+    assert (found.samples, found.temperature, len(found.quantiles)) == (300, ENERGY_TEMPERATURE, NUM_QUANTILES)
     assert found.quantiles[0] == round(float(energies[0]), 4) and found.quantiles[-1] == round(float(energies[-1]), 4)
     share = float((energies < found.quantiles[5]).float().mean())
     assert abs(share - 0.05) < 0.005
@@ -30,7 +36,7 @@ def test_the_quantiles_are_those_of_the_samples_of_known_classes() -> None:
 
 def test_the_risk_bounds_the_errors_above_and_falls_where_only_uncertain_answers_are_wrong() -> None:
     logits_NC, _ = scored(1_000)
-    energies_N = free_energies(logits_NC, TEMPERATURE)
+    energies_N = free_energies(logits_NC, ENERGY_TEMPERATURE)
     is_right_N = energies_N > energies_N.quantile(0.2)
     found = fit_certainty(logits_NC, is_right_N, torch.ones(1_000, dtype=torch.bool))
     assert 0.2 < found.risks[0] < 0.25 and found.risks[25] < 0.01
@@ -45,8 +51,8 @@ def test_the_bound_is_no_lower_than_the_exact_one(num: int, share: float, error:
 
 
 def test_few_samples_say_nothing() -> None:
-    logits_NC, is_right_N = scored(MIN_SAMPLES)
-    is_known_N = torch.ones(MIN_SAMPLES, dtype=torch.bool)
-    assert fit_certainty(logits_NC, is_right_N, is_known_N).samples == MIN_SAMPLES
+    logits_NC, is_right_N = scored(MIN_CERTAINTY_SAMPLES)
+    is_known_N = torch.ones(MIN_CERTAINTY_SAMPLES, dtype=torch.bool)
+    assert fit_certainty(logits_NC, is_right_N, is_known_N).samples == MIN_CERTAINTY_SAMPLES
     is_known_N[0] = False
     assert fit_certainty(logits_NC, is_right_N, is_known_N) == Certainty()

@@ -4,7 +4,7 @@ import torch
 
 from learner.export import ServedEncoder
 from learner.fast.row_log import Rows
-from learner.quality.event_ring import MAX_BYTES, EventRing
+from learner.quality.recent_events import MAX_BYTES, EventRing
 from model.features import FeatureMap, Scale
 from tests.learner.small_learner import CONFIG, small_served, small_strata
 from wire.features import content_of
