@@ -1,11 +1,14 @@
 """Repairs Redis' append-only files: removes runs of zero bytes, with which Redis does not start.
 
-    command | 0 0 0 ... 0 | command  ->  command | command
+    command | 0 0 0 ... 0 | command  ->  command | command        command | comm 0 0 0 ... 0  ->  command
 
 Redis (at least 7.0 to 8.0) truncates the file after a write that a full disk cut short. But in a file that a rewrite
 began, its file offset stays after the truncated write, so the next write leaves a hole of zeros before it. Redis does
 not report that. When it is killed, hours later, every start ends with "Bad file format". No command begins with a zero
 byte, so removing the zeros loses nothing.
+
+After a power cut a file may have its size on the disk, but not its last pages: they read as zeros. The command that
+they tear was never synced, and Redis by itself removes such a command only if the file ends within it.
 
 Rejected: `redis-check-aof --fix` (it removes everything after the hole), and a rewrite as soon as there is space (until
 it is done a kill is fatal, and a periodic check of the disk does not notice each time it was full).
@@ -57,6 +60,8 @@ def holes_of(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
 
     >>> holes_of(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"\\0" * 3 + b"*1\\r\\n$4\\r\\nPI")
     [(14, 17)]
+    >>> holes_of(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"*1\\r\\n$4\\r\\nPI" + b"\\0" * 5)
+    [(14, 29)]
     """
     holes = []
     at = 0
@@ -66,21 +71,36 @@ def holes_of(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
             at = zeros.end()
         elif note := _NOTE.match(content, at):
             at = note.end()
-        elif command := _COMMAND.match(content, at):
-            at = command.end()
-            for _ in range(int(command[1])):
-                word = _WORD.match(content, at)
-                if word is None:
-                    return holes if _is_cut_off(content, at) else []
-                at = word.end() + int(word[1]) + len(b"\r\n")
         else:
-            return holes if _is_cut_off(content, at) else []
+            begun = at
+            at, is_whole = _read_command(content, begun)
+            if not is_whole and content.find(b"\n", at) >= 0:
+                return []
+            if not is_whole and content[at:].endswith(b"\0"):
+                holes.append((begun, len(content)))
+            if not is_whole:
+                break
     return holes
 
 
-def _is_cut_off(content: bytes | mmap.mmap, at: int) -> bool:
-    """Whether the line that begins at `at` has no end, because the server was killed while it wrote it."""
-    return content.find(b"\n", at) < 0
+def _read_command(content: bytes | mmap.mmap, at: int) -> tuple[int, bool]:
+    """Returns the end of the command that begins at `at`, or of what can be read of it; and whether it is whole."""
+    command = _COMMAND.match(content, at)
+    if command is None:
+        return at, False
+    at = command.end()
+    for _ in range(int(command[1])):
+        word = _WORD.match(content, at)
+        if word is None:
+            return at, False
+        at = word.end() + int(word[1])
+        for byte in b"\r\n":
+            if at >= len(content):
+                return len(content), False
+            if content[at] != byte:
+                return at, False
+            at += 1
+    return at, True
 
 
 def _holes_in(path: Path) -> list[tuple[int, int]]:

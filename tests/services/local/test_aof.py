@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.chaos.sandbox import in_namespace
 from services.local.aof import holes_of, mend
+from services.local.redis import start_redis
 from tests.required import missing
 
 FULL = """
@@ -59,6 +61,10 @@ def command(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
+def without_zeros(word: bytes) -> bytes:
+    return word.replace(b"\0", b"0")
+
+
 words = st.lists(st.binary(max_size=40) | st.just(bytes(20)), min_size=1, max_size=4)
 parts = st.lists(st.tuples(words, st.integers(0, 3)), max_size=8)
 
@@ -77,6 +83,18 @@ def test_holes_lie_between_commands_wherever_the_file_is_cut_off(
     assert holes_of(content) == expected
     cut = data.draw(st.integers(0, len(content)))
     assert holes_of(content[:cut]) == [(start, min(end, cut)) for start, end in expected if start < cut]
+
+
+@given(st.lists(st.lists(st.binary(max_size=40).map(without_zeros), min_size=1), min_size=1), st.data())
+def test_a_command_that_zeros_tear_at_the_end_is_removed_with_them(
+    commands: list[list[bytes]], data: st.DataObject
+) -> None:
+    """A power cut leaves a file its size, but not its last pages."""
+    whole = b"".join(command(*each) for each in commands)
+    start = len(whole) - len(command(*commands[-1]))
+    cut = data.draw(st.integers(start, len(whole) - 1))
+    torn = whole[:cut] + bytes(len(whole) - cut + data.draw(st.integers(0, 40)))
+    assert holes_of(torn) == [(start, len(torn))]
 
 
 def test_a_mended_file_has_its_commands_and_a_file_with_another_fault_is_left_alone(tmp_path: Path) -> None:
@@ -106,3 +124,21 @@ def test_a_redis_whose_disk_was_full_starts_again_after_a_kill(tmp_path: Path) -
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.endswith("[b'1', b'2']\n"), "what was written before and after"
+
+
+@pytest.mark.live
+def test_a_redis_whose_last_command_a_power_cut_tore_starts_again(tmp_path: Path) -> None:
+    """It ended at each start with "Bad file format": the last pages of the file were zeros, amid a command."""
+    server = start_redis(tmp_path)
+    with redis.Redis.from_url(server.url, protocol=2) as client:
+        client.set("synced", "1")
+        client.set("torn", "x" * 5_000)
+    server.process.kill()
+    server.stop()
+    (file,) = tmp_path.glob("appendonlydir/*.incr.aof")
+    content = file.read_bytes()
+    file.write_bytes(content[:-4_096] + bytes(4_096))
+    again = start_redis(tmp_path)
+    with redis.Redis.from_url(again.url, protocol=2) as client:
+        assert client.mget("synced", "torn") == [b"1", None]
+    again.stop()
