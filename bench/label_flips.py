@@ -16,7 +16,7 @@ from itertools import chain
 import msgspec
 import torch
 
-from bench.chaos.timeline import nearest_rank
+from bench.chaos.oracle import nearest_rank
 from bench.fixtures import Fixtures
 from bench.texts import clinc150
 from evals.results.row import Goal, Row

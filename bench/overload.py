@@ -21,7 +21,7 @@ from statistics import median
 
 import psutil
 
-from bench.chaos.process_tree import REPLICA, ProcessTree
+from bench.chaos.programs import REPLICA, ProcessTree
 from bench.fixtures import Fixtures
 from bench.http_load import over_http, post
 from bench.service import running_service

@@ -28,7 +28,7 @@ from typing import Any, Final
 import psutil
 import redis
 
-from bench.chaos.process_tree import BROKER, REDIS, ProcessTree, descendants
+from bench.chaos.programs import BROKER, REDIS, ProcessTree, descendants
 from bench.chaos.running import Running, labelled_items, running
 from bench.chaos.size import SceneSize
 from bench.chaos.up import Up

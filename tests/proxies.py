@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kafka_environment
+from bench.chaos.programs import DIRECT, format_node, free_ports, kafka_argv, kafka_environment
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from evals.results.row import Skip
 from services.local import tether

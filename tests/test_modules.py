@@ -57,11 +57,6 @@ RUN_NOWHERE = {
 
 TESTED_ELSEWHERE = {
     "bench.chaos.__main__": "tests/bench/chaos/test_play.py plays it as a program",
-    "bench.chaos.faults.network": "tests/wire/bus/test_bus_network.py disturbs the client by it",
-    "bench.chaos.askers": "tests/bench/chaos/test_play.py plays it",
-    "bench.chaos.faults.attack": "tests/bench/chaos/test_api_keys.py lets it attack",
-    "bench.chaos.injection": "tests/bench/chaos/test_play.py plays it",
-    "bench.chaos.running": "tests/bench/chaos/test_play.py plays it",
     "bench.head_update": "tests/bench/peers/test_head_speed.py: these are rows of its figures",
     "bench.peers.onnx_peers": "ONNX Runtime is installed for `make bench` alone",
     "bench.peers.openvino_peers": "OpenVINO is installed for `make bench` alone",

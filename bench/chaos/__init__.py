@@ -6,18 +6,18 @@
 
 The oracle trusts no component: every event and every label has a number, and when all is over the topics are read from
 their beginning. Each event must be answered, or be in a dead letter; each label must be in exactly one of the learner's
-counters; and the weights must equal, bit for bit, those of a learner that was not disturbed (undisturbed.py).
+counters; and the weights must equal, bit for bit, those of a learner that was not disturbed (recomputed.py).
 
     play.py       one scene from start to verdict; rows.py plays all, as programs (__main__.py), and makes the rows
-    up.py, apart.py    the scenes (protocol: scene.py) with programs.py, servers.py, process_tree.py, sandbox.py,
-                       toxiproxy.py        draw.py, faults/    what goes wrong        size.py    how much of it
-    power.py      the power of a scene's machine; synced.c, synced.py    what a cut leaves     tails.py    what it takes
-    maintenance.py, api_keys.py, attacker.py    what an operator does amid it, and a client that attacks
-    running.py, injection.py    the load beside the scene, and the faults, one after the other
-    load.py, askers.py    the load, with http.py and retrying.py; ledger.py, timeline.py record it
-    attacker.py   a client with one API key that tries what it may not
-    watch.py, attribution.py    the heartbeats in the store, and whether the version that an answer names gives it
+    up.py, apart.py    the scenes (protocol, and API keys: scene.py) with programs.py, sandbox.py, toxiproxy.py
+    faults.py     what goes wrong     injection.py    draws it, one fault after the other     size.py    how much of it
+    power.py      the power of a scene's machine; synced.c, synced.py    what a cut leaves, and what it takes
+    maintenance.py, attacker.py    what an operator does amid it; a client with one API key that tries what it may not
+    running.py    the load beside the scene, with the heartbeats in the store
+    load.py       the load, with retrying.py; ledger.py records it
     readback.py, oracle.py    what the topics hold, and what is wrong with it
+    recomputed.py    whether the version that an answer names gives it, and whether weights are those of a learner that
+                     was not disturbed
 
-`bench.chaos.rows` is the door; tests of other rooms also use toxiproxy.py, faults/, servers.py and sandbox.py.
+`bench.chaos.rows` is the door; tests of other rooms also use toxiproxy.py, faults.py, programs.py and sandbox.py.
 """

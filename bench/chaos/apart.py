@@ -19,16 +19,27 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from bench.chaos import process_tree
-from bench.chaos.api_keys import api_keys
+from bench.chaos import programs
 from bench.chaos.faults import FaultKind
 from bench.chaos.maintenance import Maintainer, with_keys_in
 from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
-from bench.chaos.process_tree import descendants
-from bench.chaos.programs import ChaosProgram, Programs, last_line
+from bench.chaos.programs import (
+    DIRECT,
+    DURABLE,
+    ChaosProgram,
+    Programs,
+    descendants,
+    format_node,
+    free_ports,
+    kafka_argv,
+    kafka_environment,
+    last_line,
+    redis_argv,
+)
 from bench.chaos.sandbox import NO_COMPILER, clock
 from bench.chaos.scene import (
     Missing,
+    api_keys,
     chosen,
     damaged_blob_of,
     flushall_of,
@@ -38,9 +49,8 @@ from bench.chaos.scene import (
     scene_settings,
     wrong_clock_of,
 )
-from bench.chaos.servers import DIRECT, DURABLE, format_node, free_ports, kafka_argv, kafka_environment, redis_argv
 from bench.chaos.size import SceneSize
-from bench.chaos.tails import LostTails
+from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from bench.service import apache_kafka
 from services.environment import as_environment
@@ -61,22 +71,22 @@ KAFKA = "Kafka"
 REDIS = "Redis"
 
 COMMANDS = {"serve": ("serve",), "learn": ("learn",), "rollout": ("rollout", "run")}
-ROLE_OF = {"learn": process_tree.LEARNER, "rollout": process_tree.CONTROLLER}
+ROLE_OF = {"learn": programs.LEARNER, "rollout": programs.CONTROLLER}
 
 KILLED = (
-    process_tree.REPLICA,
-    process_tree.SERVE_CONTROLLER,
-    process_tree.LEARNER,
-    process_tree.CONTROLLER,
-    process_tree.REDIS,
-    process_tree.BROKER,
+    programs.REPLICA,
+    programs.SERVE_CONTROLLER,
+    programs.LEARNER,
+    programs.CONTROLLER,
+    programs.REDIS,
+    programs.BROKER,
 )
 """The roles that are killed. `serve` and Ray are not among them: their end takes both replicas with it, which the scene
 `up` tests."""
 
-PAUSED = (process_tree.LEARNER, process_tree.CONTROLLER, process_tree.REDIS, process_tree.BROKER)
+PAUSED = (programs.LEARNER, programs.CONTROLLER, programs.REDIS, programs.BROKER)
 
-CLOCKS = (process_tree.REDIS, process_tree.LEARNER, process_tree.CONTROLLER)
+CLOCKS = (programs.REDIS, programs.LEARNER, programs.CONTROLLER)
 
 
 class Apart:
@@ -132,10 +142,10 @@ class Apart:
         kinds += [pause_of(role, partial(self._pids, role), size) for role in PAUSED]
         kinds += network_of(self._connections(), size)
         kinds += [wrong_clock_of(role, wrong, size) for role, wrong in self._clocks.items()]
-        kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA)), flushall_of(self.settings)]
+        kinds += [damaged_blob_of(self.settings, partial(self._pids, programs.REPLICA)), flushall_of(self.settings)]
         kinds += [*self._maintainer.kinds(size), self.api_keys.kind(self._settings, size)]
         for role in (*PARTS, ALL) if self._power.can_lose_power else ():
-            back = process_tree.REPLICA if role == ALL else role
+            back = programs.REPLICA if role == ALL else role
             kinds += [cut_of(role, partial(self._cut, role), partial(self._pids, back))]
         return chosen(kinds, size.only)
 
@@ -179,14 +189,14 @@ class Apart:
         redis_folder.mkdir(exist_ok=True)
         is_durable = self._size.arm == "durable"
         redis = redis_argv(redis_folder, self._redis_port, appendfsync="always" if is_durable else "everysec")
-        env = self._environment(process_tree.REDIS)
+        env = self._environment(programs.REDIS)
         self._programs.start(ChaosProgram("Redis", redis, env, self._log("redis")))
         if not kafka_folder.exists():
             advertised = {name.upper(): self._proxies[name, KAFKA].listen for name in COMMANDS}
             properties = DURABLE if is_durable else ""
             format_node(self._home, kafka_folder, self._ports, advertised, properties=properties)
         kafka = kafka_argv(self._home, kafka_folder)
-        env = kafka_environment(kafka_folder) | self._environment(process_tree.BROKER)
+        env = kafka_environment(kafka_folder) | self._environment(programs.BROKER)
         self._programs.start(ChaosProgram("broker", kafka, env, self._log("kafka")))
 
     def _stop_programs(self) -> None:
@@ -245,8 +255,8 @@ class Apart:
 
     def _pids(self, role: str) -> list[int]:
         """Returns the processes of a role among our descendants. A replica counts only where it answers."""
-        tree = process_tree.ProcessTree(os.getpid())
-        if role == process_tree.REPLICA:
+        tree = programs.ProcessTree(os.getpid())
+        if role == programs.REPLICA:
             return tree.answering(self._settings.serving.http_port)
         return tree.pids(role)
 

@@ -1,19 +1,65 @@
-"""Injects the faults one after the other, spread evenly over the events, and waits for the recovery from each.
+"""Draws the faults from a seed, injects them one after the other, and waits for the recovery from each.
 
-fault, heal, recovered, fault, ...      not recovered: everything is started anew, as an operator would, and counted
+    seed --draw_faults--> fault, heal, recovered, fault, ...
+    not recovered: everything is started anew, as an operator would, and counted
+
+They are spread evenly over the events. Every kind comes once before one comes again.
 
 Rejected: faults at drawn moments. A second one before the first is over would hide how long recovery takes.
 """
 
 import math
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from bench.chaos.faults import Fault, PowerCut
+from bench.chaos.faults import Family, Fault, FaultKind, PowerCut, Together
+from bench.chaos.oracle import Interruption
 from bench.chaos.running import POLL_INTERVAL_S, Running
 from bench.chaos.size import SceneSize
-from bench.chaos.timeline import Interruption
+
+TOGETHER = 0.1
+"""The share of the kills that come with a second one."""
+
+
+def draw_faults(kinds: Sequence[FaultKind], *, kills: int, cuts: int, others: int, seed: int) -> list[Fault]:
+    """Draws as many faults as were asked for, in a random order. The same seed draws the same faults."""
+    rng = random.Random(f"chaos/{seed}")
+    faults = _draw_kills(_cycle(_of(kinds, "kill"), rng), kills, rng)
+    families: tuple[tuple[Family, int], ...] = (("cut", cuts), ("other", others))
+    for family, num in families:
+        for kind in islice(_cycle(_of(kinds, family), rng), num):
+            faults.append(kind.make(rng))
+    rng.shuffle(faults)
+    return faults
+
+
+def _of(kinds: Sequence[FaultKind], family: Family) -> list[FaultKind]:
+    return [kind for kind in kinds if kind.family == family]
+
+
+def _draw_kills(kinds: Iterator[FaultKind], num_kills: int, rng: random.Random) -> list[Fault]:
+    faults: list[Fault] = []
+    left = num_kills
+    while left > 0 and (kind := next(kinds, None)):
+        fault = kind.make(rng)
+        left -= 1
+        if left > 0 and rng.random() < TOGETHER:
+            second = next(kinds)
+            if second.name != kind.name:
+                fault = Together((fault, second.make(rng)))
+                left -= 1
+        faults.append(fault)
+    return faults
+
+
+def _cycle(kinds: Sequence[FaultKind], rng: random.Random) -> Iterator[FaultKind]:
+    """Yields the kinds again and again, shuffled each time; nothing where there are none."""
+    while kinds:
+        yield from rng.sample(kinds, len(kinds))
+
 
 Say = Callable[[str], None]
 

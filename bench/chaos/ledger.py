@@ -12,9 +12,8 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 
-from bench.chaos.oracle import Sent
-from bench.chaos.tails import PREFIX
-from bench.chaos.timeline import Heartbeat, recovered_s, recovery_s
+from bench.chaos.oracle import Heartbeat, Sent, recovered_s, recovery_s
+from bench.chaos.synced import PREFIX
 
 HTTP = "http"
 KAFKA = "kafka"

@@ -4,12 +4,16 @@
           --numbers--> Askers (HTTP) -----------------reply-------------------------^                  |
                                                                                        feedback.v1 <---'
 
-It is an open loop: the next event does not wait for an answer. Whatever fails is repeated until it succeeds.
+It is an open loop: the next event does not wait for an answer. Whatever fails is repeated until it succeeds. Over HTTP
+a request is repeated once at once if the connection was refused or lost: a prediction is idempotent, since its event
+has an id, and `wget` and every load balancer do so.
 
 Rejected: a closed loop, whose load falls as soon as the service is slow, which is when faults do most.
 """
 
 import heapq
+import http.client
+import json
 import queue
 import threading
 import time
@@ -19,7 +23,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from bench.chaos.http import Reply
 from bench.chaos.ledger import ChaosLedger, id_of, number_of
 from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.size import SceneSize
@@ -30,6 +33,64 @@ from wire.bus import Bus
 from wire.clock import now_ms
 from wire.errors import WireError
 from wire.records import Answer, Event, Feedback, LogMark
+
+TIMEOUT_S = 10.0
+
+
+class Failed(Exception):
+    """The request got no answer, although it was repeated where that is allowed. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The fields of an answer that feedback must repeat."""
+
+    event_id: str
+    key: str
+    receipt: str
+    source: str | None
+    revision: int = 0
+    """That of the plan which the answer was given under."""
+    can_be_labelled: bool = True
+    """False where the answer could not be published, so that a label would not find it."""
+
+
+def predict(host: str, port: int, body: dict[str, str], api_key: str = "") -> Reply:
+    """Sends a request, and once more where the connection was refused or lost. Raises Failed."""
+    content = json.dumps(body).encode()
+    try:
+        return _ask(host, port, content, api_key)
+    except (ConnectionError, http.client.BadStatusLine):  # BadStatusLine: closed without a reply
+        pass
+    try:
+        return _ask(host, port, content, api_key)
+    except (ConnectionError, http.client.BadStatusLine) as error:
+        raise Failed(type(error).__name__) from error
+
+
+def _ask(host: str, port: int, body: bytes, api_key: str) -> Reply:
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("POST", "/v1/predict", body, {"content-type": "application/json", "x-api-key": api_key})
+        response = connection.getresponse()
+        content = response.read()
+    except TimeoutError as error:
+        raise Failed(f"no reply within {TIMEOUT_S:g} s") from error
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        raise Failed(f"{response.status} {content[:200].decode(errors='replace')}")
+    answer = json.loads(content)["answers"][0]
+    can_be_labelled = answer.get("can_be_labelled", True)
+    return Reply(
+        answer["event_id"],
+        answer["key"],
+        answer["receipt"],
+        answer.get("source"),
+        answer["rollout_revision"],
+        can_be_labelled,
+    )
+
 
 Numbers: TypeAlias = "queue.Queue[int]"
 """The numbers of the events that are asked for over HTTP."""
@@ -225,3 +286,60 @@ class Pacer:
     def close(self) -> None:
         self._stopped.set()
         self._closed.set()
+
+
+NUM_ASKERS = 16
+
+
+class Asker:
+    """Requests predictions over HTTP for the events of a queue, each until a reply comes. Several run side by side."""
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        ledger: ChaosLedger,
+        labeller: ChaosLabeller,
+        texts: Texts,
+        numbers: Numbers,
+        api_key: str,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._labeller = labeller
+        self._texts = texts
+        self._numbers = numbers
+        self._api_key = api_key
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Sends requests.
+
+        consumes: numbers of events; produces: replies, labels that are due
+        waits for: a number, a reply; unblocked by: either, its time limit, `close`
+        """
+        while not self._closed.is_set():
+            try:
+                number = self._numbers.get(timeout=PAUSE_S)
+            except queue.Empty:
+                continue
+            self._ask(number)
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _ask(self, number: int) -> None:
+        body = {"id": id_of(number), "text": self._texts.item(number).text, "key": self._texts.key(number)}
+        while not self._closed.is_set():
+            serving = self._settings().serving
+            begun_s = time.monotonic()
+            try:
+                reply = predict(serving.http_host, serving.http_port, body, self._api_key)
+            except Failed as error:
+                self._ledger.record_http_failure(str(error))
+                self._closed.wait(PAUSE_S)
+            else:
+                can_be_labelled = reply.can_be_labelled
+                self._ledger.record_reply(number, begun_s, revision=reply.revision, can_be_labelled=can_be_labelled)
+                if reply.can_be_labelled:
+                    self._labeller.schedule(number, reply)
+                return

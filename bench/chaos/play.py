@@ -12,16 +12,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from bench.chaos.draw import draw_faults
-from bench.chaos.injection import FaultLog, Injector, Say
+from bench.chaos.injection import FaultLog, Injector, Say, draw_faults
 from bench.chaos.ledger import HTTP, KAFKA
-from bench.chaos.oracle import Verdict, judge
+from bench.chaos.oracle import Interruption, Verdict, gone_back, judge, longest_silence_s
 from bench.chaos.readback import TopicContents, read_back
+from bench.chaos.recomputed import differing_tensors
 from bench.chaos.running import Running, running
 from bench.chaos.scene import Missing, Scene, chosen, late_labels_of
 from bench.chaos.size import Arm, SceneSize
-from bench.chaos.timeline import Interruption, gone_back, longest_silence_s
-from bench.chaos.undisturbed import differing_tensors
 from evals.streams.stream import StreamItem
 from services.programs import open_store
 from wire.bus import Bus

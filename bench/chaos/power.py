@@ -15,12 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from bench.chaos import process_tree
+from bench.chaos import programs
 from bench.chaos.faults import FaultKind, Pids, PowerCut
-from bench.chaos.synced import WRITE_BACK_S, Tail, synced_folder
-from bench.chaos.tails import LostTails
+from bench.chaos.synced import WRITE_BACK_S, LostTails, Tail, synced_folder
 
-PARTS = {process_tree.BROKER: "kafka", process_tree.REDIS: "redis", process_tree.LEARNER: "learner"}
+PARTS = {programs.BROKER: "kafka", programs.REDIS: "redis", programs.LEARNER: "learner"}
 """The folder of each role that can lose its power alone."""
 
 ALL = "all"

@@ -1,15 +1,25 @@
-"""Keeps programs running, as a service manager does: what ends is started again after a second."""
+"""Keeps the programs and the servers of a scene running, and finds their processes.
+
+Programs       what ends is started again after a second, as a service manager does
+kafka_argv     a broker with a listener for each program, as proxies need one     redis_argv    a Redis on a fixed port
+ProcessTree    the processes of a role among the descendants of one process, by their command lines as `ps` shows them
+"""
 
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from services.local import tether
+from services.local.kafka import HEAP, SINGLE_NODE
 from services.local.logfile import RotatingLog
+from services.local.redis import find_binary
 
 RESTART_S = 1.0
 
@@ -80,3 +90,150 @@ class Programs:
 def last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return lines[-1] if lines else ""
+
+
+PROPERTIES_FILE = "server.properties"
+
+DIRECT = "DIRECT"
+"""The listener of the broker that has no proxy."""
+
+PROPERTIES = (
+    SINGLE_NODE
+    + """\
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={advertised}
+listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
+inter.broker.listener.name={direct}
+log.dirs={logs}
+"""
+)
+
+DURABLE = "log.flush.interval.messages=1\n"
+"""The property of a broker that syncs each batch before it acknowledges it."""
+
+
+def format_node(
+    home: Path, folder: Path, ports: dict[str, int], advertised: dict[str, str], *, properties: str = ""
+) -> None:
+    """Makes a node with a listener on each of `ports`, which tells its clients the address in `advertised`, or its own.
+    It has further `properties`.
+
+    The name of a listener is in upper case.
+    """
+    own = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    folder.mkdir(parents=True)
+    content = PROPERTIES.format(
+        controller=tether.free_port(),
+        listeners=",".join(f"{name}://{address}" for name, address in own.items()),
+        advertised=",".join(f"{name}://{address}" for name, address in (own | advertised).items()),
+        protocols=",".join(f"{name}:PLAINTEXT" for name in own),
+        direct=DIRECT,
+        logs=folder / "logs",
+    )
+    (folder / PROPERTIES_FILE).write_text(content + properties)
+    storage = str(home / "bin" / "kafka-storage.sh")
+    cluster = run_tool([storage, "random-uuid"], folder)
+    run_tool([storage, "format", "--standalone", "-t", cluster, "-c", str(folder / PROPERTIES_FILE)], folder)
+
+
+def kafka_argv(home: Path, folder: Path) -> list[str]:
+    """Returns the command that runs the node in `folder`."""
+    return [str(home / "bin" / "kafka-server-start.sh"), str(folder / PROPERTIES_FILE)]
+
+
+def kafka_environment(folder: Path) -> dict[str, str]:
+    return {"KAFKA_HEAP_OPTS": HEAP, "LOG_DIR": str(folder / "server")}
+
+
+def redis_argv(folder: Path, port: int, *, appendfsync: str) -> list[str]:
+    """Returns the command that runs a Redis which syncs as `appendfsync` says: `everysec` as a shared one, or `always`.
+
+    What its clients try during a long pause must fit into its backlog: Toxiproxy connects one client after another and
+    without a time limit, so a full one would keep all of them away for up to a minute after the pause.
+    """
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "tcp-backlog": "4096",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": appendfsync,
+        "save": "",
+        "maxmemory": "1gb",
+        "maxmemory-policy": "noeviction",
+    }
+    argv = [find_binary()]
+    for name, value in options.items():
+        argv += [f"--{name}", value]
+    return argv
+
+
+def free_ports(names: list[str]) -> dict[str, int]:
+    return {name: tether.free_port() for name in names}
+
+
+def run_tool(argv: list[str], folder: Path) -> str:
+    """Runs one of Kafka's tools, with its log in `folder`; returns its output. Raises CalledProcessError."""
+    env = {**os.environ, **kafka_environment(folder)}
+    return subprocess.run(argv, check=True, capture_output=True, text=True, env=env).stdout.strip()
+
+
+REPLICA = "replica"
+SERVE_CONTROLLER = "Serve controller"
+RAYLET = "raylet"
+GCS = "gcs_server"
+SERVE = "serve"
+LEARNER = "learner"
+CONTROLLER = "rollout controller"
+REDIS = "Redis"
+BROKER = "broker"
+
+MATCHERS: dict[str, Callable[[list[str]], bool]] = {
+    REPLICA: lambda words: words[0].startswith("ray::ServeReplica"),
+    SERVE_CONTROLLER: lambda words: words[0].startswith("ray::ServeController"),
+    RAYLET: lambda words: words[0].endswith("/raylet"),
+    GCS: lambda words: words[0].endswith("/gcs_server"),
+    SERVE: lambda words: words[3:5] == ["services.cli", "serve"],
+    LEARNER: lambda words: words[3:5] == ["services.cli", "learn"],
+    CONTROLLER: lambda words: words[3:5] == ["services.cli", "rollout"],
+    REDIS: lambda words: "redis-server" in words[0],
+    BROKER: lambda words: words[0].endswith("java") and "kafka.Kafka" in words,
+}
+"""The predicate of each role: whether a command line belongs to it."""
+
+
+def descendants(root: int) -> list[int]:
+    """Returns a process and all that it has started, as far as they live."""
+    pids = [root]
+    with suppress(psutil.NoSuchProcess):
+        pids += [process.pid for process in psutil.Process(root).children(recursive=True)]
+    return pids
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessTree:
+    """The descendants of one process."""
+
+    root: int
+
+    def pids(self, role: str) -> list[int]:
+        """Returns the processes of a role; none while it is being started again."""
+        pids = []
+        with suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self.root).children(recursive=True):
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    words = process.cmdline()
+                    if words and MATCHERS[role](words):
+                        pids.append(process.pid)
+        return pids
+
+    def answering(self, port: int) -> list[int]:
+        """Returns the replicas that listen on `port`, which are those that have their weights."""
+        pids = []
+        for pid in self.pids(REPLICA):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                sockets = psutil.Process(pid).net_connections("tcp")
+                if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets):
+                    pids.append(pid)
+        return pids

@@ -16,10 +16,10 @@ from itertools import chain
 
 import msgspec
 
+from bench.chaos.oracle import nearest_rank
 from bench.chaos.play import SceneOutcome
 from bench.chaos.sandbox import in_namespace
 from bench.chaos.size import FULL, Arm, SceneSize
-from bench.chaos.timeline import nearest_rank
 from bench.fixtures import Fixtures
 from bench.process import PeerFailed
 from evals.results.row import Goal, Row, Skip

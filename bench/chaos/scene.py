@@ -1,5 +1,7 @@
 """Defines a scene: a running service whose processes can be found, and what can go wrong with them.
 
+Its API keys are two: that of the load, and that of the client that attacks.
+
 Rejected: faults that know their scene. What differs between scenes is how processes are found and started again.
 """
 
@@ -7,13 +9,16 @@ import os
 import random
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from bench.chaos import process_tree
+from bench.chaos import programs
+from bench.chaos.attacker import Attacker
 from bench.chaos.faults import (
     TOXICS,
+    Attack,
     Cut,
     DamagedBlob,
     FaultKind,
@@ -25,14 +30,14 @@ from bench.chaos.faults import (
     Toxic,
     WrongClock,
 )
+from bench.chaos.load import SOURCE
 from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
-from bench.chaos.tails import LostTails
+from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy
 from services.settings import Settings, load
-
-if TYPE_CHECKING:
-    from bench.chaos.api_keys import ApiKeys
+from serving.http.keys import Role, create_key
+from wire.clock import now_ms
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
 """What a fault needs and a machine may not have."""
@@ -133,7 +138,7 @@ def flushall_of(settings: Callable[[], Settings]) -> FaultKind:
 
 def damaged_blob_of(settings: Callable[[], Settings], replicas: Pids) -> FaultKind:
     def make(rng: random.Random) -> DamagedBlob:
-        return DamagedBlob(settings, Kill(process_tree.REPLICA, replicas), rng.random())
+        return DamagedBlob(settings, Kill(programs.REPLICA, replicas), rng.random())
 
     return FaultKind("damaged blob", make)
 
@@ -164,3 +169,35 @@ def chosen(kinds: Sequence[FaultKind], only: str) -> list[FaultKind]:
     """Returns the kinds whose name contains one of the words of `only`, split at commas; all where it is empty."""
     words = re.compile("|".join(map(re.escape, only.split(","))))
     return [kind for kind in kinds if words.search(kind.name)]
+
+
+ROLES = (Role.PREDICT, Role.FEEDBACK)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """The keys, and the file that has their digests. `breaches` are what the service took from the attacker wrongly."""
+
+    file: Path
+    load: str
+    attacker: str
+    breaches: list[str]
+
+    def kind(self, settings: Settings, size: SceneSize) -> FaultKind:
+        serving = settings.serving
+        url = f"http://{serving.http_host}:{serving.http_port}"
+
+        def make(rng: random.Random) -> Attack:
+            seed = rng.randrange(1 << 30)
+            return Attack(lambda: Attacker(url, self.attacker, seed), self.breaches.extend, lasting(rng, size))
+
+        return FaultKind("attack", make)
+
+
+def api_keys(folder: Path) -> ApiKeys:
+    """Makes the keys in a new file. The source of an event over HTTP is the name of its key."""
+    file = folder / "api-keys.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    _, load = create_key(file, SOURCE, ROLES, now_ms=now_ms())
+    _, attacker = create_key(file, "mallory", ROLES, now_ms=now_ms())
+    return ApiKeys(file, load, attacker, breaches=[])

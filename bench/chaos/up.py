@@ -15,16 +15,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from bench.chaos import process_tree
-from bench.chaos.api_keys import api_keys
+from bench.chaos import programs
 from bench.chaos.faults import FaultKind, FullDisk
 from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
-from bench.chaos.process_tree import descendants
-from bench.chaos.programs import last_line
+from bench.chaos.programs import descendants, last_line
 from bench.chaos.sandbox import NO_COMPILER, Disk, disk
-from bench.chaos.scene import Missing, chosen, damaged_blob_of, flushall_of, kill_of, lasting, pause_of, scene_settings
+from bench.chaos.scene import (
+    Missing,
+    api_keys,
+    chosen,
+    damaged_blob_of,
+    flushall_of,
+    kill_of,
+    lasting,
+    pause_of,
+    scene_settings,
+)
 from bench.chaos.size import SceneSize
-from bench.chaos.tails import LostTails
+from bench.chaos.synced import LostTails
 from bench.service import apache_kafka
 from services.environment import as_environment
 from services.local import tether
@@ -42,15 +50,15 @@ SUPERVISOR = "supervisor"
 NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 KILLED = (
-    process_tree.REPLICA,
-    process_tree.SERVE_CONTROLLER,
-    process_tree.RAYLET,
-    process_tree.GCS,
-    process_tree.SERVE,
-    process_tree.LEARNER,
-    process_tree.CONTROLLER,
-    process_tree.REDIS,
-    process_tree.BROKER,
+    programs.REPLICA,
+    programs.SERVE_CONTROLLER,
+    programs.RAYLET,
+    programs.GCS,
+    programs.SERVE,
+    programs.LEARNER,
+    programs.CONTROLLER,
+    programs.REDIS,
+    programs.BROKER,
 )
 
 
@@ -118,7 +126,7 @@ class Up:
         kinds += [kill_of(SUPERVISOR, self._own_pid, self._restart_killed)]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in KILLED]
         kinds += [pause_of(SUPERVISOR, self._own_pid, size), flushall_of(self.settings)]
-        kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA))]
+        kinds += [damaged_blob_of(self.settings, partial(self._pids, programs.REPLICA))]
         kinds += [self.api_keys.kind(self._settings, size)]
         if self._power.can_lose_power:
             for role in PARTS:
@@ -198,8 +206,8 @@ class Up:
         """Returns the processes of a role among the descendants. The replica counts only where it answers."""
         if self._process is None:
             return []
-        tree = process_tree.ProcessTree(self._process.pid)
-        if role == process_tree.REPLICA:
+        tree = programs.ProcessTree(self._process.pid)
+        if role == programs.REPLICA:
             return tree.answering(self._attached.serving.http_port)
         return tree.pids(role)
 

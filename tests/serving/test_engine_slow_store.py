@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.chaos.faults import TOXICS, Toxic
-from bench.chaos.servers import redis_argv
+from bench.chaos.programs import redis_argv
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from services.local import tether
 from services.local.logfile import RotatingLog

@@ -4,7 +4,7 @@ import math
 from itertools import count
 
 from bench.chaos.ledger import HTTP, KAFKA, LEARNER, ChaosLedger, id_of, number_of
-from bench.chaos.timeline import Heartbeat
+from bench.chaos.oracle import Heartbeat
 
 
 def ledger() -> ChaosLedger:

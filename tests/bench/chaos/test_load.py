@@ -4,9 +4,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from bench.chaos.http import Reply
 from bench.chaos.ledger import ChaosLedger
-from bench.chaos.load import ChaosLabeller, Texts
+from bench.chaos.load import ChaosLabeller, Reply, Texts
 from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.size import SHORT
 from evals.streams.stream import StreamItem

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.chaos.oracle import REBALANCE_S, Sent, TopicCounts, Verdict, ends_of, in_flight, judge
-from bench.chaos.tails import LostTails
-from bench.chaos.timeline import Interruption
+from bench.chaos.oracle import REBALANCE_S, Interruption, Sent, TopicCounts, Verdict, ends_of, in_flight, judge
+from bench.chaos.synced import LostTails
 
 NONE = math.nan
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos import process_tree
+from bench.chaos import programs
 from bench.chaos.power import ALL, PowerSupply, kill_all
 from tests.required import missing
 
@@ -46,7 +46,7 @@ def running(power: PowerSupply, path: Path) -> "subprocess.Popen[bytes]":
 def test_a_role_loses_its_power_and_the_others_keep_theirs(power: PowerSupply, tmp_path: Path) -> None:
     processes = {part: running(power, tmp_path / part / "file") for part in ("redis", "learner")}
     try:
-        power.cut(process_tree.REDIS, [processes["redis"].pid])
+        power.cut(programs.REDIS, [processes["redis"].pid])
         assert (tmp_path / "redis/file").read_bytes().startswith(b"synced")
         assert (tmp_path / "redis/file").read_bytes() != b"synced and not"
         assert (tmp_path / "learner/file").read_bytes() == b"synced and not"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos.servers import kafka_argv, kafka_environment, run_tool
+from bench.chaos.programs import kafka_argv, kafka_environment, run_tool
 from services.local import tether
 from services.local.kafka import kafka_home
 from services.local.logfile import RotatingLog

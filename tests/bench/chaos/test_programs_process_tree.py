@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.chaos.process_tree import MATCHERS, ProcessTree
+from bench.chaos.programs import MATCHERS, ProcessTree
 
 OURS = [sys.executable, "-P", "-m"]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench.chaos.http import Failed, Reply, predict
+from bench.chaos.load import Failed, Reply, predict
 from services.local.tether import free_port
 
 ANSWER = {"event_id": "e", "key": "k", "receipt": "r", "rollout_revision": 3, "source": "http"}

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.chaos.ledger import LEARNER, ROLLOUT, ChaosLedger
-from bench.chaos.watch import LearnerWatch
+from bench.chaos.running import LearnerWatch
 from services.settings import Settings
 from tests.stores import plant_plan
 from wire.config import StoreConfig

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from bench.chaos.attribution import UNUSED, answered_again
+from bench.chaos.recomputed import UNUSED, answered_again
 from serving.engine_config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.predict import predict_many

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from bench.chaos.faults.fault import Lasting, Together
+from bench.chaos.faults import Lasting, Together
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bench.chaos.timeline import Heartbeat, gone_back, longest_silence_s, nearest_rank, recovered_s, recovery_s
+from bench.chaos.oracle import Heartbeat, gone_back, longest_silence_s, nearest_rank, recovered_s, recovery_s
 
 HEARTBEATS = [Heartbeat(0.0, 1.0), Heartbeat(2.0, 5.0), Heartbeat(4.0, 6.0), Heartbeat(7.0, 8.0)]
 

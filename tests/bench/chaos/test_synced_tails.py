@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from bench.chaos.synced import Tail
-from bench.chaos.tails import BATCH_START, LostTails, end_of_batches, named_in
+from bench.chaos.synced import BATCH_START, LostTails, Tail, end_of_batches, named_in
 
 
 def batch(number: int) -> bytes:

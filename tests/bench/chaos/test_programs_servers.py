@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.chaos.servers import free_ports, kafka_argv, redis_argv
+from bench.chaos.programs import free_ports, kafka_argv, redis_argv
 from services.local.redis import NoRedis
 from tests.required import missing
 

@@ -3,8 +3,7 @@
 import random
 from pathlib import Path
 
-from bench.chaos.api_keys import api_keys
-from bench.chaos.scene import scene_settings
+from bench.chaos.scene import api_keys, scene_settings
 from bench.chaos.size import SHORT
 from services.local.tether import free_port
 from serving.http.keys import read_keys

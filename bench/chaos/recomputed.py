@@ -1,19 +1,31 @@
-"""Computes sampled answers again from the stored blobs of the version that they name, and compares them to the bit.
+"""Computes again what the service has computed, and compares to the bit: sampled answers, and the published weights.
 
     answers.v1 --one in SAMPLE_EVERY--> queue --manifest, blobs of the named version, by the store--> the same answer?
+    topics, lineage of the last version --rebuild--> a candidate in this process --differences--> names of tensors
 
-A version that is no longer stored says nothing: it was dropped, or lay in the tail that Redis lost.
+A version that is no longer stored says nothing of its answers: it was dropped, or lay in the tail that Redis lost.
+
+The weights are those of a learner that read the same topics and was not disturbed. All of a version is compared: the
+head, and the blocks that slow rounds have trained. The rounds begin at the offsets that the version names. Its windows
+are as large as the topics, since it reads one partition after the other.
 """
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
 import torch
 
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
+from model.bert import load_encoder
 from model.encoders import open_inputs
 from model.packed import Inputs
+from services.keys import ring_of
 from services.programs import open_store
 from services.settings import Settings
 from serving.errors import VersionRefused
@@ -23,7 +35,8 @@ from serving.weights.active import ActiveVersions
 from serving.weights.loader import Loader
 from wire.errors import WireError
 from wire.receipts import Receipts
-from wire.records import STABLE, Answer, Arm, Event, RolloutPlan
+from wire.records import STABLE, Answer, Arm, Event, Feedback, RolloutPlan, WeightManifest
+from wire.subjects import subject_digest
 
 SAMPLE_EVERY = 100
 """One answer in so many is computed again."""
@@ -106,3 +119,43 @@ def answered_again(answer: Answer, loader: Loader, inputs: Inputs, top_scores: i
     precisions = {number: answer.precision}
     (again,) = predict_many([event], tokens, live, precisions, top_scores=top_scores, receipts=UNUSED, now_ms=lambda: 0)
     return again
+
+
+Partition = Sequence[tuple[int, Answer | Feedback]]
+"""The records of one partition with their offsets, in order."""
+
+
+def differing_tensors(settings: Settings, topics: Mapping[str, Partition], published: WeightManifest) -> list[str]:
+    """Returns the tensors of `published` that the undisturbed learner does not reproduce, or why it has no weights."""
+    torch.set_num_threads(1)
+    config = _wide(settings.learner, sum(len(records) for records in topics.values()))
+    ring = ring_of(settings)
+    learner = Learner(
+        config,
+        *load_encoder(settings.encoder, max_tokens=settings.serving.max_tokens),
+        receipts=Receipts(*ring.receipts),
+        subject_digest=partial(subject_digest, ring.subject),
+    )
+    learner.names.draw_holdout_by(ring.holdout)
+    try:
+        candidate = rebuild(published, learner, config, _reader(topics))
+    except NotRebuilt as error:
+        return [str(error)]
+    return differences(published, candidate)
+
+
+def _wide(config: LearnerConfig, num_records: int) -> LearnerConfig:
+    return replace(config, pending_bytes=1 << 40, parked_bytes=1 << 40, remembered_ids=num_records)
+
+
+def _reader(topics: Mapping[str, Partition]) -> ReadTo:
+    """Returns a function that yields the records of each partition up to given offsets, answers first."""
+    read = dict.fromkeys(topics, 0)
+
+    def read_to(offsets: Mapping[str, int]) -> Iterator[Sequence[Answer | Feedback]]:
+        for name in sorted(topics):
+            records = [record for offset, record in topics[name] if read[name] <= offset < offsets.get(name, 0)]
+            read[name] = max(read[name], offsets.get(name, 0))
+            yield records
+
+    return read_to

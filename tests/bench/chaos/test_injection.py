@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from bench.chaos.draw import draw_faults
 from bench.chaos.faults import Family, Fault, FaultKind
+from bench.chaos.injection import draw_faults
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The records that the reference learner reads, up to given offsets."""
 
-from bench.chaos.undisturbed import _reader
+from bench.chaos.recomputed import _reader
 from wire.records import Feedback
 
 
