@@ -8,6 +8,7 @@
     allocator                 the settings of malloc, and memory in huge pages
 
 Every operation is a package with one file for each implementation: `reference` (the definition, in plain torch),
-`library` (operations that torch ships) and `native` (our C). Its `__init__` checks the arguments and chooses. All
-implementations of an integer operation give the same bits. Callers use what each package exports.
+`library` (operations that torch ships; for INT4 in its `__init__`) and `native` (our C). Its `__init__` checks the
+arguments and chooses. All implementations of an integer operation give the same bits. Callers use what each package
+exports.
 """

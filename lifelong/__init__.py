@@ -15,7 +15,7 @@ is one of the names in `deadletter.v1`.
 
 The clients need `pip install 'lifelong[client]'`, and are imported when they are first used: `client`, and
 `async_client` for asyncio. `calls` has what they ask in records, `exchange` how it is tried again, `replies` what
-responses say, `answer_stream` (`streams`) the answers to all events, and `errors` what is raised.
+responses say, `answer_stream` the answers to all events, and `errors` what is raised.
 
 `Encoder` is the protocol of a class that `encoder = "module:Class"` names, `Head` that of one that `learner.head`
 names, with the `HeadSums` that it gets, and `Strategy` the base of one that `learner.slow_strategy` names, with the

@@ -1,23 +1,22 @@
 """The model: a BERT-shaped encoder and a random-feature head, in full precision and as served in INT8 or INT4.
 
-    config, layer_spec     the shape of a model as one frozen record; what may be special about a layer
+    config                 the shape of a model as one frozen record, and what may be special about a layer
     plan, errors           the tensors and blocks that follow from a config; every error of this package
     cost                   parameters, bytes and operations of a config, counted
     source, published      finds an encoder's files; what they say: shape, pooling, prefix
-    bert                   reads a BERT, RoBERTa or XLM-R into `Strata`
+    bert                   reads a BERT, RoBERTa or XLM-R into `Strata`, with the biases of its norms folded
     tokenizer, ragged      texts to token ids; batches of sequences without padding
     features               the numbers and categories of an event as part of its vector
     strata, head           the encoder and the head in full precision
-    linears, attend        the linear layers of the encoder, tied or in pairs; the attention of a layer
-    norm_biases            rewrites an encoder so that its activations are easier to quantize
-    calibration, gptq      second moments of the activations; SmoothQuant's scales, and GPTQ
-    nested, quantize       INT8 weights with INT4 weights inside; float weights to stored ones
-    grid, int4             the values that a weight may have, and how training moves them; an encoder in INT4 alone
+    linears                the linear layers of the encoder, tied or in pairs
+    calibration            rounds an encoder by the second moments of its activations: SmoothQuant's scales, INT4 alone
+    nested, quantize       INT8 weights with INT4 weights inside; float weights to stored ones, also by GPTQ
+    grid                   the values that a weight may have, and how training moves them
     qtensor, weights       a stored weight and its bytes; an encoder as stored weights, and back
-    vectors                norms, biases and input scales, apart from the matrices of their layer
     forward, quantized     runs the stored weights, natively or in torch; the model as served
     packed, encoders       what is asked of any encoder, and of what reads texts for it; opens and packs either kind
-    modules/               torch modules of the user in the place of the built-in family
+    module_code            a torch module of the user in the place of the built-in family: its class and its config
+    module_encoder         that module at work: what reads texts for it, trained and served
     fakequant              training against the rounding of the served kernels
     convert/, member       other members of the family, made of an encoder by arithmetic; one of them as a folder
 

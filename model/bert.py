@@ -59,7 +59,7 @@ OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm
 def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata, TextTokenizer]:
     """Returns the encoder in full precision, in evaluation mode, and its tokenizer.
 
-    The biases of its norms are folded (`model.norm_biases`), if it is not a member of the family that was made of such
+    The biases of its norms are folded, if it is not a member of the family that was made of such
     an encoder. `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id; its tokenizer truncates texts to
     `max_tokens`. Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape or BadBlob.
     """

@@ -106,7 +106,7 @@ class BlockPlan:
 
     @property
     def vectors(self) -> str:
-        """The name of the tensor with the norms, biases and input scales of the layer (`model.vectors`)."""
+        """The name of the tensor with the norms, biases and input scales of the layer (`model.weights`)."""
         return f"layers.{self.index}.vectors"
 
 

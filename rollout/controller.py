@@ -240,7 +240,14 @@ class Controller:
 def retained(
     stored: Mapping[int, Contents], *, needed: Collection[int], current: int, num_newest: int, budget_bytes: int
 ) -> set[int]:
-    """Returns the versions to keep, `needed` ones included. `current` is the version that the learner goes on from."""
+    """Returns the versions to keep from collection. Pure. `current` is the version that the learner goes on from.
+
+    The `needed` ones (of the plan, for a rollback, the reference, the learner's) are always kept, and besides these the
+    newest few of those that the learner has not been rolled back from. Only versions of the plan can be promoted by
+    labels, however late they come. There are fewer of the newest if all would not fit into `budget_bytes`, shared blobs
+    counted once. A version from before an erasure was trained on data that is to be forgotten, and only the plan keeps
+    it.
+    """
     erased = max((version.erased for version in stored.values()), default=0)
     clean = sorted(number for number, version in stored.items() if version.erased == erased and number <= current)
     while num_newest:

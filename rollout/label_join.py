@@ -102,14 +102,19 @@ def own_verdict(answer: Answer) -> Verdicts:
 
 
 MAX_EARLY_BYTES: Final = 64 << 20
-"""Most bytes of waiting labels, by their encoding and OVERHEAD."""
+"""Most bytes of waiting labels, by their encoding and EARLY_OVERHEAD."""
 
 EARLY_OVERHEAD: Final = 600
 """Bytes of memory that a waiting label takes besides its encoding."""
 
 
 class EarlyLabels(OrderedDict[bytes, Feedback]):
-    """Holds the labels by alias, in their order. Labels come by `put` and leave by `take` alone."""
+    """Holds the labels without receipts that wait for their answer, by alias and in their order. Labels come by `put`
+    and leave by `take` alone.
+
+    A label may carry a text of 128 KiB, and the judge needs none of it. What is left of a label is bounded by number
+    and by bytes, since an id or a set of names may be long, too.
+    """
 
     def __init__(self, max_labels: int, max_bytes: int = MAX_EARLY_BYTES) -> None:
         super().__init__()
@@ -179,7 +184,7 @@ class LabelJoin:
     """Joins labels with verdicts. Verbs: follow, add_answer, add_label; the last two return what can be judged now.
 
     `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
-    may (`rollout/label_join.py`); its event is then left to other labels. `is_audited` says of the
+    may (`source_limits`); its event is then left to other labels. `is_audited` says of the
     id of an event whether its label is asked for. A score is given by its place in the range.
     """
 

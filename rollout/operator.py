@@ -187,8 +187,8 @@ def rollback_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
         raise NotPossible("there is no earlier stable version; `lifelong versions` lists what can be promoted")
     grounds = Grounds(OPERATOR, f"rolled back from version {plan.stable}: {by}")
     changes = {"arms": arms_of(plan.previous), "previous": 0, "reference": plan.previous}
-    change = decided(plan, "rolled_back", plan.previous, grounds, now_ms, approved=0, **changes)
-    return replace(change, current=plan.previous)
+    rolled_back = decided(plan, "rolled_back", plan.previous, grounds, now_ms, approved=0, **changes)
+    return replace(rolled_back, current=plan.previous)
 
 
 def approve_step(plan: RolloutPlan, version: int, *, by: str, now_ms: int) -> PlanChange:
@@ -227,10 +227,10 @@ def resume_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
     return decided(plan, "resumed", plan.stable, Grounds(OPERATOR, f"resumed: {by}"), now_ms, paused=False)
 
 
-def without_missing(change: PlanChange, stored: Collection[int]) -> PlanChange:
+def without_missing(proposed: PlanChange, stored: Collection[int]) -> PlanChange:
     """Returns the change, without the versions to return to that are not stored."""
-    plan = change.plan
+    plan = proposed.plan
     known = {0, *stored}
     previous = plan.previous if plan.previous in known else 0
     reference = plan.reference if plan.reference in known else plan.stable
-    return replace(change, plan=msgspec.structs.replace(plan, previous=previous, reference=reference))
+    return replace(proposed, plan=msgspec.structs.replace(plan, previous=previous, reference=reference))

@@ -1,8 +1,14 @@
-"""What the controller measures for its report, and decides nothing by.
+"""What the controller measures for its report: no decision rests on it.
 
-Feedback, Answer --LabelToLive---> time from a label to the first answer of a version that has learnt it
-ReplicaReport -----SwapSkews-----> how far apart replicas take the same plan
-JudgedLabel -------ArmAccuracies-> how accurate the arms are as answered, with bounds
+    Feedback, Answer --LabelToLive---> the time from a label to the first answer of a version that has learnt it
+    ReplicaReport -----SwapSkews-----> how far apart replicas take the same plan
+    JudgedLabel -------ArmAccuracies-> how accurate the arms are as answered, whatever the versions that they had
+
+A label whose answer was traced ends in that trace: in a span from its own time to the first answer of the stable arm
+under a version that has learnt it. `evals/load/score.py` computes the same times of a run that is over.
+
+Rejected for the time to live: the learner's time from a label to a publication (a version that nobody answers with is
+not live), and the replicas' swaps (they do not know the labels).
 """
 
 from bisect import bisect_left
@@ -101,7 +107,12 @@ RECENT_SWAPS: Final = 20
 
 
 class SwapSkews:
-    """The last skews in milliseconds. Verbs: add, recent."""
+    """The last skews in milliseconds, each from the first replica that follows a revision to the last one. Verbs: add,
+    recent.
+
+    Reports come once a second and at each swap, so of several swaps within a second only some are seen. The times are
+    of the replicas' own clocks.
+    """
 
     def __init__(self) -> None:
         self._first: dict[str, int] = {}  # by replica: the revision at which it was first seen
@@ -142,7 +153,12 @@ class _Block:
 
 
 class ArmAccuracies:
-    """Counts since the start of the controller. Verbs: add, counts."""
+    """Counts of the last labels of each arm since the start of the controller. Verbs: add, counts.
+
+    If an arm's accuracy changes, with its versions or with what is asked, the bounds are those of its average over
+    these labels: the bets of `rollout.statistics` are fixed, so that the wealth is at most as large as under a constant
+    share of that average (inequality of arithmetic and geometric means).
+    """
 
     def __init__(self) -> None:
         self._blocks: defaultdict[ArmName, list[_Block]] = defaultdict(lambda: [_Block(), _Block()])

@@ -41,7 +41,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class KeySpan(Protocol):
-    """The keys that a head sees: see `model.layer_spec.KeySpan`."""
+    """The keys that a head sees: see `model.config.Span`."""
 
     @property
     def kind(self) -> str: ...

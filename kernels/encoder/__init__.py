@@ -11,8 +11,7 @@ exchanges one reference, and a running batch keeps the old encoder alive.
 This package has no reference of its own. Its definition is those of its operations, one after the other, which
 `model.forward.library` puts together for the real weights (LIFELONG_KERNELS=reference);
 tests/model/forward/test_native.py compares the two layer by layer. A second copy of that chain here would be a second
-definition. Callers use `why_not` and `EncoderKernel`, and make its weights from the records of `weights`
-and `embedding`, which `checks` checks.
+definition. Callers use `why_not` and `EncoderKernel`, and make its weights from the records of `weights`.
 
 Rejected: one native call for each operation. At one short text the calls take as long as the products.
 

@@ -1,25 +1,45 @@
 """The INT4 linear layer, y = x @ (m * hi * scale)^T + bias: the INT4 weight inside a nested INT8 weight.
 
-`reference.py` defines it, `native.py` calls our own C, and `library.py` builds it from torch's operations. This file
-checks and chooses. INT4 is the precision of the weight only: x is quantized to
-8-bit rows as for `linear_i8`. Every implementation gives the same bits. Callers use `pack` once for each weight, and
-`linear_i4`.
+`reference.py` defines it, and `native.py` calls our own C. This file builds it from torch's operations, checks and
+chooses. INT4 is the precision of the weight only: x is quantized to 8-bit rows as for `linear_i8`. Every implementation
+gives the same bits. Callers use `pack` once for each weight, and `linear_i4`.
+
+Torch has no product of nibbles and 8-bit rows, so `LIBRARY` is the INT8 layer on a weight that is unpacked at every
+call, which is never faster than INT8. It exists so that INT4 can be measured and served on every machine, with the same
+bits as on those on which it is fast. Hence it stores only the nibbles and their multipliers.
+
+Rejected: unpacking once (as many bytes again as the INT8 weight, for a precision that saves none here).
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from kernels import linear_i8
 from kernels.dispatch import Impl, choose, forced
 from kernels.linear_i4 import reference
-from kernels.linear_i4.library import LIBRARY, Pack, RowFunction
 from kernels.linear_i4.native import NATIVE
-from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight
+from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight, high_plane
 
 __all__ = ["IMPLS", "PackedLinear4", "linear_i4", "pack"]
 
+RowFunction: TypeAlias = Callable[[Tensor], Tensor]
+Pack: TypeAlias = Callable[[Int4Weight], RowFunction]
+
+
+def _unpacked(weight: Int4Weight) -> RowFunction:
+    def linear(x_MK: Tensor) -> Tensor:
+        q4_NK = high_plane(weight.hi_NJ, weight.m_NG)
+        return linear_i8.linear_i8(x_MK, linear_i8.pack(q4_NK, weight.scale_N, weight.bias_N, once=True))
+
+    return linear
+
+
+LIBRARY: tuple[Impl[Pack], ...] = (Impl("library/unpacked", lambda *_: [], _unpacked),)
 
 IMPLS: tuple[Impl[Pack], ...] = (
     *NATIVE,

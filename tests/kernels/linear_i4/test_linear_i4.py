@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels import dispatch, linear_i4, linear_i8
-from kernels.linear_i4 import IMPLS, reference
-from kernels.linear_i4.library import LIBRARY, Pack
+from kernels.linear_i4 import IMPLS, LIBRARY, Pack, reference
 from kernels.linear_i4.native import NATIVE
 from kernels.linear_i4.reference import GROUP, Int4Weight
 from tests.kernels.linear_i4.layers import rows, weight
