@@ -15,8 +15,8 @@ from bench.service import Service
 from evals.load.score import percentiles
 from evals.results.row import Goal, NoResult, Row
 from wire.bus import Follower
-from wire.clock import now_ms
 from wire.records import Answer, Event
+from wire.timestamps import now_ms
 
 RATE = 200.0
 WARM_UP_S = 5

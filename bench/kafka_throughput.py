@@ -32,9 +32,9 @@ from kernels.dispatch import VARIABLE
 from services.cores import num_cores
 from services.local.kafka import LocalBroker, start_broker
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig
 from wire.records import Event
+from wire.timestamps import now_ms
 
 NUM_EVENTS = 10_000
 NUM_PEER_EVENTS = 5_000

@@ -25,9 +25,9 @@ from learner.labels.late_labels import LateLabels
 from learner.labels.trust import LabelTrust
 from services.keys import ring_of
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.receipts import Receipts
 from wire.records import Feedback
+from wire.timestamps import now_ms
 
 POLL_MS = 100
 FLUSH_S = 600.0

@@ -43,12 +43,12 @@ from model.bert import load_encoder
 from rollout.config import RolloutConfig
 from rollout.controller import retained
 from services.local.redis import start_redis
-from wire.clock import now_ms
 from wire.config import StoreConfig
 from wire.keyring import parse
 from wire.receipts import Receipts
 from wire.records import STABLE, Answer, Feedback
 from wire.store import Store
+from wire.timestamps import now_ms
 
 KEYS = parse("a key for this measurement alone")
 

@@ -22,8 +22,8 @@ from evals.results.row import Goal, Row
 from evals.streams.stream import Arrival
 from rollout.operator import Operator
 from wire.bus.scan import every_record
-from wire.clock import now_ms
 from wire.records import Answer
+from wire.timestamps import now_ms
 
 NUM_ROLLBACKS = 100
 RATE = 200.0

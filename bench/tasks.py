@@ -25,9 +25,9 @@ from model.config import MINILM_L6
 from model.plan import layer_of
 from rollout.operator import Operator
 from services.programs import open_stores
-from wire.clock import now_ms
 from wire.records import Feedback
 from wire.store import Store
+from wire.timestamps import now_ms
 
 TASKS = ("urgency", "product")
 """The tasks besides the default one."""

@@ -14,9 +14,9 @@ from typing import TypeVar
 import msgspec
 
 from model.qtensor import QTensor, from_blob
-from wire.clock import now_ms
 from wire.records import STABLE, Answer, Arm, WeightManifest
 from wire.store import Lease, Store
+from wire.timestamps import now_ms
 
 T = TypeVar("T")
 

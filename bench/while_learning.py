@@ -19,10 +19,10 @@ from bench.texts import clinc150
 from evals.results.row import Goal, NoResult, Peer, Row
 from evals.streams.stream import StreamItem
 from services.keys import ring_of
-from wire.clock import now_ms
 from wire.receipts import Receipts
 from wire.records import Feedback, LearnerReport
 from wire.threads import BackgroundThread
+from wire.timestamps import now_ms
 
 LABELS_PER_S = 200.0
 ROUNDS = 3

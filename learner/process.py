@@ -42,16 +42,15 @@ from model.encoders import WholeEncoder, open_encoder
 from model.module_encoder import WholeModule
 from model.packed import Inputs
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig, LabelConfig, StoreConfig
 from wire.errors import BusUnavailable, StaleEpoch
-from wire.keyring import KeyRing
+from wire.keyring import KeyRing, subject_digest
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Store
-from wire.subjects import subject_digest
 from wire.tasks import TaskNames
 from wire.threads import lower_priority
+from wire.timestamps import now_ms
 
 UNIT_POLL_MS = 5
 """Longest time that a poll waits while a slow round is under way: so soon after a unit comes the next one."""

@@ -27,8 +27,8 @@ from rollout.statistics import (
     log_e_change,
 )
 from rollout.unpaired_rule import ArmEvidence, ArmTally
+from wire.rate_limits import MAX_NAME_CHARS
 from wire.records import Record
-from wire.sources import MAX_NAME_CHARS
 
 NUM_GROUPS: Final = 32
 NUM_NAMED: Final = 16

@@ -46,10 +46,10 @@ from wire.events import (
     with_later_time,
 )
 from wire.label_set import LabelSet
+from wire.rate_limits import Rates, Shares
 from wire.receipts import Named, Verdicts, name_hash, named_hash, time_of, verdicts_of
 from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
-from wire.sources import Rates, Shares
 from wire.targets import names_of
 
 

@@ -22,8 +22,7 @@ from rollout.statistics import share_interval
 from wire import traces
 from wire.errors import WireError
 from wire.records import LABEL_TO_LIVE_BOUNDS_MS, STABLE, Answer, ArmAccuracy, ArmName, Feedback, ReplicaReport
-from wire.traces.answers import TracedAnswers
-from wire.traces.catalogue import LIVE, VERSION_NUMBER
+from wire.traces import LIVE, VERSION_NUMBER, TracedAnswers
 
 MAX_WAITING: Final = 10_000
 """Labels that wait for a version; the oldest are forgotten first."""

@@ -19,7 +19,7 @@ from services.cli import program
 from services.commands.exits import codes
 from services.settings import Settings
 from services.settings_docs import described, schemas
-from wire.metrics.catalogue import EVERY, LEARNER, REPLICA, ROLLOUT
+from wire.metrics import EVERY, LEARNER, REPLICA, ROLLOUT
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

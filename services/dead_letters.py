@@ -18,9 +18,8 @@ import msgspec
 from wire.bus import Bus, readings
 from wire.bus.scan import every_record
 from wire.config import BusConfig
-from wire.envelope import from_message
+from wire.envelope import MAX_FIELD_BYTES, from_message
 from wire.errors import BadMessage
-from wire.field_checks import MAX_FIELD_BYTES
 from wire.message import Message, Place
 from wire.records import DeadLetter, Event, Feedback
 

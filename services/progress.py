@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from wire.printable import printable
+from wire.logs import printable
 
 EVERY_S = 10.0
 """Least time between two lines of a log, which would be long otherwise."""

@@ -7,7 +7,7 @@ A rotation has three steps, and each is safe to take when every program has the 
 accepted (`added`), signs (`rotated`), and the old one is accepted no more (`retired`). What the programs that run
 accept is in their reports.
 
-Rejected: one step for all three. Programs follow their file (`wire/keyring/key_file.py`) some seconds behind one
+Rejected: one step for all three. Programs follow their file (`wire/keyring.py`) some seconds behind one
 another, so a key has to be known everywhere before it signs.
 """
 

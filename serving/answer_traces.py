@@ -15,9 +15,7 @@ import msgspec
 from serving.batcher import Batch, Item, Outcome
 from wire import metrics, traces
 from wire.records import Answer
-from wire.traces.answers import traceparent_of
-from wire.traces.catalogue import ANSWER, ARM, PRECISION, QUEUE_MS, VERSION_NUMBER
-from wire.traces.exporter import TRACEPARENT
+from wire.traces import ANSWER, ARM, PRECISION, QUEUE_MS, TRACEPARENT, VERSION_NUMBER, traceparent_of
 
 
 def traced(batch: Batch[Item], outcomes: list[Outcome], *, began_s: float, ended_s: float) -> list[Outcome]:

@@ -26,8 +26,8 @@ from serving.terms import EmbeddedText
 from serving.weights.active import Live
 from serving.weights.health import Vectors, of_rows
 from serving.weights.precision import Choice
+from wire.draws import arm_for
 from wire.records import Answer, Event, TaskAnswer
-from wire.rollout import arm_for
 from wire.tasks import DEFAULT
 
 TASK_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskAnswer))

@@ -27,11 +27,11 @@ from serving.refusal import counting_refusals
 from serving.series import Series
 from serving.terms import DEFAULT, Terms
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.events import content
 from wire.features import own_content
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
+from wire.timestamps import now_ms
 
 Read: TypeAlias = tuple[list[int], str]
 """The tokens of a text, and "" or why it cannot be read."""

@@ -31,11 +31,10 @@ from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
 from serving.terms import EmbeddedText
 from serving.weights.active import ActiveVersions, Version
 from serving.weights.health import of_rows
-from wire.draws import PAIRED, is_drawn
+from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
 from wire.receipts import Receipts, Verdicts
 from wire.records import Answer, Arm, Event
-from wire.rollout import arm_for
 
 PAIRED_PER_S: Final = 50.0
 """Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""

@@ -9,8 +9,7 @@ so only replicas on a cluster do this.
 from typing import Any
 
 from wire import metrics
-from wire.metrics.catalogue import Metric
-from wire.metrics.samples import TASK, MetricValue
+from wire.metrics import TASK, Metric, MetricValue
 from wire.tasks import DEFAULT
 
 

@@ -41,11 +41,11 @@ from serving.weights.in_use import WeightsInUse
 from serving.weights.precision import Choice
 from serving.weights.swap import Swap
 from wire.bus import Bus
-from wire.clock import now_ms
+from wire.rate_limits import TokenBuckets
 from wire.receipts import Receipts
 from wire.records import Event, Promise, ReplicaReport
 from wire.tasks import DEFAULT, TaskNames
-from wire.token_bucket import TokenBuckets
+from wire.timestamps import now_ms
 
 
 def new_id() -> str:

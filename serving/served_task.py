@@ -25,10 +25,10 @@ from serving.weights.load_guard import LoadGuard
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from wire import metrics
-from wire.clock import now_ms
 from wire.label_set import LabelSet
 from wire.records import ReplicaReport
 from wire.store import FolderStore, Store
+from wire.timestamps import now_ms
 
 
 class SharedParts(NamedTuple):

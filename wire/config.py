@@ -1,22 +1,229 @@
 """The settings of the Kafka and Redis clients, of metrics and traces, and of the trust in labels: addresses and bounds.
 
-Each section is a frozen record whose fields have type, range, default and description in one place. That of Kafka has a
-file of its own, `bus_config`, and that of labels, `label_config`; what all sections are made with is in `sections`.
+Each section is a frozen record whose fields have type, range, default and description in one place. The set of labels
+has its section beside it (`wire.label_set`), and so have maps and registries (`wire.mapping`, `wire.registry`). What
+all sections are made with is in `wire.sections`.
 
-Rejected: reading the environment where a value is needed (a wrong one would be found long after the start).
+Rejected: reading the environment where a value is needed (a wrong one would be found long after the start), and a
+setting that skips the verification of the brokers' certificates.
 """
 
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
-from wire.bus_config import BusConfig
-from wire.label_config import LabelConfig
+from wire.errors import BadMessage
+from wire.label_set import LabelConfig
+from wire.mapping import MapConfig
+from wire.records import TOPIC_RECORDS, Answer, TopicRecord, topic_name
+from wire.registry import RegistryConfig
 from wire.sections import SECTION, OrNone, flat, nested, require
+from wire.timestamps import from_rfc3339
+
+PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+"""Mechanisms of SASL by which the client proves a password."""
+
+Option: TypeAlias = bool | int | float | str
+"""A value of the client library's options that can be written in a file."""
+
+
+def _options(given: Any) -> Any:
+    """Returns a table of options. A variable of the environment is text: the whole table as JSON, or one value."""
+    table = json.loads(given) if isinstance(given, str) else given
+    if not isinstance(table, Mapping):
+        return table
+    return {name: _value_in(value) if isinstance(value, str) else value for name, value in table.items()}
+
+
+def _value_in(text: str) -> Option:
+    """Returns the number or truth value that a text stands for, else the text.
+
+    >>> _value_in("64"), _value_in("True"), _value_in("lz4")
+    (64, True, 'lz4')
+    """
+    try:
+        value = json.loads(text.lower())
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _is_path(path: str) -> str:
+    if path and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path):
+        raise ValueError("it is no import path such as my.tokens:Provider")
+    return path
+
+
+def _is_begin(begin: str) -> str:
+    try:
+        begin in ("earliest", "latest") or from_rfc3339(begin)
+    except BadMessage as error:
+        raise ValueError("it is neither earliest, nor latest, nor a time such as 2026-01-31T00:00:00Z") from error
+    return begin
+
+
+ClientOptions: TypeAlias = Annotated[Mapping[str, Option], BeforeValidator(_options)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BusConfig:
+    """Settings of the Kafka client."""
+
+    __pydantic_config__ = SECTION
+
+    bootstrap_servers: str = ""
+    """`host:port[,host:port]` of the brokers. Empty: start a broker on this machine."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Protocol of the connections: encrypted (`SSL`, `SASL_SSL`), authenticated by name and password (`SASL_...`)."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM", "GSSAPI"] = (
+        "SCRAM-SHA-512"
+    )
+    """How the client proves who it is. `PLAIN` sends the password itself: use it only over `SASL_SSL`. `AWS_MSK_IAM`
+    needs the package botocore, `GSSAPI` the package gssapi and `bus.client.sasl_kerberos_...`."""
+    sasl_username: str = ""
+    """User name for `SASL_...`."""
+    sasl_password: OrNone[SecretStr] = None
+    """Password of `sasl_username`."""
+    sasl_oauth_token_provider: Annotated[str, AfterValidator(_is_path)] = ""
+    """Import path of what makes the tokens of `OAUTHBEARER`, such as `my.tokens:Provider`: called without arguments,
+    it returns an object whose method `token()` returns a valid token at each call."""
+    ssl_cafile: OrNone[Path] = None
+    """Certificate authorities (PEM) for the brokers' certificates. Default: those that this machine trusts."""
+    ssl_certfile: OrNone[Path] = None
+    """Client certificate (PEM), for brokers that ask for one."""
+    ssl_keyfile: OrNone[Path] = None
+    """Private key (PEM) of the client certificate, where it is not in the same file."""
+    ssl_password: OrNone[SecretStr] = None
+    """Password of the private key, where it is encrypted."""
+    client_rack: str = ""
+    """Rack, or availability zone, of this machine: records are fetched from a replica in it, where there is one."""
+    client: ClientOptions = field(default_factory=dict)
+    """Further options of the client library (kafka-python), by its own names, such as `compression_type = "lz4"`."""
+    map: MapConfig = field(default_factory=MapConfig)
+    registry: RegistryConfig = field(default_factory=RegistryConfig)
+    begin: Annotated[str, AfterValidator(_is_begin)] = "earliest"
+    """Where events, answers and labels are read from before anything was: `earliest`, `latest`, or a time such as
+    `2026-01-31T00:00:00Z`."""
+    topics_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 30.0
+    """How long a program waits, when it starts, for topics that are missing; then it ends."""
+    prefix: str = ""
+    """Prefix of every topic and consumer group, so that environments can share a cluster."""
+    partitions: Annotated[int, Ge(1), Le(10_000)] = 4
+    """Partitions of each topic that we create."""
+    replication_factor: Annotated[int, Ge(1), Le(100)] = 1
+    """Copies of each partition of the topics that we create."""
+    max_message_bytes: Annotated[int, Ge(1 << 20), Le(8 << 20)] = 8 << 20
+    """Largest message of the topics that we create; one of dead letters may be 1 MiB larger. Below 8 MiB, a larger
+    dead letter is sent with the beginning of its payload."""
+    fetch_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 5
+    """How long the broker may hold back a fetch that has less than `fetch_min_bytes`: the records of this time come
+    together, which spares broker and replicas more than the wait costs."""
+    fetch_min_bytes: Annotated[int, Ge(1), Le(1 << 20)] = 64 << 10
+    """Bytes for which a fetch does not wait any longer. 1: every record comes by itself, which at 200 events/s takes
+    more of the processors, and is no sooner."""
+    patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 50
+    """The same for readers that can wait a moment (learner, rollout): it spares the broker."""
+    session_timeout_ms: Annotated[int, Ge(1_000), Le(60_000)] = 6_000
+    """A replica that sends no heartbeat for this long loses its partitions."""
+    heartbeat_interval_ms: Annotated[int, Ge(50), Le(20_000)] = 500
+    """Interval of the heartbeats of a replica."""
+    max_poll_records: Annotated[int, Ge(1), Le(100_000)] = 500
+    """Most records that one poll of a consumer returns."""
+    max_in_flight: Annotated[int, Ge(1), Le(1_000_000)] = 2_000
+    """Most unacknowledged records; then senders wait. The client library itself has no bound on its memory."""
+    max_in_flight_bytes: Annotated[int, Ge(16 << 20), Le(16 << 30)] = 64 << 20
+    """Most unacknowledged bytes. The largest dead letter has 9 MiB."""
+    linger_ms: Annotated[int, Ge(0), Le(10_000)] = 0
+    """How long a record may wait for others to be sent in the same batch. 0: what comes while the client sends is the
+    next batch, so that batches grow with the load by themselves."""
+    delivery_timeout_ms: Annotated[int, Ge(100), Le(3_600_000)] = 30_000
+    """A record that is not acknowledged for this long has failed."""
+    request_timeout_ms: Annotated[int, Ge(100), Le(300_000)] = 10_000
+    """How long one request to a broker may take."""
+    retry_backoff_ms: Annotated[int, Ge(1), Le(60_000)] = 5
+    """Back-off before a retry. The client library's default, 100, makes a transaction 20 times slower."""
+
+    @property
+    def uses_ssl(self) -> bool:
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        return self.security_protocol.startswith("SASL")
+
+    @property
+    def uses_password(self) -> bool:
+        return self.uses_sasl and self.sasl_mechanism in PASSWORD_MECHANISMS
+
+    @property
+    def password(self) -> str:
+        return self.sasl_password.get_secret_value() if self.sasl_password else ""
+
+    def topic_of(self, record: type[TopicRecord]) -> str:
+        """Returns the topic that we send records of a type to, and that `lifelong topics create` makes."""
+        if record is Answer and self.map.answers.topic:
+            return self.map.answers.topic
+        return topic_name(self.prefix, record)
+
+    def __post_init__(self) -> None:
+        longest_wait_ms = max(self.fetch_max_wait_ms, self.patient_max_wait_ms)
+        ours = {topic_name(self.prefix, record) for record in TOPIC_RECORDS}
+        mapped_ours = ", ".join(sorted(ours.intersection((*self.map.events.topic, *self.map.feedback.topic))))
+        require(
+            *self._rules_of_security(),
+            (not mapped_ours, f"bus.map names {mapped_ours}, which is a topic of ours: name those of others alone"),
+            (
+                re.fullmatch(r"[A-Za-z0-9._-]{0,200}", self.prefix) is not None,
+                "bus.prefix must be made of letters, digits, '.', '_' and '-', as names of topics are; 200 at most",
+            ),
+            (
+                self.heartbeat_interval_ms < self.session_timeout_ms,
+                "bus.heartbeat_interval_ms must be below bus.session_timeout_ms",
+            ),
+            (
+                longest_wait_ms < self.request_timeout_ms,
+                "bus.fetch_max_wait_ms and bus.patient_max_wait_ms must be below bus.request_timeout_ms",
+            ),
+            (
+                self.linger_ms + self.request_timeout_ms <= self.delivery_timeout_ms,
+                "bus.delivery_timeout_ms must be at least bus.linger_ms + bus.request_timeout_ms",
+            ),
+        )
+
+    def _rules_of_security(self) -> tuple[tuple[bool, str], ...]:
+        has_files = self.ssl_cafile or self.ssl_certfile or self.ssl_keyfile or self.ssl_password
+        return (
+            (
+                bool(self.sasl_username and self.password) or not self.uses_password,
+                "bus.security_protocol SASL_PLAINTEXT and SASL_SSL need bus.sasl_username and bus.sasl_password",
+            ),
+            (
+                self.uses_password or not (self.sasl_username or self.password),
+                "bus.sasl_username and bus.sasl_password belong to bus.security_protocol SASL_PLAINTEXT or SASL_SSL, "
+                f"and to bus.sasl_mechanism {', '.join(PASSWORD_MECHANISMS)}",
+            ),
+            (
+                (self.uses_sasl and self.sasl_mechanism == "OAUTHBEARER") == bool(self.sasl_oauth_token_provider),
+                "bus.sasl_oauth_token_provider makes the tokens of bus.sasl_mechanism OAUTHBEARER over "
+                "bus.security_protocol SASL_PLAINTEXT or SASL_SSL: set all of them, or none",
+            ),
+            (
+                self.uses_ssl or not has_files,
+                "bus.ssl_cafile, ssl_certfile, ssl_keyfile and ssl_password belong to bus.security_protocol SSL or "
+                "SASL_SSL",
+            ),
+            (
+                self.ssl_certfile is not None or not (self.ssl_keyfile or self.ssl_password),
+                "bus.ssl_keyfile and bus.ssl_password are of the key of bus.ssl_certfile, which is not set",
+            ),
+        )
+
 
 __all__ = [
     "SECTION",

@@ -14,9 +14,8 @@ place (retention removes the message before an operator looks).
 
 import msgspec
 
-from wire.envelope import MAX_DETAIL_CHARS, to_message
+from wire.envelope import MAX_DETAIL_CHARS, MAX_FIELD_BYTES, to_message
 from wire.errors import BadMessage, SendFailed
-from wire.field_checks import MAX_FIELD_BYTES
 from wire.message import Message, Place
 from wire.records import DeadLetter, Event, TopicRecord
 from wire.timestamps import clamped_ms

@@ -1,6 +1,14 @@
-"""Logging of every process: one event a line with its fields, to standard error, with secrets redacted."""
+"""Logging of every process: one event a line with its fields, to standard error, with secrets redacted.
+
+Strings of others, such as an id that a client has chosen, are shown by `printable`, here and by the commands, so that
+they can write nothing else on a terminal.
+
+Rejected: repr (it also escapes quotes and backslashes, so a name would not be shown as it is sent), and refusing such
+strings when they are read (an id is whatever its sender says).
+"""
 
 import dataclasses
+import json
 import logging
 import re
 import sys
@@ -14,7 +22,19 @@ from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from wire.printable import printable
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Returns the text with every character that a terminal obeys, or cannot show, as JSON escapes it, but for `keep`.
+
+    These are control characters, line breaks, marks that turn the direction of writing, and halves of surrogates.
+
+    >>> print(printable("e\x1b[2K\r\x07 é"))
+    e\u001b[2K\r\u0007 é
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in keep else json.dumps(each)[1:-1] for each in text)
+
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 

@@ -30,9 +30,9 @@ from evals.load.labeller import delays
 from evals.streams.stream import StreamItem
 from services.settings import Settings
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.errors import WireError
 from wire.records import Answer, Event, Feedback, LogMark
+from wire.timestamps import now_ms
 
 TIMEOUT_S = 10.0
 

@@ -34,9 +34,9 @@ from serving.refusal import Refusal
 from serving.weights.active import ActiveVersions
 from serving.weights.loader import Loader
 from wire.errors import WireError
+from wire.keyring import subject_digest
 from wire.receipts import Receipts
 from wire.records import STABLE, Answer, Arm, Event, Feedback, RolloutPlan, WeightManifest
-from wire.subjects import subject_digest
 
 SAMPLE_EVERY = 100
 """One answer in so many is computed again."""

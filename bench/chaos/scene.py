@@ -37,7 +37,7 @@ from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy
 from services.settings import Settings, load
 from serving.http.keys import Role, create_key
-from wire.clock import now_ms
+from wire.timestamps import now_ms
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
 """What a fault needs and a machine may not have."""

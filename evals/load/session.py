@@ -35,9 +35,9 @@ from evals.streams.stream import Stream
 from learner.config import LearnerConfig
 from wire.bus import Bus
 from wire.bus.scan import every_record
-from wire.clock import now_ms
 from wire.records import Answer, DeadLetter
 from wire.store import Store
+from wire.timestamps import now_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,7 @@ from typing import Final
 from learner.labels.sample import Learnable, Sample
 from wire import traces
 from wire.records import Answer, Feedback
-from wire.traces.answers import TracedAnswers
-from wire.traces.catalogue import IN_HOLDOUT, LABEL, VERSION, VERSION_NUMBER
+from wire.traces import IN_HOLDOUT, LABEL, VERSION, VERSION_NUMBER, TracedAnswers
 
 MAX_WAITING: Final = 1_000
 """Traced labels that wait for a version; the oldest are forgotten first."""

@@ -18,9 +18,9 @@ from learner.labels.flip_detector import FlipDetector, FlipsState
 from learner.labels.sample import Sample
 from learner.labels.suspects import Suspects
 from wire.features import parts_of
+from wire.rate_limits import MAX_NAME_CHARS, Rates, Shares, SourcesState
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
-from wire.sources import MAX_NAME_CHARS, Rates, Shares, SourcesState
 from wire.targets import kind_of, names_of
 
 log = structlog.get_logger("learner")

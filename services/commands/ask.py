@@ -20,7 +20,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.output import echo
-from wire.clock import now_ms
+from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
     from services.settings import Settings

@@ -21,7 +21,7 @@ def backup(context: CliContext, folder: FolderArgument, as_json: JsonOption = Fa
     from services.backups.writing import write_backup
     from services.open_store import opened_store
     from services.progress import progress
-    from wire.clock import now_ms
+    from wire.timestamps import now_ms
 
     with opened_store(context.process()) as (settings, store), progress() as say:
         manifest = write_backup(settings, store, folder, now_ms=now_ms(), say=say)
@@ -41,7 +41,7 @@ def restore(
     from services.keys import require_keys
     from services.open_store import opened_store
     from services.progress import progress
-    from wire.clock import now_ms
+    from wire.timestamps import now_ms
 
     with progress() as say:
         manifest = check_backup(folder, say=say)

@@ -11,7 +11,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.output import echo
 from services.progress import progress
-from wire.clock import now_ms
+from wire.timestamps import now_ms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,7 +34,7 @@ def forget(
     it again."""
     from services.keys import ring_of
     from services.programs import open_stores
-    from wire.subjects import subject_digest
+    from wire.keyring import subject_digest
     from wire.tasks import DEFAULT
 
     if not subject:

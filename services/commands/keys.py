@@ -8,7 +8,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.output import echo, json_lines
-from wire.clock import now_ms
+from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
     from serving.http.keys import ApiKey

@@ -8,7 +8,7 @@ from typing import Any
 def echo(*lines: str, is_error: bool = False) -> None:
     """Prints each line, at once, with what a terminal would obey escaped: line breaks, too, so that one stays one."""
     # Not at the top: the program looks for collisions first, and `wire` may be another distribution's package.
-    from wire.printable import printable
+    from wire.logs import printable
 
     stream = sys.stderr if is_error else sys.stdout
     for line in lines:

@@ -9,7 +9,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.output import echo, json_lines
-from wire.printable import printable
+from wire.logs import printable
 
 if TYPE_CHECKING:
     from wire.records import Quarantined

@@ -18,7 +18,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.output import echo, json_lines
 from services.commands.rollout_text import decision_line, plan_line, status_lines
-from wire.clock import now_ms
+from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
     from rollout.operator import Operator, RolloutStatus

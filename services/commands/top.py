@@ -25,7 +25,7 @@ def top(
 
     from services.page.state import StateReader
     from services.page.terminal import drawn, watch
-    from wire.clock import now_ms
+    from wire.timestamps import now_ms
 
     with open_operator(context) as operator:
         reader = StateReader(operator, now_ms=now_ms)

@@ -23,10 +23,10 @@ from services.profiles.profile import NANO, Profile, after_restart, restart_line
 from services.settings import Settings
 from wire.bus import Bus
 from wire.bus.scan import every_record
-from wire.clock import now_ms
 from wire.records import Answer, OfferOutcome
 from wire.store import Store
 from wire.threads import BackgroundThread
+from wire.timestamps import now_ms
 
 OFFERED_AFTER = 0.25
 """The share of the events before the offer. On two busy cores the learner decides about half a minute later."""

@@ -39,10 +39,10 @@ from services.running import read
 from services.settings import Settings, replaced
 from services.stack import LOGS, Stack
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.logs import LogConfig, formatter
-from wire.mapping.config import MapConfig
+from wire.mapping import MapConfig
 from wire.store import Store
+from wire.timestamps import now_ms
 
 LOST = 1
 USAGE = 2

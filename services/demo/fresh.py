@@ -13,7 +13,7 @@ from services.demo.shared_servers import DEMO, FILE, note_servers, remove_abando
 from services.running import LOCK
 from services.settings import Settings, replaced
 from services.stack import LOGS
-from wire.clock import now_ms
+from wire.timestamps import now_ms
 
 
 @contextmanager

@@ -22,9 +22,7 @@ from wire.envelope import record_of
 from wire.errors import BadMessage
 from wire.features import Features, content_of, problem_of_content
 from wire.label_set import LabelSet, check_label, did_you_mean
-from wire.mapping.config import LABEL_OF
-from wire.mapping.records import features_of, target_of
-from wire.mapping.template import Template
+from wire.mapping import LABEL_OF, Template, features_of, target_of
 from wire.message import shown
 from wire.records import MAX_TEXT_CHARS, Feedback
 from wire.targets import names_in

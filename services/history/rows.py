@@ -21,9 +21,8 @@ from typing import Any, BinaryIO, Final, Literal, TypeAlias
 import msgspec
 
 from wire.errors import BadMessage
-from wire.message import shown
+from wire.message import json_object, shown
 from wire.records import MAX_EVENT_BYTES
-from wire.values import json_object
 
 Form: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet"]
 

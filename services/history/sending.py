@@ -15,11 +15,11 @@ from services.history.bookmark import Bookmark, BookmarkFile, RowDigest
 from services.history.labeller import RowLabeller
 from services.history.rows import BadHistory, SourceRow
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.errors import BadMessage, NotFound
 from wire.receipts import Receipts
 from wire.records import Feedback
 from wire.store import Store
+from wire.timestamps import now_ms
 
 CHUNK: Final = 1_000
 """Rows between two bookmarks: so many are sent again after a kill, at most."""

@@ -26,9 +26,9 @@ from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
 from services.members.source import Say, open_source
 from services.members.stored import rounded
-from wire.clock import now_ms
 from wire.records import EncoderOffer
 from wire.store import Store
+from wire.timestamps import now_ms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,7 +33,6 @@ from services.label_commands import ClassesInForce, Wish
 from services.quarantine import LabelFilter, id_of, quarantined_labels, release
 from services.settings import Settings
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.envelope import from_message, to_message
 from wire.errors import BadMessage, WireError
 from wire.label_set import with_target
@@ -42,6 +41,7 @@ from wire.receipts import Receipts
 from wire.records import MAX_TEXT_CHARS, Feedback, LabelAction
 from wire.store import Store
 from wire.targets import Kind, names_in, sent_value, set_of
+from wire.timestamps import now_ms
 
 SOURCE: Final = "page"
 """The source of labels that are given by the page."""

@@ -23,8 +23,8 @@ from services.programs import open_store
 from services.settings import BadSettings, Settings
 from serving.http.connection import Bounds
 from serving.http.listener import Listener, PortTaken, check_port
-from wire.clock import now_ms
 from wire.threads import BackgroundThread
+from wire.timestamps import now_ms
 
 TOKEN_FILE = "page.token"
 

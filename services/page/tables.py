@@ -15,7 +15,7 @@ import msgspec
 from rollout.operator import RolloutStatus
 from services.commands.rollout_text import unbelieved
 from services.page.rates import ReplicaTraffic
-from wire.metrics.samples import LABEL_ENDS
+from wire.metrics import LABEL_ENDS
 from wire.records import Decision, LearnerReport, ReplicaReport, VersionEntry
 
 Kind: TypeAlias = Literal["text", "count", "percent", "ms", "time", "rate"]

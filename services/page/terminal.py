@@ -11,7 +11,7 @@ from rich.text import Text
 
 from services.page.state import PageFigure, PageState, StateReader
 from services.page.tables import Cell, Kind, PageTable
-from wire.printable import printable
+from wire.logs import printable
 
 INTERVAL_S: Final = 1.0
 

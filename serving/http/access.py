@@ -17,9 +17,9 @@ from serving.http.keys import ApiKey, KeyFile, Role
 from serving.http.origin import Hosts, problem_of_sender, problem_of_type
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import SOURCE, Entry, wrong_shape
-from wire.field_checks import MAX_FIELD_BYTES
+from wire.envelope import MAX_FIELD_BYTES
+from wire.rate_limits import TokenBuckets
 from wire.records import Event
-from wire.token_bucket import TokenBuckets
 
 KEY_HEADER = "x-api-key"
 BEARER = "bearer "

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from serving.http.problems import Problem, RequestRefused
 from serving.terms import Priority
-from wire.traces.exporter import TRACEPARENT
+from wire.traces import TRACEPARENT
 
 TIMEOUT_HEADER: Final = "x-request-timeout-ms"
 PRIORITY_HEADER: Final = "x-priority"

@@ -34,7 +34,7 @@ from serving.terms import EmbeddedText, Terms
 from serving.weights.active import ActiveVersions
 from wire.records import Event, Feedback
 from wire.tasks import UNKNOWN_TASK, TaskNames
-from wire.traces.exporter import TRACEPARENT
+from wire.traces import TRACEPARENT
 
 INLINE_CHARS = 4_096
 """Longer texts are tokenized in another thread: 1 MiB takes a third of a second, which would hold up every request."""

@@ -30,9 +30,8 @@ from serving.http.problems import Problem, RequestRefused, accepted
 from serving.http.schemas import SOURCE, UNREADABLE, Entry, Reply, Unpublished, whole_problem, wrong, wrong_shape
 from wire.envelope import from_message, to_message
 from wire.errors import BadMessage
-from wire.message import Message, Place
+from wire.message import CONTENT_TYPE, Message, Place, unpacked
 from wire.records import Answer, Event
-from wire.structured import CONTENT_TYPE, unpacked
 
 BATCH: Final = "application/cloudevents-batch+json"
 PROBLEM_TYPE: Final = "lifelong.problem.v1"

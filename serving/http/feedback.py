@@ -29,8 +29,8 @@ from serving.http.asks import ask_of
 from serving.http.keys import Role
 from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefused, accepted
 from serving.http.schemas import UNREADABLE, whole_problem, wrong, wrong_shape
+from wire.envelope import MAX_FIELD_BYTES, problem_of_label
 from wire.features import Features, problem_of
-from wire.field_checks import MAX_FIELD_BYTES, problem_of_label
 from wire.records import MAX_TEXT_CHARS, Feedback
 
 FORGED = Problem(

@@ -23,9 +23,9 @@ from typing import Final
 import msgspec
 import structlog
 
-from wire.field_checks import MAX_FIELD_BYTES
+from wire.envelope import MAX_FIELD_BYTES
 from wire.files import FileWatch, atomic_write
-from wire.sources import MAX_NAME_CHARS
+from wire.rate_limits import MAX_NAME_CHARS
 
 PREFIX: Final = "lifelong_"
 """The beginning of each key, by which scanners for secrets know one."""

@@ -23,9 +23,9 @@ from wire.bus import Bus, Received
 from wire.config import TrustConfig
 from wire.errors import WireError
 from wire.label_set import LabelSet
+from wire.rate_limits import Rates, Shares
 from wire.receipts import Receipts, time_of
 from wire.records import Feedback
-from wire.sources import Rates, Shares
 from wire.targets import shown_label
 from wire.threads import BackgroundThread
 

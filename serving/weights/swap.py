@@ -25,11 +25,11 @@ from serving.weights.followed_plan import FollowedPlan
 from serving.weights.health import Health
 from serving.weights.loader import Loader
 from serving.weights.refusals import PLAN, Refusals, refusing
-from wire.clock import now_ms
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store, Watch
 from wire.threads import BackgroundThread
+from wire.timestamps import now_ms
 
 log = structlog.get_logger("swap")
 

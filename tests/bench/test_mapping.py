@@ -4,8 +4,7 @@ from pydantic import TypeAdapter
 
 from bench.mapping import SETTINGS, _message
 from wire.envelope import from_message
-from wire.mapping.config import EventMap
-from wire.mapping.records import field_map
+from wire.mapping import EventMap, field_map
 from wire.message import Message, Place
 from wire.records import Event
 

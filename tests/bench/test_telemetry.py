@@ -7,7 +7,7 @@ from services.local.tether import free_port
 from tests.waiting import eventually
 from wire import metrics, traces
 from wire.config import MetricsConfig, TracesConfig
-from wire.traces.catalogue import ANSWER
+from wire.traces import ANSWER
 
 
 def test_what_a_service_tells_is_counted() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.walk import Walk, by_room, in_one_process, watching
-from wire.clock import now_ms
+from wire.timestamps import now_ms
 
 
 def test_a_function_of_ours_counts_once_and_others_do_not() -> None:
@@ -13,7 +13,7 @@ def test_a_function_of_ours_counts_once_and_others_do_not() -> None:
         current_ms = now_ms()
         with walk.open():
             by_room([str(now_ms()), str(now_ms() - current_ms)])
-    assert walk.functions() == {("wire/clock.py", "now_ms")}
+    assert walk.functions() == {("wire/timestamps.py", "now_ms")}
     assert walk.functions("wire") == walk.functions()
     assert walk.files("serving") == set()
 

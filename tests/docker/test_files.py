@@ -15,7 +15,7 @@ from services.settings import Settings, values_of, variable_of
 from tests.docker.files import DOCKER, SECRETS, compose, image_environment, instructions, manifests
 from tests.docker.files import services as our_services
 from tests.required import missing
-from wire.metrics.catalogue import METRICS
+from wire.metrics import METRICS
 
 PROGRAMS = Path(sys.executable).parent
 KUSTOMIZE = shutil.which("kustomize") or shutil.which("kustomize", path=DOCKER.parent / "build" / "testbed" / "bin")

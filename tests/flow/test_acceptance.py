@@ -30,7 +30,7 @@ from tests.flow.newcomer import TEXTS, Newcomer, answers, without_ours
 from tests.services.command_line import lifelong
 from tests.services.stack_owner import UP, owning
 from tests.waiting import eventually, in_time
-from wire.metrics.catalogue import METRICS
+from wire.metrics import METRICS
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]
 

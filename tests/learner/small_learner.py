@@ -25,9 +25,8 @@ from model.tokenizer import TextTokenizer
 from tests.learner.streams import label_of, text_of
 from tests.model.published_encoder import write_modules
 from wire.config import TrustConfig
-from wire.keyring import parse
+from wire.keyring import parse, subject_digest
 from wire.receipts import Receipts
-from wire.subjects import subject_digest
 
 torch.set_num_threads(1)  # small tensors, and tests that run side by side
 

@@ -36,10 +36,10 @@ from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import stream
 from tests.waiting import eventually
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
 from wire.records import Answer, Feedback
 from wire.store import Store
+from wire.timestamps import now_ms
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
 

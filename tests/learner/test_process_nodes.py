@@ -15,10 +15,10 @@ from tests.learner.streams import stream
 from tests.learner.test_process import assert_each_label_had_its_effect_once
 from tests.waiting import eventually, suspend
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
 from wire.records import LearnerReport
 from wire.store import Store
+from wire.timestamps import now_ms
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
 

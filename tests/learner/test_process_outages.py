@@ -23,11 +23,11 @@ from tests.learner.streams import stream
 from tests.stores import KEYS
 from tests.waiting import eventually, suspend
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
 from wire.errors import BusUnavailable
 from wire.records import LearnerReport, Quarantined
 from wire.store import Store
+from wire.timestamps import now_ms
 
 pytestmark = pytest.mark.live
 

@@ -21,8 +21,8 @@ from serving.http.keys import KeyFile, Role, create_key
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.versions import RECEIPTS, label_of
 from wire.errors import BusUnavailable
+from wire.rate_limits import TokenBuckets
 from wire.records import MAX_EVENT_BYTES
-from wire.token_bucket import TokenBuckets
 
 
 def labels_in(fake_broker: FakeBroker) -> list[Feedback]:

@@ -8,10 +8,10 @@ from rollout.decider import Decider
 from rollout.plans import begin, follow
 from tests.rollout.world import REFUSAL, answer_of, label_of
 from tests.stores import lease_of, publish
-from wire.clock import now_ms
 from wire.config import TrustConfig
 from wire.records import Answer, Feedback, RolloutPlan
 from wire.store import Store
+from wire.timestamps import now_ms
 
 CONFIG = RolloutConfig(ramp=(0.25, 0.5), ramp_answers=10, newest_share=0.125)
 BETTER: Sequence[Mapping[int, bool]] = ({1: False, 2: True, 3: True},)

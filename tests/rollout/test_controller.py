@@ -15,8 +15,8 @@ from rollout.operator import Operator
 from tests.rollout.world import CONFIG, DEADLINE_S, World, leading
 from tests.waiting import eventually
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.records import Answer, Feedback, NameChanges, ReplicaReport, VersionHealth
+from wire.timestamps import now_ms
 
 pytestmark = pytest.mark.live
 

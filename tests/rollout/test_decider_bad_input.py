@@ -12,9 +12,9 @@ from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish
 from tests.rollout.world import RECEIPTS, answer_of, label_of
 from tests.stores import lease_of, manifest_of
 from tests.wire.samples import VERDICTS
-from wire.clock import now_ms
 from wire.records import CANDIDATE, STABLE
 from wire.store import Store
+from wire.timestamps import now_ms
 
 
 @pytest.fixture

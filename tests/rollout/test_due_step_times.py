@@ -16,9 +16,9 @@ from rollout.judged_events import JudgedLabel
 from rollout.plans import begin, follow
 from rollout.tallies import Tallies
 from tests.rollout.joined import answer
+from wire.draws import arm_for
 from wire.receipts import Verdicts
 from wire.records import Arm, RolloutPlan
-from wire.rollout import arm_for
 
 RATE = 200
 """Labels a second."""

@@ -14,11 +14,11 @@ from rollout.tallies import TalliesState
 from tests.rollout.world import CONFIG, DEADLINE_S, REFUSAL, World
 from tests.waiting import eventually
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig, TrustConfig
 from wire.errors import StoreUnavailable
 from wire.records import CANDIDATE, STABLE, Answer, Arm, Feedback, RolloutPlan, topic_name
 from wire.store import Store
+from wire.timestamps import now_ms
 
 pytestmark = pytest.mark.live
 

@@ -9,10 +9,10 @@ from rollout.plans import NotPossible
 from tests.rollout.world import CONFIG, World, leading
 from tests.stores import plant_plan
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import StoreConfig
 from wire.errors import NotFound
 from wire.records import Arm, RolloutPlan
+from wire.timestamps import now_ms
 
 pytestmark = pytest.mark.live
 

@@ -21,8 +21,8 @@ from rollout.plans import (
     return_to,
     withdraw,
 )
+from wire.draws import arm_for
 from wire.records import CANDIDATE, NEWEST, STABLE, RolloutPlan
-from wire.rollout import arm_for
 
 CONFIG = RolloutConfig(ramp=(0.0625, 0.25), newest_share=0.125)
 GOOD = Grounds("B", "good", {"better": 5.0})

@@ -19,12 +19,12 @@ from rollout.judge import Judge
 from rollout.tallies import TalliesState
 from tests.stores import SIGNING_KEY, manifest_of
 from wire.bus import Bus, Publisher
-from wire.clock import now_ms
 from wire.config import TrustConfig
+from wire.draws import arm_for
 from wire.receipts import Receipts, Verdicts, name_hash
 from wire.records import CANDIDATE, STABLE, Answer, ArmName, Feedback, NameChanges, RolloutPlan
-from wire.rollout import arm_for
 from wire.store import Lease, Store
+from wire.timestamps import now_ms
 
 CONFIG = RolloutConfig(ramp=(0.1, 0.3), ramp_answers=10, lease_ms=600)
 DEADLINE_S = 20.0

@@ -5,10 +5,10 @@ import pytest
 from services.admin_log import AdminWriter, admin_actions
 from wire.admin_log import AdminLog
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.errors import SendFailed
 from wire.keyring import parse
 from wire.records import AdminAction
+from wire.timestamps import now_ms
 
 pytestmark = pytest.mark.live
 

@@ -9,7 +9,7 @@ from wire.bus import Bus
 from wire.config import BusConfig
 from wire.errors import BadMessage
 from wire.letters import refuse_event
-from wire.mapping.config import EventMap, MapConfig
+from wire.mapping import EventMap, MapConfig
 from wire.message import Place
 from wire.records import DeadLetter, Event, Feedback, topic_name
 

@@ -16,9 +16,9 @@ from tests.learner.streams import stream
 from tests.services.command_line import lifelong
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
 from wire.store import Store
+from wire.timestamps import now_ms
 
 pytestmark = [pytest.mark.live, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
 

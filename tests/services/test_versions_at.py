@@ -9,9 +9,9 @@ from tests.rollout.joined import answer
 from tests.services.command_line import lifelong
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig
 from wire.records import CANDIDATE, STABLE
+from wire.timestamps import now_ms
 
 pytestmark = pytest.mark.live
 

@@ -44,7 +44,7 @@ from services.commands.exits import code_of
 from wire.config import BusConfig, StoreConfig
 from wire.keyring import parse
 from wire.logs import LogConfig
-from wire.mapping.config import *; from wire.registry.config import RegistryConfig
+from wire.mapping import *; from wire.registry import RegistryConfig
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 config = ReplicaConfig(

@@ -10,8 +10,8 @@ from serving.swap_stalls import StallReport
 from serving.weights.active import ActiveVersions, LatencyTable, Version
 from tests.serving.callers import Caller, answered, running
 from tests.serving.versions import PRECISIONS, label_of, live_of, model_of, plan_of
+from wire.draws import arm_for
 from wire.records import PrecisionEvaluation
-from wire.rollout import arm_for
 
 
 def test_an_answer_names_its_event_its_weights_and_its_classes(engine: Engine, queue: BatchQueue[Item]) -> None:

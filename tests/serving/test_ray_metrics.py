@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from serving.ray_metrics import RayMetrics
-from tests.wire.metrics.test_samples import REPLICA_REPORT
+from tests.wire.test_metrics_samples import REPLICA_REPORT
 from wire import metrics
 
 

@@ -11,7 +11,7 @@ from serving.replica_config import ReplicaConfig, ReplicaSettings
 from serving.task_config import own_rows, problems_of, rows_of
 from tests.stores import KEYS
 from wire.config import BusConfig, LabelConfig, TrustConfig
-from wire.mapping.config import FeedbackMap, MapConfig
+from wire.mapping import FeedbackMap, MapConfig
 
 
 def test_a_task_differs_where_it_says_so() -> None:

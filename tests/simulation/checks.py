@@ -14,11 +14,11 @@ from tests.simulation.programs import LEARNER, RING
 from wire.bus import partition_name
 from wire.envelope import from_message
 from wire.features import parts_of
+from wire.keyring import subject_digest
 from wire.message import Place
 from wire.records import Answer, Erasure, Event, Feedback, Quarantined, RolloutPlan, TopicRecord, WeightManifest
 from wire.store import keys
 from wire.store.signed import decode, decode_manifest
-from wire.subjects import subject_digest
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

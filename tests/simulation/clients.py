@@ -17,9 +17,9 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.threads import SimEvent
 from wire.bus import Bus
 from wire.errors import WireError
+from wire.keyring import subject_digest
 from wire.records import Answer, Event, Feedback, TopicRecord
 from wire.store import Store
-from wire.subjects import subject_digest
 from wire.tasks import TaskNames
 
 LABELS: Final = ("a", "b", "c")

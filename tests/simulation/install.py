@@ -26,9 +26,9 @@ from tests.simulation.server import EPOCH_MS
 from tests.simulation.threads import Running, SimCondition, SimEvent, SimLock, SimPool, SimThread
 from wire.bus.client import Clients
 from wire.bus.fetching import raw_polls
-from wire.clock import now_ms
 from wire.store.server import Server
 from wire.threads import BackgroundThread, lower_priority
+from wire.timestamps import now_ms
 
 ROOMS: Final = ("learner", "wire", "rollout", "serving")
 FULL_BYTES: Final = 600

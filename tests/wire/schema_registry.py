@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from wire.registry.config import RegistryConfig
+from wire.registry import RegistryConfig
 
 USER, PASSWORD = "reader", "a password of the registry"
 

@@ -3,9 +3,8 @@
 import pytest
 
 from tests.wire.samples import PLACE, plain
-from wire.envelope import from_message, to_message
+from wire.envelope import MAX_FIELD_BYTES, from_message, to_message
 from wire.errors import BadMessage
-from wire.field_checks import MAX_FIELD_BYTES
 from wire.message import Message
 from wire.records import MAX_EVENT_BYTES, DeadLetter, Event, Feedback, TopicRecord
 from wire.timestamps import MAX_TIME_MS

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.errors import BadMessage
-from wire.label_config import LabelConfig
-from wire.label_set import NEW, NOT_LISTED, RETIRED, WRONG_KIND, LabelSet, check_label
+from wire.label_set import NEW, NOT_LISTED, RETIRED, WRONG_KIND, LabelConfig, LabelSet, check_label
 from wire.receipts import name_hash
 from wire.records import LabelAction, LabelCommand
 from wire.targets import sent_value, set_of, value_of

@@ -10,13 +10,13 @@ from kafka.record.default_records import DefaultRecordBatchBuilder  # type: igno
 from tests.wire.samples import PLACE, SAMPLES, answer_to
 from wire.envelope import (
     MAX_DETAIL_CHARS,
+    MAX_FIELD_BYTES,
     ORIGIN_HEADERS,
     READ_HEADERS,
     from_message,
     to_message,
 )
 from wire.errors import BadMessage, SendFailed
-from wire.field_checks import MAX_FIELD_BYTES
 from wire.letters import (
     MAX_LETTER_BYTES,
     MAX_MESSAGE_BYTES,

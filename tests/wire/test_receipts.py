@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.wire.samples import VERDICTS, answer_to
-from wire.field_checks import MAX_FIELD_BYTES
+from wire.envelope import MAX_FIELD_BYTES
 from wire.receipts import (
     FORGED,
     MAX_CHARS,

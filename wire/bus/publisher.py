@@ -34,7 +34,7 @@ from wire.config import BusConfig
 from wire.envelope import to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
 from wire.letters import ENCODING_ERRORS
-from wire.mapping.records import AnswerFields
+from wire.mapping import AnswerFields
 from wire.message import Message, shown
 from wire.records import TopicRecord
 

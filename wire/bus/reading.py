@@ -17,13 +17,12 @@ from wire.config import BusConfig
 from wire.envelope import from_message
 from wire.errors import BadMessage
 from wire.letters import refuse
-from wire.mapping.config import EventMap, FeedbackMap
-from wire.mapping.records import FieldMap, field_map
+from wire.mapping import EventMap, FeedbackMap, FieldMap, field_map
 from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, LogMark, TopicRecord
-from wire.registry.decoding import RegistryDecoder
+from wire.registry import RegistryDecoder
 from wire.tasks import TaskNames
-from wire.traces.exporter import TRACEPARENT
+from wire.traces import TRACEPARENT
 
 R = TypeVar("R", bound=TopicRecord)
 

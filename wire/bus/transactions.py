@@ -25,7 +25,7 @@ from wire.config import BusConfig
 from wire.envelope import to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed
 from wire.letters import ENCODING_ERRORS
-from wire.mapping.records import AnswerFields
+from wire.mapping import AnswerFields
 from wire.records import TopicRecord
 
 TRANSACTION_TIMEOUT_MS = 10_000

@@ -13,8 +13,8 @@ from bench.chaos.load import SOURCE
 from serving.http.keys import KeyFile, Role, create_key
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker
+from wire.rate_limits import TokenBuckets
 from wire.records import Answer, Feedback
-from wire.token_bucket import TokenBuckets
 
 ATTACKS = {
     "foreign_source",

@@ -14,7 +14,7 @@ import msgspec
 
 from rollout.plans import PlanChange, arms_of, begin, change
 from wire.bus import Bus, partition_name
-from wire.clock import now_ms
+from wire.draws import arm_for
 from wire.records import (
     CANDIDATE,
     Answer,
@@ -30,8 +30,8 @@ from wire.records import (
     TensorPart,
     WeightManifest,
 )
-from wire.rollout import arm_for
 from wire.store import Store
+from wire.timestamps import now_ms
 
 FIRST = WeightManifest(
     version=1,

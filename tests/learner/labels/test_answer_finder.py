@@ -17,8 +17,8 @@ from tests.brokers import take
 from tests.learner.labels.joins import answer, label_of, make_join, make_trust, pairs
 from tests.waiting import eventually
 from wire.bus import Bus, Followed, Position, Received
-from wire.clock import now_ms
 from wire.records import Answer, Feedback, LogMark
+from wire.timestamps import now_ms
 
 DAY_MS = 86_400_000
 

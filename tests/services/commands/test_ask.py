@@ -15,8 +15,7 @@ from tests.services.command_line import lifelong
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.versions import RECEIPTS
-from wire.label_config import LabelConfig
-from wire.label_set import LabelSet
+from wire.label_set import LabelConfig, LabelSet
 from wire.records import Feedback
 
 SHARED = {"LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1", "LIFELONG_STORE__URL": "redis://127.0.0.1:1/0"}

@@ -10,10 +10,10 @@ from rollout.plans import begin, follow
 from services.commands.versions import differences_of
 from tests.services.command_line import lifelong
 from tests.stores import SIGNING_KEY, lease_of, manifest_of, publish
-from wire.clock import now_ms
 from wire.config import StoreConfig
 from wire.records import Evaluation, NameChanges
 from wire.store import Store
+from wire.timestamps import now_ms
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from services.history.labeller import FIXES, RowLabeller, RowMaps
 from services.history.rows import BadHistory
 from tests.learner.labels.joins import make_join
 from wire.errors import BadMessage
-from wire.label_config import LabelConfig
-from wire.label_set import LabelSet
+from wire.label_set import LabelConfig, LabelSet
 from wire.targets import set_of
 
 TICKET = {"ticket_id": 7, "subject": None, "body": "where is it", "queue": "delivery", "agent": {"name": "eve"}}

@@ -21,9 +21,9 @@ from tests.serving.http.served_api import ServedApi
 from tests.stores import lease_of, publish
 from tests.waiting import eventually
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.records import Feedback, RolloutPlan
 from wire.store import Store
+from wire.timestamps import now_ms
 
 pytestmark = pytest.mark.live
 

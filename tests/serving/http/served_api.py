@@ -24,8 +24,8 @@ from tests.serving.pipelines import PREDICT, no_broker, pipeline_of
 from tests.serving.versions import RECEIPTS, live_of, tokenizer
 from wire.bus import Publisher
 from wire.label_set import LabelSet
+from wire.rate_limits import TokenBuckets
 from wire.records import MAX_EVENT_BYTES
-from wire.token_bucket import TokenBuckets
 
 Response: TypeAlias = Any  # the test client has an httpx of its own
 

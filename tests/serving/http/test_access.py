@@ -10,8 +10,8 @@ from serving.http.keys import KeyFile, Role, create_key
 from serving.http.problems import RequestRefused
 from tests.serving.http.served_api import ServedApi, error_of, served_at
 from tests.serving.kafka.fake_broker import FakeBroker
+from wire.rate_limits import TokenBuckets
 from wire.records import Answer
-from wire.token_bucket import TokenBuckets
 
 CLOUD_EVENT = {"specversion": "1.0", "id": "ticket-1", "type": "lifelong.event.v1", "data": {"text": "I love pizza"}}
 

@@ -13,8 +13,8 @@ from serving.terms import Priority
 from tests.serving.http.served_api import Response, ServedApi, error_of
 from tests.serving.versions import live_of
 from tests.waiting import eventually
+from wire.rate_limits import TokenBuckets
 from wire.records import MAX_EVENT_BYTES, text_chars
-from wire.token_bucket import TokenBuckets
 
 PREDICT: dict[str, Any] = {
     "type": "http",

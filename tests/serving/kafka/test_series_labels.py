@@ -14,11 +14,11 @@ from tests.serving.versions import RECEIPTS
 from tests.waiting import eventually, in_time
 from wire.backoff import Backoff
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig, LabelConfig, TrustConfig
 from wire.label_set import LabelSet
 from wire.receipts import Verdicts
 from wire.records import Event, Feedback, LabelCommand
+from wire.timestamps import now_ms
 
 pytestmark = pytest.mark.live
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from serving.weights.active import is_older, servable
 from tests.serving.versions import TINY, encoder_weights, labels_of, live_of, model_of, plan_of, version_weights
+from wire.draws import arm_for
 from wire.records import RolloutPlan
-from wire.rollout import arm_for
 
 
 def test_a_plan_whose_versions_are_all_there_is_served_as_it_is() -> None:

@@ -8,10 +8,9 @@ import pytest
 from tests.brokers import take
 from tests.wire.bus.traffic import events, ids, send
 from wire.bus import Bus
-from wire.clock import now_ms
 from wire.config import BusConfig
 from wire.records import Event
-from wire.timestamps import to_rfc3339
+from wire.timestamps import now_ms, to_rfc3339
 
 pytestmark = pytest.mark.live
 

@@ -19,8 +19,7 @@ from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, send
 from tests.wire.samples import SAMPLES
 from wire.bus import Bus
-from wire.bus_config import Option
-from wire.config import BusConfig
+from wire.config import BusConfig, Option
 from wire.errors import (
     BusRefused,
     BusUnauthenticated,

@@ -16,7 +16,7 @@ from wire import traces
 from wire.bus import Bus, readings
 from wire.config import BusConfig, TracesConfig
 from wire.envelope import from_message, to_message
-from wire.mapping.config import AnswerMap, EventMap, FeedbackMap, MapConfig
+from wire.mapping import AnswerMap, EventMap, FeedbackMap, MapConfig
 from wire.message import Place
 from wire.records import Answer, Event, Feedback
 

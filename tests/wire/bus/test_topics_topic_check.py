@@ -19,7 +19,7 @@ from tests.secure_brokers import SecureBroker
 from tests.waiting import eventually
 from wire.bus import Bus, Finding
 from wire.config import BusConfig
-from wire.mapping.config import EventMap, MapConfig
+from wire.mapping import EventMap, MapConfig
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, topic_name
 
 pytestmark = pytest.mark.live

@@ -1,0 +1,139 @@
+"""Rate limits: a token bucket for each key, and bounds on each source of labels. Pure: no clock, no bus.
+
+    TokenBuckets.take(key, num, now) --> 0, or the time until there are enough tokens
+    label --Rates.take--> over_rate                      a token bucket for each source
+          --Shares.take-> over_share                     a cap on its share of what is learnt
+
+A bucket holds at most `burst` tokens, and is refilled at `rate` tokens in a unit of the time that its caller passes.
+For a source of labels that is the time of the newest answer that it has labelled. We set those times, so a source
+cannot fill its bucket by claiming other times, and labels that arrive together, hours later, count like prompt ones.
+
+A source is flooding when it sends more than `share` of the recent labels, and more than TOLERANCE times as many as the
+other sources on average. While it floods it gets at most `share` of what is learnt, and the other sources lose nothing.
+So a single source is never capped, and neither are a few sources of about equal size.
+
+The buckets are bounded in number (LRU), the shares by the window of recent labels. Both identify a source by the name
+in its labels. The broker decides who may write under which name (an ACL of the topic, one producer for each source).
+
+Rejected: the LRUCache of cachetools (it does not show the order of its keys, which a checkpoint keeps), wall-clock time
+(a replay would refuse other labels), the time in the label (its sender chooses it), and a cap on the share of learnt
+labels alone (two sources of unequal size would stop each other).
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+
+class TokenBuckets:
+    """Allows each key `burst` tokens at once and `rate` in a unit of time. Keeps `max_keys` buckets, evicted by LRU.
+
+    `buckets` holds the tokens of each key and when they were counted, least recently used first, as `export` returns.
+    """
+
+    def __init__(
+        self, *, rate: float, burst: int, max_keys: int, buckets: Mapping[str, tuple[float, float]] | None = None
+    ) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._max_keys = max_keys
+        self._buckets = OrderedDict(buckets or {})
+
+    def take(self, key: str, num: int, *, now: float) -> float:
+        """Takes `num` tokens and returns 0, or takes none and returns the time until there are enough.
+
+        More than `burst` at once counts as `burst`, or they could never be taken. Time that goes back refills nothing.
+
+        >>> buckets = TokenBuckets(rate=2, burst=2, max_keys=9)
+        >>> [buckets.take("a", 1, now=0.0) for _ in range(3)]
+        [0.0, 0.0, 0.5]
+        """
+        needed = min(float(num), self._burst)
+        tokens, before = self._buckets.pop(key, (self._burst, now))
+        now = max(before, now)
+        tokens = min(tokens + self._rate * (now - before), self._burst)
+        is_enough = tokens >= needed
+        left = tokens - needed if is_enough else tokens
+        self._buckets[key] = (left, now)
+        if len(self._buckets) > self._max_keys:
+            self._buckets.popitem(last=False)
+        return 0.0 if is_enough else (needed - tokens) / self._rate
+
+    def export(self) -> dict[str, tuple[float, float]]:
+        return dict(self._buckets)
+
+
+TOLERANCE: Final = 2
+MAX_NAME_CHARS: Final = 100
+"""Longest name of a source; a longer one is cut here."""
+
+
+class SourcesState(msgspec.Struct, frozen=True, kw_only=True):
+    """`buckets` holds tokens and clock of each source, least recently used first.
+
+    `recent` holds the source of each recent label, and whether it was accepted.
+    """
+
+    buckets: dict[str, tuple[float, int]]
+    recent: list[tuple[str, bool]]
+
+
+class Rates:
+    """Allows each source `burst` labels at once and `per_s` a second (0: no limit), on the clock of its answers."""
+
+    def __init__(
+        self, *, per_s: float, burst: int, max_sources: int, buckets: dict[str, tuple[float, int]] | None = None
+    ) -> None:
+        self._is_limited = per_s > 0
+        self._buckets = TokenBuckets(rate=1e-3 * per_s, burst=burst, max_keys=max_sources, buckets=buckets)
+
+    def take(self, source: str, time_ms: int) -> bool:
+        """Takes a token for one more label of `source` at `time_ms` of its clock; False where its bucket is empty."""
+        return not self._is_limited or self._buckets.take(source[:MAX_NAME_CHARS], 1, now=time_ms) == 0.0
+
+    def export(self) -> dict[str, tuple[float, int]]:
+        return {name: (tokens, int(clock_ms)) for name, (tokens, clock_ms) in self._buckets.export().items()}
+
+
+class Shares:
+    """The last `window` labels by source. A flooding source gets at most `share` of the accepted ones (1: no cap)."""
+
+    def __init__(self, *, share: float, window: int, recent: list[tuple[str, bool]] | None = None) -> None:
+        self._share = share
+        self._window = window
+        self._recent = deque(recent or ())
+        self._sent = Counter(name for name, _ in self._recent)
+        self._accepted = Counter(name for name, is_accepted in self._recent if is_accepted)
+
+    def add(self, source: str) -> bool:
+        """Counts one more label of `source`; False where it may not be learnt."""
+        if self._share >= 1.0:
+            return True
+        name = source[:MAX_NAME_CHARS]
+        self._sent[name] += 1
+        is_accepted = not self._is_flooding(name) or self._is_below_cap(name)
+        self._accepted[name] += is_accepted
+        self._recent.append((name, is_accepted))
+        if len(self._recent) > self._window:
+            self._expire(*self._recent.popleft())
+        return is_accepted
+
+    def export(self) -> list[tuple[str, bool]]:
+        return list(self._recent)
+
+    def _is_flooding(self, name: str) -> bool:
+        own = self._sent[name]
+        others = self._sent.total() - own
+        num_others = len(self._sent) - 1
+        return own > self._share * (own + others) and own * num_others > TOLERANCE * others
+
+    def _is_below_cap(self, name: str) -> bool:
+        return self._accepted[name] + 1 <= self._share * (self._accepted.total() + 1)
+
+    def _expire(self, name: str, was_accepted: bool) -> None:
+        self._sent[name] -= 1
+        self._accepted[name] -= was_accepted
+        if not self._sent[name]:
+            del self._sent[name], self._accepted[name]

@@ -1,0 +1,265 @@
+"""The trace of an event: its answer, its label, and the first version that has learnt it (OpenTelemetry).
+
+    traceparent of the event --record--> span of the answer --its traceparent, in the answer's message--> span of the
+    label, and of the version that is published with it (learner); of the first answer that knows it (rollout)
+
+    record(kind, parent, start, end) --finished span--> [queue of the SDK] --a thread of the SDK--> traces.endpoint
+    Answer with a traceparent that is sampled --add--> TracedAnswers --take: the event of a label--> that traceparent
+
+If no endpoint is set, nothing here does anything, and the SDK is not loaded. Only this module imports it. SPANS lists
+every span: its name, and its attributes. A name that was released stays; `tests/wire/spans.txt` freezes them. No
+attribute holds a text, a label, a key or the id of an event: a trace leaves the service, and nobody is erased there.
+
+A span is recorded when it is over, so a kill leaves none open. Its parent is the text of a `traceparent` (W3C Trace
+Context): only one that is sampled has children, and if there is no parent, `traces.share` decides. No more than
+`traces.max_per_s` spans a second are made, whatever others have sampled. A full queue, as while the collector is away,
+drops spans. What the SDK reads from the environment besides (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`)
+counts. TracedAnswers is bounded, and in memory alone: a trace is a diagnosis, and no restart has to go on with it.
+
+Rejected: spans that are opened and closed around the work (each would need a context that is passed on through every
+queue and thread), the global provider of the SDK (Ray may have one in the same process), ids from Python's global
+generator (a strategy of Avalanche seeds it), and a field of the label (its senders know no trace of ours). There is one
+exporter in a process, as there is one of metrics: passing it on would pass through every constructor.
+"""
+
+import math
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import structlog
+
+from wire.config import TracesConfig
+from wire.errors import TracesUnavailable
+from wire.rate_limits import TokenBuckets
+from wire.recent import hash_of
+from wire.records import Answer
+
+__all__ = ["exported", "is_on", "record", "require"]
+
+
+Program: TypeAlias = Literal["replica", "learner", "rollout"]
+"""A process that makes spans: `lifelong-replica` is its `service.name`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpanKind:
+    """A kind of span: its name, which process makes it, what it lasts from and to, and its attributes."""
+
+    name: str
+    made_by: Program
+    help: str
+    attributes: tuple[str, ...]
+
+
+VERSION_NUMBER: Final = "lifelong.weights_version"
+ARM: Final = "lifelong.arm"
+PRECISION: Final = "lifelong.precision"
+QUEUE_MS: Final = "lifelong.queue_ms"
+IN_HOLDOUT: Final = "lifelong.in_holdout"
+
+ANSWER: Final = SpanKind(
+    "lifelong.answer", "replica", "An event from the queue to its answer", (VERSION_NUMBER, ARM, PRECISION, QUEUE_MS)
+)
+LABEL: Final = SpanKind("lifelong.label", "learner", "A label from its poll until it is learnt", (IN_HOLDOUT,))
+VERSION: Final = SpanKind(
+    "lifelong.version", "learner", "A learnt label until the first version with it is published", (VERSION_NUMBER,)
+)
+LIVE: Final = SpanKind(
+    "lifelong.live", "rollout", "A label until the stable version has learnt it, by its first answer", (VERSION_NUMBER,)
+)
+
+SPANS: Final = (ANSWER, LABEL, VERSION, LIVE)
+
+
+MAX_QUEUED: Final = 1_024
+MAX_BATCH: Final = 512
+INTERVAL_MS: Final = 1_000
+"""Longest time that a span waits for others, to be sent with them."""
+
+EXPORT_TIMEOUT_S: Final = 3.0
+"""Longest time that one batch takes, with its repetitions. A process that ends waits for MAX_QUEUED / MAX_BATCH."""
+
+TRACEPARENT: Final = "traceparent"
+TRACES_PATH: Final = "/v1/traces"
+
+SAMPLED: Final = tuple("13579bdf")
+"""The last digit of a traceparent that is sampled; the others need not be read."""
+
+log = structlog.get_logger("traces")
+
+
+class _Recorder:
+    """The spans of this process. Any thread may call `record`."""
+
+    def __init__(self, config: TracesConfig, program: Program) -> None:
+        from opentelemetry.context import Context
+        from opentelemetry.trace import set_span_in_context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._provider = _provider(config, program)
+        self._tracer = self._provider.get_tracer("lifelong")
+        self._propagator = TraceContextTextMapPropagator()
+        self._no_context = Context()
+        self._in_context = set_span_in_context
+        self._share = config.share
+        self._lock = threading.Lock()
+        self._buckets = TokenBuckets(rate=config.max_per_s, burst=math.ceil(config.max_per_s), max_keys=1)
+
+    def record(self, kind: SpanKind, parent: str, start_ms: float, end_ms: float, attributes: Mapping[str, Any]) -> str:
+        """Returns the traceparent of a span that is over; "" where none is made."""
+        is_wanted = parent.endswith(SAMPLED) if parent else secrets.randbelow(1 << 32) < self._share * 2.0**32
+        if not (is_wanted and self._take()):
+            return ""
+        context = self._propagator.extract({TRACEPARENT: parent}, self._no_context)
+        span = self._tracer.start_span(
+            kind.name, context, start_time=round(1e6 * start_ms), attributes=dict(attributes)
+        )
+        span.end(round(1e6 * max(start_ms, end_ms)))
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, self._in_context(span, self._no_context))
+        return carrier[TRACEPARENT]
+
+    def close(self) -> None:
+        """Sends what waits, and ends the thread."""
+        self._provider.shutdown()
+
+    def _take(self) -> bool:
+        with self._lock:
+            return not self._buckets.take("", 1, now=time.monotonic())
+
+
+class _Process:
+    """Holds the recorder of this process, where its traces are exported."""
+
+    def __init__(self) -> None:
+        self.recorder: _Recorder | None = None
+
+
+_process = _Process()
+
+
+def is_on() -> bool:
+    """Whether this process exports traces."""
+    return _process.recorder is not None
+
+
+def record(kind: SpanKind, parent: str, *, start_ms: float, end_ms: float, attributes: Mapping[str, Any]) -> str:
+    """Makes a span that is over, below `parent` ("": a trace may begin here), and returns its traceparent.
+
+    Returns "" where none is made: traces are off, the parent is not sampled, or there are too many. Times are those of
+    the Unix clock. Any thread may call it.
+    """
+    recorder = _process.recorder
+    return recorder.record(kind, parent, start_ms, end_ms, attributes) if recorder else ""
+
+
+@contextmanager
+def exported(config: TracesConfig, program: Program) -> Iterator[None]:
+    """Exports the traces of this process while the block runs, where an endpoint is set. Raises TracesUnavailable."""
+    require(config)
+    if not config.endpoint:
+        yield
+        return
+    recorder = _Recorder(config, program)
+    _process.recorder = recorder
+    log.info("traces", endpoint=config.endpoint, share=config.share)
+    try:
+        yield
+    finally:
+        _process.recorder = None
+        recorder.close()
+
+
+def require(config: TracesConfig) -> None:
+    """Raises TracesUnavailable, which says how to install it, where an endpoint is set and the exporter is missing."""
+    if config.endpoint and find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+        raise TracesUnavailable("traces.endpoint needs: pip install 'lifelong[traces]' (in this folder: '.[traces]')")
+
+
+def _provider(config: TracesConfig, program: Program) -> Any:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+    class SecureIds(IdGenerator):
+        """Draws ids from the system."""
+
+        def generate_span_id(self) -> int:
+            return secrets.randbelow((1 << 64) - 1) + 1
+
+        def generate_trace_id(self) -> int:
+            return secrets.randbelow((1 << 128) - 1) + 1
+
+    provider = TracerProvider(
+        sampler=ALWAYS_ON,  # what is not sampled is not recorded
+        resource=Resource.create({"service.name": f"lifelong-{program}"}),
+        id_generator=SecureIds(),
+        shutdown_on_exit=False,
+    )
+    exporter = OTLPSpanExporter(endpoint=_url_of(config.endpoint), timeout=EXPORT_TIMEOUT_S)
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            exporter, max_queue_size=MAX_QUEUED, schedule_delay_millis=INTERVAL_MS, max_export_batch_size=MAX_BATCH
+        )
+    )
+    return provider
+
+
+def _url_of(endpoint: str) -> str:
+    """Returns the address that traces are posted to; one without a path is that of a collector.
+
+    >>> _url_of("http://127.0.0.1:4318"), _url_of("https://traces.example/otlp/v1/traces")
+    ('http://127.0.0.1:4318/v1/traces', 'https://traces.example/otlp/v1/traces')
+    """
+    return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}{TRACES_PATH}"
+
+
+MAX_ANSWERS: Final = 10_000
+"""Traced answers whose label has not come; the oldest are forgotten first."""
+
+
+def traceparent_of(headers: Iterable[tuple[str, str]]) -> str:
+    """Returns the traceparent among the headers of a record, "" where there is none."""
+    return next((text for name, text in headers if name == TRACEPARENT), "")
+
+
+class TracedAnswers:
+    """Verbs: add, take. Of answers to events of one id, the last counts. Ids are kept as hashes."""
+
+    def __init__(self, max_answers: int = MAX_ANSWERS) -> None:
+        self._max_answers = max_answers
+        self._found: OrderedDict[int, tuple[str, str]] = OrderedDict()
+
+    def add(self, answer: Answer) -> None:
+        """Remembers an answer, where its trace is sampled."""
+        parent = traceparent_of(answer.headers)
+        if not parent.endswith(SAMPLED):
+            return
+        name = hash_of(answer.event_id.encode())
+        self._found[name] = (answer.source, parent)
+        self._found.move_to_end(name)
+        if len(self._found) > self._max_answers:
+            self._found.popitem(last=False)
+
+    def take(self, event_id: str, source: str | None) -> str:
+        """Returns the traceparent of the answer to an event, and forgets it; "" where none is known.
+
+        `source` is None where the label does not say it.
+        """
+        name = hash_of(event_id.encode())
+        answered, parent = self._found.get(name, ("", ""))
+        if not parent or source not in (None, answered):
+            return ""
+        del self._found[name]
+        return parent
