@@ -55,6 +55,7 @@ from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from bench.service import apache_kafka
 from services.environment import as_environment
 from services.local import tether
+from services.local.aof import mend
 from services.local.subreaper import guarded
 from services.programs import open_store, unready_programs
 from services.settings import Settings, replaced
@@ -190,7 +191,8 @@ class Apart:
         is_durable = self._size.arm == "durable"
         redis = redis_argv(redis_folder, self._redis_port, appendfsync="always" if is_durable else "everysec")
         env = self._environment(programs.REDIS)
-        self._programs.start(ChaosProgram("Redis", redis, env, self._log("redis")))
+        # Without this, Redis does not start with a file whose last pages are zeros.
+        self._programs.start(ChaosProgram("Redis", redis, env, self._log("redis"), prepare=partial(mend, redis_folder)))
         if not kafka_folder.exists():
             advertised = {name.upper(): self._proxies[name, KAFKA].listen for name in COMMANDS}
             properties = DURABLE if is_durable else ""

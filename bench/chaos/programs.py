@@ -32,10 +32,13 @@ class ChaosProgram:
     argv: Sequence[str]
     env: Mapping[str, str]
     log: Path
+    prepare: Callable[[], object] = lambda: None
+    """Runs before each start, as a service manager lets it."""
     process: "subprocess.Popen[bytes] | None" = None
     due_s: float = 0.0
 
     def start(self) -> None:
+        self.prepare()
         self.process = tether.start(list(self.argv), log=RotatingLog(self.log), env=self.env)
 
     @property

@@ -24,6 +24,19 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
     started.close(1.0)
 
 
+def test_a_program_is_prepared_before_each_start(running: Programs, tmp_path: Path) -> None:
+    prepared: list[int] = []
+    ends = [sys.executable, "-c", ""]
+    running.start(ChaosProgram("it", ends, {}, tmp_path / "log", prepare=lambda: prepared.append(running.num_ended)))
+
+    def is_started_again() -> bool:
+        running.check()
+        return len(prepared) > 1
+
+    eventually(is_started_again)
+    assert prepared[:2] == [0, 1]
+
+
 def program(tmp_path: Path, argv: list[str]) -> ChaosProgram:
     return ChaosProgram("it", argv, {}, tmp_path / "log")
 
