@@ -27,7 +27,7 @@ from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
 from services.environment import as_environment
 from services.keys import ring_of, with_signing_key
-from services.local import tether
+from services.local import children
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
@@ -82,11 +82,13 @@ def catch_up(size: BacklogSize) -> CatchUp:
             bus.create_topics()
             _write(bus.publisher(), items, size, Receipts(*ring_of(settings).receipts))
         argv = [sys.executable, "-P", "-m", "services.cli", "learn", "--config", os.devnull]
-        learner = tether.start(argv, log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings))
+        learner = children.start(
+            argv, log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings)
+        )
         try:
             return _watch(store.reports.learner, learner, size.labels)
         finally:
-            tether.stop(learner)
+            children.stop(learner)
 
 
 @contextmanager

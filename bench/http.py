@@ -30,7 +30,7 @@ from bench.texts import some_texts
 from evals.results.row import Gaps, Goal, NoResult, Peer, Row
 from model.bert import load_encoder
 from model.source import encoder_folder
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.settings import variable_of
 
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"

@@ -21,9 +21,9 @@ from evals.streams.stream import Stream, StreamItem
 from services.demo.command import system_of
 from services.demo.fresh import fresh
 from services.local.kafka import kafka_home
+from services.local.stack import Stack
 from services.programs import open_store
 from services.settings import Settings, load
-from services.stack import Stack
 from services.task_settings import with_tasks
 from services.tune.table import tuned
 from wire.bus import Bus

@@ -17,7 +17,7 @@ from bench.fixtures import Fixtures
 from bench.kafka_throughput import full_speed
 from bench.turns import by_turns, pair, row
 from evals.results.row import NoResult, Row
-from services.local.tether import free_port
+from services.local.children import free_port
 from wire.threads import BackgroundThread
 
 GOAL = 0.99

@@ -15,7 +15,7 @@ from statistics import median
 
 from bench.service import Service, running_service
 from evals.results.row import Goal, Peer, Row
-from services.local.tether import free_port
+from services.local.children import free_port
 
 
 @contextmanager

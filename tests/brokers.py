@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from services.local.children import free_port
 from services.local.kafka import FindPort, LocalBroker, kafka_home, start_kafka, start_tansu, tansu_program
-from services.local.tether import free_port
 from tests.required import missing
 from tests.waiting import eventually
 from wire.config import BusConfig

@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import redis
 
+from services.local.children import Tethered, free_port
 from services.local.kafka import HEAP, LOG_PROPERTIES, LocalBroker
 from services.local.logfile import RotatingLog
 from services.local.redis import LocalRedis, find_binary, start_redis
-from services.local.tether import Tethered, free_port
 from serving.cluster import ENVIRONMENT
 from tests.waiting import eventually
 

@@ -9,7 +9,7 @@ import pytest
 from bench.chaos.programs import DIRECT, format_node, free_ports, kafka_argv, kafka_environment
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from evals.results.row import Skip
-from services.local import tether
+from services.local import children
 from services.local.kafka import kafka_home
 from services.local.logfile import RotatingLog
 from tests.required import missing
@@ -43,10 +43,10 @@ def kafka_behind(toxiproxy: Toxiproxy, tmp_path_factory: pytest.TempPathFactory)
     format_node(home, folder, ports, {PROXIED: proxy.listen})
     log = RotatingLog(folder / "kafka.log")
     env = kafka_environment(folder)
-    process = tether.start(kafka_argv(home, folder), log=log, env=env)
+    process = children.start(kafka_argv(home, folder), log=log, env=env)
     await_broker(process, f"127.0.0.1:{ports[DIRECT]}", folder / "kafka.log")
     yield proxy
-    tether.stop(process)
+    children.stop(process)
 
 
 def await_broker(process: subprocess.Popen[bytes], address: str, log: Path) -> None:

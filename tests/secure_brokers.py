@@ -24,7 +24,7 @@ from kafka.admin import (  # type: ignore[import-untyped]
 )
 from pydantic import SecretStr
 
-from services.local import tether
+from services.local import children
 from services.local.kafka import HEAP, KAFKA_PROPERTIES, kafka_home
 from services.local.logfile import RotatingLog
 from tests.required import missing
@@ -93,9 +93,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     authority = make_authority(folder)
     keystore = make_certificate(folder, "broker")
     certificate = make_certificate(folder, "client", password=KEY_PASSWORD)
-    port = tether.free_port()
-    secure = tether.free_port()
-    controller = tether.free_port()
+    port = children.free_port()
+    secure = children.free_port()
+    controller = children.free_port()
     properties = folder / "server.properties"
     properties.write_text(
         KAFKA_PROPERTIES.format(port=port, controller=controller, logs=folder / "logs")
@@ -152,7 +152,7 @@ def _openssl(*arguments: str) -> None:
     subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
 
-def _start(home: Path, folder: Path, properties: Path) -> tether.Tethered:
+def _start(home: Path, folder: Path, properties: Path) -> children.Tethered:
     env = {"KAFKA_HEAP_OPTS": HEAP, "LOG_DIR": str(folder / "server")}
     cluster_id = uuid.uuid4().hex[:22]
     storage = [f"{home}/bin/kafka-storage.sh", "format", "--standalone", "-t", cluster_id, "-c", str(properties)]
@@ -161,7 +161,7 @@ def _start(home: Path, folder: Path, properties: Path) -> tether.Tethered:
             storage += ["--add-scram", f"SCRAM-SHA-{bits}=[name={name},password={password}]"]
     subprocess.run(storage, env={**os.environ, **env}, check=True, capture_output=True)
     argv = [f"{home}/bin/kafka-server-start.sh", str(properties)]
-    return tether.Tethered(argv, log=RotatingLog(folder / "log"), env=env)
+    return children.Tethered(argv, log=RotatingLog(folder / "log"), env=env)
 
 
 def _answers(config: BusConfig) -> bool:

@@ -54,9 +54,9 @@ from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from bench.service import apache_kafka
 from services.environment import as_environment
-from services.local import tether
-from services.local.aof import mend
-from services.local.subreaper import guarded
+from services.local import children
+from services.local.children import guarded
+from services.local.redis import mend
 from services.programs import open_store, unready_programs
 from services.settings import Settings, replaced
 from services.versions import ROOT
@@ -104,7 +104,7 @@ class Apart:
         self.api_keys = api_keys(folder / "logs")
         self._power = PowerSupply(folder, is_used=size.cuts > 0)
         self._ports = free_ports([DIRECT, *(name.upper() for name in COMMANDS)])
-        self._redis_port = tether.free_port()
+        self._redis_port = children.free_port()
         self._proxies: dict[tuple[str, str], Proxy] = {}
         for program in COMMANDS:
             self._add_proxy(program, KAFKA, self._ports[program.upper()])
@@ -215,7 +215,7 @@ class Apart:
     def _direct(self) -> Settings:
         settings = scene_settings(
             state_dir=str(self._folder),
-            serving__http_port=tether.free_port(),
+            serving__http_port=children.free_port(),
             serving__replicas=REPLICAS,
             tasks__broken={},
             serving__keys_file=str(self.api_keys.file),

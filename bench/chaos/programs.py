@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from services.local import tether
+from services.local import children
 from services.local.kafka import HEAP, SINGLE_NODE
 from services.local.logfile import RotatingLog
 from services.local.redis import find_binary
@@ -39,7 +39,7 @@ class ChaosProgram:
 
     def start(self) -> None:
         self.prepare()
-        self.process = tether.start(list(self.argv), log=RotatingLog(self.log), env=self.env)
+        self.process = children.start(list(self.argv), log=RotatingLog(self.log), env=self.env)
 
     @property
     def pid(self) -> int:
@@ -80,13 +80,13 @@ class Programs:
         """Ends a program until it is started again by `start`."""
         program = self._programs.pop(name, None)
         if program is not None and program.process is not None:
-            tether.stop(program.process, grace_s=grace_s)
+            children.stop(program.process, grace_s=grace_s)
 
     def close(self, grace_s: float) -> None:
         """Ends the programs, the last one first."""
         for program in reversed(self._programs.values()):
             if program.process is not None:
-                tether.stop(program.process, grace_s=grace_s)
+                children.stop(program.process, grace_s=grace_s)
         self._programs.clear()
 
 
@@ -127,7 +127,7 @@ def format_node(
     own = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     folder.mkdir(parents=True)
     content = PROPERTIES.format(
-        controller=tether.free_port(),
+        controller=children.free_port(),
         listeners=",".join(f"{name}://{address}" for name, address in own.items()),
         advertised=",".join(f"{name}://{address}" for name, address in (own | advertised).items()),
         protocols=",".join(f"{name}:PLAINTEXT" for name in own),
@@ -173,7 +173,7 @@ def redis_argv(folder: Path, port: int, *, appendfsync: str) -> list[str]:
 
 
 def free_ports(names: list[str]) -> dict[str, int]:
-    return {name: tether.free_port() for name in names}
+    return {name: children.free_port() for name in names}
 
 
 def run_tool(argv: list[str], folder: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.results.row import Skip
-from services.local import tether
+from services.local import children
 from services.local.logfile import RotatingLog
 from services.versions import ROOT
 
@@ -59,9 +59,9 @@ class Toxiproxy:
 
     def __init__(self, folder: Path) -> None:
         """Starts the server. Raises Skip where there is none."""
-        self._port = tether.free_port()
+        self._port = children.free_port()
         argv = [program(), "-host", "127.0.0.1", "-port", str(self._port)]
-        self._process: subprocess.Popen[bytes] = tether.start(argv, log=RotatingLog(folder / "toxiproxy.log"))
+        self._process: subprocess.Popen[bytes] = children.start(argv, log=RotatingLog(folder / "toxiproxy.log"))
         deadline_s = time.monotonic() + START_S
         while not self._answers():
             if time.monotonic() > deadline_s:
@@ -70,12 +70,12 @@ class Toxiproxy:
 
     def proxy(self, name: str, upstream: str) -> Proxy:
         """Makes a new proxy to `upstream`, free of toxics."""
-        listen = f"127.0.0.1:{tether.free_port()}"
+        listen = f"127.0.0.1:{children.free_port()}"
         self.ask("POST", "/proxies", {"name": name, "listen": listen, "upstream": upstream, "enabled": True})
         return Proxy(self, name, listen)
 
     def close(self) -> None:
-        tether.stop(self._process)
+        children.stop(self._process)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Sends a request to the HTTP interface. Raises RuntimeError where it is refused."""

@@ -35,7 +35,7 @@ from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.service import apache_kafka
 from services.environment import as_environment
-from services.local import tether
+from services.local import children
 from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read
 from services.settings import Settings
@@ -78,7 +78,7 @@ class Up:
         self._power = PowerSupply(folder, is_used=size.cuts > 0)
         self._settings = scene_settings(
             state_dir=str(folder),
-            serving__http_port=tether.free_port(),
+            serving__http_port=children.free_port(),
             serving__keys_file=str(self.api_keys.file),
             **changes,
         )
@@ -154,7 +154,7 @@ class Up:
 
     def _end(self) -> None:
         if self._process is not None:
-            tether.stop(self._process, grace_s=STOP_S)
+            children.stop(self._process, grace_s=STOP_S)
             self._process = None
 
     @property
@@ -196,7 +196,7 @@ class Up:
     def _launch(self) -> None:
         argv = [sys.executable, "-P", "-m", "services.cli", "up", "--config", os.devnull]
         env = as_environment(self._settings) | self._power.environment()
-        self._process = tether.start(argv, log=RotatingLog(self._log), env=env)
+        self._process = children.start(argv, log=RotatingLog(self._log), env=env)
 
     def _is_ready(self) -> bool:
         running = read(self._settings.state_dir)

@@ -24,7 +24,7 @@ from bench.http_load import over_http, post
 from bench.peers.cache import folder
 from bench.process import PeerFailed
 from evals.results.row import NoResult
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.versions import ROOT
 
 PROGRAMS = ROOT / "bench" / "peers" / "http"

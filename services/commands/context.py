@@ -73,7 +73,7 @@ class CliContext:
 
     def process(self, **own_flags: Any) -> "Settings":
         """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""
-        from services.local.tether import OWNER_ONLY
+        from services.local.children import OWNER_ONLY
         from wire.logs import configure
 
         os.umask(OWNER_ONLY)

@@ -20,11 +20,11 @@ def codes() -> dict[type[Exception], int]:
     from services.label_commands import NotFollowedYet
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
+    from services.local.supervisor import StackFailed
     from services.members.decision import NotAdoptedYet
     from services.running import NotRunning
     from services.settings import BadSettings
     from services.signing_keys import KeysUnfit
-    from services.supervisor import StackFailed
     from services.templates.writing import NameTaken
     from services.topic_uses import TopicsUnfit
     from services.tune.measure import TuneFailed

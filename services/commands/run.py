@@ -22,8 +22,8 @@ ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="R
 def up(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run everything on this machine. What no address is set for is started here and ends with this command."""
     from services.demo.shared_servers import remove_abandoned
+    from services.local.stack import Stack
     from services.page.server import served
-    from services.stack import Stack
 
     settings = _of_all_tasks(context.process(serving__replicas=replicas))
     remove_abandoned(settings, say=echo)

@@ -31,13 +31,13 @@ from services.demo.feed import DemoFeed
 from services.demo.fresh import fresh
 from services.demo.options import DemoOptions
 from services.demo.view import View
+from services.local.stack import LOGS, Stack
 from services.page.server import served
 from services.profiles.profile import PROFILES
 from services.programs import open_store
 from services.progress import progress
 from services.running import read
 from services.settings import Settings, replaced
-from services.stack import LOGS, Stack
 from wire.bus import Bus
 from wire.logs import LogConfig, formatter
 from wire.mapping import MapConfig

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from learner.errors import DataError
 from services.demo.shared_servers import DEMO, FILE, note_servers, remove_abandoned, remove_from_servers, tell
+from services.local.stack import LOGS
 from services.running import LOCK
 from services.settings import Settings, replaced
-from services.stack import LOGS
 from wire.timestamps import now_ms
 
 

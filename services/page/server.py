@@ -12,7 +12,7 @@ import msgspec
 
 from rollout.operator import Operator
 from services.keys import generated_once
-from services.local import tether
+from services.local import children
 from services.page.access import PageAccess
 from services.page.app import make_page
 from services.page.config import MIN_TOKEN_CHARS, PageConfig
@@ -110,7 +110,7 @@ def _port(config: PageConfig, say: Callable[[str], None]) -> int:
     try:
         check_port(config.host, config.port)
     except PortTaken:
-        port = tether.free_port()
+        port = children.free_port()
         say(f"Page: port {config.port} is taken, so {port}")
         return port
     except OSError as error:

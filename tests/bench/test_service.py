@@ -7,11 +7,11 @@ import pytest
 
 from bench.service import Service, replicas_of
 from evals.results.row import NoResult
-from services.local import tether
+from services.local import children
 from services.local.logfile import RotatingLog
+from services.local.stack import Stack
+from services.local.supervisor import Program
 from services.settings import load
-from services.stack import Stack
-from services.supervisor import Program
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.records import ReplicaReport
@@ -41,7 +41,7 @@ def test_a_replica_in_the_place_of_another_voids_the_figures(service: Service, s
 
 def test_a_program_that_was_started_again_voids_the_figures(service: Service, tmp_path: Path) -> None:
     log = RotatingLog(tmp_path / "toy.log")
-    toy = Program(name="toy", start=lambda: tether.start(["false"], log=log), log=log)
+    toy = Program(name="toy", start=lambda: children.start(["false"], log=log), log=log)
     service.stack._supervisor.tolerate()
     service.stack._supervisor.add(toy)
     try:

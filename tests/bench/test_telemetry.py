@@ -3,7 +3,7 @@
 import urllib.request
 
 from bench.telemetry import Told, collector, scraped
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.waiting import eventually
 from wire import metrics, traces
 from wire.config import MetricsConfig, TracesConfig

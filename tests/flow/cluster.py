@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+from services.local.children import free_port
 from services.local.kafka import LocalBroker, kafka_home
-from services.local.tether import free_port
 from services.versions import ROOT
 from tests.clusters import RayNode, WatchedRedis, ray_environment, start_kafka_nodes
 from tests.learner.small_learner import save_encoder

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.running import read
 from services.versions import ROOT
 from tests.clusters import ray_environment

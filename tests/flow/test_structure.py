@@ -27,10 +27,10 @@ from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
 from services.demo.command import system_of
 from services.demo.fresh import fresh
+from services.local.stack import Stack
 from services.members.adopt import AdoptOptions, offer
 from services.programs import open_store
 from services.settings import load, replaced
-from services.stack import Stack
 from wire.bus import Bus
 from wire.bus.scan import every_record
 from wire.records import Answer, OfferOutcome, RolloutPlan, WeightManifest

@@ -19,7 +19,7 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from learner.state.checkpoint import Checkpoints
 from services.commands.exits import CONFIGURATION
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.versions import ROOT
 from tests.clusters import RayNode, ray_environment
 from tests.flow.cluster import Traffic, end

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.versions import ROOT
 from tests.flow.cluster import Traffic, end
 from tests.learner.small_learner import save_encoder

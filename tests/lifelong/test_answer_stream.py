@@ -10,7 +10,7 @@ import pytest
 
 from lifelong import Answer, AsyncClient, Client, ServiceUnavailable
 from lifelong.answer_stream import bus_config, client_error_of
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.wire.samples import SAMPLES
 from wire.bus import Bus
 from wire.config import BusConfig

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.services.command_line import lifelong
 from tests.services.http_client import ask
 from tests.waiting import eventually, in_time
@@ -87,7 +87,7 @@ def _is(process: psutil.Process, name: str) -> bool:
             return process.name() in SERVERS[name]
         command = process.cmdline()
         if name == "guard":
-            return command[1:4] == ["-P", "-m", "services.local.subreaper"]
+            return command[1:4] == ["-P", "-m", "services.local.children"]
         return command[3:5] == ["services.cli", COMMANDS[name]]
     return False
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from services.local.stack import Stack
+from services.local.supervisor import StackFailed
 from services.running import FILE, NotRunning, announce, attach, claim, read
 from services.settings import BadSettings, Settings, load
-from services.stack import Stack
-from services.supervisor import StackFailed
 
 OWNER = """
 import sys

@@ -11,7 +11,7 @@ import pytest
 from bench.chaos.faults import TOXICS, Toxic
 from bench.chaos.programs import redis_argv
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
-from services.local import tether
+from services.local import children
 from services.local.logfile import RotatingLog
 from serving.batcher import BatchQueue, Item
 from serving.engine import Engine
@@ -30,10 +30,12 @@ pytestmark = pytest.mark.live
 @pytest.fixture
 def redis_behind(toxiproxy: Toxiproxy, tmp_path: Path) -> Iterator[tuple[str, Proxy]]:
     """Yields the address of a Redis, and a slow proxy to it."""
-    port = tether.free_port()
-    process = tether.start(redis_argv(tmp_path, port, appendfsync="everysec"), log=RotatingLog(tmp_path / "redis.log"))
+    port = children.free_port()
+    process = children.start(
+        redis_argv(tmp_path, port, appendfsync="everysec"), log=RotatingLog(tmp_path / "redis.log")
+    )
     yield f"redis://127.0.0.1:{port}/0", toxiproxy.proxy("redis", f"127.0.0.1:{port}")
-    tether.stop(process)
+    children.stop(process)
 
 
 def opened(url: str) -> Store:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.wire.schema_registry import Registry
 from wire.errors import BadMessage
 from wire.registry import MAX_REFERENCES, RegistryConfig, Schemas

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.wire.collector import collecting
 from wire import traces
 from wire.config import TracesConfig

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from bench.chaos.load import Failed, Reply, predict
-from services.local.tether import free_port
+from services.local.children import free_port
 
 ANSWER = {"event_id": "e", "key": "k", "receipt": "r", "rollout_revision": 3, "source": "http"}
 

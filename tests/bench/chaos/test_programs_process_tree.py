@@ -23,7 +23,7 @@ OURS = [sys.executable, "-P", "-m"]
         ("rollout controller", [*OURS, "services.cli", "rollout", "run", "--config", "/dev/null"]),
         ("Redis", ["/usr/bin/redis-server 127.0.0.1:1234", "", ""]),
         ("broker", ["java", "-Xmx384m", "kafka.Kafka", "server.properties"]),
-        (None, [*OURS, "services.local.subreaper", "1", *OURS, "services.cli", "serve"]),
+        (None, [*OURS, "services.local.children", "1", *OURS, "services.cli", "serve"]),
         (None, ["bash", "kafka-server-start.sh"]),
         (None, ["ray::DashboardAgent", ""]),
     ],

@@ -11,7 +11,7 @@ import redis
 
 from bench.chaos import sandbox
 from bench.chaos.sandbox import Clock, Disk, clock, in_namespace
-from services.local import tether
+from services.local import children
 from services.local.logfile import RotatingLog
 from services.local.redis import find_binary
 from tests.required import missing
@@ -81,7 +81,7 @@ def test_redis_starts_under_a_clock_that_jumps(tmp_path: Path) -> None:
     wrong = clock_in(tmp_path)
     socket = f"{tmp_path}/s"
     argv = [find_binary(), "--port", "0", "--unixsocket", socket, "--dir", str(tmp_path), "--save", ""]
-    server = tether.start(argv, log=RotatingLog(tmp_path / "log"), env=wrong.environment())
+    server = children.start(argv, log=RotatingLog(tmp_path / "log"), env=wrong.environment())
     try:
         with redis.Redis(unix_socket_path=socket) as client:
             eventually(lambda: Path(socket).exists() and client.ping())
@@ -89,7 +89,7 @@ def test_redis_starts_under_a_clock_that_jumps(tmp_path: Path) -> None:
             wrong.set(-86_400)
             assert client.time()[0] == pytest.approx(time.time() - 86_400, abs=5)
     finally:
-        tether.stop(server, grace_s=5.0)
+        children.stop(server, grace_s=5.0)
 
 
 def test_without_a_compiler_there_is_no_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

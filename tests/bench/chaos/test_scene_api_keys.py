@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.chaos.scene import api_keys, scene_settings
 from bench.chaos.size import SHORT
-from services.local.tether import free_port
+from services.local.children import free_port
 from serving.http.keys import read_keys
 
 

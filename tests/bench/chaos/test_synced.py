@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.chaos.synced import PAGE, SyncedFolder, Tail, _torn, synced_folder
-from services.local import tether
+from services.local import children
 from services.local.logfile import RotatingLog
 from services.local.redis import find_binary
 from tests.required import missing
@@ -245,7 +245,7 @@ def test_a_redis_that_always_syncs_loses_nothing(machine: Machine, tmp_path: Pat
     argv += ["--appendonly", "yes", "--appendfsync", policy, "--save", ""]
     found: list[bytes | None] = []
     for _ in range(2):
-        server = tether.start(argv, log=RotatingLog(tmp_path / "log"), env=machine.environment())
+        server = children.start(argv, log=RotatingLog(tmp_path / "log"), env=machine.environment())
         with redis.Redis(unix_socket_path=str(socket)) as client:
             eventually(partial(_answers, client))
             found.append(client.get("a"))

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from evals.load.outbox import LoadOutbox
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig

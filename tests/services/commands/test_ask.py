@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from services.commands.ask import NoAnswer, _answer_line, post
-from services.local.tether import free_port
+from services.local.children import free_port
 from serving.http.keys import KeyFile, Role, create_key
 from tests.services.command_line import lifelong
 from tests.serving.http.served_api import served_at

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.commands.exits import CONFIGURATION, TEMPORARY, code_of
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.services.command_line import lifelong
 from wire.errors import BadSignature, BlobCorrupt, WireError
 from wire.keyring import new_ring

@@ -7,7 +7,7 @@ import sys
 import httpx
 import pytest
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.services.command_line import lifelong
 
 

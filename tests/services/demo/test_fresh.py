@@ -6,8 +6,8 @@ import pytest
 
 from learner.errors import DataError
 from services.demo.fresh import fresh
+from services.local.supervisor import StackFailed
 from services.settings import Settings, load, replaced
-from services.supervisor import StackFailed
 
 
 @pytest.fixture

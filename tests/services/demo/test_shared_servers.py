@@ -15,10 +15,10 @@ from kafka.errors import RetriableError  # type: ignore[import-untyped]
 from learner.errors import DataError
 from services.demo.fresh import fresh
 from services.demo.shared_servers import FILE, note_servers, remove_abandoned, remove_from_servers
+from services.local.supervisor import StackFailed
 from services.programs import open_stores
 from services.running import LOCK, claim
 from services.settings import Settings, load, replaced
-from services.supervisor import StackFailed
 from tests.secure_brokers import SecureBroker
 from tests.services.command_line import lifelong
 from tests.services.test_running import owner_of, settings_in

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.local import kafka, tether
+from services.local import children, kafka
 from services.local.kafka import NoBroker, start_broker, start_tansu
 from services.versions import ROOT
 from tests.brokers import start_kind, take
@@ -106,7 +106,7 @@ def has_topics(bus: Bus) -> bool:
 def test_a_port_is_none_that_the_system_gives_to_clients() -> None:
     """B7: a client that connects during a restart of the server could get the server's port as its local port."""
     first_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = {tether.free_port() for _ in range(50)}
+    ports = {children.free_port() for _ in range(50)}
     assert len(ports) > 40
     assert min(ports) >= 10_000
     assert max(ports) < first_of_clients

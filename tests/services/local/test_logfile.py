@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from services.local import tether
+from services.local import children
 from services.local.logfile import GENERATIONS, RotatingLog
 from tests.required import impossible
 
@@ -15,7 +15,7 @@ for number in range(int(sys.argv[1])):
 
 
 def run(log: RotatingLog, *argv: str) -> int:
-    return tether.start([sys.executable, "-c", *argv], log=log).wait(30.0)
+    return children.start([sys.executable, "-c", *argv], log=log).wait(30.0)
 
 
 def files(log: RotatingLog) -> list[Path]:

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from rollout.plans import begin
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.page.access import PageAccess
 from services.page.app import make_page
 from services.page.latest import Latest

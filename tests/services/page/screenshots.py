@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.versions import ROOT
 from tests.services.page.browser import Browser, browsing
 from tests.waiting import eventually

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.page.server import TOKEN_FILE
 from tests.services.page.browser import Browser, browsing
 from tests.services.stack_owner import UP, owning

@@ -9,7 +9,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from services.page.access import PageAccess
 from services.page.app import make_page
 from services.page.latest import Latest

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.local import tether
+from services.local import children
 from services.local.kafka import LocalBroker
 from tests.brokers import start_kind, take
 from tests.waiting import eventually
@@ -40,7 +40,7 @@ def test_ends(bus: Bus, publisher: Publisher, topic: str) -> None:
 
 
 def test_a_broker_that_is_not_there_is_named() -> None:
-    address = f"127.0.0.1:{tether.free_port()}"
+    address = f"127.0.0.1:{children.free_port()}"
     with pytest.raises(BusUnavailable, match=address):
         Bus(BusConfig(bootstrap_servers=address), "nobody").ping(timeout_ms=300)
 

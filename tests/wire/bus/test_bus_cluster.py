@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.chaos.programs import kafka_argv, kafka_environment, run_tool
-from services.local import tether
+from services.local import children
 from services.local.kafka import kafka_home
 from services.local.logfile import RotatingLog
 from tests.proxies import await_broker
@@ -56,8 +56,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
     storage = str(home / "bin" / "kafka-storage.sh")
     uuid, *directories = (run_tool([storage, "random-uuid"], tmp_path) for _ in range(1 + NODES))
-    ports = [tether.free_port() for _ in range(NODES)]
-    controllers = [tether.free_port() for _ in range(NODES)]
+    ports = [children.free_port() for _ in range(NODES)]
+    controllers = [children.free_port() for _ in range(NODES)]
     quorum = [f"127.0.0.1:{controller}" for controller in controllers]
     voters = ",".join(f"{node}@{quorum[node]}:{directories[node]}" for node in range(NODES))
     nodes: list[subprocess.Popen[bytes]] = []
@@ -71,8 +71,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             run_tool([storage, "format", "-t", uuid, "-c", str(config), "--initial-controllers", voters], folder)
             argv = kafka_argv(home, folder)
             env = kafka_environment(folder)
-            nodes.append(tether.start(argv, log=RotatingLog(folder / "kafka.log"), env=env))
-            running.callback(tether.stop, nodes[-1])
+            nodes.append(children.start(argv, log=RotatingLog(folder / "kafka.log"), env=env))
+            running.callback(children.stop, nodes[-1])
         for node in range(NODES):
             await_broker(nodes[node], f"127.0.0.1:{ports[node]}", tmp_path / f"node{node}" / "kafka.log")
         yield Cluster(nodes, [f"127.0.0.1:{port}" for port in ports])

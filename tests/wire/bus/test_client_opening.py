@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from wire.bus.client import Clients
 from wire.config import BusConfig
 from wire.errors import BusRefused, BusUnavailable

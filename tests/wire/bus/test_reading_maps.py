@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.local.tether import free_port
+from services.local.children import free_port
 from tests.brokers import take
 from tests.wire.bus.traffic import events, ids, send
 from tests.wire.samples import answer_to

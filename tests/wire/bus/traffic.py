@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from services.local.children import free_port
 from services.local.kafka import FindPort, LocalBroker
-from services.local.tether import free_port
 from tests.required import impossible
 from tests.waiting import eventually
 from wire.bus import Poll, Publisher, Received, Subscription

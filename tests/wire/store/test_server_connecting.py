@@ -9,8 +9,8 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from services.local.children import free_port
 from services.local.redis import LocalRedis, find_binary, start_redis, version_of
-from services.local.tether import free_port
 from tests.required import missing
 from tests.secure_brokers import KEY_PASSWORD, make_authority, make_certificate
 from tests.stores import KEYS, lease_of, manifest_of
@@ -161,8 +161,8 @@ def watched(tmp_path: Path) -> Iterator[str]:
 
 
 def start_sentinel(folder: Path, config: Path) -> "LocalRedis":
+    from services.local.children import Tethered
     from services.local.logfile import RotatingLog
-    from services.local.tether import Tethered
 
     return Tethered([find_binary(), str(config), "--sentinel"], log=RotatingLog(folder / "sentinel.log"))  # type: ignore[return-value]
 

@@ -1,17 +1,22 @@
 """The local stack: starts all processes of the service, waits until they are ready, and ends them.
 
     Redis -> broker -> topics | learner | rollout | serve (side by side) -> first plan, a replica that answers -> ready
+    any thread --say, which never waits--> Announcer: bounded queue --its thread--> a terminal
 
 Each program is a process with its log in STATE_DIR/logs, tethered to us: it ends when we end, however we end. The
 learners, the controllers and the replicas are the commands that a user would type (`services/programs.py`), with the
-settings in their environment. A program that ends is started again at the same address (services/supervisor.py), where
-its clients find it. Replicas go on answering meanwhile, and are stopped after the others.
+settings in their environment. A program that ends is started again at the same address
+(`services/local/supervisor.py`), where its clients find it. Replicas go on answering meanwhile, and are stopped after
+the others.
+
+A terminal that takes no output (Ctrl-S, a full pipe) stops nothing else, since only the announcer's thread prints.
 
 Rejected: threads in one process (a computing learner would block everything else), and waiting for a fixed time.
 """
 
 import contextlib
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -20,21 +25,20 @@ import time
 from collections.abc import Callable, Mapping, Set
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from services.announcer import Announcer
 from services.environment import as_environment
 from services.keys import ReplicaKeys, with_signing_key
-from services.local import tether
+from services.local import children
+from services.local.children import guarded
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
-from services.local.subreaper import guarded
+from services.local.servers import Servers
+from services.local.supervisor import Program, StackFailed, Supervisor
 from services.programs import commands_of, open_stores, program_name, unready_programs
 from services.resident_bytes import resident_bytes
 from services.running import announce, claim, withdraw
-from services.servers import Servers
 from services.settings import Settings, replaced, variable_of
-from services.supervisor import Program, StackFailed, Supervisor
 from serving.http.listener import PortTaken, check_port
 from wire.errors import StoreUnavailable
 from wire.files import do_nothing
@@ -61,6 +65,9 @@ TASK_VARIABLE = variable_of("task")
 
 GUARDED = frozenset({"serve"})
 """Programs whose children would outlive them."""
+
+MAX_WAITING: Final = 100
+"""Messages that wait to be printed; later ones are left out, and counted."""
 
 
 class Stack:
@@ -192,7 +199,7 @@ class Stack:
     def _choose_port(self) -> None:
         serving = self.settings.serving
         if not self._is_port_free():
-            port = tether.free_port()
+            port = children.free_port()
             self._announcer.say(f"HTTP: port {serving.http_port} is taken, so {port}")
             self.settings = replaced(self.settings, {"serving.http_port": port})
 
@@ -212,7 +219,7 @@ class Stack:
         command = guarded(argv) if name in GUARDED else argv
         log = RotatingLog(self.logs / f"{name}.log")
         settings = replica_keys.given_to(self.settings) if name == "serve" else self.settings
-        start = partial(tether.start, command, log=log, env=as_environment(settings) | {TASK_VARIABLE: task})
+        start = partial(children.start, command, log=log, env=as_environment(settings) | {TASK_VARIABLE: task})
         if name != "serve":
             return Program(name=name, start=start, log=log)
         return Program(name=name, start=start, log=log, may_start=self._is_port_free)
@@ -250,3 +257,52 @@ class Stack:
         else:
             self._announcer.say(f"There is space again on the disk of {folder}: everything goes on")
             self._supervisor.hurry()
+
+
+class Announcer:
+    """Verbs: say, wait. `tell` prints a message; if it raises OSError or ValueError, as a closed or a narrow-encoded
+    output does, the message is lost and nothing else."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._waiting: queue.Queue[str | threading.Event] = queue.Queue(MAX_WAITING)
+        self._num_left_out = 0
+        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self._thread.start()
+
+    def say(self, message: str) -> None:
+        """Has the message printed soon."""
+        try:
+            self._waiting.put_nowait(message)
+        except queue.Full:
+            self._num_left_out += 1
+
+    def wait(self, timeout_s: float) -> None:
+        """Returns when what was said is printed, or after `timeout_s`."""
+        printed = threading.Event()
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(printed)
+            printed.wait(timeout_s)
+
+    def _run(self) -> None:
+        """Prints until the process ends.
+
+        consumes: messages
+        produces: lines of the output
+        waits for: a message, the terminal
+        unblocked by: say; whoever reads the output
+        """
+        while True:
+            message = self._waiting.get()
+            if isinstance(message, threading.Event):
+                message.set()
+                continue
+            self._print(message)
+            if self._num_left_out and self._waiting.empty():
+                left_out = self._num_left_out
+                self._num_left_out = 0
+                self._print(f"{left_out} messages were left out while nothing could be printed: see the logs")
+
+    def _print(self, message: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._tell(message)

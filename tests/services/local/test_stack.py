@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
+from services.local.stack import Stack
+from services.local.supervisor import StackFailed
 from services.running import FILE, NotRunning, attach
 from services.settings import Settings, load
-from services.stack import Stack
-from services.supervisor import StackFailed
 from tests.services.stack_owner import DEADLINE_S, UP, Owner, gone, owning
 from tests.waiting import eventually
 from wire.keyring import Kind, parse

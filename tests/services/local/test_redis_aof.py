@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.chaos.sandbox import in_namespace
-from services.local.aof import holes_of, mend
-from services.local.redis import start_redis
+from services.local.redis import holes_of, mend, start_redis
 from tests.required import missing
 
 FULL = """

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from services.local.subreaper import guarded
+from services.local.children import guarded
 from tests.required import impossible
 
 ORPHANING = """
@@ -86,7 +86,7 @@ def await_end(processes: list[psutil.Process]) -> None:
 
 def test_the_death_of_its_parent_ends_everything() -> None:
     code = (
-        "import subprocess, sys; from services.local.subreaper import guarded\n"
+        "import subprocess, sys; from services.local.children import guarded\n"
         f"subprocess.Popen(guarded([sys.executable, '-c', {ORPHANING!r}])).wait()"
     )
     command = [sys.executable, "-c", code]

@@ -2,7 +2,7 @@
 
 import threading
 
-from services.announcer import MAX_WAITING, Announcer
+from services.local.stack import MAX_WAITING, Announcer
 from tests.waiting import eventually
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.local import kafka
-from services.servers import Servers
+from services.local.servers import Servers
+from services.local.supervisor import StackFailed, Supervisor
 from services.settings import load
-from services.supervisor import StackFailed, Supervisor
 from tests.required import missing
 from wire.errors import StoreUnavailable
 from wire.keyring import parse

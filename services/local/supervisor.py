@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.local import tether
+from services.local import children
 from services.local.logfile import RotatingLog
 from wire.backoff import Backoff
 
@@ -140,7 +140,7 @@ class Supervisor:
                 run.process.terminate()
         for run in runs:
             if run.process is not None:
-                tether.stop(run.process, grace_s=grace_s)
+                children.stop(run.process, grace_s=grace_s)
             run.program.log.close()
 
     def close(self) -> None:

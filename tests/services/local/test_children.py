@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from services.local.children import OWNER_ONLY, Tethered, free_port, stop
 from services.local.logfile import RotatingLog
-from services.local.tether import OWNER_ONLY, Tethered, free_port, stop
 from tests.waiting import eventually
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -21,7 +21,7 @@ PARENT = """
 import os, sys
 from pathlib import Path
 from services.local.logfile import RotatingLog
-from services.local.tether import start
+from services.local.children import start
 child = start([sys.executable, "-c", "import time; time.sleep(600)"], log=RotatingLog(Path(sys.argv[1])))
 print(child.pid, flush=True)
 sys.stdin.readline()

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from services.warm_up import WARM, warm_broker
+from services.local.servers import WARM, warm_broker
 from wire.bus import Bus
 from wire.bus.client_errors import mapped
 from wire.config import BusConfig

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.local import tether
+from services.local import children
 from services.local.logfile import RotatingLog
-from services.supervisor import FREE_WITHIN_S, LONG_LIFE_S, Program, StackFailed, Supervisor, is_fatal
+from services.local.supervisor import FREE_WITHIN_S, LONG_LIFE_S, Program, StackFailed, Supervisor, is_fatal
 from tests.waiting import eventually
 
 
@@ -26,7 +26,7 @@ class Bench:
 
     def program(self, code: str, may_start: Callable[[], bool] = lambda: True) -> Program:
         argv = [sys.executable, "-c", code]
-        return Program(name="toy", start=lambda: tether.start(argv, log=self.log), log=self.log, may_start=may_start)
+        return Program(name="toy", start=lambda: children.start(argv, log=self.log), log=self.log, may_start=may_start)
 
     def running(self) -> "subprocess.Popen[bytes]":
         """Returns the process, once it runs."""
