@@ -25,9 +25,6 @@ from bench.service import running_service
 from evals.results.row import Goal, Row
 from services.local.redis import start_redis
 from services.versions import ROOT
-from tests.flow.test_in_memory import NUM_EVENTS, Service, events
-from tests.learner.streams import label_of
-from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.store import Store
 
@@ -115,7 +112,12 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
 
 
 def in_one_process(folder: Path) -> Iterator[Row]:
-    """Yields the rows of an event, and of NUM_EVENTS labels with the version that learns them."""
+    """Yields the rows of an event, and of 60 labels with the version that learns them."""
+    # They import pytest, which no other benchmark needs.
+    from tests.flow.test_in_memory import NUM_EVENTS, Service, events
+    from tests.learner.streams import label_of
+    from tests.stores import KEYS
+
     walk = Walk()
     redis = start_redis(folder / "redis")
     try:
