@@ -36,8 +36,8 @@ from learner.config import LearnerConfig
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
-from learner.slow.worker import worker_thread
-from learner.state.checkpoint import Checkpoints
+from learner.rounds.worker import worker_thread
+from learner.state.checkpoints import Checkpoints
 from learner.stopwatch import Clocks
 from model.bert import load_encoder
 from rollout.config import RolloutConfig

@@ -14,7 +14,7 @@ SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "
 IMPORT_PATH = re.compile(
     r"(?P<path>avalanche-[\w-]+|[^\W\d]\w*(?:\.\w+)*(?::\w+|\.[A-Z]\w*))(?:\((?P<arguments>.*)\))?"
 )
-"""The path of a strategy or plugin of Avalanche, with its arguments; see `learner.slow.avalanche.library`.
+"""The path of a strategy or plugin of Avalanche, with its arguments; see `learner.rounds.avalanche`.
 
 After a dot, the name of the class begins with a capital: so `er.ace`, a misspelt `er-ace`, is no path.
 """
@@ -141,7 +141,7 @@ class LearnerConfig:
     """Batch size of a gradient step: half from the labels since the last round, half from the replay memory, or all
     from the labels under a strategy that does not use the memory."""
     slow_strategy: StrategyName = "er"
-    """The continual-learning strategy of a gradient step (see learner/slow/strategies/), or the import path of a
+    """The continual-learning strategy of a gradient step (see learner/rounds/strategies.py), or the import path of a
     `lifelong.Strategy` of yours, or of a strategy or plugin of Avalanche, with its arguments:
     `avalanche.training.supervised:EWC(ewc_lambda=0.4)`."""
     slow_loss_q: Annotated[float, Ge(0), Le(1)] = 0.5

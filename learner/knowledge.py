@@ -5,7 +5,7 @@
             --means of newest labels better?--> concept_changes --> the class restarts, in all memories
 
 A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
-beside what is known now (`learner.state.persistence`), and its version made again, while the learner stays as it is.
+beside what is known now (`learner.learner`), and its version made again, while the learner stays as it is.
 
 Rejected: these as fields of the learner itself (an old version could only be made again by putting the learner, its
 offsets and all, back and forth).
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from learner import unlearning
 from learner.config import LearnerConfig
+from learner.encoder.base import BaseEncoder
 from learner.errors import OfferRefused, StateRefused
 from learner.fast.concept_changes import ConceptChanges
 from learner.fast.fast_head import FastHead
@@ -37,12 +38,10 @@ from learner.memory.replay import Replay
 from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
 from learner.quality.evaluation import DEFAULT_TEMPERATURE, MeasuredCandidate
-from learner.slow.making import NextEncoder, OfferedEncoder, Phase, TrainedEncoder
-from learner.slow.round import SlowRound
-from learner.slow.round_plan import RoundPlan
-from learner.slow.schedule import Schedule
-from learner.slow.worker import INLINE
-from learner.state.base_encoder import BaseEncoder
+from learner.rounds.plan import RoundPlan
+from learner.rounds.round import NextEncoder, OfferedEncoder, Phase, SlowRound, TrainedEncoder
+from learner.rounds.schedule import Schedule
+from learner.rounds.worker import INLINE
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import classes_of, fresh_of
 from model.encoders import WholeEncoder

@@ -19,12 +19,11 @@ from torch import Tensor
 
 from learner.fast.concept_changes import observations
 from learner.fast.fast_head import RELEARN_BATCH
-from learner.helper import in_order
 from learner.labels.drift import DriftWatch
 from learner.labels.sample import Labelled, Sample
 from learner.memory.replay import with_names
-from learner.slow.round_plan import with_text
-from learner.slow.worker import INLINE
+from learner.rounds.plan import with_text
+from learner.rounds.worker import INLINE, in_order
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge

@@ -17,7 +17,7 @@ from learner.config import IMPORT_PATH
 from learner.errors import DataError
 
 PREFIX = "avalanche-"
-"""What the short name of a class of Avalanche begins with; `learner.slow.avalanche.library` knows these."""
+"""What the short name of a class of Avalanche begins with; `learner.rounds.avalanche` knows these."""
 
 
 def import_any(name: str) -> tuple[Any, dict[str, Any]]:

@@ -29,14 +29,11 @@ from learner.labels.label_traces import LabelTraces
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
-from learner.release.adopter import Adopter
-from learner.release.eraser import Eraser
+from learner.release.commands import Adopter, Eraser, Relabeller, Repairer
 from learner.release.publisher import WeightPublisher
-from learner.release.relabeller import Relabeller
-from learner.release.repair import Repairer
 from learner.report import Reporter
-from learner.slow.worker import worker_thread
-from learner.state.checkpoint import Checkpoints
+from learner.rounds.worker import worker_thread
+from learner.state.checkpoints import Checkpoints
 from learner.state.shared import shared_folder
 from model.encoders import WholeEncoder, open_encoder
 from model.module_encoder import WholeModule
@@ -170,7 +167,7 @@ def lead(
               blobs               to wire.store, where it has damaged ones
               Quarantined, DeadLetter     to wire.bus, labels that are not believed, records that cannot be read
                                   (both: acknowledged, or part of the checkpoint whose offsets are behind them)
-              units of slow work  to the worker's thread (`learner.slow.worker`), which never delays a label
+              units of slow work  to the worker's thread (`learner.rounds.worker`), which never delays a label
     waits for: records, at most `poll_timeout_ms`, and UNIT_POLL_MS while there is slow work
     unblocked by: a record, the end of the timeout
     """

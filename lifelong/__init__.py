@@ -34,7 +34,7 @@ from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TaskA
 
 if TYPE_CHECKING:
     from learner.fast.own_head import Head, HeadSums
-    from learner.slow.strategies.strategy import Outputs, Strategy
+    from learner.rounds.strategies import Outputs, Strategy
     from lifelong.async_client import AsyncClient
     from lifelong.client import Client
     from model.module_code import Encoder
@@ -76,8 +76,8 @@ _LATER = {
     "Encoder": "model.module_code",
     "Head": "learner.fast.own_head",
     "HeadSums": "learner.fast.own_head",
-    "Outputs": "learner.slow.strategies.strategy",
-    "Strategy": "learner.slow.strategies.strategy",
+    "Outputs": "learner.rounds.strategies",
+    "Strategy": "learner.rounds.strategies",
 }
 """The names that need more than the records, and where they are."""
 

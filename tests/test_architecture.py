@@ -23,7 +23,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders t
     "kafka": ("wire/bus/",),
     "redis": ("wire/store/",),
     "grpc": ("serving/grpc/",),
-    "avalanche": ("learner/slow/avalanche/",),
+    "avalanche": ("learner/rounds/avalanche.py",),
     "prometheus_client": ("wire/metrics",),
     "fastavro": ("wire/registry",),
     "opentelemetry": ("wire/traces",),

@@ -55,7 +55,7 @@ MAX_MISTAKES = 3
 
 BROAD_EXCEPTS = {
     "learner/state/shared.py": "the libraries behind fsspec have no common class of errors; it is mapped at this door",
-    "learner/slow/avalanche/trainer.py": "a strategy of somebody else may raise anything, and the learner goes on",
+    "learner/rounds/avalanche.py": "a strategy of somebody else may raise anything, and the learner goes on",
     "serving/answering.py": "whatever a forward raises is the outcome of its events, and the next batch goes on",
     "serving/serve_watch.py": "the thread that waits raises what another thread has caught",
     "tests/simulation/scheduler.py": "whatever a simulated task raises is what the simulation has found",

@@ -20,7 +20,7 @@ from learner.config import LearnerConfig
 from learner.encoder.top import with_own_top
 from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.slow.trainer import Trainer
+from learner.rounds.trainer import Trainer
 from model.bert import load_encoder
 
 PER_LABEL = 10

@@ -2,7 +2,7 @@
 
 stage --> experience --> strategy.train             test items --> strategy.model
 
-`learner.slow.avalanche.library` imports the class and makes the strategy. Where a recipe asks for a number of sample
+`learner.rounds.avalanche` imports the class and makes the strategy. Where a recipe asks for a number of sample
 gradients, `GradientBudget` ends the training of a stage once there are as many; Avalanche's own epochs would end at
 another number for each strategy.
 """
@@ -17,7 +17,7 @@ from evals.continual.contender import Contender, Passes, Traits, Usage, counting
 from evals.continual.gradient import PREDICT_BATCH, Recipe
 from evals.streams.benchmark import Part
 from learner.plugins import quiet
-from learner.slow.avalanche.library import ImportedClass, experiences, has_memory, make
+from learner.rounds.avalanche import ImportedClass, experiences, has_memory, make
 
 
 class GradientBudget:

@@ -29,7 +29,7 @@ from evals.streams.benchmark import Part, joined
 from learner.config import ReplayPolicy
 from learner.memory.policies import draw
 from learner.memory.replay import Replay
-from learner.slow.strategies.strategy import Outputs, Strategy, class_loss
+from learner.rounds.strategies import Outputs, Strategy, class_loss
 
 NO_BOUND = 1 << 62
 """The bound in bytes is off: all rows have one size, so their number bounds them."""
@@ -137,7 +137,7 @@ class Recipe:
         There is an epoch for every two of them, so that about half of a step is replayed. The draws get the size with
         which whole epochs come to `passes`. A strategy without draws needs an epoch for each of them.
 
-        >>> from learner.slow.strategies.er import ExperienceReplay
+        >>> from learner.rounds.strategies import ExperienceReplay
         >>> recipe = Recipe(strategy=ExperienceReplay, rate=0.1, batch=10)
         >>> [recipe.paced(passes).replayed for passes in (1.5, 2.0, 3.0, 4.0, 9.0)]
         [5, 10, 20, 10, 12]

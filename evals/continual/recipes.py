@@ -34,14 +34,10 @@ from evals.continual.runner import Method, RunChoice, all_at_once
 from evals.streams.benchmark import Benchmark
 from evals.streams.images import NUM_PIXELS
 from learner.config import LearnerConfig
-from learner.slow.avalanche.library import ImportedClass, find
-from learner.slow.strategies.agem import AveragedGradient
-from learner.slow.strategies.derpp import DarkReplay
-from learner.slow.strategies.er import ExperienceReplay
-from learner.slow.strategies.er_ace import AsymmetricReplay
-from learner.slow.strategies.lwf import Distillation
-from learner.slow.strategies.strategy import Strategy as Plain
-from learner.slow.trainer import torch_adamw
+from learner.rounds.avalanche import ImportedClass, find
+from learner.rounds.strategies import AsymmetricReplay, AveragedGradient, DarkReplay, Distillation, ExperienceReplay
+from learner.rounds.strategies import Strategy as Plain
+from learner.rounds.trainer import torch_adamw
 
 HIDDEN = 100
 BLOCKS_RATE = LearnerConfig().slow_rate

@@ -37,7 +37,7 @@ from learner.config import LearnerConfig
 from learner.fast.head import OnlineClassifier
 from learner.fast.ridge import RidgeHead
 from learner.memory.policies import num_trainable
-from learner.slow.avalanche.library import find
+from learner.rounds.avalanche import find
 
 HOLDOUT_PART = 0.2
 """The part of a buffer that may be the holdout."""

@@ -4,7 +4,7 @@
 
 A text is a row of numbers here, so every contender for rows can train on texts and store them, Avalanche's own too. The
 lower blocks run as they are served, and the top ones through the served rounding (fake quantization), as in the slow
-rounds of the learner (`learner.slow.trainer`).
+rounds of the learner (`learner.rounds.trainer`).
 
 Shape suffixes: N texts, B texts of a batch, L longest text in tokens, T tokens of all texts, D width.
 """

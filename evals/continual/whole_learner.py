@@ -14,9 +14,9 @@ from torch import Tensor
 from evals.continual.contender import Contender, EncoderUse, Traits, Usage
 from evals.streams.benchmark import Part, Texts
 from learner.config import LearnerConfig
-from learner.fast.carry_over import num_spliced
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
+from learner.rounds.next_head import num_spliced
 from learner.stopwatch import Stopwatch
 from model.bert import load_encoder
 from model.quantized import INT8

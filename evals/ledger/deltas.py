@@ -20,9 +20,8 @@ from learner.export import StoredTensor, export_encoder
 from learner.fast.fast_head import FastHead
 from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.slow.pseudo_labels import PseudoLabels
-from learner.slow.round_plan import RoundPlan, StepPlan
-from learner.slow.training import Training
+from learner.rounds.plan import RoundPlan, StepPlan
+from learner.rounds.training import PseudoLabels, Training
 from model.grid import grid_of
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

@@ -17,7 +17,7 @@ from evals.ledger.experiment import Bar, Experiment, Figure, SeedRun
 from evals.ledger.tasks import distilled, labelled, served_by, task_accuracy, tasks_of, token_ids_of
 from evals.results.row import Goal
 from evals.streams.text_sets import TextSet
-from learner.distill.distiller import DistillOptions
+from learner.distillation import DistillOptions
 from model.bert import load_encoder
 from model.convert.heads import head_importance, mask_heads, prune, select
 from model.cost import parameters

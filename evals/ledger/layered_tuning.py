@@ -32,7 +32,7 @@ from evals.results.row import Goal, Peer
 from evals.streams.text_sets import TextSet
 from learner.config import LearnerConfig
 from learner.export import export_encoder
-from learner.slow.training import token_dropout
+from learner.rounds.training import token_dropout
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

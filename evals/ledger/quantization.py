@@ -25,7 +25,7 @@ from evals.results.row import Goal, Peer, Skip
 from evals.streams.text_sets import TextSet
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
 from learner.config import LearnerConfig
-from learner.distill.distiller import DistillOptions
+from learner.distillation import DistillOptions
 from learner.fast.ridge import RidgeHead
 from model.bert import load_encoder
 from model.calibration import grams, int4_modules, to_int4, to_nested

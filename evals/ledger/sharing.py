@@ -32,7 +32,7 @@ from evals.ledger.tasks import (
 )
 from evals.results.row import Goal
 from evals.streams.text_sets import TextSet
-from learner.distill.distiller import DistillOptions
+from learner.distillation import DistillOptions
 from model.bert import load_encoder
 from model.convert.reshape import factorise_embedding, pool_kv_heads
 from model.convert.share import share, ties_of

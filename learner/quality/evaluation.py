@@ -101,7 +101,7 @@ class ScoredVersion(NamedTuple):
     """What is needed to score a version, and to compare another one with it.
 
     `weights_CR` are those of the head before rounding and temperature, `top` those of the trained blocks. `base` is the
-    key of the encoder that these were trained on top of (`learner.state.base_encoder`).
+    key of the encoder that these were trained on top of (`learner.encoder.base`).
     """
 
     served: ServedEncoder

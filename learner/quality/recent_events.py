@@ -20,7 +20,7 @@ from before, which is read under its own scales. Under any other encoder the rin
 
 A version with another encoder than the reference is compared with it by what is known of both without encoding a text
 twice: which holdout samples each names rightly. Nothing is said of these if they are less than half of the holdout: so
-little would not speak for the rest. And by the trial of its encoder (`learner.slow.trial`), if that was beside the
+little would not speak for the rest. And by the trial of its encoder (`learner.rounds.trial`), if that was beside the
 encoder of the reference.
 
 Operators rename classes, and retire some: then all are compared by the names of now, and what the reference names as a

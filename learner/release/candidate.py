@@ -1,9 +1,23 @@
 """A version in the making: its stored tensors, what was measured through them, and what goes to the store for it.
 
-sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes; accuracy beside parent and anchor
-Candidate --> the blobs that the store lacks, then the manifest that names them all
+    sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes; accuracy beside parent and anchor
+    plan.reference, encoder in use --another than before--> manifest, head from the store --> its head
+                                   --the encoder is a new one--> which holdout samples it named rightly before
+    Candidate --> the blobs that the store lacks, then the manifest that names them all
 
-Rejected: measuring the weights before they are rounded (what is served would not be what was measured).
+A candidate is compared with the fixed reference of the rollout plan. The plan is read for each publication: a version
+that was compared with another reference than that of the plan in force is not made stable at once. A reference whose
+encoder has other scales of numbers, and is the same otherwise, is read under its own scales.
+
+A reference with another encoder than the one in use cannot name a text without encoding it anew. But the first version
+with a new encoder is compared with its parent, whose encoder is mostly the reference's, and so each holdout sample is
+known under that one, too. Then the reference is asked for what it names rightly, and that is kept, by the hashes of the
+samples, until the plan has another reference. Samples that come later are not known of it. That its encoder is the one
+before stays known of every reference that has it: the trial of the new encoder was beside that.
+
+Rejected: measuring the weights before they are rounded (what is served would not be what was measured), and keeping in
+the checkpoint what the reference names rightly. After a restart the parent is made again, and asked by; what is lost is
+the comparison of later versions with the same encoder, which labels decide on.
 """
 
 from collections.abc import Mapping
@@ -25,17 +39,18 @@ from learner.quality.calibration import Review
 from learner.quality.class_weights import Weighted, bias_of
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.gate import GateLimits
-from learner.quality.recent_events import RecentEvents
+from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference
 from learner.release.tensors import stored_tensor
 from learner.stopwatch import Stopwatch
 from model.errors import ModelError
+from model.features import SCALES
 from model.head import OUT
 from model.module_code import config_from_json
 from wire.config import LabelConfig
-from wire.errors import BlobCorrupt, NotFound
+from wire.errors import BlobCorrupt, NotFound, StoreUnavailable, WireError
 from wire.label_set import LabelSet
 from wire.records import HeadSolution, LabelSpace, NameChanges, PrecisionEvaluation, Probe, WeightManifest
-from wire.store import Blobs
+from wire.store import Blobs, Store
 
 log = structlog.get_logger("learner")
 
@@ -255,3 +270,79 @@ def _label_space(labels: LabelConfig, threshold: float) -> LabelSpace | msgspec.
     if labels.kind == "class":
         return msgspec.UNSET
     return LabelSpace(kind=labels.kind, threshold=threshold, low=labels.low, high=labels.high)
+
+
+class ReferenceFinder:
+    """Reads the plan each time, and the head only where another version, or another encoder, is wanted."""
+
+    def __init__(self, store: Store, maker: CandidateMaker) -> None:
+        self._store = store
+        self._maker = maker
+        self._wanted = (0, "")
+        self._found: Reference | None = None
+        self._held = NO_SAMPLES
+        self._before: ServedEncoder | None = None
+
+    def find(self, known: Knowledge) -> Reference | None:
+        """Returns the reference of the plan in force: as a version if it has the encoder of `known`, else by the
+        holdout samples that it named rightly, if these are known. Raises StoreUnavailable."""
+        try:
+            plan = self._store.plans.read()
+            wanted = (plan.reference if plan else 0, known.fast_head.served.key)
+            self._note_encoder_before(known)
+            if wanted != self._wanted:
+                self._wanted = wanted
+                self._found = None
+                self._found = self._load(wanted[0], known)
+        except WireError as error:
+            if self._found is not None:
+                log.warning("no_reference", reason=str(error))
+            self._found = None
+            self._wanted = (0, "")
+            if isinstance(error, StoreUnavailable):
+                raise
+        return self._found
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the reference has the encoder in use, unless nothing is known of it."""
+        return self._found is None or self._found.version is not None
+
+    def forget(self) -> None:
+        """Forgets the reference, and the hashes of samples with it: somebody was erased."""
+        self._wanted = (0, "")
+        self._found = None
+        self._held = NO_SAMPLES
+        self._before = None
+
+    def _load(self, number: int, known: Knowledge) -> Reference | None:
+        if not number:
+            return None
+        manifest = self._store.versions.manifest(number)
+        served = _under_scales_of(manifest, known.fast_head.served, self._store.blobs)
+        found = self._maker.stored(manifest, known, self._store.blobs, served=served)
+        if found is not None:
+            self._before = None
+            return Reference(number, found.version)
+        encoder = self._before.key if self._before is not None and has_encoder(manifest, self._before) else ""
+        parent = self._maker.parent
+        if encoder and parent is not None and parent.version.served is self._before:
+            named = self._maker.stored(manifest, known, self._store.blobs, served=self._before)
+            if named is not None:
+                self._held = msgspec.structs.replace(named.measured.record, version=number)
+        held = self._held if self._held.version == number else NO_SAMPLES
+        return Reference(number, None, encoder, held) if encoder or held is not NO_SAMPLES else None
+
+    def _note_encoder_before(self, known: Knowledge) -> None:
+        parent = self._maker.parent
+        if parent is not None and parent.version.served.key != known.fast_head.served.key:
+            self._before = parent.version.served
+
+
+def _under_scales_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
+    """Returns an encoder with the scales of numbers that a version has. Raises NotFound, BlobCorrupt."""
+    own = served.tensors.get(SCALES)
+    digest = manifest.encoder_digests.get(SCALES)
+    if (own and own.entry.digest) == digest:
+        return served
+    return served.with_scales(stored_tensor(manifest, SCALES, blobs))

@@ -6,7 +6,7 @@
     plan of the rollout    --versions that it may return to--> all older checkpoints, journals and tensors go
 
 A checkpoint holds tens of megabytes, and a version of the head comes several times a second. What such a version knows
-are labels, so the checkpoint before it and its journal lead to it (`learner.state.journal`).
+are labels, so the checkpoint before it and its journal lead to it (`learner.state.checkpoints`).
 
 Rejected: a checkpoint for each version (the disk would be busy with nothing else), and keeping the newest ones (the
 plan may return to a version from long before them).
@@ -25,8 +25,7 @@ from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.attempts import Attempts
-from learner.state.checkpoint import Checkpoints
-from learner.state.journal import MAX_SAMPLES, Entry
+from learner.state.checkpoints import MAX_SAMPLES, Checkpoints, Entry
 from learner.state.snapshot import Snapshot
 from wire.errors import WireError
 from wire.records import WeightManifest

@@ -23,7 +23,7 @@ from learner.errors import LearnerError
 from learner.fast.solver import is_of_this_method
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
-from learner.state.checkpoint import Checkpoints, VersionState, is_same
+from learner.state.checkpoints import Checkpoints, VersionState, is_same
 from learner.stopwatch import Stopwatch
 from wire.errors import NotFound
 from wire.records import WeightManifest

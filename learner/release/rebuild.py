@@ -24,7 +24,7 @@ from learner.fast.solver import HeadSolver
 from learner.learner import Learner
 from learner.relabelling import follow_settings, relabel
 from learner.release.candidate import Candidate, CandidateMaker
-from learner.slow.making import Phase
+from learner.rounds.round import Phase
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
 from model.features import FeatureMap

@@ -4,7 +4,7 @@
     published --add--> by version --keep: those in the plan, and the newest few--> of(digest)
 
 Versions share most of their tensors, so one more version costs about a head. A tensor that is not in the cache is made
-again from the checkpoint of its version (`learner.release.repair`).
+again from the checkpoint of its version (`learner.release.commands`).
 """
 
 from collections.abc import Iterable, Mapping

@@ -13,7 +13,7 @@ from learner.labels.drift import DriftState, DriftWatch
 from learner.labels.sample import Labelled
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Replay, ReplayState, hash_key
-from learner.slow.schedule import GROWTH
+from learner.rounds.schedule import GROWTH
 
 HOLDOUT_BYTES = 16 << 20
 """Most bytes of text in the holdout: 128 of the longest texts in ASCII, more than `learner.min_holdout`."""

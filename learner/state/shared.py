@@ -2,12 +2,13 @@
 
     leader: checkpoint --offer--> a thread: adopted encoders, then the checkpoint --> the address (of fsspec)
     next leader: lease --> fetch: what is newer than all in its own folder --> restore --> a checkpoint of its own epoch
+    at the address: content of NAME, then the seal of its SHA-256 as `checkpoint:NAME`        in the folder: no seal
 
 The folder of each learner is its own, with its journals; only the newest checkpoint is at the address, and what it
 needs. Each name has the epoch of the leader that wrote it, and the highest epoch is the newest: so a leader that slept
 over its lease overwrites nothing, and what it may still write is older than the first checkpoint of its successor,
-which is there before that does anything else. What no key of ours has sealed under its name is not fetched: the learner
-would sign what it makes of it (`learner.state.sealed_file`). Where the address does not answer, the leader goes on
+which is there before that does anything else. Others may write at the address: what no key of ours has sealed under its
+name is not fetched, for the learner would sign what it makes of it. If the address does not answer, the leader goes on
 without it, and the next one would read more labels again: it is behind the store's version then, and reads on to it
 (`learner.release.parent`).
 
@@ -21,19 +22,20 @@ import threading
 from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO, Final
 
 import fsspec  # type: ignore[import-untyped]
 import msgspec
 import structlog
 
+from learner.encoder.base import ENCODER_SUFFIX
 from learner.errors import CheckpointFailed, StateRefused
-from learner.state.bases import SUFFIX as ENCODER_SUFFIX
-from learner.state.checkpoint_file import CheckpointFile, named, newest_first
-from learner.state.sealed_file import take_seal, write_sealed
+from learner.state.checkpoints import CheckpointFile, named, newest_first
 from wire.errors import BadSignature, StaleEpoch, StoreRefused, StoreUnavailable
 from wire.files import DRAFT_SUFFIX, OWNER_FILE, FolderOwner, require_owner
-from wire.store import Seals
+from wire.store import SEAL_CHARS, Seals
 from wire.threads import lower_priority
 
 NICENESS = 10
@@ -246,3 +248,29 @@ class SharedFolder:
             raise StoreRefused(f"{self._address}: {error}: let this account read and write there") from error
         except Exception as error:  # the libraries behind fsspec have no common class of errors
             raise StoreUnavailable(f"{self._address}: {error or type(error).__name__}") from error
+
+
+CHUNK_BYTES: Final = 4 << 20
+
+
+def write_sealed(path: Path, target: BinaryIO, seals: Seals) -> None:
+    """Writes the file at `path`, and its seal, to `target`. Raises OSError."""
+    digest = sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            digest.update(chunk)
+            target.write(chunk)
+    target.write(seals.seal(digest.digest(), f"checkpoint:{path.name}"))
+
+
+def take_seal(path: Path, name: str, seals: Seals) -> None:
+    """Takes the seal off the end of the file at `path`. Raises BadSignature unless it is ours for `name`, OSError."""
+    digest = sha256()
+    with path.open("r+b") as file:
+        num_left = num_bytes = max(file.seek(0, os.SEEK_END) - SEAL_CHARS, 0)
+        file.seek(0)
+        while chunk := file.read(min(num_left, CHUNK_BYTES)):
+            digest.update(chunk)
+            num_left -= len(chunk)
+        seals.check(digest.digest(), file.read(), f"checkpoint:{name}")
+        file.truncate(num_bytes)

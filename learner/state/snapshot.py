@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from learner.encoder.base import Adopted, Origin
 from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.fast.concept_changes import ConceptChangesState
 from learner.labels.classes import ClassesState
@@ -35,8 +36,7 @@ from learner.memory.erasures import ErasedState
 from learner.memory.replay import ReplayState
 from learner.progress import LearnerProgress, progress_of
 from learner.quality.comparison import Anchor
-from learner.slow.round_plan import RoundPlan
-from learner.state.origin import Adopted, Origin
+from learner.rounds.plan import RoundPlan
 from model.plan import layer_of
 from wire.records import LabelCommand, Lineage, LogMark, WeightManifest
 

@@ -6,8 +6,8 @@
     spans      the spans of keys that are enough for each head (needs texts), and from which length on they are faster
     plain      the way back: the plain encoder that computes the same, also as published files and for other runtimes
 
-    dense encoder --factorise, pool, share, prune--> smaller encoder --learner.distill--> as good as before
+    dense encoder --factorise, pool, share, prune--> smaller encoder --learner.distillation--> as good as before
 
 What these functions return computes nearly the same (exactly, at full rank, and where unused heads are removed). A
-short distillation (`learner.distill`) makes up for the rest. All are made anew by `model.strata.rebuilt`.
+short distillation (`learner.distillation`) makes up for the rest. All are made anew by `model.strata.rebuilt`.
 """

@@ -17,8 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from learner.errors import StateRefused
-from learner.state.checkpoint import Checkpoints
-from learner.state.checkpoint_file import named
+from learner.state.checkpoints import Checkpoints, named
 from services.backups.format import BLOBS, KEPT, KEYS, LEARNER, SEALED_AS, BackupManifest, BackupRefused, Say
 from services.backups.writing import sync
 from services.settings import Settings

@@ -103,8 +103,8 @@ def require_strategy(settings: "Settings") -> None:
 
     if not is_import_path(settings.learner.slow_strategy):
         return
-    from learner.slow.avalanche.trainer import try_out
-    from learner.slow.strategies.in_rounds import make_strategy, own_strategy
+    from learner.rounds.avalanche import try_out
+    from learner.rounds.strategies import make_strategy, own_strategy
 
     try:
         if own_strategy(settings.learner.slow_strategy) is None:

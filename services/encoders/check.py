@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from learner.config import LearnerConfig
-from learner.state.rounded import rounded_encoder
+from learner.encoder.rounded import rounded_encoder
 from model.bert import load_encoder
 from model.cost import parameters
 from model.forward import native

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from learner.config import LearnerConfig
+from learner.encoder.base import why_not
 from learner.export import export_tensor
-from learner.state.bases import why_not
 from model.config import StrataConfig
 from model.errors import WrongConfig
 from model.member import read_member, read_stored

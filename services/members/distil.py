@@ -11,9 +11,8 @@ from pathlib import Path
 
 import torch
 
-from learner.distill.checkpoint import key_of, resume
-from learner.distill.checkpoint import write as write_checkpoint
-from learner.distill.distiller import Distiller, DistillOptions, Losses
+from learner.distillation import Distiller, DistillOptions, Losses, key_of, resume
+from learner.distillation import write_checkpoint as write_checkpoint
 from model.calibration import grams, smooth
 from model.grid import attach_grids
 from model.weights import encoder_tensors

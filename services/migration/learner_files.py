@@ -10,13 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from learner.encoder.base import ENCODER_SUFFIX as ENCODER
+from learner.encoder.rounded import KEY_BYTES, read_tensors
 from learner.errors import CheckpointRefused, CheckpointUnknown
-from learner.state.bases import SUFFIX as ENCODER
-from learner.state.checkpoint import Checkpoints
-from learner.state.journal import SUFFIX as JOURNAL
-from learner.state.journal import Entry, whole_entries
+from learner.state.checkpoints import JOURNAL_SUFFIX as JOURNAL
+from learner.state.checkpoints import Checkpoints, Entry, whole_entries
 from learner.state.snapshot import FORMAT, decode, encode, upgraded
-from learner.state.tensor_file import KEY_BYTES, read_tensors
 from services.migration.format_finding import FormatFinding, Readability, read
 from wire.files import atomic_write
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from learner.distill.distiller import DistillOptions
+from learner.distillation import DistillOptions
 from learner.errors import DataError
 from model.convert.heads import LabelledTexts, head_importance, prune, select
 from model.convert.reshape import factorise_embedding, pool_kv_heads

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
-from learner.state.checkpoint import Checkpoints
+from learner.state.checkpoints import Checkpoints
 from services.commands.exits import CONFIGURATION
 from services.local.children import free_port
 from services.versions import ROOT

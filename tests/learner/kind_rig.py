@@ -4,7 +4,7 @@ from pathlib import Path
 
 from learner.learner import Learner
 from learner.relabelling import follow_settings
-from learner.slow.worker import INLINE
+from learner.rounds.worker import INLINE
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import Setting, small_learner
 from tests.learner.streams import TOPICS, answer

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from learner.failpoints import VARIABLE
-from learner.state.checkpoint import Checkpoints
+from learner.state.checkpoints import Checkpoints
 from learner.state.snapshot import Snapshot
 from tests.learner.small_learner import save_encoder
 from tests.waiting import eventually

@@ -5,8 +5,8 @@ from pathlib import Path
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
-from learner.slow.worker import INLINE
-from learner.state.checkpoint import Checkpoints
+from learner.rounds.worker import INLINE
+from learner.state.checkpoints import Checkpoints
 from learner.stopwatch import Clocks
 from tests.learner.small_learner import Setting, small_config, small_learner
 from tests.learner.streams import stream

@@ -15,7 +15,7 @@ from learner.config import LearnerConfig
 from learner.export import ServedEncoder, export_encoder, export_projection
 from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.slow.worker import INLINE
+from learner.rounds.worker import INLINE
 from model.bert import BLOCK, EMBEDDING, fold_norm_biases
 from model.config import StrataConfig
 from model.published import FIELDS

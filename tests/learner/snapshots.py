@@ -6,7 +6,7 @@ import torch
 from learner.labels.join_state import JoinState
 from learner.labels.sample import Labelled, Waiting
 from learner.memory.replay import Replay, hash_key
-from learner.slow.round_plan import RoundPlan, StepPlan
+from learner.rounds.plan import RoundPlan, StepPlan
 from learner.state.snapshot import Facts, Snapshot
 from wire.records import Evaluation, Feedback, WeightManifest
 

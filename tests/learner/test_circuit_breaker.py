@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from learner.circuit_breaker import CircuitBreaker
-from learner.release.eraser import Eraser
+from learner.release.commands import Eraser
 from services.local.redis import LocalRedis, start_redis
 from tests.learner.publish_rig import PublishRig
 from tests.stores import KEYS

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from learner.learner import Learner
-from learner.state.checkpoint import VersionState
+from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
 from tests.learner.streams import answer, feedback, labelled_events, stream, subject_of, text_of

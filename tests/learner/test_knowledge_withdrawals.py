@@ -9,7 +9,7 @@ import torch
 from learner.labels.sample import WITHDRAWN, Learnable
 from learner.learner import Learner
 from learner.relabelling import relabel
-from learner.state.checkpoint import VersionState
+from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_learner
 from tests.learner.streams import answer, feedback, label_of, subject_of

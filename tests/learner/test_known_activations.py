@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from learner.export import export_encoder
 from learner.known_activations import KnownActivations
-from learner.state.checkpoint import VersionState
+from learner.state.checkpoints import VersionState
 from tests.learner.small_learner import small_learner, small_served, small_strata
 from tests.learner.streams import stream
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from learner.learner import Learner
-from learner.slow.making import Phase, TrainedEncoder
-from learner.slow.schedule import BEHIND_S
-from learner.state.checkpoint import VersionState
+from learner.rounds.round import Phase, TrainedEncoder
+from learner.rounds.schedule import BEHIND_S
+from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import MARKS, answer, feedback, label_of, stream

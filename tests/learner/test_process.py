@@ -9,7 +9,7 @@ import torch
 from learner.failpoints import NAMES
 from learner.learner import Learner
 from learner.process import EXIT_STALE
-from learner.state.checkpoint import Checkpoints
+from learner.state.checkpoints import Checkpoints
 from learner.state.snapshot import Snapshot
 from tests.learner.learner_process import KEYS
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from learner.process import EXIT_STALE
-from learner.state.checkpoint_file import named
+from learner.state.checkpoints import named
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.streams import stream
 from tests.learner.test_process import assert_each_label_had_its_effect_once

@@ -7,7 +7,7 @@ from signal import SIGKILL
 import pytest
 import torch
 
-from learner.slow.worker import INLINE
+from learner.rounds.worker import INLINE
 from model.module_code import built_in
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.offers import PRUNED, offer_of

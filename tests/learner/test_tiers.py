@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from learner.known_activations import KnownActivations
 from learner.labels.drift import DriftState, DriftWatch
 from learner.learner import Learner
-from learner.slow.making import TrainedEncoder
+from learner.rounds.round import TrainedEncoder
 from learner.state.snapshot import decode, encode
 from learner.tiers import BASE_EFFECT, DOMAIN_EFFECT, freeze, tier_for, tier_of, unfreeze
 from model.plan import layer_of

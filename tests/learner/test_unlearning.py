@@ -12,7 +12,7 @@ import torch
 from learner.fast.fast_head import FastHead
 from learner.labels.sample import Learnable
 from learner.learner import Learner
-from learner.state.checkpoint import VersionState
+from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
 from learner.unlearning import erase
 from tests.learner.small_learner import small_learner

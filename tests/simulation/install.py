@@ -100,7 +100,7 @@ CLOCKS_REPLACED: Final[tuple[tuple[Any, Any], ...]] = (
     (time.thread_time, monotonic),
     (CLOCKS, Clocks(monotonic, monotonic)),
 )
-ON_DISK: Final = ("wire.files", "learner.state.journal")
+ON_DISK: Final = ("wire.files", "learner.state.checkpoints")
 """The modules that write the learner's files by themselves, which go through the simulated disk."""
 
 HOMES: Final = ("wire.threads", "wire.clock", "wire.store.server", "wire.bus.fetching", "wire.bus.client")

@@ -17,7 +17,7 @@ import msgspec
 from learner.labels import consumer, label_names
 from learner.memory import erasures
 from learner.release import parent
-from learner.state import checkpoint, journal
+from learner.state import checkpoints
 from rollout import label_join
 from wire.bus import follower, losses, subscription
 from wire.records import Answer, LogMark
@@ -63,9 +63,9 @@ def keeps_features() -> AbstractContextManager[None]:
 def believes_zeros() -> AbstractContextManager[None]:
     """N2: zeros at the end of a journal are an entry with the right checksum, and ended the learner at every start."""
 
-    def read_journal(path: Path) -> list[journal.Entry]:
+    def read_journal(path: Path) -> list[checkpoints.Entry]:
         data = path.read_bytes() if path.exists() else b""
-        entries: list[journal.Entry] = []
+        entries: list[checkpoints.Entry] = []
         start = 0
         while start + HEADER.size <= len(data):
             num_bytes, checksum = HEADER.unpack_from(data, start)
@@ -73,10 +73,10 @@ def believes_zeros() -> AbstractContextManager[None]:
             body = data[start - num_bytes : start]
             if len(body) != num_bytes or zlib.crc32(body) != checksum:
                 break
-            entries.append(msgspec.msgpack.decode(body, type=journal.Entry))
+            entries.append(msgspec.msgpack.decode(body, type=checkpoints.Entry))
         return entries
 
-    return replaced(checkpoint, "read_journal", read_journal)
+    return replaced(checkpoints, "read_journal", read_journal)
 
 
 def reads_the_past_again() -> AbstractContextManager[None]:

@@ -6,8 +6,8 @@ from evals.continual.contender import Usage
 from evals.continual.gradient import Recipe, mlp
 from evals.streams.benchmark import Part
 from learner.errors import DataError
-from learner.slow.avalanche.library import find
-from learner.slow.strategies.er import ExperienceReplay
+from learner.rounds.avalanche import find
+from learner.rounds.strategies import ExperienceReplay
 from tests.evals.continual.points import accuracy, part
 
 RECIPE = Recipe(strategy=ExperienceReplay, rate=0.3, batch=10, replayed=10)

@@ -5,12 +5,14 @@ import torch
 
 from evals.continual.contender import Usage
 from evals.continual.gradient import ElasticWeights, GradientLearner, Recipe, mlp
-from learner.slow.strategies.agem import AveragedGradient
-from learner.slow.strategies.derpp import DarkReplay
-from learner.slow.strategies.er import ExperienceReplay
-from learner.slow.strategies.er_ace import AsymmetricReplay
-from learner.slow.strategies.lwf import Distillation
-from learner.slow.strategies.strategy import Strategy
+from learner.rounds.strategies import (
+    AsymmetricReplay,
+    AveragedGradient,
+    DarkReplay,
+    Distillation,
+    ExperienceReplay,
+    Strategy,
+)
 from tests.evals.continual.points import accuracy, part
 
 RECIPE = partial(Recipe, rate=0.3, batch=10, replayed=20, policy="class-balanced")

@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evals.continual.gradient import ElasticWeights
-from learner.slow.strategies.strategy import Outputs
-from tests.learner.slow.strategies.checks import PLACES, Places, check_strategy
-from tests.learner.slow.strategies.outputs import outputs, weights
+from learner.rounds.strategies import Outputs
+from tests.learner.rounds.checks import PLACES, Places, check_strategy
+from tests.learner.rounds.outputs import outputs, weights
 
 
 def nothing(w: Tensor) -> Outputs:

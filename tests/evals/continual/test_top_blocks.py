@@ -10,7 +10,7 @@ from evals.continual.gradient import GradientLearner, Recipe
 from evals.continual.recipes import adamw, vector_net
 from evals.continual.top_blocks import OnTokens, TopBlocks
 from evals.streams.benchmark import Part
-from learner.slow.strategies.er import ExperienceReplay
+from learner.rounds.strategies import ExperienceReplay
 from tests.learner.small_learner import save_encoder, small_config, tokenizer
 from tests.learner.streams import TOPICS, label_of, text_of
 

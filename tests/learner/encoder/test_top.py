@@ -1,4 +1,4 @@
-"""The top blocks of an encoder; tests/learner/slow/test_trainer.py puts trained ones back."""
+"""The top blocks of an encoder; tests/learner/rounds/test_trainer.py puts trained ones back."""
 
 from dataclasses import replace
 

@@ -11,7 +11,7 @@ from learner.fast.fast_head import FastHead
 from learner.fast.row_log import MAX_ROWS
 from learner.fast.solver import ARITHMETIC, MAX_BATCHES, HeadSolver
 from learner.labels.sample import Labelled
-from learner.slow.worker import INLINE
+from learner.rounds.worker import INLINE
 from tests.learner.small_learner import labelled, small_served
 
 SERVED = small_served()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from learner.config import ReplayPolicy
 from learner.labels.classes import MAX_OTHERS, Classes, ClassesState, backfill
 from learner.learner import Learner
-from learner.slow.making import Phase
+from learner.rounds.round import Phase
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import answer, feedback, label_of

@@ -1,66 +1,57 @@
-import pytest
-import torch
+"""Temperature and precisions are measured now and then, a unit at a time, and hold for the versions after it."""
 
-from learner.export import export_head
-from learner.quality import calibration as parities
-from learner.quality.calibration import Parity
-from model.tokenizer import PROBE_TEXTS
-from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
-
-
-def parity(max_texts: int = 10) -> Parity:
-    return Parity(small_served(), small_strata(), max_texts=max_texts, seed=0)
+from learner.quality.calibration import REVIEW_S
+from learner.release.candidate import Candidate, CandidateMaker
+from learner.stopwatch import Stopwatch
+from tests.learner.small_learner import small_config, small_learner
+from tests.learner.streams import stream
 
 
-def test_the_precisions_are_close() -> None:
-    measured = parity()
-    assert measured.texts == list(PROBE_TEXTS)
-    assert measured.cosine("int8") <= 1.0
-    assert measured.cosine("int8") > 0.99
-    assert measured.cosine("int8") > measured.cosine("int4")
-    assert measured.cosine("int4") > 0.9
+def reviewed(maker: CandidateMaker, candidate: Candidate) -> bool:
+    """Whether the precisions that the next version gets are not those of `candidate`."""
+    return maker._review.precisions != candidate.precisions
 
 
-def test_another_encoder_is_not() -> None:
-    strata = small_strata()
-    with torch.no_grad():
-        strata.get_parameter("layers.1.up.weight").mul_(-3)
-    assert Parity(small_served(), strata, max_texts=4, seed=0).cosine("int8") < 0.99
+def test_a_new_encoder_is_measured_before_its_first_version() -> None:
+    learner = small_learner(trainable_layers=0)
+    learner.learn_many(stream(0, 40), {})
+    candidate = CandidateMaker(small_config()).make(learner.knowledge, Stopwatch(), anew=False)
+    assert [precision.name for precision in candidate.precisions] == ["int8", "int4"]
+    assert candidate.precisions[0].accuracy > 0 and candidate.probes
 
 
-def test_texts_are_taken_once_and_bounded() -> None:
-    measured = parity(max_texts=6)
-    measured.add([*PROBE_TEXTS, "new", "new", "newer", "newest"])
-    assert measured.texts == [*PROBE_TEXTS, "new", "newer"] and measured.room == 0
+def test_a_review_is_done_a_unit_at_a_time_after_a_while() -> None:
+    learner = small_learner(trainable_layers=0)
+    learner.learn_many(stream(0, 10), {})
+    maker = CandidateMaker(small_config())
+    maker.review(learner.knowledge, 0.0)  # nothing was published yet
+    first = maker.make(learner.knowledge, Stopwatch())
+    maker.adopt(first, learner)
+    learner.learn_many(stream(10, 300), {})
+    second = maker.make(learner.knowledge, Stopwatch(), anew=False)
+    assert second.precisions == first.precisions and second.solution.temperature == first.solution.temperature
+    maker.adopt(second, learner)
+    learner.knowledge.calibrate(0.5)
+    units = 0
+    while not reviewed(maker, second):
+        maker.review(learner.knowledge, 1.0)
+        units += 1
+    assert units > 2 and learner.knowledge.temperature != 0.5
+    before = maker._review.precisions
+    learner.learn_many(stream(300, 600), {})
+    for _ in range(units + 2):
+        maker.review(learner.knowledge, 1.0 + REVIEW_S / 2)
+    assert maker._review.precisions == before
 
 
-def test_few_long_texts_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parities, "MAX_TOKENS", 200)
-    measured = parity(max_texts=30)
-    long = ["one " * 98, "two " * 98, "three " * 98]
-    measured.add(long[:1])
-    assert measured.room == 25
-    measured.add(long[1:])
-    assert measured.texts == [*PROBE_TEXTS, long[0]] and measured.room == 0
-
-
-def test_agreement_is_about_the_class_that_is_named() -> None:
-    measured = parity(max_texts=40)
-    served = small_served()
-    weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
-    head = served.head(export_head(CONFIG, weights_CR, temperature=0.1))
-    assert measured.agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
-    measured.add(sample.text for sample in labelled(0, 20))
-    assert measured.agreement("int8", head, weights_CR) > 0.7
-    assert measured.agreement("int8", head, -weights_CR) < 0.3
-    assert measured.agreement("int8", head, weights_CR[:0]) == 1.0
-    assert measured.agreement("int4", head, weights_CR) > 0.5
-    assert measured.agreement("int4", head, weights_CR) <= measured.agreement("int8", head, weights_CR)
-
-
-def test_probes_have_the_logits_of_the_served_bytes() -> None:
-    measured = parity()
-    served = small_served()
-    head = served.head(export_head(CONFIG, torch.ones(3, 96), temperature=1.0))
-    (text, logits_C), *_ = measured.logits(head, 3, 2)
-    assert torch.equal(logits_C, head.logits(served.z_many([text]), 3)[0])
+def test_a_review_of_another_encoder_is_not_begun() -> None:
+    learner = small_learner(trainable_layers=0)
+    learner.learn_many(stream(0, 40), {})
+    maker = CandidateMaker(small_config())
+    maker.adopt(maker.make(learner.knowledge, Stopwatch()), learner)
+    served = learner.fast_head.served
+    learner.knowledge.fast_head = learner.fast_head.successor(served.with_top({}))
+    temperature = learner.knowledge.temperature
+    for _ in range(9):
+        maker.review(learner.knowledge, 1.0)
+    assert learner.knowledge.temperature == temperature

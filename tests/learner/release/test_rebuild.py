@@ -11,9 +11,9 @@ from learner.labels.drift import DriftState, DriftWatch
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker, manifest_of
 from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
-from learner.slow.round import SlowRound
-from learner.slow.worker import INLINE
-from learner.state.checkpoint import VersionState
+from learner.rounds.round import SlowRound
+from learner.rounds.worker import INLINE
+from learner.state.checkpoints import VersionState
 from learner.stopwatch import Stopwatch
 from tests.learner import swapped
 from tests.learner.small_learner import Setting, small_config, small_learner

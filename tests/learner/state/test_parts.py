@@ -2,7 +2,7 @@
 
 from learner.labels.drift import DriftState
 from learner.labels.sample import Labelled
-from learner.slow.schedule import GROWTH
+from learner.rounds.schedule import GROWTH
 from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from tests.learner.small_learner import labelled, small_config
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.errors import CheckpointFailed, StateRefused
-from learner.state.checkpoint import Checkpoints
+from learner.state.checkpoints import Checkpoints
 from learner.state.shared import SharedFolder, shared_folder
 from tests.learner.snapshots import snapshot
 from tests.waiting import eventually

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from learner.state.checkpoint import Checkpoints
+from learner.state.checkpoints import Checkpoints
 from services.backups.format import LEARNER, BackupManifest, BackupRefused, check_backup, digest_of, read_manifest
 from services.backups.restoring import Restored, restore_backup
 from services.backups.writing import write_backup

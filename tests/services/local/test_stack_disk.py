@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.state.checkpoint import Checkpoints
+from learner.state.checkpoints import Checkpoints
 from services.programs import open_store
 from services.running import attach
 from services.settings import load

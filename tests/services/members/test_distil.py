@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.distill.distiller import DistillOptions, Losses
+from learner.distillation import DistillOptions, Losses
 from learner.errors import StateRefused
 from model.bert import load_encoder
 from model.member import read_member, read_stored
@@ -25,7 +25,7 @@ OPTIONS = DistillOptions(steps=8, batch=2, rate=3e-3)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from learner.distill.distiller import DistillOptions
+from learner.distillation import DistillOptions
 from services.members.distil import TeacherOptions, distil
 
 def say(line):

@@ -1,6 +1,6 @@
 """The flags of the longer commands have the defaults of what they set."""
 
-from learner.distill.distiller import DistillOptions
+from learner.distillation import DistillOptions
 from services.members.change import ConvertOptions, PruneOptions
 from services.members.flags import ConvertFlags, DistillFlags, PruneFlags
 

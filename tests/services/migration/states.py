@@ -6,7 +6,7 @@ gets a new one.
 
 from pathlib import Path
 
-from learner.state.journal import Entry
+from learner.state.checkpoints import Entry
 from rollout.comparison import ArmCountState, PairCountState
 from rollout.judged_events import JudgedEvent, JudgedLabel
 from rollout.statistics import PairedTally

@@ -4,7 +4,7 @@ import shutil
 from hashlib import sha256
 from pathlib import Path
 
-from learner.state.checkpoint import Checkpoints
+from learner.state.checkpoints import Checkpoints
 from learner.state.snapshot import FORMAT, decode, encode
 from services.migration.format_finding import FormatFinding, Readability
 from services.migration.learner_files import examined

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from learner.state.journal import Journal, read_journal
+from learner.state.checkpoints import Journal, read_journal
 from learner.state.snapshot import FORMAT, decode, encode, upgraded
 from rollout.judged_events import JudgedEvent
 from rollout.tallies import TalliesState

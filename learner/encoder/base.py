@@ -1,0 +1,362 @@
+"""Base encoders, which trained blocks stand on: that of the settings, and each that an operator has put in its place.
+
+    settings --load, round--> weights, never changed --> served tensors --> + the top blocks of a checkpoint --> served
+    EncoderOffer, blobs --take: checked, kept in a file beside the checkpoints--> BaseEncoder, Adopted in checkpoints
+    Adopted of a checkpoint --of--> the file --> BaseEncoder
+    Origin in the checkpoint, Origin of the settings --compare--> nothing | the sums are made anew | StateRefused
+
+A checkpoint holds the top blocks that were ever trained, which may be more than are trained now, and the digest of the
+blocks below them.
+
+The origin of a state is the encoder and the settings that it belongs to. The sums are sums of features, so another
+encoder, seed or number of features makes them worthless. The memory holds texts, which mean the same under all of
+these. So the sums are made anew from the memory, as after a slow round. What the memory has dropped is lost, and the
+log says how much. More rows cost nothing, and fewer rows are refused only if the classes do not fit.
+
+An encoder that was adopted holds until the operator changes what it took the place of: after a change of the settings
+`encoder`, `learner.num_features` or `learner.label_capacity`, these hold again.
+
+Rejected: all blocks in every checkpoint (those that are never trained are four fifths of it), refusing every change of
+settings (the operator could only throw the state away), the states of several settings side by side (a change is rarely
+undone), and reading an adopted encoder from the store when the learner starts (the store may be away, or wiped).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from torch import Tensor
+
+from learner.config import MAX_FEATURES, MIN_FEATURES, LearnerConfig
+from learner.encoder.rounded import read_tensors, rounded_encoder, write_tensors
+from learner.encoder.top import load_top, lower_digests, top_state, with_own_top
+from learner.errors import OfferRefused, StateRefused
+from learner.export import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
+from learner.failpoints import failpoint
+from model.config import StrataConfig
+from model.encoders import WholeEncoder
+from model.errors import ModelError, WrongConfig
+from model.features import SCALES
+from model.grid import attach_grids
+from model.head import PROJ
+from model.module_encoder import WholeModule
+from model.packed import Inputs
+from model.plan import names_from
+from model.qtensor import NUMBERS, QTensor
+from model.weights import to_strata
+from wire.records import EncoderOffer
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """`encoder` is the digest of all weights below the trained blocks. 0 and "": an older program did not write it."""
+
+    encoder: str
+    seed: int
+    num_features: int
+    trainable_layers: int
+    label_capacity: int = 0
+    max_tokens: int = 0
+    tokenizer: str = ""
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """An encoder that an operator has put in place of that of the settings, by the offer `offer`, as `name`.
+
+    `key` is the digest of its `config` and weights, which are in a file of that name. The head has `num_features` and
+    `label_capacity`. `max_loss` is what the operator was ready to lose of the accuracy. `instead_of` identifies what
+    the settings were then (`BaseEncoder.identity`).
+    """
+
+    offer: str
+    name: str
+    key: str
+    config: str
+    num_features: int
+    label_capacity: int
+    max_loss: float | None = None
+    instead_of: str
+
+
+SETTINGS = {
+    "seed": "learner.seed",
+    "num_features": "learner.num_features",
+    "trainable_layers": "learner.trainable_layers or a deeper tier",
+    "label_capacity": "learner.label_capacity",
+    "max_tokens": "serving.max_tokens",
+    "tokenizer": "encoder (its tokenizer)",
+}
+"""The names of the settings as an operator writes them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OriginDiff:
+    """What is different: the old and the new value, by setting. `is_rebuilt`: the sums are made anew."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    is_same_encoder: bool = True
+    is_rebuilt: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.settings)
+
+
+def compare_origins(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> OriginDiff:
+    """Returns what is different for a state of `old` that knows `num_classes` under the settings of `new`.
+
+    Trained blocks are kept, whether or not they are trained further. So `trainable_layers` of `new` is not less than
+    that of `old` where the encoder is the same. Raises StateRefused where there are fewer rows than classes.
+    """
+    if num_classes > new.label_capacity:
+        raise StateRefused(
+            f"learner.label_capacity is {new.label_capacity}, but {num_classes} classes are known (it was "
+            f"{old.label_capacity or 'more'}): set it to {num_classes} or more, or move the files of learner.state_dir "
+            "elsewhere to begin from nothing"
+        )
+    values = {name: (getattr(old, name), getattr(new, name)) for name in SETTINGS}
+    differing = {name for name, (before, after) in values.items() if before and before != after}
+    if old.seed != new.seed:
+        differing.add("seed")
+    if old.trainable_layers != new.trainable_layers:
+        differing.add("trainable_layers")
+    settings = {SETTINGS[name]: f"{values[name][0]} -> {values[name][1]}" for name in sorted(differing)}
+    if not is_same_encoder:
+        settings["encoder"] = f"{old.encoder[:12]} -> {new.encoder[:12]}"
+    return OriginDiff(
+        settings=settings,
+        is_same_encoder=is_same_encoder,
+        is_rebuilt=not is_same_encoder or bool(differing - {"label_capacity"}),
+    )
+
+
+class BaseEncoder:
+    """Owns `strata`, whose config gets the head of `config`. Raises WrongConfig where these do not fit it.
+
+    `cache_dir` is the folder in which the rounded weights are cached from one start to the next. An encoder that was
+    `adopted` is rounded already, to the weights `stored`.
+    """
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        strata: WholeEncoder,
+        tokenizer: Inputs,
+        *,
+        cache_dir: Path | None = None,
+        stored: Mapping[str, QTensor] | None = None,
+        adopted: Adopted | None = None,
+    ) -> None:
+        strata.resize_head(head_features=config.num_features, label_capacity=config.label_capacity)
+        shape = strata.config
+        if config.deepest_layers > shape.n_layers:
+            raise WrongConfig(f"{config.deepest_setting}, but the encoder has {shape.n_layers} blocks")
+        self.strata = strata
+        self.config = config
+        self.adopted = adopted
+        self._tokenizer = tokenizer
+        self._lower_digests = lower_digests(strata)
+        self._num_kept = config.deepest_layers  # top blocks that may have been trained
+        first_layer = shape.n_layers - config.deepest_layers
+        if isinstance(strata, WholeModule):
+            tensors = export_encoder(strata)
+        elif stored is None:
+            digest = self._lower_digests[-1]
+            tensors = rounded_encoder(
+                strata, tokenizer, first_layer=first_layer, weights_digest=digest, cache_dir=cache_dir
+            )
+        else:
+            tensors = _as_stored(strata, stored, first_layer)
+        tensors[PROJ] = export_projection(shape, seed=config.seed)
+        self.served = ServedEncoder(shape, tokenizer, tensors)
+
+    @property
+    def key(self) -> str:
+        """The key of the encoder as it is served where nothing was trained; it is equal for equal bases alone."""
+        return self.served.key
+
+    @property
+    def identity(self) -> str:
+        """The digest of the settings that it is of, and of its weights before they are rounded."""
+        facts = (self._lower_digests[-1], self.config.num_features, self.config.label_capacity, self._tokenizer.digest)
+        return sha256(" ".join(map(str, facts)).encode()).hexdigest()
+
+    def spec_of(self, num_rows: int) -> str:
+        """Returns the `model_spec` of a version whose head has so many rows."""
+        return replace(self.strata.config, label_capacity=num_rows).spec_hash(self._tokenizer.digest)
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of a state that is exported now."""
+        return self._origin(self._num_kept)
+
+    def changed_from(self, old: Origin, *, num_classes: int) -> OriginDiff:
+        """Returns what is different for a state of `old`, which knows `num_classes`. Raises StateRefused."""
+        is_same = self._is_same(old)
+        new = self._origin(max(self._num_kept, old.trainable_layers) if is_same else self._num_kept)
+        return compare_origins(old, new, is_same_encoder=is_same, num_classes=num_classes)
+
+    def with_blocks(
+        self, old: Origin, top: Mapping[str, Tensor], scales: Mapping[str, Tensor], *, like: ServedEncoder
+    ) -> tuple[WholeEncoder, ServedEncoder]:
+        """Returns the encoder of a state of `old`, as trained and as served. It takes no block of another encoder.
+
+        `top` are the weights of the trained blocks of that state, and `scales` the parts of its scales of numbers.
+        `like` is served on if its weights are the same.
+        """
+        is_same = self._is_same(old)
+        if is_same:
+            self._num_kept = max(self._num_kept, old.trainable_layers)
+        strata = with_own_top(self.strata, self._first_kept)
+        if is_same:
+            load_top(strata, top)
+        stored = export_encoder(strata, first_layer=self._first_kept)
+        attach_grids(strata, {name: each.tensor for name, each in stored.items()})  # an older checkpoint has none
+        if scales:
+            stored[SCALES] = export_tensor(QTensor(SCALES, NUMBERS, dict(scales)))
+        served = self.served.tensors | stored
+        is_like = like.config == self.served.config and like.tensors.keys() == served.keys()
+        is_like = is_like and all(each.entry == like.tensors[name].entry for name, each in served.items())
+        return strata, like if is_like else self.served.with_top(stored)
+
+    def top(self, strata: WholeEncoder) -> dict[str, Tensor]:
+        """Returns the weights of the blocks of `strata` that may have been trained, by name."""
+        return top_state(strata, self._first_kept)
+
+    def _is_same(self, old: Origin) -> bool:
+        has_blocks = old.trainable_layers <= self.strata.config.n_layers
+        return has_blocks and old.encoder == self._lower_digests[-1 - old.trainable_layers]
+
+    def _origin(self, num_kept: int) -> Origin:
+        return Origin(
+            encoder=self._lower_digests[-1 - num_kept],
+            seed=self.config.seed,
+            num_features=self.config.num_features,
+            trainable_layers=num_kept,
+            label_capacity=self.config.label_capacity,
+            max_tokens=self._tokenizer.max_tokens,
+            tokenizer=self._tokenizer.digest,
+        )
+
+    @property
+    def _first_kept(self) -> int:
+        return self.strata.config.n_layers - self._num_kept
+
+
+def _as_stored(strata: WholeEncoder, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
+    """Returns stored weights as tensors of a version; the blocks of `strata` from `first_layer` on get their grids."""
+    attach_grids(strata, {name: stored[name] for name in names_from(stored, first_layer)})
+    return {name: export_tensor(tensor) for name, tensor in stored.items()}
+
+
+ENCODER_SUFFIX: Final = ".encoder"
+
+MAX_FILES: Final = 8
+"""The adopted encoders that are kept, the newest of all: a version older than these can no longer be learnt on from."""
+
+
+class Bases:
+    """Belongs to a learner. `folder` is that of its checkpoints; without one, no adopted encoder survives a restart."""
+
+    def __init__(
+        self, config: LearnerConfig, strata: WholeEncoder, tokenizer: Inputs, *, folder: Path | None = None
+    ) -> None:
+        self.of_settings = BaseEncoder(config, strata, tokenizer, cache_dir=folder)
+        self._config = config
+        self._tokenizer = tokenizer
+        self._folder = folder
+
+    def of(self, adopted: Adopted | None, current: BaseEncoder) -> BaseEncoder:
+        """Returns the base of a checkpoint; `current` is at hand. Raises StateRefused where its weights are gone."""
+        if adopted is None or adopted.instead_of != self.of_settings.identity:
+            return self.of_settings
+        if current.adopted is not None and current.adopted.key == adopted.key:
+            return current
+        path = self._path_of(adopted)
+        stored = read_tensors(path, bytes.fromhex(adopted.key)) if path else None
+        if stored is None:
+            raise StateRefused(f"encoder {adopted.name}, which was adopted, is not in {path}: put the file there again")
+        return self._made(adopted, stored)
+
+    def take(self, offer: EncoderOffer, tensors: Mapping[str, QTensor], current: BaseEncoder) -> BaseEncoder:
+        """Returns the offered encoder as a base, and keeps a copy. `current` has what the offer leaves as it is.
+
+        Raises OfferRefused.
+        """
+        try:
+            shape = StrataConfig.from_json(offer.config)
+            adopted = Adopted(
+                offer=offer.id,
+                name=offer.name,
+                key=_key_of(shape, tensors),
+                config=shape.canonical_json(),
+                num_features=offer.num_features or current.config.num_features,
+                label_capacity=offer.label_capacity or current.config.label_capacity,
+                max_loss=offer.max_loss,
+                instead_of=self.of_settings.identity,
+            )
+            base = self._made(adopted, tensors)
+            if path := self._path_of(adopted):
+                write_tensors(path, bytes.fromhex(adopted.key), tensors)
+                self._remove_old()
+        except ModelError as error:
+            raise OfferRefused(str(error)) from error
+        except OSError as error:
+            raise OfferRefused(f"its copy could not be written: {error}", may_retry=True) from error
+        failpoint("after-take")
+        return base
+
+    def why_not(self, offer: EncoderOffer, current: BaseEncoder) -> str:
+        """Returns why the learner cannot go on with this encoder; "" where nothing is known against it."""
+        return why_not(offer, current.config, self._tokenizer)
+
+    def _made(self, adopted: Adopted, stored: Mapping[str, QTensor]) -> BaseEncoder:
+        config = replace(self._config, num_features=adopted.num_features, label_capacity=adopted.label_capacity)
+        strata = to_strata(StrataConfig.from_json(adopted.config), stored)
+        return BaseEncoder(config, strata, self._tokenizer, stored=stored, adopted=adopted)
+
+    def _path_of(self, adopted: Adopted) -> Path | None:
+        return self._folder / f"{adopted.key[:32]}{ENCODER_SUFFIX}" if self._folder else None
+
+    def _remove_old(self) -> None:
+        assert self._folder is not None
+        files = sorted(self._folder.glob(f"*{ENCODER_SUFFIX}"), key=lambda path: path.stat().st_mtime)
+        for path in files[:-MAX_FILES]:
+            path.unlink(missing_ok=True)
+
+
+def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: Inputs) -> str:
+    """Returns what is wrong with an offer for a learner of these settings, with the fix; "" for nothing."""
+    try:
+        shape = StrataConfig.from_json(offer.config)
+    except ModelError as error:
+        return str(error)
+    if offer.tokenizer != tokenizer.digest:
+        return (
+            "it has another tokenizer than the service, or another prefix: make it of an encoder that has the same, or "
+            "set `encoder` to it and restart the service"
+        )
+    if tokenizer.vocab_size > shape.vocab:
+        return f"it knows {shape.vocab} tokens, but the tokenizer has {tokenizer.vocab_size}"
+    if tokenizer.max_tokens > shape.max_sequence:
+        return (
+            f"it has {shape.max_sequence} positions, but the service cuts texts at {tokenizer.max_tokens} tokens: set "
+            "serving.max_tokens lower and restart the service, or offer one with more positions"
+        )
+    if config.deepest_layers > shape.n_layers:
+        return f"it has {shape.n_layers} blocks, but {config.deepest_setting}: set that lower and restart the service"
+    if offer.label_capacity and offer.label_capacity < config.label_capacity:
+        return f"{offer.label_capacity} rows of the head; expected {config.label_capacity} or more, for it has so many"
+    if offer.num_features and not MIN_FEATURES <= offer.num_features <= MAX_FEATURES:
+        return f"{offer.num_features} features; expected {MIN_FEATURES} to {MAX_FEATURES}"
+    return ""
+
+
+def _key_of(shape: StrataConfig, tensors: Mapping[str, QTensor]) -> str:
+    """Returns the digest of the shape and of all weights."""
+    digest = sha256(shape.canonical_json().encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} ".encode())
+        digest.update(sha256(tensor.to_blob()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,121 @@
+"""Rounds the encoder of the settings to the form that is served, and keeps weights in files beside the checkpoints.
+
+    Strata --calibrate, round (`model.calibration`)--> tensors --> encoder.cache --next start--> the same tensors
+    tensors --write_tensors--> key, SHA-256 of the rest, safetensors --read_tensors, the same key--> tensors
+
+Rounding the blocks that are never trained takes a third of the learner's start. It depends on the weights, the
+tokenizer and the program alone, and the cache key is a digest of these. A file under another key, or with a byte that
+is not what was written, is a cache miss.
+
+Rejected: reading the tensors from the store (it may be away when the learner starts), and the weights of an encoder in
+every checkpoint (they are 23 MB, and change when an operator wants them to).
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+import torch
+from safetensors.torch import load, save
+
+import kernels
+import model
+from learner.export import StoredTensor, export_tensor
+from model.calibration import grams, smooth
+from model.grid import attach_grids
+from model.packed import Inputs
+from model.plan import names_from, plan_of
+from model.qtensor import QTensor
+from model.strata import Strata
+from model.weights import encoder_tensors, in_scale_of
+from wire.files import atomic_write
+
+FILE = "encoder.cache"
+
+log = structlog.get_logger("learner")
+
+
+def rounded_encoder(
+    strata: Strata, tokenizer: Inputs, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
+) -> dict[str, StoredTensor]:
+    """Rounds all weights of `strata`, and sets its `in_scale`s; returns the tensors by name. Raises NonFinite.
+
+    The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training: to
+    the grids that they get here, with the multipliers of the smallest error. What has a grid is rounded to that.
+    `cache_dir` is the folder of the cache; without one, nothing is cached. `weights_digest` is that of all weights of
+    `strata`, the last of `lower_digests`.
+    """
+    path = cache_dir / FILE if cache_dir else None
+    key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
+    tensors = read_tensors(path, key) if path else None
+    if tensors is None:
+        tensors = _round_encoder(strata, tokenizer, first_layer)
+        if path:
+            _write(path, key, tensors)
+    for matrix in plan_of(strata.config).banks:
+        in_scale_K = in_scale_of(tensors, matrix)
+        if in_scale_K is not None:
+            strata.get_buffer(f"{matrix.name}.in_scale").copy_(in_scale_K)
+    attach_grids(strata, {name: tensors[name] for name in names_from(tensors, first_layer)})
+    return {name: export_tensor(tensor) for name, tensor in tensors.items()}
+
+
+def _round_encoder(strata: Strata, tokenizer: Inputs, first_layer: int) -> dict[str, QTensor]:
+    smoothed = smooth(strata, grams(strata, tokenizer))
+    for name in names_from(smoothed, first_layer):
+        del smoothed[name]
+    return encoder_tensors(strata, grams=smoothed)
+
+
+def _key(strata: Strata, weights_digest: str, tokenizer: Inputs, first_layer: int) -> bytes:
+    """Returns the cache key: the digest of the weights, the tokenizer, the settings, and the program itself."""
+    digest = sha256()
+    for fact in (weights_digest, strata.config, tokenizer.digest, first_layer, torch.__version__):
+        digest.update(f"{fact}\n".encode())
+    for room in (model, kernels):
+        for source in sorted(Path(room.__path__[0]).rglob("*.py")):
+            digest.update(source.read_bytes())
+    return digest.digest()
+
+
+def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:
+    """Writes the cache. A disk that fails costs the next start its time, and nothing else."""
+    try:
+        write_tensors(path, key, tensors)
+    except OSError as error:
+        log.warning("encoder_not_kept", path=str(path), reason=str(error))
+
+
+KEY_BYTES = sha256().digest_size
+"""The length of a key."""
+
+
+def write_tensors(path: Path, key: bytes, tensors: Mapping[str, QTensor]) -> None:
+    """Writes the file, synced. Raises OSError."""
+    parts: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        for part_name, part in tensor.parts.items():
+            parts[f"{name}:{tensor.scheme}:{part_name}"] = part.contiguous()
+    body = save(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, is_synced=True) as file:
+        file.write(key + sha256(body).digest() + body)
+
+
+def read_tensors(path: Path, key: bytes) -> dict[str, QTensor] | None:
+    """Returns what was written under `key`; None where there is no such file, or a byte is not what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    body = data[2 * KEY_BYTES :]
+    if data[: 2 * KEY_BYTES] != key + sha256(body).digest():
+        return None
+    schemes: dict[str, str] = {}
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for full_name, part in load(body).items():
+        name, scheme, part_name = full_name.split(":")
+        schemes[name] = scheme
+        parts.setdefault(name, {})[part_name] = part
+    return {name: QTensor(name, schemes[name], parts[name]) for name in parts}
