@@ -28,8 +28,7 @@ from rollout.config import RolloutConfig
 from services.page.config import PageConfig
 from services.secret_files import resolved
 from services.settings_docs import mistake, schemas, setting_of, tables
-from serving.replica_config import ReplicaSettings
-from serving.task_config import inherited, own_rows
+from serving.replica_config import ReplicaSettings, inherited, own_rows
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
 from wire.tasks import TaskNames

@@ -12,7 +12,7 @@ import time
 
 import msgspec
 
-from serving.batcher import Batch, Item, Outcome
+from serving.queue import Batch, Item, Outcome
 from wire import metrics, traces
 from wire.records import Answer
 from wire.traces import ANSWER, ARM, PRECISION, QUEUE_MS, TRACEPARENT, VERSION_NUMBER, traceparent_of

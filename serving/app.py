@@ -2,10 +2,12 @@
 
     run(config, stop) -> Ray (ours, or RAY_ADDRESS) -> Serve -> N replicas, each with its own Listener on host:port
     serve run serving.app:build -> the same deployment behind Serve's own proxy
+    metrics.latest() -> RayMetrics.update -> ray.serve.metrics -> Ray's agent of the node
 
 Ray Serve starts the replicas, restarts those that die or are unhealthy, and stops them gracefully. It does not carry
 the traffic: replicas read Kafka and listen on the port themselves. So its request metrics and autoscaling see only what
-comes through a handle or a proxy.
+comes through a handle or a proxy. On a cluster, a replica also mirrors its metrics as Serve's, to which Ray adds
+deployment, replica and application as labels, and `ray_` to the names. A Ray that we start has no agent.
 
 Rejected: Serve's own proxies (`serving/http/listener.py` says why).
 """
@@ -23,16 +25,28 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from serving.cluster import app_name, ended_processes, is_shared, number_of_replicas, running_ray, serve_state
-from serving.ray_metrics import RayMetrics
+from serving.cluster import (
+    RayLost,
+    app_name,
+    await_start,
+    ended_processes,
+    is_shared,
+    number_of_replicas,
+    running_ray,
+    serve_state,
+    wait_while_running,
+)
 from serving.replica_config import ReplicaConfig, ReplicaSettings
-from serving.serve_watch import RayLost, await_start, wait_while_running
+from wire import metrics
 from wire.config import TrustConfig, flat, nested
 from wire.keyring import given
+from wire.metrics import TASK, Metric, MetricValue
+from wire.tasks import DEFAULT
 
 if TYPE_CHECKING:
     from ray.serve import Application
     from starlette.types import ASGIApp
+
 
 KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
 TRUST = "learner.trust."
@@ -171,7 +185,7 @@ def run(config: ReplicaConfig, stop: threading.Event) -> None:
     replicas do not start; its message has their reason.
     """
     from serving.grpc.certificates import certificates_of
-    from serving.http.keys import read_keys
+    from serving.http.access import read_keys
     from serving.http.listener import await_port
     from wire import traces
 
@@ -255,3 +269,37 @@ def _bind_internal_server(address: str) -> None:
     bind = replica.add_port_to_grpc_server
     host = f"[{address}]" if ":" in address else address
     replica.add_port_to_grpc_server = lambda server, target: bind(server, target.replace("[::]", host))
+
+
+class RayMetrics:
+    """The metrics as Ray knows them. One thread calls `update`, now and then."""
+
+    def __init__(self) -> None:
+        self._made: dict[Metric, Any] = {}
+        self._told: dict[tuple[Metric, tuple[str, ...], str], float] = {}
+
+    def update(self) -> None:
+        """Tells Ray the newest values; of a counter, by how much it has grown."""
+        for metric, samples in metrics.latest().items():
+            for sample in samples:
+                self._tell(metric, sample)
+
+    def _tell(self, metric: Metric, sample: MetricValue) -> None:
+        tags = sample.tags(metric.labels)
+        if metric.kind == "gauge":
+            self._of(metric).set(sample.value, tags)
+            return
+        key = (metric, sample.labels, sample.task)
+        grown = sample.value - self._told.get(key, 0.0)
+        if grown > 0:  # Ray refuses to add nothing
+            self._of(metric).inc(grown, tags)
+            self._told[key] = sample.value
+
+    def _of(self, metric: Metric) -> Any:
+        from ray.serve.metrics import Counter, Gauge
+
+        if metric not in self._made:
+            kind: Any = Counter if metric.kind == "counter" else Gauge  # their stubs know of one label only
+            self._made[metric] = kind(metric.name, metric.help, (*metric.labels, TASK))
+            self._made[metric].set_default_tags({TASK: DEFAULT})
+        return self._made[metric]

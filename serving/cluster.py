@@ -1,28 +1,158 @@
 """The Ray that the replicas run on: our own, small and only for this machine, or the one at RAY_ADDRESS.
 
-running_ray: a locked state folder (`serving/ray_folder.py`) -> ray.init -> ... -> ray.shutdown, the folder removed
-serve_state, ended_processes: asked again and again by `serving/serve_watch.py`
+    running_ray: abandoned folders are removed -> a locked state folder -> ray.init -> ... -> ray.shutdown, all removed
+    ended_processes  --every PROCESS_POLL_S-------------> wait_while_running, await_start --> RayLost
+    serve_state      --every POLL_S--> ServeWatch.check --^
+
+Ray restarts what dies on it, but nothing restarts Ray. RayLost tells whoever started us to start us again. What
+watches does not import Ray: it asks both questions through callables.
 
 Rejected: a placement group for the replicas (Serve then neither bounds them by node nor adds any by lag).
 """
 
 import atexit
+import fcntl
 import logging
 import os
 import secrets
+import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from serving.config import ServingConfig
-from serving.ray_folder import state_folder
 from serving.replica_config import ReplicaConfig
-from serving.serve_watch import RayLost, ServeState
+from wire.threads import BackgroundThread
+
+POLL_S = 1.0
+"""Interval at which Serve is asked what runs on it."""
+
+PROCESS_POLL_S = 0.2
+"""Interval at which Ray's processes are checked: that check asks no server."""
+
+SILENCE_S = 30.0
+"""A Serve that has not answered for this long is gone. One whose controller died is back in half of that time."""
+
+START_S = 600.0
+"""Longest time without a running replica before everything is started anew: Serve waits for ever for a replica that
+hangs while it starts. A cluster may first have to boot a machine and load an image."""
+
+
+class RayLost(RuntimeError):
+    """Ray, or our application on it, is not there, and does not come back by itself."""
+
+
+class ServeState(NamedTuple):
+    """The state of our application, as Serve reports it."""
+
+    is_there: bool
+    has_replica: bool
+    """Whether a replica runs. A replica that only starts does not count."""
+
+
+def wait_while_running(
+    stop: threading.Event,
+    *,
+    serve_state: Callable[[], ServeState | None],
+    ended: Callable[[], Sequence[str]],
+    silence_s: float = SILENCE_S,
+    start_s: float = START_S,
+) -> None:
+    """Returns when `stop` is set. Raises RayLost.
+
+    `serve_state` returns the state of our application (None: Serve did not answer), and may never return. `ended`
+    names the processes of Ray that have ended.
+
+    consumes: `serve_state`, `ended`
+    produces: nothing
+    waits for: `stop`
+    unblocked by: `stop`; within PROCESS_POLL_S by a process that has ended; after `silence_s` without an answer, after
+                  `start_s` without a replica
+    """
+    with closing(ServeWatch(serve_state)) as watch:
+        while not stop.wait(PROCESS_POLL_S):
+            _check_processes(ended)
+            watch.check(silence_s, start_s)
+
+
+def await_start(start: Callable[[], object], *, ended: Callable[[], Sequence[str]], within_s: float = START_S) -> None:
+    """Calls `start`, returns when it has returned, and raises what it raises.
+
+    Raises RayLost where `start` may never return: when a process of Ray ends first, and after `within_s` seconds.
+    `start` runs in a thread, which is left behind then.
+    """
+    done: Future[object] = Future()
+    deadline_s = time.monotonic() + within_s
+
+    def run() -> None:
+        try:
+            done.set_result(start())
+        except BaseException as error:  # noqa: BLE001  # `done.result()` raises it in the thread that waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="ray-start", daemon=True).start()
+    while not wait([done], PROCESS_POLL_S).done:
+        _check_processes(ended)
+        if time.monotonic() > deadline_s:
+            raise RayLost(f"the replicas have not started in {within_s:.0f} s: start again")
+    done.result()
+
+
+class ServeWatch:
+    """Polls the state of our application in a thread of its own, because an answer may never come."""
+
+    def __init__(self, serve_state: Callable[[], ServeState | None]) -> None:
+        self._serve_state = serve_state
+        self._is_there = True
+        self._answered_s = time.monotonic()
+        self._replica_seen_s = time.monotonic()
+        self._thread = BackgroundThread(self._run, name="ray-watch")
+        self._thread.start()
+
+    def check(self, silence_s: float, start_s: float) -> None:
+        """Raises RayLost."""
+        if not self._is_there:
+            raise RayLost("our application was removed from Ray Serve: start again")
+        if time.monotonic() - self._answered_s > silence_s:
+            raise RayLost(f"Ray Serve has not answered for {silence_s:.0f} s: start again")
+        if time.monotonic() - self._replica_seen_s > start_s:
+            raise RayLost(f"no replica has run for {start_s:.0f} s: start again")
+
+    def close(self) -> None:
+        """Stops polling. An answer that is still due is waited for no longer than POLL_S."""
+        self._thread.close(POLL_S)
+
+    def _run(self) -> None:
+        """Polls until closed.
+
+        consumes: what Serve says
+        produces: whether the application was there, when Serve last answered, and when a replica was last running
+        waits for: an answer; then POLL_S
+        unblocked by: the answer, if it comes; close
+        """
+        while not self._thread.closing.wait(POLL_S):
+            state = self._serve_state()
+            if state is None:
+                continue
+            self._is_there = state.is_there
+            self._answered_s = time.monotonic()
+            if state.has_replica:
+                self._replica_seen_s = self._answered_s
+
+
+def _check_processes(ended: Callable[[], Sequence[str]]) -> None:
+    """Raises RayLost where a process of Ray has ended."""
+    if names := ended():
+        raise RayLost(f"{' and '.join(names)} of Ray ended: start again")
+
 
 VITAL = ("gcs_server", "raylet")
 """Processes of Ray without which it does not go on."""
@@ -184,3 +314,52 @@ def _init_options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:
         "object_store_memory": config.serving.object_store_mb << 20,
         "_temp_dir": str(folder),
     }
+
+
+FOLDER_PREFIX = "lifelong-ray-"
+"""The prefix is short, because sockets lie in the folder and a socket's path may have 107 bytes."""
+
+LOCK = "owner.lock"
+
+
+@contextmanager
+def state_folder(parent: Path) -> Iterator[Path]:
+    """Yields a folder in `parent` that is removed at the end; folders of killed processes are removed first.
+
+    A file in the folder is locked while its owner lives. The kernel releases the lock however the owner ends.
+    """
+    for other in parent.glob(f"{FOLDER_PREFIX}*"):
+        _remove_abandoned(other)
+    folder, lock = _new_folder(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _new_folder(parent: Path) -> tuple[Path, int]:
+    """Makes a folder and locks it. Another process may remove it before it is locked: then another one is made."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes the folder unless its owner lives, or it has no lock file, so that no owner is known."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)

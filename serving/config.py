@@ -1,22 +1,140 @@
-"""The settings of serving: batches, queues, windows, bounds, and the address that HTTP listens on.
+"""The settings of serving: batches, queues, windows, bounds, addresses, and what each optional part is to do.
 
-Rejected: passing these records on to the parts (each part takes the values that it needs, so its constructor says what
-it depends on; only `PrecisionConfig` is one value with a meaning of its own).
+    [serving] --> ServingConfig    [serving.precision, .refusal, .series, .level, .scaling] --> a record of its own each
+
+Rejected: passing `ServingConfig` on to the parts (each part takes the values that it needs, so its constructor says
+what it depends on; only the records of sections are passed as one value, since each has a meaning of its own).
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
+from pydantic import BeforeValidator
 
-from serving.engine_config import PrecisionConfig, ServiceLevelConfig
-from serving.refusal_config import RefusalConfig
 from serving.scaling import ScalingConfig
-from serving.series_config import SeriesConfig
 from wire.backoff import Backoff
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
-from wire.sections import SECTION, OrNone, require
+from wire.sections import SECTION, OrNone, decoded, require
+from wire.targets import Kind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrecisionConfig:
+    """The choice of a precision: the fastest that is as accurate as allowed."""
+
+    __pydantic_config__ = SECTION
+
+    mode: Literal["auto", "fp32", "int8", "int4"] = "auto"
+    """`auto` chooses for every batch by the latencies measured on this machine. A named precision is kept as far as the
+    accuracy allows it."""
+    max_accuracy_loss: Annotated[float, Ge(0), Le(1)] = 0.005
+    """Largest accuracy that a precision may have lost against the version's best and still answer."""
+    min_gain: Annotated[float, Ge(0), Le(1)] = 0.1
+    """Share of the time that a precision must save to be preferred to the best; half of it keeps it preferred."""
+    brown_out_load: Annotated[float, Gt(0), Le(1)] = 0.5
+    """Share of `serving.max_queue_items` beyond which a replica is overloaded, until half of that is gone. 1: never."""
+    brown_out_accuracy_loss: Annotated[float, Ge(0), Le(1)] = 0.03
+    """`max_accuracy_loss` of an overloaded replica: under `auto` it answers by the fastest before it refuses."""
+
+    def __post_init__(self) -> None:
+        require(
+            (
+                self.brown_out_accuracy_loss >= self.max_accuracy_loss,
+                "serving.precision.brown_out_accuracy_loss must not be below serving.precision.max_accuracy_loss",
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceLevelConfig:
+    """What a replica promises, and checks while it runs (`serving.service_level`). 0: nothing."""
+
+    __pydantic_config__ = SECTION
+
+    p99_ms: Annotated[float, Ge(0), Le(3_600_000)] = 0.0
+    """Time within which 99 of 100 texts are answered, from the queue on."""
+    answers_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
+    """Texts that are answered in a second in which the model computes."""
+    tokens_per_s: Annotated[float, Ge(0), Le(1_000_000_000)] = 0.0
+    """Tokens of these texts."""
+    accuracy: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Accuracy, on the holdout, of the version and the precision that answer."""
+    model_mb: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
+    """Megabytes of the weights that answer, at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RefusalConfig:
+    """When an answer names no class but the fallback label (docs/labels.md). All 0: never."""
+
+    __pydantic_config__ = SECTION
+
+    label: str = "none of these"
+    """Fallback label: that of an answer that is refused."""
+    min_score: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Refuse answers whose `score`, the probability of the best class, is below."""
+    known_share: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Refuse as many of the texts of known classes, the least certain ones. With 0.05, mostly texts of no class."""
+    max_risk: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Refuse so many that of the answers that are left at most this share is wrong, with 95 % confidence."""
+
+    def __post_init__(self) -> None:
+        require((bool(self.label.strip()), "serving.refusal.label must have a name"))
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything may be refused."""
+        return bool(self.min_score or self.known_share or self.max_risk)
+
+    def problems(self, kind: Kind) -> list[str]:
+        """Returns what is wrong with it for labels of this kind."""
+        if kind == "class" or not self.is_on:
+            return []
+        return [f"serving.refusal refuses to name one class, and labels.kind is {kind}: leave it unset"]
+
+
+MAX_DEPTH = 1_000
+"""Most events back that a lag or a mean may reach."""
+
+
+Depths: TypeAlias = Annotated[
+    tuple[Annotated[int, Ge(1), Le(MAX_DEPTH)], ...], MaxLen(MAX_DEPTH), BeforeValidator(decoded)
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesConfig:
+    """What an event takes over from those of its key before it (docs/features.md). Without any: nothing."""
+
+    __pydantic_config__ = SECTION
+
+    lags: Depths = ()
+    """So many events before an event of the same key, whose features it gets: 1 is the event before it."""
+    means: Depths = ()
+    """So many events before an event of the same key, of whose numbers it gets the means."""
+    labels: Annotated[int, Ge(0), Le(MAX_DEPTH)] = 0
+    """Labels of the same key that an event gets as categories: the newest ones that have come by then."""
+    max_values: Annotated[int, Ge(1_000), Le(1_000_000_000)] = 1_000_000
+    """Features of past events that a replica holds, of all keys, some 100 bytes each. Beyond it the key whose last
+    event is the oldest is forgotten."""
+
+    def __post_init__(self) -> None:
+        require(
+            (len(set(self.lags)) == len(self.lags), "serving.series.lags must not name a lag twice"),
+            (len(set(self.means)) == len(self.means), "serving.series.means must not name a number of events twice"),
+        )
+
+    @property
+    def is_used(self) -> bool:
+        """Whether events take over anything."""
+        return bool(self.depth or self.labels)
+
+    @property
+    def depth(self) -> int:
+        """How many events back the features of an event matter to a later one."""
+        return max((*self.lags, *self.means, 0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,37 +1,150 @@
 """The events and versions that kill a process: what was open when one died is tried alone, and then refused.
 
-    open(digests): noted (`serving/open_notes.py`) until the block ends
-    the process is killed within it --> any replica of the machine finds the notes
+    Deaths.open(digests): noted in a slot of <folder>/<name>.open, a mapped file, until the block ends
+    the process is killed within it --> its lock on the file is released --> any replica of the machine finds the notes
         --> <folder>/deaths.json: the deaths of each digest --> 1: tried alone    MAX_DEATHS: refused
 
-An exception tells an event, a version and the machine apart (`serving/answering.py`). A kill tells nothing: memory that
+An exception tells an event, a version and the machine apart (`serving/engine.py`). A kill tells nothing: memory that
 runs out, a fault in a native kernel, an encoder of the user that crashes. The event was not finished, so Kafka gives it
 to the next replica, and the plan makes the next process load the same version.
 
-Where several events were open, one of them may be to blame: each has one death, however often that happens. An event
+If several events were open, one of them may be to blame: each has one death, however often that happens. An event
 that was open alone has one more each time. So an innocent event is at most tried alone, and one that kills is refused
 after its second death. A version is always loaded alone. What is answered or loaded is cleared, and a death is
 forgotten after KEPT_S, so that a kill from outside has no lasting effect.
 
-Rejected: a count of deliveries in the records (Kafka has none), and deaths in the store (a replica must know them
-before it answers, and writes nothing there but its report).
+Nothing waits for the disk (no fsync): the kernel keeps what a killed process has written into a mapped file.
+
+Rejected: a count of deliveries in the records (Kafka has none), deaths in the store (a replica must know them before it
+answers, and writes nothing there but its report), and a file that is written anew for each batch (system calls each
+time, while a mapped page costs a copy).
 """
 
 import fcntl
+import mmap
 import os
+import secrets
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
 
-from serving.open_notes import DIGEST_BYTES, OpenBlock, OpenNotes, dead_notes
-from wire.files import atomic_write, stamp_of
+from wire.files import atomic_write, locked, stamp_of
+
+NUM_SLOTS: Final = 8
+MAX_DIGESTS: Final = 1_024
+"""Blocks of one process that are noted at a time, and digests of each. What is beyond them is not noted."""
+
+DIGEST_BYTES: Final = 16
+SUFFIX: Final = ".open"
+
+_HEADER: Final = struct.Struct("<II")  # the number of digests of a slot, and whether it alone is to blame
+_SLOT_BYTES: Final = _HEADER.size + MAX_DIGESTS * DIGEST_BYTES
+_BYTES: Final = NUM_SLOTS * _SLOT_BYTES
+
+
+class OpenBlock(NamedTuple):
+    """Digests, in hexadecimal, of what was open together. `is_sole`: whatever else was open is not to blame."""
+
+    digests: list[str]
+    is_sole: bool
+
+
+class OpenNotes:
+    """The notes of this process. Any thread may call it; verbs: take, write, free, close.
+
+    Raises OSError where the disk refuses the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._guard = threading.Lock()
+        self._free = list(range(NUM_SLOTS))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path, self._fd = _new_file(folder)
+        try:
+            # a write into a hole of a full disk would end the process
+            os.posix_fallocate(self._fd, 0, _BYTES)
+            self._map = mmap.mmap(self._fd, _BYTES)
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            os.close(self._fd)
+            raise
+
+    def take(self) -> int | None:
+        """Returns a slot that nobody uses; None where there is none."""
+        with self._guard:
+            return self._free.pop() if self._free else None
+
+    def write(self, slot: int, digests: Sequence[bytes], *, is_sole: bool) -> None:
+        """Notes that the first MAX_DIGESTS of these are open."""
+        noted = digests[:MAX_DIGESTS]
+        begin = slot * _SLOT_BYTES
+        content = b"".join(noted)
+        self._map[begin + _HEADER.size : begin + _HEADER.size + len(content)] = content
+        self._map[begin : begin + _HEADER.size] = _HEADER.pack(len(noted), is_sole)
+
+    def free(self, slot: int) -> None:
+        """Empties a slot, and gives it back."""
+        begin = slot * _SLOT_BYTES
+        self._map[begin : begin + _HEADER.size] = _HEADER.pack(0, 0)
+        with self._guard:
+            self._free.append(slot)
+
+    def close(self) -> None:
+        """Removes the file. No slot may be in use."""
+        self.path.unlink(missing_ok=True)
+        self._map.close()
+        os.close(self._fd)
+
+
+def dead_notes(folder: Path, own: Path) -> Iterator[list[OpenBlock]]:
+    """Yields what each dead process had open whose notes lie in `folder`, and removes them. Raises OSError."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        notes = _taken_over(path) if path != own else None
+        if notes is not None:
+            blocks = [_block_of(notes[begin : begin + _SLOT_BYTES]) for begin in range(0, len(notes), _SLOT_BYTES)]
+            yield [block for block in blocks if block.digests]
+
+
+def _new_file(folder: Path) -> tuple[Path, int]:
+    """Makes a locked file; tries another name if `dead_notes` of another process was faster than the lock."""
+    while True:
+        path = folder / f"{secrets.token_hex(8)}{SUFFIX}"
+        fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if fd is not None:
+            return path, fd
+
+
+def _taken_over(path: Path) -> bytes | None:
+    """Removes the notes at `path`, and returns them; None where their process lives, or another was faster."""
+    try:
+        fd = locked(os.open(path, os.O_RDWR))
+    except (FileNotFoundError, PermissionError):
+        return None
+    if fd is None:
+        return None
+    try:
+        path.unlink(missing_ok=True)
+        return os.pread(fd, _BYTES, 0)
+    finally:
+        os.close(fd)
+
+
+def _block_of(slot: bytes) -> OpenBlock:
+    """Returns what a slot holds; nothing where it is cut off."""
+    if len(slot) < _SLOT_BYTES:
+        return OpenBlock([], is_sole=False)
+    num, is_sole = _HEADER.unpack_from(slot)
+    ends = range(_HEADER.size, _HEADER.size + min(num, MAX_DIGESTS) * DIGEST_BYTES, DIGEST_BYTES)
+    return OpenBlock([slot[begin : begin + DIGEST_BYTES].hex() for begin in ends], bool(is_sole))
+
 
 MAX_DEATHS: Final = 2
 """Deaths from which on an event or a version is refused."""

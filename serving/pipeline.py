@@ -14,18 +14,16 @@ import msgspec
 from model.errors import UnreadableInput
 from model.packed import Inputs
 from serving.audit import audited
-from serving.batcher import BatchQueue, Done, Encode, Item
 from serving.config import ServingConfig
-from serving.counts import Counts
 from serving.deaths import Deaths, digest_of
 from serving.engine import Engine
-from serving.kafka.outbox import Outbox
-from serving.kafka.sending import OutboxBounds
+from serving.kafka.outbox import Outbox, OutboxBounds
 from serving.kafka.spool import Spool
+from serving.observers import Counts
 from serving.predict import predict_many
+from serving.queue import DEFAULT, BatchQueue, Done, Encode, Item, Terms
 from serving.refusal import counting_refusals
 from serving.series import Series
-from serving.terms import DEFAULT, Terms
 from wire.bus import Bus
 from wire.events import content
 from wire.features import own_content

@@ -1,40 +1,51 @@
-"""Events and their token ids to answers, under one plan: a pure function of the weights.
+"""Events and their token ids to answers, under the plan of each task: a pure function of the weights.
 
-    events --arm_for--> arm of each row --one forward for each encoder--> z_BD --each version's head--> Answer
+    predict_by_task: events --tasks of each, arm of each task--> what each encoder reads --one forward--> Vectors
+                     task by task --predict_many, of these vectors--> its answers --joined--> one Answer for each event
+    predict_many:    events --arm_for--> arm of each row --its encoder--> z_BD --each version's head--> Answer
 
 Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost as
 much as one. Every live version that shares the encoder scores every row, whichever of them answers: what it names goes
-into the receipt, so that a label judges all of them. Where arms have several encoders, some events go through each of
-them: the labels of these judge versions of different encoders, too. All do where few events come, and PAIRED_PER_S of
+into the receipt, so that a label judges all of them. If arms have several encoders, some events go through each of
+them: the labels of these judge versions of different encoders, too. All do if few events come, and PAIRED_PER_S of
 many: the sooner a version is judged, the fewer events wait for what it has learnt.
+
+Tasks whose versions share an encoder and a precision cost one forward together, and a head each. If encoders have only
+their lower blocks in common, as after slow rounds on one encoder, these are computed once for the events of all of
+them, and each encoder goes on with its upper blocks. So do the encoders of the arms of one task. An encoder that shares
+nothing costs a forward of its own.
 
 A lean batch is one behind which another full one waits: the events come faster than they are answered. Each of them
 goes through one encoder, and only answers to texts of LONG_TOKENS have a vector; with both, and three encoders in the
 plan, a replica answered half as many events a second. The learner encodes the other texts itself.
 
-Rejected: a forward for each arm (two arms would cost twice as much), and every event through every encoder (a candidate
-with an encoder of its own would halve the throughput).
+Rejected: every event through every encoder (a candidate with an encoder of its own would halve the throughput), and an
+item of the queue for each task (an event would be finished several times).
 
-Shape suffixes: B texts of one encoder, D width, R random features, C classes, K best classes.
+Shape suffixes: B texts of one encoder, D width.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import msgspec
 import torch
 from torch import Tensor
 
+from model.packed import PackedEncoder
+from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
+from serving.encodings import Vectors, of_rows
+from serving.models import ActiveVersions, Choice, Live, Version
+from serving.queue import EmbeddedText
 from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
-from serving.terms import EmbeddedText
-from serving.weights.active import ActiveVersions, Version
-from serving.weights.health import of_rows
 from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
 from wire.receipts import Receipts, Verdicts
-from wire.records import Answer, Arm, Event
+from wire.records import Answer, Arm, Event, TaskAnswer
+from wire.tasks import DEFAULT
 
 PAIRED_PER_S: Final = 50.0
 """Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""
@@ -207,3 +218,119 @@ def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[Emb
         )
         for tokens, z_D in zip(token_ids, z_BD, strict=True)
     ]
+
+
+TASK_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskAnswer))
+
+
+def predict_by_task(
+    predict: Predict, events: Sequence[Event], token_ids: Sequence[list[int]], live: Live, choice: Choice
+) -> list[Answer]:
+    """Returns the answer of each event, in order, by the tasks of `live` that it asks; at least one of them.
+
+    Raises what `predict` raises.
+    """
+    if len(live) == 1 and len(_encoders(live)) == 1:
+        ((task, versions),) = live.items()
+        return predict(events, token_ids, versions, choice.of_task(task))
+    rows_of = {task: _rows_of(events, task) for task in live}
+    vectors = _encoded(events, token_ids, live, rows_of, choice)
+    found: list[dict[str, Answer]] = [{} for _ in events]
+    time_ms = 0
+    for task, rows in rows_of.items():
+        versions = replace(live[task], encode_shared=vectors.of, answered_ms=time_ms)
+        picked, tokens = of_rows(rows, events, token_ids)
+        answers = predict(picked, tokens, versions, choice.of_task(task)) if rows else []
+        for row, answer in zip(rows, answers, strict=True):
+            found[row][task] = answer
+            time_ms = answer.time_ms  # that of all: a receipt has the time of its answer
+    return [_joined(event, answers) for event, answers in zip(events, found, strict=True)]
+
+
+def _rows_of(events: Sequence[Event], task: str) -> list[int]:
+    """Returns the rows of the events that ask a task; without any, an event asks all."""
+    return [row for row, event in enumerate(events) if not event.tasks or task in event.tasks]
+
+
+def by_task(answer: Answer | EmbeddedText) -> Iterator[tuple[str, TaskAnswer | EmbeddedText]]:
+    """Yields what each task answers; a vector is by the default one."""
+    if isinstance(answer, EmbeddedText):
+        yield DEFAULT, answer
+        return
+    yield answer.task, answer
+    yield from answer.tasks.items()
+
+
+def _encoders(live: Live) -> set[PackedEncoder]:
+    """Returns the encoders of all arms."""
+    found: set[PackedEncoder] = set()
+    for active in live.values():
+        found |= {active.versions[arm.version].model.encoder for arm in active.plan.arms}
+    return found
+
+
+def _encoded(
+    events: Sequence[Event],
+    token_ids: Sequence[list[int]],
+    live: Live,
+    rows_of: Mapping[str, Sequence[int]],
+    choice: Choice,
+) -> Vectors:
+    """Encodes each event by each encoder that answers it for a task: one batch for each encoder and precision, after
+    one for the lower blocks of those that share some."""
+    wanted = _wanted(events, live, rows_of, choice)
+    vectors = Vectors(*(versions.health for versions in live.values()))
+    for encoders, precision in _sharing(wanted):
+        rows = sorted(set().union(*(wanted[encoder, precision] for encoder in encoders)))
+        if rows:
+            vectors.share(*of_rows(rows, events, token_ids), encoders, precision)
+    for (encoder, precision), found in wanted.items():
+        if found:
+            vectors.of(*of_rows(sorted(found), events, token_ids), encoder, precision)
+    return vectors
+
+
+def _wanted(
+    events: Sequence[Event], live: Live, rows_of: Mapping[str, Sequence[int]], choice: Choice
+) -> dict[tuple[PackedEncoder, str], set[int]]:
+    """Returns the rows of the events that each encoder answers, by its precision.
+
+    The encoder of an arm is there if it answers none: `predict` asks it for a sample of those of other arms.
+    """
+    wanted: dict[tuple[PackedEncoder, str], set[int]] = {}
+    for task, rows in rows_of.items():
+        plan = live[task].plan
+        precisions = choice.of_task(task)
+        rows_of_version: dict[int, set[int]] = {}
+        for number in {arm.version for arm in plan.arms}:
+            encoder = live[task].versions[number].model.encoder
+            rows_of_version[number] = wanted.setdefault((encoder, precisions[number]), set())
+        for row in rows:
+            rows_of_version[arm_for(events[row].entity, plan).version].add(row)
+    return wanted
+
+
+def _sharing(keys: Iterable[tuple[PackedEncoder, str]]) -> Iterator[tuple[list[QuantizedEncoder], str]]:
+    """Yields the encoders that have the first block in common, where there are several, and their precision."""
+    groups: defaultdict[tuple[str, str], list[QuantizedEncoder]] = defaultdict(list)
+    for encoder, precision in keys:
+        if isinstance(encoder, QuantizedEncoder) and encoder.prefixes:
+            groups[precision, encoder.prefixes[1]].append(encoder)
+    for (precision, _), encoders in groups.items():
+        if len(encoders) > 1:
+            yield encoders, precision
+
+
+def _joined(event: Event, answers: Mapping[str, Answer]) -> Answer:
+    """Returns one answer: that of the first task that is asked, with those of the others."""
+    if len(answers) == 1:
+        (answer,) = answers.values()
+        return answer
+    first, *others = dict.fromkeys(event.tasks) if event.tasks else sorted(answers)
+    vector = next((answer.vector for answer in answers.values() if answer.vector), None)
+    tasks = {task: _of_task(answers[task]) for task in others}
+    return msgspec.structs.replace(answers[first], vector=vector, tasks=tasks)
+
+
+def _of_task(answer: Answer) -> TaskAnswer:
+    return TaskAnswer(**{name: getattr(answer, name) for name in TASK_FIELDS})

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.quantized import RandomFeatures
-from serving.weights.active import Version
+from serving.models import Version
 from wire.receipts import MAX_NAMED, Named, name_hash
 from wire.targets import unit_bits
 

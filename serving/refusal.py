@@ -24,8 +24,8 @@ import msgspec
 from torch import Tensor
 
 from model.head import free_energies
-from serving.counts import Counts
-from serving.refusal_config import RefusalConfig
+from serving.config import RefusalConfig
+from serving.observers import Counts
 from wire.records import Answer, Certainty
 
 NO_REFUSALS: Final = RefusalConfig()

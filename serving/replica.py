@@ -22,23 +22,19 @@ import msgspec
 import torch
 
 from model.encoders import open_inputs
-from serving.http.access import Access
+from serving.http.access import Access, KeyFile
 from serving.http.api import Api
-from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
-from serving.http.keys import KeyFile
 from serving.http.origin import is_loopback
+from serving.http.requests import Bodies
 from serving.kafka.dedupe import DedupeWindow
-from serving.kafka.delivery import deliveries
-from serving.kafka.intake import Intake
-from serving.kafka.series_labels import SeriesLabels
+from serving.kafka.intake import Intake, deliveries
+from serving.models import ActiveVersions, Choice
 from serving.pipeline import assembled
 from serving.replica_config import ReplicaConfig
-from serving.served_task import ServedTask, SharedParts
-from serving.status import ReplicaStatus
-from serving.weights.active import ActiveVersions
+from serving.series import SeriesLabels
+from serving.served_task import ReplicaStatus, ServedTask, SharedParts
 from serving.weights.in_use import WeightsInUse
-from serving.weights.precision import Choice
 from serving.weights.swap import Swap
 from wire.bus import Bus
 from wire.rate_limits import TokenBuckets

@@ -1,7 +1,7 @@
 """The past of a series as features of its next event: a replica remembers the last events and labels of each key.
 
     Event --joined--> Event with the features of those of its key before it --> tokens, queue, engine --> Answer
-    Feedback --add_label--> the event of that id, where it is remembered
+    feedback.v1, all partitions --SeriesLabels: trusted? in the set?--> add_label --> the event, if it is remembered
 
     past:2:price        the price of the event two before it             (`serving.series.lags`)
     past:mean48:price   the mean of the last 48 prices before it         (`serving.series.means`)
@@ -11,27 +11,44 @@ They are computed once, where an event comes in, and the answer carries them as 
 answers, and the learner, read the same numbers. What an event has under such a name already stays as it is, and what is
 not known is left out. An event that comes again is remembered once; the last one of its key gets what it got before.
 
-The events of a key come to one replica in their order over Kafka, where they share a partition. Over HTTP each replica
-knows those alone that came to itself. What is remembered is in memory: after a restart, or where a partition has moved
-to another replica, a key begins anew.
+The events of a key come to one replica in their order over Kafka, as they share a partition. Over HTTP each replica
+knows those alone that came to itself. What is remembered is in memory: after a restart, or if a partition has moved to
+another replica, a key begins anew.
 
-Rejected: the past as a state of the learner (an event would wait for it), and as a topic of its own (one more record
-for each event, for what its key fills again within a few).
+Every replica reads all labels from its start on, since a label of an event may lie in any partition. A label counts as
+soon as it lies in the topic, under the name that it has now, before the learner has judged it. Receipts, rates and
+shares are checked as in the learner, under the same settings (`learner.trust`); the flip alarm, which needs what the
+model has answered, is the learner's alone.
+
+Rejected: the past as a state of the learner (an event would wait for it), and taking the labels that come by HTTP to
+this replica (most come over Kafka, or to another one).
 """
 
 import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import structlog
 
-from serving.series_config import SeriesConfig
+from serving.config import SeriesConfig
+from serving.errors import Unhealthy
+from wire.backoff import Backoff
+from wire.bus import Bus, Received
+from wire.config import TrustConfig
+from wire.errors import WireError
 from wire.events import EventKey, key_of
 from wire.features import MAX_FEATURES, PAST, Features, own_features, problem_of
+from wire.label_set import LabelSet
+from wire.rate_limits import Rates, Shares
+from wire.receipts import Receipts, time_of
 from wire.records import Event, Feedback
+from wire.targets import shown_label
+from wire.threads import BackgroundThread
 
 LABEL_WAIT: Final = 64
 """The last events of a key whose labels may still come."""
@@ -135,3 +152,85 @@ def _bounded(added: Features, own: Features) -> Features:
     """Returns as many of the `added` features as an event may have beside its own, and none that nobody could read."""
     fitting = [name for name, value in added.items() if name not in own and not problem_of({name: value})]
     return {name: added[name] for name in fitting[: MAX_FEATURES - len(own)]}
+
+
+POLL_MS = 50
+
+log = structlog.get_logger("series")
+
+
+class SeriesLabels:
+    """Reads labels for `series`, if that needs them. Verbs: start, check, close.
+
+    `trust` says which labels are believed, and `labels` returns the set of labels as it is now.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        series: Series,
+        receipts: Receipts,
+        labels: Callable[[], LabelSet],
+        *,
+        trust: TrustConfig,
+        backoff: Backoff,
+    ) -> None:
+        self._bus = bus
+        self._series = series
+        self._receipts = receipts
+        self._labels = labels
+        self._trust = trust
+        self._rates = Rates(per_s=trust.source_labels_per_s, burst=trust.source_burst, max_sources=trust.max_sources)
+        self._shares = Shares(share=trust.source_share, window=trust.source_window)
+        self._backoff = backoff
+        self._thread = BackgroundThread(self._run, name="series")
+
+    def start(self) -> None:
+        if self._series.needs_labels:
+            self._thread.start()
+
+    def check(self) -> None:
+        """Raises Unhealthy where the thread has ended by itself."""
+        if self._series.needs_labels:
+            self._thread.check(Unhealthy)
+
+    def close(self) -> None:
+        self._thread.close()
+
+    def _run(self) -> None:
+        """Reads until closed.
+
+        consumes: Feedback, from the ends of all partitions on
+        produces: labels of the series
+        waits for: records, at most POLL_MS; the back-off, while the broker is unreachable
+        unblocked by: records, the end of these times, close
+        """
+        num_failures = 0
+        while not self._thread.closing.is_set():
+            try:
+                with closing(self._bus.follow([Feedback], self._bus.end_offsets(Feedback))) as follower:
+                    while not self._thread.closing.is_set():
+                        for received in follower.poll(POLL_MS).received:
+                            self._add(received)
+                        num_failures = 0
+            except WireError as error:
+                num_failures += 1
+                if num_failures == 1:  # an outage is logged once
+                    log.warning("labels_not_read", error=str(error))
+                self._thread.closing.wait(self._backoff.pause_s(num_failures))
+
+    def _add(self, received: Received[Any]) -> None:
+        feedback: Feedback = received.record
+        labels = self._labels()
+        if labels.refusal(feedback.target, lambda _: True) or not self._is_trusted(feedback, received.log_ms):
+            return
+        self._series.add_label(feedback, shown_label(labels.name_of(feedback.target)))
+
+    def _is_trusted(self, feedback: Feedback, log_ms: int) -> bool:
+        """Whether the label is believed. The clock of its source is the time of the answers that it labels; of a label
+        without a receipt, the time at which the label came."""
+        refusal = self._receipts.refusal(
+            feedback, is_required=self._trust.require_receipts, max_age_ms=1e3 * self._trust.receipt_max_age_s
+        )
+        answer_ms = time_of(feedback.receipt) if feedback.receipt else log_ms
+        return not refusal and self._rates.take(feedback.source, answer_ms) and self._shares.add(feedback.source)

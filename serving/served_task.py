@@ -1,34 +1,78 @@
 """One task of a replica: its versions, as the plan in its store wants them, its set of labels, and what it reports.
 
-    store of the task --Swap--> Engine, under its name          --LabelWatch--> LabelSet
-                      <--ReplicaReport, of this task--
+    store of the task --Swap--> Engine, under its name
+                      --LabelWatch, in the swap's thread--> LabelSet: a label by HTTP is refused, or taken
+                      <--ReplicaReport, of this task--      TaskStatus, ReplicaStatus: the same by HTTP
 
-The replica adds to the report of the default task what is of all tasks together: queue, latencies, promises.
+The replica adds to the report of the default task what is of all tasks together: queue, latencies, promises. While the
+store is away, the set of labels stays as it was: the learner refuses what it must not learn in any case.
+
+Rejected: asking the store for each label (an outage of the store would end the labels by HTTP).
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+import structlog
+
 from model.packed import Inputs
-from serving.counts import Counts, counts_of
 from serving.deaths import Deaths
 from serving.engine import Engine
-from serving.label_watch import LabelWatch
+from serving.observers import Counts, counts_of
 from serving.refusal import Refusal
 from serving.replica_config import ReplicaConfig
-from serving.status import TaskStatus
-from serving.weights.disk_cache import DiskCache
-from serving.weights.followed_plan import FollowedPlan
+from serving.weights.disk import DiskCache, FollowedPlan
 from serving.weights.in_use import WeightsInUse
-from serving.weights.load_guard import LoadGuard
 from serving.weights.loader import Loader
+from serving.weights.refusals import LoadGuard
 from serving.weights.swap import Swap
 from wire import metrics
+from wire.config import LabelConfig
+from wire.errors import WireError
 from wire.label_set import LabelSet
-from wire.records import ReplicaReport
+from wire.records import Arm, ReplicaReport
 from wire.store import FolderStore, Store
 from wire.timestamps import now_ms
+
+
+class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers for one task.
+
+    `revision` and `arms` are those that answer now (0 and none before the first weights). `refused` counts versions
+    that were not taken, by reason. `stand_in` is the version that answers in place of the plan's stable one, which this
+    replica cannot load (0: the stable one answers). `forwards` has the implementation of the encoder of each version:
+    `native`, or what takes its place for shapes and machines that it cannot run. `refused_below` has the certainty
+    below which answers of each version are refused (0: none are).
+    """
+
+    swap: str
+    revision: int
+    stand_in: int
+    arms: tuple[Arm, ...]
+    num_labels: dict[str, int]
+    forwards: dict[str, str]
+    refused: dict[str, int]
+    refused_below: dict[str, float] = {}
+
+
+class ReplicaStatus(TaskStatus, frozen=True, kw_only=True):
+    """What answers for the default task, for the others in `tasks`, and what the replica has counted.
+
+    `open_events` are events from Kafka that have no acknowledged answer yet. `swap_stalls_ms` are the last pauses
+    between two batches with a swap of weights, `swap_pauses_ms` those before them, without one.
+    """
+
+    replica: str
+    queue: str
+    queue_items: int
+    open_events: int
+    swaps: int
+    swap_stalls_ms: tuple[float, ...]
+    swap_pauses_ms: tuple[float, ...]
+    counts: dict[str, int]
+    tasks: dict[str, TaskStatus] = {}
 
 
 class SharedParts(NamedTuple):
@@ -143,3 +187,26 @@ def _cache_of(task: str, config: ReplicaConfig) -> DiskCache:
         return DiskCache()
     folder = Path(config.serving.spool_dir) / f"weights-{task}"
     return DiskCache(FolderStore(folder, config.store, config.ring, task=task))
+
+
+log = structlog.get_logger("http")
+
+
+class LabelWatch:
+    """`labels` is replaced as a whole, so any thread may read it. One thread calls `follow`."""
+
+    def __init__(self, store: Store, config: LabelConfig) -> None:
+        self._store = store
+        self._trouble = ""
+        self.labels = LabelSet(config)
+
+    def follow(self) -> None:
+        """Reads the commands that are new. What cannot be read is logged once."""
+        trouble = ""
+        try:
+            self.labels = self.labels.after_all(self._store.labels.requested(self.labels.number))
+        except WireError as error:
+            trouble = str(error)
+        if trouble and trouble != self._trouble:
+            log.warning("labels_not_read", error=trouble)
+        self._trouble = trouble

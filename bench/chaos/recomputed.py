@@ -29,9 +29,9 @@ from services.keys import ring_of
 from services.programs import open_store
 from services.settings import Settings
 from serving.errors import VersionRefused
+from serving.models import ActiveVersions
 from serving.predict import predict_many
 from serving.refusal import Refusal
-from serving.weights.active import ActiveVersions
 from serving.weights.loader import Loader
 from wire.errors import WireError
 from wire.keyring import subject_digest

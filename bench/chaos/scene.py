@@ -36,7 +36,7 @@ from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy
 from services.settings import Settings, load
-from serving.http.keys import Role, create_key
+from serving.http.access import Role, create_key
 from wire.timestamps import now_ms
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]

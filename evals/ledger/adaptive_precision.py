@@ -2,7 +2,7 @@
 
     texts, calm and crowded in turns --virtual_time--> batches --policy--> a precision --encoder, head--> labels
 
-Ours is the service's own choice (`serving.weights.precision`), with the latencies and accuracies that a replica has.
+Ours is the service's own choice (`serving.models`), with the latencies and accuracies that a replica has.
 
 Rejected: a fixed 16-bit precision of the kernels (there is none: float32 is torch's).
 
@@ -30,10 +30,10 @@ from model.quantized import INT4, INT8, PRECISIONS, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from serving.engine_config import PrecisionConfig
-from serving.weights import in_use, precision
-from serving.weights.active import Version
-from serving.weights.precision import NO_CHOICE
+from serving import models
+from serving.config import PrecisionConfig
+from serving.models import NO_CHOICE, Version
+from serving.weights import in_use
 from wire.records import PrecisionEvaluation
 from wire.tasks import DEFAULT
 
@@ -70,7 +70,7 @@ class Adaptive:
 
     def __call__(self, texts: Sequence[Text], load: float) -> str:
         num_tokens = sum(text.num_tokens for text in texts)
-        self._last = precision.choose(
+        self._last = models.choose(
             self._versions, num_tokens=num_tokens, load=load, previous=self._last, config=self._config
         )
         (chosen,) = self._last.by_version.values()

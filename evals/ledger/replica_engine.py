@@ -14,14 +14,13 @@ from typing import Any
 
 from model.quantized import QuantizedModel
 from model.tokenizer import TextTokenizer
-from serving.batcher import BatchQueue, Item, Outcome
 from serving.config import ServingConfig
-from serving.counts import Counts
 from serving.engine import Engine
+from serving.models import ActiveVersions, Version
+from serving.observers import Counts
 from serving.pipeline import NOTHING_NOTED, encoding, items_of, queue_of
 from serving.predict import predict_many
-from serving.terms import DEFAULT
-from serving.weights.active import ActiveVersions, Version
+from serving.queue import DEFAULT, BatchQueue, Item, Outcome
 from wire.receipts import Receipts
 from wire.records import STABLE, Answer, Arm, Event, PrecisionEvaluation, RolloutPlan, text_chars
 

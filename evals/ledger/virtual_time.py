@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from serving.batcher import BatchQueue
 from serving.config import ServingConfig
-from serving.terms import DEFAULT, Terms
+from serving.queue import DEFAULT, BatchQueue, Terms
 
 DEADLINE_S = 0.15
 QUEUE_ITEMS = 64

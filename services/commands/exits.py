@@ -28,10 +28,10 @@ def codes() -> dict[type[Exception], int]:
     from services.templates.writing import NameTaken
     from services.topic_uses import TopicsUnfit
     from services.tune.measure import TuneFailed
+    from serving.cluster import RayLost
     from serving.errors import BadCertificate
-    from serving.http.keys import BadKeys
+    from serving.http.access import BadKeys
     from serving.http.listener import PortTaken
-    from serving.serve_watch import RayLost
     from wire import errors as wire_errors
 
     return {

@@ -11,7 +11,7 @@ from services.commands.output import echo, json_lines
 from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
-    from serving.http.keys import ApiKey
+    from serving.http.access import ApiKey
 
 app = typer.Typer(no_args_is_help=True, help="API keys, which HTTP and gRPC ask for where serving.keys_file is set.")
 
@@ -35,7 +35,7 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Create a key, and show it once: the file has only its digest."""
-    from serving.http.keys import Role, create_key
+    from serving.http.access import Role, create_key
 
     wrong = sorted({*(roles or ())} - {*Role})
     if wrong:
@@ -49,7 +49,7 @@ def create(
 @reads_settings
 def list_(context: CliContext, as_json: JsonOption = False) -> None:
     """Show the names and the roles of all keys."""
-    from serving.http.keys import read_keys
+    from serving.http.access import read_keys
 
     rows = [_row(key) for key in read_keys(_file(context))]
     if as_json:
@@ -63,7 +63,7 @@ def list_(context: CliContext, as_json: JsonOption = False) -> None:
 @reads_settings
 def revoke(context: CliContext, name: NameArgument, as_json: JsonOption = False) -> None:
     """Revoke a key: replicas refuse it within a second."""
-    from serving.http.keys import revoke_key
+    from serving.http.access import revoke_key
 
     row = _row(revoke_key(_file(context), name))
     echo(*(json_lines(row) if as_json else [f"{name} is revoked"]))

@@ -17,8 +17,7 @@ from http import HTTPStatus
 from starlette.requests import HTTPConnection
 
 from serving.http.access import bearer_in
-from serving.http.clients import network_of
-from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, problem_of_sender
+from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, network_of, problem_of_sender
 from wire.rate_limits import TokenBuckets
 
 ADMIN_PER_S = 1.0

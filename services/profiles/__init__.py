@@ -6,5 +6,5 @@
     encoders.py    the encoders of `nano` and `base`, made at first use
 
 `profile = "base"` in the settings fills in what nothing else sets (`services.settings`); the replica checks the service
-level while it runs (`serving/service_level.py`), and `lifelong status` shows it.
+level while it runs (`serving/observers.py`), and `lifelong status` shows it.
 """

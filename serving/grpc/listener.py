@@ -1,19 +1,28 @@
 """The gRPC port of a replica: a server of `grpc.aio` in a thread of its own, on a port that all replicas share.
 
     client --> host:port --(the kernel picks a replica for each connection)--> grpc.aio --> InferenceService
-                    '--TLS, where there is a certificate (`certificates`)
+                    '--TLS, if there is a certificate (`serving/grpc/certificates.py`)
+    open files of this process --those at our port--> by network --beyond the bound--> shut down, so gRPC closes them
 
 A message above the limit is refused by its length, before it is read: by the library, with RESOURCE_EXHAUSTED. The
-connections have the bounds of those of HTTP, and beyond it are closed: by the library those of the process, by
-`connections` those of one address.
+connections have the bounds of those of HTTP, and beyond it are closed: by the library those of the process, by the
+`ConnectionGuard` those of one address. gRPC does not show its connections to a program. They are files of this process,
+so they are found among these: twice a second, which takes 4 us for each file. Within half a second one address may have
+more, within the bound of the server.
 
-Rejected: methods that get their message from the library (it would be in memory before anybody looks at how many are).
+Rejected: methods that get their message from the library (it would be in memory before anybody looks at how many are),
+and a proxy before the server that counts what it accepts (every byte would be copied once more by Python, and the
+server would see the proxy's address).
 """
 
 import asyncio
+import os
+import socket
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import grpc
 import grpc.aio
@@ -22,15 +31,86 @@ from grpc_reflection.v1alpha import reflection
 from serving.config import ServingConfig
 from serving.errors import Unhealthy
 from serving.grpc.certificates import Certificates, certificates_of
-from serving.grpc.connections import ConnectionGuard
 from serving.grpc.proto import SERVICE, pool
-from serving.grpc.reads import Reads
-from serving.grpc.service import HEALTH, InferenceService
+from serving.grpc.service import HEALTH, InferenceService, Reads
 from serving.http.api import Api
-from serving.http.connection import Bounds, ConnectionLimit, bounds_of
+from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, bounds_of
 from serving.http.listener import within_file_limit
+from serving.http.origin import network_of
 from wire.records import MAX_EVENT_BYTES
 from wire.threads import BackgroundThread
+
+FILES: Final = "/proc/self/fd"
+
+
+class PeerAddress(NamedTuple):
+    """The other end of a connection."""
+
+    address: str
+    port: int
+
+
+class ConnectionGuard:
+    """Ends the connections beyond the bounds of `limit`, the newest ones, each time that it is asked to `check`."""
+
+    def __init__(self, port: int, limit: ConnectionLimit) -> None:
+        self._port = port
+        self._limit = limit
+        self._networks: dict[PeerAddress, str] = {}
+
+    def check(self) -> None:
+        """Looks at all connections of the port."""
+        found = sockets_at(self._port)
+        for peer in self._networks.keys() - found.keys():
+            self._limit.leave(self._networks.pop(peer))
+        for peer, connection in found.items():
+            with closing(connection):
+                if peer not in self._networks:
+                    self._admit(peer, connection)
+
+    def _admit(self, peer: PeerAddress, connection: socket.socket) -> None:
+        network = network_of(peer.address)
+        if self._limit.enter(network):
+            self._networks[peer] = network
+            return
+        self._limit.note(TOO_MANY_CONNECTIONS.code)
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the client was faster
+            return
+
+
+def sockets_at(port: int) -> dict[PeerAddress, socket.socket]:
+    """Returns the connections of this process at a port of its own, by their peers. The caller closes each socket.
+
+    Each socket is a duplicate, so a file that is closed and opened anew meanwhile is never taken for another one.
+    """
+    found: dict[PeerAddress, socket.socket] = {}
+    for name in os.listdir(FILES):
+        connection = _socket_of(name)
+        if connection is None:
+            continue
+        try:
+            is_here = connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port
+            peer = PeerAddress(*connection.getpeername()[:2]) if is_here else None
+        except OSError:  # it listens, or its client has gone
+            peer = None
+        if peer is None or peer in found:
+            connection.close()
+        else:
+            found[peer] = connection
+    return found
+
+
+def _socket_of(name: str) -> socket.socket | None:
+    """Returns a duplicate of an open file, where it is a socket."""
+    try:
+        if not os.readlink(f"{FILES}/{name}").startswith("socket:"):
+            return None
+        return socket.socket(fileno=os.dup(int(name)))
+    except OSError:  # it was closed
+        return None
+
 
 START_TIMEOUT_S = 10.0
 TICK_S = 0.5

@@ -6,17 +6,23 @@ Inputs come as typed contents or as raw bytes, and outputs go in the form in whi
 `x-api-key` or `authorization`; `x-priority`, `x-request-timeout-ms` and `traceparent` mean what they do over HTTP, and
 the deadline of the call is one, too. Errors have the status of gRPC that is nearest to that of HTTP.
 
-Rejected: an interceptor for errors (it would not see what a method raises in `grpc.aio`), and streams of requests (a
-call of many texts is one batch already).
+A call does not say how long its message is, so each counts as the longest while it is read, and the others wait
+(`Reads`). One address has half of the places at most, so one that begins messages and does not end them keeps no other
+out.
+
+Rejected: an interceptor for errors (it would not see what a method raises in `grpc.aio`), streams of requests (a call
+of many texts is one batch already), and counting the bytes of messages after they were read (by then they are in
+memory).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
+from weakref import WeakValueDictionary
 
 import grpc
 import grpc.aio
@@ -24,17 +30,44 @@ import structlog
 from grpc_health.v1 import health_pb2
 
 from serving.grpc.proto import SERVICE, message
-from serving.grpc.reads import Reads
+from serving.http.access import Role
 from serving.http.api import Api
-from serving.http.asks import PRIORITY_HEADER, Ask, priority_of, timeout_s_of, trace_of
-from serving.http.bodies import TOO_MANY_BYTES
-from serving.http.clients import network_of
 from serving.http.connection import BODY_TIMEOUT
-from serving.http.keys import Role
+from serving.http.origin import network_of
 from serving.http.problems import INTERNAL, Problem, RequestRefused
-from serving.terms import Priority
-from serving.v2.model import columns_of, events_of, input_head, metadata_of, server_metadata, version_of
-from serving.v2.tensors import BYTES, Tensor, decoded, pack, unpack_texts, wrong_tensor
+from serving.http.requests import PRIORITY_HEADER, TOO_MANY_BYTES, Ask, priority_of, timeout_s_of, trace_of
+from serving.queue import Priority
+from serving.v2 import (
+    BYTES,
+    Tensor,
+    columns_of,
+    decoded,
+    events_of,
+    input_head,
+    metadata_of,
+    pack,
+    server_metadata,
+    unpack_texts,
+    version_of,
+    wrong_tensor,
+)
+
+
+class Reads:
+    """The places for `num` messages. One event loop uses it."""
+
+    def __init__(self, num: int) -> None:
+        self._per_network = max(1, num // 2)
+        self._places = asyncio.Semaphore(num)
+        self._by_network: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def place(self, network: str) -> AsyncIterator[None]:
+        """Waits for a place for a message of `network`, and holds it."""
+        own = self._by_network.setdefault(network, asyncio.Semaphore(self._per_network))
+        async with own, self._places:
+            yield
+
 
 HEALTH: Final = "grpc.health.v1.Health"
 

@@ -21,14 +21,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serving.errors import Unhealthy
-from serving.http.access import Access, ApiClient
-from serving.http.asks import ask_of
-from serving.http.bodies import Bodies
+from serving.http.access import Access, ApiClient, Role
 from serving.http.bridge import RequestBridge
-from serving.http.keys import Role
 from serving.http.problems import Problem, RequestRefused, accepted
+from serving.http.requests import Bodies, ask_of
 from serving.http.schemas import Entry, read_request, whole_problem, write_replies
-from serving.status import ReplicaStatus
+from serving.served_task import ReplicaStatus
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 

@@ -15,8 +15,7 @@ from starlette.types import ASGIApp
 from serving.http.api import Api, json_response
 from serving.http.openapi import POLICY, document_of, page_of
 from serving.http.operations import ELEMENTS, operations_of
-from serving.http.problems import INTERNAL, Problem, RequestRefused, problem_response
-from serving.http.request_id import RequestId
+from serving.http.problems import INTERNAL, Problem, RequestId, RequestRefused, problem_response
 
 
 def make_app(api: Api) -> ASGIApp:

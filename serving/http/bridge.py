@@ -23,15 +23,14 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from serving.batcher import ItemFailure, Outcome, QueueState, Unanswered
 from serving.errors import QueueClosed
-from serving.http.asks import Ask, HungUp
 from serving.http.problems import Problem
+from serving.http.requests import Ask, HungUp
 from serving.http.schemas import Entry, Reply, Unpublished
 from serving.kafka.outbox import NOT_FROM_KAFKA
+from serving.models import ActiveVersions
 from serving.pipeline import Pipeline
-from serving.terms import EmbeddedText, Terms
-from serving.weights.active import ActiveVersions
+from serving.queue import EmbeddedText, ItemFailure, Outcome, QueueState, Terms, Unanswered
 from wire.records import Event, Feedback
 from wire.tasks import UNKNOWN_TASK, TaskNames
 from wire.traces import TRACEPARENT

@@ -22,11 +22,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serving.http.access import Role
 from serving.http.api import Api, json_response
-from serving.http.asks import ask_of
-from serving.http.keys import Role
 from serving.http.origin import media_type
 from serving.http.problems import Problem, RequestRefused, accepted
+from serving.http.requests import ask_of
 from serving.http.schemas import SOURCE, UNREADABLE, Entry, Reply, Unpublished, whole_problem, wrong, wrong_shape
 from wire.envelope import from_message, to_message
 from wire.errors import BadMessage

@@ -20,7 +20,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.config import ServingConfig
-from serving.http.clients import network_of
+from serving.http.origin import network_of
 from serving.http.problems import Problem, write_problem
 from serving.http.schemas import TOO_LARGE
 from wire.records import MAX_EVENT_BYTES

@@ -15,13 +15,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serving.http.access import Role
 from serving.http.api import Api, json_response
-from serving.http.asks import ask_of
-from serving.http.keys import Role
 from serving.http.problems import Problem, RequestRefused, accepted
+from serving.http.requests import ask_of
 from serving.http.schemas import UNREADABLE, Entry, Reply, event_of, wrong, wrong_shape
-from serving.terms import EmbeddedText
-from serving.v2.model import MODEL, version_of
+from serving.queue import EmbeddedText
+from serving.v2 import MODEL, version_of
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):

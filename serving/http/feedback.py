@@ -23,11 +23,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.http.access import ApiClient
+from serving.http.access import ApiClient, Role
 from serving.http.api import Api, json_response
-from serving.http.asks import ask_of
-from serving.http.keys import Role
 from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefused, accepted
+from serving.http.requests import ask_of
 from serving.http.schemas import UNREADABLE, whole_problem, wrong, wrong_shape
 from wire.envelope import MAX_FIELD_BYTES, problem_of_label
 from wire.features import Features, problem_of

@@ -20,10 +20,10 @@ from typing import Any, Final
 
 from serving.http.access import KEY_HEADER
 from serving.http.api import REF, Operation
-from serving.http.asks import MAX_TIMEOUT_MS, PRIORITY_HEADER, TIMEOUT_HEADER
 from serving.http.problems import PROBLEM_JSON, ErrorBody, ProblemDetails, V2ErrorBody, is_v2
-from serving.terms import Priority
-from serving.v2.model import MODEL
+from serving.http.requests import MAX_TIMEOUT_MS, PRIORITY_HEADER, TIMEOUT_HEADER
+from serving.queue import Priority
+from serving.v2 import MODEL
 from wire.records.schemas import components_of
 
 JSON: Final = "application/json"

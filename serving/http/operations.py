@@ -9,16 +9,16 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from serving.http.access import Role
 from serving.http.api import REF, Api, Operation
 from serving.http.cloud_events import CloudEventsApi
 from serving.http.embeddings import EmbeddingsApi, EmbeddingsBody, EmbeddingsRequest
 from serving.http.feedback import AcceptedBody, FeedbackApi, LabelBody
-from serving.http.keys import Role
 from serving.http.problems import ErrorBody
 from serving.http.schemas import MAX_ID_CHARS, AnswerBody
 from serving.http.v2 import InferRequest, InferResponse, ModelReady, V2Api
-from serving.status import ReplicaStatus
-from serving.v2.model import ModelMetadata, ServerMetadata
+from serving.served_task import ReplicaStatus
+from serving.v2 import ModelMetadata, ServerMetadata
 from wire.features import MAX_FEATURES, Features
 
 Text = Annotated[str, msgspec.Meta(description="Blank only beside `features`. The first 131,072 characters are read.")]

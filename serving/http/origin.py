@@ -1,19 +1,21 @@
-"""Whether a request is meant for this service, and comes from no page of others: its Host, Origin and content type.
+"""Where a request comes from: the network of its address, and whether a page of others sent it.
 
     request --headers--> problem_of_sender --> Problem, or None        (HTTP where no API key is required, and the page)
+    address --network_of--> the client that a bound applies to, if no API key names one
 
 A browser sends requests for every page that is open in it, also to a service on the reader's own machine. It says for
-which page (Origin), under which name it found us (Host), and asks us first where the content type is none that a form
-can send. So three headers tell such a request apart from one that a program of the user sends. A page that finds us
-by a name of its own (DNS rebinding) has an Origin that equals the Host, and is told by the name: a name of ours is an
+which page (Origin), under which name it found us (Host), and asks us first if the content type is none that a form can
+send. So three headers tell such a request apart from one that a program of the user sends. A page that finds us by a
+name of its own (DNS rebinding) has an Origin that equals the Host, and is told by the name: a name of ours is an
 address, or loopback.
 
 Rejected: a list of names that are allowed as a setting (an API key says more, and is asked of every client alike).
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -109,3 +111,21 @@ def _name_of(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+@lru_cache(maxsize=10_000)
+def network_of(address: str) -> str:
+    """Returns the network of one client: in IPv4 the address itself, in IPv6 the /64, since one client has all of it.
+
+    >>> network_of("203.0.113.7"), network_of("2001:db8:1:2:3::4"), network_of("::ffff:203.0.113.7")
+    ('203.0.113.7', '2001:db8:1:2::/64', '203.0.113.7')
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"

@@ -1,22 +1,57 @@
 """Why there is no answer, and how that is said: in our own form, in that of RFC 9457, or in that of the V2 protocol.
 
+    request --RequestId--> its id: in the scope, in the headers of the response, and in what says the problem
     Problem --> {"error": {"code", "message", "request_id"}}
-            --> application/problem+json, where the client accepts it         {"type", "title", "status", "detail", ...}
+            --> application/problem+json, if the client accepts it            {"type", "title", "status", "detail", ...}
             --> {"error": "message"}, on the paths of the Open Inference Protocol
 
-A problem is returned where it is that of one event, and raised as RequestRefused where it is that of the whole request.
+A problem is returned if it is that of one event, and raised as RequestRefused if it is that of the whole request.
 """
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, TypeVar
 
 import msgspec
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.http.request_id import request_id_of
+REQUEST_ID_HEADER = "x-request-id"
+_WELL_FORMED = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
+
+
+class RequestId:
+    """Puts the id into the scope, and into the headers of the response."""
+
+    def __init__(self, app: ASGIApp, *, new_id: Callable[[], str]) -> None:
+        self._app = app
+        self._new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client_id = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = client_id if _WELL_FORMED.fullmatch(client_id) else self._new_id()
+        scope["lifelong.request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+def request_id_of(scope: Scope) -> str:
+    """Returns the id of the request; empty outside of RequestId."""
+    return str(scope.get("lifelong.request_id", ""))
+
 
 V2_PATH: Final = "/v2"
 PROBLEM_JSON: Final = "application/problem+json"

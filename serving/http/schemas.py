@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from serving.http.problems import ErrorBody, Problem, ProblemBody
-from serving.terms import EmbeddedText
+from serving.queue import EmbeddedText
 from wire.features import Features, problem_of_content
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback, TaskAnswer
 

@@ -17,13 +17,23 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serving.http.access import Role
 from serving.http.api import Api, json_response
-from serving.http.asks import ask_of
-from serving.http.keys import Role
 from serving.http.problems import accepted
+from serving.http.requests import ask_of
 from serving.http.schemas import UNREADABLE
-from serving.v2.model import columns_of, events_of, input_head, metadata_of, server_metadata, version_of
-from serving.v2.tensors import Tensor, pack, unpack_texts, wrong_tensor
+from serving.v2 import (
+    Tensor,
+    columns_of,
+    events_of,
+    input_head,
+    metadata_of,
+    pack,
+    server_metadata,
+    unpack_texts,
+    version_of,
+    wrong_tensor,
+)
 
 LENGTH_HEADER: Final = "inference-header-content-length"
 

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from serving.counts import Counts
 from serving.kafka.dedupe import DedupeWindow
+from serving.observers import Counts
 from wire.bus import Position, Subscription
 from wire.bus.transactions import RecordRefused, TransactionAborted, TransactionalPublisher
 from wire.errors import BusUnavailable, SendFailed, WireError

@@ -1,7 +1,7 @@
 """Events from Kafka to answers on Kafka: one thread owns the subscription.
 
     poll -> refused: dead letter ------------------------------.
-         -> Event: tokens -> queue -> engine -> Answer -> outbox -> acknowledged by the broker -> finish(position)
+         -> Event: tokens -> queue -> engine -> Answer -> Delivery -> acknowledged by the broker -> finish(position)
 
 A position is finished only when the broker has the answer or the dead letter, so a crash at any point delivers the
 event again. An event that comes again within the window is answered once; another event under the same name is refused
@@ -11,6 +11,9 @@ the broker has it, and an event that a machine fault left unanswered goes to the
 unreachable broker. The broker still knows its groups when it is back, so a consumer that is still a member reads on at
 once, while the group would wait a session for one that had left. Only after MAX_OUTAGE_S is another subscription
 opened.
+
+The `Delivery` of a subscription is how results reach their topic: by the outbox, at least once (`AtLeastOnce`), or in
+one transaction with their offsets (`serving/kafka/exactly_once.py`).
 
 Rejected: committing when the event is read (loses it), a thread for each partition, and opening the subscription anew
 to get a record again that could not be sent (the cause would then stop all partitions, of all members).
@@ -22,21 +25,90 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
+from typing import Protocol, TypeAlias
 
 import structlog
 
-from serving.batcher import Item, ItemFailure, Outcome, Unanswered
 from serving.errors import QueueClosed, Unhealthy
 from serving.kafka.dedupe import Admission, DedupeWindow, conflicting_id
-from serving.kafka.delivery import Deliver, Delivery, letter_of
+from serving.kafka.exactly_once import ExactlyOnce
+from serving.kafka.outbox import Outbox
 from serving.pipeline import Pipeline
-from serving.terms import EmbeddedText
+from serving.queue import EmbeddedText, Item, ItemFailure, Outcome, Unanswered
 from wire.backoff import Backoff
 from wire.bus import Poll, Position, Received, Refused, Subscription
+from wire.bus.transactions import TransactionalPublisher
 from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
-from wire.records import Event
+from wire.letters import refuse_event
+from wire.message import shown
+from wire.records import Answer, DeadLetter, Event
 from wire.threads import BackgroundThread
+
+
+class Delivery(Protocol):
+    """The way of results while a subscription is open. The engine's thread calls `put`, the intake's the rest."""
+
+    def expect(self, position: Position, key: EventKey) -> None: ...
+
+    def put(self, record: Answer | DeadLetter, key: EventKey, position: Position) -> None: ...
+
+    def put_letter(self, letter: DeadLetter, position: Position) -> None: ...
+
+    def turn(self) -> None:
+        """Does what is due. Raises BusUnavailable where another subscription must be opened."""
+
+    def close(self) -> None: ...
+
+
+Deliver: TypeAlias = Callable[[Subscription[Event]], Delivery]
+
+
+def deliveries(
+    outbox: Outbox, window: DedupeWindow, *, transactions: Callable[[], TransactionalPublisher] | None
+) -> Deliver:
+    """Returns what makes the way of the results of a subscription: by `transactions`, where they are given."""
+
+    def of(subscription: Subscription[Event]) -> Delivery:
+        if transactions is None:
+            return AtLeastOnce(subscription, outbox=outbox, window=window)
+        return ExactlyOnce(
+            subscription, open_publisher=transactions, window=window, counts=outbox.counts, name=outbox.name
+        )
+
+    return of
+
+
+class AtLeastOnce:
+    """Sends results by the outbox, which finishes the deliveries of an event when the broker has its answer."""
+
+    def __init__(self, subscription: Subscription[Event], *, outbox: Outbox, window: DedupeWindow) -> None:
+        self._subscription = subscription
+        self._outbox = outbox
+        self._window = window
+
+    def expect(self, position: Position, key: EventKey) -> None:
+        """The window remembers what is open."""
+
+    def put(self, record: Answer | DeadLetter, key: EventKey, position: Position) -> None:
+        self._outbox.send(record, partial(self._window.acknowledge, key), position.place)
+
+    def put_letter(self, letter: DeadLetter, position: Position) -> None:
+        self._outbox.send(letter, partial(self._subscription.finish, position), position.place)
+
+    def turn(self) -> None:
+        """The subscription commits by itself."""
+
+    def close(self) -> None:
+        """The outbox outlives the subscription: what was accepted is sent all the same."""
+
+
+def letter_of(failure: ItemFailure, position: Position) -> DeadLetter:
+    """Returns the dead letter of an event that the model cannot answer."""
+    event = failure.event
+    detail = failure.detail or f"the model could not answer event {shown(event.id)}"
+    return refuse_event(failure.reason, detail, event, position.place)
+
 
 POLL_MS = 50
 BUSY_POLL_MS = 5

@@ -1,23 +1,184 @@
-"""Records on disk until they are finished: a queue in files, bounded in bytes, that outlives its process. No threads.
+"""Answers by HTTP on disk until the broker has them: a queue in files, bounded in bytes, that outlives its process.
 
+    AnswerSpool.keep --> [Spool] --take--> Answer, mark --(the broker has it)--> finish
     append --> 000000000007.spool --take--> record --finish--> (all of a file is finished) --> the file is removed
+
+    file   = magic, checksum of the offset, offset before which everything is finished; then records
+    record = length, checksum of length and payload, payload
 
 All replicas of a machine share a folder. Each replica writes to files of its own, and keeps them locked while it lives.
 A file that can be locked has lost its owner, and `adopt` takes it over. So the records of a killed replica are sent by
-another one, and a record that was finished but not yet written down as such is sent again.
+another one, and a record that was finished but not yet written down as such is sent again. Records of a `Segment`, one
+file, are taken in order and finished in any order. The first record that is cut off, or does not match its checksum,
+ends the file: the records behind it are given up.
 
-Nothing waits for the disk (no fsync): appended records survive the end of the process, not that of the machine.
-`serving/kafka/segment.py` has the format of a file.
+Nothing waits for the disk (no fsync): appended records survive the end of the process, not that of the machine. There
+are no threads here: the owner guards the spool.
 
 Rejected: SQLite (a journal and a lock for each record of a plain queue), and one file for all processes (they would
 wait for each other, and could remove a file only when all of them had finished it).
 """
 
-from contextlib import suppress
+import math
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from zlib import crc32
 
-from serving.kafka.segment import MAX_OVERHEAD_BYTES, Segment, abandoned_segment, new_segment
+import msgspec
+import structlog
+
+from serving.observers import Counts
+from wire.files import locked
+from wire.records import Answer
+
+MAGIC = b"LLS1"
+
+_HEADER = struct.Struct(">4sIQ")
+_OFFSET = struct.Struct(">Q")
+_RECORD = struct.Struct(">II")
+_LENGTH = struct.Struct(">I")
+
+MAX_OVERHEAD_BYTES = _HEADER.size + _RECORD.size
+"""Bytes that a record may add to its payload: those of its own header, and of the file's."""
+
+
+class Segment:
+    """A file that this process has locked. The offsets ascend: finished, then taken (`position`), then the end."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        self.end = max(os.fstat(fd).st_size, _HEADER.size)
+        self._finished = _finished_offset(os.pread(fd, _HEADER.size, 0))
+        self.position = self._finished
+        """The offset of the next record to take."""
+        self._taken: dict[int, bool] = {}  # the end of each taken record, in order: whether it is finished
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether every record is taken and finished."""
+        return self.position >= self.end and not self._taken
+
+    def append(self, data: bytes) -> None:
+        """Writes a record. Raises OSError where the disk has no room, after removing what was written of it."""
+        with self._truncated_on_error():
+            if self.end == _HEADER.size:
+                _write(self._fd, _header(self._finished), 0)
+            _write(self._fd, _record(data), self.end)
+        self.end += _RECORD.size + len(data)
+
+    def take(self) -> tuple[int, bytes] | None:
+        """Returns where the next record ends, and its data. A torn record ends the file."""
+        if self.position >= self.end:
+            return None
+        data = self._read(self.position)
+        if data is None:
+            self.end = self.position
+            return None
+        self.position += _RECORD.size + len(data)
+        self._taken[self.position] = False
+        return self.position, data
+
+    def finish(self, end: int) -> None:
+        """Writes down the longest finished prefix. Where the disk refuses the write, more records are sent again."""
+        self._taken[end] = True
+        while self._taken:
+            first_end, is_finished = next(iter(self._taken.items()))
+            if not is_finished:
+                break
+            self._finished = first_end
+            del self._taken[first_end]
+        with suppress(OSError):
+            _write(self._fd, _header(self._finished), 0)
+
+    def empty(self) -> None:
+        """Frees its space. A kill between the two steps leaves an offset beyond the end: there is nothing to read."""
+        if self.end == _HEADER.size:
+            return
+        with suppress(OSError):
+            os.ftruncate(self._fd, _HEADER.size)
+        self.end = _HEADER.size
+        self.position = _HEADER.size
+        self._finished = _HEADER.size
+        with suppress(OSError):
+            _write(self._fd, _header(self._finished), 0)
+
+    def close(self) -> None:
+        """Removes the file where all of it is finished, and releases the lock."""
+        if self.is_spent:
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+    def _read(self, position: int) -> bytes | None:
+        try:
+            head = os.pread(self._fd, _RECORD.size, position)
+            if len(head) < _RECORD.size:
+                return None
+            length, checksum = _RECORD.unpack(head)
+            if position + _RECORD.size + length > self.end:
+                return None
+            data = os.pread(self._fd, length, position + _RECORD.size)
+        except OSError:  # a read error of the disk ends the file like a torn record
+            return None
+        return data if _checksum(data) == checksum and len(data) == length else None
+
+    @contextmanager
+    def _truncated_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self.end)
+            raise
+
+
+def new_segment(path: Path) -> Segment | None:
+    """Makes the file; None where an adopter locked and removed it first. Raises FileExistsError."""
+    fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    return Segment(path, fd) if fd is not None else None
+
+
+def abandoned_segment(path: Path) -> Segment | None:
+    """Opens the file; None where its owner lives or has just removed it, or where it belongs to another user."""
+    try:
+        fd = locked(os.open(path, os.O_RDWR))
+    except (FileNotFoundError, PermissionError):
+        return None
+    return Segment(path, fd) if fd is not None else None
+
+
+def _header(finished: int) -> bytes:
+    return _HEADER.pack(MAGIC, crc32(_OFFSET.pack(finished)), finished)
+
+
+def _finished_offset(header: bytes) -> int:
+    """Returns the offset in a header. Where the header is damaged, that of the first record: all are read again."""
+    if len(header) < _HEADER.size:
+        return _HEADER.size
+    _, checksum, finished = _HEADER.unpack(header)
+    is_intact = header == _header(finished) and checksum == crc32(_OFFSET.pack(finished))
+    return int(finished) if is_intact else _HEADER.size
+
+
+def _record(data: bytes) -> bytes:
+    return _RECORD.pack(len(data), _checksum(data)) + data
+
+
+def _checksum(data: bytes) -> int:
+    return crc32(data, crc32(_LENGTH.pack(len(data))))
+
+
+def _write(fd: int, data: bytes, offset: int) -> None:
+    """Writes all of `data`: a disk that is nearly full accepts only a part of it at first."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], offset + written)
+
 
 SUFFIX = ".spool"
 SEGMENT_BYTES = 1 << 20
@@ -126,3 +287,98 @@ class Spool:
 
     def _paths(self) -> list[Path]:
         return sorted(path for path in self._folder.glob(f"*{SUFFIX}") if path.stem.isdecimal())
+
+
+ADOPT_INTERVAL_S = 10.0
+"""Interval at which answers that other replicas have left are adopted."""
+
+log = structlog.get_logger("outbox")
+
+
+class KeepResult(Enum):
+    KEPT = "kept"
+    NO_ROOM = "no_room"
+    """The spool has as many bytes as it may."""
+    NO_DISK = "no_disk"
+    """There is no folder, or its disk is full or broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledAnswer:
+    answer: Answer
+    mark: Mark
+
+
+class AnswerSpool:
+    """The answers on disk. It is not thread-safe: its owner guards it."""
+
+    def __init__(self, spool: Spool | None, counts: Counts) -> None:
+        self._spool = spool
+        self._counts = counts
+        self._decoder = msgspec.json.Decoder(Answer)
+        self.has_failed = False
+        """Whether the disk refused the last answer."""
+        self.next_adopt_s = math.inf if spool is None else -math.inf
+        """The time at which answers of other replicas are adopted next, on the monotonic clock."""
+
+    def keep(self, answer: Answer) -> KeepResult:
+        if self._spool is None:
+            return KeepResult.NO_DISK
+        try:
+            is_kept = self._spool.append(msgspec.json.encode(answer))
+        except OSError as error:
+            self._log_change(error)
+            return KeepResult.NO_DISK
+        self._log_change(None)
+        return KeepResult.KEPT if is_kept else KeepResult.NO_ROOM
+
+    def take(self) -> SpooledAnswer | None:
+        """Returns the oldest answer that was not taken yet. Answers of another release that cannot be read are
+        dropped."""
+        while self._spool is not None:
+            taken = self._spool.take()
+            if taken is None:
+                break
+            mark, data = taken
+            try:
+                return SpooledAnswer(self._decoder.decode(data), mark)
+            except msgspec.DecodeError as error:
+                self._counts.add("kept_unreadable")
+                log.error("kept_unreadable", error=str(error))
+                self._spool.finish(mark)
+        return None
+
+    def finish(self, mark: Mark) -> None:
+        """Removes an answer: the broker has it, or its dead letter."""
+        if self._spool is not None:
+            self._spool.finish(mark)
+
+    def adopt(self, now_s: float) -> bool:
+        """Adopts answers that other replicas have left, when that is due. Returns whether there are new ones."""
+        if self._spool is None or now_s < self.next_adopt_s:
+            return False
+        self.next_adopt_s = now_s + ADOPT_INTERVAL_S
+        try:
+            num_bytes = self._spool.adopt()
+        except OSError as error:
+            self._log_change(error)
+            return False
+        if num_bytes:
+            log.info("kept_answers_adopted", bytes=num_bytes)
+        return num_bytes > 0
+
+    def close(self) -> None:
+        """Leaves the unfinished answers to the next replica."""
+        self.next_adopt_s = math.inf
+        if self._spool is not None:
+            self._spool.close()
+
+    def _log_change(self, error: OSError | None) -> None:
+        """Logs once that the disk fails, and once that it works again."""
+        if (error is not None) == self.has_failed:
+            return
+        self.has_failed = error is not None
+        if error is not None:
+            log.error("answers_not_kept_on_disk", error=str(error))
+        else:
+            log.info("answers_kept_on_disk_again")

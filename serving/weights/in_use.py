@@ -2,7 +2,7 @@
 
     manifest, tensors --key_of: digests and shapes--> SharedWeights, packed by whoever needs them first
 
-So tasks that learn on one encoder hold it once, and their events go through it together (`serving/by_task.py`), in one
+So tasks that learn on one encoder hold it once, and their events go through it together (`serving/predict.py`), in one
 precision: its times are measured once, too.
 
 The measurement runs in the thread that loads weights, within a budget of time: sizes that do not fit any more are left
@@ -33,7 +33,7 @@ from model.qtensor import QTensor
 from model.quantized import RandomFeatures
 from model.ragged import RaggedBatch
 from model.weights import encoder_key
-from serving.weights.active import LatencyTable
+from serving.models import LatencyTable
 from wire.records import WeightManifest
 
 TEXT_TOKENS: Final = 16

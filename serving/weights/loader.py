@@ -2,13 +2,19 @@
 
     manifest (signed) -> spec -> missing blobs (digest) -> parts, shapes, finiteness -> packed -> probes -> times
         -> Version, in `versions` until `keep` drops it
+    number --Manifests.read--> manifest and its signature, kept --replaced--> the numbers that name other versions now
 
 Tensors are kept by their manifest entry, digest included, as long as a resident version needs them. A version that
 changed only its head costs only the head: it shares the encoder object with the version before, the projection of its
 head, and the embeddings of the probes. A version that lacks only damaged blobs keeps its other tensors, so that a
 repair costs only the damaged ones.
 
-Rejected: packing into live weights (a batch could see half).
+A store that lost its last writes in a power cut has forgotten numbers, and may give one to another version. Whoever
+still holds the first would answer with it for good. So signatures are compared, which is one small request; if one
+differs, the manifests are.
+
+Rejected: packing into live weights (a batch could see half), comparing the manifests alone (tens of kilobytes to fetch
+and to verify for each plan), and the signatures alone (after keys have rotated every version would be loaded again).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,19 +35,16 @@ from model.quantized import QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
 from model.weights import from_format
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
+from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed
 from serving.refusal import NEVER, Refusal
-from serving.weights.active import NOT_MEASURED, LatencyTable, Version
 from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
-from serving.weights.load_guard import LoadGuard
-from serving.weights.manifests import Manifests
-from serving.weights.precision import AUTO, allowed
-from serving.weights.refusals import REASONS, computing, refusing
-from wire.errors import BlobCorrupt, NotFound, WireError
+from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
+from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
 from wire.features import parts_of
 from wire.records import Probe, TensorEntry, WeightManifest
-from wire.store import Store
+from wire.store import Store, Versions
 
 WARM_TEXT: Final = "a text of nobody, which is as long as most of them are"
 WARM_BATCHES: Final = (1, 16, 1)
@@ -260,8 +263,55 @@ class Loader:
 def encode_contents(
     contents: Sequence[str], encoder: PackedEncoder, tokenizer: Inputs, precision: str, max_tokens: int
 ) -> Tensor:
-    """Returns z_BD of the contents of events (`wire.features`), as `serving.weights.health` does of events."""
+    """Returns z_BD of the contents of events (`wire.features`), as `serving.encodings` does of events."""
     parts = [parts_of(content) for content in contents]
     token_ids = tokenizer.encode_many([text for text, _ in parts], max_tokens=max_tokens)
     z_BD = encoder.encode(RaggedBatch.of(token_ids), precision)
     return encoder.features.joined(z_BD, parts)
+
+
+class Manifests:
+    """Belongs to a loader. Verbs: read, replaced, keep."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+        self._manifests: dict[int, WeightManifest] = {}
+        self._signatures: dict[int, bytes | None] = {}
+
+    @property
+    def entries(self) -> set[TensorEntry]:
+        """The tensors that the manifests name."""
+        return {entry for manifest in self for entry in manifest.tensors}
+
+    def read(self, number: int, versions: Versions) -> WeightManifest:
+        """Returns the manifest that `versions` has, and keeps it. Raises what `Versions.manifest` raises."""
+        signatures = versions.signatures([number])
+        self._manifests[number] = versions.manifest(number)
+        self._signatures |= signatures
+        return self._manifests[number]
+
+    def replaced(self, numbers: Collection[int]) -> list[int]:
+        """Returns those of the kept numbers that name another version now. Raises StoreUnavailable.
+
+        A manifest that was removed, or that cannot be read, takes the place of nothing.
+        """
+        kept = [number for number in numbers if number in self._manifests]
+        found: list[int] = []
+        for number, signature in self._versions.signatures(kept).items():
+            if signature in (None, self._signatures[number]):
+                continue
+            with suppress(NotFound, BadSignature, UnknownFormat, BlobCorrupt):
+                if self._versions.manifest(number) == self._manifests[number]:
+                    # It was signed anew.
+                    self._signatures[number] = signature
+                else:
+                    found.append(number)
+        return found
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Drops every other manifest."""
+        self._manifests = {number: self._manifests[number] for number in self._manifests.keys() & set(numbers)}
+        self._signatures = {number: self._signatures[number] for number in self._manifests}
+
+    def __iter__(self) -> Iterator[WeightManifest]:
+        return iter(self._manifests.values())

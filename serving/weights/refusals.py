@@ -1,23 +1,38 @@
-"""The versions that a replica refused: why, until when they are not tried again, and which blobs are damaged.
+"""Which versions a replica does not load: those that were refused, and encoders that may end the process.
 
-    VersionRefused --add--> not tried for `retry_s`; one that only lacks blobs, for REPAIR_S or until a notice
+    VersionRefused --Refusals.add--> not tried for `retry_s`; one that only lacks blobs, for REPAIR_S or until a notice
 
-Each reason is logged once. REASONS has the codes of errors; `serving/weights/loader.py` and
-`serving/weights/load_guard.py` have further ones.
+    LoadGuard.loading: a version whose encoder this process does not hold
+        -> did loading it kill processes here?          killed_while_loading
+        -> is there memory for it?                      no_memory
+        -> is it this replica's turn?                   NotYet: another replica tries it first
+        -> noted while it is loaded (`serving/deaths.py`)
+
+Each reason to refuse a version has a stable code, and is logged once. A replica that answers loads a new encoder only
+when another one has loaded it, or when its own turn has come: by the order of the names of the replicas that report,
+one each TURN_S. So an encoder that kills a process takes one replica at a time, and after two deaths no replica of that
+machine loads it. A replica that answers nothing yet waits for nobody.
+
+Rejected: a lease for the first load (replicas may write nothing to the store but their own report, and one that died
+would hold the lease).
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+import psutil
 import structlog
 
 from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, UnreadableInput, WrongConfig, WrongShape
-from serving.errors import VersionRefused
+from serving.deaths import Deaths, digest_of
+from serving.errors import NotYet, VersionRefused
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey
+from wire.records import ReplicaReport, WeightManifest
 
 REASONS: Final[Mapping[type[Exception], str]] = {
     NotFound: "not_found",
@@ -130,3 +145,82 @@ def computing() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise VersionRefused("load_failed", str(error)) from error
+
+
+TURN_S: Final = 10.0
+"""Time that each replica has for the load before the next one tries it: as long as the report of a dead one is kept."""
+
+COPIES: Final = 2
+"""How many times the bytes of a version are in memory while it is loaded: as stored, and as packed."""
+
+KILLED: Final = "killed_while_loading"
+NO_MEMORY: Final = "no_memory"
+
+CGROUP: Final = Path("/sys/fs/cgroup")
+
+
+class LoadGuard:
+    """Decides when the versions of one task may be loaded by this replica. It belongs to the swap's thread.
+
+    `reports` returns those of all replicas of the task, and `is_answering` whether this one has weights.
+    """
+
+    def __init__(
+        self,
+        replica: str,
+        deaths: Deaths,
+        reports: Callable[[], Sequence[ReplicaReport]],
+        is_answering: Callable[[], bool],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        memory_left: Callable[[], int] | None = None,
+    ) -> None:
+        self._replica = replica
+        self._deaths = deaths
+        self._reports = reports
+        self._is_answering = is_answering
+        self._clock = clock
+        self._memory_left = memory_left or memory_left_bytes
+        self._wanted: tuple[int, float] = (0, 0.0)  # the version that waits for its turn, and since when
+
+    @contextmanager
+    def loading(self, manifest: WeightManifest, encoder_key: str) -> Iterator[None]:
+        """Notes that the version, whose encoder is new to this process, is loaded until the block ends.
+
+        Raises VersionRefused, and NotYet while another replica is to try it first; StoreUnavailable.
+        """
+        digest = digest_of(f"encoder {encoder_key}")
+        if self._deaths.is_refused(digest):
+            raise VersionRefused(KILLED, "the process was killed twice while it loaded this encoder")
+        needed = COPIES * manifest.num_bytes
+        if needed > (left := self._memory_left()):
+            raise VersionRefused(NO_MEMORY, f"loading takes {needed >> 20} MiB, and {left >> 20} MiB are left")
+        if self._is_answering() and not self._is_turn(manifest.version):
+            raise NotYet(manifest.version)
+        with self._deaths.open([digest], is_sole=True):
+            yield
+        self._deaths.clear([digest])
+
+    def _is_turn(self, number: int) -> bool:
+        """Whether another replica has loaded the version, or those before this one have had their time."""
+        now_s = self._clock()
+        if self._wanted[0] != number:
+            self._wanted = (number, now_s)
+            log.info("encoder_is_new", version=number)
+        reports = self._reports()
+        if any(str(number) in report.model_bytes for report in reports):
+            return True
+        num_before = len({report.replica for report in reports if report.replica < self._replica})
+        return now_s - self._wanted[1] >= TURN_S * num_before
+
+
+def memory_left_bytes(cgroup: Path = CGROUP) -> int:
+    """Returns the bytes that this process may still take: of the machine, and of its container (cgroup, version 2)."""
+    left = int(psutil.virtual_memory().available)
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+        cache = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())["inactive_file"]
+    except (OSError, ValueError, KeyError):
+        return left
+    return min(left, limit - used + int(cache))

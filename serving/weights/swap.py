@@ -18,11 +18,11 @@ from enum import Enum
 
 import structlog
 
+from serving.encodings import Health
 from serving.engine import Engine
 from serving.errors import NotYet, Unhealthy, VersionRefused
-from serving.weights.active import ActiveVersions, servable
-from serving.weights.followed_plan import FollowedPlan
-from serving.weights.health import Health
+from serving.models import ActiveVersions, servable
+from serving.weights.disk import FollowedPlan
 from serving.weights.loader import Loader
 from serving.weights.refusals import PLAN, Refusals, refusing
 from wire.errors import StoreUnavailable, UnsafePolicy

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from model.features import SCALES
+from serving.config import SeriesConfig
 from serving.series import Series
-from serving.series_config import SeriesConfig
 from tests.flow.test_in_memory import Service, share_right
 from wire.events import content
 from wire.features import Features, own_content

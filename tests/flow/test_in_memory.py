@@ -20,8 +20,8 @@ from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
-from serving.batcher import Outcome
 from serving.pipeline import Pipeline, encoding
+from serving.queue import Outcome
 from serving.weights.in_use import WeightsInUse
 from tests.learner.publish_rig import PublishRig
 from tests.learner.streams import label_of, text_of

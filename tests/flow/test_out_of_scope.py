@@ -18,8 +18,8 @@ from learner.memory.targets import Targets
 from learner.quality.calibration import fit_temperature
 from learner.quality.evaluation import fit_certainty
 from model.bert import load_encoder
+from serving.config import RefusalConfig
 from serving.refusal import Refusal
-from serving.refusal_config import RefusalConfig
 from tests.required import FILES, data_folder
 
 pytestmark = pytest.mark.slow  # 24,000 texts are encoded: a minute and a half

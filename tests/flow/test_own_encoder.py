@@ -15,10 +15,10 @@ from model.encoders import open_encoder, open_inputs
 from model.ragged import RaggedBatch
 from services.exported.exporting import export_version
 from services.exported.importing import import_version
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.pipeline import encoding, items_of
-from serving.terms import DEFAULT
+from serving.queue import DEFAULT
 from serving.weights.loader import Loader
 from tests.flow.images import image_of, shape_of
 from tests.learner.publish_rig import PublishRig

@@ -12,7 +12,7 @@ import torch
 from learner.release.rebuild import differences, rebuild
 from model.packed import Inputs
 from model.ragged import RaggedBatch
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.weights.loader import Loader
 from tests.learner.fast.heads import FailsLater, Ridge, path_of
 from tests.learner.publish_rig import PublishRig, withdraw

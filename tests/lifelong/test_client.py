@@ -17,7 +17,7 @@ from lifelong import (
     ServiceUnavailable,
     UnknownAnswer,
 )
-from serving.http.keys import KeyFile, Role, create_key
+from serving.http.access import KeyFile, Role, create_key
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.versions import RECEIPTS, label_of
 from wire.errors import BusUnavailable

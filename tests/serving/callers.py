@@ -4,9 +4,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.batcher import BatchQueue, Item, Outcome
 from serving.engine import Engine
-from serving.weights.active import ActiveVersions
+from serving.models import ActiveVersions
+from serving.queue import BatchQueue, Item, Outcome
 from tests.serving.versions import tokenizer
 from wire.records import Answer, Event
 

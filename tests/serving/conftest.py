@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from serving.batcher import BatchQueue, Item
-from serving.counts import Counts
 from serving.engine import Engine
 from serving.http.app import make_app
 from serving.http.listener import Listener
+from serving.observers import Counts
+from serving.queue import BatchQueue, Item
 from serving.replica import Replica
 from serving.replica_config import ReplicaConfig
 from tests.serving.pipelines import engine_of, queue_of

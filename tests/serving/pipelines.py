@@ -4,16 +4,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from serving.batcher import BatchQueue, Encode, Item
-from serving.counts import Counts
+from serving.config import PrecisionConfig, SeriesConfig
 from serving.engine import Engine
-from serving.engine_config import PrecisionConfig
-from serving.kafka.outbox import Outbox
-from serving.kafka.sending import OutboxBounds
+from serving.kafka.outbox import Outbox, OutboxBounds
+from serving.observers import Counts
 from serving.pipeline import NOTHING_NOTED, Pipeline
 from serving.predict import Predict, predict_many
+from serving.queue import BatchQueue, Encode, Item
 from serving.series import Series
-from serving.series_config import SeriesConfig
 from tests.serving.versions import RECEIPTS
 from wire.backoff import Backoff
 from wire.bus import Publisher

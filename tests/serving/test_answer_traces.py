@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from serving.answer_traces import traced
-from serving.batcher import Batch, Item, ItemFailure, Outcome
+from serving.queue import Batch, Item, ItemFailure, Outcome
 from tests.wire.collector import Collector, collecting
 from tests.wire.samples import answer_to
 from wire import traces

@@ -3,11 +3,10 @@
 import threading
 from dataclasses import replace
 
-from serving.batcher import BatchQueue, Item, ItemFailure
-from serving.counts import Counts
 from serving.engine import Engine
-from serving.swap_stalls import StallReport
-from serving.weights.active import ActiveVersions, LatencyTable, Version
+from serving.models import ActiveVersions, LatencyTable, Version
+from serving.observers import Counts, StallReport
+from serving.queue import BatchQueue, Item, ItemFailure
 from tests.serving.callers import Caller, answered, running
 from tests.serving.versions import PRECISIONS, label_of, live_of, model_of, plan_of
 from wire.draws import arm_for

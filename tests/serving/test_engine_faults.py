@@ -11,11 +11,10 @@ from torch import Tensor
 
 from model.quantized import QuantizedEncoder, QuantizedModel
 from model.ragged import RaggedBatch, RaggedLayout
-from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
-from serving.counts import Counts
 from serving.engine import Engine
 from serving.errors import Unhealthy
-from serving.terms import Terms
+from serving.observers import Counts
+from serving.queue import BatchQueue, Item, ItemFailure, Outcome, Terms, Unanswered
 from tests.serving.callers import Caller, answered, running
 from tests.serving.pipelines import PREDICT, engine_of
 from tests.serving.versions import TINY, live_of, model_of

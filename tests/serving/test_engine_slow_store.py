@@ -13,8 +13,8 @@ from bench.chaos.programs import redis_argv
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from services.local import children
 from services.local.logfile import RotatingLog
-from serving.batcher import BatchQueue, Item
 from serving.engine import Engine
+from serving.queue import BatchQueue, Item
 from tests.serving.callers import Caller, running
 from tests.serving.versions import TinyPublisher
 from tests.serving.weights.swaps import served, swap_of

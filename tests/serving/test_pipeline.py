@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from serving.pipeline import encoding, items_of
-from serving.terms import DEFAULT
+from serving.queue import DEFAULT
 from tests.serving.pipelines import pipeline_of
 from tests.serving.versions import live_of, tokenizer
 from wire.records import Event

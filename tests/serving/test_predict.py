@@ -9,8 +9,8 @@ import torch
 from kernels.linear_i8 import pack
 from model.quantized import QuantizedModel
 from model.ragged import RaggedBatch
+from serving.models import ActiveVersions, Version
 from serving.predict import LONG_TOKENS, predict_many
-from serving.weights.active import ActiveVersions, Version
 from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.receipts import Verdicts, name_hash, verdicts_of
 from wire.records import Event, Feedback

@@ -6,11 +6,10 @@ import pytest
 from model.features import SCALES, FeatureMap, Scale
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
-from serving.batcher import BatchQueue, Item, ItemFailure
-from serving.counts import Counts
 from serving.engine import Engine
+from serving.observers import Counts
 from serving.predict import embed_many
-from serving.terms import EmbeddedText, Terms
+from serving.queue import BatchQueue, EmbeddedText, Item, ItemFailure, Terms
 from serving.weights.loader import encode_contents
 from tests.serving.callers import Caller, answered, running
 from tests.serving.versions import TINY, encoder_of, encoder_weights, label_of, live_of, tokenizer

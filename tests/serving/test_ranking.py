@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from serving import ranking
+from serving.models import ActiveVersions
 from serving.predict import predict_many
-from serving.weights.active import ActiveVersions
 from tests.serving.versions import RECEIPTS, labels_of, live_of, tokenizer
 from wire.receipts import name_hash, verdicts_of
 from wire.records import Answer, Event, LabelSpace

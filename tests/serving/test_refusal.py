@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.head import free_energies
-from serving.counts import Counts
+from serving.config import RefusalConfig
+from serving.observers import Counts
 from serving.predict import predict_many
 from serving.refusal import NEVER, NO_REFUSALS, Refusal, counting_refusals, share_below
-from serving.refusal_config import RefusalConfig
 from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
 from wire.receipts import name_hash, verdicts_of
 from wire.records import Answer, Certainty, Event

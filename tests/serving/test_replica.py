@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.local.redis import start_redis
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.http.app import make_app
 from serving.http.listener import Listener
 from serving.replica import Replica

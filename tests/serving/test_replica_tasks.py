@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from serving.replica import Replica
-from serving.task_config import TaskConfig
+from serving.replica_config import TaskConfig
 from tests.brokers import take
 from tests.serving.replicas import is_ready
 from tests.serving.versions import TinyPublisher, label_of

@@ -5,8 +5,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.config import SeriesConfig
 from serving.series import LABEL_WAIT, Series
-from serving.series_config import SeriesConfig
 from wire.features import MAX_FEATURE_BYTES, MAX_FEATURES, Features, problem_of
 from wire.records import Event, Feedback
 

@@ -2,14 +2,13 @@
 
 from contextlib import closing
 
-from serving.batcher import BatchQueue, Item
 from serving.config import ServingConfig
-from serving.counts import Counts, count_of
 from serving.engine import Engine
+from serving.observers import Counts, count_of
 from serving.pipeline import NOTHING_NOTED
-from serving.replica_config import ReplicaConfig
+from serving.queue import BatchQueue, Item
+from serving.replica_config import ReplicaConfig, TaskConfig
 from serving.served_task import ServedTask, SharedParts
-from serving.task_config import TaskConfig
 from serving.weights.in_use import WeightsInUse
 from tests.serving.versions import TinyPublisher, tokenizer
 from tests.stores import KEYS

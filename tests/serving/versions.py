@@ -17,7 +17,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from serving.weights.active import ActiveVersions, Version
+from serving.models import ActiveVersions, Version
 from tests.model.small_encoder import model_logits
 from wire.receipts import Receipts
 from wire.records import (

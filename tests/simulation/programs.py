@@ -25,10 +25,10 @@ from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.kafka.dedupe import Admission, DedupeWindow
+from serving.models import ActiveVersions
 from serving.predict import predict_many
-from serving.weights.active import ActiveVersions
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from tests.simulation.install import wall_ms

@@ -10,7 +10,7 @@ import pytest
 
 from bench.chaos.attacker import Attacker, Tried
 from bench.chaos.load import SOURCE
-from serving.http.keys import KeyFile, Role, create_key
+from serving.http.access import KeyFile, Role, create_key
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker
 from wire.rate_limits import TokenBuckets

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.chaos.recomputed import UNUSED, answered_again
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.predict import predict_many
 from serving.weights.loader import Loader

@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.chaos.scene import api_keys, scene_settings
 from bench.chaos.size import SHORT
 from services.local.children import free_port
-from serving.http.keys import read_keys
+from serving.http.access import read_keys
 
 
 def test_the_load_and_the_attacker_have_a_key_each(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from evals.ledger.adaptive_precision import FLOAT, RULE_ABOVE, Adaptive, by_length
 from evals.ledger.virtual_time import Text
 from model.quantized import INT4, INT8
-from serving.weights.active import LatencyTable, Version
+from serving.models import LatencyTable, Version
 from tests.serving.versions import model_of
 from wire.records import PrecisionEvaluation
 

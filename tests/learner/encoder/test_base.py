@@ -14,7 +14,7 @@ from learner.learner import Learner
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import Snapshot, decode, encode
 from model.errors import WrongConfig
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.weights.loader import Loader
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer

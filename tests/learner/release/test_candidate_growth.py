@@ -6,7 +6,7 @@ import pytest
 
 from learner.export import FIRST_ROWS, rows_for
 from model.config import StrataConfig
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.weights.loader import Loader
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import tokenizer

@@ -8,7 +8,7 @@ import pytest
 
 from learner.release.commands import Repairer
 from learner.state.snapshot import Facts
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.weights.loader import Loader
 from tests.learner.publish_rig import PublishRig, withdraw

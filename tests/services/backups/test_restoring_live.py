@@ -14,7 +14,7 @@ from services.backups.format import BackupManifest, check_backup
 from services.backups.restoring import restore_backup
 from services.backups.writing import write_backup
 from services.settings import Settings, replaced
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.weights.loader import Loader
 from tests.learner.learner_processes import LearnerProcesses, send, stop, wait_for
 from tests.learner.small_learner import tokenizer

@@ -10,7 +10,7 @@ import pytest
 
 from services.commands.ask import NoAnswer, _answer_line, post
 from services.local.children import free_port
-from serving.http.keys import KeyFile, Role, create_key
+from serving.http.access import KeyFile, Role, create_key
 from tests.services.command_line import lifelong
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker

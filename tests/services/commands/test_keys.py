@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.http.keys import KeyFile
+from serving.http.access import KeyFile
 from tests.services.command_line import lifelong
 
 

@@ -13,7 +13,7 @@ from model.tokenizer import TextTokenizer
 from services.exported.card import card, load_code, scores_of
 from services.exported.exporting import Exported, export_version
 from services.exported.format import BadExport
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.ranking import Scored, rankings_of
 from serving.weights.loader import Loader
 from tests.learner.kind_rig import KindRig, ScoreRig

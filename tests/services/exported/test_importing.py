@@ -18,7 +18,7 @@ from rollout.operator import Operator
 from services.exported.exporting import export_version
 from services.exported.format import BadExport, read_version
 from services.exported.importing import import_version
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.weights.loader import Loader
 from tests.learner.publish_rig import PublishRig
 from tests.model.small_encoder import model_logits

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from serving.grpc.listener import GrpcListener
 from serving.grpc.proto import SERVICE
 from serving.grpc.service import HEALTH
-from serving.http.keys import KeyFile, Role, create_key
+from serving.http.access import KeyFile, Role, create_key
 from serving.http.listener import DEFAULTS
 from tests.serving.http.served_api import ServedApi
 from tests.serving.versions import label_of, live_of

@@ -9,16 +9,15 @@ from typing import Any, TypeAlias
 from starlette.testclient import TestClient
 
 from serving.errors import Unhealthy
-from serving.http.access import Access
+from serving.http.access import Access, KeyFile
 from serving.http.api import Api
 from serving.http.app import make_app
-from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
-from serving.http.keys import KeyFile
 from serving.http.listener import Listener
+from serving.http.requests import Bodies
 from serving.pipeline import encoding
 from serving.predict import Predict
-from serving.status import ReplicaStatus
+from serving.served_task import ReplicaStatus
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.pipelines import PREDICT, no_broker, pipeline_of
 from tests.serving.versions import RECEIPTS, live_of, tokenizer

@@ -5,8 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.http.access import Access
-from serving.http.keys import KeyFile, Role, create_key
+from serving.http.access import Access, KeyFile, Role, create_key
 from serving.http.problems import RequestRefused
 from tests.serving.http.served_api import ServedApi, error_of, served_at
 from tests.serving.kafka.fake_broker import FakeBroker

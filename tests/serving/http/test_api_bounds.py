@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serving.http.app import make_app
-from serving.terms import Priority
+from serving.queue import Priority
 from tests.serving.http.served_api import Response, ServedApi, error_of
 from tests.serving.versions import live_of
 from tests.waiting import eventually

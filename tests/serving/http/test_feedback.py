@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.http.keys import KeyFile, Role, create_key
+from serving.http.access import KeyFile, Role, create_key
 from tests.serving.http.served_api import Response, ServedApi, error_of
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.versions import RECEIPTS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.http.keys import KeyFile, Role, create_key
+from serving.http.access import KeyFile, Role, create_key
 from serving.http.origin import Hosts, problem_of_sender, problem_of_type
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from serving.counts import Counts
-from serving.kafka.outbox import Outbox
-from serving.kafka.sending import OutboxBounds
+from serving.kafka.outbox import Outbox, OutboxBounds
 from serving.kafka.spool import Spool
+from serving.observers import Counts
 from tests.serving.kafka.fake_broker import BOUNDS, FakeBroker
 from tests.serving.kafka.intake_rig import IntakeRig
 from tests.serving.versions import live_of

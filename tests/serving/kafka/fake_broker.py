@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from serving.kafka.sending import OutboxBounds
+from serving.kafka.outbox import OutboxBounds
 from wire.backoff import Backoff
 from wire.errors import BusUnavailable, WireError
 from wire.message import Place

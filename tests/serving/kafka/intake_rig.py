@@ -5,8 +5,7 @@ from contextlib import closing
 from typing import Any
 
 from serving.kafka.dedupe import DedupeWindow
-from serving.kafka.delivery import deliveries
-from serving.kafka.intake import Intake
+from serving.kafka.intake import Intake, deliveries
 from serving.pipeline import encoding
 from tests.brokers import take
 from tests.serving.pipelines import PREDICT, pipeline_of

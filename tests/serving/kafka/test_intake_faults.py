@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.batcher import Item
+from serving.queue import Item
 from tests.serving.kafka.intake_rig import IntakeRig, committed, received, send
 from tests.serving.pipelines import PREDICT
 from tests.serving.versions import live_of

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from serving.counts import Counts
 from serving.kafka.outbox import LINGER_S, Outbox
+from serving.observers import Counts
 from tests.serving.kafka.fake_broker import BOUNDS, PLACE, FakeBroker, OnAck, refusal
 from tests.waiting import eventually
 from tests.wire.samples import answer_to

@@ -1,8 +1,8 @@
 """A swap that follows the plan of a store, and what then answers."""
 
+from serving.config import PrecisionConfig
 from serving.engine import Engine
-from serving.engine_config import PrecisionConfig
-from serving.weights.followed_plan import FollowedPlan
+from serving.weights.disk import FollowedPlan
 from serving.weights.in_use import WeightsInUse
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap

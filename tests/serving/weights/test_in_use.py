@@ -4,7 +4,7 @@ import gc
 from weakref import ref
 
 from model.quantized import QuantizedEncoder, common_layers
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.weights.in_use import WeightsInUse, key_of
 from serving.weights.loader import Loader
 from tests.serving.versions import TINY, TinyPublisher, manifest_of, tokenizer

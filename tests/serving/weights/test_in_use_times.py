@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.ragged import RaggedBatch
-from serving.weights.active import LatencyTable
+from serving.models import LatencyTable
 from serving.weights.in_use import measure
 
 US_PER_TOKEN = {"int8": 20, "int4": 15}

@@ -15,7 +15,7 @@ from model.qtensor import QTensor
 from model.quantized import QuantizedModel
 from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.weights.loader import Loader
 from serving.weights.refusals import computing, refusing

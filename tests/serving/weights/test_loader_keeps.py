@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from serving.engine_config import PrecisionConfig
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.weights.loader import MAX_PROBES, Loader
 from tests.serving.versions import TinyPublisher, logits_of, manifest_of, model_of, tokenizer

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from services.local.redis import start_redis
+from serving.config import PrecisionConfig
 from serving.engine import Engine
-from serving.engine_config import PrecisionConfig
+from serving.models import NOT_MEASURED, LatencyTable
 from serving.predict import predict_many
-from serving.weights.active import NOT_MEASURED, LatencyTable
 from serving.weights.swap import Swap, SwapState
 from tests.serving.versions import RECEIPTS, TinyPublisher, label_of, tokenizer
 from tests.serving.weights.swaps import served, swap_of

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from services.local.redis import find_binary, start_redis, version_of
 from services.signing_keys import added, retired, rotated
-from serving.counts import Counts
 from serving.engine import Engine
+from serving.observers import Counts
 from serving.weights.swap import Swap
 from tests.required import missing
 from tests.serving.pipelines import engine_of, queue_of

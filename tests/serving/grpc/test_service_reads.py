@@ -1,0 +1,40 @@
+"""The places for messages that are being read."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from serving.grpc.service import Reads
+
+
+def test_one_address_has_half_of_the_places() -> None:
+    async def check() -> None:
+        reads = Reads(4)
+        async with AsyncExitStack() as held:
+            for _ in range(2):
+                await held.enter_async_context(reads.place("attacker"))
+            third = asyncio.ensure_future(held.enter_async_context(reads.place("attacker")))
+            for name in ("a", "b"):
+                await held.enter_async_context(reads.place(name))
+            assert not third.done()
+            third.cancel()
+        async with reads.place("attacker"), reads.place("attacker"):
+            pass
+
+    asyncio.run(asyncio.wait_for(check(), 30))
+
+
+def test_all_together_have_no_more_than_there_are() -> None:
+    async def check() -> None:
+        reads = Reads(2)
+        async with reads.place("a"), reads.place("b"):
+            waiting = asyncio.ensure_future(_hold(reads, "c"))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        await waiting
+
+    asyncio.run(asyncio.wait_for(check(), 30))
+
+
+async def _hold(reads: Reads, network: str) -> None:
+    async with reads.place(network):
+        pass

@@ -1,0 +1,50 @@
+"""When the model's thread hangs."""
+
+import pytest
+
+from serving.errors import Unhealthy
+from serving.observers import Watchdog
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def watchdog_of(clock: Clock) -> Watchdog:
+    return Watchdog(clock)
+
+
+@pytest.mark.parametrize(("num_tokens", "allowed_s"), [(10, 5.0), (1_024, 5.0), (8_192, 40.0)])
+def test_a_batch_of_more_tokens_may_take_longer(num_tokens: int, allowed_s: float) -> None:
+    clock = Clock()
+    watchdog = watchdog_of(clock)
+    watchdog.batch_begins(num_tokens)
+    clock.now_s = allowed_s
+    watchdog.check(5.0)
+    clock.now_s = allowed_s + 1.0
+    with pytest.raises(Unhealthy, match=f"one batch has taken more than {allowed_s:g} s"):
+        watchdog.check(5.0)
+    watchdog.batch_ends()
+    watchdog.check(5.0)
+
+
+def test_faults_count_from_the_first_in_a_row() -> None:
+    clock = Clock()
+    watchdog = watchdog_of(clock)
+    for clock.now_s in (10.0, 15.0):
+        watchdog.record(is_fault=True)
+        watchdog.check(5.0)
+    clock.now_s = 16.0
+    watchdog.record(is_fault=True)
+    faults = [watchdog.has_fault]
+    with pytest.raises(Unhealthy, match="failed for more than 5 s"):
+        watchdog.check(5.0)
+    watchdog.record(is_fault=False)
+    faults.append(watchdog.has_fault)
+    assert faults == [True, False]
+    watchdog.check(5.0)
