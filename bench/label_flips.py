@@ -22,9 +22,9 @@ from bench.texts import clinc150
 from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
-from learner.labels.flip_detector import FlipDetector, FlipsState
-from learner.labels.sample import Labelled
+from learner.intake.flips import FlipDetector, FlipsState
 from learner.learner import Learner
+from learner.samples import Labelled
 from model.bert import load_encoder
 
 BATCH = 50

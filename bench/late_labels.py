@@ -20,9 +20,9 @@ from bench.fixtures import Fixtures
 from bench.texts import clinc150
 from evals.results.row import Goal, Row
 from learner.config import LearnerConfig
-from learner.labels.answer_finder import AnswerFinder
-from learner.labels.late_labels import LateLabels
-from learner.labels.trust import LabelTrust
+from learner.intake.answer_finder import AnswerFinder
+from learner.intake.late_labels import LateLabels
+from learner.intake.trust import LabelTrust
 from services.keys import ring_of
 from wire.bus import Bus
 from wire.receipts import Receipts

@@ -25,9 +25,9 @@ from bench.texts import clinc150
 from evals.load.capacity import DAY_S, Day, ServicePart, by_limit
 from evals.results.row import NoResult, Row
 from learner.config import LearnerConfig
-from learner.labels.consumer import Consumer, ReadState
-from learner.labels.join import Join
-from learner.labels.letters import Letters
+from learner.intake.consumer import Consumer, ReadState
+from learner.intake.join import Join
+from learner.intake.outbox import Outbox
 from learner.learner import Learner
 from model.bert import load_encoder
 from services.keys import ring_of
@@ -150,7 +150,7 @@ def _costs(size: ScaleSize) -> Costs:
 def _consumer(bus: Bus, join: Join) -> Consumer:
     return Consumer(
         bus,
-        ReadState(offsets={}, letters=Letters(), counts=join.counts),
+        ReadState(offsets={}, letters=Outbox(), counts=join.counts),
         levels=lambda: join.levels,
         wait=lambda: time.sleep(0.1),
         on_truncated=lambda: None,

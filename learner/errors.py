@@ -1,4 +1,6 @@
-"""The errors of the learner itself."""
+"""The errors of the learner itself, and the one that a missing package of the project's extras raises."""
+
+from importlib.util import find_spec
 
 
 class LearnerError(Exception):
@@ -38,3 +40,19 @@ class OfferRefused(LearnerError):
 
 class DataError(LearnerError):
     """A data set, a package or a strategy is missing or malformed, or a strategy fails. The message names it."""
+
+
+def is_installed(package: str) -> bool:
+    """Whether `package` can be imported."""
+    return find_spec(package) is not None
+
+
+def require(package: str, *, extra: str) -> None:
+    """Raises DataError, which says how to install it, where `package` is missing."""
+    if not is_installed(package):
+        raise DataError(how_to_install(package, extra=extra))
+
+
+def how_to_install(package: str, *, extra: str) -> str:
+    """Returns what to do where a package of an extra is missing."""
+    return f"{package} is not installed: pip install 'lifelong[{extra}]' (in this folder: '.[{extra}]')"

@@ -23,18 +23,14 @@ from torch import Tensor
 
 from learner import unlearning
 from learner.config import LearnerConfig
+from learner.drift import ConceptChanges, DriftWatch
 from learner.encoder.base import BaseEncoder
 from learner.errors import OfferRefused, StateRefused
-from learner.fast.concept_changes import ConceptChanges
 from learner.fast.fast_head import FastHead
-from learner.labels.classes import Classes
-from learner.labels.drift import DriftWatch
-from learner.labels.join import Join
-from learner.labels.sample import Labelled, Learnable, Sample
+from learner.fast.rows import Classes
+from learner.intake.join import Join
 from learner.learning import learn
-from learner.memory.holdout import Holdout
-from learner.memory.policies import num_trainable
-from learner.memory.replay import Replay
+from learner.memory import Holdout, Replay, num_trainable
 from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
 from learner.quality.evaluation import DEFAULT_TEMPERATURE, MeasuredCandidate
@@ -42,6 +38,7 @@ from learner.rounds.plan import RoundPlan
 from learner.rounds.round import NextEncoder, OfferedEncoder, Phase, SlowRound, TrainedEncoder
 from learner.rounds.schedule import Schedule
 from learner.rounds.worker import INLINE
+from learner.samples import Labelled, Learnable, Sample
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import classes_of, fresh_of
 from model.encoders import WholeEncoder

@@ -1,33 +1,97 @@
-"""Leadership: the lease of the one learner that leads is acquired, renewed and released.
+"""Leadership: the lease of the one learner that leads is acquired, renewed and released, through outages of its server.
 
     wait -> kept: a thread renews, three times in the life of the lease -> another's: check raises -> release
                                                                         -> nobody's: acquired again, in the next epoch
+    any request gets StoreUnavailable -> CircuitBreaker.trip -> the loop sends no requests -> renewed -> reset
+    a server is away at the start -> patiently: again after 1, 2, 4, ... seconds, with jitter
 
 The lease only keeps learners from wasting work. The store's fencing, by the epoch, keeps them from harm. The lease is
 renewed in a thread of its own because everything else that the learner does may take longer than the lease lives:
 learning, waiting for a disk, or for a broker that hangs. A server that was wiped knows no lease: the leader that is
 still there acquires it again and goes on.
 
-Rejected: the lease alone, without the epoch (a process that was suspended does not know that it has expired), and no
-lease (two learners would make every version twice, and one of each would be refused).
+A store that hangs costs every request a timeout. The loop sends many requests in one turn, so the first timeout keeps
+back all others, and only the thread that renews the lease goes on trying. A learner that starts before its servers has
+nothing to do but wait: if it ended, it would only be started again. The longest pause is short enough to go on within
+15 s of the end of an outage, however long that was.
+
+Rejected: the lease alone, without the epoch (a process that was suspended does not know that it has expired), no lease
+(two learners would make every version twice, and one of each would be refused), and shorter timeouts in place of the
+breaker (a store that is merely slow would then count as away).
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
+from typing import TypeVar
 
 import structlog
 
-from learner.circuit_breaker import CircuitBreaker
-from learner.patience import BACKOFF
-from wire.errors import StaleEpoch, StoreUnavailable
+from wire.backoff import Backoff
+from wire.errors import BusUnavailable, StaleEpoch, StoreRefused, StoreUnavailable
 from wire.store import Lease, Leases
 from wire.threads import BackgroundThread
 
-RENEWALS = 3
-"""Renewals in the life of a lease."""
+T = TypeVar("T")
+
+BACKOFF = Backoff(first_s=1.0, longest_s=10.0, jitter=0.25)
 
 log = structlog.get_logger("learner")
+
+
+def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
+    """Returns what `ask` returns once the servers answer; None when `stop` came first. An outage is logged once.
+
+    `ask` is called again from its beginning, so it must be idempotent. Raises StoreRefused, which time does not mend.
+    """
+    is_logged = False
+    for num_failures in count(1):
+        if stop.is_set():
+            break
+        try:
+            return ask()
+        except StoreRefused:
+            raise
+        except (BusUnavailable, StoreUnavailable) as error:
+            if not is_logged:
+                log.warning("waiting_for_server", reason=str(error))
+                is_logged = True
+        stop.wait(BACKOFF.pause_s(num_failures))
+    return None
+
+
+class CircuitBreaker:
+    """Knows whether the store answers. Any thread may read or change it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._allows_requests = True
+
+    @property
+    def allows_requests(self) -> bool:
+        """Whether the store has answered the last request, as far as is known."""
+        return self._allows_requests
+
+    def trip(self, error: StoreUnavailable) -> None:
+        """Allows no more requests, since the store did not answer. Logged once for each outage."""
+        with self._lock:
+            is_first = self._allows_requests
+            self._allows_requests = False
+        if is_first:
+            log.warning("store_unavailable", reason=str(error))
+
+    def reset(self) -> None:
+        """Allows requests again, since the store has answered."""
+        with self._lock:
+            is_first = not self._allows_requests
+            self._allows_requests = True
+        if is_first:
+            log.info("store_available")
+
+
+RENEWALS = 3
+"""Renewals in the life of a lease."""
 
 
 class Leadership:

@@ -20,26 +20,24 @@ from pathlib import Path
 import structlog
 
 from learner.config import LearnerConfig
+from learner.drift import ConceptChanges
 from learner.encoder.base import BaseEncoder, Bases, OriginDiff
+from learner.encoder.served import ServedEncoder, take_vectors
 from learner.errors import DataError
-from learner.export import ServedEncoder
-from learner.fast.concept_changes import ConceptChanges
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import num_samples_in
+from learner.fast.rows import backfill
+from learner.intake.erasures import ErasedSubjects
+from learner.intake.join import Join, LabelNames
+from learner.intake.outbox import Outbox
+from learner.intake.trust import LabelTrust
 from learner.knowledge import Knowledge
-from learner.known_vectors import take_vectors
-from learner.labels.classes import backfill
-from learner.labels.join import Join
-from learner.labels.label_names import LabelNames
-from learner.labels.letters import Letters
-from learner.labels.prequential import Prequential
-from learner.labels.sample import HoldoutDraw, Labelled, Learnable
-from learner.labels.trust import LabelTrust
-from learner.memory.erasures import ErasedSubjects
-from learner.memory.replay import Replay
+from learner.memory import Replay
+from learner.prequential import Prequential
 from learner.progress import LearnerProgress
 from learner.rounds.schedule import Schedule
 from learner.rounds.worker import INLINE, beside
+from learner.samples import HoldoutDraw, Labelled, Learnable
 from learner.standardisation import standardise
 from learner.state.checkpoints import VersionState
 from learner.state.lineage import end_round
@@ -96,7 +94,7 @@ class Learner:
         self.label_commands: tuple[LabelCommand, ...] = ()  # all that were read
         self.names = LabelNames(lambda: self.knowledge, HoldoutDraw(config.holdout_share))
         self.join = Join(config, self.trust, self.names)
-        self.letters = Letters()
+        self.letters = Outbox()
         self.prequential = Prequential()
         self.drift = drift_of(config)
         self.erased = ErasedSubjects(subject_digest)

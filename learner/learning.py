@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from torch import Tensor
 
-from learner.fast.concept_changes import observations
+from learner.drift import DriftWatch, observations
 from learner.fast.fast_head import RELEARN_BATCH
-from learner.labels.drift import DriftWatch
-from learner.labels.sample import Labelled, Sample
-from learner.memory.replay import with_names
+from learner.memory import with_names
 from learner.rounds.plan import with_text
 from learner.rounds.worker import INLINE, in_order
+from learner.samples import Labelled, Sample
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge

@@ -23,12 +23,11 @@ import torch
 
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
-from learner.labels.answer_finder import AnswerFinder
-from learner.labels.consumer import CLOSE_S, Consumer, ReadState
-from learner.labels.label_traces import LabelTraces
-from learner.leadership import Leadership
+from learner.intake.answer_finder import AnswerFinder
+from learner.intake.consumer import CLOSE_S, Consumer, ReadState
+from learner.label_traces import LabelTraces
+from learner.leadership import Leadership, patiently
 from learner.learner import Learner
-from learner.patience import patiently
 from learner.release.commands import Adopter, Eraser, Relabeller, Repairer
 from learner.release.publisher import WeightPublisher
 from learner.report import Reporter

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from learner.labels.sample import Labelled
-from learner.memory.replay import Replay, name_sample
+from learner.memory import Replay, name_sample
+from learner.samples import Labelled
 from wire.targets import names_of, set_of
 
 if TYPE_CHECKING:

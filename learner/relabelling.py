@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from learner import unlearning
-from learner.labels.sample import Labelled
-from learner.memory.replay import Replay, name_sample
+from learner.memory import Replay, name_sample
 from learner.quality.comparison import Anchor, sample_hash
 from learner.relabelled_sets import rename_in_sets
+from learner.samples import Labelled
 from learner.state.lineage import add_label_change
 from wire.label_set import LabelSet
 from wire.records import ConceptChange, LabelChange, LabelCommand

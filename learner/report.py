@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from learner.labels.consumer import Consumer
-from learner.labels.label_traces import LabelTraces
+from learner.intake.consumer import Consumer
+from learner.label_traces import LabelTraces
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher

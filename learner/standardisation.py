@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from learner.drift import DriftWatch
 from learner.fast.fast_head import FastHead
-from learner.labels.drift import DriftWatch
-from learner.labels.sample import Labelled
+from learner.samples import Labelled
 from model.features import FeatureMap, scales_of
 from wire.features import Features, parts_of
 

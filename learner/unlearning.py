@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 from torch import Tensor
 
-from learner.fast.heirs import has_moved, heir_of, named_since
-from learner.labels.sample import Labelled, Sample
-from learner.memory.replay import Replay
+from learner.fast.fast_head import has_moved, heir_of, named_since
+from learner.memory import Replay
+from learner.samples import Labelled, Sample
 from learner.state.lineage import add_change
 from wire.records import ConceptChange
 

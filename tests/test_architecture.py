@@ -28,7 +28,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders t
     "fastavro": ("wire/registry",),
     "opentelemetry": ("wire/traces",),
     "fsspec": ("learner/state/shared.py",),
-    "river": ("evals/continual/", "learner/labels/drift.py"),
+    "river": ("evals/continual/", "learner/drift.py"),
 }
 
 LIGHT = ("wire", "lifelong")  # rooms that must load without these

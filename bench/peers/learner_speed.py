@@ -18,9 +18,9 @@ import torch
 from bench.texts import clinc150, few_of_each
 from learner.config import LearnerConfig
 from learner.encoder.top import with_own_top
-from learner.labels.sample import Labelled
 from learner.learner import Learner
 from learner.rounds.trainer import Trainer
+from learner.samples import Labelled
 from model.bert import load_encoder
 
 PER_LABEL = 10

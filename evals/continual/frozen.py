@@ -17,8 +17,8 @@ from torch import Tensor
 from evals.continual.contender import Contender, Traits, Usage
 from evals.streams.benchmark import Part, Texts
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder
-from learner.fast.head import OnlineClassifier
+from learner.encoder.served import ServedEncoder
+from learner.fast.rows import OnlineClassifier
 from learner.learner import Learner
 from model.bert import load_encoder
 from model.quantized import INT8

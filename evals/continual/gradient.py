@@ -27,8 +27,7 @@ from torch.optim import Optimizer
 from evals.continual.contender import Contender, Passes, Traits, Usage, counting
 from evals.streams.benchmark import Part, joined
 from learner.config import ReplayPolicy
-from learner.memory.policies import draw
-from learner.memory.replay import Replay
+from learner.memory import Replay, draw
 from learner.rounds.strategies import Outputs, Strategy, class_loss
 
 NO_BOUND = 1 << 62

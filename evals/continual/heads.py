@@ -15,7 +15,7 @@ features of Rahimi and Recht 2007:
 
     phi = sqrt(2 / R) cos(x W^T + b),  W ~ N(0, 1 / width^2),  b ~ U(0, 2 pi)
 
-All have the verbs of `learner.fast.head.OnlineClassifier`.
+All have the verbs of `learner.fast.rows.OnlineClassifier`.
 """
 
 import math
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from learner.fast.head import ClassRows
+from learner.fast.rows import ClassRows
 
 
 class NearestMean:

@@ -34,9 +34,9 @@ from evals.continual.top_blocks import OnTokens, TopBlocks
 from evals.continual.whole_learner import WholeLearner
 from evals.streams.benchmark import Benchmark, Texts
 from learner.config import LearnerConfig
-from learner.fast.head import OnlineClassifier
 from learner.fast.ridge import RidgeHead
-from learner.memory.policies import num_trainable
+from learner.fast.rows import OnlineClassifier
+from learner.memory import num_trainable
 from learner.rounds.avalanche import find
 
 HOLDOUT_PART = 0.2

@@ -15,13 +15,13 @@ import numpy as np
 
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
+from learner.encoder.served import StoredTensor, export_encoder
 from learner.encoder.top import with_own_top
-from learner.export import StoredTensor, export_encoder
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
 from learner.learner import Learner
 from learner.rounds.plan import RoundPlan, StepPlan
 from learner.rounds.training import PseudoLabels, Training
+from learner.samples import Labelled
 from model.grid import grid_of
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

@@ -9,7 +9,7 @@ are served. Afterwards the learner's closed-form head learns all training texts 
 test texts. The tiers read kept activations (`learner.known_activations`), so the frozen bottom is computed once for
 each text.
 
-The tiers of a learner (`learner.tiers`) are numbers of whole blocks: a full run shows what each of them costs and
+The tiers of a learner (`learner.drift`) are numbers of whole blocks: a full run shows what each of them costs and
 brings. The best rate of full tuning is chosen on the test texts, to its advantage.
 
 Rejected: LoRA for the domain tier (its gradient passes through the same matrices, so a step is no faster).
@@ -31,7 +31,7 @@ from evals.ledger.tasks import FineTuning, TuningRecipe, labelled, task_accuracy
 from evals.results.row import Goal, Peer
 from evals.streams.text_sets import TextSet
 from learner.config import LearnerConfig
-from learner.export import export_encoder
+from learner.encoder.served import export_encoder
 from learner.rounds.training import token_dropout
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata

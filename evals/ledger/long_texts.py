@@ -25,9 +25,9 @@ from evals.ledger.tasks import served_by
 from evals.results.row import Peer
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder
+from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
+from learner.samples import Labelled
 from model.bert import load_encoder
 from model.convert.reshape import repeat_positions
 from model.source import encoder_folder

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from evals.ledger.tasks import closed_form_head, served_by
 from evals.streams.stream import StreamItem
-from learner.export import ServedEncoder, export_head
+from learner.encoder.served import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from model.module_code import built_in
 from model.quantized import QuantizedEncoder, QuantizedModel

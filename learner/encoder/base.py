@@ -32,9 +32,9 @@ from torch import Tensor
 
 from learner.config import MAX_FEATURES, MIN_FEATURES, LearnerConfig
 from learner.encoder.rounded import read_tensors, rounded_encoder, write_tensors
+from learner.encoder.served import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
 from learner.encoder.top import load_top, lower_digests, top_state, with_own_top
 from learner.errors import OfferRefused, StateRefused
-from learner.export import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
 from learner.failpoints import failpoint
 from model.config import StrataConfig
 from model.encoders import WholeEncoder

@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 
 import kernels
 import model
-from learner.export import StoredTensor, export_tensor
+from learner.encoder.served import StoredTensor, export_tensor
 from model.calibration import grams, smooth
 from model.grid import attach_grids
 from model.packed import Inputs

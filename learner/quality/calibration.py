@@ -29,11 +29,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from learner.config import LearnerConfig
-from learner.export import ENCODE_BATCH, ServedEncoder
+from learner.encoder.served import ENCODE_BATCH, ServedEncoder
 from learner.knowledge import Knowledge
-from learner.memory.targets import Targets, mean_f1
 from learner.quality.class_weights import bias_of
 from learner.quality.evaluation import DEFAULT_TEMPERATURE, ScoredVersion
+from learner.targets import Targets, mean_f1
 from model.encoders import WholeEncoder
 from model.head import features, projection
 from model.quantized import QuantizedHead

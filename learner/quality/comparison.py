@@ -32,8 +32,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from learner.labels.sample import Labelled
-from learner.memory.targets import Targets, num_named
+from learner.samples import Labelled
+from learner.targets import Targets, num_named
 from wire.recent import hash_of
 
 NUM_COHORTS = 5

@@ -47,13 +47,13 @@ import torch
 from msgspec import UNSET, UnsetType
 from torch import Tensor
 
-from learner.export import ServedEncoder, export_head
+from learner.encoder.served import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
-from learner.memory.holdout import Holdout
-from learner.memory.targets import Targets
+from learner.memory import Holdout
 from learner.quality.class_weights import NO_WEIGHTS, RankedClass, Weighted, rank_classes
 from learner.quality.comparison import Anchor, Comparison, Paired, ScoredHoldout, anchor_of, compare
+from learner.samples import Labelled
+from learner.targets import Targets
 from model.grid import is_of_grid
 from model.head import free_energies
 from model.quantized import QuantizedHead

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from learner.memory.targets import Targets, Values, best_rows
 from learner.quality.comparison import Paired
 from learner.quality.evaluation import ScoredVersion
+from learner.targets import Targets, Values, best_rows
 from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
 from wire.targets import kind_of
 

@@ -41,8 +41,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from learner.export import ServedEncoder
-from learner.fast.row_log import Rows
+from learner.encoder.served import ServedEncoder
+from learner.fast.fast_head import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.name_changes import are_classes, encoder_changes, named, row_changes, set_changes

@@ -16,8 +16,8 @@ from typing import Final
 import structlog
 
 from learner.config import LearnerConfig
+from learner.encoder.served import StoredTensor
 from learner.errors import CheckpointFailed
-from learner.export import StoredTensor
 from learner.leadership import Leadership
 from learner.release.tensors import TensorCache
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable

@@ -31,7 +31,7 @@ import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder, StoredTensor, export_head
+from learner.encoder.served import ServedEncoder, StoredTensor, export_head
 from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
 from learner.learner import Learner

@@ -39,8 +39,8 @@ import msgspec
 import structlog
 
 from learner.encoder.base import BaseEncoder
+from learner.encoder.served import StoredTensor
 from learner.errors import CheckpointFailed, OfferRefused
-from learner.export import StoredTensor
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.relabelling import follow_settings, relabel

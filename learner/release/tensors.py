@@ -9,7 +9,7 @@ again from the checkpoint of its version (`learner.release.commands`).
 
 from collections.abc import Iterable, Mapping
 
-from learner.export import StoredTensor
+from learner.encoder.served import StoredTensor
 from learner.failpoints import failpoint
 from model.qtensor import from_blob
 from wire.records import WeightManifest

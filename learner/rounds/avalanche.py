@@ -39,13 +39,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import PolynomialLR
 
 from learner.config import LearnerConfig
-from learner.errors import DataError
-from learner.extras import require
-from learner.labels.sample import Labelled
+from learner.errors import DataError, require
 from learner.plugins import PREFIX, import_any, parse, quiet
 from learner.rounds.plan import RoundPlan, StepPlan
 from learner.rounds.strategies import class_loss
 from learner.rounds.trainer import cosine_logits, torch_adamw
+from learner.samples import Labelled
 from model.config import StrataConfig
 from model.fakequant import fake_layer
 from model.ragged import RaggedLayout

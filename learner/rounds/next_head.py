@@ -50,8 +50,8 @@ from torch import Tensor
 
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import RidgeSums, penalize
-from learner.labels.sample import Labelled
 from learner.rounds.worker import Units
+from learner.samples import Labelled
 
 T = TypeVar("T")
 

@@ -13,9 +13,8 @@ from itertools import chain
 import msgspec
 import numpy as np
 
-from learner.labels.sample import Labelled
-from learner.memory.policies import draw
-from learner.memory.replay import Replay
+from learner.memory import Replay, draw
+from learner.samples import Labelled
 from wire.features import has_text
 from wire.targets import names_of
 

@@ -35,11 +35,9 @@ from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.encoder.base import BaseEncoder
-from learner.export import ServedEncoder, export_encoder
+from learner.encoder.served import ServedEncoder, export_encoder
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
-from learner.memory.holdout import Holdout
-from learner.memory.replay import Replay
+from learner.memory import Holdout, Replay
 from learner.quality.comparison import Anchor, Comparison, EncoderTrial, Paired
 from learner.quality.evaluation import MeasuredCandidate, measure_heads, on_holdout
 from learner.quality.gate import GateLimits, is_worse, may_adopt, refusals
@@ -48,6 +46,7 @@ from learner.rounds.plan import RoundPlan
 from learner.rounds.training import PseudoLabels, Training
 from learner.rounds.trial import Trial
 from learner.rounds.worker import INLINE, Units
+from learner.samples import Labelled
 from learner.state.parts import fast_head_of
 from model.encoders import WholeEncoder
 from wire.records import EncoderOffer, PrecisionEvaluation

@@ -5,7 +5,7 @@
     the same, rehearsed, and far more texts that wait for a label than samples --> pseudo-labels of these, and memory
 
 A round that is due is drawn at once (`learner.rounds.plan`), and trains the blocks of the tier that drift has
-unfrozen by then (`learner.tiers`).
+unfrozen by then (`learner.drift`).
 
 While many labels are not read yet no round begins, and none goes on. It would train on those that have come so far,
 encode them again, and take the time that the others need; behind a backlog one round trains on all of it.
@@ -29,14 +29,14 @@ import msgspec
 import structlog
 
 from learner.config import LearnerConfig
+from learner.drift import tier_of
 from learner.errors import DataError
-from learner.labels.join import Join
-from learner.labels.sample import Labelled
-from learner.memory.replay import Replay
+from learner.intake.join import Join
+from learner.memory import Replay
 from learner.progress import LearnerProgress
 from learner.rounds.plan import RoundPlan, draw_plan, step_sizes
 from learner.rounds.strategies import draws_per_step
-from learner.tiers import tier_of
+from learner.samples import Labelled
 from wire.features import has_text
 from wire.records import PSEUDO_LABELS, RoundKind
 

@@ -39,14 +39,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from learner.config import LearnerConfig, is_import_path
+from learner.encoder.served import ServedEncoder
 from learner.encoder.top import with_own_top
 from learner.errors import DataError
-from learner.export import ServedEncoder
 from learner.failpoints import failpoint
-from learner.labels.sample import Labelled
 from learner.rounds.plan import RoundPlan, StepPlan
 from learner.rounds.strategies import own_strategy
 from learner.rounds.trainer import Trainer
+from learner.samples import Labelled
 from model.encoders import WholeEncoder
 from model.ragged import RaggedLayout
 from model.strata import Strata

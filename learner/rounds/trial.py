@@ -19,13 +19,13 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-from learner.export import ServedEncoder
+from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
-from learner.memory.holdout import targets_of
+from learner.memory import targets_of
 from learner.quality.comparison import Paired, pair
 from learner.quality.name_changes import encoder_changes
 from learner.rounds.next_head import NextHead
+from learner.samples import Labelled
 from rollout.publication_rule import decide, objection
 
 UNIT: Final = 64

@@ -42,7 +42,7 @@ import msgspec
 
 from learner.errors import CheckpointFailed, CheckpointRefused, CheckpointUnknown, StateRefused
 from learner.failpoints import failpoint
-from learner.labels.sample import Sample
+from learner.samples import Sample
 from learner.state.snapshot import Snapshot, decode, encode
 from wire.errors import StaleEpoch
 from wire.files import DRAFT_SUFFIX, atomic_write

@@ -5,15 +5,14 @@ from itertools import chain
 from operator import attrgetter
 
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder
+from learner.drift import DriftState, DriftWatch
+from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
 from learner.fast.own_head import head_of
-from learner.labels.classes import Classes, ClassesState
-from learner.labels.drift import DriftState, DriftWatch
-from learner.labels.sample import Labelled
-from learner.memory.holdout import Holdout
-from learner.memory.replay import Replay, ReplayState, hash_key
+from learner.fast.rows import Classes, ClassesState
+from learner.memory import Holdout, Replay, ReplayState, hash_key
 from learner.rounds.schedule import GROWTH
+from learner.samples import Labelled
 
 HOLDOUT_BYTES = 16 << 20
 """Most bytes of text in the holdout: 128 of the longest texts in ASCII, more than `learner.min_holdout`."""

@@ -23,20 +23,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from learner.drift import ConceptChangesState, DriftState
 from learner.encoder.base import Adopted, Origin
 from learner.errors import CheckpointRefused, CheckpointUnknown
-from learner.fast.concept_changes import ConceptChangesState
-from learner.labels.classes import ClassesState
-from learner.labels.drift import DriftState
-from learner.labels.join_state import JoinState
-from learner.labels.letters import LettersState
-from learner.labels.sample import Labelled
-from learner.labels.trust import TrustState
-from learner.memory.erasures import ErasedState
-from learner.memory.replay import ReplayState
+from learner.fast.rows import ClassesState
+from learner.intake.erasures import ErasedState
+from learner.intake.join import JoinState
+from learner.intake.outbox import OutboxState
+from learner.intake.trust import TrustState
+from learner.memory import ReplayState
 from learner.progress import LearnerProgress, progress_of
 from learner.quality.comparison import Anchor
 from learner.rounds.plan import RoundPlan
+from learner.samples import Labelled
 from model.plan import layer_of
 from wire.records import LabelCommand, Lineage, LogMark, WeightManifest
 
@@ -104,7 +103,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     anchor: Anchor | None = None
     erased: ErasedState = ErasedState()
     trust: TrustState | None = msgspec.field(default=None, name="guard")
-    letters: LettersState = LettersState()
+    letters: OutboxState = OutboxState()
     support: ClassesState = ClassesState()
     marks: dict[str, LogMark] = {}
     drift: DriftState = DriftState()

@@ -20,7 +20,7 @@ from evals.continual.outcome import RunOutcome, outcome
 from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
 from evals.continual.texts import LIFELONG
 from evals.streams.benchmark import Benchmark
-from learner.extras import how_to_install, require
+from learner.errors import how_to_install, require
 from services.bench import plot, table
 from services.bench.options import LearnOptions
 from services.bench.sets import SETS, TEXTS, DataKind, set_of, without_avalanche

@@ -22,8 +22,7 @@ from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from evals.streams.stream import Stage, StreamItem
 from evals.streams.tabular import TABLES, series
 from learner.config import is_import_path
-from learner.errors import DataError
-from learner.extras import is_installed
+from learner.errors import DataError, is_installed
 
 IMAGES_BUFFER = 500
 

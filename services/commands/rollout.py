@@ -134,7 +134,7 @@ def unpin(context: CliContext, as_json: JsonOption = False) -> None:
 @reads_settings
 def run(context: CliContext) -> None:
     """Run the controller that promotes and withdraws by itself. A second one stands by."""
-    from learner.labels.trust import LabelTrust
+    from learner.intake.trust import LabelTrust
     from rollout.controller import Controller
     from rollout.decider import Decider
     from rollout.judge import Judge

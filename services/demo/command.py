@@ -23,8 +23,7 @@ from rich.console import Console
 
 from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, frozen_reference, play
 from evals.streams.stream import Stream
-from learner.errors import DataError
-from learner.extras import require
+from learner.errors import DataError, require
 from services.demo import report, view
 from services.demo.change import Change, ProfileChange
 from services.demo.feed import DemoFeed

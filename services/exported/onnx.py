@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from learner.extras import require
+from learner.errors import require
 from model.convert.plain import Padded
 from model.strata import Strata
 from services.exported.format import ONNX

@@ -17,7 +17,7 @@ import msgspec
 
 from learner.config import LearnerConfig
 from learner.encoder.base import why_not
-from learner.export import export_tensor
+from learner.encoder.served import export_tensor
 from model.config import StrataConfig
 from model.errors import WrongConfig
 from model.member import read_member, read_stored

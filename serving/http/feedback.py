@@ -8,7 +8,7 @@ scores, it is `value`, a number.
 The source of a label is who sent it: the name of its API key, or its address where no keys are required. So nobody
 labels in another's name, and the limits of the learner hold for each sender. A forged receipt and a
 label outside the set are refused here, where their sender can see it; everything else is judged by the learner
-(`learner/labels/trust.py`). Whoever has the role
+(`learner/intake/trust.py`). Whoever has the role
 `admin` may replace a label (`correct`), which the learner believes without a receipt.
 
 Rejected: asking the learner what it thinks of a label (it may be away, and reads labels from the topic in any case).

@@ -4,7 +4,7 @@ import math
 from itertools import cycle, islice
 
 from bench.label_flips import Pair, feed, flip_delays, labels_until_alarm
-from learner.labels.flip_detector import FlipDetector
+from learner.intake.flips import FlipDetector
 
 NAMES = ("a", "b", "c", "d")
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from learner.config import LearnerConfig
-from learner.export import export_head
+from learner.encoder.served import export_head
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.memory.targets import Targets
 from learner.quality.calibration import fit_temperature
 from learner.quality.evaluation import fit_certainty
+from learner.samples import Labelled
+from learner.targets import Targets
 from model.bert import load_encoder
 from serving.config import RefusalConfig
 from serving.refusal import Refusal

@@ -5,7 +5,7 @@ from functools import cache
 
 import torch
 
-from learner.export import export_encoder
+from learner.encoder.served import export_encoder
 from model.bert import fold_norm_biases
 from model.config import LayerSpec, StrataConfig
 from model.strata import Strata

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder, export_encoder, export_projection
-from learner.labels.sample import Labelled
+from learner.encoder.served import ServedEncoder, export_encoder, export_projection
 from learner.learner import Learner
 from learner.rounds.worker import INLINE
+from learner.samples import Labelled
 from model.bert import BLOCK, EMBEDDING, fold_norm_biases
 from model.config import StrataConfig
 from model.published import FIELDS

@@ -3,10 +3,10 @@
 import msgspec
 import torch
 
-from learner.labels.join_state import JoinState
-from learner.labels.sample import Labelled, Waiting
-from learner.memory.replay import Replay, hash_key
+from learner.intake.join import JoinState
+from learner.memory import Replay, hash_key
 from learner.rounds.plan import RoundPlan, StepPlan
+from learner.samples import Labelled, Waiting
 from learner.state.snapshot import Facts, Snapshot
 from wire.records import Evaluation, Feedback, WeightManifest
 

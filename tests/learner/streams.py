@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from learner.labels.sample import Sample
+from learner.samples import Sample
 from wire.records import Answer, Feedback, LogMark
 
 TOPICS = ("refund", "delivery", "password", "invoice", "opening hours")

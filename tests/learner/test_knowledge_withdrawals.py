@@ -6,9 +6,9 @@ import msgspec
 import pytest
 import torch
 
-from learner.labels.sample import WITHDRAWN, Learnable
 from learner.learner import Learner
 from learner.relabelling import relabel
+from learner.samples import WITHDRAWN, Learnable
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_learner

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from learner.fast.fast_head import RELEARN_BATCH
-from learner.labels.sample import HoldoutDraw
 from learner.learner import Learner
 from learner.rounds.worker import INLINE
+from learner.samples import HoldoutDraw
 from tests.learner.small_learner import CONFIG, small_learner
 from tests.learner.streams import answer, labelled_events
 from wire.receipts import Receipts

@@ -25,10 +25,10 @@ import msgspec
 import pytest
 import torch
 
+from learner.drift import DriftState
 from learner.failpoints import NAMES
-from learner.labels.drift import DriftState
-from learner.labels.sample import Labelled
-from learner.memory.replay import ReplayState
+from learner.memory import ReplayState
+from learner.samples import Labelled
 from learner.state.snapshot import Facts, Snapshot
 from services.rebuild import rebuild_version
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for

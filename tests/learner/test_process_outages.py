@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from learner.labels.consumer import CLOSE_S
-from learner.labels.letters import Letters, LetterSender
+from learner.intake.consumer import CLOSE_S
+from learner.intake.outbox import Outbox, OutboxSender
 from services.local.kafka import LocalBroker
 from services.local.redis import LocalRedis, start_redis
 from tests.brokers import start_kind
@@ -141,8 +141,8 @@ def test_a_learner_ends_in_time_whatever_hangs(servers: Servers) -> None:
 
 
 def test_letters_on_their_way_hold_up_nobody_who_ends(servers: Servers) -> None:
-    letters = Letters()
-    sender = LetterSender(servers.bus, letters)
+    letters = Outbox()
+    sender = OutboxSender(servers.bus, letters)
     forged = Quarantined(reason="forged", event_id="1", label="a lie", source="bot", time_ms=7, receipt="5.ab")
     letters.add([forged])
     assert letters.wait_until_empty(60)

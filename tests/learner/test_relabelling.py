@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.memory.replay import Replay
+from learner.memory import Replay
 from learner.quality.comparison import Anchor, sample_hash
 from learner.relabelling import relabel
+from learner.samples import Labelled
 from learner.state.snapshot import Facts
 from tests.learner.small_learner import Setting, small_learner
 from tests.learner.streams import TOPICS, answer, feedback, label_of, labelled_events

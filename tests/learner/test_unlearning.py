@@ -1,6 +1,6 @@
 """Classes whose names are swapped while labels come: afterwards their old texts have the new names, as the sums do.
 
-Corrections have a file of their own, and evictions are in tests/learner/labels/test_classes.py.
+Corrections have a file of their own, and evictions are in tests/learner/fast/test_rows_classes.py.
 """
 
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Learnable
 from learner.learner import Learner
+from learner.samples import Learnable
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
 from learner.unlearning import erase

@@ -1,7 +1,7 @@
 """What is kept of an answer until its label comes."""
 
 from rollout.label_join import WaitingAnswer
-from tests.learner.labels.joins import answer
+from tests.learner.intake.joins import answer
 from wire.events import MAX_LATER_TIMES
 from wire.records import Answer
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
-from learner.labels.sample import HoldoutDraw, Labelled
+from learner.samples import HoldoutDraw, Labelled
 from tests.simulation.broker import Stored
 from tests.simulation.clients import SOURCES
 from tests.simulation.ledger import Happened, Violation

@@ -18,7 +18,7 @@ from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from learner.failpoints import failpoint
-from learner.labels import late_labels
+from learner.intake import late_labels
 from learner.stopwatch import CLOCKS, Clocks
 from tests.simulation.disk import SimOs
 from tests.simulation.kafka_clients import polled

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from learner.labels import consumer, label_names
-from learner.memory import erasures
+from learner.intake import consumer, erasures, join
 from learner.release import parent
 from learner.state import checkpoints
 from rollout import label_join
@@ -97,7 +96,7 @@ def keeps_texts() -> AbstractContextManager[None]:
 
 def draws_by_a_known_hash() -> AbstractContextManager[None]:
     """N7: the holdout was drawn by a hash of the event's id, which clients choose."""
-    return replaced(label_names.LabelNames, "draw_holdout_by", lambda self, secret: None)
+    return replaced(join.LabelNames, "draw_holdout_by", lambda self, secret: None)
 
 
 def waits_for_late_labels() -> AbstractContextManager[None]:

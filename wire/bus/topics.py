@@ -5,7 +5,7 @@
 
 An oversized event must be able to arrive, or it could not become a dead letter. The dead letter of the largest message
 must fit, too. The broker sets the times of answers and labels, so that the learner can compare them
-(`learner.labels.flow`), whatever the clock of a sender says. The time of an event is the client's own.
+(`learner.intake.consumer`), whatever the clock of a sender says. The time of an event is the client's own.
 
 Topics are examined before a program waits for records that cannot come. Wrong is what keeps it from its work: a topic
 that is missing, hidden, or may not be read or written, fewer partitions than the settings say, a log that is compacted

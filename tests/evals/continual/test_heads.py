@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evals.continual.heads import KernelLda, NearestMean, StreamingLda
-from learner.fast.head import OnlineClassifier
 from learner.fast.ridge import RidgeHead
+from learner.fast.rows import OnlineClassifier
 
 D = 16
 CAPACITY = 4

@@ -2,7 +2,7 @@
 
 from evals.ledger.deltas import delta_bytes, deltas_of_a_round
 from evals.streams.stream import StreamItem
-from learner.export import export_encoder
+from learner.encoder.served import export_encoder
 from tests.learner.small_learner import labelled, small_config, small_strata, tokenizer
 
 ITEMS = [StreamItem(sample.text, sample.label) for sample in labelled(0, 64)]

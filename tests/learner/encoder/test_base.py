@@ -9,8 +9,8 @@ import torch
 from structlog.testing import capture_logs
 
 from learner.errors import StateRefused
-from learner.labels.sample import Labelled
 from learner.learner import Learner
+from learner.samples import Labelled
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import Snapshot, decode, encode
 from model.errors import WrongConfig

@@ -7,8 +7,8 @@ import pytest
 
 from learner.config import LearnerConfig
 from learner.encoder.base import ENCODER_SUFFIX, MAX_FILES, Bases
+from learner.encoder.served import export_encoder
 from learner.errors import OfferRefused, StateRefused
-from learner.export import export_encoder
 from model.qtensor import QTensor
 from tests.learner.offers import PRUNED, strata_of
 from tests.learner.small_learner import small_config, small_strata, tokenizer

@@ -5,8 +5,8 @@ import torch
 
 from learner.encoder import rounded
 from learner.encoder.rounded import FILE, rounded_encoder
+from learner.encoder.served import StoredTensor, export_encoder
 from learner.encoder.top import lower_digests
-from learner.export import StoredTensor, export_encoder
 from model.calibration import to_int4
 from model.errors import NonFinite
 from model.grid import grid_of

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from learner.export import ServedEncoder, export_head
+from learner.encoder.served import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
+from learner.samples import Labelled
 from tests.learner.small_learner import small_served
 from tests.learner.streams import label_of, text_of
 

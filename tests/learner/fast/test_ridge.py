@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from learner.fast.base_solution import ridge_penalty
-from learner.fast.ridge import GRID, RidgeHead, narrowed, on_grid
+from learner.fast.ridge import GRID, RidgeHead, narrowed, on_grid, ridge_penalty
 from wire.targets import VALUE_ROW, set_of, unit_value
 
 R = 24

@@ -6,12 +6,11 @@ from dataclasses import replace
 import torch
 from structlog.testing import capture_logs
 
-from learner.export import ServedEncoder
-from learner.fast.fast_head import FastHead
-from learner.fast.row_log import MAX_ROWS
+from learner.encoder.served import ServedEncoder
+from learner.fast.fast_head import MAX_ROWS, FastHead
 from learner.fast.solver import ARITHMETIC, MAX_BATCHES, HeadSolver
-from learner.labels.sample import Labelled
 from learner.rounds.worker import INLINE
+from learner.samples import Labelled
 from tests.learner.small_learner import labelled, small_served
 
 SERVED = small_served()

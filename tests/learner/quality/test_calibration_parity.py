@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from learner.export import export_head
+from learner.encoder.served import export_head
 from learner.quality import calibration as parities
 from learner.quality.calibration import Parity
 from model.tokenizer import PROBE_TEXTS

@@ -1,8 +1,8 @@
 import torch
 
-from learner.memory.targets import Sets, Targets
 from learner.quality.calibration import DEFAULT_THRESHOLD, fit_temperature, fit_threshold
 from learner.quality.evaluation import DEFAULT_TEMPERATURE
+from learner.targets import Sets, Targets
 
 
 def test_the_temperature_of_sampled_labels_is_found() -> None:

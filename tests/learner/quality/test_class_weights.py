@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.labels.sample import Labelled
-from learner.memory.holdout import targets_of
+from learner.memory import targets_of
 from learner.quality.class_weights import (
     MAX_RANKED,
     MIN_SAMPLES,
@@ -19,6 +18,7 @@ from learner.quality.class_weights import (
     rank_classes,
 )
 from learner.quality.comparison import ScoredHoldout
+from learner.samples import Labelled
 
 CLASSES = ("ok", "fraud")
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from learner.memory.targets import Targets, best_rows
 from learner.quality.comparison import NUM_COHORTS, Anchor, Comparison, Paired, anchor_of, compare
+from learner.targets import Targets, best_rows
 from tests.learner.small_learner import labelled
 from tests.learner.streams import TOPICS
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from learner.labels.sample import HoldoutDraw
 from learner.learner import Learner
 from learner.quality.evaluation import head_update, relative_norm
 from learner.release.candidate import Candidate, CandidateMaker
+from learner.samples import HoldoutDraw
 from learner.stopwatch import Stopwatch
 from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import TOPICS, labelled_events, stream

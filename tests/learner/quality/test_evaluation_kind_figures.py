@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.labels.sample import Labelled
-from learner.memory.targets import Targets
 from learner.quality.comparison import ScoredHoldout
 from learner.quality.evaluation import KindFigures
+from learner.samples import Labelled
+from learner.targets import Targets
 from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
 from wire.records import Evaluation

@@ -13,7 +13,7 @@ def version(*classes: str) -> ScoredVersion:
     it.learn_many(stream(0, 20), {})
     head = it.fast_head
     weights_CR = head.solve()
-    from learner.export import export_head
+    from learner.encoder.served import export_head
 
     out = export_head(head.served.config, weights_CR, temperature=0.1)
     return ScoredVersion(head.served, head.served.head(out), classes or head.ridge.classes, weights_CR, {})

@@ -2,8 +2,8 @@
 
 import torch
 
-from learner.export import export_head
-from learner.fast.row_log import Rows
+from learner.encoder.served import export_head
+from learner.fast.fast_head import Rows
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import RecentEvents, Reference
 from model.features import FeatureMap, Scale

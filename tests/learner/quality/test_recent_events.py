@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from learner.export import export_head
-from learner.fast.row_log import Rows
+from learner.encoder.served import export_head
+from learner.fast.fast_head import Rows
 from learner.quality.comparison import Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference

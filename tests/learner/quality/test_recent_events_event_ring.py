@@ -2,8 +2,8 @@
 
 import torch
 
-from learner.export import ServedEncoder
-from learner.fast.row_log import Rows
+from learner.encoder.served import ServedEncoder
+from learner.fast.fast_head import Rows
 from learner.quality.recent_events import MAX_BYTES, EventRing
 from model.features import FeatureMap, Scale
 from tests.learner.small_learner import CONFIG, small_served, small_strata

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from learner.labels.sample import HoldoutDraw
 from learner.learner import Learner
 from learner.relabelling import follow_settings
 from learner.release.rebuild import differences, rebuild
 from learner.rounds.worker import INLINE
+from learner.samples import HoldoutDraw
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import Setting, small_learner
 from tests.learner.streams import stream

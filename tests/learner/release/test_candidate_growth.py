@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.export import FIRST_ROWS, rows_for
+from learner.encoder.served import FIRST_ROWS, rows_for
 from model.config import StrataConfig
 from serving.config import PrecisionConfig
 from serving.weights.loader import Loader

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from learner.export import ServedEncoder
-from learner.labels.sample import Labelled
+from learner.encoder.served import ServedEncoder
+from learner.samples import Labelled
 from learner.standardisation import MIN_LABELS
 from tests.learner.publish_rig import PublishRig
 from tests.learner.streams import label_of, labelled_events

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.export import export_encoder
+from learner.encoder.served import export_encoder
 from learner.release.attempts import Attempts
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.tensors import NEWEST, TensorCache

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from learner.labels.drift import DriftState, DriftWatch
+from learner.drift import DriftState, DriftWatch
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker, manifest_of
 from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild

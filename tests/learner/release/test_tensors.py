@@ -1,6 +1,6 @@
 """The tensors that the learner has in memory, by digest."""
 
-from learner.export import StoredTensor, export_encoder
+from learner.encoder.served import StoredTensor, export_encoder
 from learner.release.tensors import NEWEST, TensorCache
 from tests.learner.small_learner import small_strata
 

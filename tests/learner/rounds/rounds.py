@@ -1,9 +1,8 @@
 """A memory, a fast head and a holdout of the small stream, for the tests of slow rounds."""
 
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
-from learner.memory.holdout import Holdout
-from learner.memory.replay import Replay, hash_key
+from learner.memory import Holdout, Replay, hash_key
+from learner.samples import Labelled
 from tests.learner.small_learner import labelled, small_served
 from tests.learner.streams import TOPICS
 

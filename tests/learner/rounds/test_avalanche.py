@@ -11,10 +11,10 @@ from torch import Tensor
 
 from learner.encoder.top import top_state
 from learner.errors import DataError
-from learner.labels.sample import Labelled
 from learner.rounds.avalanche import SHOWN, AvalancheTrainer, try_out
 from learner.rounds.plan import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.rounds.round import Phase, SlowRound, TrainedEncoder
+from learner.samples import Labelled
 from model.ragged import RaggedLayout
 from tests.learner.rounds.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import CONFIG, SMALL, small_learner, small_served, small_strata

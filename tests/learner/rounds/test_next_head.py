@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
 from learner.rounds import next_head
 from learner.rounds.next_head import MAX_CATCH_UPS, MAX_LAST, NextHead, do_nothing
+from learner.samples import Labelled
 from tests.learner.rounds.rounds import SAMPLES, fast_head
 from tests.learner.small_learner import labelled, small_served
 

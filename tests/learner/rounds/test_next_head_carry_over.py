@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.export import export_encoder
+from learner.encoder.served import export_encoder
 from learner.fast.fast_head import Z_GRID, FastHead
 from learner.fast.ridge import GRID
-from learner.labels.sample import Labelled
 from learner.rounds import next_head as carrying
 from learner.rounds.next_head import CarryOver, DriftMap, num_spliced, splice
+from learner.samples import Labelled
 from tests.learner.rounds.rounds import SAMPLES, fast_head
 from tests.learner.small_learner import small_served, small_strata
 

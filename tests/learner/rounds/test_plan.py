@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import SlowStrategy
-from learner.labels.sample import Labelled
 from learner.rounds.plan import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.rounds.strategies import draws_per_step
+from learner.samples import Labelled
 from tests.learner.rounds.rounds import SAMPLES, replay
 from tests.learner.rounds.test_schedule import replay_of
 from tests.learner.small_learner import labelled

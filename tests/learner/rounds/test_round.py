@@ -8,12 +8,12 @@ import torch
 from learner.config import LearnerConfig, SlowStrategy
 from learner.encoder.top import top_state
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
-from learner.memory.replay import Replay, hash_key
+from learner.memory import Replay, hash_key
 from learner.rounds.plan import RoundPlan, draw_plan, step_sizes
 from learner.rounds.round import Phase, SlowRound, TrainedEncoder
 from learner.rounds.strategies import draws_per_step
 from learner.rounds.trial import UNIT
+from learner.samples import Labelled
 from tests.learner.rounds.held import HeldExecutor
 from tests.learner.rounds.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, labelled, small_served, small_strata

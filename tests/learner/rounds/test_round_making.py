@@ -3,8 +3,8 @@
 import pytest
 
 from learner.encoder.base import BaseEncoder, Bases
+from learner.encoder.served import export_encoder
 from learner.errors import OfferRefused
-from learner.export import export_encoder
 from learner.rounds.round import OfferedEncoder, Phase, SlowRound
 from model.module_code import built_in
 from tests.learner.offers import PRUNED, strata_of

@@ -3,14 +3,14 @@
 import math
 from collections import Counter
 
-from learner.labels.join import Join
-from learner.labels.sample import Labelled
-from learner.labels.trust import LabelTrust
-from learner.memory.replay import Replay, hash_key
+from learner.intake.join import Join
+from learner.intake.trust import LabelTrust
+from learner.memory import Replay, hash_key
 from learner.progress import LearnerProgress
 from learner.rounds.plan import RoundPlan
 from learner.rounds.schedule import BEHIND_S, UNSETTLED, Schedule
-from tests.learner.labels.joins import names_of
+from learner.samples import Labelled
+from tests.learner.intake.joins import names_of
 from tests.learner.small_learner import labelled, small_config
 from tests.learner.streams import answer
 from wire.records import TIERS

@@ -3,10 +3,10 @@ from collections.abc import Sequence
 import pytest
 
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
 from learner.quality.comparison import Paired
 from learner.rounds.next_head import NextHead
 from learner.rounds.trial import UNIT, Trial
+from learner.samples import Labelled
 from tests.learner.rounds.rounds import SAMPLES, fast_head
 from tests.learner.small_learner import labelled, small_served
 from tests.learner.streams import TOPICS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from learner.errors import CheckpointFailed
-from learner.labels.sample import Sample
+from learner.samples import Sample
 from learner.state.checkpoints import Checkpoints, Entry, Journal, read_journal
 
 

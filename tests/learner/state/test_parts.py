@@ -1,8 +1,8 @@
 """The memories and windows that a learner begins with, by its settings."""
 
-from learner.labels.drift import DriftState
-from learner.labels.sample import Labelled
+from learner.drift import DriftState
 from learner.rounds.schedule import GROWTH
+from learner.samples import Labelled
 from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from tests.learner.small_learner import labelled, small_config
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from learner.errors import CheckpointRefused, CheckpointUnknown
-from learner.labels.sample import Waiting
+from learner.samples import Waiting
 from learner.state.snapshot import FORMAT, Facts, decode, encode
 from tests.learner.snapshots import snapshot
 from wire.records.record import Record

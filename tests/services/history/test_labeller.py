@@ -6,7 +6,7 @@ import pytest
 
 from services.history.labeller import FIXES, RowLabeller, RowMaps
 from services.history.rows import BadHistory
-from tests.learner.labels.joins import make_join
+from tests.learner.intake.joins import make_join
 from wire.errors import BadMessage
 from wire.label_set import LabelConfig, LabelSet
 from wire.targets import set_of

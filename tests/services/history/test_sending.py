@@ -13,7 +13,7 @@ from services.history.labeller import RowLabeller, RowMaps
 from services.history.rows import BadHistory, SourceRow, rows_of
 from services.history.sending import CHUNK, HistorySender
 from tests.brokers import take
-from tests.learner.labels.joins import make_join, make_trust
+from tests.learner.intake.joins import make_join, make_trust
 from wire.bus import Bus
 from wire.errors import BadMessage
 from wire.label_set import LabelSet

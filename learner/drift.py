@@ -1,0 +1,454 @@
+"""Drift: notices that answers got worse, that texts come from elsewhere, or that a class means something else now.
+
+    served answers --wrong: 1, right: 0--> "error" and, by class, "classes 1-16", ... --.
+                                                                                        >-- ADWIN --> Drift
+    learnt texts --distance to the nearest class mean--> "distance" --------------------'      '--> tier of a round
+    a label --named by the means of all labels, and of the newest--> evidence of its class --> ConceptChange, a restart
+
+ADWIN (Bifet and Gavalda 2007, here river's) keeps a window whose mean has not changed, and drops the older part when
+the means of the two parts differ by more than chance. Only a rise is drift: errors and distances fall because something
+is learnt. Classes are grouped in the order in which they came, so where a stream grows stage by stage, the classes of a
+group come from about one stage. ADWIN's state can only be written by pickling. So a detector is defined by its journal:
+the values since its last detection, at most MAX_JOURNAL; a full journal drops its older half. A checkpoint holds the
+journals, and a restored detector is rebuilt by replaying its journal.
+
+Tiers. A slow round trains the deeper, the further the texts of the stream have moved away from the known ones.
+
+    tier     what it trains                         when
+    task     `learner.trainable_layers` top blocks  always
+    domain   `learner.domain_layers`                a rise of the distances by DOMAIN_EFFECT or more
+    base     `learner.base_layers`                  a rise by BASE_EFFECT or more
+
+A drift unfreezes its tier at once. Each round on labels that begins then freezes one tier again. So a shift is trained
+on twice, first on few labels soon after it and then on more, and no tier stays unfrozen in a stream that is as it was.
+The next rehearsal, which has the most steps and takes time from nobody, trains the deepest tier that was unfrozen since
+the rehearsal before. A round on pseudo-labels trains the task tier: what it learns from may be wrong.
+
+Which blocks a shift needs: those near its cause (Lee et al. 2023, "Surgical Fine-Tuning", arXiv 2210.11466), in the
+order of gradual unfreezing (Howard and Ruder 2018, ULMFiT, section 3.3). Other classes, or other labels for the same
+texts, are a change at the output, for which the top is enough. Other texts are a change at the input. So only the
+distances choose the tier, by the effect size (Cohen's d: the rise in standard deviations), which has no unit and holds
+for every encoder; errors hurry a round without making it deeper. Measured with MiniLM after 1,500 texts of 75 classes
+of CLINC150, at ADWIN's first detection within 300 to 700 more texts, with the encoder as it comes, and as rounds have
+trained it, after which known texts lie closer to their means:
+
+                                          as it comes   trained
+    the same classes                      no drift      no drift
+    all 150 classes                       no drift      1.2
+    the other 75 classes                  0.9           1.6
+    SNIPS (commands to other assistants)  1.3           1.6
+    SST-2 (film reviews)                  2.3           3.3
+    TREC (questions of fact)              2.5           3.2
+    TREC as 29 % of the same classes      0.5           no drift
+
+Concept changes. Each label is named twice before it is learnt: by the nearest class mean of all labels, and by that of
+the newest ones (`learner.fast.recency`). Where exactly one of the two is right, the label is a win of the newest or a
+loss. It counts for the class that it names, and for the class that was named wrongly in its place, from which the texts
+may have gone. Without a change the newest labels lose: eight labels of a class name a text worse than a hundred. So a
+bet on them, which multiplies its capital by 1 + BET at a win and by 1 - BET at a loss, is a supermartingale, and its
+capital exceeds EVIDENCE by chance with a probability of at most 1 / EVIDENCE (Ville 1939; testing by betting,
+Waudby-Smith and Ramdas 2020, arXiv:2010.09686). The bet starts anew where its capital has fallen to 1, as in the CUSUM
+chart of Page (1954): a class that has been stable for long is as quick to change as a young one.
+
+With few classes the head as it was solved last names them, too. Where that is right, so are all labels, whatever their
+means say: in a series the next label is mostly that of the last rows, so the newest means are right more often, and a
+class would restart whenever the weather changes.
+
+No source decides alone. Each counts up to an equal part of the evidence (`num_sources` parts make it whole), so as many
+sources have to agree; a label that an operator approved counts in full. What a single source claims is an attack, which
+the flip alarm holds (`learner.intake.flips`).
+
+Measured on CLINC150 with a frozen encoder, in mixed order (`make bench ONLY=concept_change`): without a change no class
+changes. Where 45 of the 150 classes swap names after half of the labels, exactly these are found to have changed, and
+after 20 labels of each class since then they are named as well as by a learner that knows nothing else.
+
+Rejected: Page-Hinkley (its threshold is a sum of values, another one for every signal and error rate), KSWIN (compares
+random draws), and the score of an answer as a signal (each new version moves it). A tier by the rise of the error rate
+(a stage of new classes makes every answer wrong, and the encoder that knew none of them is nonetheless the right one),
+and one that stays until errors are back (they may never be). Sums of several lengths in place of concept changes (of
+the last 1,000 labels 7 are of each of 150 classes, and the last 10,000 are of the old concept for 10,000 labels more),
+and ADWIN on the errors of a class, which says that something is wrong, and not that the newest labels are any better.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import structlog
+from river.drift import ADWIN
+from torch import Tensor
+
+from learner.fast.rows import Nearest
+from learner.samples import Sample
+from wire.records import TIERS, ConceptChange, Drift, RoundKind
+from wire.targets import kind_of, names_of
+
+DOMAIN_EFFECT: Final = 1.5
+BASE_EFFECT: Final = 2.5
+
+
+def tier_for(effect: float) -> int:
+    """Returns the place in TIERS of the tier that a rise of this effect size unfreezes.
+
+    >>> [TIERS[tier_for(effect)] for effect in (0.5, 1.8, 2.5)]
+    ['task', 'domain', 'base']
+    """
+    return (effect >= DOMAIN_EFFECT) + (effect >= BASE_EFFECT)
+
+
+def unfreeze(tier: int, effect: float) -> int:
+    """Returns the tier of the next round after a rise of this effect size, where it was `tier` before."""
+    return max(tier, tier_for(effect))
+
+
+def freeze(tier: int) -> int:
+    """Returns the tier of the next round after one of `tier` has begun."""
+    return max(tier - 1, 0)
+
+
+def tier_of(layers: int, layers_by_tier: Sequence[int]) -> str:
+    """Returns the name of the first tier that trains so many blocks.
+
+    >>> tier_of(2, (2, 2, 4)), tier_of(4, (2, 2, 4))
+    ('task', 'base')
+    """
+    return next(name for name, most in zip(TIERS, layers_by_tier, strict=True) if layers <= most)
+
+
+ERROR = "error"
+CLASSES = "classes"
+DISTANCE = "distance"
+
+MAX_JOURNAL: Final = 2_000
+"""Number of values in a full journal. A change that takes longer to detect is too slow to hurry a slow round."""
+
+CLOCK: Final = 8
+"""Number of values between two tests of ADWIN."""
+
+GROUP_SIZE: Final = 16
+"""Number of classes whose errors are one signal."""
+
+RECENT_DRIFTS: Final = 8
+"""Number of last drifts that are shown."""
+
+MIN_DEVIATION: Final = 0.01
+"""Standard deviation of a signal at least, so that the effect size of a rise is finite where nothing else varies."""
+
+log = structlog.get_logger("learner")
+
+
+class DriftState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds everything that a `DriftWatch` knows; `journals` by signal, tiers as places in TIERS."""
+
+    journals: dict[str, list[float]] = {}
+    recent: list[Drift] = []
+    counts: dict[str, int] = {}
+    num_answers: int = 0
+    is_urgent: bool = False
+    tier: int = 0
+    rehearsal_tier: int = 0
+
+
+class Rise(NamedTuple):
+    """The means of a signal before and after a change, and the difference in standard deviations (Cohen's d)."""
+
+    before: float
+    after: float
+    effect: float
+
+
+class Detector:
+    """Runs ADWIN on one signal. `journal` is its whole state."""
+
+    def __init__(self, delta: float, journal: Iterable[float] = ()) -> None:
+        self._delta = delta
+        self._restart(journal)
+
+    def add(self, value: float) -> Rise | None:
+        """Adds a value; returns the rise that it reveals, None where it reveals none."""
+        self.journal.append(value)
+        self._adwin.update(value)
+        if self._adwin.drift_detected:
+            rise = split(self.journal)
+            self._restart()
+            return rise if rise.effect > 0 else None
+        if len(self.journal) == MAX_JOURNAL:
+            self._restart(self.journal[MAX_JOURNAL // 2 :])
+        return None
+
+    def _restart(self, journal: Iterable[float] = ()) -> None:
+        self.journal = list(journal)
+        self._adwin = ADWIN(delta=self._delta, clock=CLOCK)
+        for value in self.journal:
+            self._adwin.update(value)
+
+
+class DriftWatch:
+    """Holds a detector for every signal. `is_urgent`: drift was detected, and no slow round has begun since.
+
+    `tier` and `rehearsal_tier` are the places in TIERS of what the next round on labels trains, and the next rehearsal.
+    """
+
+    def __init__(self, *, delta: float, state: DriftState | None = None) -> None:
+        self._delta = delta
+        state = state or DriftState()
+        self._detectors = {signal: Detector(delta, journal) for signal, journal in state.journals.items()}
+        self.recent = deque(state.recent, maxlen=RECENT_DRIFTS)
+        self.counts: Counter[str] = Counter(state.counts)
+        self._num_answers = state.num_answers
+        self.is_urgent = state.is_urgent
+        self.tier = state.tier
+        self.rehearsal_tier = state.rehearsal_tier
+        self._num_new = 0
+
+    def add_answers(self, samples: Iterable[Sample], rows: Mapping[str, int]) -> None:
+        """Adds whether each answer was right. `rows`: which class known by now each label was, counted from 0."""
+        for sample in samples:
+            if not sample.is_answered:
+                continue
+            self._num_answers += 1
+            error = float(not sample.is_correct)
+            self._add(ERROR, error)
+            known = [rows[name] for name in names_of(sample.label) if name in rows]
+            for signal in dict.fromkeys(map(_group, known)):
+                self._add(signal, error)
+
+    def add_texts(self, distances_B: Tensor) -> None:
+        """Adds the distance of each text to the nearest class mean."""
+        for distance in distances_B.tolist():
+            self._add(DISTANCE, distance)
+
+    def reset_distances(self) -> None:
+        """Forgets all distances, since those under another encoder cannot be compared with them."""
+        self._detectors.pop(DISTANCE, None)
+
+    def begin_round(self, kind: RoundKind) -> int:
+        """Takes note that a slow round begins: nothing is urgent any more, and tiers freeze again. Returns its tier."""
+        self.is_urgent = False
+        tier = 0
+        if kind == "labels":
+            tier = self.tier
+            self.tier = freeze(tier)
+        elif kind == "rehearsal":
+            tier = self.rehearsal_tier
+            self.rehearsal_tier = 0
+        return tier
+
+    def take_num_detected(self) -> int:
+        """Returns how many drifts were detected since the last call."""
+        num_detected = self._num_new
+        self._num_new = 0
+        return num_detected
+
+    def export(self) -> DriftState:
+        return DriftState(
+            journals={signal: list(detector.journal) for signal, detector in self._detectors.items()},
+            recent=list(self.recent),
+            counts=dict(self.counts),
+            num_answers=self._num_answers,
+            is_urgent=self.is_urgent,
+            tier=self.tier,
+            rehearsal_tier=self.rehearsal_tier,
+        )
+
+    def _add(self, signal: str, value: float) -> None:
+        if not self._delta:
+            return
+        if signal not in self._detectors:
+            self._detectors[signal] = Detector(self._delta)
+        if (rise := self._detectors[signal].add(value)) is None:
+            return
+        if signal == DISTANCE:
+            self.tier = unfreeze(self.tier, rise.effect)
+            self.rehearsal_tier = unfreeze(self.rehearsal_tier, rise.effect)
+        drift = Drift(signal=signal, at_label=self._num_answers, before=rise.before, after=rise.after)
+        self.counts[f"drift_{signal.split()[0]}"] += 1
+        self.recent.append(drift)
+        self.is_urgent = True
+        self._num_new += 1
+        log.warning("drift", signal=signal, at_label=drift.at_label, **rise._asdict(), next_tier=TIERS[self.tier])
+
+
+def split(values: Sequence[float]) -> Rise:
+    """Returns the change where the means before and after it differ most, in standard errors.
+
+    >>> split([0.0, 1.0, 1.0, 3.0, 4.0, 2.0])
+    Rise(before=0.6666666666666666, after=3.0, effect=3.5)
+    """
+    sums = np.cumsum(values)
+    num = len(values)
+    places = np.arange(1, num)
+    before = sums[:-1] / places
+    after = (sums[-1] - sums[:-1]) / (num - places)
+    at = np.argmax(np.abs(after - before) * np.sqrt(places * (num - places)))
+    parts = np.split(np.asarray(values), [at + 1])
+    variance = sum(len(part) * part.var() for part in parts) / num
+    effect = (after[at] - before[at]) / max(np.sqrt(variance), MIN_DEVIATION)
+    return Rise(float(before[at]), float(after[at]), float(effect))
+
+
+def _group(row: int) -> str:
+    """Returns the signal of the group that a class belongs to.
+
+    >>> _group(0), _group(31)
+    ('classes 1-16', 'classes 17-32')
+    """
+    first = row - row % GROUP_SIZE
+    return f"{CLASSES} {first + 1}-{first + GROUP_SIZE}"
+
+
+EVIDENCE: Final = 100.0
+"""The evidence at which a class has changed."""
+
+BET: Final = 0.95
+"""The share of the capital that is bet on the newest labels."""
+
+FACTORS: Final = {(False, True): 1 + BET, (True, False): 1 - BET, (True, True): 0.95, (False, False): 1.0}
+"""What a label multiplies the capital by, where the means of all labels and those of the newest are right or not.
+
+A label that both name rightly takes a little, so that a win of long ago is forgotten: a change is dated by the first.
+"""
+
+MIN_LABELS: Final = 3
+"""Labels that a class must have had since it changed. Texts of a new class that are named like an old one, which is not
+labelled meanwhile, say nothing about the old one."""
+
+MAX_SOURCES: Final = 16
+"""The most sources whose evidence on a class is told apart; all others count as one."""
+
+APPROVED: Final = "approved"
+OTHERS: Final = "others"
+
+
+class Observation(NamedTuple):
+    """A label about an event of `time_ms`, and the classes that the means of all labels and of the newest ones name."""
+
+    label: str
+    by_all: str
+    by_newest: str
+    time_ms: int
+    source: str = ""
+    is_approved: bool = False
+
+
+class Evidence(msgspec.Struct, array_like=True):
+    """The evidence that a class has changed at `since_ms`: the logarithm of the capital, by source.
+
+    `num_labels` counts the labels of the class that were named wrongly since the first win.
+    """
+
+    since_ms: int
+    by_source: dict[str, float]
+    num_labels: int = 0
+
+
+class ConceptChangesState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds everything that a `ConceptChanges` knows.
+
+    `wrong_since_ms` has the classes whose last labels were all named wrongly by the means of all labels, and when that
+    began: a change is noticed when the newest labels are right, but it came before. `changed_ms` has the times since
+    which the classes that have changed mean what they mean now.
+    """
+
+    evidence: dict[str, Evidence] = {}
+    wrong_since_ms: dict[str, int] = {}
+    changed_ms: dict[str, int] = {}
+
+
+class ConceptChanges:
+    """Holds the evidence that classes have changed. A change is believed when `num_sources` sources agree."""
+
+    def __init__(self, num_sources: int, state: ConceptChangesState | None = None) -> None:
+        state = state or ConceptChangesState()
+        self._part = math.log(EVIDENCE) / num_sources
+        self._evidence = {label: _copy(each) for label, each in state.evidence.items()}
+        self._wrong_since_ms = dict(state.wrong_since_ms)
+        self._changed_ms = dict(state.changed_ms)
+
+    def add(self, observations: Iterable[Observation]) -> None:
+        """Counts labels that are about to be learnt."""
+        for observation in observations:
+            is_right = observation.by_all == observation.label
+            is_newest_right = observation.by_newest == observation.label
+            for label in {observation.label, observation.by_all}:
+                if is_right:
+                    self._wrong_since_ms.pop(label, None)
+                else:
+                    self._wrong_since_ms.setdefault(label, observation.time_ms)
+            factor = FACTORS[is_right, is_newest_right]
+            for label in {observation.label, observation.by_all, observation.by_newest}:
+                self._bet(label, observation, math.log(factor))
+
+    def found(self, offsets: Mapping[str, int]) -> list[ConceptChange]:
+        """Returns the changes for which there is enough evidence, as found behind the records below `offsets`."""
+        enough = math.log(EVIDENCE) - 1e-9  # as many parts as sources make it up, but for rounding
+        found = [
+            label
+            for label, each in self._evidence.items()
+            if sum(each.by_source.values()) >= enough and each.num_labels >= MIN_LABELS
+        ]
+        return [ConceptChange(label, self._evidence[label].since_ms, dict(offsets)) for label in sorted(found)]
+
+    def follow(self, change: ConceptChange) -> None:
+        """Takes note that a class means something else since then."""
+        self.forget(change.label)
+        self._changed_ms[change.label] = change.since_ms
+
+    def is_outdated(self, label: str, time_ms: int) -> bool:
+        """Whether a label about an event of `time_ms` is from before its class changed."""
+        return time_ms < self._changed_ms.get(label, 0)
+
+    def rename(self, label: str, name: str) -> None:
+        """Gives a class another name. Where that is one of a class, what was known of both is forgotten."""
+        tables: tuple[dict[str, Any], ...] = (self._evidence, self._wrong_since_ms, self._changed_ms)
+        is_taken = any(name in table for table in tables)
+        for table in tables:
+            value = table.pop(label, None)
+            if value is not None and not is_taken:
+                table[name] = value
+        if is_taken:
+            self.forget(name)
+
+    def forget(self, label: str) -> None:
+        """Forgets a class."""
+        for by_label in (self._evidence, self._wrong_since_ms, self._changed_ms):
+            by_label.pop(label, None)
+
+    def export(self) -> ConceptChangesState:
+        evidence = {label: _copy(each) for label, each in self._evidence.items()}
+        return ConceptChangesState(
+            evidence=evidence, wrong_since_ms=dict(self._wrong_since_ms), changed_ms=dict(self._changed_ms)
+        )
+
+    def _bet(self, label: str, observation: Observation, gain: float) -> None:
+        since_ms = self._wrong_since_ms.get(label, observation.time_ms)
+        evidence = self._evidence.setdefault(label, Evidence(since_ms, {}))
+        source = APPROVED if observation.is_approved else f"by {observation.source}"
+        if source not in evidence.by_source and len(evidence.by_source) >= MAX_SOURCES:
+            source = OTHERS
+        most = math.log(EVIDENCE) if observation.is_approved else self._part
+        evidence.by_source[source] = min(evidence.by_source.get(source, 0.0) + gain, most)
+        evidence.num_labels += label == observation.label != observation.by_all
+        if sum(evidence.by_source.values()) <= 0:
+            del self._evidence[label]
+
+
+def _copy(evidence: Evidence) -> Evidence:
+    return msgspec.structs.replace(evidence, by_source=dict(evidence.by_source))
+
+
+def observations(
+    samples: Iterable[Sample | None], nearest: Nearest, is_named_B: Iterable[bool]
+) -> Iterator[Observation]:
+    """Yields the observations of samples as they were named.
+
+    None, a text that nobody labelled, is no observation. Neither is a set of labels or a score, of no nearest class. A
+    label that the head named rightly (`is_named_B`, where that is known) is right by all labels.
+    """
+    for sample, by_all, by_newest, is_named in zip(samples, nearest.by_all, nearest.by_newest, is_named_B, strict=True):
+        if sample is not None and kind_of(sample.label) == "class":
+            by_all = sample.label if is_named else by_all
+            yield Observation(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)

@@ -1,0 +1,384 @@
+"""The rows of a head: which class has one, and what there is of each besides the sums.
+
+    class --Classes: may it have one?--> ClassRows --> tables with a value for each row, which grow with the classes
+    sums of a row's vectors --Directions--> mean directions --nearest--> the class of a text
+                                                            --blend----> prototypes in the place of hardly known rows
+    counts of the rows --row_scales--> their factors
+
+Which class has a row (`Classes`). All have, while rows are free; once none is, the classes with the most labels.
+
+    label of a class without a row --a row is free----------------------------> it gets the row, with its first label
+                                   --a provisional class has fewer labels-----> it gets the row of the weakest one
+                                   --none has---------------------------------> it gets none; its labels are counted
+
+Whoever writes labels may name a class. A class is provisional until it has `min_labels` labels: it is served at once,
+but it is evicted for a class with more labels. So a flood of names with one label each neither fills the rows for good
+nor keeps out a class with two labels, and nothing evicts a class that has `min_labels`. A source that gives so many
+names `min_labels` labels each does fill the rows for good; `learner.trust.source_share` slows it down.
+
+Mean directions (`Directions`). Every label is compared with the means of all classes before it is learnt. A batch
+changes a few rows, and to compute 10,000 takes as long as to learn the batch, so only what has changed is computed.
+
+Rejected: tables of the capacity (a head for 10,000 classes would take half a gigabyte before the first label), a row
+only after `min_labels` labels (that a class is known by its first label is what few-shot learning is), and a sketch of
+counts (count-min: in a flood, names that share a cell come out with as many labels).
+
+Shapes: B samples, E entries (a pair of a sample and one of its classes), N rows, D width, R features, C classes in the
+order in which they came.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+import torch
+from torch import Tensor
+
+from learner.encoder.served import StoredTensor, rows_for
+from learner.samples import Sample
+from wire.recent import hash_of
+from wire.targets import VALUE_ROW, is_set, is_value, names_of, set_of, value_of
+
+
+class OnlineClassifier(Protocol):
+    """A classifier that learns sample by sample. Any order and any batches of the same samples give the same head."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The label of each row."""
+
+    def admit(self, label: str) -> bool:
+        """Gives `label` a row if it has none. False when all rows are taken."""
+
+    def learn_many(self, x_BD: Tensor, labels: Sequence[str]) -> None:
+        """Learns samples of admitted labels. Raises KeyError for another label."""
+
+    def predict_many(self, x_BD: Tensor) -> Tensor:
+        """Returns scores_BC; the highest wins. A class without a sample never wins while another class has one."""
+
+
+class Entries(NamedTuple):
+    """The rows of the classes that the labels of B samples name: one of each, or as many as its set has.
+
+    `places_E` are those of the samples; None where each sample has one entry, in their order. `values_E` are what the
+    rows are fitted to, where labels are scores; else that is 1.
+    """
+
+    rows_E: Tensor
+    places_E: Tensor | None = None
+    values_E: Tensor | None = None
+
+    @property
+    def are_classes(self) -> bool:
+        """Whether each label is a class, and not a set of them or a score."""
+        return self.places_E is None and self.values_E is None
+
+    def of(self, x_BD: Tensor) -> Tensor:
+        """Returns the values of each entry's sample."""
+        return x_BD if self.places_E is None else x_BD[self.places_E]
+
+    def sums_of(self, phi_BR: Tensor) -> Tensor:
+        """Returns what each entry adds to the column of its row."""
+        return self.of(phi_BR) if self.values_E is None else phi_BR * self.values_E[:, None]
+
+    def targets(self, num_samples: int, num_classes: int) -> Tensor:
+        """Returns 1 (or its score) for each class that a sample has and 0 for all others, float32 [B, C]."""
+        places_E = torch.arange(num_samples) if self.places_E is None else self.places_E
+        targets_BC = torch.zeros(num_samples, num_classes)
+        targets_BC[places_E, self.rows_E] = 1.0 if self.values_E is None else self.values_E.float()
+        return targets_BC
+
+
+class ClassRows:
+    """Maps labels to rows, at most `capacity` of them."""
+
+    def __init__(self, capacity: int, labels: Sequence[str] = ()) -> None:
+        self._capacity = capacity
+        self._rows = {label: row for row, label in enumerate(labels)}
+        self._labels = tuple(self._rows)
+
+    def admit(self, label: str) -> bool:
+        if label not in self._rows and len(self._rows) < self._capacity:
+            self._rows[label] = len(self._rows)
+        return label in self._rows
+
+    def replace(self, old: str, new: str) -> None:
+        """Gives the row of `old` to `new`, which has none."""
+        self._rows = {new if label == old else label: row for label, row in self._rows.items()}
+        self._labels = tuple(self._rows)
+
+    def of(self, labels: Sequence[str]) -> Tensor:
+        """Returns the rows of admitted labels, int64 [B]. Raises KeyError for another label."""
+        return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)
+
+    def entries(self, labels: Sequence[str]) -> Entries:
+        """Returns the entries of samples whose labels have rows: classes, sets of them, or scores. Raises KeyError."""
+        if labels and is_value(labels[0]):
+            values_E = torch.tensor([value_of(label) for label in labels], dtype=torch.float64)
+            return Entries(self.of([VALUE_ROW] * len(labels)), values_E=values_E)
+        if not any(map(is_set, labels)):
+            return Entries(self.of(labels))
+        sets = list(map(names_of, labels))
+        sizes_B = torch.tensor([len(names) for names in sets])
+        places_E = torch.arange(len(sets)).repeat_interleave(sizes_B)
+        return Entries(self.of(list(chain.from_iterable(sets))), places_E)
+
+    @property
+    def by_label(self) -> Mapping[str, int]:
+        """The row of each label."""
+        return MappingProxyType(self._rows)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of their rows: one and the same tuple until a label comes or goes."""
+        if len(self._labels) != len(self._rows):
+            self._labels = tuple(self._rows)
+        return self._labels
+
+    @property
+    def num_in_tables(self) -> int:
+        """The number of rows that the tables of these classes have."""
+        return rows_for(len(self._rows), self._capacity)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def grown(table: Tensor, num_rows: int, *, fill: int = 0) -> Tensor:
+    """Returns `table` with at least `num_rows` rows; the new ones hold `fill`."""
+    if num_rows <= len(table):
+        return table
+    larger = table.new_full((num_rows, *table.shape[1:]), fill)
+    larger[: len(table)] = table
+    return larger
+
+
+MAX_OTHERS: Final = 16_384
+"""Number of classes without a row whose labels are counted; the least recently labelled is dropped first (LRU)."""
+
+
+class ClassesState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds everything that a `Classes` knows, least recently labelled first.
+
+    `labels` counts the labels of each class with a row; `others` those of each class without one, by its hash.
+    """
+
+    labels: dict[str, int] = {}
+    others: dict[int, int] = {}
+
+
+def backfill(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
+    """Returns `state` for the classes of `num_samples`.
+
+    The number of samples stands for the labels of a class that an older program did not count.
+    """
+    labels = {label: num for label, num in state.labels.items() if label in num_samples}
+    for label, num in num_samples.items():
+        labels.setdefault(label, num)
+    return ClassesState(labels=labels, others=state.others)
+
+
+class Classes:
+    """Counts the labels of each class, and knows which class has a row. A class is known by its name."""
+
+    def __init__(self, capacity: int, *, min_labels: int, state: ClassesState | None = None) -> None:
+        self._capacity = capacity
+        self._min_labels = min_labels
+        self._labels = dict(state.labels) if state else {}
+        self._others = OrderedDict(state.others if state else {})
+
+    def count_label(self, label: str) -> None:
+        """Counts one more label of a class, whether it is learnt or not."""
+        if label in self._labels:
+            self._labels[label] = self._labels.pop(label) + 1
+            return
+        name = hash_of(label.encode())
+        self._others[name] = self._others.pop(name, 0) + 1
+        if len(self._others) > MAX_OTHERS:
+            self._others.popitem(last=False)
+
+    def admit(self, label: str) -> None:
+        """Gives a class a free row."""
+        self._labels[label] = self._others.pop(hash_of(label.encode()), 0)
+
+    def evict(self, label: str) -> int:
+        """Takes its row from a class; returns how many labels it had."""
+        return self._labels.pop(label)
+
+    def rename(self, new: Mapping[str, str]) -> None:
+        """Gives classes other names; the labels of classes that become one are counted together."""
+        renamed = dict[str, int]()
+        for label, num in self._labels.items():
+            name = new.get(label, label)
+            renamed[name] = renamed.pop(name, 0) + num
+        self._labels = renamed
+
+    def retire(self, label: str) -> None:
+        """Takes its row from a class, if it has one, and forgets how many labels it had."""
+        self._labels.pop(label, None)
+
+    def within(self, sample: Sample) -> Sample:
+        """Returns a sample of a set of labels or of a score, without the classes that get no row; free rows are taken.
+
+        A set makes no class go: a class of which samples have other labels, too, cannot be taken out alone.
+        """
+        names = names_of(sample.label)
+        for name in names:
+            self.count_label(name)
+        kept = [name for name in names if self.has_row_for(msgspec.structs.replace(sample, label=name))]
+        return sample if is_value(sample.label) else msgspec.structs.replace(sample, label=set_of(kept))
+
+    def in_the_way_of(self, sample: Sample) -> list[str]:
+        """Returns the classes of which one has to make room for that of `sample`, weakest first; [] for no need."""
+        needs_no_room = sample.is_in_holdout or not self.is_full or sample.label in self
+        return [] if needs_no_room else self.weaker(sample.label)
+
+    def has_row_for(self, sample: Sample) -> bool:
+        """Whether the class of `sample` has a row or gets a free one.
+
+        A holdout sample takes no row, but while there are free rows it may come before its class has one.
+        """
+        is_new = sample.label not in self
+        if is_new and self.is_full:
+            return False
+        if is_new and not sample.is_in_holdout:
+            self.admit(sample.label)
+        return True
+
+    def weaker(self, label: str) -> list[str]:
+        """Returns the provisional classes with fewer labels than a class without a row, those with the fewest first."""
+        num_labels = min(self._others.get(hash_of(label.encode()), 0), self._min_labels)
+        weaker = [name for name, num in self._labels.items() if num < num_labels]
+        return sorted(weaker, key=self._labels.__getitem__)
+
+    def alarms(self) -> Iterable[str]:
+        """Yields what an operator has to know of the rows, in words."""
+        if self.is_full and self._others:
+            yield (
+                f"all {self._capacity} classes are taken, {self.num_provisional} by provisional ones: labels of "
+                f"{len(self._others)} others are not learnt; raise learner.label_capacity, or look at who says them"
+            )
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._labels) >= self._capacity
+
+    @property
+    def num_provisional(self) -> int:
+        return sum(num < self._min_labels for num in self._labels.values())
+
+    def __contains__(self, label: str) -> bool:
+        return label in self._labels
+
+    def export(self) -> ClassesState:
+        return ClassesState(labels=dict(self._labels), others=dict(self._others))
+
+
+class Directions:
+    """Holds unit vectors by row; zero for a row that was never touched. `compute` returns z_ND of the rows it gets."""
+
+    def __init__(self, width: int, compute: Callable[[Tensor], Tensor]) -> None:
+        self._compute = compute
+        self._table_CD = torch.zeros(0, width)
+        self._stale: set[int] = set()
+
+    def touch(self, rows: Iterable[int]) -> None:
+        """Takes note that these rows have changed."""
+        self._stale.update(rows)
+
+    def first(self, num_rows: int) -> Tensor:
+        """Returns the directions of the first rows, z_CD. The caller does not change them, and copies what it keeps."""
+        self._table_CD = grown(self._table_CD, num_rows)
+        if self._stale:
+            rows_N = torch.tensor(sorted(self._stale))
+            self._table_CD = grown(self._table_CD, int(rows_N[-1]) + 1)
+            self._table_CD[rows_N] = self._compute(rows_N)
+            self._stale.clear()
+        return self._table_CD[:num_rows]
+
+
+class Nearest(NamedTuple):
+    """The class with the nearest mean for each text: by all labels, and by the newest labels of each class.
+
+    Distances_B, to the nearest mean of all labels, are 1 - cosine: 1 where no class has a sample.
+    """
+
+    by_all: list[str]
+    by_newest: list[str]
+    distances_B: Tensor
+
+
+def nearest(z_BD: Tensor, classes: Sequence[str], by_all_CD: Tensor, by_newest_CD: Tensor | None) -> Nearest:
+    """Names texts by the directions of the classes; without newest labels, by those of all labels alone."""
+    cosines_BC = z_BD @ by_all_CD.T
+    by_all = [classes[row] for row in cosines_BC.argmax(dim=1).tolist()]
+    by_newest = by_all
+    if by_newest_CD is not None:
+        by_newest = [classes[row] for row in (z_BD @ by_newest_CD.T).argmax(dim=1).tolist()]
+    return Nearest(by_all, by_newest, 1 - cosines_BC.amax(dim=1))
+
+
+YOUNG: Final = 128
+"""The labels of a class up to which it may be new, however seldom it has come so far."""
+
+ESTABLISHED: Final = 512
+"""The labels of a class from which on they say how often it comes."""
+
+
+def row_scales(counts_C: Tensor) -> Tensor:
+    """Returns the factors by which a row of each class is multiplied.
+
+    >>> from torch import tensor
+    >>> row_scales(tensor([90, 10, 20])), row_scales(tensor([9_000, 1_000, 64]))
+    (tensor([1.0000, 2.0000, 1.4142]), tensor([1.0000, 1.0000, 7.2399]))
+    """
+    counts_C = counts_C.double().clamp(min=1)
+    mean = float(counts_C.mean()) if len(counts_C) else 1.0
+    shares_C = 1 - (counts_C / YOUNG).log() / math.log(ESTABLISHED / YOUNG)
+    factors_C: Tensor = (mean / counts_C.clamp(max=mean)) ** (shares_C.clamp(0, 1) / 2)
+    return factors_C.float()
+
+
+PRIOR_LABELS: Final = 12.0
+"""The number of labels at which a class is half ridge row, half prototype."""
+
+BETA: Final = 0.85
+"""The weight of a cosine beside the logit of the ridge head, which is about 1 for the right class."""
+
+DECODER_RIDGE: Final = 0.01
+"""The ridge penalty of the decoder, as a share of the mean of the diagonal."""
+
+
+def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tensor, decoder_RD: Tensor) -> Tensor:
+    """Returns rows_CR: the ridge weights of some classes, blended with the prototypes of their mean directions.
+
+    `means_CD` are unit vectors, zero for a class without a sample (`learner.fast.fast_head.FastHead.means`);
+    `scales_C` are the factors by which the rows are multiplied later on (`row_scales`).
+    """
+    shares_C = PRIOR_LABELS / (PRIOR_LABELS + counts_C)
+    prototypes_CR = means_CD @ decoder_RD.T
+    ridge_CR = (1 - shares_C)[:, None] * weights_CR
+    return ridge_CR + (shares_C * BETA / scales_C)[:, None] * prototypes_CR
+
+
+@lru_cache(maxsize=2)
+def decoder_of(proj: StoredTensor) -> Tensor:
+    """Returns the decoder of a stored projection, which all encoders of a learner share: R^3/3 operations, once."""
+    return decoder(proj.tensor.dequantize())
+
+
+def decoder(proj_RD: Tensor) -> Tensor:
+    """Returns B_RD, by which relu(z P^T) B is about z for unit vectors z."""
+    _, width = proj_RD.shape
+    norms_R = proj_RD.norm(dim=1)
+    norms_RR = norms_R[:, None] * norms_R
+    cosines_RR = (proj_RD @ proj_RD.T / norms_RR).clamp(-1, 1)
+    angles_RR = cosines_RR.arccos()
+    moments_RR = norms_RR * (angles_RR.sin() + (math.pi - angles_RR) * cosines_RR) / (2 * math.pi * width)
+    moments_RR.diagonal().add_(DECODER_RIDGE * float(moments_RR.diagonal().mean()))
+    return torch.cholesky_solve(proj_RD / (2 * width), torch.linalg.cholesky(moments_RR))

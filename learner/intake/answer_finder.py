@@ -1,0 +1,257 @@
+"""Finds the answers of late labels in their topic; the labels come again with the text.
+
+    LateLabels --a pass over answers.v1, oldest answer first--> the label with text and answer, vouched for
+                                                                --> feedback.v1 --> the join
+
+One follower reads on through time. At each place in time the labels are looked for whose answers may lie there, and a
+gap in which none may lie is skipped if that spares more records than the skip costs. Labels that come meanwhile join
+the pass if their answers lie ahead, and wait for the next one if not. So a heap of labels costs one reading of its span
+at most, however many labels it has.
+
+What is learnt lies in the topic of labels, in the order in which it is learnt: a version is rebuilt from it, and
+whoever finds a label twice has sent a duplicate.
+
+Rejected: a search for each few labels (each opens clients, and reads minutes of answers where one is gone: hours for a
+week's labels), the offset of the answer in its receipt (the broker gives it after the answer was signed), and handing
+the answer to the join directly (whether a version has learnt it would depend on when the search ended).
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from math import inf
+from typing import Final
+
+import structlog
+
+from learner.errors import LearnerError
+from learner.intake.late_labels import LateLabels, answer_ms
+from learner.intake.trust import LabelTrust
+from wire.bus import Bus, Followed, Publisher, partition_name
+from wire.errors import SendFailed, WireError
+from wire.records import Answer, Feedback
+from wire.threads import BackgroundThread, lower_priority
+
+EARLY_MS: Final = 10_000
+"""How far the clock of a replica may be ahead of that of the log."""
+
+DELAYED_MS: Final = 300_000
+"""How long after its time an answer may have reached the log: the broker may have been away."""
+
+MIN_SKIPPED: Final = 2_000
+"""A gap is skipped where about so many records lie in it: they take as long as asking the broker, and fetching anew."""
+
+POLL_MS: Final = 200
+FLUSH_S: Final = 60.0
+RETRY_S: Final = 1.0
+"""Pause after the broker failed, and longest wait for a label."""
+
+FORGOTTEN_S: Final = 30.0
+"""After this long, labels that were sent again are not waited for any more."""
+
+NICENESS: Final = 5
+"""A late label can wait for one that is in time."""
+
+log = structlog.get_logger("learner")
+
+
+class AnswerFinder:
+    """Finds the answers of late labels in a thread of its own.
+
+    consumes: LateLabels; Answer, from the time in a label's receipt on; the labels of places, from feedback.v1
+    produces: Feedback, with the text of its event
+    waits for: a late label; the broker; the learner, where it has not read enough of what was found before
+    unblocked by: a label, the broker's answer, `close`
+    """
+
+    def __init__(self, bus: Bus, late: LateLabels, trust: LabelTrust, *, is_erased: Callable[[str], bool]) -> None:
+        self._bus = bus
+        self._late = late
+        self._trust = trust
+        self._is_erased = is_erased
+        self._publisher: Publisher | None = None
+        self._has_failed = False
+        self._thread = BackgroundThread(self._run, name="answer finder")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises LearnerError where the thread has ended by itself, by a bug: late labels would wait for ever."""
+        self._thread.check(LearnerError)
+
+    def close(self) -> None:
+        """Ends the search. The labels that are looked for stay where they are."""
+        self._thread.close(RETRY_S)
+
+    def _run(self) -> None:
+        """Finds answers until it is closed.
+
+        consumes: the late labels, oldest answer first; the answers of their times
+        produces: Feedback, with the text of its event
+        waits for: a label, at most RETRY_S; the broker; and as long after a failure
+        unblocked by: a label, the broker's answer, close
+        """
+        lower_priority(NICENESS)
+        while not self._thread.closing.is_set():
+            try:
+                if self._late.wait(RETRY_S):
+                    self._read_places()
+                    self._pass_over_answers()
+                self._has_failed = False
+            except WireError as error:
+                if not self._has_failed:
+                    log.warning("late_labels_wait", reason=str(error))
+                self._has_failed = True
+                self._thread.closing.wait(RETRY_S)
+
+    def _read_places(self) -> None:
+        """Reads labels again for which there was no room, where there is some now."""
+        places = {(place.partition, place.offset): place for place in self._late.oldest_places()}
+        if not places:
+            return
+        offsets = self._bus.end_offsets(Feedback)
+        ends = dict.fromkeys(offsets, 0)
+        for partition, offset in places:
+            offsets[partition] = min(offset, offsets[partition])
+            ends[partition] = max(offset + 1, ends[partition])
+        with closing(self._bus.follow([Feedback], offsets, is_patient=True)) as follower:
+            while any(offsets[name] < end for name, end in ends.items()):
+                followed = follower.poll(POLL_MS)
+                offsets = followed.offsets
+                for received in followed.received:
+                    place = places.pop((partition_name(received.position), received.position.offset), None)
+                    if place is not None and not self._late.admit(place, received.record):
+                        return  # there is no room for more: the others stay where they are
+                if self._thread.closing.is_set():
+                    return
+                if followed.losses:
+                    break
+        self._late.give_up(places.values())
+
+    def _pass_over_answers(self) -> None:
+        """Reads the answers from the time of the oldest label on, and sends each label again whose answer comes."""
+        first_ms = self._late.next_ms(-1)
+        if first_ms is None:
+            return
+        begun_s = time.monotonic()
+        ends = self._bus.end_offsets(Answer)
+        start = self._bus.offsets_at(Answer, first_ms - EARLY_MS)
+        search = Search(self._late, ends, first_ms - EARLY_MS)
+        log.info("late_labels_pass", **self._late.counts)
+        with closing(self._bus.follow([Answer], start, is_patient=True)) as follower:
+            while not self._thread.closing.is_set():
+                followed = follower.poll(POLL_MS)
+                search.reach(followed)
+                for received in followed.received:
+                    for label in search.take(received.record):
+                        self._send(received.record, label)
+                for label in search.missing(followed):
+                    self._late.remove(label, "late_not_found")
+                if search.is_over:
+                    break
+                if search.gap_ms is not None:
+                    follower.skip_to(search.gap_ms)
+                    search.skip()
+            self._sender().flush(FLUSH_S)
+        log.info("late_labels_passed", seconds=round(time.monotonic() - begun_s, 1), **self._late.counts)
+
+    def _send(self, answer: Answer, label: Feedback) -> None:
+        """Sends `label`, which is about `answer`, again with its text."""
+        if self._is_erased(answer.key):
+            self._late.remove(label, "late_not_found")
+            return
+        waited_s = 0.0
+        while not self._late.take_turn(RETRY_S):
+            if self._thread.closing.is_set():
+                return
+            waited_s += RETRY_S
+            if waited_s >= FORGOTTEN_S:
+                self._late.forget_outstanding()
+        self._sender().send(self._trust.with_answer(label, answer), partial(self._on_delivery, label))
+
+    def _sender(self) -> Publisher:
+        if self._publisher is None:
+            self._publisher = self._bus.publisher()
+        return self._publisher
+
+    def _on_delivery(self, label: Feedback, error: Exception | None) -> None:
+        """Lets a label go that the topic has, or can never have. Any other is looked for again."""
+        if error is None:
+            self._late.remove(label, "late_found")
+        elif isinstance(error, SendFailed) and error.is_permanent:
+            self._late.remove(label, "late_unsendable")
+
+
+class Search:
+    """What a pass looks for at its place in time. `ends` are the offsets at which the pass is over. Pure."""
+
+    def __init__(self, late: LateLabels, ends: Mapping[str, int], from_ms: int) -> None:
+        self._late = late
+        self._ends = ends
+        self._at_ms: dict[str, float] = dict.fromkeys(ends, from_ms)  # by partition: the log time of its last record
+        self._left = defaultdict[str, list[Feedback]](list)  # by event id: the labels whose answer may come now
+        # Labels of answers up to this time are, or were, among them. One that came since, and whose answer lies before
+        # the beginning of the pass, is for the next pass.
+        self._joined_ms = from_ms + EARLY_MS - 1
+        self._num_read = 0
+        self._read_ms = 1.0  # the time that these records took, without what was skipped
+        self._before_ms: float = from_ms
+        self.is_over = False
+        self.gap_ms: int | None = None
+        """Up to when no label is looked for, where it is worth skipping."""
+
+    def reach(self, followed: Followed) -> None:
+        """Goes on to the time of these records: looks for the labels whose answers may be among them."""
+        for received in followed.received:
+            name = partition_name(received.position)
+            self._at_ms[name] = max(self._at_ms.get(name, -inf), received.log_ms)
+        self._num_read += len(followed.received)
+        last_ms = int(max(self._at_ms.values(), default=0)) + EARLY_MS
+        for label in self._late.between(self._joined_ms, last_ms):
+            self._left[label.event_id].append(label)
+        self._joined_ms = max(self._joined_ms, last_ms)
+
+    def take(self, answer: Answer) -> list[Feedback]:
+        """Returns the labels that are about this answer; they are not looked for any more."""
+        labels = self._left.pop(answer.event_id, [])
+        others = [label for label in labels if not is_of(label, answer)]
+        if others:
+            self._left[answer.event_id] = others
+        return [label for label in labels if is_of(label, answer)]
+
+    def missing(self, followed: Followed) -> list[Feedback]:
+        """Returns the labels whose answer should have come by now, and says whether the pass is over, or may skip."""
+        left = [name for name, end in self._ends.items() if followed.offsets.get(name, 0) < end]
+        passed_ms = min((self._at_ms[name] for name in left), default=inf)
+        gone = [
+            label for label in chain.from_iterable(self._left.values()) if answer_ms(label) + DELAYED_MS < passed_ms
+        ]
+        for label in gone:
+            self._left[label.event_id].remove(label)
+            if not self._left[label.event_id]:
+                del self._left[label.event_id]
+        next_ms = self._late.next_ms(self._joined_ms)
+        self.is_over = not left or (not self._left and next_ms is None)
+        self.gap_ms = None
+        if left:
+            self._read_ms += max(0.0, passed_ms - self._before_ms)
+            self._before_ms = max(passed_ms, self._before_ms)
+        if not self.is_over and not self._left and next_ms is not None:
+            gap_ms = next_ms - EARLY_MS - passed_ms
+            if gap_ms * self._num_read / self._read_ms > MIN_SKIPPED:
+                self.gap_ms = next_ms - EARLY_MS
+        return gone
+
+    def skip(self) -> None:
+        """Goes on behind the gap."""
+        assert self.gap_ms is not None, "there is one"
+        self._at_ms = {name: max(at_ms, self.gap_ms) for name, at_ms in self._at_ms.items()}
+        self._before_ms = self.gap_ms
+        self.gap_ms = None
+
+
+def is_of(feedback: Feedback, answer: Answer) -> bool:
+    """Whether the label is about this very answer: it has its receipt, and no other source."""
+    return feedback.receipt == answer.receipt and feedback.event_source in (None, answer.source)

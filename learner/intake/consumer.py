@@ -1,0 +1,333 @@
+"""Consumes answers and labels from every partition, starting at the offsets in the learner's own state.
+
+    broker --Follower, as FlowControl permits--> records --> the learner
+                    '--what cannot be read--> Outbox <--what is not trusted--'
+
+While the broker is away or refuses, the learner waits for it. A partition that lost records is read on behind what is
+left of it, and one that was made anew from its start, but for the records that are not newer than the last one that had
+its effect (`wire.bus.losses`): nothing is learnt twice, and an alarm says what was lost. A record that cannot be read
+becomes a dead letter, and a label that is not trusted goes to the quarantine topic, both at least once
+(`learner.intake.outbox`).
+
+Flow control. A learner that was away reads two long topics whose records differ in size. Read as they come, the topic
+with the smaller records is soon further ahead than its window is wide, and what drops out of the window is never
+learnt. So the topic that is far ahead is paused:
+
+    labels are ahead:   parked labels fill half of their window, many answers are unread     --> labels are paused
+    answers are ahead:  pending answers fill half of their window, many labels are unread    --> answers are paused
+
+The other half of the window is room for what comes before the next decision. "Many" unread records are more than half a
+window holds: fewer can do little harm. A paused topic is resumed only when its window is a quarter full or nothing of
+the other topic is unread: the hysteresis keeps the reader from changing its mind with every poll.
+
+Labels that are older than the answers have no answer to wait for (topics have unlike retention), so nothing is paused
+for them. They are older only where two clocks say so: that of the sender, which may be wrong or tell no more than the
+day, and that of the log, which is the broker's. Answers that nobody labels fill their window all the time, and that
+pauses nothing: while few labels are unread, the oldest answer is dropped.
+
+There is no deadlock. The two topics are never paused at once, and one is paused only for unread records of the other
+that keep coming. So while anything is unread, some topic with unread records may be read: if the unread records are
+those of the paused topic, then the other topic has unread records, too. Where those do not come for STALLED_S, nothing
+is paused for them any more.
+
+Rejected: offsets committed at the broker (after a kill they would be ahead of what the checkpoint knows, or behind it,
+and labels would be lost or learnt twice), ending at a record that cannot be read (whoever may write to a topic could
+stop the learner for good), and a common order of the topics by time (the time of a label is its sender's word).
+"""
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias
+
+import structlog
+
+from learner.intake.answer_finder import AnswerFinder
+from learner.intake.outbox import Outbox, OutboxSender
+from learner.samples import Level, Levels
+from wire.bus import Bus, Followed, Follower, Loss, Received, partition_name
+from wire.errors import BusUnavailable, WireError
+from wire.records import Answer, Feedback, LogMarks, Quarantined
+
+Topic: TypeAlias = type[Answer] | type[Feedback]
+
+HIGH: Final = 0.5
+"""High-water mark: the share of a window above which its topic may be paused."""
+
+LOW: Final = 0.25
+"""Low-water mark: the share up to which a paused topic is resumed."""
+
+STALLED_S: Final = 5.0
+"""Seconds that unread records may fail to come before nothing is paused for them any more."""
+
+OTHER: Final[Mapping[Topic, Topic]] = {Answer: Feedback, Feedback: Answer}
+
+
+class Times(NamedTuple):
+    """The times of a record in milliseconds, by the clock of its sender and by that of its log; 0 where unknown."""
+
+    sender_ms: int
+    log_ms: int
+
+    def is_before(self, other: "Times") -> bool:
+        """Whether both clocks say that this record is older than `other`. A clock that does not know says no."""
+        return 0 < self.sender_ms < other.sender_ms and 0 < self.log_ms < other.log_ms
+
+
+class Unread(NamedTuple):
+    """Counts the records of each topic that are there and were not read."""
+
+    answers: int
+    labels: int
+
+    def of(self, topic: Topic) -> int:
+        return self.answers if topic is Answer else self.labels
+
+
+def choose_paused(levels: Levels, unread: Unread, *, paused: Topic | None, is_label_later: bool) -> Topic | None:
+    """Returns the topic that is not to be read now. `paused` is the one that was not read until now.
+
+    `is_label_later`: the labels that were read last are not older than the answers that were read last.
+    """
+    if is_label_later and _is_ahead(levels.labels, unread.answers, is_paused=paused is Feedback):
+        return Feedback
+    if _is_ahead(levels.answers, unread.labels, is_paused=paused is Answer):
+        return Answer
+    return None
+
+
+def _is_ahead(window: Level, num_unread: int, *, is_paused: bool) -> bool:
+    """Whether what fills `window` has to wait for `num_unread` records of the other topic."""
+    if is_paused:
+        return window.fill > LOW and num_unread > 0
+    return window.fill > HIGH and num_unread > window.room
+
+
+class FlowControl:
+    """Chooses before every poll which topic is paused, and is told what was read. Times come from the caller."""
+
+    def __init__(self) -> None:
+        self._paused: Topic | None = None
+        self._since_s = 0.0
+        self._stalled: set[Topic] = set()
+        self._last: dict[Topic, Times] = {}  # of the records that were read last
+
+    def choose_paused(self, levels: Levels, unread: Unread, now_s: float) -> Topic | None:
+        """Returns the topic that is not to be read at `now_s`; None where both may be read."""
+        if self._paused is not None and now_s - self._since_s >= STALLED_S:
+            self._stalled.add(OTHER[self._paused])
+        coming = Unread(answers=self._num_coming(Answer, unread), labels=self._num_coming(Feedback, unread))
+        before = self._paused
+        self._paused = choose_paused(levels, coming, paused=before, is_label_later=self._is_label_later)
+        if self._paused is not before:
+            self._since_s = now_s
+        return self._paused
+
+    def on_read(self, records: Mapping[Topic, Times], now_s: float) -> None:
+        """Notes which topics records were read of, each with the times of its last record."""
+        for topic, times in records.items():
+            self._stalled.discard(topic)
+            self._last[topic] = times
+            if topic is not self._paused:
+                self._since_s = now_s
+
+    def _num_coming(self, topic: Topic, unread: Unread) -> int:
+        """Returns how many unread records of a topic are worth waiting for: none of a topic that is stalled."""
+        return 0 if topic in self._stalled else unread.of(topic)
+
+    @property
+    def _is_label_later(self) -> bool:
+        """Whether the last label is not older than the last answer; True where none of one topic was read."""
+        if len(self._last) < len(OTHER):
+            return True
+        return not self._last[Feedback].is_before(self._last[Answer])
+
+
+CLOSE_S = 2.0
+"""Seconds that a learner waits for its letters before it ends. The letters that are left are in its checkpoint."""
+
+log = structlog.get_logger("learner")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadState:
+    """What a consumer goes on from, as it is in a checkpoint. Its owner keeps the letters and the counts."""
+
+    offsets: Mapping[str, int]
+    """The offsets to resume from, stored with the effect of the records before them."""
+    marks: LogMarks = field(default_factory=dict)
+    """What is known of the logs before the offsets: by that a log that was cut, or made anew, is noticed."""
+    letters: Outbox
+    counts: Counter[str]
+
+
+class Consumer:
+    """Follows the topics, and follows them anew after an error.
+
+    `levels` says how full the windows are that the records go to; `wait` pauses after a failure. `finder` looks for the
+    answers of late labels; without one nobody does.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        state: ReadState,
+        *,
+        levels: Callable[[], Levels],
+        wait: Callable[[], object],
+        on_truncated: Callable[[], None],
+        finder: AnswerFinder | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._letters = state.letters
+        self._sender = OutboxSender(bus, state.letters)
+        self._levels = levels
+        self._counts = state.counts
+        self._wait = wait
+        self._on_truncated = on_truncated
+        self._finder = finder
+        self._clock_s = clock_s
+        self._follower: Follower | None = None
+        self._flow = FlowControl()
+        self._has_failed = False
+        self._fetched: deque[Received[Answer | Feedback]] = deque()
+        self._ends: Mapping[str, int] = {}  # the offsets behind what was fetched
+        self._label_s = clock_s()  # when the last label was read
+        self.taken: list[Received[Answer | Feedback]] = []  # by the last poll
+        self.offsets = dict(state.offsets)
+        self.marks = dict(state.marks)
+        self._end_marks: LogMarks = {}
+        self._lost: dict[str, Loss] = {}  # by partition: the last loss of this process
+
+    def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
+        """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.
+
+        Returns [] while the broker is away, and while the letters are full. `taken` has their places. Raises
+        LearnerError where nobody sends the letters, or looks for the answers.
+        """
+        self._sender.check()
+        if self._finder is not None:
+            self._finder.check()
+        if not self._fetched:
+            self._fetch(timeout_ms)
+        self.taken = []
+        num_labels = 0
+        while self._fetched and num_labels < max_labels:
+            received = self._fetched.popleft()
+            self.taken.append(received)
+            num_labels += isinstance(received.record, Feedback)
+            name = partition_name(received.position)
+            self.offsets[name] = received.position.offset + 1
+            self.marks[name] = received.mark
+        if not self._fetched:
+            self.offsets |= self._ends
+            self.marks |= self._end_marks
+        if num_labels:
+            self._label_s = self._clock_s()
+        return [received.record for received in self.taken]
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last label was read, or since the start."""
+        return self._clock_s() - self._label_s
+
+    def quarantine(self, labels: Iterable[Quarantined]) -> None:
+        """Sends labels that are not trusted to the quarantine topic, where an operator finds them."""
+        self._letters.add(labels)
+
+    def alarms(self) -> list[str]:
+        """Describes what the broker has lost since this process began, in words."""
+        return [f"log_truncated: {loss}; labels that nobody had read are lost" for loss in self._lost.values()]
+
+    def lag(self) -> int:
+        """Returns how many records were not read yet, as far as is known. It does not wait for the broker."""
+        return len(self._fetched) + (self._follower.lag() if self._follower else 0)
+
+    @property
+    def num_unread_labels(self) -> int:
+        """Labels that were not read yet, as of the last fetches."""
+        num_fetched = sum(isinstance(each.record, Feedback) for each in self._fetched)
+        return num_fetched + (self._follower.lag(Feedback) if self._follower else 0)
+
+    def ends(self) -> dict[str, int]:
+        """Returns the next offset of every partition. Raises BusUnavailable."""
+        return self._bus.end_offsets(Answer, Feedback)
+
+    def close(self) -> None:
+        """Ends the search for answers, and waits at most CLOSE_S seconds for the letters to be acknowledged."""
+        if self._finder is not None:
+            self._finder.close()
+        self._sender.close(CLOSE_S)
+
+    def _fetch(self, timeout_ms: int) -> None:
+        if self._letters.is_full:
+            self._counts["polls_behind_letters"] += 1
+            self._wait()
+            return
+        try:
+            followed = self._poll(timeout_ms)
+        except WireError as error:
+            self._fail(error)
+            return
+        self._has_failed = False
+        self._refuse(followed)
+        self._fetched.extend(followed.received)
+        self._ends = followed.offsets
+        self._end_marks = followed.marks
+        self._note_losses(followed)
+        self._flow.on_read(_last_times(followed.received), self._clock_s())
+
+    def _poll(self, timeout_ms: int) -> Followed:
+        if self._follower is None:
+            self._follower = self._bus.follow([Answer, Feedback], self.offsets, marks=self.marks, is_patient=True)
+        unread = Unread(answers=self._follower.lag(Answer), labels=self._follower.lag(Feedback))
+        paused = self._flow.choose_paused(self._levels(), unread, self._clock_s())
+        self._follower.resume([topic for topic in (Answer, Feedback) if topic is not paused])
+        if paused is not None:
+            self._follower.pause([paused])
+            self._counts[f"polls_{paused.TOPIC}_waits"] += 1
+        return self._follower.poll(timeout_ms)
+
+    def _fail(self, error: WireError) -> None:
+        """Counts the failed poll and waits. It is logged once until a poll succeeds.
+
+        After a refusal the topics are followed anew.
+        """
+        self._counts["polls_failed"] += 1
+        if not self._has_failed:
+            log.warning("bus_unavailable", reason=str(error))
+        self._has_failed = True
+        if not isinstance(error, BusUnavailable):
+            self._close_follower()
+        self._wait()
+
+    def _note_losses(self, followed: Followed) -> None:
+        """Counts what the broker has lost, and waits for nothing more that was in it."""
+        self._counts["read_again"] += followed.num_skipped
+        self._counts["records_expired"] += followed.num_expired
+        for loss in followed.losses:
+            self._counts["log_truncated"] += 1
+            self._lost[loss.partition] = loss
+            self._on_truncated()
+
+    def _close_follower(self) -> None:
+        follower = self._follower
+        self._follower = None
+        if follower is not None:
+            with suppress(WireError):
+                follower.close()
+
+    def _refuse(self, followed: Followed) -> None:
+        """Queues dead letters for the records that could not be read."""
+        for refused in followed.refused:
+            self._counts[f"unreadable_{refused.dead_letter.reason}"] += 1
+        self._letters.add(refused.dead_letter for refused in followed.refused)
+
+
+def _last_times(received: Iterable[Received[Answer | Feedback]]) -> dict[Topic, Times]:
+    """Returns the times of the last record of each topic."""
+    return {type(each.record): Times(each.record.time_ms, each.log_ms) for each in received}

@@ -1,0 +1,434 @@
+"""Detects label flips: somebody gives one class another one's label, or gives one label to everything. Pure.
+
+    predicted p, labelled s --> charts by label s:      which predictions it contradicts  --.
+                            --> charts by prediction p: which labels contradict it        --+-- both raised: p -> s
+                            --> both for each source alone                                  --- both raised: its p -> s
+                            --> charts by source:       which label it contradicts with   ----- raised: source gives s
+
+A single contradiction is what a model learns from, and spread label noise does little harm (networks resist spread
+noise but not concentrated noise). So only contradictions that pile up in one place count. A model that confuses p and
+s raises one of the two charts only: the first where texts of s have changed, the second where p no longer occurs. A
+flip of p's labels to s raises both, since it also takes the right labels away from p. So does a model that suddenly
+takes most of s for p while p goes on: its labels are held, too, until the model has learnt better or an operator
+releases them.
+
+Of all labels of a class, those of one source among several are few: its flips would be too few of them to raise the
+charts, and go on for good. So each source has both charts of its own. A class is charted once it has MIN_LABELS labels,
+whoever said them: before, every label of it is a contradiction. A source is compared with the other sources, so a
+source that is alone is not compared.
+
+The labels that raised an alarm are told when it begins: until then they were believed, and they are withdrawn.
+
+While an alarm lasts, the labels that are part of it are held, but they are still observed here, so that the alarm ends
+when its cause does. A true change of that kind (what was p is s from now on) looks the same, but for who says it: a
+flip that `num_sources` sources have said at least AGREEING times each is none. What fewer say, an operator judges.
+
+The charts are CUSUM charts (`Charts`), one for every outcome in every context:
+
+    add(context, outcome) -> S = max(0, S + log(p1/p0)) for that outcome, S + log((1-p1)/(1-p0)) for the others there
+    S >= THRESHOLD        -> raised, until S is 0 again
+
+S is the cumulative sum of log likelihood ratios of Page (1954), for Bernoulli trials (Reynolds and Stoumbos 1999, "A
+CUSUM chart for monitoring a proportion when inspecting continuously"): p1 is the out-of-control rate, which is to be
+detected, and p0 the in-control rate. Here p0 follows the stream. It is at least IN_CONTROL, and higher in two cases:
+the outcome has been as frequent in this context for long (its running mean), or other contexts go as wrong now (the
+share of wrong outcomes among their last RECENT trials). So three things raise no chart: a change that all contexts
+share, what was always so, and a context that is new, since its mean begins with its first trials.
+
+By Wald's inequality a chart in control reaches the threshold in a share of at most exp(-THRESHOLD) = 1/10,000 of the
+excursions from 0. At p0 = 0.1 six wrong outcomes in a row reach it, and so do 18 trials of which every second is wrong.
+The sum is clipped at the threshold, so an alarm ends some 16 trials of its context after its cause.
+
+Rejected: a binomial test over a window (its delay is the window's, for small changes and large ones alike), and ADWIN
+(one test for each cut of the window, and a mean that falls is a change to it, too).
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping
+from copy import copy
+from math import log
+from typing import Final
+
+import msgspec
+
+OUT_OF_CONTROL: Final = 0.5
+"""Rate p1 of an outcome that is to be detected."""
+
+IN_CONTROL: Final = 0.1
+"""Lowest in-control rate p0."""
+
+MAX_RATIO_TO_OTHERS = 2.0
+MAX_RATIO_TO_MEAN = 1.5
+"""An outcome is in control up to this ratio of its rate to the rate in other contexts, or to its running mean."""
+
+THRESHOLD: Final = log(10_000)
+RECENT: Final = 100
+"""Last trials of all contexts, among which the share of wrong outcomes is taken."""
+
+MIN_OTHERS: Final = 25
+"""Nothing is compared with fewer recent trials of other contexts than this."""
+
+MEAN_TRIALS: Final = 200
+"""Trials of a context over which the running mean of an outcome is taken."""
+
+MAX_CONTEXTS: Final = 512
+MAX_OUTCOMES: Final = 8
+MAX_SOURCES: Final = 16
+"""The most sources that are counted of an outcome."""
+
+MAX_EVENTS: Final = 128
+"""The most events that are remembered of an outcome, the last ones: most charts are raised by fewer than twenty."""
+
+
+class Chart(msgspec.Struct, array_like=True):
+    """Holds one outcome in one context: its running mean, its sum, and whether it is raised.
+
+    `sources` counts by whom the outcome came since the sum was 0, and `events` has the hashes of the events that it
+    came with until the chart was raised.
+    """
+
+    mean: float = 0.0
+    sum: float = 0.0
+    is_raised: bool = False
+    sources: dict[str, int] = {}
+    events: list[int] = []
+
+    def count(self, source: str, event: int) -> None:
+        """Counts the outcome once more, as from `source` and with `event`."""
+        if source in self.sources or len(self.sources) < MAX_SOURCES:
+            self.sources[source] = self.sources.get(source, 0) + 1
+        if not self.is_raised:
+            self.events.append(event)
+            del self.events[:-MAX_EVENTS]
+
+
+class Context(msgspec.Struct, array_like=True):
+    """Holds the number of trials of a context, and its charts by outcome."""
+
+    num: int
+    charts: dict[str, Chart]
+
+
+class ChartsState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds `contexts` in the order of their last trial; `recent` has each trial's context and whether it was wrong."""
+
+    contexts: dict[str, Context] = {}
+    recent: list[tuple[str, bool]] = []
+
+
+class Charts:
+    """Holds the charts of at most `max_contexts` contexts (LRU), and of at most MAX_OUTCOMES outcomes in each.
+
+    Where a context has too many charts, those with the lowest sums go first.
+    """
+
+    def __init__(self, state: ChartsState | None = None, *, max_contexts: int = MAX_CONTEXTS) -> None:
+        state = state or ChartsState()
+        self._max_contexts = max_contexts
+        self._contexts = OrderedDict(_copy_contexts(state.contexts))
+        self._recent = deque(state.recent)
+        self._trials = Counter(name for name, _ in self._recent)
+        self._wrong = Counter(name for name, is_wrong in self._recent if is_wrong)
+        self._num_wrong = self._wrong.total()
+
+    def add(
+        self,
+        context: str,
+        outcome: str | None,
+        *,
+        source: str = "",
+        event: int = 0,
+        is_charted: bool = True,
+        rate_elsewhere: Callable[[str], float] | None = None,
+    ) -> None:
+        """Adds one trial, which `source` has judged of `event`. `outcome` is what went wrong, None where nothing did.
+
+        A trial that is not charted only enters the means. `rate_elsewhere` returns the rate of an outcome elsewhere;
+        without it that is the share of all that went wrong in other contexts.
+        """
+        wrong_elsewhere = self._wrong_share_elsewhere(context)
+        self._add_recent(context, is_wrong=outcome is not None)
+        entry = self._contexts.pop(context, None) or Context(0, {})
+        self._contexts[context] = entry
+        entry.num += 1
+        if outcome is not None:
+            entry.charts.setdefault(outcome, Chart())
+        for name, chart in entry.charts.items():
+            p0 = _in_control_rate(chart, rate_elsewhere(name) if rate_elsewhere else wrong_elsewhere)
+            if not chart.sum:  # an outcome under suspicion does not enter its mean: it would become what was always so
+                chart.mean += ((name == outcome) - chart.mean) * max(1 / entry.num, 1 / MEAN_TRIALS)
+            if name != outcome:
+                chart.sum = max(chart.sum + log((1 - OUT_OF_CONTROL) / (1 - p0)), 0.0)
+            elif is_charted:
+                chart.sum = min(chart.sum + log(OUT_OF_CONTROL / p0), THRESHOLD)
+                chart.count(source, event)
+            if not chart.sum:
+                chart.sources.clear()
+                chart.events.clear()
+            chart.is_raised = chart.sum >= THRESHOLD or (chart.is_raised and chart.sum > 0.0)
+        entry.charts = _keep_highest(entry.charts)
+        if len(self._contexts) > self._max_contexts:
+            self._contexts.popitem(last=False)
+
+    def is_raised(self, context: str, outcome: str) -> bool:
+        entry = self._contexts.get(context)
+        return entry is not None and outcome in entry.charts and entry.charts[outcome].is_raised
+
+    def sources(self, context: str, outcome: str) -> dict[str, int]:
+        """Returns how often each source had the outcome since its sum was 0."""
+        entry = self._contexts.get(context)
+        return entry.charts[outcome].sources if entry and outcome in entry.charts else {}
+
+    def raised_charts(self) -> list[tuple[str, str]]:
+        """Returns every (context, outcome) that is raised."""
+        pairs: list[tuple[str, str]] = []
+        for context, entry in self._contexts.items():
+            pairs += [(context, outcome) for outcome, chart in entry.charts.items() if chart.is_raised]
+        return pairs
+
+    def num_trials(self, context: str) -> int:
+        entry = self._contexts.get(context)
+        return entry.num if entry else 0
+
+    def chart(self, context: str, outcome: str) -> Chart:
+        """Returns the chart of an outcome in a context, a new one where there is none."""
+        entry = self._contexts.get(context)
+        return entry.charts.get(outcome, Chart()) if entry else Chart()
+
+    def contexts(self) -> list[str]:
+        return list(self._contexts)
+
+    def export(self) -> ChartsState:
+        return ChartsState(contexts=_copy_contexts(self._contexts), recent=list(self._recent))
+
+    def _wrong_share_elsewhere(self, context: str) -> float:
+        """Returns the share of recent trials in other contexts that went wrong; 1 where there are too few of them."""
+        num = len(self._recent) - self._trials[context]
+        return (self._num_wrong - self._wrong[context]) / num if num >= MIN_OTHERS else 1.0
+
+    def _add_recent(self, context: str, *, is_wrong: bool) -> None:
+        self._recent.append((context, is_wrong))
+        self._count_recent(context, 1, is_wrong)
+        if len(self._recent) > RECENT:
+            oldest, was_wrong = self._recent.popleft()
+            self._count_recent(oldest, -1, was_wrong)
+            if not self._trials[oldest]:
+                del self._trials[oldest], self._wrong[oldest]
+
+    def _count_recent(self, context: str, by: int, is_wrong: bool) -> None:
+        self._trials[context] += by
+        self._wrong[context] += by * is_wrong
+        self._num_wrong += by * is_wrong
+
+
+def renamed(
+    state: ChartsState, name_of: Callable[[str], str], *, context_of: Callable[[str], str] = str
+) -> ChartsState:
+    """Returns charts whose outcomes and contexts have other names; "" goes.
+
+    Of several that get one name, the one that was tried last stays.
+    """
+    contexts = dict[str, Context]()
+    for name, entry in _copy_contexts(state.contexts).items():
+        charts = {name_of(outcome): chart for outcome, chart in entry.charts.items() if name_of(outcome)}
+        if context_of(name):
+            contexts.pop(context_of(name), None)
+            contexts[context_of(name)] = Context(entry.num, charts)
+    return ChartsState(contexts=contexts, recent=[(context_of(name), is_wrong) for name, is_wrong in state.recent])
+
+
+def _in_control_rate(chart: Chart, wrong_elsewhere: float) -> float:
+    """Returns p0 of a chart. It is at most p1, where the sum stands still, as nothing can be told from the chart."""
+    rate = max(IN_CONTROL, MAX_RATIO_TO_MEAN * chart.mean, MAX_RATIO_TO_OTHERS * wrong_elsewhere)
+    return min(rate, OUT_OF_CONTROL)
+
+
+def _copy_contexts(contexts: Mapping[str, Context]) -> dict[str, Context]:
+    return {name: _copy_context(entry) for name, entry in contexts.items()}
+
+
+def _copy_context(entry: Context) -> Context:
+    charts = {outcome: copy(chart) for outcome, chart in entry.charts.items()}
+    for chart in charts.values():
+        chart.sources = dict(chart.sources)
+        chart.events = list(chart.events)
+    return Context(entry.num, charts)
+
+
+def _keep_highest(charts: dict[str, Chart]) -> dict[str, Chart]:
+    """Returns the MAX_OUTCOMES charts with the highest sums; one whose sum is 0 and whose mean is tiny is dropped."""
+    active = {name: chart for name, chart in charts.items() if chart.sum > 0 or chart.mean > 1 / MEAN_TRIALS}
+    if len(active) <= MAX_OUTCOMES:
+        return active
+    return dict(sorted(active.items(), key=lambda pair: (-pair[1].sum, -pair[1].mean))[:MAX_OUTCOMES])
+
+
+MIN_LABELS = 50
+"""A class is charted from this number of labels on."""
+
+MAX_OWN_CONTEXTS = 8_192
+"""The most pairs of a source and a class that are charted; the pair that was not seen for longest goes first."""
+
+OWN_SUM = log(100)
+"""Sum of a source's chart by label from which on it says that a label is taken from another class: of a flip, half of
+the source's labels of the class that gets them are right."""
+
+AGREEING = 2
+"""A source agrees on a flip when it has said it so often: once may be a mistake."""
+
+
+class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the charts by label, by predicted class and by source, and those of each source alone by label and by
+    predicted class; in a checkpoint under the names of format 2."""
+
+    by_label: ChartsState = msgspec.field(default=ChartsState(), name="said")
+    by_prediction: ChartsState = msgspec.field(default=ChartsState(), name="answered")
+    by_source: ChartsState = msgspec.field(default=ChartsState(), name="sources")
+    own_by_label: ChartsState = ChartsState()
+    own_by_prediction: ChartsState = ChartsState()
+    num_raised: int = 0
+
+
+class FlipDetector:
+    """Watches pairs of a predicted class and a label, and watches sources. `num_raised` counts the alarms begun.
+
+    What `num_sources` sources agree on is a change of concepts, and no flip.
+    """
+
+    def __init__(self, state: FlipsState | None = None, *, num_sources: int = 3) -> None:
+        self._num_sources = num_sources
+        state = state or FlipsState()
+        self._by_label = Charts(state.by_label)
+        self._by_prediction = Charts(state.by_prediction)
+        self._by_source = Charts(state.by_source)
+        self._own_by_label = Charts(state.own_by_label, max_contexts=MAX_OWN_CONTEXTS)
+        self._own_by_prediction = Charts(state.own_by_prediction, max_contexts=MAX_OWN_CONTEXTS)
+        self.num_raised = state.num_raised
+        self._blamed: set[int] = set()
+
+    def add(self, source: str, *, predicted: str, label: str, event: int = 0) -> bool:
+        """Adds the label of an event to the charts; returns whether it is part of an alarm, which may begin with it."""
+        is_charted = self._by_label.num_trials(label) >= MIN_LABELS
+        is_wrong = predicted != label
+        before = self._raised(source, predicted, label)
+        self._by_label.add(label, predicted if is_wrong else None, source=source, event=event, is_charted=is_charted)
+        self._by_prediction.add(predicted, label if is_wrong else None, event=event, is_charted=is_charted)
+        self._by_source.add(source, label if is_wrong else None, event=event, is_charted=is_charted)
+        own_label = _pair(source, label)
+        own_prediction = _pair(source, predicted)
+        self._own_by_label.add(
+            own_label,
+            predicted if is_wrong else None,
+            source=source,
+            event=event,
+            is_charted=is_charted,
+            rate_elsewhere=lambda outcome: self._by_label.chart(label, outcome).mean,
+        )
+        self._own_by_prediction.add(
+            own_prediction,
+            label if is_wrong else None,
+            event=event,
+            is_charted=is_charted,
+            rate_elsewhere=lambda outcome: self._by_prediction.chart(predicted, outcome).mean,
+        )
+        raised = self._raised(source, predicted, label)
+        self.num_raised += bool(raised and not before)
+        for alarm in raised.keys() - before.keys():
+            for chart in raised[alarm]:
+                self._blamed.update(chart.events)
+        self._blamed.discard(event)
+        return is_wrong and bool(raised)
+
+    def take_blamed(self) -> set[int]:
+        """Returns the events of the labels that have raised an alarm since the last call, but for those held."""
+        blamed, self._blamed = self._blamed, set()
+        return blamed
+
+    def alarms(self) -> list[str]:
+        """Describes every alarm that is raised, in words."""
+        flips = [
+            f"{predicted!r} is said to be {label!r}"
+            for label, predicted in self._by_label.raised_charts()
+            if self._is_flipped(predicted, label)
+        ]
+        for context, label in self._own_by_prediction.raised_charts():
+            source, predicted = _parts(context)
+            if self._is_own_flip(source, predicted, label) and not self._is_flipped(predicted, label):
+                flips.append(f"{predicted!r} is said to be {label!r} by source {source!r}")
+        sources = [f"source {source!r} says {label!r}" for source, label in self._by_source.raised_charts()]
+        return flips + sources
+
+    def rename(self, name_of: Callable[[str], str]) -> None:
+        """Goes on under other names of the classes; one that is named "" is forgotten."""
+
+        def pair_of(context: str) -> str:
+            source, label = _parts(context)
+            return _pair(source, name_of(label)) if name_of(label) else ""
+
+        state = self.export()
+        self._by_label = Charts(renamed(state.by_label, name_of, context_of=name_of))
+        self._by_prediction = Charts(renamed(state.by_prediction, name_of, context_of=name_of))
+        self._by_source = Charts(renamed(state.by_source, name_of))
+        own_by_label = renamed(state.own_by_label, name_of, context_of=pair_of)
+        own_by_prediction = renamed(state.own_by_prediction, name_of, context_of=pair_of)
+        self._own_by_label = Charts(own_by_label, max_contexts=MAX_OWN_CONTEXTS)
+        self._own_by_prediction = Charts(own_by_prediction, max_contexts=MAX_OWN_CONTEXTS)
+
+    def export(self) -> FlipsState:
+        return FlipsState(
+            by_label=self._by_label.export(),
+            by_prediction=self._by_prediction.export(),
+            by_source=self._by_source.export(),
+            own_by_label=self._own_by_label.export(),
+            own_by_prediction=self._own_by_prediction.export(),
+            num_raised=self.num_raised,
+        )
+
+    def _raised(self, source: str, predicted: str, label: str) -> dict[str, list[Chart]]:
+        """Returns the alarms that a label of this source would be part of, and the charts that have raised each."""
+        raised = dict[str, list[Chart]]()
+        if self._is_flipped(predicted, label):
+            raised["flip"] = [self._by_label.chart(label, predicted), self._by_prediction.chart(predicted, label)]
+        if self._is_own_flip(source, predicted, label):
+            own_label = self._own_by_label.chart(_pair(source, label), predicted)
+            raised["own_flip"] = [own_label, self._own_by_prediction.chart(_pair(source, predicted), label)]
+        if self._by_source.is_raised(source, label):
+            raised["source"] = [self._by_source.chart(source, label)]
+        return raised
+
+    def _is_own_flip(self, source: str, predicted: str, label: str) -> bool:
+        """Whether a source gives `predicted` the label `label`, and too few others do. One that labels the class alone
+        is not compared."""
+        num_of_others = self._by_prediction.num_trials(predicted) - self._own_by_prediction.num_trials(
+            _pair(source, predicted)
+        )
+        if num_of_others < MIN_OTHERS:
+            return False
+        is_raised = self._own_by_prediction.is_raised(_pair(source, predicted), label)
+        is_raised = is_raised and self._own_by_label.chart(_pair(source, label), predicted).sum >= OWN_SUM
+        return is_raised and self._num_agreeing(predicted, label) < self._num_sources
+
+    def _num_agreeing(self, predicted: str, label: str) -> int:
+        """Returns how many sources say so, each by its own charts."""
+        own = [
+            self._own_by_label.sources(_pair(source, label), predicted).get(source, 0)
+            for source in self._by_source.contexts()
+        ]
+        return sum(count >= AGREEING for count in own)
+
+    def _is_flipped(self, predicted: str, label: str) -> bool:
+        if not (self._by_label.is_raised(label, predicted) and self._by_prediction.is_raised(predicted, label)):
+            return False
+        counts = self._by_label.sources(label, predicted).values()
+        return sum(count >= AGREEING for count in counts) < self._num_sources
+
+
+def _pair(source: str, name: str) -> str:
+    """Returns the context of a class at one source."""
+    return f"{len(source)} {source}{name}"
+
+
+def _parts(context: str) -> tuple[str, str]:
+    """Returns the source and the class of a context."""
+    length, _, both = context.partition(" ")
+    return both[: int(length)], both[int(length) :]

@@ -1,0 +1,225 @@
+"""Decides whether a label is trusted before it is learnt, since anybody may have sent it.
+
+    Feedback --refusal--> blank, too_long, forged, expired, missing     judged by itself; the same at every replay
+    Sample   --hold-----> unreadable, over_rate, over_share, flip       judged beside the labels before it
+    Sample that contradicts its answer, not held --> Suspects --take, the events that have raised a chart--> withdrawn
+
+A label that is refused or held is counted by its reason and sent to the quarantine topic. A label that is held leaves
+its event unlabelled, so another source may still label it. A label that an operator approves is never held. Those that
+were believed until they raised a flip alarm are withdrawn when it begins: then they are as if they had been held.
+
+Which of them have raised a chart, `learner.intake.flips` knows by the hashes of their events. The contents are here
+once, for the quarantine and for `learner.unlearning`. The oldest go first: a chart is raised within some hundred
+labels, and a label that has gone stays learnt.
+
+Rejected: looking for the contents in the replay memory (it has dropped most of a long stream, and knows no ids).
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from learner.config import LearnerConfig
+from learner.intake.flips import FlipDetector, FlipsState
+from learner.samples import Sample
+from wire.features import parts_of
+from wire.rate_limits import MAX_NAME_CHARS, Rates, Shares, SourcesState
+from wire.receipts import Receipts
+from wire.records import Answer, Feedback
+from wire.targets import kind_of, names_of
+
+MAX_SUSPECTS: Final = 4_096
+MAX_BYTES: Final = 4 << 20
+"""Most bytes of text."""
+
+
+class Suspects:
+    """Holds samples by the hash of their event, oldest first."""
+
+    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+        self._samples = OrderedDict[int, Sample]()
+        self._num_bytes = 0
+        for sample in samples:
+            self.add(sample)
+
+    def add(self, sample: Sample) -> None:
+        """Adds a sample; the oldest go. The bounds hold afterwards."""
+        self.take([sample.event])
+        self._samples[sample.event] = sample
+        self._num_bytes += _num_bytes(sample)
+        while len(self._samples) > MAX_SUSPECTS or self._num_bytes > MAX_BYTES:
+            _, oldest = self._samples.popitem(last=False)
+            self._num_bytes -= _num_bytes(oldest)
+
+    def take(self, events: Collection[int]) -> list[Sample]:
+        """Takes the samples of these events out, as far as they are here; returns them, oldest first."""
+        if self._samples.keys().isdisjoint(events):
+            return []
+        taken = [sample for event, sample in self._samples.items() if event in events]
+        for sample in taken:
+            del self._samples[sample.event]
+            self._num_bytes -= _num_bytes(sample)
+        return taken
+
+    def erase(self, is_erased: Callable[[str], bool]) -> int:
+        """Removes the samples about erased subjects; returns how many there were."""
+        events = {event for event, sample in self._samples.items() if is_erased(sample.subject)}
+        return len(self.take(events))
+
+    def rename(self, name_of: Callable[[str], str]) -> None:
+        """Goes on under other names of the classes. The samples of one that is named "" go."""
+        for sample in self.take(set(self._samples)):
+            if name := name_of(sample.label):
+                self.add(msgspec.structs.replace(sample, label=name))
+
+    def export(self) -> list[Sample]:
+        return list(self._samples.values())
+
+
+def _num_bytes(sample: Sample) -> int:
+    return len(sample.text.encode())
+
+
+log = structlog.get_logger("learner")
+
+
+class TrustState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds everything that a `LabelTrust` knows."""
+
+    sources: SourcesState
+    flips: FlipsState
+    suspects: list[Sample] = []
+
+
+class LabelTrust:
+    """Judges labels, one after the other. Without `receipts` (a measurement has no key) no signature counts.
+
+    `reads` says whether the encoder can read a text.
+    """
+
+    def __init__(
+        self,
+        learner: LearnerConfig,
+        *,
+        receipts: Receipts | None = None,
+        state: TrustState | None = None,
+        reads: Callable[[str], bool] = lambda text: True,
+    ) -> None:
+        self._learner = learner
+        self._reads = reads
+        config = learner.trust
+        self._config = config
+        self._max_label_chars = learner.max_label_chars
+        self.receipts = receipts
+        self._rates = Rates(
+            per_s=config.source_labels_per_s,
+            burst=config.source_burst,
+            max_sources=config.max_sources,
+            buckets=state.sources.buckets if state else None,
+        )
+        self._shares = Shares(
+            share=config.source_share,
+            window=config.source_window,
+            recent=state.sources.recent if state else None,
+        )
+        self.flips = FlipDetector(state.flips if state else None, num_sources=config.change_sources)
+        self._suspects = Suspects(state.suspects if state else ())
+        self._withdrawn: list[Sample] = []
+
+    def refusal(self, feedback: Feedback) -> str:
+        """Returns why the label is refused, whatever it is the label of; "" where it is not."""
+        names = names_of(feedback.target)
+        if not all(map(str.strip, names)):
+            return "blank"
+        if any(len(name) > self._max_label_chars for name in names):
+            return "too_long"
+        if self.receipts is None:
+            return ""
+        return self.receipts.refusal(
+            feedback,
+            is_required=self._config.require_receipts,
+            max_age_ms=1e3 * self._config.receipt_max_age_s,
+        )
+
+    def takes_text(self, feedback: Feedback) -> bool:
+        """Whether the text and the features that a label carries are believed.
+
+        A receipt proves the answer and not this text. So where receipts are required, an operator must approve it, or
+        we have found it ourselves.
+        """
+        if not feedback.text.strip() and not feedback.features:
+            return False
+        is_required = self.receipts is not None and self._config.require_receipts
+        return not is_required or bool(feedback.approval) or self.has_answer(feedback)
+
+    def has_answer(self, feedback: Feedback) -> bool:
+        """Whether the label has the text and the label of its answer, which we have found again."""
+        return self.receipts is not None and self.receipts.has_answer(feedback)
+
+    def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
+        """Returns a label with the text of its answer, which was found again."""
+        if self.receipts is None:
+            raise ValueError("nothing can be proved without a key")
+        return self.receipts.with_answer(feedback, answer)
+
+    def may_correct(self, feedback: Feedback) -> bool:
+        """Whether the label may replace an earlier one of its event: it is of a mapped topic, or approved."""
+        return feedback.replaces or (self.receipts is not None and bool(feedback.approval))
+
+    def hold(self, sample: Sample) -> str:
+        """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
+        if sample.is_correction:
+            self._suspects.take([sample.event])  # what is corrected need not be withdrawn
+        if not sample.is_correction and not self._reads(parts_of(sample.text)[0]):  # that has the text of before
+            return "unreadable"
+        if sample.is_approved and self.receipts is not None:
+            return ""
+        if not self._rates.take(sample.source, sample.answer_time_ms):
+            return "over_rate"
+        if not self._shares.add(sample.source):
+            return "over_share"
+        return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
+
+    def take_withdrawn(self) -> list[Sample]:
+        """Returns the samples that were not held, but are part of a flip that was noticed since the last call."""
+        samples, self._withdrawn = self._withdrawn, []
+        return samples
+
+    def erase(self, is_erased: Callable[[str], bool]) -> int:
+        """Removes what is held about erased subjects; returns how many samples there were."""
+        return self._suspects.erase(is_erased)
+
+    def rename(self, name_of: Callable[[str], str]) -> None:
+        """Goes on under other names of the classes; one that is named "" is forgotten."""
+        self.flips.rename(name_of)
+        self._suspects.rename(name_of)
+
+    def restored(self, state: TrustState | None) -> "LabelTrust":
+        """Returns one with the same settings that goes on from `state`."""
+        return LabelTrust(self._learner, receipts=self.receipts, state=state, reads=self._reads)
+
+    def export(self) -> TrustState:
+        return TrustState(
+            sources=SourcesState(buckets=self._rates.export(), recent=self._shares.export()),
+            flips=self.flips.export(),
+            suspects=self._suspects.export(),
+        )
+
+    def _is_flip(self, sample: Sample) -> bool:
+        """Whether the label is part of a flip. An answer without a label contradicts nothing."""
+        predicted = sample.predicted_label
+        num_raised = self.flips.num_raised
+        if predicted is None or kind_of(sample.label) != "class":  # no class is given in the place of another
+            return False
+        source = sample.source[:MAX_NAME_CHARS]
+        is_part = self.flips.add(source, predicted=predicted, label=sample.label, event=sample.event)
+        withdrawn = self._suspects.take(self.flips.take_blamed())
+        self._withdrawn += withdrawn
+        if withdrawn or self.flips.num_raised > num_raised:
+            log.warning("flip_alarm", predicted=predicted, label=sample.label, source=source, withdrawn=len(withdrawn))
+        if predicted != sample.label and not is_part:
+            self._suspects.add(sample)
+        return is_part

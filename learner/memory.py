@@ -1,0 +1,477 @@
+"""Memory: the samples that the learner keeps, to be trained on again, or to be measured on.
+
+    learnt     --Replay.add--> per group: those with the highest random keys --draw: group first--> samples of a round
+    not learnt --Holdout.add--> the same --best precision--> z --head--> accuracy, beside the parent's
+                                a subset --every precision--> z --head--> accuracy of each
+
+The replay memory is a reservoir for each group of samples. The policies say which group a sample belongs to:
+
+    reservoir            no groups: every sample seen is equally likely to be held
+    class-balanced       a group for each label: every class has the same number of places; a set of labels is in the
+                         group of one of them
+    experience-balanced  a group for each experience: every part of the stream has the same number of places
+
+Every sample has a random key, uniform in [0, 1), and a group keeps the samples with its `quota` highest keys. That is
+reservoir sampling with random keys, and it survives a shrinking quota: each sample that a group ever saw was equally
+likely to be among those that it still holds (Avalanche's buffers do the same; tests compare them). The quota is
+`capacity // groups`, and the remainder goes one each to the first groups by name. Over the byte bound, the group that
+holds most bytes drops samples. Each group remembers the highest key that it ever dropped, its floor: a later sample
+below it would be kept although an earlier one with a higher key was dropped.
+
+The key of a labelled text is a hash of the event that it came from (`hash_key`), so what is held depends on which
+samples were offered and not on their order: two learners that read the same topics, whose partitions have no common
+order, hold the same. Where the byte bound drops samples, the order counts.
+
+The holdout is balanced by class. Its unit vectors are cached per encoder and precision, so that two versions can be
+compared without encoding everything twice. Precisions are compared on a fixed subset: the cheaper ones are measured for
+the rollout, not for the gate, and a publication waits for the measurement.
+
+Rejected: keys from a generator (the order decides, and its state has to be kept), a ring of the newest (forgets what
+the stream stopped showing), herding (needs features, which change), a holdout in proportion to the classes (a rare
+class would have hardly a sample to be measured on), and one drawn of the replay memory (the head has learnt it).
+"""
+
+import heapq
+import re
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from itertools import chain
+from operator import itemgetter
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import mmh3
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner.config import ReplayPolicy
+from learner.encoder.served import ServedEncoder
+from learner.samples import Labelled
+from learner.targets import Targets, group_name
+from model.quantized import QuantizedHead
+from wire.targets import class_names, is_set, set_of
+
+AnyItem = TypeVar("AnyItem")
+
+MIN_OF_CLASS: Final = 5
+"""Samples of a class, on the average, that a memory which has dropped some needs to be trained on. With 3 of each of
+CLINC150's classes, rounds gain nothing in the end, and twice as much is forgotten."""
+
+
+class Rememberable(Protocol):
+    """What a memory requires of a sample. `subject` is the person that it is about, for `erase`; "" for nobody.
+
+    `experience` is the number of the part of the stream that it came in; the word is Avalanche's.
+    """
+
+    @property
+    def label(self) -> str | int: ...
+    @property
+    def experience(self) -> int: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def num_bytes(self) -> int: ...
+
+
+GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable, float], str]] = {
+    "reservoir": lambda sample, key: "",
+    "class-balanced": lambda sample, key: group_name(str(sample.label), str(key)),
+    "experience-balanced": lambda sample, key: str(sample.experience),
+}
+
+
+class Quotas:
+    """The places of each group: equal shares of `capacity`, and the remainder one each to the first groups by name.
+
+    So a new group takes places from others and gives none.
+
+    >>> places = Quotas(8, ["c", "b"])
+    >>> places.add("a"), [places.of(group) for group in ("a", "b", "c", "d")]
+    (['a', 'b', 'c'], [3, 3, 2, 0])
+    """
+
+    def __init__(self, capacity: int, groups: Iterable[str] = ()) -> None:
+        self._capacity = capacity
+        self._ordered = sorted(groups)
+        self._divide()
+
+    def of(self, group: str) -> int:
+        """Returns the places of a group; 0 for one that is not known."""
+        place = bisect_left(self._ordered, group)
+        is_known = self._ordered[place : place + 1] == [group]
+        return self._share + (place < self._left) if is_known else 0
+
+    def add(self, group: str) -> list[str]:
+        """Adds a group that is not known; returns those that may have fewer places now, in their order."""
+        share = self._share
+        left = self._left
+        insort(self._ordered, group)
+        self._divide()
+        is_share_kept = self._share == share  # then the remainder alone has moved on, by name
+        return self._ordered[self._left : left + 1] if is_share_kept else list(self._ordered)
+
+    def _divide(self) -> None:
+        self._share, self._left = divmod(self._capacity, max(len(self._ordered), 1))
+
+
+def draw(groups: Sequence[Sequence[AnyItem]], num_samples: int, rng: np.random.Generator) -> list[AnyItem]:
+    """Draws `num_samples` samples with replacement: each group is equally likely, and each sample within it.
+
+    Returns [] where there are no groups.
+    """
+    if not groups:
+        return []
+    picks = rng.integers(len(groups), size=num_samples).tolist()
+    places = rng.random(num_samples).tolist()
+    return [groups[pick][int(place * len(groups[pick]))] for pick, place in zip(picks, places, strict=True)]
+
+
+def num_trainable(num_held: int, num_learnt: int, num_classes: int) -> int:
+    """Returns how many samples of a memory slow rounds may train on: none where it dropped some and holds too few.
+
+    >>> num_trainable(40, 40, 20), num_trainable(40, 90, 20), num_trainable(100, 900, 20)
+    (40, 0, 100)
+    """
+    is_enough = num_held >= min(num_learnt, MIN_OF_CLASS * num_classes)
+    return num_held if is_enough else 0
+
+
+T = TypeVar("T", bound=Rememberable)
+Predicate: TypeAlias = Callable[[str], object]
+
+
+def hash_key(seed: int) -> Callable[[Labelled], float]:
+    """Returns a function that hashes a labelled text to its key. The order of keys differs by seed, not by replay.
+
+    >>> 0.0 <= hash_key(1)(Labelled("where is it", "lost_card", event=7)) < 1.0
+    True
+    """
+
+    def key_of(sample: Labelled) -> float:
+        identity = f"{seed} {sample.event} {len(sample.label)} {sample.label}{sample.text}"
+        return (mmh3.hash64(identity.encode(), signed=False)[0] >> 11) * 2.0**-53
+
+    return key_of
+
+
+def with_names(added: Iterable[Labelled], is_known: Predicate, reads: Predicate = bool) -> list[Labelled]:
+    """Returns the samples; the first of each class that is not known follows the class's name, as a sample of it.
+
+    So the order depends on that of the samples alone, however they are batched. `reads`: whether a text can be encoded.
+
+    >>> [sample.text for sample in with_names([Labelled("where is it", "lost_card")], set().__contains__)]
+    ['lost card', 'where is it']
+    """
+    seen = set[str]()
+    named = list[Labelled]()
+    for sample in added:
+        new = [name for name in class_names(sample.label) if not (name in seen or is_known(name))]
+        seen.update(new)
+        named += [*filter(lambda each: reads(each.text), [name_sample(name, sample) for name in new]), sample]
+    return named
+
+
+def name_sample(name: str, like: Labelled) -> Labelled:
+    """Returns the words of a class's name as a sample of it, as early as `like`, which has one class or a set."""
+    words = re.sub(r"[\W_]+", " ", name).strip()
+    return Labelled(words or name, set_of([name]) if is_set(like.label) else name, experience=like.experience)
+
+
+class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """Holds everything that a `Replay` knows: heaps of (key, sample) in heap order."""
+
+    policy: ReplayPolicy
+    groups: dict[str, list[tuple[float, T]]]
+    floors: dict[str, float]
+
+
+class Replay(Generic[T]):
+    """Holds a reservoir for each group of samples, bounded in samples, groups and bytes. `key_of` gives a sample's key.
+
+    A state of another policy is regrouped: the samples that then have a place stay, and the floors are dropped.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        budget_bytes: int,
+        *,
+        key_of: Callable[[T], float],
+        policy: ReplayPolicy = "class-balanced",
+        state: ReplayState[T] | None = None,
+    ) -> None:
+        self._capacity = capacity
+        self._budget_bytes = budget_bytes
+        self._key_of = key_of
+        self._policy = policy
+        self._group_of = GROUP_OF[policy]
+        self._heaps: dict[str, list[tuple[float, T]]] = {}
+        self._floors: dict[str, float] = {}
+        self._bytes: dict[str, int] = {}
+        self._num_bytes = 0
+        self._quotas = Quotas(capacity)
+        if state:
+            self._restore(state)
+
+    def add(self, samples: Iterable[T]) -> list[T]:
+        """Offers samples; returns those, new and old, that have no place. The bounds hold afterwards."""
+        dropped: list[T] = []
+        for sample in samples:
+            dropped += self._offer(self._key_of(sample), sample)
+        return dropped
+
+    def groups(self, *, is_ordered: bool = True) -> list[list[T]]:
+        """Returns the samples by group. Ordered by group name and by key, they do not tell when a sample came."""
+        if not is_ordered:
+            return [_samples_of(heap) for heap in self._heaps.values() if heap]
+        return [_samples_of(sorted(heap)) for _, heap in sorted(self._heaps.items()) if heap]
+
+    def samples(self) -> list[T]:
+        """Returns all samples, in the order of `groups`."""
+        return list(chain.from_iterable(self.groups()))
+
+    def subset(self, num_samples: int) -> list[T]:
+        """Returns the samples with the highest keys: about as many of every group, mostly the same in every call."""
+        pairs = list(chain.from_iterable(self._heaps.values()))
+        return _samples_of(heapq.nlargest(num_samples, pairs, key=itemgetter(0)))
+
+    def erase(self, holds: Callable[[str], bool]) -> int:
+        """Removes every sample whose subject `holds` names; returns how many there were. It is asked once for each."""
+        subjects = {sample.subject for sample in self.samples()}
+        erased = {subject for subject in subjects if subject and holds(subject)}
+        return len(self.take_out(lambda sample: sample.subject in erased))
+
+    def take_out(self, is_unwanted: Callable[[T], bool]) -> list[T]:
+        """Removes and returns every unwanted sample. Later samples fill their places."""
+        gone = [sample for sample in self.samples() if is_unwanted(sample)]
+        if gone:
+            self._filter(lambda sample: not is_unwanted(sample))
+        return gone
+
+    def of(self, label: str) -> list[T]:
+        """Returns the samples of a class, where labels are single classes."""
+        if self._policy == "class-balanced":
+            return _samples_of(self._heaps.get(label, ()))
+        return [sample for sample in self.samples() if sample.label == label]
+
+    def erase_class(self, label: str) -> None:
+        """Removes every sample of a class, and its floor and quota. Later samples fill their places."""
+        if self._policy == "class-balanced":
+            self._num_bytes -= self._bytes.pop(label, 0)
+            for by_group in (self._heaps, self._floors):
+                by_group.pop(label, None)
+            self._quotas = Quotas(self._capacity, self._heaps)
+        else:
+            self._filter(lambda sample: sample.label != label)
+
+    def export(self) -> ReplayState[T]:
+        groups = {group: list(heap) for group, heap in self._heaps.items()}
+        return ReplayState(policy=self._policy, groups=groups, floors=dict(self._floors))
+
+    def __len__(self) -> int:
+        return sum(len(heap) for heap in self._heaps.values())
+
+    @property
+    def num_bytes(self) -> int:
+        return self._num_bytes
+
+    def _filter(self, is_wanted: Callable[[T], bool]) -> None:
+        for heap in self._heaps.values():
+            heap[:] = [pair for pair in heap if is_wanted(pair[1])]
+            heapq.heapify(heap)
+        self._count_bytes()
+
+    def _offer(self, key: float, sample: T) -> list[T]:
+        group = self._group_of(sample, key)
+        shrunk = [group]
+        if group not in self._heaps and len(self._heaps) < self._capacity:
+            self._heaps[group] = []
+            shrunk = self._quotas.add(group)
+        if not self._quotas.of(group) or key <= self._floors.get(group, -1.0):
+            return [sample]
+        heapq.heappush(self._heaps[group], (key, sample))
+        self._bytes[group] = self._bytes.get(group, 0) + sample.num_bytes
+        self._num_bytes += sample.num_bytes
+        return self._trim(shrunk)
+
+    def _trim(self, groups: Iterable[str]) -> list[T]:
+        """Drops what is over the quota of one of `groups`, and over the byte bound; returns it."""
+        dropped: list[T] = []
+        for group in groups:
+            while len(self._heaps[group]) > self._quotas.of(group):
+                dropped.append(self._drop(group))
+        while self._num_bytes > self._budget_bytes:
+            dropped.append(self._drop(max(self._bytes, key=lambda group: (self._bytes[group], group))))
+        return dropped
+
+    def _drop(self, group: str) -> T:
+        self._floors[group], sample = heapq.heappop(self._heaps[group])
+        self._bytes[group] -= sample.num_bytes
+        self._num_bytes -= sample.num_bytes
+        return sample
+
+    def _restore(self, state: ReplayState[T]) -> None:
+        self._heaps = {group: list(heap) for group, heap in state.groups.items()}
+        self._floors = dict(state.floors)
+        if state.policy != self._policy:
+            self._regroup()
+        self._count_bytes()
+        self._quotas = Quotas(self._capacity, self._heaps)
+        self._trim(sorted(self._heaps))  # the bounds may be tighter than they were
+
+    def _count_bytes(self) -> None:
+        self._bytes = {group: _num_bytes(heap) for group, heap in self._heaps.items()}
+        self._num_bytes = sum(self._bytes.values())
+
+    def _regroup(self) -> None:
+        pairs = list(chain.from_iterable(self._heaps.values()))
+        self._heaps = {}
+        self._floors = {}
+        for key, sample in pairs:
+            heapq.heappush(self._heaps.setdefault(self._group_of(sample, key), []), (key, sample))
+
+
+def _num_bytes(heap: Iterable[tuple[float, Rememberable]]) -> int:
+    return sum(sample.num_bytes for _, sample in heap)
+
+
+def _samples_of(pairs: Iterable[tuple[float, T]]) -> list[T]:
+    return [sample for _, sample in pairs]
+
+
+SUBSET_SIZE = 256
+"""Largest number of samples on which all precisions are measured. INT4 takes about 1 ms for each."""
+
+
+MAX_FEATURES = 2_000
+"""The most samples whose features are cached under an encoder."""
+
+
+class CachedFeatures(NamedTuple):
+    """The features of these texts."""
+
+    texts: list[str]
+    phi_NR: Tensor
+
+    def only(self, texts: Set[str]) -> "CachedFeatures":
+        """Returns those of `texts`."""
+        places = [place for place, text in enumerate(self.texts) if text in texts]
+        if len(places) == len(self.texts):
+            return self
+        return CachedFeatures([self.texts[place] for place in places], self.phi_NR[places])
+
+
+class Holdout:
+    """Holds the samples, and a cache of their vectors under each encoder in use."""
+
+    def __init__(self, samples: Replay[Labelled]) -> None:
+        self.samples = samples
+        self._vectors: dict[tuple[str, str], dict[str, Tensor]] = {}
+        self._features: dict[str, CachedFeatures] = {}
+
+    def add(self, samples: Iterable[Labelled]) -> None:
+        self.samples.add(samples)
+
+    @property
+    def subset(self) -> list[Labelled]:
+        """The samples that are measured in every precision."""
+        return self.samples.subset(SUBSET_SIZE)
+
+    def unencoded(self, encoder: ServedEncoder, precision: str) -> list[str]:
+        """Returns the texts whose vectors under `encoder` are not cached; of `subset`, or all for the best."""
+        samples = self.samples.samples() if precision == encoder.precisions[0] else self.subset
+        return self._missing(encoder, precision, samples)
+
+    def add_vectors(self, encoder: ServedEncoder, precision: str, texts: Sequence[str], z_ND: Tensor) -> None:
+        """Caches the vectors of texts, which were encoded elsewhere."""
+        cached = self._vectors.setdefault((encoder.key, precision), {})
+        cached |= zip(texts, z_ND, strict=True)
+
+    def accuracy(
+        self,
+        encoder: ServedEncoder,
+        head: QuantizedHead,
+        classes: Sequence[str],
+        *,
+        precision: str | None = None,
+        samples: Sequence[Labelled] | None = None,
+    ) -> float:
+        """Returns the share of `samples` (default: all) that the head names rightly, in [0, 1]; 0 for no samples.
+
+        Default: in the encoder's most accurate precision.
+        """
+        z_ND, targets = self.vectors(encoder, classes, precision=precision, samples=samples)
+        return float(targets.right(head.logits(z_ND, len(classes))).float().mean()) if len(z_ND) else 0.0
+
+    def vectors(
+        self,
+        encoder: ServedEncoder,
+        classes: Sequence[str],
+        *,
+        precision: str | None = None,
+        samples: Sequence[Labelled] | None = None,
+    ) -> tuple[Tensor, Targets]:
+        """Returns z_ND of `samples` (default: all), and what their labels say of `classes`."""
+        samples = self.samples.samples() if samples is None else samples
+        precision = encoder.precisions[0] if precision is None else precision
+        self._encode(encoder, precision, self._missing(encoder, precision, samples))
+        cached = self._vectors.get((encoder.key, precision), {})
+        vectors = [cached[sample.text] for sample in samples]
+        z_ND = torch.stack(vectors) if vectors else torch.empty(0, encoder.config.d_model)
+        return z_ND, targets_of(samples, classes)
+
+    def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, Targets]:
+        """Returns the random features phi_NR of all samples, and what their labels say of `classes`.
+
+        Those of at most MAX_FEATURES samples are cached, 8 KB each at R = 2048. The caller does not change them.
+        """
+        samples = self.samples.samples()
+        texts = [sample.text for sample in samples]
+        cached = self._features.get(encoder.key)
+        if cached is None or cached.texts != texts:
+            cached = self._with_features(encoder, samples, texts, cached or CachedFeatures([], torch.empty(0, 0)))
+            if len(texts) <= MAX_FEATURES:
+                self._features[encoder.key] = cached
+        return cached.phi_NR, targets_of(samples, classes)
+
+    def keep(self, encoders: Iterable[str]) -> None:
+        """Keeps what is cached of present samples under these encoders."""
+        keys = set(encoders)
+        texts = {sample.text for sample in self.samples.samples()}
+        self._features = {key: cached.only(texts) for key, cached in self._features.items() if key in keys}
+        remaining: dict[tuple[str, str], dict[str, Tensor]] = {}
+        for (key, precision), vectors in self._vectors.items():
+            if key in keys:
+                remaining[key, precision] = {text: z_D for text, z_D in vectors.items() if text in texts}
+        self._vectors = remaining
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def _with_features(
+        self, encoder: ServedEncoder, samples: Sequence[Labelled], texts: list[str], cached: CachedFeatures
+    ) -> CachedFeatures:
+        """Returns the features of `samples`, which have these texts; those that are cached are copied."""
+        place_of = {text: place for place, text in enumerate(cached.texts)}
+        known = [place for place, text in enumerate(texts) if text in place_of]
+        missing = [place for place, text in enumerate(texts) if text not in place_of]
+        z_MD, _ = self.vectors(encoder, (), samples=[samples[place] for place in missing])
+        phi_NR = torch.empty(len(texts), encoder.config.head_features)
+        phi_NR[missing] = encoder.features(z_MD)
+        if known:
+            phi_NR[known] = cached.phi_NR[[place_of[texts[place]] for place in known]]
+        return CachedFeatures(texts, phi_NR)
+
+    def _missing(self, encoder: ServedEncoder, precision: str, samples: Iterable[Labelled]) -> list[str]:
+        cached = self._vectors.get((encoder.key, precision), {})
+        return list(dict.fromkeys(sample.text for sample in samples if sample.text not in cached))
+
+    def _encode(self, encoder: ServedEncoder, precision: str, texts: Sequence[str]) -> None:
+        self.add_vectors(encoder, precision, texts, encoder.z_many(texts, precision))
+
+
+def targets_of(samples: Sequence[Labelled], classes: Sequence[str]) -> Targets:
+    """Returns what the labels of `samples` say of `classes`."""
+    return Targets.of([sample.label for sample in samples], [sample.text for sample in samples], classes)

@@ -1,0 +1,403 @@
+"""A labelled sample, the part of an answer that is kept until its label comes, and the window that it waits in. Pure.
+
+    Answer --Waiting.from_answer--> Window of Waiting --joined with its label--> Sample --HoldoutDraw--> holdout, or
+                                                           |                            training set, as Labelled
+                                                           '--label not trusted--> Quarantined
+
+A window is bounded in bytes, and evicts the oldest event id first: the one that an item was added to longest ago. An
+item is kept in the encoding that a checkpoint has: that takes half the memory of the item itself, and a checkpoint of
+hundreds of thousands of items is written in milliseconds. The bound counts these bytes, and OVERHEAD for each item's
+place, so that it is about the memory that the process takes.
+
+Several items may share an id (sources that both count 1, 2, 3), but at most SAME_ID of them. So a client that gives
+every event the same id costs a search no more than that many items, and evicts its own items, not those of other
+sources.
+
+Rejected: a window bounded by number (an id may have a megabyte) or by time (a stalled stream would expire all at once),
+and drawing the holdout by a generator (its state would be one more thing to keep, and an event that comes again might
+be learnt the second time).
+"""
+
+import struct
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import mmh3
+import msgspec
+
+from wire.agreement import is_right
+from wire.draws import keyed_place
+from wire.events import EventKey, content, encoded_key, with_later_time
+from wire.features import content_of, own_content, parts_of
+from wire.recent import hash_of
+from wire.records import MAX_TEXT_CHARS, Answer, ConceptChange, Feedback, Quarantined
+from wire.targets import shown_label
+
+OVERHEAD: Final = 400
+"""Bytes of memory that an item takes besides its encoding, measured: its id once more, and its place in the window."""
+
+SAME_ID: Final = 8
+"""Number of items of one id that wait at a time. The oldest of the source that has most of them is evicted first."""
+
+_ARRAY_HEADER: Final = struct.Struct(">BI")
+_ARRAY_32: Final = 0xDD  # the type of a long array in MessagePack
+
+
+class Level(NamedTuple):
+    """Says how full a window is.
+
+    `fill` is the share of its bytes that are taken; `room` is how many items of the mean size half of it holds.
+    """
+
+    fill: float
+    room: float
+
+
+class Levels(NamedTuple):
+    """Says how full the windows of the join are."""
+
+    answers: Level
+    labels: Level
+
+
+class Windowed(Protocol):
+    """What a window requires of its items."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def source(self) -> str | None: ...
+
+
+T = TypeVar("T", bound=Windowed)
+
+
+class Window(Generic[T]):
+    """Holds items by event id, in the order in which an id was added to last. Equal items have equal encodings."""
+
+    def __init__(self, item_type: type[T], max_bytes: int, items: Iterable[T] = ()) -> None:
+        self._max_bytes = max_bytes
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(item_type).decode
+        self._items = OrderedDict[str, tuple[bytes, ...]]()
+        self._num_bytes = 0
+        self._num_items = 0
+        for item in items:
+            self._put(item)
+
+    def of(self, event_id: str) -> list[T]:
+        """Returns the items of an event id, oldest first."""
+        return [self._decode(data) for data in self._items.get(event_id, ())]
+
+    def add(self, item: T) -> list[T]:
+        """Adds `item`; returns the items that were evicted for it. The bounds hold afterwards."""
+        self._put(item)
+        evicted: list[T] = []
+        if len(self._items[item.event_id]) > SAME_ID:
+            evicted.append(_most_crowded(self.of(item.event_id)))
+            self.remove(evicted[0])
+        while self._num_bytes > self._max_bytes:
+            evicted += self._pop_oldest()
+        return evicted
+
+    def remove(self, item: T) -> None:
+        """Removes `item`, which is here."""
+        data = self._encode(item)
+        left = list(self._items.pop(item.event_id))
+        left.remove(data)
+        if left:
+            self._items[item.event_id] = tuple(left)
+        self._count(-1, data)
+
+    def replace(self, old: T, new: T) -> None:
+        """Puts `new` into the place of `old`, which is here and has the same id."""
+        before = self._encode(old)
+        after = self._encode(new)
+        same = self._items[old.event_id]
+        self._items[old.event_id] = tuple(after if data == before else data for data in same)
+        self._count(-1, before)
+        self._count(1, after)
+
+    def newest(self, num_items: int) -> list[T]:
+        """Returns the last `num_items` items, oldest first."""
+        encoded = list(chain.from_iterable(self._items.values()))[-num_items:]
+        return [self._decode(data) for data in encoded]
+
+    def export(self) -> msgspec.Raw:
+        """Returns the items in their order, as an encoded array."""
+        header = _ARRAY_HEADER.pack(_ARRAY_32, self._num_items)
+        return msgspec.Raw(header + b"".join(chain.from_iterable(self._items.values())))
+
+    @property
+    def level(self) -> Level:
+        mean = self._num_bytes / self._num_items if self._num_items else OVERHEAD
+        return Level(fill=self._num_bytes / self._max_bytes, room=self._max_bytes / mean / 2)
+
+    def __iter__(self) -> Iterator[T]:
+        return (self._decode(data) for data in chain.from_iterable(self._items.values()))
+
+    def __len__(self) -> int:
+        return self._num_items
+
+    def _put(self, item: T) -> None:
+        data = self._encode(item)
+        self._items[item.event_id] = (*self._items.pop(item.event_id, ()), data)
+        self._count(1, data)
+
+    def _pop_oldest(self) -> list[T]:
+        _, same = self._items.popitem(last=False)
+        for data in same:
+            self._count(-1, data)
+        return [self._decode(data) for data in same]
+
+    def _count(self, num_items: int, data: bytes) -> None:
+        self._num_items += num_items
+        self._num_bytes += num_items * (OVERHEAD + len(data))
+
+
+def _most_crowded(items: list[T]) -> T:
+    """Returns the oldest item of a source that no other source has more items than."""
+    sources = Counter(item.source for item in items)
+    most = max(sources.values())
+    return next(item for item in items if sources[item.source] == most)
+
+
+MEASURED_SEED: Final = 0x6865_6C64
+"""Seed of the hash that draws the holdout of a measurement."""
+
+
+WITHDRAWN: Final = "it was learnt before the alarm began, and was taken out"
+"""What is told of a label that was believed at first."""
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds what an event says and its true label, as one string each (`wire.features`, `wire.targets`). `subject` is
+    its key.
+
+    Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
+    what was learnt of its event, and has the text of its label, if that has one. One that `is_withdrawn` is no longer
+    believed: it takes out what was learnt of it, and has no text.
+
+    A sample with `is_in_holdout` belongs to the holdout: accuracy is measured on it, and it is never learnt.
+    """
+
+    event_id: str
+    text: str
+    label: str
+    predicted_label: str | None
+    arm: str
+    weights_version: int
+    feedback_time_ms: int
+    subject: str
+    is_in_holdout: bool
+    source: str = ""
+    is_approved: bool = False
+    answer_time_ms: int = 0
+    event_source: str = ""
+    is_correction: bool = False
+    is_withdrawn: bool = False
+    task: str = ""
+
+    @property
+    def key(self) -> EventKey:
+        return (self.event_source, self.event_id)
+
+    @property
+    def event(self) -> int:
+        """The hash of the event that is labelled."""
+        return hash_of(encoded_key(self.key))
+
+    def about(self, text: str, subject: str, time_ms: int) -> "Sample":
+        """Returns this label as that of `text`, which is about `subject` and was answered at `time_ms`."""
+        return msgspec.structs.replace(self, text=text, subject=subject, answer_time_ms=time_ms)
+
+    @property
+    def withdrawn(self) -> "Sample":
+        """What takes out again what was learnt of this sample."""
+        return msgspec.structs.replace(self, text="", arm="", is_withdrawn=True)
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self.arm)
+
+    @property
+    def is_correct(self) -> bool:
+        return is_right(self.predicted_label, self.label, encoded_key(self.key))
+
+
+Learnable: TypeAlias = Sample | ConceptChange
+"""What is learnt, in the order of the stream."""
+
+
+class Labelled(NamedTuple):
+    """Holds what an event says and its label, as one string each (`wire.features`, `wire.targets`).
+
+    The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
+    had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and
+    `time_ms` the time of that event, 0 where it is not known.
+    """
+
+    text: str
+    label: str
+    subject: str = ""
+    experience: int = 0
+    event: int = 0
+    time_ms: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.text.encode()) + len(self.subject.encode())
+
+
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
+    """Holds the part of an answer that is kept until its label comes. `text` is the event's content.
+
+    `later_ms` has the times of later answers to the same event. `source` is None in checkpoints from before the source
+    was stored.
+    """
+
+    event_id: str
+    text: str
+    label: str | None
+    arm: str
+    weights_version: int
+    subject: str = ""
+    time_ms: int = 0
+    source: str | None = None
+    later_ms: tuple[int, ...] = ()
+
+    @classmethod
+    def from_answer(cls, answer: Answer) -> "Waiting":
+        return cls(
+            answer.event_id,
+            content(answer),
+            answer.named,
+            answer.arm,
+            answer.weights_version,
+            answer.key,
+            answer.time_ms,
+            answer.source,
+        )
+
+    @classmethod
+    def from_label(cls, feedback: Feedback, *, is_proved: bool = False) -> "Waiting":
+        """Returns the event of a label that carries its text. Its answer counts only where it `is_proved`."""
+        source = feedback.event_source if feedback.event_source is not None else ""
+        text = content_of(feedback.text[:MAX_TEXT_CHARS], feedback.features)
+        answered = feedback.answered if is_proved else None
+        return cls(feedback.event_id, text, answered, "", 0, feedback.key, feedback.time_ms, source)
+
+    @classmethod
+    def from_sample(cls, sample: Sample) -> "Waiting":
+        """Returns the answer that a sample was made of, without its version and the times of later ones."""
+        return cls(
+            sample.event_id,
+            sample.text,
+            sample.predicted_label,
+            "",
+            0,
+            sample.subject,
+            sample.answer_time_ms,
+            sample.event_source,
+        )
+
+    @property
+    def entity(self) -> str:
+        return self.subject if self.subject else self.event_id
+
+    @property
+    def times_ms(self) -> tuple[int, ...]:
+        return (self.time_ms, *self.later_ms)
+
+    @property
+    def key(self) -> EventKey:
+        return (self.source if self.source is not None else "", self.event_id)
+
+    def is_same_event(self, answer: Answer) -> bool:
+        """Whether `answer` is another answer to this event. The text counts too, since clients use an id twice."""
+        own = (self.event_id, own_content(self.text), self.subject)
+        is_same = own == (answer.event_id, own_content(content(answer)), answer.key)
+        return is_same and self.source in (None, answer.source)
+
+    def with_repeat(self, answer: Answer) -> "Waiting":
+        """Returns this answer with the source of `answer`, a later one to the same event, and with its time."""
+        _, *later_ms = with_later_time(self.times_ms, answer.time_ms)
+        return msgspec.structs.replace(self, source=answer.source, later_ms=tuple(later_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutDraw:
+    """Draws the events that are the holdout: no sender can tell which they are.
+
+    A measurement has no secret. Its draw stays that of a hash without a key, so that figures stay comparable.
+    """
+
+    share: float
+    secret: bytes = b""
+
+    def __call__(self, key: EventKey) -> bool:
+        """Whether the event belongs to the holdout: the same at every replay of the stream."""
+        if not self.secret:
+            return mmh3.hash(encoded_key(key), MEASURED_SEED, signed=False) < self.share * 2.0**32
+        return keyed_place(self.secret, encoded_key(key)) < self.share
+
+
+def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw) -> Sample:
+    """Returns the sample of an answer and its label."""
+    return Sample(
+        event_id=answer.event_id,
+        text=answer.text,
+        label=feedback.target,
+        predicted_label=answer.label,
+        arm=answer.arm,
+        weights_version=answer.weights_version,
+        feedback_time_ms=feedback.time_ms,
+        subject=answer.subject,
+        is_in_holdout=is_in_holdout(answer.key),
+        source=feedback.source,
+        is_approved=bool(feedback.approval),
+        answer_time_ms=answer.time_ms,
+        event_source=answer.key[0],
+        task=feedback.task,
+    )
+
+
+def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
+    """Returns the record of a label that is not trusted, with what is known of its answer."""
+    event_source = feedback.event_source
+    text, features = parts_of(answer.text) if answer else ("", {})
+    if answer is not None and answer.source is not None:
+        event_source = answer.source
+    return Quarantined(
+        reason=reason,
+        event_id=feedback.event_id,
+        label=feedback.label,
+        labels=feedback.labels,
+        value=feedback.value,
+        key=feedback.key,
+        source=feedback.source,
+        time_ms=feedback.time_ms,
+        receipt=feedback.receipt,
+        text=text,
+        features=features,
+        answered=shown_label(answer.label) if answer and answer.label is not None else None,
+        event_source=event_source,
+        task=feedback.task,
+    )
+
+
+def quarantined_sample(sample: Sample) -> Quarantined:
+    """Returns the record of a label of a class that was believed until a flip was noticed."""
+    feedback = Feedback(
+        event_id=sample.event_id,
+        label=sample.label,
+        key=sample.subject,
+        source=sample.source,
+        time_ms=sample.feedback_time_ms,
+        task=sample.task,
+    )
+    record = make_quarantined("flip", feedback, Waiting.from_sample(sample))
+    return msgspec.structs.replace(record, detail=WITHDRAWN)

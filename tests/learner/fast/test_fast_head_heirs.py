@@ -1,0 +1,67 @@
+"""Which class the old texts of a changed class belong to."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from learner.fast.fast_head import MIN_LABELS, FastHead, has_moved, heir_of, named_since
+from learner.samples import Labelled
+from tests.learner.small_learner import small_served
+
+SINCE_MS = 1_000
+LABELS = ("a", "b", "c")
+REGIONS = {"A": 0, "B": 1, "C": 2}
+
+
+def vectors(region: str, num: int) -> Tensor:
+    """Unit vectors around the axis of a region, z_ND."""
+    z_ND = 0.05 * torch.randn(num, 64, generator=torch.Generator().manual_seed(num))
+    z_ND[:, REGIONS[region]] += 1
+    return torch.nn.functional.normalize(z_ND, dim=1)
+
+
+def head_of(labelled: Mapping[str, tuple[str, int]]) -> FastHead:
+    """A head that has learnt of each class, since the change, so many texts of a region; and ten of its own before."""
+    head = FastHead(small_served(), penalty=1e-4, num_recent=8)
+    head.admit_all(LABELS)
+    for label in LABELS:
+        learn(head, label, vectors(label.upper(), 10), SINCE_MS - 1)
+    for label, (region, num) in labelled.items():
+        learn(head, label, vectors(region, num), SINCE_MS)
+    return head
+
+
+def learn(head: FastHead, label: str, z_ND: Tensor, time_ms: int) -> None:
+    head.learn_encoded(z_ND, head.served.features(z_ND), [Labelled("", label, time_ms=time_ms)] * len(z_ND))
+
+
+SWAPPED = head_of({"a": ("B", 5), "b": ("A", 5), "c": ("C", 5)})
+
+
+def names_of(head: FastHead, region: str, *, since_ms: int = SINCE_MS) -> set[str]:
+    return set(named_since(head, vectors(region, 20), since_ms))
+
+
+def test_texts_have_the_name_that_is_near_them_now() -> None:
+    assert names_of(SWAPPED, "A") == {"b"}
+    assert names_of(SWAPPED, "B") == {"a"}
+    assert names_of(SWAPPED, "C") == {"c"}
+
+
+def test_a_class_with_few_labels_since_the_change_names_nothing() -> None:
+    few = head_of({"a": ("B", 5), "b": ("A", MIN_LABELS - 1)})
+    assert names_of(few, "A") == {"a"}
+    assert names_of(few, "A", since_ms=SINCE_MS + 1) == {""}
+    assert named_since(few, vectors("A", 0), SINCE_MS) == []
+
+
+def test_the_heir_has_most_of_the_texts() -> None:
+    assert heir_of(["b"] * 6 + ["a"] * 4) == "b"
+    assert heir_of(["b"] * 5 + ["a"] * 5) == ""
+
+
+def test_a_class_has_moved_where_its_labels_are_like_the_texts_of_another() -> None:
+    assert has_moved(SWAPPED, "b", vectors("B", 20), vectors("A", 20), SINCE_MS)
+    assert has_moved(SWAPPED, "b", vectors("B", 0), vectors("A", 20), SINCE_MS)
+    assert not has_moved(SWAPPED, "c", vectors("C", 20), vectors("A", 20), SINCE_MS)
