@@ -15,7 +15,7 @@ demo: $(FOR_DEMO)
 # servers of its own, which the tests of a file share; a test that is marked `alone` waits until no other one runs. Each
 # test runs once. ARGS=--again runs what fails once more, and says what passed only then: it has failed all the same.
 test: $(INSTALLED)
-	$(VENV)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
+	$(VENV)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(VENV)/python -m pytest -m slow $(ARGS)

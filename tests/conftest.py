@@ -1,6 +1,7 @@
 """Loads the fixtures: real servers, one file per system. Property tests have no deadline."""
 
 import hypothesis
+import pytest
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -15,3 +16,22 @@ pytest_plugins = [
     "tests.stores",
     "tests.proxies",
 ]
+
+LONGEST = (
+    "test_simulation",
+    "test_register",
+    "test_stack",
+    "test_process_outages",
+    "test_containers",
+    "test_process_offers",
+    "test_rebuild",
+    "test_labels",
+)
+"""The files that take most of the time, the longest first."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first, so that no process has one left when the others are done."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
