@@ -21,7 +21,7 @@ from evals.load.session import Participants
 from evals.results.row import Goal, Row
 from evals.streams.stream import Arrival
 from rollout.operator import Operator
-from wire.bus.scan import every_record
+from wire.bus import every_record
 from wire.records import Answer
 from wire.timestamps import now_ms
 

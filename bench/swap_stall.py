@@ -22,7 +22,7 @@ from evals.load.score import percentiles
 from evals.load.session import Participants, read_back
 from evals.results.row import Goal, Row
 from evals.streams.stream import Arrival, StreamItem
-from wire.bus.scan import every_record
+from wire.bus import every_record
 from wire.records import Answer
 
 NUM_SWAPS = 200

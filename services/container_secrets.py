@@ -18,7 +18,7 @@ from services.keys import generated_once
 from services.local.folders import new_folder
 from wire.files import atomic_write
 from wire.keyring import Kind
-from wire.store import keys
+from wire.store import account_rules
 
 KEYS = "signing.keys"
 PASSWORD = "store.password"
@@ -48,7 +48,7 @@ def write(folder: Path, prefix: str) -> list[Path]:
     replica = generated_once(replicas / PASSWORD, _new_password)
     users = redis / ACCOUNTS
     with atomic_write(users, is_synced=True) as file:
-        file.write((HEALTH_CHECK + keys.account_rules(writer, replica, prefix)).encode())
+        file.write((HEALTH_CHECK + account_rules(writer, replica, prefix)).encode())
     # Redis runs under another user than ours, and the file holds no password.
     redis.chmod(0o755)
     users.chmod(0o644)
@@ -66,7 +66,7 @@ def environment(prefix: str) -> tuple[Mapping[str, str], str]:
         "REPLICA_KEYS": _in_one_line(ring.for_replicas().text),
         "REPLICA_STORE_PASSWORD": replica,
     }
-    return values, keys.account_rules(writer, replica, prefix)
+    return values, account_rules(writer, replica, prefix)
 
 
 def _in_one_line(text: str) -> str:

@@ -15,8 +15,7 @@ from heapq import nlargest
 
 import msgspec
 
-from wire.bus import Bus, readings
-from wire.bus.scan import every_record
+from wire.bus import Bus, every_record, readings
 from wire.config import BusConfig
 from wire.envelope import MAX_FIELD_BYTES, from_message
 from wire.errors import BadMessage

@@ -1,7 +1,7 @@
 """The file of keys that sign: given by the settings, or generated once for a local Redis and stored beside its data.
 
 All programs that share a Redis server need keys of one installation, so they are generated only for a server that ends
-with us. `services/signing_keys.py` changes the file; what a key is and does says `wire/keyring/`.
+with us. `services/signing_keys.py` changes the file; what a key is and does says `wire/keyring.py`.
 """
 
 from collections.abc import Callable

@@ -21,8 +21,7 @@ from typing import Final
 import msgspec
 
 from rollout.plans import NotPossible
-from wire.bus import Bus
-from wire.bus.scan import every_record
+from wire.bus import Bus, every_record
 from wire.receipts import FORGED, MISSING, Receipts
 from wire.records import Feedback, Quarantined
 

@@ -24,9 +24,9 @@ DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders t
     "redis": ("wire/store/",),
     "grpc": ("serving/grpc/",),
     "avalanche": ("learner/rounds/avalanche.py",),
-    "prometheus_client": ("wire/metrics",),
-    "fastavro": ("wire/registry",),
-    "opentelemetry": ("wire/traces",),
+    "prometheus_client": ("wire/metrics.py",),
+    "fastavro": ("wire/registry.py",),
+    "opentelemetry": ("wire/traces.py",),
     "fsspec": ("learner/state/shared.py",),
     "river": ("evals/continual/", "learner/drift.py"),
 }

@@ -20,7 +20,7 @@ not depend on which of the two topics is read faster, and a replay of the topics
 checks that the receipt belongs to the answer with which the label is joined. An event that was answered twice (a
 redelivery) has two valid receipts. The digest is truncated to half its length (RFC 2104, section 5). The keys are
 derived from a secret by HKDF-Expand (RFC 5869, section 2.3), one for each purpose. There may be several secrets: the
-first one makes, all are accepted. None of them signs weights or plans, so replicas may hold them (`wire/keyring/`).
+first one makes, all are accepted. None of them signs weights or plans, so replicas may hold them (`wire/keyring.py`).
 The codes of a task with a name are over that name, too: a receipt of one task proves nothing to another.
 
 The age is the time of the label minus that in the receipt. Who sends a label may claim an early time for it, and gains

@@ -33,8 +33,7 @@ from evals.load.score import Audit, audit
 from evals.load.watcher import Watcher
 from evals.streams.stream import Stream
 from learner.config import LearnerConfig
-from wire.bus import Bus
-from wire.bus.scan import every_record
+from wire.bus import Bus, every_record
 from wire.records import Answer, DeadLetter
 from wire.store import Store
 from wire.timestamps import now_ms

@@ -26,9 +26,8 @@ def audit(
     """Show what was done through the page, by whom, and what became of it; exit with 1 where the chain is broken."""
     import msgspec
 
-    from services.admin_log import admin_actions
+    from services.admin_log import AdminLog, admin_actions
     from services.keys import ring_of
-    from wire.admin_log import AdminLog
     from wire.bus import Bus
 
     settings = context.attached()

@@ -21,8 +21,7 @@ from services.members.adopt import AdoptOptions, offer
 from services.members.decision import NotAdoptedYet, decision_of
 from services.profiles.profile import NANO, Profile, after_restart, restart_lines
 from services.settings import Settings
-from wire.bus import Bus
-from wire.bus.scan import every_record
+from wire.bus import Bus, every_record
 from wire.records import Answer, OfferOutcome
 from wire.store import Store
 from wire.threads import BackgroundThread

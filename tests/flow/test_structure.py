@@ -31,8 +31,7 @@ from services.local.stack import Stack
 from services.members.adopt import AdoptOptions, offer
 from services.programs import open_store
 from services.settings import load, replaced
-from wire.bus import Bus
-from wire.bus.scan import every_record
+from wire.bus import Bus, every_record
 from wire.records import Answer, OfferOutcome, RolloutPlan, WeightManifest
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]

@@ -6,7 +6,7 @@ from services.container_secrets import environment, write
 from services.signing_keys import added, read, rotated
 from services.signing_keys import write as write_keys
 from wire.keyring import Kind, parse
-from wire.store.keys import account_rules
+from wire.store import account_rules
 
 
 def contents(folder: Path) -> dict[str, str]:

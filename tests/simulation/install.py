@@ -103,7 +103,7 @@ CLOCKS_REPLACED: Final[tuple[tuple[Any, Any], ...]] = (
 ON_DISK: Final = ("wire.files", "learner.state.checkpoints")
 """The modules that write the learner's files by themselves, which go through the simulated disk."""
 
-HOMES: Final = ("wire.threads", "wire.clock", "wire.store.server", "wire.bus.fetching", "wire.bus.client")
+HOMES: Final = ("wire.threads", "wire.timestamps", "wire.store.server", "wire.bus.fetching", "wire.bus.client")
 """Modules in which the replaced names are defined: there they stay."""
 
 

@@ -8,20 +8,19 @@ Delivery is at least once: offsets are committed after the effect, so a record m
 A message that cannot be read is returned as a dead letter with its position, ready to be sent, so that one bad message
 stops nobody.
 
-`bus` makes what sends and reads, `opening` its clients (`client`, `client_options`, `security`); `topics` makes topics;
-`publisher` sends, bounded by `inflight`, and `transactions` sends together with offsets;
-`subscription`, with `commits` and `group_reader`, and `follower`, with `positions`, read; `losses` says where they go
-on when the broker has lost what they read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format`
--> `reading`, and `idle_fetches` says how long it waits. `topic_check` finds what is wrong with topics, `topic_logs`
-detects recreated ones, `end_offsets` finds the ends of partitions, `beginnings` where to begin, `scan` reads whole
-topics, and `client_errors` maps the library's exceptions to ours.
+bus             makes what sends and reads                  client          opens the library's clients
+topics          makes, grows and checks topics              client_options  what the library is given besides ours
+publisher       sends records, bounded                      client_errors   the library's exceptions as ours
+transactions    sends records together with offsets         losses          where a reader goes on after a loss
+subscription    reads as a member of a group                offsets         which offsets may be committed, and when
+follower        reads all partitions from given offsets     fetching, record_batches, reading   from bytes to records
 
 Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions for the learner (it
 stores its offsets with its weights, which is exact without them), and one client for all (a consumer belongs to one
 thread).
 """
 
-from wire.bus.bus import Bus
+from wire.bus.bus import Bus, every_record
 from wire.bus.follower import Followed, Follower
 from wire.bus.offsets import Position
 from wire.bus.publisher import Publisher
@@ -41,6 +40,7 @@ __all__ = [
     "Received",
     "Refused",
     "Subscription",
+    "every_record",
     "partition_name",
     "readings",
 ]

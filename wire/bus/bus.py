@@ -1,6 +1,7 @@
 """Makes the clients of one Kafka cluster, and says where its logs begin and end for us.
 
     Bus -> Publisher (any thread) | Subscription (a member of a group) | Follower (all partitions, from given offsets)
+    every_record(bus, record_types): whole topics, from their start to their current end
 
 The end offset of a partition, the one that its next record will get, has two sources, and the larger value is right.
 The ListOffsets request is exact on Apache Kafka, but Tansu 0.6 answers with the start of the last batch plus one. The
@@ -18,7 +19,7 @@ would begin anew at each start).
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -100,6 +101,10 @@ R = TypeVar("R", bound=TopicRecord)
 Opened: TypeAlias = Publisher | TransactionalPublisher | Subscription[Any] | Follower
 
 PING_TIMEOUT_MS = 2_000
+SCAN_POLL_MS = 200
+QUIET_S = 3.0
+"""A topic with lag that returns nothing for this long has no more records for us: only gaps are left."""
+
 MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long loses its partitions
 FOLLOWED_BYTES = 512 << 10  # largest fetch of a follower, so that it reads all partitions concurrently
 PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch from the first one alone
@@ -299,3 +304,19 @@ def _closed_on_error(consumer: Any) -> Iterator[None]:
     except WireError:
         consumer.close()
         raise
+
+
+def every_record(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Any]:
+    """Yields all records of the topics of `record_types`, in the order of each partition.
+
+    consumes: the topics; produces: records; waits for: the broker; unblocked by: the end of the topics
+    """
+    with closing(bus.follow(record_types, {})) as follower:
+        last_received_s = time.monotonic()
+        while True:
+            received = follower.poll(SCAN_POLL_MS).received
+            yield from (each.record for each in received)
+            if received:
+                last_received_s = time.monotonic()
+            elif not follower.lag() or time.monotonic() - last_received_s > QUIET_S:
+                return

@@ -5,14 +5,17 @@
     rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
     operator --EncoderOffer + blobs--> learner --OfferOutcome--> operator          page --AdminAction--> operator
-    operator --LabelCommand--> learner, replicas, rollout          learner --LabelOutcome--> operator
+    operator --LabelCommand--> learner, replicas, rollout          learner --LabelOutcome, Erasure--> operator
 
-`topics` has the records of Kafka topics, `answers` that of answers, `marks` what a reader knows of a log, `weights`
-those of versions of the weights, `name_changes` what such a version names differently, `certainty` how certain it is of
-its classes, `labels` what operators do to the set of labels, `offers` those of encoders that are offered, `plans` the
-rollout plan, `reports` the reports of processes, `admin` that of what operators did, `bounds` what a text may be,
-`schemas` the JSON Schemas of what clients read and write, and `record` the base class. Others import all of them from
-here.
+topics      the records of Kafka topics, what a text in them may be, and what a reader knows of a log
+weights     versions of the weights, and encoders that are offered to the learner
+commands    what operators do to labels and data subjects, and what became of it
+plans       the rollout plan, and the decisions about it
+reports     the reports of replicas, learner and controller
+schemas     the JSON Schemas of what clients read and write; imported by its name, since clients need none
+record      the base class
+
+Others import all other records from here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
@@ -22,7 +25,7 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
-from wire.records.commands import CLASSES, LabelAction, LabelChange, LabelCommand, LabelOutcome, LabelSpace
+from wire.records.commands import Erasure, LabelAction, LabelChange, LabelCommand, LabelOutcome
 from wire.records.plans import (
     ADDITIVE,
     CANDIDATE,
@@ -71,6 +74,7 @@ from wire.records.topics import (
     topic_name,
 )
 from wire.records.weights import (
+    CLASSES,
     MAX_NEW_CLASSES,
     PSEUDO_LABELS,
     TIERS,
@@ -78,9 +82,9 @@ from wire.records.weights import (
     CohortEvaluation,
     ConceptChange,
     EncoderOffer,
-    Erasure,
     Evaluation,
     HeadSolution,
+    LabelSpace,
     Lineage,
     NameChanges,
     NewClass,

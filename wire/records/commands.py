@@ -1,26 +1,16 @@
-"""What the labels of a version are, and what operators do to them: commands to the learner, and what became of each."""
+"""What operators do to the set of labels and to data subjects: commands to the learner, and what became of each.
 
-from typing import Final, Literal, TypeAlias
+    LabelCommand --followed--> LabelChange, in the lineage of versions          --> LabelOutcome: samples, version
+    the digest of a subject                                                     --> Erasure: samples, version
+
+Both are kept in lists of the store (`wire/store/commands.py`), which say in what order they are followed.
+"""
+
+from typing import Literal, TypeAlias
 
 from wire.records.record import Record
-from wire.targets import Kind
 
 LabelAction: TypeAlias = Literal["add", "rename", "merge", "split", "retire"]
-
-
-class LabelSpace(Record, frozen=True, kw_only=True):
-    """What the labels of a version are.
-
-    Of sets of classes, `threshold` was taken off each output of the head. Scores lie between `low` and `high`.
-    """
-
-    kind: Kind
-    threshold: float = 0.0
-    low: float = 0.0
-    high: float = 1.0
-
-
-CLASSES: Final = LabelSpace(kind="class")
 
 
 class LabelCommand(Record, frozen=True, kw_only=True):
@@ -61,3 +51,19 @@ class LabelOutcome(Record, frozen=True, kw_only=True):
     time_ms: int
     samples: dict[str, int] = {}
     version: int = 0
+
+
+class Erasure(Record, frozen=True, kw_only=True):
+    """The state of a request to erase everything about a subject, whose digest (`wire.keyring`) is `digest`.
+
+    It is the learner's `number`th erasure, counted from 1. `removed` counts the removed samples by where they were.
+    `version` is the first one without them (0: not published yet): the `erased` of its manifest is at least `number`.
+    `is_purged` says that no older version and no older checkpoint is left.
+    """
+
+    digest: str
+    number: int
+    time_ms: int
+    removed: dict[str, int] = {}
+    version: int = 0
+    is_purged: bool = False

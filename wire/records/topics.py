@@ -160,7 +160,7 @@ class AdminAction(Record, frozen=True, kw_only=True):
 
     `number` counts the records of `source`, a page, from 1. `previous` is the code of the record before this one, as
     far as that page knew ("" for the first of all), and `code` proves that one of ours wrote this record after that
-    one: see `wire.admin_log`.
+    one: see `services.admin_log`.
     """
 
     TOPIC: ClassVar[str] = "audit.v1"

@@ -3,6 +3,7 @@
     WeightManifest -> TensorEntry: a blob by digest        -> Probe: what a replica must compute before it serves them
                    -> Evaluation, PrecisionEvaluation      -> Lineage, HeadSolution: how to make them again, bit for bit
                    -> NameChanges: what it names differently       -> Certainty: how certain it is of texts
+                   -> LabelSpace: what its labels are
     EncoderOffer   -> TensorEntry: an encoder that an operator offers         -> OfferOutcome: what became of it
 
 Rejected: tensors inside the manifest (a version that changed only its head would be stored and fetched whole), tensors
@@ -14,8 +15,9 @@ from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from wire.records.commands import CLASSES, LabelChange, LabelSpace
+from wire.records.commands import LabelChange
 from wire.records.record import Record
+from wire.targets import Kind
 
 
 class Certainty(Record, frozen=True, kw_only=True):
@@ -95,6 +97,21 @@ TIERS: Final = ("task", "domain", "base")
 
 HEAD_PREFIX: Final = "head."
 """How the names of the head's tensors begin; all others are the encoder's."""
+
+
+class LabelSpace(Record, frozen=True, kw_only=True):
+    """What the labels of a version are.
+
+    Of sets of classes, `threshold` was taken off each output of the head. Scores lie between `low` and `high`.
+    """
+
+    kind: Kind
+    threshold: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
+
+
+CLASSES: Final = LabelSpace(kind="class")
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
@@ -294,22 +311,6 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     def encoder_digests(self) -> dict[str, str]:
         """The digests of the encoder's tensors, by name: versions of which these are equal share the encoder."""
         return {tensor.name: tensor.digest for tensor in self.tensors if not tensor.name.startswith(HEAD_PREFIX)}
-
-
-class Erasure(Record, frozen=True, kw_only=True):
-    """The state of a request to erase everything about a subject, whose digest (`wire.subjects`) is `digest`.
-
-    It is the learner's `number`th erasure, counted from 1. `removed` counts the removed samples by where they were.
-    `version` is the first one without them (0: not published yet): the `erased` of its manifest is at least `number`.
-    `is_purged` says that no older version and no older checkpoint is left.
-    """
-
-    digest: str
-    number: int
-    time_ms: int
-    removed: dict[str, int] = {}
-    version: int = 0
-    is_purged: bool = False
 
 
 class VersionEntry(Record, frozen=True, kw_only=True):

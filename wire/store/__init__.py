@@ -1,17 +1,23 @@
 """The Redis client: weights by digest, the lease to publish them, the rollout plan. Nothing else imports redis.
 
-    Store -> blobs | lease | versions | plans | erasures | labels | offers | reports | signatures | dump | collect
+    Store -> blobs | lease | versions | plans | commands | reports | signatures | dump | collect
           -> server (Lua scripts) -> Redis
 
-`store` is the door and shows these parts; `folder` has copies of some of them in files, `keys` names every Redis key,
-`signed` signs and verifies records, `watch` waits for changes, `connecting` makes the clients. Other rooms use `Store`,
-`FolderStore`, `Lease`, `Watch`, `Contents` and single parts from here.
+store       the door, which shows these parts            folder    copies of plan, versions and blobs in files
+server      the connection                               keys      names every Redis key, and says who may write which
+signed      signs and verifies records, and seals files  watch     waits for changes
+plans       the plan, the decisions, the evidence        commands  labels, offers and erasures: operators to learner
+signatures  signs anew after keys have rotated           dump      everything that a backup holds
+collect     removes what no version needs
+
+Other rooms import from here, and nothing from inside besides `wire.store.signed`.
 """
 
 from wire.store.blobs import Blobs
 from wire.store.commands import FOREIGN
 from wire.store.dump import GAP, StoredKey, blobs_of, erasures_in, in_force_since, manifests
 from wire.store.folder import FolderStore
+from wire.store.keys import account_rules
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
 from wire.store.signed import SEAL_CHARS, Seals
@@ -34,6 +40,7 @@ __all__ = [
     "StoredKey",
     "Versions",
     "Watch",
+    "account_rules",
     "blobs_of",
     "erasures_in",
     "in_force_since",

@@ -2,8 +2,7 @@
 
 import pytest
 
-from wire.bus import Bus
-from wire.bus.scan import every_record
+from wire.bus import Bus, every_record
 from wire.records import Event, Feedback
 
 pytestmark = pytest.mark.live
