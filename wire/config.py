@@ -32,6 +32,20 @@ PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 Option: TypeAlias = bool | int | float | str
 """A value of the client library's options that can be written in a file."""
 
+__all__ = [
+    "SECTION",
+    "BusConfig",
+    "LabelConfig",
+    "MetricsConfig",
+    "OrNone",
+    "StoreConfig",
+    "TracesConfig",
+    "TrustConfig",
+    "flat",
+    "nested",
+    "require",
+]
+
 
 def _options(given: Any) -> Any:
     """Returns a table of options. A variable of the environment is text: the whole table as JSON, or one value."""
@@ -223,21 +237,6 @@ class BusConfig:
                 "bus.ssl_keyfile and bus.ssl_password are of the key of bus.ssl_certfile, which is not set",
             ),
         )
-
-
-__all__ = [
-    "SECTION",
-    "BusConfig",
-    "LabelConfig",
-    "MetricsConfig",
-    "OrNone",
-    "StoreConfig",
-    "TracesConfig",
-    "TrustConfig",
-    "flat",
-    "nested",
-    "require",
-]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

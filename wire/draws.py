@@ -18,6 +18,14 @@ import mmh3
 
 from wire.records import Arm, RolloutPlan
 
+AUDIT: Final = "audit"
+"""The draw of the events whose labels are asked for, whatever the answer: replicas and rollout draw the same ones."""
+
+PAIRED: Final = "paired"
+"""The draw of the events that go through the encoders of all arms."""
+
+_BYTES: Final = 8
+
 
 def arm_for(key: str, plan: RolloutPlan) -> Arm:
     """Returns the arm of `plan` that answers the entity `key`.
@@ -42,15 +50,6 @@ def place_of(key: str, salt: str) -> float:
     True
     """
     return mmh3.hash(f"{salt}|{key}".encode(), signed=False) / 2.0**32
-
-
-AUDIT: Final = "audit"
-"""The draw of the events whose labels are asked for, whatever the answer: replicas and rollout draw the same ones."""
-
-PAIRED: Final = "paired"
-"""The draw of the events that go through the encoders of all arms."""
-
-_BYTES: Final = 8
 
 
 def keyed_place(secret: bytes, name: bytes) -> float:

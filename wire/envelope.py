@@ -61,6 +61,9 @@ READ_HEADERS: dict[type, frozenset[str]] = {  # records that are not listed have
     DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
 }
 
+MAX_FIELD_BYTES = 1 << 10
+"""Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
+
 
 def to_message(record: TopicRecord, further: dict[str, Any] | None = None) -> Message:
     """Returns the message of `record`, with `further` fields in its JSON object; equal records give equal bytes.
@@ -226,10 +229,6 @@ def record_of(record_type: type[R], fields: Mapping[str, Any]) -> R:
         raise BadMessage("wrong_schema", str(error)) from error
     check_fields(record)
     return record
-
-
-MAX_FIELD_BYTES = 1 << 10
-"""Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
 
 
 def _short_fields(record: type[TopicRecord]) -> tuple[str, ...]:

@@ -53,22 +53,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 
-__all__ = [
-    "PAIRS",
-    "SIGNING",
-    "Key",
-    "KeyRing",
-    "Kind",
-    "derived",
-    "followed",
-    "given",
-    "new_key",
-    "new_ring",
-    "parse",
-    "signer_of",
-]
-
-
 SECRET_BYTES: Final = 32
 """Bytes of an Ed25519 seed, of a public key, and of each secret that is made here."""
 
@@ -79,6 +63,26 @@ ED25519: Final = "ed25519"
 
 _PURPOSE: Final = b"lifelong signature v2\n"
 _MAX_CACHED: Final = 64
+
+HMAC_CHARS: Final = 64
+
+_FIX: Final = "give this program the file of keys of the learner, in LIFELONG_SIGNING_KEY_FILE"
+_AGAIN: Final = (
+    "if that key is to be trusted, give its public key to this program; else `lifelong signing-keys rotate` signs anew "
+    "what is stored"
+)
+
+MAX_KEYS: Final = 32
+"""Most keys of a ring."""
+
+_LOOKS_LIKE_A_WORD: Final = re.compile(r"(?:ed25519|shared|receipt|subject)-\w+:", re.IGNORECASE)
+
+CHECK_S: Final = 5.0
+"""Interval at which a program looks whether its file has changed."""
+
+log = structlog.get_logger("keys")
+
+DIGEST_BYTES: Final = 16
 
 
 class Kind(StrEnum):
@@ -205,15 +209,6 @@ def _public(key: bytes) -> "Ed25519PublicKey":
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     return Ed25519PublicKey.from_public_bytes(key)
-
-
-HMAC_CHARS: Final = 64
-
-_FIX: Final = "give this program the file of keys of the learner, in LIFELONG_SIGNING_KEY_FILE"
-_AGAIN: Final = (
-    "if that key is to be trusted, give its public key to this program; else `lifelong signing-keys rotate` signs anew "
-    "what is stored"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,11 +350,7 @@ class KeyRing:
             raise UnknownKey(f"{name} was signed with the key {identity}, which is retired: {_AGAIN}")
 
 
-MAX_KEYS: Final = 32
-"""Most keys of a ring."""
-
 _HAS_WORD: Final = re.compile(rf"(?:{'|'.join(Kind)}):")
-_LOOKS_LIKE_A_WORD: Final = re.compile(r"(?:ed25519|shared|receipt|subject)-\w+:", re.IGNORECASE)
 
 
 def parse(text: str) -> KeyRing:
@@ -409,12 +400,6 @@ def _key_of(part: str, place: str) -> Key:
     if len(value) != SECRET_BYTES and not (kind is Kind.SHARED and value):
         raise ValueError(f"{place}: {kind} has {2 * SECRET_BYTES} hexadecimal digits, and here are {len(digits)}")
     return Key(kind, value)
-
-
-CHECK_S: Final = 5.0
-"""Interval at which a program looks whether its file has changed."""
-
-log = structlog.get_logger("keys")
 
 
 class FollowedKeys:
@@ -469,9 +454,6 @@ def given(text: str, *, file: str) -> KeyRing:
 
 def _signs(keys: tuple[Key, ...]) -> bool:
     return any(key.kind in SIGNING for key in keys)
-
-
-DIGEST_BYTES: Final = 16
 
 
 def subject_digest(subject_key: bytes, subject: str) -> str:

@@ -50,6 +50,20 @@ Labels: TypeAlias = Annotated[tuple[str, ...], MaxLen(MAX_LABELS), BeforeValidat
 ClassWeight: TypeAlias = Annotated[float, Gt(0), Le(1_000_000)]
 ClassWeights: TypeAlias = Annotated[Mapping[str, ClassWeight], MaxLen(MAX_LABELS), BeforeValidator(decoded)]
 
+RETIRED: Final = "retired"
+NOT_LISTED: Final = "not_listed"
+NEW: Final = "new_label"
+WRONG_KIND: Final = "wrong_kind"
+"""Why a label is refused: its class was retired; it is outside the list; it waits for `lifelong labels add`; it is one
+class where the settings ask for sets of them, or a set where they ask for one."""
+
+KINDS: Final[Mapping[Kind, tuple[str, str]]] = {
+    "class": ("one label", "`label`, one name"),
+    "multilabel": ("a set of labels", "`labels`, a list"),
+    "score": ("a score", "`value`, a number"),
+}
+"""What a label of each kind is called, and how it is sent."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelConfig:
@@ -115,22 +129,6 @@ class LabelConfig:
         if "case" in self.normalise:
             label = label.casefold()
         return WhiteSpace.sub(" ", label).strip() if "space" in self.normalise else label
-
-
-RETIRED: Final = "retired"
-NOT_LISTED: Final = "not_listed"
-NEW: Final = "new_label"
-WRONG_KIND: Final = "wrong_kind"
-"""Why a label is refused: its class was retired; it is outside the list; it waits for `lifelong labels add`; it is one
-class where the settings ask for sets of them, or a set where they ask for one."""
-
-
-KINDS: Final[Mapping[Kind, tuple[str, str]]] = {
-    "class": ("one label", "`label`, one name"),
-    "multilabel": ("a set of labels", "`labels`, a list"),
-    "score": ("a score", "`value`, a number"),
-}
-"""What a label of each kind is called, and how it is sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,21 @@ from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+HIDDEN = "**********"
+"""What is shown in the place of a secret: the mask of pydantic's SecretStr, so that there is one."""
+
+SILENT = ("kafka",)
+"""Loggers of libraries that write several lines a second while a server is away. Our clients log what matters."""
+
+_BEGINNING: Final[tuple[Processor, ...]] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+)
+
 
 def printable(text: str, *, keep: str = "") -> str:
     r"""Returns the text with every character that a terminal obeys, or cannot show, as JSON escapes it, but for `keep`.
@@ -34,15 +49,6 @@ def printable(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each in keep else json.dumps(each)[1:-1] for each in text)
-
-
-LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
-
-HIDDEN = "**********"
-"""What is shown in the place of a secret: the mask of pydantic's SecretStr, so that there is one."""
-
-SILENT = ("kafka",)
-"""Loggers of libraries that write several lines a second while a server is away. Our clients log what matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +105,6 @@ def without_password(text: str) -> str:
     """
     hidden = re.sub(r"://[^@/\s]*@", f"://{HIDDEN}@", text)
     return re.sub(r"([?&](?:username|password)=)[^&\s]*", rf"\g<1>{HIDDEN}", hidden)
-
-
-_BEGINNING: Final[tuple[Processor, ...]] = (
-    structlog.contextvars.merge_contextvars,
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
-)
 
 
 def _ending(config: LogConfig, *, colors: bool) -> list[Processor]:

@@ -44,6 +44,24 @@ MAX_FILLED_BYTES = 1 << 20
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}.?]+(?:\.[^{}.?]+)*)(\?)?\}|[{}]")
 
+MAX_FIELDS = 32
+"""Most further fields of an answer, most headers that are passed on, and most topics of a map."""
+
+RESERVED = ("ce_", "content-type")
+"""Beginnings of the names of headers that are ours."""
+
+LABEL_OF: Final[Mapping[Kind, str]] = {"class": "label", "multilabel": "labels", "score": "value"}
+"""The setting of a map that makes a label of each kind."""
+
+NO_TEMPLATES: Final = frozenset({"topic", "on_second_label", "features"})
+"""The settings of a map that are no template of one field."""
+
+Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(decoded)]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(decoded)]
+
+FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Returns the fields of a record for the JSON object of a foreign message. Raises BadMessage where one is missing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Path:
@@ -153,23 +171,6 @@ def _there(value: Any, name: str) -> str:
     close = get_close_matches(name, value, n=1)
     found = f": there are {shown(', '.join(value))}" if value else ": the object is empty"
     return f"{found}. Did you mean {shown(close[0])}?" if close else found
-
-
-MAX_FIELDS = 32
-"""Most further fields of an answer, most headers that are passed on, and most topics of a map."""
-
-RESERVED = ("ce_", "content-type")
-"""Beginnings of the names of headers that are ours."""
-
-
-LABEL_OF: Final[Mapping[Kind, str]] = {"class": "label", "multilabel": "labels", "score": "value"}
-"""The setting of a map that makes a label of each kind."""
-
-NO_TEMPLATES: Final = frozenset({"topic", "on_second_label", "features"})
-"""The settings of a map that are no template of one field."""
-
-Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(decoded)]
-Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(decoded)]
 
 
 def templates_of(section: Any, name: str) -> dict[str, Template]:
@@ -321,10 +322,6 @@ class MapConfig:
     events: EventMap = EventMap()
     feedback: FeedbackMap = FeedbackMap()
     answers: AnswerMap = AnswerMap()
-
-
-FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Returns the fields of a record for the JSON object of a foreign message. Raises BadMessage where one is missing."""
 
 
 def field_map(section: EventMap | FeedbackMap) -> FieldMap:

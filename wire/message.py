@@ -23,6 +23,16 @@ from wire.records import MAX_EVENT_BYTES
 
 MAX_SHOWN_CHARS = 60  # how much of what a client sent an error message repeats
 
+REGISTRY_MAGIC: Final = b"\0"
+"""The first byte of a value in the wire format of a schema registry (`wire.registry`), and of no JSON."""
+
+Decode: TypeAlias = Callable[[bytes], dict[str, Any]]
+"""Returns the object of a value. Raises BadMessage."""
+
+CONTENT_TYPE = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch"
+ATTRIBUTES = ("specversion", "id", "source", "type", "time", "partitionkey")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
@@ -66,13 +76,6 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}...")
 
 
-REGISTRY_MAGIC: Final = b"\0"
-"""The first byte of a value in the wire format of a schema registry (`wire.registry`), and of no JSON."""
-
-Decode: TypeAlias = Callable[[bytes], dict[str, Any]]
-"""Returns the object of a value. Raises BadMessage."""
-
-
 def object_of(value: bytes | None, decode: Decode | None) -> dict[str, Any]:
     """Returns the object that a value is; `decode` reads those of a schema registry (None: there is none).
 
@@ -103,11 +106,6 @@ def check_size(value: bytes) -> None:
     """Raises BadMessage for a value that is larger than what is read."""
     if len(value) > MAX_EVENT_BYTES:
         raise BadMessage("oversized", f"the value has {len(value)} bytes, at most {MAX_EVENT_BYTES} are read")
-
-
-CONTENT_TYPE = "application/cloudevents+json"
-BATCH = "application/cloudevents-batch"
-ATTRIBUTES = ("specversion", "id", "source", "type", "time", "partitionkey")
 
 
 def is_structured(content_type: str) -> bool:

@@ -52,7 +52,43 @@ from wire.records import (
 )
 from wire.tasks import DEFAULT
 
-__all__ = ["address", "latest", "note_latency", "served", "take"]
+AnyReport: TypeAlias = ReplicaReport | LearnerReport | ControllerReport
+
+TASK = "task"
+"""A label of every metric of a task besides the default one."""
+
+LABEL_ENDS = (
+    "learnt",
+    "holdout",
+    "over_capacity",
+    "set_aside",
+    "late",
+    "duplicate",
+    "orphan",
+    "outdated",
+    "corrected",
+    "withdrawn",
+)
+"""What becomes of a label, besides being refused or quarantined. One that was learnt may be withdrawn later on."""
+
+LOSSES = ("log_truncated", "read_again", "records_expired", "events_expired")
+"""What a reader counts of a log that was cut, or whose records retention deleted too early (`wire.bus.losses`)."""
+
+ROUND_ENDS = ("adopted", "dropped", "not_finite")
+
+MAX_PORTS = 64
+"""How many ports are tried, from `metrics.port` on."""
+
+TARGETS_PATH = "/targets"
+WILDCARDS = ("0.0.0.0", "::", "")
+"""Addresses of a listener on every interface."""
+
+LATENCY = "lifelong_latency_seconds"
+LABEL_TO_LIVE = "lifelong_label_to_live_seconds"
+
+log = structlog.get_logger("metrics")
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,31 +163,6 @@ ROLLOUT: Final = (
 """The metrics of the controller that leads."""
 
 METRICS: Final = {metric.name: metric for metric in (*EVERY, *REPLICA, *LEARNER, *ROLLOUT)}
-
-
-AnyReport: TypeAlias = ReplicaReport | LearnerReport | ControllerReport
-
-TASK = "task"
-"""A label of every metric of a task besides the default one."""
-
-LABEL_ENDS = (
-    "learnt",
-    "holdout",
-    "over_capacity",
-    "set_aside",
-    "late",
-    "duplicate",
-    "orphan",
-    "outdated",
-    "corrected",
-    "withdrawn",
-)
-"""What becomes of a label, besides being refused or quarantined. One that was learnt may be withdrawn later on."""
-
-LOSSES = ("log_truncated", "read_again", "records_expired", "events_expired")
-"""What a reader counts of a log that was cut, or whose records retention deleted too early (`wire.bus.losses`)."""
-
-ROUND_ENDS = ("adopted", "dropped", "not_finite")
 
 
 class MetricValue(NamedTuple):
@@ -259,21 +270,6 @@ def _prefixed(name: str, counts: Mapping[str, int], prefix: str) -> Iterator[Met
     for count, value in counts.items():
         if count.startswith(prefix):
             yield MetricValue(name, value, (count.removeprefix(prefix),))
-
-
-MAX_PORTS = 64
-"""How many ports are tried, from `metrics.port` on."""
-
-TARGETS_PATH = "/targets"
-WILDCARDS = ("0.0.0.0", "::", "")
-"""Addresses of a listener on every interface."""
-
-LATENCY = "lifelong_latency_seconds"
-LABEL_TO_LIVE = "lifelong_label_to_live_seconds"
-
-log = structlog.get_logger("metrics")
-
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class _Exporter(Collector):

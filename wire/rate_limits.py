@@ -26,6 +26,10 @@ from typing import Final
 
 import msgspec
 
+TOLERANCE: Final = 2
+MAX_NAME_CHARS: Final = 100
+"""Longest name of a source; a longer one is cut here."""
+
 
 class TokenBuckets:
     """Allows each key `burst` tokens at once and `rate` in a unit of time. Keeps `max_keys` buckets, evicted by LRU.
@@ -63,11 +67,6 @@ class TokenBuckets:
 
     def export(self) -> dict[str, tuple[float, float]]:
         return dict(self._buckets)
-
-
-TOLERANCE: Final = 2
-MAX_NAME_CHARS: Final = 100
-"""Longest name of a source; a longer one is cut here."""
 
 
 class SourcesState(msgspec.Struct, frozen=True, kw_only=True):

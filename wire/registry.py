@@ -40,6 +40,37 @@ from wire.errors import BadMessage
 from wire.message import check_size
 from wire.sections import SECTION, OrNone, require
 
+MAX_KEPT: Final = 1_000
+"""Most schemas that are kept, and most ids of which is known that there is none; then the oldest goes."""
+
+MAX_REFERENCES: Final = 32
+MAX_BYTES: Final = 1 << 20
+TIMEOUT_S: Final = 5.0
+PATIENCE_S: Final = 15.0
+REFUSED_S: Final = 30.0
+BACKOFF: Final = Backoff(first_s=0.1, longest_s=2.0, jitter=0.5)
+
+log = structlog.get_logger("registry")
+
+HEAD: Final = struct.Struct(">bI")
+
+ReadPayload: TypeAlias = Callable[[bytes], Any]
+"""Returns what a payload says; raises an error of UNREADABLE where it is not of its schema."""
+
+UNREADABLE: Final = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    msgspec.MsgspecError,
+    struct.error,
+)
+"""What fastavro raises for bytes that are not of a schema."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryConfig:
@@ -68,19 +99,6 @@ class RegistryConfig:
                 "bus.registry.url is required: it names the registry",
             ),
         )
-
-
-MAX_KEPT: Final = 1_000
-"""Most schemas that are kept, and most ids of which is known that there is none; then the oldest goes."""
-
-MAX_REFERENCES: Final = 32
-MAX_BYTES: Final = 1 << 20
-TIMEOUT_S: Final = 5.0
-PATIENCE_S: Final = 15.0
-REFUSED_S: Final = 30.0
-BACKOFF: Final = Backoff(first_s=0.1, longest_s=2.0, jitter=0.5)
-
-log = structlog.get_logger("registry")
 
 
 class SchemaReference(msgspec.Struct, frozen=True):
@@ -206,26 +224,6 @@ def _keep(kept: OrderedDict[int, Any], number: int, value: Any) -> None:
     kept[number] = value
     if len(kept) > MAX_KEPT:
         kept.popitem(last=False)
-
-
-HEAD: Final = struct.Struct(">bI")
-
-ReadPayload: TypeAlias = Callable[[bytes], Any]
-"""Returns what a payload says; raises an error of UNREADABLE where it is not of its schema."""
-
-UNREADABLE: Final = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    msgspec.MsgspecError,
-    struct.error,
-)
-"""What fastavro raises for bytes that are not of a schema."""
 
 
 class RegistryDecoder:

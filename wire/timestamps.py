@@ -6,14 +6,13 @@ from datetime import UTC, datetime, timedelta
 from wire.errors import BadMessage
 from wire.message import shown
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_TIME_MS = 253_402_300_799_999  # the last millisecond of the year 9999, where RFC 3339 ends
+
 
 def now_ms() -> int:
     """Returns Unix time in milliseconds, on which every process of one machine agrees. Spans need `time.monotonic`."""
     return time.time_ns() // 1_000_000
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_TIME_MS = 253_402_300_799_999  # the last millisecond of the year 9999, where RFC 3339 ends
 
 
 def clamped_ms(timestamp_ms: int) -> int:

@@ -42,42 +42,14 @@ from wire.rate_limits import TokenBuckets
 from wire.recent import hash_of
 from wire.records import Answer
 
-__all__ = ["exported", "is_on", "record", "require"]
-
-
 Program: TypeAlias = Literal["replica", "learner", "rollout"]
 """A process that makes spans: `lifelong-replica` is its `service.name`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpanKind:
-    """A kind of span: its name, which process makes it, what it lasts from and to, and its attributes."""
-
-    name: str
-    made_by: Program
-    help: str
-    attributes: tuple[str, ...]
-
 
 VERSION_NUMBER: Final = "lifelong.weights_version"
 ARM: Final = "lifelong.arm"
 PRECISION: Final = "lifelong.precision"
 QUEUE_MS: Final = "lifelong.queue_ms"
 IN_HOLDOUT: Final = "lifelong.in_holdout"
-
-ANSWER: Final = SpanKind(
-    "lifelong.answer", "replica", "An event from the queue to its answer", (VERSION_NUMBER, ARM, PRECISION, QUEUE_MS)
-)
-LABEL: Final = SpanKind("lifelong.label", "learner", "A label from its poll until it is learnt", (IN_HOLDOUT,))
-VERSION: Final = SpanKind(
-    "lifelong.version", "learner", "A learnt label until the first version with it is published", (VERSION_NUMBER,)
-)
-LIVE: Final = SpanKind(
-    "lifelong.live", "rollout", "A label until the stable version has learnt it, by its first answer", (VERSION_NUMBER,)
-)
-
-SPANS: Final = (ANSWER, LABEL, VERSION, LIVE)
-
 
 MAX_QUEUED: Final = 1_024
 MAX_BATCH: Final = 512
@@ -94,6 +66,33 @@ SAMPLED: Final = tuple("13579bdf")
 """The last digit of a traceparent that is sampled; the others need not be read."""
 
 log = structlog.get_logger("traces")
+
+MAX_ANSWERS: Final = 10_000
+"""Traced answers whose label has not come; the oldest are forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpanKind:
+    """A kind of span: its name, which process makes it, what it lasts from and to, and its attributes."""
+
+    name: str
+    made_by: Program
+    help: str
+    attributes: tuple[str, ...]
+
+
+ANSWER: Final = SpanKind(
+    "lifelong.answer", "replica", "An event from the queue to its answer", (VERSION_NUMBER, ARM, PRECISION, QUEUE_MS)
+)
+LABEL: Final = SpanKind("lifelong.label", "learner", "A label from its poll until it is learnt", (IN_HOLDOUT,))
+VERSION: Final = SpanKind(
+    "lifelong.version", "learner", "A learnt label until the first version with it is published", (VERSION_NUMBER,)
+)
+LIVE: Final = SpanKind(
+    "lifelong.live", "rollout", "A label until the stable version has learnt it, by its first answer", (VERSION_NUMBER,)
+)
+
+SPANS: Final = (ANSWER, LABEL, VERSION, LIVE)
 
 
 class _Recorder:
@@ -223,10 +222,6 @@ def _url_of(endpoint: str) -> str:
     ('http://127.0.0.1:4318/v1/traces', 'https://traces.example/otlp/v1/traces')
     """
     return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}{TRACES_PATH}"
-
-
-MAX_ANSWERS: Final = 10_000
-"""Traced answers whose label has not come; the oldest are forgotten first."""
 
 
 def traceparent_of(headers: Iterable[tuple[str, str]]) -> str:

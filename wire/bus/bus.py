@@ -43,6 +43,19 @@ from wire.records import LogMarks, TopicRecord
 from wire.tasks import TaskNames
 from wire.timestamps import from_rfc3339
 
+R = TypeVar("R", bound=TopicRecord)
+
+Opened: TypeAlias = Publisher | TransactionalPublisher | Subscription[Any] | Follower
+
+PING_TIMEOUT_MS = 2_000
+SCAN_POLL_MS = 200
+QUIET_S = 3.0
+"""A topic with lag that returns nothing for this long has no more records for us: only gaps are left."""
+
+MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long loses its partitions
+FOLLOWED_BYTES = 512 << 10  # largest fetch of a follower, so that it reads all partitions concurrently
+PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch from the first one alone
+
 
 def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
     """Returns the end offsets of `partitions`. Uses up `consumer`: it fetches from each, for at most `timeout_s`."""
@@ -94,20 +107,6 @@ def beginning(bus: "Bus", begin: str, record_types: Sequence[type[TopicRecord]])
     for record_type in record_types:
         offsets |= bus.offsets_at(record_type, from_rfc3339(begin))
     return offsets
-
-
-R = TypeVar("R", bound=TopicRecord)
-
-Opened: TypeAlias = Publisher | TransactionalPublisher | Subscription[Any] | Follower
-
-PING_TIMEOUT_MS = 2_000
-SCAN_POLL_MS = 200
-QUIET_S = 3.0
-"""A topic with lag that returns nothing for this long has no more records for us: only gaps are left."""
-
-MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long loses its partitions
-FOLLOWED_BYTES = 512 << 10  # largest fetch of a follower, so that it reads all partitions concurrently
-PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch from the first one alone
 
 
 class Bus:

@@ -20,24 +20,28 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from kafka import (
-    KafkaConsumer,  # type: ignore[import-untyped]
-    KafkaProducer,  # type: ignore[import-untyped]
-)
+from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-untyped]
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
+from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
 from wire.bus.client_errors import mapped, told
 from wire.bus.client_options import address_of, options_for, problems, security_options
-from wire.bus.publisher import patch_abort_errors, patch_id_renewal
 from wire.config import BusConfig
 from wire.errors import BusRefused, WireError
 from wire.letters import MAX_LETTER_BYTES
 
 METADATA_AGE_MS = 5_000  # new partitions are noticed after this long
 RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
+
+CONNECTING_MS = 100.0
+"""Longest wait of a producer while a connection is made. An event of the connection ends the wait."""
+
+KEPT_FAILURES = 8
+"""How many failures are kept. A broker that has refused a password hangs up at once on the next attempt."""
 
 
 class Clients:
@@ -67,7 +71,7 @@ class Clients:
             delivery_timeout_ms=self._config.delivery_timeout_ms,
             max_block_ms=self._config.request_timeout_ms,
         )
-        return patch_abort_errors(producer if transactional else patch_id_renewal(producer))
+        return _patch_abort_errors(producer if transactional else _patch_id_renewal(producer))
 
     def consumer(self, **options: Any) -> Any:
         return self._open(
@@ -111,13 +115,6 @@ class Clients:
             for network_client in network_clients:  # a client that found no broker leaves its thread running
                 network_client.close()
             raise told(self._address, error, failures) from error
-
-
-CONNECTING_MS = 100.0
-"""Longest wait of a producer while a connection is made. An event of the connection ends the wait."""
-
-KEPT_FAILURES = 8
-"""How many failures are kept. A broker that has refused a password hangs up at once on the next attempt."""
 
 
 class KafkaClient(KafkaNetClient):  # type: ignore[misc]
@@ -170,3 +167,40 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
             if before is not None:
                 self._backoff[node.node_id] = before
             self.update_backoff(node.node_id)
+
+
+def _patch_id_renewal(producer: Any) -> Any:
+    """Patches the client library's `producer` so that it sends again after a record has expired in flight.
+
+    kafka-python 3.0.12 drops its producer id then, and requests a new one only in its initial state, to which it never
+    returns: it goes on accepting records, and neither sends nor fails them.
+    """
+    manager = producer._transaction_manager
+    reset_id = manager.reset_producer_id
+
+    def reset_id_and_state() -> None:
+        with manager._lock:
+            reset_id()
+            manager._current_state = TransactionState.UNINITIALIZED
+
+    manager.reset_producer_id = reset_id_and_state
+    return producer
+
+
+class BatchAborted(KafkaError):  # type: ignore[misc]
+    """A record was aborted because another one was refused permanently. The record itself is not the cause."""
+
+
+def _patch_abort_errors(producer: Any) -> Any:
+    """Patches the client library's `producer` so that a refused record and those aborted with it have different errors.
+
+    kafka-python 3.0.12 gives all of them the error of the first, so that thousands of records would seem too large.
+    """
+    sender = producer._sender
+    abort = sender._maybe_abort_batches
+
+    def abort_others(error: Exception) -> None:
+        abort(BatchAborted(f"another record was refused: {error}"))
+
+    sender._maybe_abort_batches = abort_others
+    return producer

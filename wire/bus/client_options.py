@@ -20,10 +20,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from kafka import (
-    KafkaConsumer,  # type: ignore[import-untyped]
-    KafkaProducer,  # type: ignore[import-untyped]
-)
+from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 from kafka.net.sasl.oauth import AbstractTokenProvider  # type: ignore[import-untyped]
 

@@ -34,6 +34,22 @@ from wire.bus.record_batches import Raw, batches_in, with_aborted
 
 REFRESH_TIMEOUT_MS = 2_000
 
+IDLE_AFTER_S: Final = 1.0
+"""A consumer that gets no record for so long is idle."""
+
+IDLE_WAIT_MS: Final = 100
+"""How long the broker holds back a fetch of an idle consumer that has no record."""
+
+ENDS_TRANSACTIONS = {27, 66}
+"""WriteTxnMarkers and ListTransactions: API keys of brokers on which no transaction stays open for ever.
+
+On other brokers (Tansu 0.6) an abandoned transaction would block every reader of committed records, and aborted records
+are not marked. There we read uncommitted records.
+"""
+
+MAX_POLL_BYTES = 16 << 20
+"""Bytes after which a poll ends. It may exceed them by one record, and by the batch of that record."""
+
 
 class TopicLogs:
     """The ids of the topics that one consumer reads, as `kafka-topics.sh --describe` shows them."""
@@ -78,13 +94,6 @@ class TopicLogs:
         return base64.urlsafe_b64encode(topic_id.bytes).rstrip(b"=").decode()
 
 
-IDLE_AFTER_S: Final = 1.0
-"""A consumer that gets no record for so long is idle."""
-
-IDLE_WAIT_MS: Final = 100
-"""How long the broker holds back a fetch of an idle consumer that has no record."""
-
-
 class IdleFetches:
     """Sets how long the fetches of `consumer` wait. Belongs to the thread that polls."""
 
@@ -102,17 +111,6 @@ class IdleFetches:
         if has_records:
             self._busy_until_s = now_s + IDLE_AFTER_S
         self._options.update(self._idle if now_s >= self._busy_until_s else self._busy)
-
-
-ENDS_TRANSACTIONS = {27, 66}
-"""WriteTxnMarkers and ListTransactions: API keys of brokers on which no transaction stays open for ever.
-
-On other brokers (Tansu 0.6) an abandoned transaction would block every reader of committed records, and aborted records
-are not marked. There we read uncommitted records.
-"""
-
-MAX_POLL_BYTES = 16 << 20
-"""Bytes after which a poll ends. It may exceed them by one record, and by the batch of that record."""
 
 
 class PollFull(KafkaError):  # type: ignore[misc]

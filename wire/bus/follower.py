@@ -45,6 +45,9 @@ from wire.tasks import DEFAULT, TaskNames
 
 log = structlog.get_logger("bus")
 
+TRUNCATED_AFTER_S = 2.0  # on Tansu
+LEADER_EPOCHS = 23  # OffsetForLeaderEpoch: the API key of brokers that say where a log was cut
+
 
 class Positions:
     """The next offset of each partition, and the mark of the log before it. It belongs to a follower.
@@ -158,10 +161,6 @@ class Positions:
         self.next[partition] = offset
         self.marks[partition] = mark
         self.seek(partition)
-
-
-TRUNCATED_AFTER_S = 2.0  # on Tansu
-LEADER_EPOCHS = 23  # OffsetForLeaderEpoch: the API key of brokers that say where a log was cut
 
 
 @dataclass(kw_only=True, slots=True)

@@ -33,6 +33,14 @@ from wire.message import Place
 Partition = tuple[str, int]
 """Topic and number of a partition."""
 
+COMMIT_INTERVAL_S = 0.25
+"""Records that were finished in this time are processed again after a crash."""
+
+REVOKE_TIMEOUT_MS = 2_000
+"""The group waits for us meanwhile. What is not committed in this time others process again."""
+
+log = structlog.get_logger("bus")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
@@ -146,15 +154,6 @@ class FinishedPrefix:
     def _new_track(self) -> _Track:
         self._generation += 1
         return _Track(self._generation)
-
-
-COMMIT_INTERVAL_S = 0.25
-"""Records that were finished in this time are processed again after a crash."""
-
-REVOKE_TIMEOUT_MS = 2_000
-"""The group waits for us meanwhile. What is not committed in this time others process again."""
-
-log = structlog.get_logger("bus")
 
 
 class Transaction(NamedTuple):

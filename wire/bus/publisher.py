@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from kafka.errors import (
+from kafka.errors import (  # type: ignore[import-untyped]
     AuthorizationError,
     InvalidRecordError,
     KafkaError,
@@ -27,7 +27,6 @@ from kafka.errors import (
     RecordListTooLargeError,
     RetriableError,
 )
-from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
 from wire.bus.client_errors import RIGHTS_FIX, mapped, mapped_error, topic_missing
 from wire.config import BusConfig
@@ -37,6 +36,16 @@ from wire.letters import ENCODING_ERRORS
 from wire.mapping import AnswerFields
 from wire.message import Message, shown
 from wire.records import TopicRecord
+
+OnAck = Callable[[Exception | None], None]
+
+PERMANENT_ERRORS = (InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError, *ENCODING_ERRORS)
+"""Errors that the record itself causes. Rights, missing topics and clocks can be corrected while it waits."""
+
+MESSAGE_BYTES = 500  # memory of a message besides its key, its value and its headers
+REPLACE_TIMEOUT_S = 1.0  # how long closing a producer in a fatal state may take
+
+log = structlog.get_logger("bus")
 
 
 class InFlight:
@@ -72,54 +81,6 @@ class InFlight:
         if self._num_records == 0:
             return True
         return self._num_records < self._max_records and self._num_bytes + num_bytes <= self._max_bytes
-
-
-OnAck = Callable[[Exception | None], None]
-
-PERMANENT_ERRORS = (InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError, *ENCODING_ERRORS)
-"""Errors that the record itself causes. Rights, missing topics and clocks can be corrected while it waits."""
-
-MESSAGE_BYTES = 500  # memory of a message besides its key, its value and its headers
-REPLACE_TIMEOUT_S = 1.0  # how long closing a producer in a fatal state may take
-
-log = structlog.get_logger("bus")
-
-
-def patch_id_renewal(producer: Any) -> Any:
-    """Patches the client library's `producer` so that it sends again after a record has expired in flight.
-
-    kafka-python 3.0.12 drops its producer id then, and requests a new one only in its initial state, to which it never
-    returns: it goes on accepting records, and neither sends nor fails them.
-    """
-    manager = producer._transaction_manager
-    reset_id = manager.reset_producer_id
-
-    def reset_id_and_state() -> None:
-        with manager._lock:
-            reset_id()
-            manager._current_state = TransactionState.UNINITIALIZED
-
-    manager.reset_producer_id = reset_id_and_state
-    return producer
-
-
-class BatchAborted(KafkaError):  # type: ignore[misc]
-    """A record was aborted because another one was refused permanently. The record itself is not the cause."""
-
-
-def patch_abort_errors(producer: Any) -> Any:
-    """Patches the client library's `producer` so that a refused record and those aborted with it have different errors.
-
-    kafka-python 3.0.12 gives all of them the error of the first, so that thousands of records would seem too large.
-    """
-    sender = producer._sender
-    abort = sender._maybe_abort_batches
-
-    def abort_others(error: Exception) -> None:
-        abort(BatchAborted(f"another record was refused: {error}"))
-
-    sender._maybe_abort_batches = abort_others
-    return producer
 
 
 def end_producer(producer: Any, timeout_s: float) -> None:

@@ -28,10 +28,7 @@ import msgspec
 import snappy  # type: ignore[import-untyped]
 import zstandard
 from kafka import TopicPartition  # type: ignore[import-untyped]
-from kafka.record.util import (
-    calc_crc32c,  # type: ignore[import-untyped]
-    decode_varint,  # type: ignore[import-untyped]
-)
+from kafka.record.util import calc_crc32c, decode_varint  # type: ignore[import-untyped]
 
 from wire.errors import BadMessage
 
@@ -50,6 +47,23 @@ LOG_APPEND_TIME_BIT = 0x08
 TRANSACTIONAL_BIT = 0x10
 CONTROL_BIT = 0x20
 ABORT = 0  # type of the marker that ends an aborted transaction
+
+MAX_HEADERS = 1_000
+"""Most headers of one record that are read."""
+
+MARKER = struct.Struct(">hh")
+"""The key of the record in a control batch: version and type."""
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+MAX_INFLATED_BYTES = 64 << 20
+"""Largest decompressed batch: eight times our largest message."""
+
+GZIP_FORMAT = 31  # zlib's `wbits` for the gzip format with the largest window
+XERIAL_MAGIC = b"\x82SNAPPY\x00"
+XERIAL_HEADER_BYTES = 16  # the magic and two versions
+
+Codec = Callable[[memoryview], bytes]
 
 
 class Raw(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,15 +274,6 @@ def _faulty(data: memoryview, partition: TopicPartition, base_offset: int, next_
     return RecordBatch(partition=partition, data=data, base_offset=base_offset, next_offset=next_offset, fault=fault)
 
 
-MAX_HEADERS = 1_000
-"""Most headers of one record that are read."""
-
-MARKER = struct.Struct(">hh")
-"""The key of the record in a control batch: version and type."""
-
-Headers = tuple[tuple[str, bytes | None], ...]
-
-
 def nullable(data: bytes, at: int) -> tuple[bytes | None, int]:
     """Returns the byte string at `at`, which stands behind its length; None where the length is negative."""
     length, at = decode_varint(data, at)
@@ -311,16 +316,6 @@ def marker_type(body: bytes) -> int:
         raise ValueError("it is a control batch without a marker")
     _, kind = MARKER.unpack_from(key)
     return int(kind)
-
-
-MAX_INFLATED_BYTES = 64 << 20
-"""Largest decompressed batch: eight times our largest message."""
-
-GZIP_FORMAT = 31  # zlib's `wbits` for the gzip format with the largest window
-XERIAL_MAGIC = b"\x82SNAPPY\x00"
-XERIAL_HEADER_BYTES = 16  # the magic and two versions
-
-Codec = Callable[[memoryview], bytes]
 
 
 def inflate(codec: int, data: memoryview) -> bytes | memoryview:

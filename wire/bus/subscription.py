@@ -37,6 +37,11 @@ from wire.records import LogMark, TopicRecord
 
 log = structlog.get_logger("bus")
 
+R = TypeVar("R", bound=TopicRecord)
+
+MAX_UNFINISHED = 10_000  # most delivered records of one partition that wait for a commit
+JOIN_PATIENCE_MS = 250
+
 
 class GroupReader:
     """The positions of a member in the logs of its partitions. It belongs to a subscription, and to its thread.
@@ -119,12 +124,6 @@ class GroupReader:
         log.warning("log_truncated", reason=str(loss))
         self._losses.append(loss)
         self._void.add(partition)
-
-
-R = TypeVar("R", bound=TopicRecord)
-
-MAX_UNFINISHED = 10_000  # most delivered records of one partition that wait for a commit
-JOIN_PATIENCE_MS = 250
 
 
 class Subscription(Generic[R]):

@@ -19,14 +19,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kafka import errors  # type: ignore[import-untyped]
-from kafka.admin import (
-    ConfigResource,  # type: ignore[import-untyped]
-    ConfigResourceType,  # type: ignore[import-untyped]
-)
-from kafka.errors import (
+from kafka.admin import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from kafka.errors import (  # type: ignore[import-untyped]
     ClusterAuthorizationFailedError,
     InvalidPartitionsError,
-    KafkaError,  # type: ignore[import-untyped]
+    KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
 )
@@ -65,6 +62,18 @@ TIMESTAMP_TYPE = "message.timestamp.type"
 BY_BROKER = "LogAppendTime"
 LETTER_ROOM = MAX_LETTER_BYTES - MAX_MESSAGE_BYTES
 """Bytes that the dead letter of the largest message takes beyond that message."""
+
+TOLD = "authorized_operations"
+"""The field of a topic's metadata with our rights, by name; it has none where the broker does not tell them."""
+
+DESCRIBE_CONFIGS = "DESCRIBE_CONFIGS"
+"""The right to be told the settings of a topic; nothing else needs it."""
+
+GROW = "lifelong topics grow, or lower bus.partitions where a topic cannot grow"
+"""The fix for too few partitions. Event Hubs adds none in its basic and standard tiers."""
+
+LEAST_RETENTION_MS = 3_600_000
+"""Shortest retention that is no mistake: an outage of an hour loses nothing."""
 
 
 def create(admin: Any, config: BusConfig) -> list[str]:
@@ -134,19 +143,6 @@ def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any
             "min.insync.replicas": str(2 if config.replication_factor > 2 else 1),
         },
     }
-
-
-TOLD = "authorized_operations"
-"""The field of a topic's metadata with our rights, by name; it has none where the broker does not tell them."""
-
-DESCRIBE_CONFIGS = "DESCRIBE_CONFIGS"
-"""The right to be told the settings of a topic; nothing else needs it."""
-
-GROW = "lifelong topics grow, or lower bus.partitions where a topic cannot grow"
-"""The fix for too few partitions. Event Hubs adds none in its basic and standard tiers."""
-
-LEAST_RETENTION_MS = 3_600_000
-"""Shortest retention that is no mistake: an outage of an hour loses nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

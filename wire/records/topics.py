@@ -31,6 +31,9 @@ _MIN_TEXT_CHARS = 16_384
 MAX_TEXT_CHARS = _CHARS_PER_TOKEN * MAX_TEXT_TOKENS
 """Longest text that a record carries, in characters: that of so many tokens. Of a longer one the beginning is read."""
 
+ADMIN: Final = "admin"
+"""The key of every `AdminAction`: all lie in one partition, in the order in which they were written."""
+
 
 def text_chars(max_tokens: int) -> int:
     """Returns how much of a text an `Answer` carries back, in characters, where the model reads `max_tokens` of it.
@@ -149,10 +152,6 @@ class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
         if found is None:
             return None
         return msgspec.structs.replace(self, task=task, tasks={}, **msgspec.structs.asdict(found))
-
-
-ADMIN: Final = "admin"
-"""The key of every record of this topic: all lie in one partition, in the order in which they were written."""
 
 
 class AdminAction(Record, frozen=True, kw_only=True):

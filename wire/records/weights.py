@@ -19,6 +19,21 @@ from wire.records.commands import LabelChange
 from wire.records.record import Record
 from wire.targets import Kind
 
+MAX_NEW_CLASSES: Final = 64
+"""The most new classes that a manifest names."""
+
+RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
+"""What a slow round learns from: new labels, the replay memory while no labels come, or pseudo-labels."""
+
+PSEUDO_LABELS: Final = "guesses"
+"""The kind of a round on pseudo-labels, under its name in manifests and checkpoints, which older programs read."""
+
+TIERS: Final = ("task", "domain", "base")
+"""How deep a slow round may train, from the top of the encoder down; the learner counts `rounds_task` and so on."""
+
+HEAD_PREFIX: Final = "head."
+"""How the names of the head's tensors begin; all others are the encoder's."""
+
 
 class Certainty(Record, frozen=True, kw_only=True):
     """The free energies of `samples` holdout samples, none of which was learnt, and how often answers are wrong.
@@ -32,10 +47,6 @@ class Certainty(Record, frozen=True, kw_only=True):
     quantiles: tuple[float, ...] = ()
     risks: tuple[float, ...] = ()
     samples: int = 0
-
-
-MAX_NEW_CLASSES: Final = 64
-"""The most new classes that a manifest names."""
 
 
 class NewClass(Record, frozen=True, kw_only=True):
@@ -84,19 +95,6 @@ class NameChanges(Record, frozen=True, kw_only=True):
     trial_wins: int = 0
     trial_ties: int = 0
     trial_losses: int = 0
-
-
-RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
-"""What a slow round learns from: new labels, the replay memory while no labels come, or pseudo-labels."""
-
-PSEUDO_LABELS: Final = "guesses"
-"""The kind of a round on pseudo-labels, under its name in manifests and checkpoints, which older programs read."""
-
-TIERS: Final = ("task", "domain", "base")
-"""How deep a slow round may train, from the top of the encoder down; the learner counts `rounds_task` and so on."""
-
-HEAD_PREFIX: Final = "head."
-"""How the names of the head's tensors begin; all others are the encoder's."""
 
 
 class LabelSpace(Record, frozen=True, kw_only=True):

@@ -41,6 +41,32 @@ redis.call('RPUSH', KEYS[1], ARGV[1])
 return 1
 """
 
+_MAKE_OFFER = """
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'body', ARGV[1], 'signature', ARGV[2], 'id', ARGV[3])
+"""
+
+_NOTE_OFFER = f"""{NOTIFY}
+local offer, history, notices = unpack(KEYS, 1, 3)
+local id, body, entry, limit = unpack(ARGV, 1, 4)
+if redis.call('HGET', offer, 'id') ~= id or redis.call('HEXISTS', offer, 'outcome') == 1 then return end
+redis.call('HSET', offer, 'outcome', body)
+notify(history, notices, entry, limit)
+"""
+
+MAX_ERASURES = 100_000
+"""Most subjects that may be erased: every checkpoint of the learner holds all of them."""
+
+FOREIGN = ""
+"""Stands for an entry of the list that no key of ours has sealed."""
+
+_REQUEST_ERASURE = """
+if redis.call('LPOS', KEYS[1], ARGV[1]) then return 1 end
+if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('RPUSH', KEYS[1], ARGV[1])
+return 1
+"""
+
 
 class LabelCommands:
     """The commands on one server."""
@@ -87,20 +113,6 @@ class LabelCommands:
         return None if body is None else signed.decode(body, LabelOutcome, key)
 
 
-_MAKE_OFFER = """
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'body', ARGV[1], 'signature', ARGV[2], 'id', ARGV[3])
-"""
-
-_NOTE_OFFER = f"""{NOTIFY}
-local offer, history, notices = unpack(KEYS, 1, 3)
-local id, body, entry, limit = unpack(ARGV, 1, 4)
-if redis.call('HGET', offer, 'id') ~= id or redis.call('HEXISTS', offer, 'outcome') == 1 then return end
-redis.call('HSET', offer, 'outcome', body)
-notify(history, notices, entry, limit)
-"""
-
-
 class Offers:
     """The offer on one server."""
 
@@ -135,20 +147,6 @@ class Offers:
         body = self._server.ask("HGET", self._key, "outcome")
         outcome = None if body is None else signed.decode(body, OfferOutcome, self._key)
         return outcome if outcome is not None and outcome.offer == offer else None
-
-
-MAX_ERASURES = 100_000
-"""Most subjects that may be erased: every checkpoint of the learner holds all of them."""
-
-FOREIGN = ""
-"""Stands for an entry of the list that no key of ours has sealed."""
-
-_REQUEST_ERASURE = """
-if redis.call('LPOS', KEYS[1], ARGV[1]) then return 1 end
-if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('RPUSH', KEYS[1], ARGV[1])
-return 1
-"""
 
 
 class Erasures:

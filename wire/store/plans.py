@@ -54,6 +54,33 @@ end
 """
 """Lua that defines `decide`: it adds a decision, and removes those that are too old or too many."""
 
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+_WRITE = f"""{NOTIFY}{DECIDE}
+local plan, decisions, notices, current = unpack(KEYS, 1, 4)
+local body, signature, revision, version = unpack(ARGV, 1, 4)
+local slot, decision, is_shared, oldest, max = unpack(ARGV, 5, 9)
+local stored, last = unpack(redis.call('HMGET', plan, 'body', 'revision'))
+if stored == body then return {{'ok'}} end
+if tonumber(last or 0) + 1 ~= tonumber(revision) then return {{'moved', last or '0'}} end
+for i = 5, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 0 then return {{'missing', ARGV[i + 5]}} end
+end
+{WHEN_FULL}
+redis.call('HSET', plan, 'body', body, 'signature', signature, 'revision', revision)
+if version ~= '' then redis.call('SET', current, version) end
+decide(decisions, slot, decision, is_shared, oldest, max)
+notify('', notices, '', 0)
+return {{'ok'}}
+"""
+
+_WRITE_EVIDENCE = """
+redis.call('HSET', KEYS[1], 'body', ARGV[1], 'signature', ARGV[2])
+for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
+redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
+"""
+"""An event that is written twice, as after a lost reply, is the same event to who reads them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -97,34 +124,6 @@ class Decisions:
                 decision = msgspec.structs.replace(decision, count=before.count + (not is_repeated))
         oldest = decision.time_ms - KEPT_MS
         return repr(slot.score), signed.encode(decision), int(slot.is_shared), oldest, MAX_DECISIONS
-
-
-AnyRecord = TypeVar("AnyRecord", bound=Record)
-
-_WRITE = f"""{NOTIFY}{DECIDE}
-local plan, decisions, notices, current = unpack(KEYS, 1, 4)
-local body, signature, revision, version = unpack(ARGV, 1, 4)
-local slot, decision, is_shared, oldest, max = unpack(ARGV, 5, 9)
-local stored, last = unpack(redis.call('HMGET', plan, 'body', 'revision'))
-if stored == body then return {{'ok'}} end
-if tonumber(last or 0) + 1 ~= tonumber(revision) then return {{'moved', last or '0'}} end
-for i = 5, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 0 then return {{'missing', ARGV[i + 5]}} end
-end
-{WHEN_FULL}
-redis.call('HSET', plan, 'body', body, 'signature', signature, 'revision', revision)
-if version ~= '' then redis.call('SET', current, version) end
-decide(decisions, slot, decision, is_shared, oldest, max)
-notify('', notices, '', 0)
-return {{'ok'}}
-"""
-
-_WRITE_EVIDENCE = """
-redis.call('HSET', KEYS[1], 'body', ARGV[1], 'signature', ARGV[2])
-for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
-redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
-"""
-"""An event that is written twice, as after a lost reply, is the same event to who reads them."""
 
 
 class Plans:

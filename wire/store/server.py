@@ -74,6 +74,20 @@ WAITS_FOR_DISK = (7, 2)
 
 log = structlog.get_logger("store")
 
+READ_BYTES = 1 << 18
+"""Size of one read from the socket: with the client's default of 32 KiB a chunk of 4 MiB costs 128 calls."""
+
+URL_FORMS = (
+    "give redis://host:port/0, rediss://host:port/0, unix:///path, or redis+sentinel://host:port,host:port/service/0"
+)
+
+CLUSTER = (
+    "is a Redis Cluster, which cannot be used: a version is published by one write to several keys. Give the address "
+    "of a server, or of Sentinels: redis+sentinel://host:port,host:port/service/0"
+)
+
+_SENTINELS = re.compile(r"(rediss?)\+sentinel://([^/@?]+)/([^/@?]+)(?:/(\d+))?")
+
 
 class Server:
     """The clients of one Redis server, under one key prefix. Thread-safe; close it when done."""
@@ -208,21 +222,6 @@ class Server:
             yield
         except RedisError as error:
             raise mapped_error(self.address, error) from error
-
-
-READ_BYTES = 1 << 18
-"""Size of one read from the socket: with the client's default of 32 KiB a chunk of 4 MiB costs 128 calls."""
-
-URL_FORMS = (
-    "give redis://host:port/0, rediss://host:port/0, unix:///path, or redis+sentinel://host:port,host:port/service/0"
-)
-
-CLUSTER = (
-    "is a Redis Cluster, which cannot be used: a version is published by one write to several keys. Give the address "
-    "of a server, or of Sentinels: redis+sentinel://host:port,host:port/service/0"
-)
-
-_SENTINELS = re.compile(r"(rediss?)\+sentinel://([^/@?]+)/([^/@?]+)(?:/(\d+))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
