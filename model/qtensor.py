@@ -107,8 +107,8 @@ class QTensor:
     if inputs are multiplied by that before they are rounded. `w4g64` is the same without lo: INT4 that ships alone, and
     ksum is the sum of m * hi. `w8c` has q I8 [N, K] in place of the planes. `fp32` has value F32 of any shape.
     `vectors` has what a layer has besides its matrices, in F32: norm1 and norm2 [2, D], gain over bias, a bias for each
-    matrix, and in_scale for those it owns whose inputs are scaled. In manifests of format 3 the parts bias and in_scale
-    of a matrix of the encoder are among those vectors. `numbers`: see `model.features`. `digest` is that of the bytes.
+    matrix, and in_scale for those it owns whose inputs are scaled. In a manifest the parts bias and in_scale of a
+    matrix of the encoder are among those vectors. `numbers`: see `model.features`. `digest` is that of the bytes.
     """
 
     name: str

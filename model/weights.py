@@ -26,7 +26,6 @@ from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
 from model.grid import attach_grids, grid_of
 from model.linears import ScaledLinear, linear_at
-from model.module_code import EncoderConfig, ModuleConfig
 from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.qtensor import FP32, N8G64, VECTORS, W4G64, W8C, QTensor, check_finite
 from model.quantize import plain, quantize_n8g64, quantize_on, quantize_w8c
@@ -273,26 +272,6 @@ def check_vectors(tensors: Mapping[str, QTensor], block: BlockPlan, width: int) 
     allowed = shapes | scales
     if tensor.scheme != VECTORS or not shapes.items() <= found.items() <= allowed.items():
         raise WrongShape(f"{block.vectors} is {tensor.scheme} {found}; expected {VECTORS} {allowed}")
-
-
-def from_format(version: int, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
-    """Returns the tensors of a manifest of this format as those of format 3. Raises MissingWeight."""
-    split = dict(tensors)
-    if version > 2 or isinstance(config, ModuleConfig):  # there were no modules in format 2
-        return split
-    for block in plan_of(config).blocks:
-        vectors: dict[str, Tensor] = {}
-        for matrix in block.matrices:
-            if matrix.path not in split:
-                raise MissingWeight(f"{matrix.path} is missing; expected {matrix.scheme}")
-            split[matrix.path], own = part_with(matrix, split[matrix.path])
-            vectors |= own
-        for norm in (block.norm1, block.norm2):
-            if norm not in split:
-                raise MissingWeight(f"{norm} is missing")
-            vectors[norm.rsplit(".", 1)[-1]] = split.pop(norm).parts["value"]
-        split[block.vectors] = QTensor(block.vectors, VECTORS, vectors)
-    return split
 
 
 def _may_scale(matrix: MatrixPlan) -> bool:

@@ -20,7 +20,7 @@ from model.packed import Inputs
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
-from model.weights import encoder_key, from_format
+from model.weights import encoder_key
 from wire.errors import NotFound
 from wire.records import Answer, TensorEntry, WeightManifest
 from wire.store import Store
@@ -52,9 +52,7 @@ class _Versions:
 
     def model(self, manifest: WeightManifest) -> QuantizedModel:
         config = StrataConfig.from_json(manifest.config)
-        tensors = from_format(
-            manifest.format_version, config, {entry.name: self._tensor(entry) for entry in manifest.tensors}
-        )
+        tensors = {entry.name: self._tensor(entry) for entry in manifest.tensors}
         key = f"{config.without_labels.canonical_json()} {encoder_key(manifest.encoder_digests)}"
         if key not in self._encoders:
             self._encoders[key] = QuantizedEncoder.from_tensors(config, tensors)

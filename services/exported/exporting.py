@@ -27,7 +27,7 @@ from model.head import OUT, PROJ
 from model.module_code import config_from_json
 from model.qtensor import QTensor, from_blob
 from model.strata import Strata
-from model.weights import from_format, to_strata
+from model.weights import to_strata
 from services.exported.card import card
 from services.exported.format import CARD, HEAD, LABELS, BadExport, write_version
 from services.exported.onnx import write_onnx
@@ -100,7 +100,7 @@ def _plain(manifest: WeightManifest, tensors: dict[str, QTensor]) -> tuple[Strat
     if numbers := FeatureMap.from_tensors(config.d_model, tensors).scales:
         return None, f"it was taught with features of events ({', '.join(sorted(numbers))}), which they do not read"
     try:
-        strata = to_dense(to_strata(config, from_format(manifest.format_version, config, tensors)))
+        strata = to_dense(to_strata(config, tensors))
         if strata.config.positions != "learned":
             return None, "its positions are rotations, which sentence-transformers' BERT has not"
     except WrongConfig as error:

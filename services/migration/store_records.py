@@ -12,7 +12,6 @@ from rollout.judged_events import JudgedEvent
 from rollout.tallies import TalliesState
 from services.migration.format_finding import FormatFinding, Readability, read
 from wire.errors import BadSignature, BlobCorrupt, UnknownFormat
-from wire.records import WeightManifest
 from wire.store import Store
 
 REFUSALS = (BadSignature, BlobCorrupt, UnknownFormat)
@@ -57,9 +56,7 @@ def _of_manifest(store: Store, number: int, *, is_needed: bool) -> FormatFinding
         manifest = store.versions.manifest(number)
     except REFUSALS as error:
         return _unreadable(name, f"{error}. {RELEASE}", is_needed=is_needed)
-    _, *written = WeightManifest.FORMAT_VERSIONS
-    why = "" if manifest.format_version in written else f"this release writes {written[0]}"
-    return read(name, f"{manifest.format} {manifest.format_version}", why)
+    return read(name, f"{manifest.format} {manifest.format_version}")
 
 
 def _of_tallies(store: Store) -> Iterator[FormatFinding]:

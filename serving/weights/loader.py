@@ -34,7 +34,6 @@ from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
-from model.weights import from_format
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed
@@ -127,7 +126,7 @@ class Loader:
             config = self._checked_config(manifest)
             if self._guard is not None and (key := key_of(manifest)) not in self._shared:
                 loading.enter_context(self._guard.loading(manifest, key))
-            tensors = from_format(manifest.format_version, config, self._all_tensors(manifest))
+            tensors = self._all_tensors(manifest)
             with computing():
                 shared = self._shared_by(manifest, config, tensors)
                 head = QuantizedHead.from_tensors(config, tensors, shared.weights.features)

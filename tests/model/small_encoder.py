@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.config import LayerSpec, Span, StrataConfig
-from model.plan import plan_of
-from model.qtensor import FP32, QTensor
+from model.qtensor import QTensor
 from model.quantized import INT8, QuantizedModel
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
-from model.weights import matrix_of, norm_of
 
 SMALL = StrataConfig(
     vocab=60, d_model=64, n_layers=2, n_heads=4, d_ff=128, max_pos=80, head_features=48, label_capacity=8
@@ -81,18 +79,6 @@ def rows_of(batch: RaggedBatch, x_TD: Tensor, texts: Sequence[int]) -> tuple[Rag
     pieces = [batch.layout.split(x_TD)[text] for text in texts]
     layout = RaggedLayout.of(list(map(len, pieces)))
     return layout, layout.join(pieces)
-
-
-def format_2(config: StrataConfig, tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
-    """Returns the tensors of a model without shared matrices as manifests of format 2 have them."""
-    old = dict(tensors)
-    for block in plan_of(config).blocks:
-        for matrix in block.matrices:
-            old[matrix.name] = matrix_of(tensors, matrix)
-        for norm in (block.norm1, block.norm2):
-            old[norm] = QTensor(norm, FP32, {"value": norm_of(tensors, norm)})
-        del old[block.vectors]
-    return old
 
 
 def model_logits(model: QuantizedModel, batch: RaggedBatch, precision: str = INT8) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 
 from model.errors import MissingWeight, NonFinite, WrongShape
 from model.plan import plan_of
-from model.weights import check_vectors, encoder_tensors, from_format, in_scale_of, lora_of, matrix_of, vectors_tensor
-from tests.model.small_encoder import FAMILY, SMALL, format_2, small_strata
+from model.weights import check_vectors, encoder_tensors, in_scale_of, lora_of, matrix_of, vectors_tensor
+from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 STRATA = small_strata()
 TENSORS = encoder_tensors(STRATA)
@@ -39,22 +39,6 @@ def test_the_first_of_a_pair_reads_scaled_inputs() -> None:
     assert first.in_scale is in_scale_of(TIED, TIED_BLOCK.up)
     assert second.in_scale is None
     assert lora_of(TENSORS, BLOCK.up) is None
-
-
-def test_format_2_has_the_same_weights() -> None:
-    converted = from_format(2, SMALL, format_2(SMALL, TENSORS))
-    assert {name: tensor.to_blob() for name, tensor in converted.items()} == {
-        name: tensor.to_blob() for name, tensor in TENSORS.items()
-    }
-    assert from_format(3, SMALL, TENSORS) == TENSORS
-
-
-@pytest.mark.parametrize("name", ["layers.0.out", "layers.1.norm2"])
-def test_what_format_2_lacks_is_named(name: str) -> None:
-    tensors = format_2(SMALL, TENSORS)
-    del tensors[name]
-    with pytest.raises(MissingWeight, match=f"{name} is missing"):
-        from_format(2, SMALL, tensors)
 
 
 @pytest.mark.parametrize(

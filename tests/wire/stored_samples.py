@@ -80,7 +80,7 @@ SAMPLES: dict[str, Record] = {
         tried_won=1,
         tried_lost=5,
     ),
-    "weight_manifest.v2": WeightManifest(
+    "weight_manifest.v3": WeightManifest(
         version=12,
         parent=11,
         model_spec="a" * 64,
@@ -163,7 +163,6 @@ SAMPLES: dict[str, Record] = {
             arithmetic="torch 2.9 AVX2",
         ),
         certainty=Certainty(temperature=4.0, quantiles=(0.5, 2.25), risks=(0.125, 0.0625), samples=64),
-        format_version=2,
     ),
     "erasure.v1": Erasure(
         digest="c" * 32,

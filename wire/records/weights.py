@@ -266,11 +266,11 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     how certain it is of texts of its classes. `label_space` says what its labels are where they are no single classes:
     of sets, it names each class whose logit is above 0; of scores, the logit of its only row is the place of the score
     in its range. Then it has format 4, which programs from before there were kinds refuse; else nothing is written of
-    it. In format 2, matrices hold their biases and input scales, and every norm is a tensor (`model.weights`).
+    it.
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
-    FORMAT_VERSIONS: ClassVar[tuple[int, ...]] = (2, 3, 4)
+    FORMAT_VERSIONS: ClassVar[tuple[int, ...]] = (3, 4)
 
     version: int
     parent: int

@@ -53,7 +53,7 @@ def test_a_plan_and_a_current_version_that_cannot_be_read_are_fatal_and_others_a
     fatal = {name for name, finding in found.items() if finding.is_fatal}
     assert fatal == {"plan", "manifest of version 2"}
     assert found["manifest of version 1"].verdict is Readability.UNREADABLE
-    assert "'lifelong-weights' 9; this program reads lifelong-weights 2 and 3" in found["manifest of version 2"].why
+    assert "'lifelong-weights' 9; this program reads lifelong-weights 3 and 4" in found["manifest of version 2"].why
 
 
 def test_tallies_that_cannot_be_read_are_dropped(store: Store, raw: Any, key: Callable[..., str]) -> None:

@@ -13,13 +13,11 @@ from model.config import LayerSpec
 from model.head import out_weight, proj_weight
 from model.qtensor import QTensor
 from model.quantized import QuantizedModel
-from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.weights.loader import Loader
 from serving.weights.refusals import computing, refusing
-from tests.model.small_encoder import format_2
 from tests.serving.versions import (
     TINY,
     TinyPublisher,
@@ -56,14 +54,6 @@ def test_a_published_version_is_loaded_and_says_what_the_learner_saw(learner: Ti
     assert logits_of(version.model, manifest.probes[0].text) == manifest.probes[0].logits
     digests = {entry.name: entry.digest for entry in manifest.tensors}
     assert version.encoding == version.model.encoder.encoding(digests, version.max_tokens)
-
-
-def test_a_manifest_of_format_2_gives_the_same_answers(learner: TinyPublisher, loader: Loader) -> None:
-    old = format_2(TINY, version_weights(1)).values()
-    learner.publish(1, blobs=[each.to_blob() for each in old], tensors=tuple(map(entry_of, old)), format_version=2)
-    learner.publish(2)
-    one, two = (loader.load(number).model.encoder for number in (1, 2))
-    assert torch.equal(*(each.encode(RaggedBatch.of([[7, 8, 9]])) for each in (one, two)))
 
 
 def test_versions_of_two_shapes_are_loaded_side_by_side(learner: TinyPublisher, loader: Loader) -> None:
