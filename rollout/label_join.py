@@ -47,7 +47,7 @@ from wire.events import (
 )
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
-from wire.receipts import Named, Verdicts, name_hash, named_hash, time_of, verdicts_of
+from wire.receipts import Named, Verdicts, name_hash, time_of, verdicts_of
 from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
 from wire.targets import names_of
@@ -70,15 +70,15 @@ class WaitingAnswer:
     number: int
 
     @classmethod
-    def from_answer(cls, answer: Answer, number: int, *, seed: int) -> "WaitingAnswer":
-        """Keeps what is needed of `answer`. `seed` keys the hash of the text."""
+    def from_answer(cls, answer: Answer, verdicts: Verdicts, number: int, *, seed: int) -> "WaitingAnswer":
+        """Keeps what is needed of `answer`, whose receipt has `verdicts`. `seed` keys the hash of the text."""
         return cls(
             source=answer.source,
             event_id=answer.event_id,
             entity=answer.entity,
             text_hash=hash_of(content(answer).encode(), seed),
             times_ms=(answer.time_ms,),
-            verdicts=verdicts_of(answer.receipt) or own_verdict(answer),
+            verdicts=verdicts,
             number=number,
         )
 
@@ -93,12 +93,6 @@ class WaitingAnswer:
     def add_repeat(self, other: "WaitingAnswer") -> None:
         """Adds the time of a later answer to the same event: its receipt is valid, too."""
         self.times_ms = with_later_time(self.times_ms, other.times_ms[0])
-
-
-def own_verdict(answer: Answer) -> Verdicts:
-    """Returns the verdict of the version that answered, where the receipt has none, as those of earlier programs."""
-    version = answer.weights_version
-    return Verdicts(answer.arm, version, ((version, named_hash(answer.named)),))
 
 
 MAX_EARLY_BYTES: Final = 64 << 20
@@ -213,7 +207,11 @@ class LabelJoin:
         if answer.arm == STAND_IN:
             self.counts["answer_of_stand_in"] += 1  # it is evidence for no arm
             return None
-        waiting = WaitingAnswer.from_answer(answer, self._num_answers + 1, seed=self.judged.seed)
+        verdicts = verdicts_of(answer.receipt)
+        if verdicts is None:
+            self.counts["answer_without_verdicts"] += 1
+            return None
+        waiting = WaitingAnswer.from_answer(answer, verdicts, self._num_answers + 1, seed=self.judged.seed)
         first = next((each for each in self.waiting(answer.event_id) if each.is_same_event(waiting)), None)
         if first is not None:
             self.counts["answer_repeated"] += 1

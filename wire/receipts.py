@@ -41,7 +41,6 @@ import msgspec
 from wire.features import content_of
 from wire.keyring import Key, KeyRing, derived
 from wire.records import Answer, ArmName, Feedback, TextVector
-from wire.targets import is_set, names_of
 
 MAC_BYTES: Final = 16
 MAX_VERDICTS: Final = 8
@@ -146,9 +145,9 @@ class Receipts:
         time_ms = time_of(feedback.receipt)
         if time_ms < 0:
             return FORGED
-        verdicts = feedback.receipt.split(".")[1:-1]
+        verdicts = feedback.receipt.partition(".")[2].rpartition(".")[0]
         answer = (feedback.task, feedback.event_id, time_ms, feedback.answered_entity)
-        if not any(_is_same(feedback.receipt, _receipt(keys, *answer, *verdicts)) for keys in self._keys):
+        if not any(_is_same(feedback.receipt, _receipt(keys, *answer, verdicts)) for keys in self._keys):
             return FORGED
         return EXPIRED if feedback.time_ms - time_ms > max_age_ms else ""
 
@@ -167,10 +166,10 @@ class Receipts:
         return any(_is_same(vector.code, _mac(keys.vector, *made)) for keys in self._keys)
 
 
-def _receipt(keys: _Keys, task: str, event_id: str, time_ms: int, entity: str, *verdicts: str) -> str:
-    """Returns the receipt with these encoded verdicts: one text, or none in receipts of earlier programs."""
-    code = _mac(keys.receipt, _event(task, event_id), time_ms, entity, *verdicts)
-    return ".".join((f"{time_ms:x}", *verdicts, code))
+def _receipt(keys: _Keys, task: str, event_id: str, time_ms: int, entity: str, verdicts: str) -> str:
+    """Returns the receipt with these encoded verdicts."""
+    code = _mac(keys.receipt, _event(task, event_id), time_ms, entity, verdicts)
+    return f"{time_ms:x}.{verdicts}.{code}"
 
 
 def _approval_of(keys: _Keys, feedback: Feedback) -> str:
@@ -205,7 +204,7 @@ def time_of(receipt: str) -> int:
 
 
 def verdicts_of(receipt: str) -> Verdicts | None:
-    """Returns the verdicts that a receipt claims; None where it has none, or the text is no receipt."""
+    """Returns the verdicts that a receipt claims; None if the text is no receipt."""
     if len(receipt) > MAX_CHARS or receipt.count(".") != 2:
         return None
     arm, *numbers = receipt.split(".")[1].split(":")
@@ -215,13 +214,6 @@ def verdicts_of(receipt: str) -> Verdicts | None:
         return Verdicts(arm, int(version, 16), tuple((int(number, 16), _decoded(name)) for number, name in names))
     except ValueError:
         return None
-
-
-def named_hash(label: str | None) -> Named:
-    """Returns what a verdict has of a label, as one string (`wire.targets`); 0 where no class is known."""
-    if label is None or not is_set(label):
-        return name_hash(label)
-    return tuple(map(name_hash, names_of(label)))
 
 
 def name_hash(label: str | None) -> int:

@@ -1,24 +1,32 @@
 """Answers, labels, and a join that counts what it judged."""
 
+import msgspec
+
 from rollout.judged_events import JudgedEvents, JudgedLabel
 from rollout.label_join import Excess, LabelJoin
+from wire.receipts import Receipts, Verdicts, name_hash
 from wire.records import STABLE, Answer, Feedback
+
+RECEIPTS = Receipts(b"a key for tests")
 
 
 def answer(
     event_id: str,
-    label: str = "yes",
+    label: str | None = "yes",
     *,
+    labels: tuple[str, ...] | None = None,
     arm: str = STABLE,
     version: int = 1,
     revision: int = 1,
     source: str = "",
     time_ms: int = 0,
 ) -> Answer:
-    return Answer(
+    """Returns an answer whose receipt has the verdict of its own version alone."""
+    given = Answer(
         event_id=event_id,
         text="text",
-        label=label,
+        label=label if labels is None else None,
+        labels=labels,
         score=0.9,
         weights_version=version,
         arm=arm,
@@ -27,6 +35,13 @@ def answer(
         source=source,
         time_ms=time_ms,
     )
+    named = name_hash(label) if labels is None else tuple(map(name_hash, labels))
+    return with_receipt(given, Verdicts(arm, version, ((version, named),)))
+
+
+def with_receipt(given: Answer, verdicts: Verdicts) -> Answer:
+    receipt = RECEIPTS.of(given.event_id, time_ms=given.time_ms, entity=given.entity, verdicts=verdicts)
+    return msgspec.structs.replace(given, receipt=receipt)
 
 
 def feedback(

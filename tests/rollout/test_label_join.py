@@ -21,6 +21,14 @@ def test_answers_of_a_stand_in_say_nothing_of_either_arm() -> None:
     assert window.counts["answer_of_stand_in"] == 1
 
 
+def test_an_answer_without_verdicts_is_evidence_for_nobody() -> None:
+    window = Judged()
+    for receipt in ("", "7.ab"):
+        window.add(msgspec.structs.replace(answer("a"), receipt=receipt))
+    window.add(feedback("a"))
+    assert (window.num_judged(), window.counts["answer_without_verdicts"]) == ((0, 0), 2)
+
+
 def test_label_before_its_answer_counts() -> None:
     window = Judged()
     window.add(feedback("a"))
@@ -167,7 +175,7 @@ def test_a_label_before_its_answer_waits_for_the_one_that_it_is_of() -> None:
 
 def test_an_answer_without_a_label_is_wrong() -> None:
     window = Judged(3)
-    window.add(msgspec.structs.replace(answer("a"), label=None))
+    window.add(answer("a", None))
     window.add(feedback("a"))
     assert window.num_judged() == (1, 0)
 
@@ -223,12 +231,12 @@ def test_verdicts_and_labels_are_compared_by_the_names_of_now() -> None:
 def test_a_set_of_labels_meets_the_set_that_was_answered_by_the_names_of_now() -> None:
     window = Judged()
     for number in range(200):
-        window.add(msgspec.structs.replace(answer(f"e{number}"), label=None, labels=("a", "b", "old")))
+        window.add(answer(f"e{number}", labels=("a", "b", "old")))
         window.add(Feedback(event_id=f"e{number}", labels=("a", "c") if number % 2 else ("a", "b", "new")))
     window_renamed = Judged()
     window_renamed.follow(LabelSet(LabelConfig(kind="multilabel"), meanings={"old": "new"}))
     for number in range(200):
-        window_renamed.add(msgspec.structs.replace(answer(f"e{number}"), label=None, labels=("a", "b", "old")))
+        window_renamed.add(answer(f"e{number}", labels=("a", "b", "old")))
         window_renamed.add(Feedback(event_id=f"e{number}", labels=("a", "b", "new")))
     assert window_renamed.num_judged() == (200, 200)
     num, right = window.num_judged()
@@ -238,7 +246,7 @@ def test_a_set_of_labels_meets_the_set_that_was_answered_by_the_names_of_now() -
 
 def test_a_corrected_set_of_labels_takes_the_place_of_the_one_before() -> None:
     window = Judged()
-    window.add(msgspec.structs.replace(answer("e"), label=None, labels=("a", "b")))
+    window.add(answer("e", labels=("a", "b")))
     window.add(Feedback(event_id="e", labels=("c",)))
     for _ in range(2):
         window.add(Feedback(event_id="e", labels=("b", "a"), approval="checked before", event_source=""))

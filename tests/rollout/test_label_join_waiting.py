@@ -2,28 +2,13 @@
 
 from rollout.label_join import WaitingAnswer
 from tests.learner.intake.joins import answer
+from tests.wire.samples import VERDICTS
 from wire.events import MAX_LATER_TIMES
 from wire.records import Answer
 
 
 def waiting(given: Answer) -> WaitingAnswer:
-    return WaitingAnswer.from_answer(given, 1, seed=7)
-
-
-def test_an_answer_without_a_receipt_has_the_verdict_of_its_own_version() -> None:
-    plain = Answer(
-        event_id="e",
-        text="a",
-        label="yes",
-        score=1.0,
-        weights_version=3,
-        arm="stable",
-        precision="int8",
-        rollout_revision=1,
-    )
-    verdicts = waiting(plain).verdicts
-    assert (verdicts.arm, verdicts.version) == ("stable", 3)
-    assert [version for version, _ in verdicts.names] == [3]
+    return WaitingAnswer.from_answer(given, VERDICTS, 1, seed=7)
 
 
 def test_another_text_entity_or_source_is_another_event() -> None:
