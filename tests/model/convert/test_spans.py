@@ -35,7 +35,7 @@ def test_attention_to_all_keys_alike_has_the_highest_entropy() -> None:
 def test_how_many_texts_are_measured_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     strata = dense_strata()
     together = measure_heads(strata, TOKEN_IDS, [NEAR])
-    monkeypatch.setattr(spans, "MAX_PAIRS", 1)
+    monkeypatch.setattr(spans, "MAX_BATCH_PAIRS", 1)
     for one, other in zip(measure_heads(strata, TOKEN_IDS, [NEAR]), together, strict=True):
         torch.testing.assert_close(one.entropy_H, other.entropy_H)
         torch.testing.assert_close(one.seen_NH, other.seen_NH)
