@@ -18,8 +18,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from bench.benches import BENCHES, Bench
-from bench.fixtures import Fixtures
-from bench.options import BadOption, parse_assignments
+from bench.fixtures import BadOption, Fixtures, parse_assignments
 from bench.results import RESULTS, exclusive
 from evals.results.conditions import ConditionsWatch
 from evals.results.row import NoResult, Skip

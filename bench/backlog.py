@@ -1,11 +1,18 @@
-"""Measures a learner that comes back to a backlog: how fast it catches up, and how much of the backlog it learns.
+"""Measures a learner that catches up: with a backlog, and with a heap of labels that come a week after their answers.
 
     answers and labels, written as a service would have --> Apache Kafka --> `lifelong learn` --> its own counts
+    answers, and labels that come long after them --> Apache Kafka --> AnswerFinder --> labels with texts
 
-Each label lies some thousand answers behind its answer, as when labels come minutes late. The backlog is much longer
-than the learner's windows, so all of it is learnt only if labels are read no further than their answers.
+In the backlog each label lies some thousand answers behind its answer, as when labels come minutes late. The backlog is
+much longer than the learner's windows, so all of it is learnt only if labels are read no further than their answers.
 
-Rejected: labels right behind their answers. A learner that read labels too far ahead would then lose none of them.
+The late labels are all sent at once. A pass over the answers takes as long as there are answers, however many labels
+are looked for. So the pace is measured with fewer answers than a week has, and the rows of a week are the answers of a
+week over that pace: no gap is skipped here, which a week with a high rate has. The time includes the reading of the
+labels, and sending them again.
+
+Rejected: labels right behind their answers (a learner that read labels too far ahead would then lose none of them),
+answers of a real week (the broker gives them the times of their writing), and one row for both rates.
 """
 
 import os
@@ -25,6 +32,10 @@ from bench.service import apache_kafka
 from bench.texts import clinc150
 from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
+from learner.config import LearnerConfig
+from learner.labels.answer_finder import AnswerFinder
+from learner.labels.late_labels import LateLabels
+from learner.labels.trust import LabelTrust
 from services.environment import as_environment
 from services.keys import ring_of, with_signing_key
 from services.local import children
@@ -37,6 +48,7 @@ from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable
 from wire.receipts import Receipts, Verdicts, name_hash
 from wire.records import STABLE, Answer, Feedback, LearnerReport
+from wire.timestamps import now_ms
 
 POLL_INTERVAL_S = 0.2
 IDLE_S = 60.0
@@ -184,3 +196,81 @@ def _watch(
 def _has_caught_up(counts: dict[str, int], num_labels: int) -> bool:
     """Whether all labels were read, and none waits for its answer."""
     return counts.get("labels", 0) >= num_labels and not counts.get("parked", 0)
+
+
+POLL_MS = 100
+LATE_FLUSH_S = 600.0
+WEEK_S = 604_800
+GOALS_S = {12: 600, 200: 7_200}
+"""By answers a second: in how many seconds those of a week are found."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LateSize:
+    """The size of the measurement."""
+
+    answers: int = 500_000
+    labels: int = 26_551
+    """Labels of answers that are spread evenly over all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The counts of the late labels at the end, and the seconds from the first label to the last answer."""
+
+    counts: dict[str, int]
+    took_s: float
+
+
+def measure_late_labels(fixtures: Fixtures) -> Iterator[Row]:
+    fixtures.stop_service()
+    size = fixtures.sized(LateSize())
+    search = find(size)
+    pace = size.answers / search.took_s
+    found = 100.0 * search.counts.get("late_found", 0) / size.labels
+    yield Row.of(name="late_labels.labels", value=size.labels, unit="labels")
+    yield Row.of(name="late_labels.answers", value=size.answers, unit="answers")
+    yield Row.of(name="late_labels.pace", value=round(pace), unit="answers/s")
+    yield Row.of(name="late_labels.found", value=round(found, 3), unit="% of the labels", goal=Goal(">=", 100))
+    for rate, goal_s in GOALS_S.items():
+        week_s = round(WEEK_S * rate / pace)
+        yield Row.of(name=f"late_labels.week_at_{rate}_per_s", value=week_s, unit="s", goal=Goal("<=", goal_s))
+
+
+def find(size: LateSize) -> Search:
+    """Finds the answers of labels that were all sent at once. Raises Skip without Apache Kafka, or data."""
+    items = list(chain.from_iterable(stage.train for stage in clinc150().stages))
+    with own_servers() as settings, closing(Bus(settings.bus, "late-labels")) as bus:
+        bus.create_topics()
+        receipts = Receipts(*ring_of(settings).receipts)
+        publisher = bus.publisher()
+        labels: list[Feedback] = []
+        for number, item in enumerate(islice(cycle(items), size.answers)):
+            answer = answer_of(number, item, items, receipts, time_ms=now_ms())
+            publisher.send(answer)
+            if number * size.labels // size.answers == len(labels):
+                labels.append(label_of(answer, item.label))
+        publisher.flush(LATE_FLUSH_S)
+        publisher.send_all(labels, LATE_FLUSH_S)
+        return _searched(bus, receipts, len(labels))
+
+
+def _searched(bus: Bus, receipts: Receipts, num_labels: int) -> Search:
+    """Reads the labels as the learner does, and waits until none is looked for any more."""
+    late = LateLabels()
+    trust = LabelTrust(LearnerConfig(), receipts=receipts)
+    finder = AnswerFinder(bus, late, trust, is_erased=lambda subject: False)
+    num_read = 0
+    begun_s = time.monotonic()
+    try:
+        with closing(bus.follow([Feedback], {}, is_patient=True)) as follower:
+            while num_read < num_labels or late.counts["late_searched"] or late.counts["late_waiting"]:
+                followed = follower.poll(POLL_MS)
+                for received in followed.received:
+                    num_read += not received.record.proof
+                    late.add(received.record)
+                late.settle(followed.received)
+                finder.check()
+    finally:
+        finder.close()
+    return Search(late.counts, time.monotonic() - begun_s)

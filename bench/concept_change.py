@@ -1,14 +1,16 @@
 """Measures how a learner follows classes that swap names, on CLINC150, through the whole learner without a service.
 
-    half of the labels, mixed --> 30 % of the classes get each other's names --> the other half
+    half of the labels, mixed --> 30 % of the classes get each other's names, in a circle --> the other half
     beside it: a learner that begins at the swap, and one for which nothing changes
 
 Labels come from five sources in turn, so a change is believed. After 20 labels of each class since the swap and in the
 end, the changed classes are compared with the new learner's, and the others with those of the learner without a swap.
 """
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
@@ -17,9 +19,45 @@ from bench.texts import clinc150
 from evals.continual.runner import accuracy
 from evals.continual.whole_learner import WholeLearner
 from evals.results.row import Goal, Peer, Row
-from evals.streams.benchmark import Part
-from evals.streams.swapped_names import SwappedNames, swapped
+from evals.streams.benchmark import Part, Texts
+from evals.streams.stream import Stream
 from learner.config import LearnerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SwappedNames:
+    """The training texts before and after the swap, and the test texts of both kinds of classes, named as after it."""
+
+    classes: tuple[str, ...]
+    before: Part[Texts]
+    after: Part[Texts]
+    changed: Part[Texts]
+    other: Part[Texts]
+
+
+def swapped(stream: Stream, *, share: float, seed: int) -> SwappedNames:
+    """Returns a stream in which `share` of the classes, drawn by `seed`, have changed; 0: none has."""
+    rng = random.Random(f"{seed}/swap")
+    train = list(chain.from_iterable(stage.train for stage in stream.stages))
+    test = list(chain.from_iterable(stage.test for stage in stream.stages))
+    classes = tuple(dict.fromkeys(item.label for item in train))
+    rng.shuffle(train)
+    circle = rng.sample(classes, len(classes))[: max(round(share * len(classes)), 2)]
+    names = dict(zip(circle, circle[1:] + circle[:1], strict=True)) if share else {}
+    row_of = {label: row for row, label in enumerate(classes)}
+
+    def part(items: list[tuple[str, str]]) -> Part[Texts]:
+        return Part([text for text, _ in items], torch.tensor([row_of[label] for _, label in items]))
+
+    half = len(train) // 2
+    return SwappedNames(
+        classes,
+        before=part([(item.text, item.label) for item in train[:half]]),
+        after=part([(item.text, names.get(item.label, item.label)) for item in train[half:]]),
+        changed=part([(item.text, names.get(item.label, item.label)) for item in test if item.label in circle]),
+        other=part([(item.text, item.label) for item in test if item.label not in circle]),
+    )
+
 
 EARLY = 20
 """Labels of each class since the swap at the first comparison."""

@@ -1,20 +1,163 @@
-"""Measures `lifelong demo`, as `make demo` runs it: a support stream on a service that knows nothing.
+"""Measures whole runs of `lifelong demo`, watched from outside: their figures, memory, and first answer.
 
-The stream's test items are of two kinds: some were written one by one, the others are made of templates that are
-learnt, too.
+    support            as `make demo` runs it: a support stream on a service that knows nothing
+    clinc_continual    CLINC150, domain by domain through the live service at INT8
+
+The support stream's test items are of two kinds: some were written one by one, the others are made of templates that
+are learnt, too. On CLINC150 the goal of the time from a label to an answer that learnt it is the stable arm's, which
+most of the traffic sees. The time to the first answer includes starting everything; the memory is that of all processes
+at their peak.
 """
 
-from collections.abc import Iterator
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from bench.demo_run import run_demo
 from bench.fixtures import Fixtures
-from evals.results.row import Goal, Row
+from bench.texts import clinc150
+from evals.results.row import Goal, NoResult, Row
+from services.resident_bytes import resident_bytes
+from services.versions import ROOT
+from wire.threads import BackgroundThread
+
+POLL_INTERVAL_S = 2.0
+LIMIT_S = 900.0
+"""How long the run may take."""
+
+TOLD_CHARS = 2000
+FIRST_ANSWER = re.compile(r"first answer ([0-9.]+) s after the start")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRun:
+    """The measurements of one run."""
+
+    figures: dict[str, Any]
+    """The figures that the demo writes."""
+    first_answer_s: float | None
+    """Seconds from the command to the first answer."""
+    peak_bytes: int
+    """The most memory of all processes together (PSS)."""
+    took_s: float
+
+
+def run_clinc150() -> DemoRun:
+    """Runs the demo on CLINC150. Raises Skip where there is no data, and NoResult."""
+    clinc150()
+    return run_demo("--data", "clinc150")
+
+
+def run_demo(*arguments: str) -> DemoRun:
+    """Runs the demo with these arguments.
+
+    Raises NoResult where the demo did not come to its end, or where something had to be started again.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "figures.json"
+        log = Path(folder) / "output.txt"
+        argv = [sys.executable, "-m", "services.cli", "demo", *arguments, "--json", str(out)]
+        env = {**os.environ, "LIFELONG_STATE_DIR": folder}
+        start_s = time.monotonic()
+        with log.open("w") as file:
+            demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
+        peak = PeakMemory(demo.pid)
+        is_over = _await_end(demo)
+        peak_bytes = peak.stop()
+        took_s = time.monotonic() - start_s
+        text = log.read_text()
+        if not is_over:
+            raise NoResult(f"lifelong demo did not end within the limit of {LIMIT_S:g} s: {text[-TOLD_CHARS:]}")
+        if not out.exists():
+            raise NoResult(f"lifelong demo ended with {demo.returncode}: {text[-TOLD_CHARS:]}")
+        match = FIRST_ANSWER.search(text)
+        first_answer_s = float(match.group(1)) if match else None
+        figures = json.loads(out.read_text())
+        if num := figures["restarts"]:
+            raise NoResult(f"lifelong demo: {num} times a program or a replica was started again")
+        return DemoRun(figures, first_answer_s, peak_bytes, took_s)
+
+
+def _await_end(demo: subprocess.Popen[bytes]) -> bool:
+    """Waits until the demo ends by itself; returns False where it was ended after LIMIT_S."""
+    try:
+        demo.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        demo.terminate()
+        demo.wait()
+    return True
+
+
+class PeakMemory:
+    """Samples the memory of a process and all its descendants until it is stopped."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._bytes = 0
+        self._thread = BackgroundThread(self._sample, name="bench-memory")
+        self._thread.start()
+
+    def stop(self) -> int:
+        """Stops; returns the highest sample, in bytes."""
+        self._thread.close()
+        return self._bytes
+
+    def _sample(self) -> None:
+        """Samples.
+
+        consumes: the process table; produces: the peak; waits for: two seconds; unblocked by: `stop`
+        """
+        while not self._thread.closing.wait(POLL_INTERVAL_S):
+            self._bytes = max(self._bytes, resident_bytes({"demo": self._pid})["demo"])
+
+
+def measure_clinc150(fixtures: Fixtures) -> Iterator[Row]:
+    fixtures.stop_service()
+    run = run_clinc150()
+    figures = run.figures
+    yield Row.of(name="clinc_continual.accuracy", value=figures["accuracy_final"], unit="%", goal=Goal(">=", 96.3))
+    yield Row.of(
+        name="clinc_continual.at_int8",
+        value=percent_at_int8(figures["precisions"]),
+        unit="% of answers",
+        goal=Goal(">=", 100),
+    )
+    yield Row.of(name="clinc_continual.forgetting", value=figures["forgetting"], unit="points", goal=Goal("<=", 0.3))
+    yield Row.of(name="clinc_continual.first_seen", value=figures["accuracy_first_seen"], unit="%")
+    yield Row.of(name="clinc_continual.lost", value=figures["lost"], unit="events", goal=Goal("<=", 0))
+    yield Row.of(name="clinc_continual.duplicates", value=figures["duplicates"], unit="events", goal=Goal("<=", 0))
+    seconds = figures["label_to_live_s"]
+    yield Row.of(name="label_to_live.p50", value=seconds["p50"], unit="s, any arm")
+    yield Row.of(name="label_to_live.p95", value=seconds["p95"], unit="s, any arm")
+    yield Row.of(name="label_to_live.stable_p50", value=seconds["stable_p50"], unit="s", goal=Goal("<=", 0.5))
+    yield Row.of(name="label_to_live.stable_p95", value=seconds["stable_p95"], unit="s", goal=Goal("<=", 1.0))
+    yield Row.of(name="first_answer", value=run.first_answer_s, unit="s", goal=Goal("<=", 45))
+    yield Row.of(name="memory", value=round(run.peak_bytes / 2**30, 2), unit="GiB", goal=Goal("<=", 4))
+
+
+def percent_at_int8(precisions: Mapping[str, int]) -> float:
+    """Returns how many of the answers were given in INT8; a service may also answer in INT4.
+
+    >>> percent_at_int8({"int8": 3, "int4": 1})
+    75.0
+    """
+    return round(100 * precisions.get("int8", 0) / sum(precisions.values()), 3)
+
 
 WRITTEN = "written one by one"
 MADE = "made of templates"
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
+def measure_support(fixtures: Fixtures) -> Iterator[Row]:
     fixtures.stop_service()
     run = run_demo()
     figures = run.figures

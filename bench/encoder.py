@@ -25,10 +25,8 @@ from rich.console import Console
 
 from bench.fixtures import Fixtures
 from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS, READ
-from bench.peers.field import Field, Say, prepared, started
-from bench.peers.race import Race, disturbance
-from bench.peers.runner import Runner
-from bench.peers.summary import summary
+from bench.peers.field import Field, Runner, Say, prepared, started
+from bench.peers.race import Race, disturbance, summary
 from bench.peers.workloads import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKLOADS, Workload
 from bench.process import PeerFailed, run_module
 from evals.results.row import Gaps, Goal, Peer, Row
@@ -88,7 +86,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
         with started((OURS, PEAK, READ, *PEERS), num_threads, fixtures.say, deadline_s) as field:
             yield from _raced(field, (NATURAL,), fixtures.say)
             yield _replicas(field.runners[OURS])
-    packed = run_module("bench.peers.ours_pack", "1")
+    packed = run_module("bench.peers.ours", "1")
     yield Row.of(name="encoder.swap", value=round(packed["ms"], 1), unit="ms to pack all", goal=Goal("<=", 100))
     share = round(packed["int4_bytes"] / packed["int8_bytes"], 3)
     yield Row.of(name="encoder.int4.memory", value=share, unit="x INT8", goal=Goal("<=", 0.53))

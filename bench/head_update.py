@@ -1,19 +1,49 @@
-"""Measures how fast labels reach the weights of the head: 20 labels at 150 and at 10,000 classes, on one core."""
+"""Measures how fast labels reach the weights of the head: 20 labels at 150 and at 10,000 classes, on one core.
 
-from collections.abc import Iterator
+    python -m bench.head_update CLASSES
 
-from bench.fixtures import Fixtures
+Texts are random unit vectors around the direction of their class; their random features are the head's. The base knows
+PER_CLASS labels of each class on average: at most MAX_TEXTS texts, each counted as often as needed. Then batches of 20
+labels come until there are as many rows as there may be, as an update costs more the more rows there are. An update is
+what a publication does: V, K and residuals of the new rows, the solution, and the weights of all classes.
+
+Prints, as JSON: the median milliseconds of an update and of the solve, and the update's share of the machine's limit.
+The limit is the time of its operations at the rate of the fastest float32 product here, or that of reading the factor
+and the weights, whichever is longer.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
 from bench.process import run_module
 from evals.results.row import Goal, Peer, Row
+from learner.fast.base_solution import BaseSolution, NormalEquations, ridge_penalty
+from learner.fast.head import Entries
+from learner.fast.incremental import IncrementalHead
+from learner.fast.ridge import on_grid
+from learner.fast.row_log import MAX_ROWS
+from model.config import StrataConfig
+from model.head import features, projection
+
+if TYPE_CHECKING:
+    from bench.fixtures import Fixtures  # the program loads no service
 
 GOAL_MS = {150: 12, 10_000: 60}
 """The most milliseconds for 20 labels, by the number of classes."""
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
+def measure(fixtures: "Fixtures") -> Iterator[Row]:
     fixtures.stop_service()
     for num_classes, goal_ms in GOAL_MS.items():
-        measured = run_module("bench.peers.head_speed", str(num_classes))
+        measured = run_module("bench.head_update", str(num_classes))
         name = f"head_update.{num_classes}_classes"
         yield Row.of(
             name=name,
@@ -30,3 +60,99 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
             unit="% of the limit",
             note=f"the limit: {measured['limit']}",
         )
+
+
+PER_CLASS = 100
+MAX_TEXTS = 20_000
+BATCH = 20
+BATCHES = MAX_ROWS // BATCH
+REPEATS = 5
+SPREAD = 0.8
+"""The length of what a text adds to the unit vector of its class: its cosine to it is about 0.8."""
+
+Result = TypeVar("Result")
+
+CONFIG = StrataConfig(vocab=1, d_model=384, n_layers=1, n_heads=1, d_ff=1)
+
+
+class TextDraws:
+    """Draws texts: their features, and the classes that they are of."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._rng = torch.Generator().manual_seed(0)
+        self._centres_CD = self._unit(num_classes)
+        self._proj_RD = projection(CONFIG)
+
+    def draw(self, num: int) -> tuple[Tensor, Tensor]:
+        """Returns phi_BR on the grid of the sums, and rows_B."""
+        rows_B = torch.randint(len(self._centres_CD), (num,), generator=self._rng)
+        z_BD = torch.nn.functional.normalize(self._centres_CD[rows_B] + SPREAD * self._unit(num), dim=1)
+        return on_grid(features(z_BD, self._proj_RD)).float(), rows_B
+
+    def _unit(self, num: int) -> Tensor:
+        return torch.nn.functional.normalize(torch.randn(num, CONFIG.d_model, generator=self._rng), dim=1)
+
+
+def main(num_classes: int) -> None:
+    torch.set_num_threads(1)
+    texts = TextDraws(num_classes)
+    num_labels = PER_CLASS * num_classes
+    phi_NR, rows_N = texts.draw(min(num_labels, MAX_TEXTS))
+    times = num_labels / len(rows_N)
+    sums_CR = times * torch.zeros(num_classes, CONFIG.head_features).index_add_(0, rows_N, phi_NR).double()
+    gram_RR = times * (phi_NR.T @ phi_NR).double()
+    base, solve_s = _timed(NormalEquations.of(gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01)).solve)
+    batches = [texts.draw(BATCH) for _ in range(BATCHES)]
+    times_s: list[float] = []
+    for _ in range(REPEATS):
+        head = IncrementalHead(base)
+        for phi_BR, rows_B in batches:
+            _, update_s = _timed(partial(update, head, phi_BR, rows_B))
+            times_s.append(update_s)
+    limit_s, limit = _limit(base)
+    measured = {
+        "update_ms": round(1e3 * median(times_s), 2),
+        "solve_ms": round(1e3 * solve_s, 1),
+        "percent_of_limit": round(100 * limit_s / median(times_s), 1),
+        "limit": limit,
+    }
+    print(json.dumps(measured))
+
+
+def update(head: IncrementalHead, phi_BR: Tensor, rows_B: Tensor) -> Tensor:
+    """Learns a batch; returns the weights of all classes."""
+    head.learn_many(phi_BR, Entries(rows_B))
+    return head.weights(torch.arange(len(head.base.weights_CR)))
+
+
+def operations(num_classes: int) -> int:
+    """Counts those of an update at half of the rows: two for a product and its sum, and 2 N^3 for an inverse."""
+    num_features = CONFIG.head_features
+    num_rows = MAX_ROWS // 2
+    new_rows = BATCH * (2 * num_features**2 + 4 * num_rows * num_features + 2 * num_features * num_classes)
+    solution = 2 * num_rows**3 + 4 * num_rows**2 * num_classes
+    return new_rows + solution + 2 * num_rows * num_features * num_classes
+
+
+def _limit(base: BaseSolution) -> tuple[float, str]:
+    """Returns the least seconds of a mean update here, and what bounds it. Both solves read half of the factor."""
+    num_operations = operations(len(base.weights_CR))
+    a_MK = torch.randn(1024, 2048)
+    b_KN = torch.randn(2048, 2048)
+    peak_s = min(_timed(partial(torch.mm, a_MK, b_KN))[1] for _ in range(2 * REPEATS))
+    multiply_s = num_operations * peak_s / (2 * 1024 * 2048 * 2048)
+    reads_s = [min(_timed(part.amax)[1] for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_CR)]
+    read_s = sum(reads_s)
+    if multiply_s > read_s:
+        return multiply_s, f"{num_operations / 1e6:.0f} MFLOP take {1e3 * multiply_s:.1f} ms"
+    return read_s, f"factor and weights are read in {1e3 * read_s:.1f} ms"
+
+
+def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    start_s = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start_s
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

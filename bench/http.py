@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.fixtures import Fixtures
 from bench.http_load import Load, over_grpc, over_http, post
-from bench.peers.cache import cached, folder
+from bench.peers.exported import cached, folder
 from bench.peers.http_servers import PEERS, HttpPeer, batches_of, started, tensor_body
 from bench.peers.onnx_peers import fused_int8
 from bench.process import PeerFailed

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.fixtures import Fixtures
-from bench.options import BadOption
+from bench.fixtures import BadOption, Fixtures
 from bench.process import output_of
 from evals.continual.outcome import RunOutcome
 from evals.results.row import Call, Goal, Row

@@ -1,20 +1,42 @@
-"""Measures the cost of quantization: the served encoder against full precision, on CLINC150's test texts."""
+"""Measures the cost of quantization: the served encoder against full precision, on CLINC150's test texts.
 
-from collections.abc import Iterator
+    python -m bench.precision
 
-from bench.fixtures import Fixtures
+Prints the accuracy under every precision, and the mean and lowest cosine of the embeddings to those of full precision.
+Full precision has a ridge head of its own; the served precisions share one, learnt in INT8, as in service.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
 from bench.process import run_module
-from bench.texts import clinc150
+from bench.texts import clinc150, few_of_each
 from evals.results.row import Goal, Row
+from evals.streams.stream import StreamItem
+from learner.config import LearnerConfig
+from learner.fast.ridge import RidgeHead
+from learner.learner import Learner
+from model.bert import load_encoder
+from model.head import features, projection
+from model.quantized import INT8, PRECISIONS
+from model.strata import encode_many
+
+if TYPE_CHECKING:
+    from bench.fixtures import Fixtures  # the program loads no service
 
 MAX_LOSS = {"int8": 0.2, "int4": 0.5}
 """The points of accuracy that a precision may lose to full precision."""
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
+def measure(fixtures: "Fixtures") -> Iterator[Row]:
     clinc150()  # raises Skip here, where it is caught; the program below would fail
     fixtures.stop_service()
-    measured = run_module("bench.peers.precisions")
+    measured = run_module("bench.precision")
     int8 = measured["int8"]
     int4 = measured["int4"]
     yield Row.of(name="precision.int8_cosine_mean", value=round(int8["mean"], 5), unit="", goal=Goal(">=", 0.998))
@@ -24,3 +46,56 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     for name, most in MAX_LOSS.items():
         loss = round(measured["fp32"]["accuracy"] - measured[name]["accuracy"], 2)
         yield Row.of(name=f"precision.{name}_accuracy_loss", value=loss, unit="points", goal=Goal("<=", most))
+
+
+PER_LABEL = 30
+"""How many texts of each label the heads learn from."""
+
+BATCH = 64
+
+
+@torch.no_grad()
+def main() -> None:
+    torch.set_num_threads(1)
+    config = LearnerConfig()
+    learner = Learner(config, *load_encoder("minilm-l6"))
+    stream = clinc150()
+    train = few_of_each(stream, PER_LABEL).train
+    test = list(chain.from_iterable(stage.test for stage in stream.stages))
+    served = learner.fast_head.served
+    proj_RD = projection(learner.fast_head.served.config, seed=config.seed)
+
+    def full(items: Sequence[StreamItem]) -> Tensor:
+        tokens = served.tokenizer.encode_many([item.text for item in items])
+        return encode_many(learner.knowledge.strata, tokens, batch_size=BATCH)
+
+    full_z_ND = full(test)
+    head = _train_head(config, features(full(train), proj_RD), train)
+    measured = {"fp32": {"accuracy": _accuracy(head, features(full_z_ND, proj_RD), test)}}
+    head = _train_head(config, served.features(served.z_many([item.text for item in train], INT8)), train)
+    for name in PRECISIONS:
+        z_ND = served.z_many([item.text for item in test], name)
+        cosine_N = (z_ND * full_z_ND).sum(dim=1)
+        accuracy = _accuracy(head, served.features(z_ND), test)
+        measured[name] = {"accuracy": accuracy, "mean": float(cosine_N.mean()), "min": float(cosine_N.min())}
+    print(json.dumps(measured))
+
+
+def _train_head(config: LearnerConfig, phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
+    head = RidgeHead(config.num_features, config.label_capacity, penalty=config.ridge)
+    labels = [item.label for item in items]
+    for label in dict.fromkeys(labels):
+        head.admit(label)
+    head.learn_many(phi_NR, labels)
+    return head
+
+
+def _accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[StreamItem]) -> float:
+    """Returns the accuracy in percent."""
+    rows = {label: row for row, label in enumerate(head.classes)}
+    right = head.predict_many(phi_NR).argmax(dim=1) == torch.tensor([rows[item.label] for item in items])
+    return 100 * float(right.float().mean())
+
+
+if __name__ == "__main__":
+    main()

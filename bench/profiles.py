@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.demo_run import run_demo
+from bench.demo import run_demo
 from evals.results.row import NoResult
 from services.profiles.encoders import encoder_of
 from services.profiles.profile import BASE, NANO, PRO

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Final
 
 from bench.fixtures import Fixtures
-from bench.kafka_throughput import full_speed
+from bench.over_kafka import full_speed
 from bench.service import LABELS_OF_EACH, Service
+from bench.setting_costs import by_turns, pair, row
 from bench.texts import clinc150, few_of_each
-from bench.turns import by_turns, pair, row
 from evals.results.row import NoResult, Row
 from evals.streams.stream import StreamItem
 from model.config import MINILM_L6

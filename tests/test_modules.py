@@ -17,18 +17,15 @@ STARTED = {
     "bench.chaos.apart": "tests/bench/chaos/test_play.py plays it as a program",
     "bench.chaos.programs": "a part of bench.chaos.apart",
     "bench.chaos.up": "tests/bench/chaos/test_play.py plays it as a program",
-    "bench.peers.engine": "a program of bench.encoder",
-    "bench.peers.head_speed": "a program of bench.head_update",
     "bench.peers.http.bentoml_onnx": "a program of bench.http",
     "bench.peers.http.classifier": "a part of these programs",
     "bench.peers.http.fastapi_onnx": "a program of bench.http",
     "bench.peers.http.litserve_onnx": "a program of bench.http",
     "bench.peers.http.mlserver_onnx": "a program of bench.http",
     "bench.peers.http.serve_batch": "a program of bench.http",
-    "bench.peers.kafka_loop": "a program of bench.kafka_throughput",
-    "bench.peers.ours_pack": "a program of bench.encoder",
-    "bench.peers.learner_speed": "a program of bench.learner_pace",
-    "bench.peers.precisions": "a program of bench.precision",
+    "bench.peers.kafka_loop": "a program of bench.over_kafka",
+    "bench.learner_pace": "a program of itself, which `make bench` starts",
+    "bench.precision": "a program of itself, which `make bench` starts",
     "bench.service": "make bench, for every row that needs a service",
     "services.cli": "tests/services/test_cli.py starts it as a program",
     "services.tune.worker": "a program of services.tune.measure",
@@ -57,14 +54,11 @@ RUN_NOWHERE = {
 
 TESTED_ELSEWHERE = {
     "bench.chaos.__main__": "tests/bench/chaos/test_play.py plays it as a program",
-    "bench.head_update": "tests/bench/peers/test_head_speed.py: these are rows of its figures",
     "bench.peers.onnx_peers": "ONNX Runtime is installed for `make bench` alone",
     "bench.peers.openvino_peers": "OpenVINO is installed for `make bench` alone",
     "serving.http.app": "tests/serving/http/test_api.py asks it",
     "serving.http.operations": "tests/serving/http/test_openapi.py reads them",
     "services.exported.onnx": "tests/services/exported/test_exporting.py runs its graph",
-    "bench.precision": "these are rows of the figures of bench.peers.precisions",
-    "bench.while_learning": "it asks a service under load, which `make bench` alone plays",
 }
 """Modules with logic that have no file of tests of their name, besides those that are STARTED, and what tests them."""
 

@@ -1,15 +1,35 @@
-"""Lists the encoders by name. Each is built in a process of its own, and its library is imported no sooner."""
+"""Lists the encoders by name, and serves one of them, alone in a process, over stdin and stdout.
 
+    python -m bench.peers.engines NAME THREADS
+
+Its library is imported in that process and no sooner. Each line of stdin is a JSON object: {"work": "8x16"} prepares a
+workload, {"work": "8x16", "seconds": 0.2} runs it. Each line of stdout is one, too: first {"ready": true}, {"missing":
+why} or {"left_out": why}; then, for each question, how the workload was prepared and how near full precision it comes,
+or its times. What a library prints goes to stderr.
+"""
+
+import functools
+import json
+import os
+import statistics
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from bench.hardware_limit import PeakEngine, ReadEngine
+import numpy as np
+import torch
+
+from bench.hardware_limit import OPERATIONS, PeakEngine, ReadEngine, operations
 from bench.peers import onnx_peers, openvino_peers, torch_peers
-from bench.peers.cache import folder
-from bench.peers.choices import Choices
+from bench.peers.exported import folder
 from bench.peers.ours import OurEngine
-from bench.peers.rectangles import PaddedEngine, Prepared, TokenIds, Variant
-from model.strata import Strata
+from bench.peers.rectangles import Choices, Encode, PaddedEngine, Prepared, TokenIds, Variant
+from bench.peers.workloads import BY_NAME
+from evals.results.row import Skip
+from kernels.allocator import keep_freed_memory
+from model.bert import load_encoder
+from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 
 OURS = "ours INT8"
@@ -57,3 +77,75 @@ def build_engine(name: str, strata: Strata, tokenizer: TextTokenizer, num_thread
         return OurEngine(strata, tokenizer, "int4" if name == OURS_INT4 else "int8", num_threads)
     choices = Choices(folder("choices") / f"{name}-{num_threads}.json")
     return PaddedEngine(PEERS[name](strata), num_threads, choices)
+
+
+ENCODER = "minilm-l6"
+REFERENCE_BATCH = 16
+MIN_CALLS = 2
+EXACT = {"cosine": 1.0, "worst": 1.0}
+INSTALL = "pip install 'lifelong[bench]'"
+
+
+def main(name: str, num_threads: int) -> None:
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    torch.set_num_threads(num_threads)
+    keep_freed_memory()  # for every encoder: returning memory to the kernel would cost each of them alike
+    strata, tokenizer = load_encoder(ENCODER)
+    try:
+        engine = build_engine(name, strata, tokenizer, num_threads)
+    except ImportError as why:
+        print(json.dumps({"missing": f"{why}; {INSTALL}"}), file=out)
+        return
+    except Skip as why:
+        print(json.dumps({"left_out": str(why)}), file=out)
+        return
+    print(json.dumps({"ready": True}), file=out)
+    prepared: dict[str, Encode] = {}
+    for line in sys.stdin:
+        question = json.loads(line)
+        workload = BY_NAME[question["work"]]
+        token_ids = workload.batch(tokenizer)
+        if "seconds" in question:
+            answer = times(functools.partial(prepared[workload.name], token_ids), question["seconds"])
+        else:
+            how, prepared[workload.name], is_whole = engine.prepare(token_ids)
+            num_operations = OPERATIONS if name == PEAK else operations(strata.config, token_ids)
+            answer = {"how": how, "is_whole": is_whole, "operations": num_operations}
+            exact = name in (PEAK, READ)
+            answer |= EXACT if exact else cosines(prepared[workload.name], strata, workload.sample(tokenizer))
+        print(json.dumps(answer), file=out)
+
+
+@torch.no_grad()
+def cosines(encode: Encode, strata: Strata, token_ids: list[list[int]]) -> dict[str, float]:
+    """Computes the mean and the lowest cosine to the vectors of full precision."""
+    reference_BD = encode_many(strata, token_ids, batch_size=REFERENCE_BATCH).numpy()
+    found_BD = encode(token_ids)
+    cosine_B = (found_BD * reference_BD).sum(1) / np.linalg.norm(found_BD, axis=1)
+    return {"cosine": float(cosine_B.mean()), "worst": float(cosine_B.min())}
+
+
+def times(call: Callable[[], object], seconds: float) -> dict[str, Any]:
+    """Times calls in milliseconds: median, best, and median processor time. Short calls are warmed up first."""
+    wall_s: list[float] = []
+    busy_s: list[float] = []
+    end_s = time.perf_counter() + seconds
+    while len(wall_s) < MIN_CALLS or time.perf_counter() < end_s:
+        start_s = time.perf_counter()
+        busy_start_s = time.process_time()
+        call()
+        wall_s.append(time.perf_counter() - start_s)
+        busy_s.append(time.process_time() - busy_start_s)
+    if len(wall_s) > 2 * MIN_CALLS:
+        del wall_s[0], busy_s[0]
+    return {
+        "ms": 1e3 * statistics.median(wall_s),
+        "best_ms": 1e3 * min(wall_s),
+        "busy_ms": 1e3 * statistics.median(busy_s),
+    }
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main(sys.argv[1], int(sys.argv[2]))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.http_load import over_http, post
-from bench.peers.cache import folder
+from bench.peers.exported import folder
 from bench.process import PeerFailed
 from evals.results.row import NoResult
 from services.local.children import free_port

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from bench.peers.cache import cached, model_folder
-from bench.peers.calibration import calibration_batches
+from bench.peers.exported import cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Variant
 from model.convert.plain import Padded
 from model.strata import Strata

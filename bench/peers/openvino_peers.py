@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.peers.cache import cached, model_folder
-from bench.peers.calibration import NUM_BATCHES, calibration_batches
+from bench.peers.exported import NUM_BATCHES, cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Shape, Variant
 from model.convert.plain import Padded
 from model.strata import Strata

@@ -1,4 +1,18 @@
-"""Our own encoder as a learner first publishes it: no padded token is computed, so there is one way to take a batch."""
+"""Our own encoder as a learner first publishes it, and the background cost of a swap to it.
+
+    python -m bench.peers.ours THREADS
+
+No padded token is computed, so there is one way to take a batch. The program makes a model that is ready to answer from
+all weights as stored. It prints the median milliseconds, and the bytes of the block matrices in INT8 and in INT4. The
+first time is not counted: it chooses kernels, once a process. The swap itself is one assignment; its stall is measured
+by `swap_stall`.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +21,15 @@ import torch
 from bench.peers.rectangles import Prepared, TokenIds
 from learner.config import LearnerConfig
 from learner.learner import Learner
+from model.bert import load_encoder
+from model.head import out_weight, proj_weight
 from model.module_code import built_in
-from model.quantized import QuantizedEncoder
+from model.qtensor import N8G64, QTensor
+from model.quantized import QuantizedEncoder, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
+from model.weights import encoder_tensors
 
 
 class OurEngine:
@@ -28,3 +46,38 @@ class OurEngine:
             return z_BD
 
         return Prepared("ragged", encode)
+
+
+NUM_CLASSES = 150
+TIMES = 9
+
+
+def main(num_threads: int) -> None:
+    torch.set_num_threads(num_threads)
+    strata, _ = load_encoder("minilm-l6")
+    config = strata.config
+    generator = torch.Generator().manual_seed(0)
+    out_CR = torch.randn(NUM_CLASSES, config.head_features, generator=generator)
+    head = (proj_weight(config), out_weight(config, out_CR, torch.zeros(NUM_CLASSES)))
+    tensors = encoder_tensors(strata) | {tensor.name: tensor for tensor in head}
+    labels = [str(number) for number in range(NUM_CLASSES)]
+    times_s: list[float] = []
+    live = QuantizedModel.from_tensors(config, tensors, labels=labels)
+    for _ in range(TIMES):
+        start_s = time.perf_counter()
+        candidate = QuantizedModel.from_tensors(config, tensors, labels=labels)
+        live, candidate = candidate, live
+        times_s.append(time.perf_counter() - start_s)
+    print(json.dumps({"ms": 1e3 * statistics.median(times_s)} | matrix_bytes(tensors)))
+
+
+def matrix_bytes(tensors: Mapping[str, QTensor]) -> dict[str, int]:
+    """Returns the bytes of the matrices that have both precisions: as INT8 alone, and as INT4 alone."""
+    nested = [tensor.parts for tensor in tensors.values() if tensor.scheme == N8G64]
+    int4_bytes = sum(parts["hi"].nbytes + parts["m"].nbytes + parts["scale"].nbytes for parts in nested)
+    int8_bytes = sum(2 * parts["hi"].numel() + parts["scale"].nbytes for parts in nested)
+    return {"int8_bytes": int8_bytes, "int4_bytes": int4_bytes}
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

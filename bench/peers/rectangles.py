@@ -1,10 +1,13 @@
 """Finds how a padded encoder runs a batch fastest: whole, or sorted by length in rectangles; on one lane or several.
 
     token_ids --sorted, cut every `size` texts--> rectangles --lanes--> z_BD in the caller's order
+    machine, libraries, shape of the batch --> seconds by settings, in build/bench/peers/choices/<peer>-<threads>.json
 
 A peer gets its best settings: every variant, size and number of lanes is tried, and the fastest one is timed. A search
-ends after SEARCH_S, and says so; what it tried is remembered (choices.py), and the search of the next call goes on from
-there. A lane is an instance of the engine with its share of the threads; two lanes of one thread often beat one of two.
+ends after SEARCH_S, and says so; what it tried is remembered (`Choices`), and the search of the next call goes on from
+there, and so does one of a peer that has a new variant. The settings that are fastest are timed in every race like
+everything else; only the search for them is spared. A lane is an instance of the engine with its share of the threads;
+two lanes of one thread often beat one of two.
 
 Rejected: one way of padding for all peers. The best size differs by a factor of two from one engine to the next.
 
@@ -13,15 +16,66 @@ Shape suffixes: B texts, T tokens of the longest, D width.
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bench.peers.choices import Choices, EncodeSettings
+from services.machine import PEERS, machine, versions
+from wire.files import atomic_write
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """How a peer runs a batch: a variant by its name, on so many lanes, so many texts at once (0: all of them)."""
+
+    variant: str
+    lanes: int = 1
+    size: int = 0
+    is_shape_fixed: bool = False
+
+    def __str__(self) -> str:
+        words = [self.variant]
+        words += [f"in {self.size}s"] if self.size else []
+        words += ["shape fixed"] if self.is_shape_fixed else []
+        words += [f"{self.lanes} lanes"] if self.lanes > 1 else []
+        return ", ".join(words)
+
+
+class Choices:
+    """What was tried of one peer, in a file that no other process writes. Verbs: tried, store."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        found = versions(PEERS)
+        libraries = " ".join(f"{name} {found[name]}" for name in ("torch", *PEERS))
+        self._where = f"{machine()}; {libraries}"
+
+    def tried(self, token_ids: Sequence[Sequence[int]]) -> dict[str, float]:
+        """Returns the seconds, by settings in words, for batches like this one, here and with these libraries."""
+        return self._entries().get(self._key(token_ids), {})
+
+    def store(self, token_ids: Sequence[Sequence[int]], tried: Mapping[str, float]) -> None:
+        """Stores what `tried` returns from now on."""
+        entries = self._entries() | {self._key(token_ids): dict(tried)}
+        with atomic_write(self._path) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(entries)))
+
+    def _key(self, token_ids: Sequence[Sequence[int]]) -> str:
+        lengths = sorted(map(len, token_ids))
+        return f"{len(lengths)} texts, {sum(lengths)} tokens, {lengths[0]} to {lengths[-1]}; {self._where}"
+
+    def _entries(self) -> dict[str, dict[str, float]]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, dict[str, float]])
+        except (OSError, msgspec.DecodeError):  # none yet, or of another release
+            return {}
+
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Run: TypeAlias = Callable[[Ids, Ids], Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.peers.cache import folder
+from bench.peers.exported import folder
 from bench.peers.rectangles import Ids, Run, Variant
 from model.convert.plain import Padded
 from model.strata import Strata

@@ -6,6 +6,5 @@ labeller.py   sends each label some seconds after its answer; outbox.py notices 
 watcher.py    polls the store; ledger.py records what was sent, answered and labelled
 score.py, figures.py, curve.py    turn the records into figures
 mixed.py      computes every answer again by the version that it names
-capacity.py   simulates a day of a load, for planning
 oracle.py     replays the run for a learner that knows each label at once
 """

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from bench import concept_change
+from bench.concept_change import swapped
 from evals.continual.whole_learner import WholeLearner
 from evals.streams.stream import Stage, Stream, StreamItem
-from evals.streams.swapped_names import swapped
 from tests.learner.small_learner import save_encoder, small_config
 from tests.learner.streams import label_of, text_of
 

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from bench import demo_run
-from bench.demo_run import FIRST_ANSWER, PeakMemory
+from bench import demo
+from bench.demo import FIRST_ANSWER, PeakMemory
 
 
 def test_the_peak_of_a_process_and_its_children_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_run, "POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(demo, "POLL_INTERVAL_S", 0.01)
     script = "block = bytearray(50_000_000); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None

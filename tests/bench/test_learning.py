@@ -5,9 +5,8 @@ from itertools import product
 import pytest
 from msgspec.structs import replace
 
-from bench.fixtures import Fixtures
+from bench.fixtures import BadOption, Fixtures
 from bench.learning import CASES, LearningCase, measure, outcomes, rows
-from bench.options import BadOption
 from evals.continual.outcome import RunOutcome
 
 RUN = RunOutcome(

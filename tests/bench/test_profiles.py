@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench import profiles as under_test
-from bench.demo_run import DemoRun
+from bench.demo import DemoRun
 from bench.profiles import base_under_load, change_under_load
 from evals.results.row import NoResult
 

@@ -1,7 +1,6 @@
 """What the parts of a planned service take, from the costs of one machine."""
 
-from bench.scale import Costs, ScaleSize, parts
-from evals.load.capacity import Day, by_limit
+from bench.scale import Costs, Day, ScaleSize, by_limit, parts
 
 COSTS = Costs(operations_per_s=838e9, answer_s=40e-6, label_s=100e-6, publication_s=0.01, answer_bytes=1_000)
 

@@ -1,6 +1,6 @@
 """The bytes of the matrices that have both precisions."""
 
-from bench.peers.ours_pack import matrix_bytes
+from bench.peers.ours import matrix_bytes
 from model.weights import encoder_tensors
 from tests.model.small_encoder import SMALL, small_strata
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.peers import rectangles
-from bench.peers.choices import Choices
-from bench.peers.rectangles import EncodePlan, Ids, PaddedEngine, Run, Shape, Variant, pad
+from bench.peers.rectangles import Choices, EncodePlan, Ids, PaddedEngine, Run, Shape, Variant, pad
 
 LANES = 2
 THREADS = ThreadPoolExecutor(LANES)

@@ -1,0 +1,313 @@
+"""Measures one replica of the service over Kafka: its latency, its full speed, and that beside labels that are learnt.
+
+    kafka_latency       events at 200 a second, with nothing else to do: from event to answer
+    kafka_throughput    a topic full of CLINC150 texts: events a second, end to end, beside the loops that others write
+    while_learning      the same, in turns with 200 labels a second --> learner --> versions, swaps
+
+The load of the latency is an open loop: an event's latency begins when it should be sent, and ends when its answer was
+read back. Nothing else runs in this process, because a generator that is busy with other things measures itself.
+
+The peers of the full speed are what one would write without this project, on a broker of the same kind: consumer, an
+encoder of a library (torch in full precision, or the INT8 of ONNX Runtime and of OpenVINO), producer, in one process
+that has all cores to itself. The goal is held against the fastest of them. Beside them stands our service with torch's
+INT8 operations in place of our kernels, which is how the first version ran; its latency is compared, too. Every figure
+is a median of three rounds.
+
+Labels carry their texts, so that they come at their rate however fast answers are given; each is approved, as those of
+an import are. The service that learns knows all classes.
+
+Rejected: a peer that only echoes events. It says what the broker can do, and nothing of an answer's price.
+"""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from itertools import chain, cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.fixtures import Fixtures
+from bench.peers.field import NO_TIME
+from bench.peers.kafka_loop import UNPADDED
+from bench.process import PeerFailed, run_module
+from bench.service import Service, running_service
+from bench.texts import clinc150
+from evals.load.score import per_second, percentiles
+from evals.results.row import Gaps, Goal, NoResult, Peer, Row
+from evals.streams.stream import StreamItem
+from kernels.dispatch import VARIABLE
+from services.cores import num_cores
+from services.keys import ring_of
+from services.local.kafka import LocalBroker, start_broker
+from wire.bus import Bus, Follower
+from wire.config import BusConfig
+from wire.receipts import Receipts
+from wire.records import Answer, Event, Feedback, LearnerReport
+from wire.threads import BackgroundThread
+from wire.timestamps import now_ms
+
+RATE = 200.0
+WARM_UP_S = 5
+MEASURE_S = 30
+READ_WITHIN_S = 30.0
+POLL_MS = 50
+
+
+def measure_latency(fixtures: Fixtures) -> Iterator[Row]:
+    latencies = latency_ms(fixtures.service())
+    yield Row.of(name="kafka_latency.p99", value=latencies["p99"], unit="ms at 200 events/s", goal=Goal("<=", 60))
+    yield Row.of(name="kafka_latency.p50", value=latencies["p50"], unit="ms at 200 events/s")
+
+
+def latency_ms(service: Service) -> Mapping[str, float | None]:
+    """Measures p50 and p99 over MEASURE_S seconds."""
+    latencies_s(service, "warm-up", WARM_UP_S)
+    return percentiles([round(1e3 * latency_s) for latency_s in latencies_s(service, "measure", MEASURE_S)], 50, 99)
+
+
+def latencies_s(service: Service, run: str, seconds: float) -> list[float]:
+    """Measures the latency of every event of a run of `seconds`. Raises NoResult where an event has no answer."""
+    texts = [item.text for item in islice(cycle(service.items), round(seconds * RATE))]
+    ids = [f"{run}-{number}" for number in range(len(texts))]
+    read_s: dict[str, float] = {}
+    with (
+        closing(service.bus.publisher()) as publisher,
+        closing(service.bus.follow([Answer], service.bus.end_offsets(Answer))) as follower,
+    ):
+        reader = threading.Thread(target=collect_read_times, args=(follower, set(ids), read_s))
+        reader.start()
+        start_s = time.monotonic()
+        due_s = {event_id: start_s + number / RATE for number, event_id in enumerate(ids)}
+        for event_id, text in zip(ids, texts, strict=True):
+            time.sleep(max(0.0, due_s[event_id] - time.monotonic()))
+            publisher.send(Event(id=event_id, text=text, time_ms=now_ms()))
+        reader.join()
+    if lost := len(ids) - len(read_s):
+        raise NoResult(f"{lost} of {len(ids)} events have no answer after {READ_WITHIN_S:g} s")
+    service.check()
+    return [read_s[event_id] - due_s[event_id] for event_id in ids]
+
+
+def collect_read_times(follower: Follower, ids: set[str], read_s: dict[str, float]) -> None:
+    """Records when the answer of each of `ids` was read, until all are or READ_WITHIN_S pass without one."""
+    deadline_s = time.monotonic() + READ_WITHIN_S
+    while len(read_s) < len(ids) and time.monotonic() < deadline_s:
+        for received in follower.poll(POLL_MS).received:
+            if isinstance(received.record, Answer) and received.record.event_id in ids:
+                now_s = time.monotonic()
+                deadline_s = now_s + READ_WITHIN_S
+                read_s.setdefault(received.record.event_id, now_s)
+
+
+NUM_EVENTS = 10_000
+NUM_PEER_EVENTS = 5_000
+ROUNDS = 3
+FLUSH_S = 60.0
+LOOPS = (
+    UNPADDED,
+    "ORT INT8",
+    "ORT INT8 fused",
+    "OpenVINO static",
+    "OpenVINO static bf16",
+    "OpenVINO dynamic g128",
+    "OpenVINO dynamic g128 bf16",
+)
+"""The encoders of the loops, by their names in bench/peers/engines.py."""
+
+LOOP_S = 300.0
+"""How long a loop may take, its rounds included. The first time, its model is exported and calibrated."""
+
+LOOPS_S = 180.0
+"""How long all loops may take where all benchmarks run. The loops that have not ended then are missing."""
+
+LIBRARY = "our service, torch's INT8 operations"
+
+
+def measure_throughput(fixtures: Fixtures) -> Iterator[Row]:
+    service = fixtures.service()
+    ours = _ours(service)
+    yield Row.of(name="kafka_throughput", value=ours, unit="events/s", goal=Goal(">=", 600))
+    p99_ms = latency_ms(service)["p99"]
+    fixtures.stop_service()
+    goal = Goal(">=", 2, of_peer=True)
+    yield against_loops(ours, goal, _loops(service.items, fixtures))
+    fixtures.say(f"{LIBRARY}: started ...")
+    with _library_kernels(), running_service() as service:
+        peers = (Peer(LIBRARY, _ours(service)),)
+        library_p99_ms = latency_ms(service)["p99"]
+    yield Row.of(name="kafka_throughput.kernels", value=ours, unit="events/s", goal=goal, peers=peers)
+    if library_p99_ms is not None:
+        goal = Goal("<=", 1, of_peer=True)
+        peers = (Peer(LIBRARY, library_p99_ms),)
+        yield Row.of(name="kafka_latency.kernels", value=p99_ms, unit="ms at 200 events/s", goal=goal, peers=peers)
+
+
+@contextmanager
+def _library_kernels() -> Iterator[None]:
+    """Makes every process that is started within use torch's INT8 operations."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "library"
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+
+def _ours(service: Service) -> float:
+    return median(full_speed(service) for _ in range(ROUNDS))
+
+
+def full_speed(service: Service) -> float:
+    """Measures events a second over NUM_EVENTS, which are in the topic long before their answers.
+
+    They are counted from the first event sent to the last answer. Raises NoResult where not all are answered.
+    """
+    with service.unlabelled(rate=0) as participants:
+        for item in islice(cycle(service.items), NUM_EVENTS):
+            participants.player.send(item, stage=0, time_ms=now_ms(), round=0)
+        participants.player.await_answers(at_most=0)
+        if num := participants.ledger.progress().counts.outstanding:
+            raise NoResult(f"{num} of {NUM_EVENTS} events have no answer")
+        return per_second(participants.ledger.throughput())
+
+
+def _loops(items: tuple[StreamItem, ...], fixtures: Fixtures) -> dict[str, dict[str, Any]]:
+    """Runs the loops one after the other; returns what each printed, by its encoder."""
+    deadline_s = fixtures.deadline_s(LOOPS_S)
+    measured: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder, _broker(Path(folder)) as broker:
+        config = BusConfig(bootstrap_servers=broker.bootstrap_servers, prefix="peer.")
+        _fill(config, items)
+        for name in LOOPS:
+            fixtures.say(f"kafka_throughput: a loop with {name} ...")
+            measured[name] = _loop(name, config.bootstrap_servers, limit_s=min(LOOP_S, deadline_s - time.monotonic()))
+            fixtures.say(f"kafka_throughput: {name}: {measured[name]}")
+    return measured
+
+
+def _loop(name: str, bootstrap_servers: str, *, limit_s: float) -> dict[str, Any]:
+    """Runs one loop; returns what it printed, or why it is missing."""
+    if limit_s <= 0:
+        return {"missing": NO_TIME}
+    arguments = (name, bootstrap_servers, str(NUM_PEER_EVENTS), str(num_cores()))
+    try:
+        found: dict[str, Any] = run_module("bench.peers.kafka_loop", *arguments, limit_s=limit_s)
+    except PeerFailed as why:
+        return {"missing": str(why)}
+    return found
+
+
+def against_loops(ours: float, goal: Goal, measured: Mapping[str, Mapping[str, Any]]) -> Row:
+    """Makes the row of ours and the loops: those that ran, the fastest first, with their settings in its note."""
+    ran = {name: each for name, each in measured.items() if "events_per_s" in each}
+    settings = [f"{name}: {each['how']}" for name, each in ran.items()]
+    left_out = [f"left out: {name} ({each['left_out']})" for name, each in measured.items() if "left_out" in each]
+    peers = [Peer(name, round(each["events_per_s"], 1)) for name, each in ran.items()]
+    return Row.of(
+        name="kafka_throughput.loops",
+        value=ours,
+        unit="events/s",
+        goal=goal,
+        peers=tuple(sorted(peers, key=lambda peer: peer.value, reverse=True)),
+        gaps=Gaps(
+            missing=tuple(name for name, each in measured.items() if "missing" in each),
+            unfinished=tuple(name for name, each in ran.items() if not each["is_whole"]),
+        ),
+        note="; ".join([*settings, *left_out]),
+    )
+
+
+@contextmanager
+def _broker(folder: Path) -> Iterator[LocalBroker]:
+    """Starts a broker like that of the service, and ends it when left."""
+    broker = start_broker(folder)
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+def _fill(config: BusConfig, items: tuple[StreamItem, ...]) -> None:
+    with closing(Bus(config, "bench")) as bus:
+        bus.create_topics()
+        publisher = bus.publisher()
+        for number, item in enumerate(islice(cycle(items), NUM_PEER_EVENTS)):
+            publisher.send(Event(id=str(number), text=item.text, source="bench", time_ms=now_ms()))
+        publisher.flush(FLUSH_S)
+
+
+LABELS_PER_S = 200.0
+
+
+ALONE = "the same service without labels"
+
+
+def measure_while_learning(fixtures: Fixtures) -> Iterator[Row]:
+    service = fixtures.service()
+    items = tuple(chain.from_iterable(stage.train for stage in clinc150().stages))
+    alone, beside, versions = list[float](), list[float](), 0
+    for number in range(ROUNDS):
+        alone.append(full_speed(service))
+        before = _report(service)
+        with labels(service, items, run=f"round-{number}"):
+            beside.append(full_speed(service))
+        versions += _report(service).version - before.version
+    fixtures.stop_service()  # it has more to learn now
+    yield Row.of(
+        name="while_learning.throughput",
+        value=median(beside),
+        unit="events/s",
+        goal=Goal(">=", 0.8, of_peer=True),
+        peers=(Peer(ALONE, median(alone)),),
+        note=f"{LABELS_PER_S:g} labels a second; {versions} versions in {ROUNDS} rounds",
+    )
+
+
+@contextmanager
+def labels(service: Service, items: tuple[StreamItem, ...], *, run: str) -> Iterator[None]:
+    """Sends labelled texts at LABELS_PER_S, from entering to leaving. Raises NoResult where none was sent."""
+    receipts = Receipts(*ring_of(service.settings).receipts)
+    num_sent = 0
+
+    def send() -> None:
+        """Sends labels.
+
+        consumes: the items, again and again; produces: Feedback; waits for: the next label's time; unblocked by: close
+        """
+        nonlocal num_sent
+        start_s = time.monotonic()
+        with closing(service.bus.publisher()) as publisher:
+            for item in cycle(items):
+                if thread.closing.wait(max(0.0, start_s + num_sent / LABELS_PER_S - time.monotonic())):
+                    break
+                publisher.send(receipts.approved(_label(f"{run}-{num_sent}", item)))
+                num_sent += 1
+            publisher.flush(FLUSH_S)
+
+    thread = BackgroundThread(send, name="bench-labels")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.close()
+    if not num_sent:
+        raise NoResult("no label was sent")
+
+
+def _label(event_id: str, item: StreamItem) -> Feedback:
+    return Feedback(
+        event_id=event_id, label=item.label, source="bench", time_ms=now_ms(), event_source="bench", text=item.text
+    )
+
+
+def _report(service: Service) -> LearnerReport:
+    report = service.store.reports.learner()
+    if report is None:
+        raise NoResult("the learner does not report")
+    return report
