@@ -20,7 +20,8 @@
     walk.py       what runs for an event, and for labels and the version that learns them
     chaos/        kills, power cuts and other faults under load
     techniques/   the techniques of the model family, each against its bar: `python -m bench.techniques`
-    process.py, texts.py    one benchmark at a time, one side of a comparison in a process of its own; the texts
+    process.py    one benchmark at a time, and one side of a comparison in a process of its own
+    texts.py, machine.py    what is measured on: the texts; the machine and the versions
 
 Fixtures --> measure(fixtures) --> rows, one call after the other --> terminal and build/bench/results.jsonl
 

@@ -19,11 +19,11 @@ from msgspec.structs import replace
 
 from bench.benches import BENCHES, Bench
 from bench.fixtures import BadOption, Fixtures, parse_assignments
-from bench.results import RESULTS, exclusive
+from bench.machine import PACKAGES, machine, servers_given, versions
+from bench.process import RESULTS, exclusive
 from evals.results.conditions import ConditionsWatch
 from evals.results.row import NoResult, Skip
 from evals.results.rows import HEADER, RowsByCall, Surroundings, line
-from services.machine import PACKAGES, machine, servers_given, versions
 from services.versions import commit
 
 BUSY = 0.5

@@ -31,8 +31,8 @@ from bench import (
 )
 from bench.chaos import rows as chaos
 from bench.fixtures import Fixtures
+from bench.machine import PEERS, SERVERS
 from evals.results.row import Row
-from services.machine import PEERS, SERVERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ BENCHES = (
     Bench("swap_stall", swaps.measure_swaps, uses=SERVERS),
     Bench("kafka_throughput", over_kafka.measure_throughput, uses=(*PEERS, *SERVERS)),
     Bench("clinc_continual", demo.measure_clinc150, uses=SERVERS),
-    Bench("demo", demo.measure, uses=SERVERS),
+    Bench("demo", demo.measure_support, uses=SERVERS),
     Bench("million", million.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("rollback", swaps.measure_rollbacks, uses=SERVERS, is_long=True),
     Bench("exactly_once", setting_costs.measure_exactly_once, uses=SERVERS, is_long=True),

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.hardware_limit import OPERATIONS, PeakEngine
+from bench.machine import has_bfloat16
 from bench.process import run_module
 from evals.results.row import Peer, Row
 from kernels import linear_i4, linear_i8, native
@@ -38,7 +39,6 @@ from kernels.attention import library as attention
 from kernels.attention_i8.native import attention as attention_i8
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight, unpack_nibbles
 from kernels.linear_i8.reference import Int8Weight
-from services.machine import has_bfloat16
 
 if TYPE_CHECKING:
     from bench.fixtures import Fixtures  # the program loads no service

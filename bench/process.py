@@ -1,12 +1,35 @@
-"""Runs one side of a comparison in a process of its own: thread pools of two libraries in one process spoil both."""
+"""Runs one benchmark at a time, and one side of a comparison in a process of its own.
 
+Thread pools of two libraries in one process spoil both. Rows are recorded in RESULTS.
+"""
+
+import fcntl
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from evals.results.row import NoResult
 from services.versions import ROOT
+
+BUILD = ROOT / "build"
+RESULTS = BUILD / "bench" / "results.jsonl"
+
+
+@contextmanager
+def exclusive(say: Callable[[str], None]) -> Iterator[None]:
+    """Holds a file lock while a benchmark runs: two at a time would measure each other. Waits for the lock."""
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "bench.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Another benchmark runs in this checkout; waiting for its end.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
 
 LIMIT_S = 600.0
 

@@ -1,20 +1,92 @@
-"""Times attention to some of the keys by itself: how often as fast as full attention, and how it grows with a text."""
+"""Times attention to some of the keys by itself: how often as fast as full attention, and how it grows with a text.
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+    python -m bench.sparse_attention
 
-from bench.fixtures import Fixtures
+Prints, as JSON, milliseconds of processor time for each length, on one thread: ours, and torch's fused attention to all
+of the keys. Every head sees a window, sinks and routed blocks (`kernels.attention_i8.spans`): about 430 keys of any
+text. Both get queries, keys and values where they read them fastest: ours in panels, as the encoder stores them,
+torch's head by head.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from statistics import linear_regression
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
 from bench.process import run_module
-from evals.ledger.span_speed import slope
 from evals.results.row import Goal, Peer, Row
+from kernels.allocator import huge_page_tensor, keep_freed_memory
+from kernels.attention import group_equal
+from kernels.attention_i8.native import PANEL, attention
+from model.config import Span
+
+if TYPE_CHECKING:
+    from bench.fixtures import Fixtures  # the program loads no service
+
+LENGTHS = (1024, 2048, 4096, 8192, 16384)
+MAX_FULL_LENGTH = 8192
+"""Longer texts are not given to the full attention, which would take 6 s for each."""
+SLOPE_FROM = 2048
+"""The shortest text of the slope: a shorter one is a few tiles only."""
+
+OURS = "ours"
+TORCH = "torch's fused attention"
+NUM_HEADS = 12
+HEAD_WIDTH = 32
+SPAN = Span(kind="topk", window=64, sinks=4, block=64, topk=4)
+BUDGET_S = 1.0
+
+
+@torch.no_grad()
+def times_ms(length: int) -> dict[str, float]:
+    """Returns the milliseconds of ours and, up to MAX_FULL_LENGTH, of torch's: the shortest of several calls."""
+    q_HSD, k_HSD, v_HSD = torch.randn(3, NUM_HEADS, length, HEAD_WIDTH)
+    rows_TW = torch.stack((q_HSD, k_HSD, v_HSD)).permute(2, 0, 1, 3).reshape(length, -1)
+    panels = huge_page_tensor(4 * rows_TW.numel()).view(torch.float32).view(-1, length, PANEL)
+    panels.copy_(rows_TW.view(length, -1, PANEL).transpose(0, 1))
+    groups = group_equal([0, length])
+    ours = partial(attention, panels, groups, num_heads=NUM_HEADS, spans=[(NUM_HEADS, SPAN)])
+    times = {OURS: _best_ms(ours)}
+    if length <= MAX_FULL_LENGTH:
+        times[TORCH] = _best_ms(partial(scaled_dot_product_attention, q_HSD[None], k_HSD[None], v_HSD[None]))
+    return times
+
+
+def slope(ms_by_length: Mapping[int, float]) -> float:
+    """Returns the slope of the time over the length, both as logarithms, from SLOPE_FROM on: 1 is linear.
+
+    >>> round(slope({1024: 9.0, 2048: 1.0, 4096: 2.0, 8192: 4.0}), 6)
+    1.0
+    """
+    lengths = [length for length in ms_by_length if length >= SLOPE_FROM]
+    logarithms = [math.log(ms_by_length[length]) for length in lengths]
+    return linear_regression([math.log(length) for length in lengths], logarithms).slope
+
+
+def _best_ms(run: Callable[[], object]) -> float:
+    run()
+    best_s = float("inf")
+    end_s = time.monotonic() + BUDGET_S
+    while time.monotonic() < end_s:
+        start_s = time.process_time()
+        run()
+        best_s = min(best_s, time.process_time() - start_s)
+    return best_s * 1e3
+
 
 GOALS = {4096: Goal(">=", 10, of_peer=True), 8192: Goal(">=", 20, of_peer=True)}
 SLOPE = Goal("<=", 1.15)
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
+def measure(fixtures: "Fixtures") -> Iterator[Row]:
     fixtures.stop_service()
-    yield from rows_of(run_module("bench.peers.span_speed"))
+    yield from rows_of(run_module("bench.sparse_attention"))
 
 
 def rows_of(measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
@@ -26,3 +98,13 @@ def rows_of(measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         yield Row.of(name=name, value=ours.value, unit="tokens/s", goal=GOALS.get(length), peers=tuple(peers))
     steepness = round(slope({each["length"]: each["ms"]["ours"] for each in measured}), 3)
     yield Row.of(name="sparse_attention.slope", value=steepness, unit="log ms / log tokens", goal=SLOPE)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    print(json.dumps([{"length": length, "ms": times_ms(length)} for length in LENGTHS]))
+
+
+if __name__ == "__main__":
+    main()

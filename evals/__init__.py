@@ -2,8 +2,7 @@
 
     streams/      the data sets: texts, images and tables, cut into stages
     continual/    strategies side by side on a data set, without a service (`lifelong bench learn`)
-    ledger/       the techniques of the model family, each against its bar (`lifelong ledger`)
-    results/      what is published: rows of numbers with goals and baselines (`evals/ledger`, `bench/`)
+    results/      what is published: rows of numbers with goals and baselines (`bench/`)
     load/         a stream played on a running service, and the figures of that run (`lifelong demo`, `bench/`)
 
     streams --> continual --> RunOutcome                  streams --> load --> Figures

@@ -20,8 +20,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from evals.ledger.document import DOCUMENT, markdown, read_lines
-from evals.ledger.register import EXPERIMENTS
+from bench.techniques.document import DOCUMENT, markdown, read_lines
+from bench.techniques.run import EXPERIMENTS
 from evals.results.rows import ResultLine, decode, encode
 from evals.results.tables import missed_goals, num_goals, pooled, table
 

@@ -47,7 +47,6 @@ def program() -> "typer.Typer":
         history,
         keys,
         labels,
-        ledger,
         migrate,
         model,
         new,
@@ -72,7 +71,7 @@ def program() -> "typer.Typer":
     running = (run.up, run.demo, run.serve, run.learn, page.page)
     using = (ask.predict, ask.feedback, try_message.try_message, forget.forget, status.status, top.top, audit.audit)
     keeping = (backup.backup, backup.restore, migrate.migrate)
-    measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)
+    measuring = (doctor.doctor, tune.tune, profile.profile)
     for command in (*running, *using, *keeping, *measuring):
         app.command()(command)
     app.command("import")(history.import_)

@@ -14,8 +14,9 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "serving": ("kernels", "wire", "model"),
     "learner": ("kernels", "wire", "model", "rollout"),
     "rollout": ("wire",),
-    "evals": ("kernels", "wire", "model", "serving", "learner", "rollout"),
+    "evals": ("wire", "model", "learner"),
     "services": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals"),
+    "bench": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals", "services", "lifelong"),
 }
 
 DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders that may import it
@@ -54,9 +55,10 @@ def test_rooms_import_only_what_they_may() -> None:
 
 
 def test_outside_systems_have_one_door_each() -> None:
+    """The benchmarks have none: they are clients and peers of these systems, and damage them."""
     wrong = [
         f"{here} imports {name}; only {', '.join(DOORS[top])} may"
-        for room in EDGES
+        for room in EDGES.keys() - {"bench"}
         for here, name in sources(room)
         if (top := name.split(".")[0]) in DOORS and not here.startswith(DOORS[top])
     ]

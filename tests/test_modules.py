@@ -39,8 +39,8 @@ COMMANDS = "services.commands."
 PROGRAMS = ("lifelong", "serving.app", "services.cli")
 """What a user runs or imports, and what Ray does."""
 
-BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
-"""What `make bench` runs, besides the programs."""
+BENCHMARKS = ("bench.__main__", "bench.chaos.__main__", "bench.techniques.__main__")
+"""What measures, besides the programs."""
 
 RUN_NOWHERE = {
     "bench.chaos.attacker": "a client that attacks, which a scene of the chaos plays",

@@ -13,7 +13,7 @@ from statistics import median
 import torch
 
 from bench.hardware_limit import operations
-from evals.ledger.lone_server import times_s
+from bench.techniques.lone_server import times_s
 from model.bert import load_encoder
 from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch

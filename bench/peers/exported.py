@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.peers.rectangles import Ids, pad
 from bench.peers.workloads import calibration_texts, fill_to_length
-from bench.results import BUILD
+from bench.process import BUILD
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 

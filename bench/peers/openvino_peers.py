@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.machine import require_bfloat16
 from bench.peers.exported import NUM_BATCHES, cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Shape, Variant
 from model.convert.plain import Padded
 from model.strata import Strata
-from services.machine import require_bfloat16
 
 DOWN = (r".*\.down/.*MatMul",)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from bench.machine import require_bfloat16
 from bench.peers.exported import folder
 from bench.peers.rectangles import Ids, Run, Variant
 from model.convert.plain import Padded
 from model.strata import Strata
-from services.machine import require_bfloat16
 
 
 def fp32(strata: Strata) -> Sequence[Variant]:

@@ -5,5 +5,5 @@
     conditions.py    what else ran on the machine before, during and after each call
     tables.py        the tables of the documents, made of lines
 
-`bench/` measures the service and the kernels, `evals/ledger` the techniques; both publish by these.
+`bench/` measures the service, the kernels and the techniques, and publishes by these.
 """

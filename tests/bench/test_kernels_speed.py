@@ -5,8 +5,8 @@ import json
 import pytest
 
 from bench import hardware_limit, kernels
+from bench.machine import has_bfloat16
 from kernels import linear_i8, native
-from services.machine import has_bfloat16
 
 
 def test_every_kernel_has_its_peers_and_the_limit(

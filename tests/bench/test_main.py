@@ -11,10 +11,10 @@ from bench import __main__ as under_test
 from bench.__main__ import INTERRUPTED, _run, recorded
 from bench.benches import Bench
 from bench.fixtures import Fixtures
+from bench.machine import PACKAGES
 from evals.results import conditions
 from evals.results.row import NoResult, Row, Skip
 from evals.results.rows import RowsByCall, decode
-from services.machine import PACKAGES
 from tests.evals.results.test_rows_result_line import HERE
 
 

@@ -5,8 +5,8 @@ from statistics import median
 
 import pytest
 
+from bench.machine import PACKAGES
 from evals.results.rows import ResultLine, decode
-from services.machine import PACKAGES
 from services.versions import ROOT
 
 NEW = list(map(decode, (ROOT / "docs" / "results.jsonl").read_text().splitlines()))

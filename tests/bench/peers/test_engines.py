@@ -2,9 +2,9 @@
 
 import pytest
 
+from bench import machine
 from bench.peers.engines import PEERS
 from evals.results.row import Skip
-from services import machine
 from tests.model.small_encoder import small_strata
 
 BF16 = [name for name in PEERS if name.endswith(" bf16")]

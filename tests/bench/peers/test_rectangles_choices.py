@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.machine import PEERS
 from bench.peers import rectangles as under_test
 from bench.peers.rectangles import Choices, EncodeSettings
-from services.machine import PEERS
 
 BATCH = [[1, 2, 3], [4]]
 CHOSEN = EncodeSettings("fast", lanes=2, size=4, is_shape_fixed=True)

@@ -1,0 +1,121 @@
+"""Measures row E13: attention heads removed by importance.
+
+MiniLM --importance over tasks--> heads that stay --prune--> smaller encoder --closed-form heads--> accuracy by task
+                                                      --distil, without labels--> the same, nearer to MiniLM
+
+The heads on top are made anew, as the learner makes them after a change of the encoder. Training texts say which heads
+matter, distil and make the heads on top; test texts say what it costs.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from statistics import mean
+
+import torch
+
+from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
+from bench.techniques.tasks import distilled, labelled, served_by, task_accuracy, tasks_of, token_ids_of
+from evals.results.row import Goal
+from evals.streams.text_sets import TextSet
+from learner.distillation import DistillOptions
+from model.bert import load_encoder
+from model.convert.heads import head_importance, mask_heads, prune, select
+from model.cost import parameters
+from model.strata import Strata, encode_many
+from model.tokenizer import TextTokenizer
+
+SHARE = 0.4
+
+BATCH = 32
+
+STEPS = 200
+RATE = 2e-4
+
+
+def measure(run: SeedRun) -> Iterator[Figure]:
+    """Yields the loss, and how far soft mask and physical removal differ. Raises Skip."""
+    strata, tokenizer = load_encoder("minilm-l6")
+    strata.requires_grad_(False)
+    sets = tasks_of(run, ("clinc150", "sst2", "trec6"), train=6_000, test=4_500)
+    samples = [labelled(each, tokenizer, run.size(40, 600)) for each in sets]
+    run.say(f"importance of the heads, over {sum(len(each.token_ids) for each in samples)} texts")
+    kept = select(strata, head_importance(strata, samples), SHARE)
+    pruned = prune(strata, kept)
+    yield Figure(bar="mask_equals_prune", value=_difference(mask_heads(strata, kept), pruned, tokenizer, sets))
+    if run.is_quick:
+        return
+    num_kept = sum(len(heads) for heads in kept.values())
+    saved = 1 - parameters(pruned.config).total / parameters(strata.config).total
+    before = [_accuracy(run, task, strata, tokenizer) for task in sets]
+    untrained = [_accuracy(run, task, pruned, tokenizer) for task in sets]
+    token_ids = list(chain.from_iterable(token_ids_of(tokenizer, task.train) for task in sets))
+    options = DistillOptions(steps=STEPS, batch=BATCH, rate=RATE, seed=run.seed)
+    distilled(pruned.requires_grad_(True), strata, token_ids, options, say=run.say)
+    after = [_accuracy(run, task, pruned, tokenizer) for task in sets]
+    losses = [old - new for old, new in zip(before, after, strict=True)]
+    by_task = ", ".join(f"{each.name} {loss:+.2f}" for each, loss in zip(sets, losses, strict=True))
+    of_all = num_kept / (strata.config.n_layers * strata.config.n_heads)
+    note = f"{num_kept} heads stay ({of_all:.0%}), {saved:.1%} of the parameters go; lost: {by_task}"
+    yield Figure(bar="loss", value=round(max(losses), 2), note=note)
+    yield Figure(bar="loss_mean", value=round(mean(losses), 2))
+    yield Figure(bar="loss_untrained", value=round(mean(before) - mean(untrained), 2))
+
+
+def _accuracy(run: SeedRun, task: TextSet, strata: Strata, tokenizer: TextTokenizer) -> float:
+    """Returns the accuracy of a task, served in INT8."""
+    accuracy = task_accuracy(served_by(strata, tokenizer), task)
+    run.say(f"{task.name}: {accuracy:.2f} %")
+    return accuracy
+
+
+def _difference(one: Strata, other: Strata, tokenizer: TextTokenizer, sets: Sequence[TextSet]) -> float:
+    """Returns the largest difference of a value of the vectors, over some test texts of every task."""
+    largest = 0.0
+    for task in sets:
+        token_ids = token_ids_of(tokenizer, task.test[:64])
+        with torch.no_grad():
+            differences = [encode_many(each, token_ids, batch_size=BATCH) for each in (one, other)]
+        largest = max(largest, float((differences[0] - differences[1]).abs().max()))
+    return largest
+
+
+EXPERIMENT = Experiment(
+    id="E13",
+    title="head pruning",
+    claim="The article calls 40 % of the heads safe to remove.",
+    how=(
+        "MiniLM's 72 heads are ranked by the gradient of their gates (Michel et al., arXiv 1905.10650) on 600 "
+        "training texts of each of CLINC150, SST-2 and TREC-6, and the lowest 40 % are removed for good. "
+        f"What is left is distilled for {STEPS} steps of {BATCH} of the tasks' texts without labels; the closed-form "
+        "heads on top are made anew of up to 6,000 training texts. The loss is the largest of three tasks; their mean "
+        "stands beside it."
+    ),
+    bars=(
+        Bar(
+            name="loss",
+            unit="points of accuracy of the task that loses most, 40 % of the heads removed",
+            goal=Goal("<=", 1),
+            baseline="all heads",
+        ),
+        Bar(
+            name="loss_mean",
+            unit="points of accuracy, mean of the tasks",
+            goal=None,
+            baseline="all heads",
+        ),
+        Bar(
+            name="loss_untrained",
+            unit="points of accuracy before distillation",
+            goal=None,
+            baseline="all heads",
+        ),
+        Bar(
+            name="mask_equals_prune",
+            unit="largest difference of masked and pruned outputs",
+            goal=Goal("<=", 1e-05),
+            quick=Goal("<=", 1e-05),
+            baseline="the soft mask",
+        ),
+    ),
+    measure=measure,
+)

@@ -1,0 +1,234 @@
+"""The texts that the experiments are measured on, and what is made of an encoder for each task.
+
+tasks_of(run) -> TextSets, cut by the seed      Strata --served_by--> INT8 --task_accuracy--> % of the test texts
+Strata --FineTuning: cosine classifier, cross-entropy, AdamW--> a copy that suits one task
+Strata, labelled texts --served_model--> a model as a learner publishes it and a replica runs it
+contracts, clauses      the long texts: the contracts of CUAD (Hendrycks et al., arXiv 2103.06268)
+
+Rejected: the trainer of the learner's rounds (it leaves the embedding alone, and some baselines tune all of it).
+
+Shape suffixes: T tokens, B texts, D width, C classes.
+"""
+
+import copy
+import gzip
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench.techniques.experiment import SeedRun
+from evals.results.row import Skip
+from evals.streams.data import SUPPORT
+from evals.streams.stream import StreamItem
+from evals.streams.text_sets import TextSet, text_set
+from learner.config import LearnerConfig
+from learner.distillation import Distiller, DistillOptions
+from learner.errors import DataError
+from learner.export import ServedEncoder, export_head
+from learner.fast.fast_head import FastHead
+from learner.labels.sample import Labelled
+from learner.learner import Learner
+from learner.rounds.adamw import AdamW, ParameterGroup
+from learner.rounds.trainer import HEAD_RATE, cosine_logits
+from model.convert.heads import LabelledTexts, class_means
+from model.fakequant import fake_layer
+from model.linears import full_precision
+from model.module_code import built_in
+from model.quantized import QuantizedEncoder, QuantizedModel
+from model.ragged import RaggedBatch, RaggedLayout
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+
+QUICK_TRAIN = 200
+QUICK_TEST = 100
+
+SAY_EVERY = 50
+"""Steps of a distillation between two lines of progress."""
+
+Inputs = Callable[[Strata, Sequence[int]], tuple[Tensor, RaggedLayout]]
+"""Returns the activations x_TD below the trained layers, and their layout, of the texts at some places."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuningRecipe:
+    """What is trained, and how long. The layers from `first_layer` on are; None: all, and the embedding."""
+
+    first_layer: int | None
+    num_passes: int
+    seed: int
+    frozen: tuple[str, ...] = ()
+    """Modules of these layers that stay as they are."""
+    is_rounded: bool = False
+    """Whether it is trained through the rounding of the served kernels."""
+    rate: float = 2e-4
+    decay: float = 0.01
+    batch: int = 32
+
+    def unfreeze(self, strata: Strata) -> list[nn.Parameter]:
+        """Returns the parameters that are trained; no other one has a gradient from now on."""
+        strata.requires_grad_(False)
+        chosen = strata if self.first_layer is None else strata.layers[self.first_layer :]
+        chosen.requires_grad_(True)
+        for name in self.frozen:
+            strata.get_submodule(name).requires_grad_(False)
+        return [each for each in chosen.parameters() if each.requires_grad]
+
+    def steps(self, num_texts: int) -> list[list[int]]:
+        """Returns the places of the texts of each step, in an order drawn for every pass."""
+        rng = random.Random(self.seed)
+        steps: list[list[int]] = []
+        for _ in range(self.num_passes):
+            order = rng.sample(range(num_texts), num_texts)
+            steps += [order[at : at + self.batch] for at in range(0, num_texts, self.batch)]
+        return steps
+
+
+def tasks_of(run: SeedRun, names: Sequence[str], *, train: int, test: int) -> list[TextSet]:
+    """Returns the tasks, each with at most so many texts; a quick run has the carried set alone. Raises Skip."""
+    if run.is_quick:
+        return [text_set(SUPPORT, None).cut(train=QUICK_TRAIN, test=QUICK_TEST, seed=run.seed)]
+    try:
+        return [text_set(name, run.data).cut(train=train, test=test, seed=run.seed) for name in names]
+    except DataError as error:
+        raise Skip(str(error)) from error
+
+
+def token_ids_of(tokenizer: TextTokenizer, items: Sequence[StreamItem]) -> list[list[int]]:
+    return tokenizer.encode_many([item.text for item in items])
+
+
+def labelled(task: TextSet, tokenizer: TextTokenizer, num_texts: int) -> LabelledTexts:
+    """Returns the first training texts of a task. A class has the row of its name among all names in order."""
+    rows = {label: row for row, label in enumerate(task.labels)}
+    items = task.train[:num_texts]
+    return LabelledTexts(token_ids_of(tokenizer, items), torch.tensor([rows[item.label] for item in items]))
+
+
+class FineTuning:
+    """Trains `strata`, a copy, with a classifier on top, which starts from the class means and is dropped.
+
+    The steps are those of `steps`, each of which is to be taken once. `inputs` gives what the trained layers read.
+    """
+
+    def __init__(
+        self, strata: Strata, texts: LabelledTexts, recipe: TuningRecipe, *, inputs: Inputs | None = None
+    ) -> None:
+        self.strata = copy.deepcopy(strata)
+        self.parameters = recipe.unfreeze(self.strata)
+        self.steps = recipe.steps(len(texts.token_ids))
+        self._texts = texts
+        self._first_layer = recipe.first_layer or 0
+        self._trains_all = recipe.first_layer is None
+        self._linear = fake_layer if recipe.is_rounded else full_precision
+        self._inputs = inputs or self._encoded
+        self._head_CD = nn.Parameter(class_means(self.strata, texts))
+        groups = (
+            ParameterGroup(self.parameters, rate=recipe.rate, decay=recipe.decay),
+            ParameterGroup([self._head_CD], rate=HEAD_RATE * recipe.rate, decay=0.0),
+        )
+        self._optimizer = AdamW(groups, num_steps=len(self.steps))
+
+    def step(self, places: Sequence[int]) -> None:
+        """Takes one step on the texts at these places."""
+        x_TD, layout = self._inputs(self.strata, places)
+        z_BD = self.strata.forward_from(self._first_layer, x_TD, layout, linear=self._linear)
+        loss = functional.cross_entropy(cosine_logits(z_BD, self._head_CD), self._texts.labels_B[places])
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([*self.parameters, self._head_CD], 1.0)
+        self._optimizer.step()
+
+    def _encoded(self, strata: Strata, places: Sequence[int]) -> tuple[Tensor, RaggedLayout]:
+        batch = RaggedBatch.of([self._texts.token_ids[place] for place in places])
+        with torch.set_grad_enabled(self._trains_all):  # a trained matrix may be one that a layer below uses too
+            return strata.encode_prefix(batch, self._first_layer), batch.layout
+
+
+def fine_tuned(strata: Strata, texts: LabelledTexts, recipe: TuningRecipe) -> Strata:
+    """Returns a copy after all steps."""
+    tuning = FineTuning(strata, texts, recipe)
+    for places in tuning.steps:
+        tuning.step(places)
+    return tuning.strata.requires_grad_(False)
+
+
+def distilled(
+    student: Strata,
+    teacher: Strata,
+    token_ids: Sequence[list[int]],
+    options: DistillOptions,
+    *,
+    say: Callable[[str], None],
+) -> Strata:
+    """Trains what `student` has with gradients, in place, to give the vectors of `teacher`; returns it without them."""
+    distiller = Distiller(student, teacher, token_ids, options)
+    while not distiller.is_done:
+        losses = distiller.step()
+        if distiller.num_done % SAY_EVERY == 0 or distiller.is_done:
+            say(f"distilled {distiller.num_done} of {options.steps} steps, cosine {1 - losses.cosine:.4f}")
+    return student.requires_grad_(False)
+
+
+def served_by(strata: Strata, tokenizer: TextTokenizer) -> ServedEncoder:
+    """Returns the encoder as the learner would publish it, in INT8."""
+    return Learner(LearnerConfig(trainable_layers=0), strata, tokenizer).knowledge.fast_head.served
+
+
+def closed_form_head(served: ServedEncoder, labels: Sequence[str], items: Sequence[StreamItem]) -> FastHead:
+    """Returns the learner's head of all of `items`, whose classes have rows in the order of `labels`."""
+    head = FastHead(served, penalty=LearnerConfig().ridge)
+    head.admit_all(labels)
+    head.relearn([Labelled(item.text, item.label) for item in items])
+    return head
+
+
+def task_accuracy(served: ServedEncoder, task: TextSet, precision: str | None = None) -> float:
+    """Returns the share of the test texts that a closed-form head of all training texts names rightly, in percent.
+
+    The tests are answered in `precision`, by default in that of the head's vectors, which is the most accurate one.
+    """
+    head = closed_form_head(served, task.labels, task.train)
+    z_BD = served.z_many([item.text for item in task.test], precision)
+    rows_B = (served.features(z_BD) @ head.solve().T).argmax(dim=1)
+    classes = head.ridge.classes
+    right: int = sum(classes[row] == item.label for row, item in zip(rows_B.tolist(), task.test, strict=True))
+    return 100.0 * right / len(task.test)
+
+
+def served_model(strata: Strata, tokenizer: TextTokenizer, train: Sequence[StreamItem]) -> QuantizedModel:
+    """Returns the encoder as it is, and a closed-form head of all texts, quantized."""
+    served = served_by(strata, tokenizer)
+    return model_with(served, closed_form_head(served, sorted({item.label for item in train}), train))
+
+
+def model_with(served: ServedEncoder, head: FastHead) -> QuantizedModel:
+    """Returns the encoder and a head of the learner, quantized."""
+    tensors = {name: stored.tensor for name, stored in served.tensors.items()}
+    out = export_head(served.config, head.solve(), temperature=1.0)
+    encoder = QuantizedEncoder.from_tensors(built_in(served.config), tensors)
+    return QuantizedModel(encoder, served.head(out), head.ridge.classes)
+
+
+def contracts(data: Path | None) -> list[StreamItem]:
+    """Returns the contracts, thousands of words each, in the order of the file. Raises Skip without them."""
+    return [StreamItem(row["text"], row["type"]) for row in _rows(data)]
+
+
+def clauses(data: Path | None) -> list[dict[str, bool]]:
+    """Returns which kinds of clauses each contract has, in the same order. Raises Skip."""
+    return [{kind: bool(there) for kind, there in row["clauses_present"].items()} for row in _rows(data)]
+
+
+def _rows(data: Path | None) -> list[dict[str, Any]]:
+    path = (data or Path()) / "cuad" / "contracts.jsonl.gz"
+    if not path.exists():
+        raise Skip(f"{path} is missing")
+    with gzip.open(path, "rt") as lines:
+        return list(map(json.loads, lines))

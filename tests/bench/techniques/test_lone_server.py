@@ -1,0 +1,41 @@
+"""Checks that both encoders of row E6 are one, as far as their precision and their keys allow."""
+
+import json
+import subprocess
+import sys
+
+import torch
+
+from bench.techniques.lone_server import LEARNED_POSITIONS, OURS, PLAIN, config_of, encoder_of
+from model.ragged import RaggedBatch
+
+
+def test_only_long_texts_are_rotated_and_routed() -> None:
+    short = config_of(LEARNED_POSITIONS, is_routed=True)
+    long = config_of(1_024, is_routed=True)
+    assert (short.positions, short.spans) == ("learned", ())
+    assert (long.positions, long.max_pos, len(long.spans)) == ("rope", 1_024, 1)
+    assert config_of(1_024, is_routed=False).spans == ()
+
+
+@torch.no_grad()
+def test_ours_is_the_plain_one_in_int8() -> None:
+    batch = RaggedBatch.of([[5, 6, 7, 8]])
+    vectors: list[torch.Tensor] = []
+    for name in (OURS, PLAIN):
+        torch.manual_seed(0)
+        vectors.append(encoder_of(name, 16)(batch)[0])
+    assert float(vectors[0] @ vectors[1]) > 0.95
+
+
+def test_each_says_what_it_takes() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "bench.techniques.lone_server",
+        PLAIN,
+        "8",
+        "0.001",
+    ]  # alone: memory is the process's
+    measured = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert set(measured) == {"memory", "p50", "rate"} and min(measured.values()) > 0

@@ -1,0 +1,20 @@
+"""Checks that an engine answers every text, as the model alone would, while its time is measured."""
+
+from bench.techniques.replica_engine import busy_share, named
+from model.ragged import RaggedBatch
+from tests.serving.versions import model_of, tokenizer
+
+TEXTS = ["where is my card", "close it", "my card"]
+
+
+def test_each_text_gets_the_name_that_the_model_gives_it() -> None:
+    model = model_of(1)
+    z_BD = model.encoder.encode(RaggedBatch.of(tokenizer().encode_many(TEXTS)))
+    scores_BC = model.head.logits(z_BD, len(model.labels))
+    assert named(model, tokenizer(), TEXTS) == [model.labels[row] for row in scores_BC.argmax(dim=1).tolist()]
+
+
+def test_the_share_is_less_than_the_time_that_passes() -> None:
+    """Between two batches the engine takes the next one, so a share of the whole time would be no measurement."""
+    share = busy_share(model_of(1), tokenizer(), TEXTS, seconds=0.05)
+    assert 0 < share < 1
