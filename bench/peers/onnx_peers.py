@@ -1,7 +1,7 @@
 """Exports the encoder for ONNX Runtime, with INT8 weights, and activations quantized at run time or by calibration.
 
     Strata -> Padded -> plain.onnx --transformer optimizer--> fused.onnx;  each --quantize_dynamic--> *-int8.onnx
-                        plain.onnx --quantize_static, calibrated (calibration.py)--> plain-qdq.onnx
+                        plain.onnx --quantize_static, calibrated (exported.py)--> plain-qdq.onnx
 
 Weights have a scale for each channel: as fast as one scale a matrix, and a cosine of 0.994 instead of 0.96. Rejected:
 MatMulNBits with 8 bits in blocks (cosine 0.9995, at half the speed) and fused multi-head attention (slower than both of

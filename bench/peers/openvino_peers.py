@@ -1,6 +1,6 @@
 """Exports the encoder for OpenVINO: bfloat16, calibrated INT8, INT8 weights with dynamic quantization of activations.
 
-    Strata -> Padded -> fp32.xml --NNCF, calibrated (calibration.py)--> static.xml, mixed.xml
+    Strata -> Padded -> fp32.xml --NNCF, calibrated (exported.py)--> static.xml, mixed.xml
                                  --NNCF, weights alone--> weights.xml, activations in groups of 64 or 128 inputs
 
 What is not INT8 is float32, or bfloat16 where the processor has it: two peers, since the faster one may be less

@@ -2,7 +2,7 @@
 
     counted      attention and routing of the toy encoder at 1,024 tokens            model/cost.py
     recalled     toy encoders that begin alike and go on with full, routed or local attention      recall.py
-    timed        the kernel, beside torch's fused attention                          span_speed.py
+    timed        the kernel, beside torch's fused attention                          bench/sparse_attention.py
     post hoc     MiniLM as it is, whose heads see some of the keys, each as few as leave it most of its attention
                  (model/convert/spans.py): texts of 512 tokens from CUAD
     long texts   what is known of whole contracts, and of their first 512 tokens              long_texts.py

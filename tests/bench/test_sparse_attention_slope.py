@@ -1,4 +1,4 @@
-"""Checks the slope; `tests/bench/peers/test_span_speed.py` times both attentions."""
+"""Checks the slope; `test_sparse_attention_times.py` times both attentions."""
 
 import pytest
 

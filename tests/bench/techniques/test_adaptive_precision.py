@@ -1,4 +1,4 @@
-"""Checks the policies of row E12; `test_register.py` runs the row."""
+"""Checks the policies of row E12; `test_run_register.py` runs the row."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Checks what row E6 holds against the plain server; `test_register.py` runs the row."""
+"""Checks what row E6 holds against the plain server; `test_run_register.py` runs the row."""
 
 import pytest
 

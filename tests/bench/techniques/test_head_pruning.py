@@ -1,4 +1,4 @@
-"""What row E13 reports; `test_register.py` runs it."""
+"""What row E13 reports; `test_run_register.py` runs it."""
 
 from bench.techniques.head_pruning import EXPERIMENT, SHARE
 

@@ -1,4 +1,4 @@
-"""Checks the tiers; `test_register.py` runs the row."""
+"""Checks the tiers; `test_run_register.py` runs the row."""
 
 from bench.techniques.layered_tuning import EXPERIMENT, TIERED
 from learner.config import LearnerConfig

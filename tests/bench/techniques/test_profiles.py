@@ -1,4 +1,4 @@
-"""Checks what row E11 says of an encoder; `test_register.py` runs the row."""
+"""Checks what row E11 says of an encoder; `test_run_register.py` runs the row."""
 
 from bench.techniques.experiment import SeedRun
 from bench.techniques.profiles import speed_and_size

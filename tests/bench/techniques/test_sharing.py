@@ -1,4 +1,4 @@
-"""What row E2 makes of an encoder; `test_register.py` runs it."""
+"""What row E2 makes of an encoder; `test_run_register.py` runs it."""
 
 from bench.techniques.sharing import cost_of_a_task, tied_encoder
 from model.convert.share import ties_of

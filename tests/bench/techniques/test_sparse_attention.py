@@ -1,4 +1,4 @@
-"""Checks what row E1 counts and reads; `test_register.py` runs the row."""
+"""Checks what row E1 counts and reads; `test_run_register.py` runs the row."""
 
 from bench.techniques.sparse_attention import measure
 from tests.bench.techniques.test_experiment import run
