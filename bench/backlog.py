@@ -33,9 +33,9 @@ from bench.texts import clinc150
 from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
-from learner.labels.answer_finder import AnswerFinder
-from learner.labels.late_labels import LateLabels
-from learner.labels.trust import LabelTrust
+from learner.intake.answer_finder import AnswerFinder
+from learner.intake.late_labels import LateLabels
+from learner.intake.trust import LabelTrust
 from services.environment import as_environment
 from services.keys import ring_of, with_signing_key
 from services.local import children

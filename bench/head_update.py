@@ -25,11 +25,10 @@ from torch import Tensor
 
 from bench.process import run_module
 from evals.results.row import Goal, Peer, Row
-from learner.fast.base_solution import BaseSolution, NormalEquations, ridge_penalty
-from learner.fast.head import Entries
-from learner.fast.incremental import IncrementalHead
-from learner.fast.ridge import on_grid
-from learner.fast.row_log import MAX_ROWS
+from learner.fast.fast_head import MAX_ROWS
+from learner.fast.ridge import BaseSolution, NormalEquations, on_grid, ridge_penalty
+from learner.fast.rows import Entries
+from learner.fast.solver import IncrementalHead
 from model.config import StrataConfig
 from model.head import features, projection
 

@@ -21,9 +21,9 @@ from bench.texts import clinc150, few_of_each
 from evals.results.row import Goal, Peer, Row
 from learner.config import LearnerConfig
 from learner.encoder.top import with_own_top
-from learner.labels.sample import Labelled
 from learner.learner import Learner
-from learner.slow.trainer import Trainer
+from learner.rounds.trainer import Trainer
+from learner.samples import Labelled
 from model.bert import load_encoder
 
 if TYPE_CHECKING:

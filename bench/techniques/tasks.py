@@ -30,13 +30,13 @@ from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet, text_set
 from learner.config import LearnerConfig
 from learner.distillation import Distiller, DistillOptions
+from learner.encoder.served import ServedEncoder, export_head
 from learner.errors import DataError
-from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
-from learner.labels.sample import Labelled
 from learner.learner import Learner
 from learner.rounds.adamw import AdamW, ParameterGroup
 from learner.rounds.trainer import HEAD_RATE, cosine_logits
+from learner.samples import Labelled
 from model.convert.heads import LabelledTexts, class_means
 from model.fakequant import fake_layer
 from model.linears import full_precision
