@@ -49,7 +49,7 @@ class PrecisionConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServiceLevelConfig:
-    """What a replica promises, and checks while it runs (`serving.service_level`). 0: nothing."""
+    """What a replica promises, and checks while it runs (`ServiceLevel`). 0: nothing."""
 
     __pydantic_config__ = SECTION
 

@@ -109,7 +109,7 @@ class Engine:
         return self._stalls.await_next(timeout_s)
 
     def check(self, *, batch_timeout_s: float) -> None:
-        """Raises Unhealthy where the thread has ended, or has hung: see `serving.watchdog`."""
+        """Raises Unhealthy where the thread has ended, or has hung: see `Watchdog`."""
         self._thread.check(Unhealthy)
         self._watchdog.check(batch_timeout_s)
 

@@ -20,7 +20,7 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
 }
 
 DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders that may import it
-    "ray": ("serving/app.py", "serving/cluster.py", "serving/app.py"),
+    "ray": ("serving/app.py", "serving/cluster.py"),
     "kafka": ("wire/bus/",),
     "redis": ("wire/store/",),
     "grpc": ("serving/grpc/",),

@@ -38,7 +38,7 @@ def called_by(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("heading", "num_steps", "first", "parts"),
     [
-        ("Event to answer", 17, "serving.kafka.intake", ["serving/pipeline.py"]),
+        ("Event to answer", 16, "serving.kafka.intake", ["serving/pipeline.py"]),
         ("Feedback to weights", 21, "learner.process", []),
     ],
 )

@@ -39,7 +39,7 @@ import signal, sys, threading
 from serving.app import run
 from serving.config import ServingConfig; from serving.replica_config import ReplicaConfig
 from serving.scaling import ScalingConfig
-from serving.serve_watch import RayLost
+from serving.cluster import RayLost
 from services.commands.exits import code_of
 from wire.config import BusConfig, StoreConfig
 from wire.keyring import parse

@@ -14,7 +14,7 @@ DIGESTS = [bytes([number]) * 16 for number in range(3)]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from serving.open_notes import OpenNotes
+from serving.deaths import OpenNotes
 notes = OpenNotes(Path(sys.argv[1]))
 first, second, third = [notes.take() for _ in range(3)]
 notes.write(first, [b"a" * 16, b"b" * 16], is_sole=False)

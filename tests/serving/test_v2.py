@@ -1,36 +1,97 @@
-"""Tensors and their bytes."""
+"""The names, versions, inputs and outputs of the one model."""
 
 import pytest
 
-from serving.http.problems import RequestRefused
-from serving.v2 import Tensor, num_elements, pack, unpack_texts
+from serving.http.problems import Problem, RequestRefused
+from serving.http.schemas import Unpublished
+from serving.v2 import INPUTS, OUTPUTS, Tensor, columns_of, events_of, metadata_of, version_of, versions_of
+from tests.serving.versions import live_of
+from wire.records import Answer
+
+ANSWER = Answer(
+    event_id="e1", text="t", label="a", score=0.5, weights_version=3, arm="stable", precision="int8", rollout_revision=1
+)
+LIVE = live_of([3, 4])
 
 
-def test_texts_come_back_as_they_were() -> None:
-    texts = ["where is my card", "", "\u00e9\U0001f600", "a\x00b"]
-    assert unpack_texts("text", pack(Tensor("text", "BYTES", (4,), texts)), at_most=4) == texts
+def texts(name: str, *values: str) -> Tensor:
+    return Tensor(name, "BYTES", (len(values),), values)
 
 
-def test_numbers_are_little_endian_in_a_row() -> None:
-    assert pack(Tensor("version", "INT64", (2,), [1, -1])) == b"\x01" + b"\x00" * 7 + b"\xff" * 8
-    assert pack(Tensor("score", "FP32", (1,), [1.0])) == b"\x00\x00\x80\x3f"
-    assert pack(Tensor("can_be_labelled", "BOOL", (2,), [True, False])) == b"\x01\x00"
+def test_versions_are_named_by_arm_and_by_number() -> None:
+    assert versions_of(LIVE) == ("stable", "candidate", "3", "4")
+    named = [version_of("lifelong", version, LIVE) for version in ("", "stable", "candidate", "4")]
+    assert named == [0, 3, 4, 4]
+    assert (versions_of(None), version_of("lifelong", "", None)) == ((), 0)
+
+
+@pytest.mark.parametrize("version", ["9", "newest", "-3", "\u0663", "3.0", "9" * 99])
+def test_an_unknown_version_is_refused_with_those_that_there_are(version: str) -> None:
+    for live, known in ((LIVE, "stable, candidate, 3, 4"), (None, "none")):
+        with pytest.raises(RequestRefused, match=known) as caught:
+            version_of("lifelong", version, live)
+        assert caught.value.problem.status == 404
+
+
+def test_another_model_is_refused() -> None:
+    with pytest.raises(RequestRefused, match="lifelong"):
+        version_of("resnet", "", LIVE)
+
+
+def test_the_metadata_names_every_tensor() -> None:
+    metadata = metadata_of(LIVE)
+    assert [tensor.name for tensor in metadata.inputs] == [*INPUTS]
+    assert [(tensor.name, tensor.shape) for tensor in metadata.outputs] == [(name, (-1,)) for name in OUTPUTS]
+
+
+def test_each_row_is_an_event() -> None:
+    tensors = [texts("text", "a", "b"), texts("id", "e1", ""), texts("key", "k", "")]
+    one, two = events_of(tensors, now_ms=5, new_id=lambda: "new")
+    assert (one.id, one.text, one.key, one.source, one.time_ms) == ("e1", "a", "k", "http", 5)
+    assert (two.id, two.key) == ("new", "")
+
+
+def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
+    features = texts("features", '{"amount": 12.5, "country": "nz"}', "")
+    one, two = events_of([features, texts("text", "", "hello")], now_ms=5, new_id=lambda: "new")
+    assert (one.text, one.features, two.text, two.features) == ("", {"amount": 12.5, "country": "nz"}, "hello", {})
+    (alone,) = events_of([texts("features", '{"amount": 1}')], now_ms=5, new_id=lambda: "new")
+    assert (alone.text, alone.features) == ("", {"amount": 1.0})
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x01", b"\x05\x00\x00\x00abc", b"\xff\xff\xff\xffa", b"\x01\x00\x00\x00\xff", b"\x00\x00\x00\x00" * 3]
+    ("tensors", "said"),
+    [
+        ([], "`text` and `features` are both missing"),
+        ([texts("text", "a"), texts("text", "a")], "twice"),
+        ([texts("text", "a"), texts("key", "k", "l")], "`key` has 2 elements"),
+        ([texts("text", "a"), texts("image", "k")], "no such input"),
+        ([texts("text", "a", " ")], "element 1: `text` is blank"),
+        ([texts("features", '{"x": 1}', "")], "element 1: `text` is blank"),
+        ([texts("features", '{"x": 1}', '{"x": [1]}')], "element 1: `features` is no JSON object"),
+        ([texts("text", "a"), texts("features", "{")], "element 0: `features` is no JSON object"),
+        ([texts("features", '{"": 1}')], "element 0: `features` has a name that is blank"),
+        ([texts("features", '{"x": 1}', "{}"), texts("key", "k")], "`key` has 1 elements, `features` 2"),
+    ],
 )
-def test_bytes_that_are_no_texts_are_refused(data: bytes) -> None:
-    with pytest.raises(RequestRefused, match="text"):
-        unpack_texts("text", data, at_most=2)
+def test_wrong_inputs_are_refused_by_name(tensors: list[Tensor], said: str) -> None:
+    with pytest.raises(RequestRefused, match=said) as caught:
+        events_of(tensors, now_ms=5, new_id=lambda: "new")
+    assert caught.value.problem.status == 400
 
 
-@pytest.mark.parametrize(("shape", "num"), [([3], 3), ([3, 1], 3), ([1], 1)])
-def test_a_shape_says_how_many_events_there_are(shape: list[int], num: int) -> None:
-    assert num_elements("text", shape, at_most=3) == num
+def test_answers_become_columns() -> None:
+    columns = {column.name: list(column.values) for column in columns_of([ANSWER, Unpublished(ANSWER)], [])}
+    assert columns.keys() == OUTPUTS.keys()
+    assert (columns["label"], columns["score"], columns["version"]) == (["a", "a"], [0.5, 0.5], [3, 3])
+    assert columns["can_be_labelled"] == [True, False]
+    assert [column.name for column in columns_of([ANSWER], ["score", "label"])] == ["label", "score"]
 
 
-@pytest.mark.parametrize("shape", [[], [0], [-1], [4], [3, 2], [1, 3], [3, 1, 1], [1 << 62], [0] * 99])
-def test_other_shapes_are_refused(shape: list[int]) -> None:
-    with pytest.raises(RequestRefused, match="text"):
-        num_elements("text", shape, at_most=3)
+@pytest.mark.parametrize(("status", "shown"), [(422, 400), (503, 503), (504, 504)])
+def test_an_event_without_an_answer_fails_the_request(status: int, shown: int) -> None:
+    with pytest.raises(RequestRefused, match="not answered") as caught:
+        columns_of([ANSWER, Problem(status=status, code="x", message="not answered")], [])  # type: ignore[arg-type]
+    assert caught.value.problem.status == shown
+    with pytest.raises(RequestRefused, match="no such output"):
+        columns_of([ANSWER], ["probability"])

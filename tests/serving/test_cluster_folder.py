@@ -11,7 +11,7 @@ from serving.cluster import FOLDER_PREFIX, state_folder
 OWNER = """
 import sys, time
 from pathlib import Path
-from serving.ray_folder import state_folder
+from serving.cluster import state_folder
 with state_folder(Path(sys.argv[1])) as folder:
     (folder / "session").mkdir()
     print(folder, flush=True)
