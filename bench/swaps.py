@@ -39,7 +39,7 @@ from evals.results.row import Goal, Row
 from evals.streams.stream import Arrival, StreamItem
 from model.qtensor import QTensor, from_blob
 from rollout.operator import Operator
-from wire.bus.bus import every_record
+from wire.bus import every_record
 from wire.records import STABLE, Answer, Arm, WeightManifest
 from wire.store import Lease, Store
 from wire.timestamps import now_ms
