@@ -181,6 +181,9 @@ class ServingConfig:
     Empty: `spool` in `state_dir`; a folder in the user's state home for `serve run`."""
     spool_bytes: Annotated[int, Ge(0), Le(1 << 40)] = 256 << 20
     """Bytes that one replica may keep there. Beyond it, HTTP says of an answer that it cannot be labelled."""
+    spool_sync: bool = False
+    """Whether an answer by HTTP is on the disk before it is sent, so that a power cut loses none that somebody has.
+    Each request waits for the disk then."""
     top_scores: Annotated[int, Ge(1), Le(1_000)] = 5
     """Best classes of an answer that are listed with their probabilities."""
     audit_share: Annotated[float, Ge(0), Le(1)] = 0.0

@@ -186,4 +186,4 @@ def assembled(
 def _spool(config: ServingConfig) -> Spool | None:
     if not (config.spool_dir and config.spool_bytes):
         return None
-    return Spool(Path(config.spool_dir), max_bytes=config.spool_bytes)
+    return Spool(Path(config.spool_dir), max_bytes=config.spool_bytes, is_synced=config.spool_sync)

@@ -66,7 +66,7 @@ def atomic_write(
     finally:
         draft.unlink(missing_ok=True)
         if is_synced:
-            _sync_folder(path.parent)  # also after FileExistsError: what the other process wrote is on disk then
+            sync_folder(path.parent)  # also after FileExistsError: what the other process wrote is on disk then
 
 
 def locked(fd: int) -> int | None:
@@ -176,7 +176,7 @@ def _fix(path: str, setting: str) -> str:
     )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

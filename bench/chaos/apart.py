@@ -217,6 +217,7 @@ class Apart:
             state_dir=str(self._folder),
             serving__http_port=children.free_port(),
             serving__replicas=REPLICAS,
+            serving__spool_sync=self._size.arm == "durable",
             tasks__broken={},
             serving__keys_file=str(self.api_keys.file),
             store__url=f"redis://127.0.0.1:{self._redis_port}/0",

@@ -12,8 +12,9 @@ another one, and a record that was finished but not yet written down as such is 
 file, are taken in order and finished in any order. The first record that is cut off, or does not match its checksum,
 ends the file: the records behind it are given up.
 
-Nothing waits for the disk (no fsync): appended records survive the end of the process, not that of the machine. There
-are no threads here: the owner guards the spool.
+Appended records survive the end of the process. They survive a power cut, too, if the spool is synced
+(`serving.spool_sync`): each one is on the disk then before `append` returns. There are no threads here: the owner
+guards the spool.
 
 Rejected: SQLite (a journal and a lock for each record of a plain queue), and one file for all processes (they would
 wait for each other, and could remove a file only when all of them had finished it).
@@ -33,7 +34,7 @@ import msgspec
 import structlog
 
 from serving.observers import Counts
-from wire.files import locked
+from wire.files import locked, sync_folder
 from wire.records import Answer
 
 MAGIC = b"LLS1"
@@ -50,9 +51,10 @@ MAX_OVERHEAD_BYTES = _HEADER.size + _RECORD.size
 class Segment:
     """A file that this process has locked. The offsets ascend: finished, then taken (`position`), then the end."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, *, is_synced: bool = False) -> None:
         self.path = path
         self._fd = fd
+        self._is_synced = is_synced
         self.end = max(os.fstat(fd).st_size, _HEADER.size)
         self._finished = _finished_offset(os.pread(fd, _HEADER.size, 0))
         self.position = self._finished
@@ -70,6 +72,8 @@ class Segment:
             if self.end == _HEADER.size:
                 _write(self._fd, _header(self._finished), 0)
             _write(self._fd, _record(data), self.end)
+            if self._is_synced:
+                os.fdatasync(self._fd)
         self.end += _RECORD.size + len(data)
 
     def take(self) -> tuple[int, bytes] | None:
@@ -137,10 +141,14 @@ class Segment:
             raise
 
 
-def new_segment(path: Path) -> Segment | None:
-    """Makes the file; None where an adopter locked and removed it first. Raises FileExistsError."""
+def new_segment(path: Path, *, is_synced: bool = False) -> Segment | None:
+    """Makes the file; None if an adopter locked and removed it first. Raises FileExistsError."""
     fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    return Segment(path, fd) if fd is not None else None
+    if fd is None:
+        return None
+    if is_synced:
+        sync_folder(path.parent)
+    return Segment(path, fd, is_synced=is_synced)
 
 
 def abandoned_segment(path: Path) -> Segment | None:
@@ -199,8 +207,11 @@ class Spool:
     It is not thread-safe: its owner guards it. Verbs: adopt, append, take, finish, close.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES, is_synced: bool = False
+    ) -> None:
         self._folder = folder
+        self._is_synced = is_synced
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
         self._segments: list[Segment] = []
@@ -278,12 +289,14 @@ class Spool:
         while True:
             number += 1
             with suppress(FileExistsError):
-                segment = new_segment(self._folder / f"{number:012d}{SUFFIX}")
+                segment = new_segment(self._folder / f"{number:012d}{SUFFIX}", is_synced=self._is_synced)
                 if segment is not None:
                     return segment
 
     def _make_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._is_synced:
+            sync_folder(self._folder.parent)
 
     def _paths(self) -> list[Path]:
         return sorted(path for path in self._folder.glob(f"*{SUFFIX}") if path.stem.isdecimal())

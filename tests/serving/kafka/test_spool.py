@@ -1,6 +1,7 @@
 """B15: records on disk come back, in order, whatever happens to the process that wrote them."""
 
 import os
+import random
 import resource
 import shutil
 import signal
@@ -18,7 +19,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from bench.chaos.synced import synced_folder
+from services.versions import ROOT
 from serving.kafka.spool import Mark, Spool
+from tests.required import missing
 
 HEADER_BYTES = 16
 
@@ -235,3 +239,26 @@ def test_closed_it_keeps_nothing(tmp_path: Path) -> None:
     spool.finish(taken[0])
     assert not spool.append(b"b")
     assert everything(spool_in(tmp_path)) == [b"a"]
+
+
+APPEND = """
+import sys
+from pathlib import Path
+from serving.kafka.spool import Spool
+spool = Spool(Path("spool"), max_bytes=1 << 20, is_synced=sys.argv[1] == "True")
+assert spool.append(b"1") and spool.append(b"2")
+"""
+
+
+@pytest.mark.parametrize("is_synced", [False, True])
+def test_a_power_cut_takes_what_no_disk_has_yet(tmp_path: Path, is_synced: bool) -> None:
+    place = tmp_path / "machine" / "part"
+    place.mkdir(parents=True)
+    (tmp_path / "image").mkdir()
+    disk = synced_folder(tmp_path / "machine", tmp_path / "image")
+    if disk is None:
+        missing("compiler", "the library that notes what is synced cannot be built")
+    env = os.environ | disk.environment() | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", APPEND, str(is_synced)], cwd=place, env=env, check=True)
+    disk.roll_back("part", random.Random(0))
+    assert everything(spool_in(place / "spool")) == ([b"1", b"2"] if is_synced else [])
