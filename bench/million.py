@@ -42,6 +42,7 @@ from learner.stopwatch import Clocks
 from model.bert import load_encoder
 from rollout.config import RolloutConfig
 from rollout.controller import retained
+from rollout.publication_rule import verdict
 from services.local.redis import start_redis
 from wire.config import StoreConfig
 from wire.keyring import parse
@@ -135,7 +136,7 @@ class ManyLabels:
         self._receipts = Receipts(*KEYS.receipts)
         strata, tokenizer = load_encoder(encoder)
         slow = worker_thread("slow", niceness=config.niceness, threads=config.threads)
-        self._learner = Learner(config, strata, tokenizer, receipts=self._receipts, executor=slow)
+        self._learner = Learner(config, strata, tokenizer, receipts=self._receipts, executor=slow, rule=verdict)
         served = self._learner.fast_head.served
         self._encoding = served.known.encoding
         self._z_ND = served.z_many([item.text for item in items])

@@ -37,6 +37,7 @@ from learner.quality.evaluation import DEFAULT_TEMPERATURE, MeasuredCandidate
 from learner.rounds.plan import RoundPlan
 from learner.rounds.round import NextEncoder, OfferedEncoder, Phase, SlowRound, TrainedEncoder
 from learner.rounds.schedule import Schedule
+from learner.rounds.trial import AdoptionRule
 from learner.rounds.worker import INLINE
 from learner.samples import Labelled, Learnable, Sample
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
@@ -55,7 +56,7 @@ class Knowledge:
     """Belongs to the learner's thread. `progress` and `counts`, of what becomes of the samples, are the learner's.
 
     `fresh` holds what was learnt since the last round began. `labels` is the set of labels, `temperature` that of the
-    last candidate, and `trial` that of the encoder in use.
+    last candidate, and `trial` that of the encoder in use. `rule` decides trials; without it there are none.
     """
 
     config: LearnerConfig
@@ -74,6 +75,7 @@ class Knowledge:
     temperature: float = DEFAULT_TEMPERATURE
     anchor: Anchor | None = None
     trial: EncoderTrial = NO_TRIAL
+    rule: AdoptionRule | None = None
     round: SlowRound | None = None
 
     def learn_many(self, samples: Sequence[Learnable], drift: DriftWatch, helper: Executor = INLINE) -> None:
@@ -134,7 +136,7 @@ class Knowledge:
     def consider(self, making: NextEncoder) -> None:
         """Begins the round that decides on an encoder: on the next one in training, or on one that was offered."""
         own = (self.fast_head, self.replay, self.holdout)
-        self.round = SlowRound(making, *own, anchor=self.anchor, config=self.config)
+        self.round = SlowRound(making, *own, anchor=self.anchor, config=self.config, rule=self.rule)
 
     def step(self, offsets: Mapping[str, int], executor: Executor, *, may_wait: bool) -> bool:
         """Begins the next unit, as `SlowRound.step` does. True when the round ended and its encoder was adopted."""

@@ -36,6 +36,7 @@ from learner.memory import Replay
 from learner.prequential import Prequential
 from learner.progress import LearnerProgress
 from learner.rounds.schedule import Schedule
+from learner.rounds.trial import AdoptionRule
 from learner.rounds.worker import INLINE, beside
 from learner.samples import HoldoutDraw, Labelled, Learnable
 from learner.standardisation import standardise
@@ -67,7 +68,8 @@ from wire.records import (
 class Learner:
     """Belongs to one thread. `version` is the published version that it goes on from, 0 before there is one.
 
-    `read_first`: nothing is published below these offsets, which `version` knows. `executor` runs the units of rounds.
+    `read_first`: nothing is published below these offsets, which `version` knows. `executor` runs the units of rounds,
+    `rule` decides their trials; without it there are none.
     """
 
     def __init__(
@@ -80,13 +82,15 @@ class Learner:
         subject_digest: Callable[[str], str] | None = None,
         cache_dir: Path | None = None,
         executor: Executor = INLINE,
+        rule: AdoptionRule | None = None,
     ) -> None:
         self._config = config
         self.executor = executor
         self.helper = beside(executor, "helper", niceness=config.niceness, threads=config.threads)
         self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
         self.label_config = LabelConfig()
-        self.knowledge = empty_knowledge(self.bases.of_settings)
+        self._rule = rule
+        self.knowledge = empty_knowledge(self.bases.of_settings, rule)
         self.progress = self.knowledge.progress
         self.counts = self.knowledge.counts
         self.schedule = Schedule(config, self.progress, self.counts)
@@ -164,7 +168,45 @@ class Learner:
 
     def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
         """Returns everything, as one value. `pending`: the version that this state is about to be published as."""
-        return snapshot_of(self, pending, epoch=epoch)
+        known = self.knowledge
+        trained = known.round.trained if known.round else None
+        facts = Facts(
+            epoch=epoch,
+            version=self.version,
+            last_version=self.last_version,
+            pending=pending,
+            origin=known.base.origin,
+            adopted=known.base.adopted,
+            offsets=self.offsets,
+            marks=dict(self.marks),
+            read_first=self.read_first,
+            classes=list(known.fast_head.ridge.classes),
+            progress=copy(self.progress),
+            counts=dict(self.counts),
+            num_scored=self.prequential.num_scored,
+            num_correct=self.prequential.num_correct,
+            recent=list(self.prequential.recent),
+            temperature=known.temperature,
+            anchor=known.anchor,
+            join=self.join.export(),
+            trust=self.trust.export(),
+            letters=self.letters.export(),
+            support=known.classes.export(),
+            replay=known.replay.export(),
+            holdout=known.holdout.samples.export(),
+            since_round=known.fresh.export(),
+            concept_changes=known.concept_changes.export(),
+            label_commands=self.label_commands,
+            labels_followed=known.labels.number,
+            lineage=known.lineage,
+            round_plan=trained.plan if trained else None,
+            drift=self.drift.export(),
+            erased=self.erased.export(),
+        )
+        means_CD = trained.means_CD if trained else None
+        stored = known.fast_head.served.tensors.get(SCALES)
+        scales = stored.tensor.parts if stored else {}
+        return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD, scales=scales)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
@@ -190,7 +232,7 @@ class Learner:
     def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
         """Returns what was known then, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
         base = self.bases.of(state.snapshot.facts.adopted, self.knowledge.base)
-        return restore_knowledge(state, base, self.label_config, like=self.fast_head.served)
+        return restore_knowledge(state, base, self.label_config, like=self.fast_head.served, rule=self._rule)
 
     def set_aside(self, state: VersionState, version: int) -> None:
         """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""
@@ -279,7 +321,7 @@ class Learner:
 log = structlog.get_logger("learner")
 
 
-def empty_knowledge(base: BaseEncoder) -> Knowledge:
+def empty_knowledge(base: BaseEncoder, rule: AdoptionRule | None = None) -> Knowledge:
     """Returns what a learner knows before the first label."""
     config = base.config
     return Knowledge(
@@ -296,11 +338,17 @@ def empty_knowledge(base: BaseEncoder) -> Knowledge:
         concept_changes=ConceptChanges(config.trust.change_sources),
         labels=LabelSet(),
         lineage=Lineage(),
+        rule=rule,
     )
 
 
 def restore_knowledge(
-    state: VersionState, base: BaseEncoder, labels: LabelConfig, *, like: ServedEncoder
+    state: VersionState,
+    base: BaseEncoder,
+    labels: LabelConfig,
+    *,
+    like: ServedEncoder,
+    rule: AdoptionRule | None = None,
 ) -> tuple[Knowledge, OriginDiff]:
     """Returns what was known in `state`, and what is different from the settings under which that was made.
 
@@ -331,6 +379,7 @@ def restore_knowledge(
         temperature=facts.temperature,
         anchor=None if change.is_rebuilt else facts.anchor,
         lineage=facts.lineage,
+        rule=rule,
     )
     known.check_kind(labels.kind)
     held_none = "newest_z" not in snapshot.sums or not snapshot.sums["newest_z"].numel()
@@ -356,46 +405,3 @@ def _restored_head(snapshot: Snapshot, fast_head: FastHead, change: OriginDiff, 
         num_lost = num_samples_in(snapshot.sums) - fast_head.ridge.num_samples
         log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
     return fast_head
-
-
-def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: int) -> Snapshot:
-    """Returns everything that `learner` knows. `pending`: the version that it is about to be published as."""
-    known = learner.knowledge
-    trained = known.round.trained if known.round else None
-    facts = Facts(
-        epoch=epoch,
-        version=learner.version,
-        last_version=learner.last_version,
-        pending=pending,
-        origin=known.base.origin,
-        adopted=known.base.adopted,
-        offsets=learner.offsets,
-        marks=dict(learner.marks),
-        read_first=learner.read_first,
-        classes=list(known.fast_head.ridge.classes),
-        progress=copy(learner.progress),
-        counts=dict(learner.counts),
-        num_scored=learner.prequential.num_scored,
-        num_correct=learner.prequential.num_correct,
-        recent=list(learner.prequential.recent),
-        temperature=known.temperature,
-        anchor=known.anchor,
-        join=learner.join.export(),
-        trust=learner.trust.export(),
-        letters=learner.letters.export(),
-        support=known.classes.export(),
-        replay=known.replay.export(),
-        holdout=known.holdout.samples.export(),
-        since_round=known.fresh.export(),
-        concept_changes=known.concept_changes.export(),
-        label_commands=learner.label_commands,
-        labels_followed=known.labels.number,
-        lineage=known.lineage,
-        round_plan=trained.plan if trained else None,
-        drift=learner.drift.export(),
-        erased=learner.erased.export(),
-    )
-    means_CD = trained.means_CD if trained else None
-    stored = known.fast_head.served.tensors.get(SCALES)
-    scales = stored.tensor.parts if stored else {}
-    return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD, scales=scales)

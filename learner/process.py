@@ -31,6 +31,7 @@ from learner.learner import Learner
 from learner.release.commands import Adopter, Eraser, Relabeller, Repairer
 from learner.release.publisher import WeightPublisher
 from learner.report import Reporter
+from learner.rounds.trial import AdoptionRule
 from learner.rounds.worker import worker_thread
 from learner.state.checkpoints import Checkpoints
 from learner.state.shared import shared_folder
@@ -87,9 +88,12 @@ def run(
     encoder: EncoderChoice,
     task: TaskChoice,
     stop: threading.Event,
+    rule: AdoptionRule,
 ) -> int:
-    """Learns a task until `stop` is set; returns the exit code. Raises StateRefused, UnsafePolicy, BadSignature,
-    UnknownFormat and ModelError, which only an operator can mend."""
+    """Learns a task until `stop` is set; returns the exit code. `rule` decides the trials of encoders.
+
+    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError, which only an operator can mend.
+    """
     lower_priority(NICENESS)
     torch.set_num_threads(config.threads)
     folder = Path(config.state_dir)
@@ -107,6 +111,7 @@ def run(
             subject_digest=partial(subject_digest, ring.subject),
             cache_dir=folder,
             executor=executor,
+            rule=rule,
         )
         learner.label_config = task.labels
         learner.names.draw_holdout_by(ring.holdout)

@@ -127,6 +127,20 @@ def decide(changes: NameChanges) -> PublicationRuling:
     return PublicationRuling("", f"too close to call: {tally}", numbers)
 
 
+def verdict(changes: NameChanges) -> bool | None:
+    """Returns whether the counts promote a version (True), or stand against it (False); None: neither.
+
+    The learner asks by it whether the encoder of a slow round has won its trial.
+
+    >>> verdict(NameChanges(trial_wins=40)), verdict(NameChanges(trial_losses=40)), verdict(NameChanges(trial_wins=1))
+    (True, False, None)
+    """
+    ruling = decide(changes)
+    if ruling.rule:
+        return True
+    return False if objection(ruling.numbers) else None
+
+
 def moves_reference(changes: NameChanges) -> bool:
     """Returns whether a version that is promoted takes the place of the reference.
 

@@ -12,9 +12,9 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "lifelong": ("wire", "model", "learner"),  # the latter two when their protocols are first used
     "model": ("kernels",),
     "serving": ("kernels", "wire", "model"),
-    "learner": ("kernels", "wire", "model", "rollout"),
+    "learner": ("kernels", "wire", "model"),
     "rollout": ("wire",),
-    "evals": ("wire", "model", "learner"),
+    "evals": ("wire", "model", "learner", "rollout"),  # the rule by which a learner that it runs decides trials
     "services": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals"),
     "bench": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals", "services", "lifelong"),
 }

@@ -20,6 +20,7 @@ from learner.rounds.next_head import num_spliced
 from learner.stopwatch import Stopwatch
 from model.bert import load_encoder
 from model.quantized import INT8
+from rollout.publication_rule import verdict
 from wire.features import parts_of
 from wire.records import Answer, Feedback
 
@@ -49,7 +50,7 @@ class WholeLearner(Contender[Texts]):
         is_trained = config.trainable_layers > 0
         encoder_use: EncoderUse = "trained" if is_trained else "frozen"
         self.traits = Traits(precision=INT8, encoder=encoder_use, uses_names=config.learn_names)
-        self._learner = Learner(config, *load_encoder(encoder))
+        self._learner = Learner(config, *load_encoder(encoder), rule=verdict)
         self._maker = CandidateMaker(config)
         self._classes = classes
         self._ids = {name: place for place, name in enumerate(classes)}

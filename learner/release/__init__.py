@@ -1,18 +1,13 @@
 """Turns what a learner knows into a version that replicas load, and does what follows from publishing it.
 
-    candidate          makes a version and measures it; sends its blobs
+    publisher          when a version is published, step by step; asks the gate, sends, waits for the store's disk
+    candidate          makes a version and measures it, beside its parent and the reference of the rollout
     attempts           when to try, and again after a failure
-    sender             sends its manifest, and waits for the store's disk behind it
-    publisher          when a version is published, step by step; asks the gate
     checkpoint_writer  when the state is written down, and what is pruned
-    reference          the version that candidates are compared with
     parent             which version the learner goes on from; follows the store's pointer, counts refusals
-    tensors, repair    writes damaged blobs again
-    store_turns        when the next four ask the store, and what becomes of a failure
-    eraser             carries out erasures
-    relabeller         follows what operators do to the set of labels
-    adopter            follows the offer of another encoder, and notes what became of it
+    tensors            the tensors of published versions, to be sent, or written again if the store lost them
+    commands           what is asked of the learner through the store: erasures, changes of labels, encoders, repairs
     rebuild            makes a published version again from the topics
 
-The learner's process drives publisher, adopter, eraser, relabeller and repairer, one after another, in one thread.
+The learner's process drives the publisher and the commands, one after another, in one thread.
 """

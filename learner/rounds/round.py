@@ -44,7 +44,7 @@ from learner.quality.gate import GateLimits, is_worse, may_adopt, refusals
 from learner.rounds.next_head import NextHead, do_nothing
 from learner.rounds.plan import RoundPlan
 from learner.rounds.training import PseudoLabels, Training
-from learner.rounds.trial import Trial
+from learner.rounds.trial import AdoptionRule, Trial
 from learner.rounds.worker import INLINE, Units
 from learner.samples import Labelled
 from learner.state.parts import fast_head_of
@@ -176,9 +176,10 @@ NextEncoder: TypeAlias = TrainedEncoder | OfferedEncoder
 class SlowRound:
     """One round. `step` begins a unit; at DONE, `making` and `next_fast_head` have what the round has made.
 
-    `held` compares the next fast head with the current one on the holdout, `trial` on the labels since. The round
-    belongs to the learner's thread. While a unit is under way, `phase`, `progress`, the encoder of `next_fast_head`,
-    and plan and means of `making` may be read; whatever else is called waits for the unit.
+    `held` compares the next fast head with the current one on the holdout, `trial` on the labels since; without a
+    `rule` there is no trial. The round belongs to the learner's thread. While a unit is under way, `phase`, `progress`,
+    the encoder of `next_fast_head`, and plan and means of `making` may be read; whatever else is called waits for the
+    unit.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class SlowRound:
         *,
         anchor: Anchor | None = None,
         config: LearnerConfig,
+        rule: AdoptionRule | None = None,
     ) -> None:
         self.making = making
         self._phase: Phase | None = None
@@ -201,6 +203,7 @@ class SlowRound:
         self._next: NextHead | None = None
         self.measured = MeasuredCandidate()
         self.trial: Trial | None = None
+        self._rule = rule
         self._has_trial = config.trial_labels > 0
         self._config = config
         self._units = self._all_units()
@@ -363,9 +366,11 @@ class SlowRound:
 
     def _try(self, following: NextHead) -> Units:
         """Compares both heads on new labels, if the holdout alone says too little."""
-        if not self._has_trial or self.refusals:
+        if self._rule is None or not self._has_trial or self.refusals:
             return
         self._phase = Phase.TRIAL
-        self.trial = Trial(self._fast_head, following, held=self.held, max_labels=self._config.trial_labels)
+        self.trial = Trial(
+            self._fast_head, following, held=self.held, max_labels=self._config.trial_labels, rule=self._rule
+        )
         while self._has_trial and not self.trial.is_over:
             yield self.trial.unit()

@@ -2,7 +2,7 @@
 
     new labels --a unit's worth--> both heads, as solved after the unit before, name the texts --> who was right
                --> then both learn them, and are solved again
-    counts, and those of the holdout --rollout.publication_rule--> adopt, drop, or go on
+    counts, and those of the holdout --rule of the rollout--> adopt, drop, or go on
 
 Where the holdout is small it tells neither encoder to be better, and a version with the next one would wait for labels
 in the rollout: of a stream of 20 events a second the stable version stood still for 60 % of the time, 25 to 48 s after
@@ -15,7 +15,7 @@ win), and with the answers as given (they are older than their labels, and so kn
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -26,10 +26,14 @@ from learner.quality.comparison import Paired, pair
 from learner.quality.name_changes import encoder_changes
 from learner.rounds.next_head import NextHead
 from learner.samples import Labelled
-from rollout.publication_rule import decide, objection
+from wire.records import NameChanges
 
 UNIT: Final = 64
 """Labels that wait for a unit, which solves both heads: that takes 0.2 s."""
+
+
+AdoptionRule: TypeAlias = Callable[[NameChanges], bool | None]
+"""Says by the counts of two encoders if the next one is adopted; None: they do not tell. It is the rollout's rule."""
 
 
 class Solved(NamedTuple):
@@ -53,12 +57,15 @@ class Trial:
     learner's thread, as `NextHead` does.
     """
 
-    def __init__(self, old: FastHead, following: NextHead, *, held: Paired, max_labels: int) -> None:
+    def __init__(
+        self, old: FastHead, following: NextHead, *, held: Paired, max_labels: int, rule: AdoptionRule
+    ) -> None:
         self.paired = Paired()
         self._old = old
         self._following = following
         self._held = held
-        self._ruling = decide(encoder_changes(held, self.paired))
+        self._rule = rule
+        self._verdict = rule(encoder_changes(held, self.paired))
         self._max_labels = max_labels
         self._solved: tuple[Solved, Solved] | None = None
 
@@ -79,13 +86,13 @@ class Trial:
     @property
     def is_won(self) -> bool:
         """Whether the rollout would make a version with the next encoder stable at once."""
-        return bool(self._ruling.rule)
+        return self._verdict is True
 
     @property
     def is_lost(self) -> bool:
         """Whether the next encoder is worse, or not better when enough labels have come."""
         has_lost_more = self._is_at_end and self.paired.won < self.paired.lost
-        return not self.is_won and (has_lost_more or bool(objection(self._ruling.numbers)))
+        return not self.is_won and (has_lost_more or self._verdict is False)
 
     @property
     def progress(self) -> float:
@@ -115,4 +122,4 @@ class Trial:
         if self._solved is not None and samples:
             old, new = self._solved
             self.paired += pair(old.is_right(samples), new.is_right(samples))
-            self._ruling = decide(encoder_changes(self._held, self.paired))
+            self._verdict = self._rule(encoder_changes(self._held, self.paired))

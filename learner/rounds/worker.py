@@ -71,8 +71,8 @@ def _begin(niceness: int, threads: int) -> None:
     torch.set_num_threads(threads)  # each thread has its own pool, which inherits the nice value
 
 
-Part = TypeVar("P")
-Result = TypeVar("R")
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 def in_order(work: Callable[[Part], Result], parts: Sequence[Part], helper: Executor) -> Iterator[Result]:

@@ -87,6 +87,7 @@ def learn(context: CliContext) -> None:
     ring = ring_of(settings)
     ring.require_signer()
     from learner.process import EncoderChoice, TaskChoice, run
+    from rollout.publication_rule import verdict
     from services.programs import owner_of
     from services.topic_uses import require_topics
     from wire import metrics, traces
@@ -104,6 +105,7 @@ def learn(context: CliContext) -> None:
             encoder=EncoderChoice(settings.encoder, settings.serving.max_tokens),
             task=TaskChoice(settings.labels, settings.readers),
             stop=stop_signal(),
+            rule=verdict,
         )
     raise typer.Exit(code)
 

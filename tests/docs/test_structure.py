@@ -39,7 +39,7 @@ def called_by(path: Path) -> Iterator[str]:
     ("heading", "num_steps", "first", "parts"),
     [
         ("Event to answer", 16, "serving.kafka.intake", ["serving/pipeline.py"]),
-        ("Feedback to weights", 21, "learner.process", []),
+        ("Feedback to weights", 20, "learner.process", []),
     ],
 )
 def test_each_file_on_the_way_is_called_by_one_before_it(

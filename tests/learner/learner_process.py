@@ -11,6 +11,7 @@ import sys
 import threading
 
 from learner.process import EncoderChoice, TaskChoice, run
+from rollout.publication_rule import verdict
 from tests.learner.small_learner import small_config
 from wire.config import BusConfig, LabelConfig, StoreConfig
 from wire.keyring import parse
@@ -38,6 +39,7 @@ def main(changed: str, encoder: str, broker: str, bus_prefix: str, redis: str, s
         encoder=EncoderChoice(encoder, 256),
         task=TaskChoice(labels, TaskNames()),
         stop=stop,
+        rule=verdict,
     )
 
 

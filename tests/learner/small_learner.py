@@ -22,6 +22,7 @@ from model.published import FIELDS
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
+from rollout.publication_rule import verdict
 from tests.learner.streams import label_of, text_of
 from tests.model.published_encoder import write_modules
 from wire.config import TrustConfig
@@ -86,6 +87,7 @@ def small_learner(
         subject_digest=SUBJECT_DIGEST,
         cache_dir=folder,
         executor=executor,
+        rule=verdict,
     )
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from learner.encoder.base import BaseEncoder
-from learner.learner import Learner, empty_knowledge, restore_knowledge, snapshot_of
+from learner.learner import Learner, empty_knowledge, restore_knowledge
 from learner.quality.comparison import Anchor
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import MEANS, Snapshot
+from rollout.publication_rule import verdict
 from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer
 from tests.learner.snapshots import manifest
 from tests.learner.streams import MARKS, stream
@@ -39,7 +40,7 @@ def test_before_the_first_label_nothing_is_known() -> None:
 
 def test_a_snapshot_has_what_the_learner_knows_and_where_it_has_read_to() -> None:
     learner = taught(50, trainable_layers=0)
-    snapshot = snapshot_of(learner, manifest(3), epoch=7)
+    snapshot = learner.export(manifest(3), epoch=7)
     facts = snapshot.facts
     assert (facts.epoch, facts.offsets, facts.marks) == (7, {"feedback.v1/0": 50}, MARKS)
     assert facts.pending == manifest(3) and facts.round_plan is None and MEANS not in snapshot.tensors
@@ -48,7 +49,7 @@ def test_a_snapshot_has_what_the_learner_knows_and_where_it_has_read_to() -> Non
 
 def test_what_is_restored_is_what_was_known() -> None:
     learner = taught(50, trainable_layers=0)
-    snapshot = snapshot_of(learner, None, epoch=1)
+    snapshot = learner.export(None, epoch=1)
     known, change = recalled(snapshot, trainable_layers=0)
     assert not change
     for name, sums in learner.fast_head.export().items():
@@ -62,7 +63,7 @@ def test_what_is_restored_is_what_was_known() -> None:
 @pytest.mark.parametrize("num_held", [20_000, 30], ids=["all are held", "some are forgotten"])
 def test_the_newest_labels_are_those_of_the_memory_where_an_older_program_held_none(num_held: int) -> None:
     learner = taught(50, trainable_layers=0, replay_samples=num_held)
-    snapshot = snapshot_of(learner, None, epoch=1)
+    snapshot = learner.export(None, epoch=1)
     older = {name: tensor for name, tensor in snapshot.tensors.items() if "newest" not in name}
     known, _ = recalled(Snapshot(facts=snapshot.facts, tensors=older), trainable_layers=0, replay_samples=num_held)
     z_ND, rows_N = known.fast_head.fading.newest.held(8)
@@ -74,7 +75,7 @@ def test_the_newest_labels_are_those_of_the_memory_where_an_older_program_held_n
 
 def test_what_was_learnt_after_the_snapshot_is_learnt_again() -> None:
     learner = taught(50, trainable_layers=0)
-    snapshot = snapshot_of(learner, None, epoch=1)
+    snapshot = learner.export(None, epoch=1)
     learner.unwritten.clear()
     learner.learn_many(stream(50, 80), {"feedback.v1/0": 80})
     config = small_config(trainable_layers=0)
@@ -96,7 +97,7 @@ def in_a_round() -> Learner:
 
 def test_a_round_under_way_begins_again_from_its_plan() -> None:
     learner = in_a_round()
-    snapshot = snapshot_of(learner, None, epoch=1)
+    snapshot = learner.export(None, epoch=1)
     known, _ = recalled(snapshot)
     assert learner.knowledge.round is not None and learner.knowledge.round.trained is not None
     assert known.round.trained.plan == learner.knowledge.round.trained.plan
@@ -104,8 +105,15 @@ def test_a_round_under_way_begins_again_from_its_plan() -> None:
     assert known.lineage == learner.knowledge.lineage
 
 
+def test_a_learner_decides_on_trials_by_its_rule_before_and_after_it_was_restored() -> None:
+    learner = small_learner()
+    learner.restore(in_a_round().export(None))
+    assert learner.knowledge.round is not None
+    assert learner.knowledge.rule is small_learner().knowledge.rule is verdict
+
+
 def test_a_round_ends_dropped_where_nothing_is_trained_any_more_or_the_sums_are_made_anew() -> None:
-    snapshot = snapshot_of(in_a_round(), None, epoch=1)
+    snapshot = in_a_round().export(None, epoch=1)
     for changed in ({"trainable_layers": 0}, {"seed": 3}):
         known, _ = recalled(snapshot, **changed)
         assert known.round is None
@@ -115,6 +123,6 @@ def test_a_round_ends_dropped_where_nothing_is_trained_any_more_or_the_sums_are_
 def test_an_anchor_is_of_the_features_it_was_measured_under() -> None:
     learner = taught(50, trainable_layers=0)
     learner.knowledge.anchor = anchor = Anchor(version=1, num_classes=5)
-    snapshot = snapshot_of(learner, None, epoch=1)
+    snapshot = learner.export(None, epoch=1)
     assert recalled(snapshot, trainable_layers=0)[0].anchor == anchor
     assert recalled(snapshot, trainable_layers=0, seed=3)[0].anchor is None

@@ -25,6 +25,7 @@ from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
+from rollout.publication_rule import verdict
 from serving.config import PrecisionConfig
 from serving.kafka.dedupe import Admission, DedupeWindow
 from serving.models import ActiveVersions
@@ -96,6 +97,7 @@ def run_learner(settings: Mapping[str, Any], stop: SimEvent) -> int:
         encoder=EncoderChoice(ENCODER, None),
         task=task,
         stop=stop,  # type: ignore[arg-type]
+        rule=verdict,
     )
 
 

@@ -14,6 +14,7 @@ from learner.rounds.round import Phase, SlowRound, TrainedEncoder
 from learner.rounds.strategies import draws_per_step
 from learner.rounds.trial import UNIT
 from learner.samples import Labelled
+from rollout.publication_rule import verdict
 from tests.learner.rounds.held import HeldExecutor
 from tests.learner.rounds.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, labelled, small_served, small_strata
@@ -141,10 +142,16 @@ def on_trial(memory: Replay[Labelled] | None = None) -> tuple[FastHead, SlowRoun
     base = fast_head()
     plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
     own = (base, memory or replay(), holdout())
-    slow_round = SlowRound(training(plan), *own, config=replace(SMALL, trial_labels=UNIT))
+    slow_round = SlowRound(training(plan), *own, config=replace(SMALL, trial_labels=UNIT), rule=verdict)
     while slow_round.has_work:
         slow_round.step()
     return base, slow_round
+
+
+def test_there_is_no_trial_without_a_rule() -> None:
+    plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
+    slow_round = SlowRound(training(plan), fast_head(), replay(), holdout(), config=replace(SMALL, trial_labels=UNIT))
+    assert Phase.TRIAL not in run(slow_round) and slow_round.trial is None
 
 
 def test_a_round_on_trial_waits_for_labels_and_knows_them_at_the_end() -> None:

@@ -7,6 +7,7 @@ from learner.quality.comparison import Paired
 from learner.rounds.next_head import NextHead
 from learner.rounds.trial import UNIT, Trial
 from learner.samples import Labelled
+from rollout import publication_rule
 from tests.learner.rounds.rounds import SAMPLES, fast_head
 from tests.learner.small_learner import labelled, small_served
 from tests.learner.streams import TOPICS
@@ -28,7 +29,7 @@ def trial_of(
 ) -> Trial:
     """Returns a trial of a head that has learnt other samples, under the same encoder."""
     following = NextHead(old, head_of(next_samples), [], unit=40)
-    trial = Trial(old, following, held=held or Paired(), max_labels=limit)
+    trial = Trial(old, following, held=held or Paired(), max_labels=limit, rule=publication_rule.verdict)
     trial.unit()()
     return trial
 
@@ -85,7 +86,13 @@ def test_a_trial_ends_as_soon_as_the_next_head_is_better_or_worse_beyond_doubt()
     ],
 )
 def test_no_label_is_waited_for_where_the_holdout_decides(held: Paired, expected: str) -> None:
-    trial = Trial(fast_head(), NextHead(fast_head(), fast_head(), [], unit=40), held=held, max_labels=1_000)
+    trial = Trial(
+        fast_head(),
+        NextHead(fast_head(), fast_head(), [], unit=40),
+        held=held,
+        max_labels=1_000,
+        rule=publication_rule.verdict,
+    )
     assert verdict(trial) == expected
 
 
