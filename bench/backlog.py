@@ -36,14 +36,13 @@ from learner.config import LearnerConfig
 from learner.intake.answer_finder import AnswerFinder
 from learner.intake.late_labels import LateLabels
 from learner.intake.trust import LabelTrust
-from services.environment import as_environment
 from services.keys import ring_of, with_signing_key
 from services.local import children
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
 from services.programs import open_store
-from services.settings import Settings, load, replaced
+from services.settings import Settings, as_environment, load, replaced
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable
 from wire.receipts import Receipts, Verdicts, name_hash

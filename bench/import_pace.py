@@ -23,9 +23,8 @@ from bench.service import fresh_stack
 from bench.texts import clinc150
 from evals.results.row import Goal, NoResult, Row
 from evals.streams.stream import StreamItem
-from services.environment import as_environment
 from services.history.sending import NotLearntYet, await_version
-from services.settings import Settings
+from services.settings import Settings, as_environment
 from wire.bus import Bus
 from wire.store import Store
 

@@ -23,8 +23,7 @@ from services.demo.fresh import fresh
 from services.local.kafka import kafka_home
 from services.local.stack import Stack
 from services.programs import open_store
-from services.settings import Settings, load
-from services.task_settings import with_tasks
+from services.settings import Settings, load, with_tasks
 from services.tune.table import tuned
 from wire.bus import Bus
 from wire.store import Store

@@ -3,15 +3,15 @@
 Exit codes: 0 success, 2 usage error, 75 something did not answer (try again), 78 wrong settings or set-up.
 """
 
+import importlib.metadata
 import sys
-from typing import TYPE_CHECKING
+from typing import Annotated
+
+import typer
 
 from services.collisions import collisions_at_start
 from services.commands.exits import CONFIGURATION, code_of, codes
 from services.commands.output import echo
-
-if TYPE_CHECKING:
-    import typer
 
 
 def main() -> None:
@@ -31,61 +31,32 @@ def main() -> None:
         sys.exit(code_of(error))
 
 
-def program() -> "typer.Typer":
+def program() -> typer.Typer:
     """Returns the program with its commands. Their modules are imported here, after the check for collisions."""
     from services.commands import (
         ask,
-        audit,
         backup,
         bench,
         config,
-        deadletters,
         doctor,
         encoder,
         exported,
-        forget,
         history,
         keys,
         labels,
-        migrate,
         model,
-        new,
-        page,
-        profile,
-        quarantine,
+        refused,
         rollout,
         run,
-        secrets,
         signing_keys,
         status,
-        top,
         topics,
         try_message,
         tune,
-        version,
         versions,
     )
 
-    app = _without_commands()
-    app.callback()(version.options)
-    running = (run.up, run.demo, run.serve, run.learn, page.page)
-    using = (ask.predict, ask.feedback, try_message.try_message, forget.forget, status.status, top.top, audit.audit)
-    keeping = (backup.backup, backup.restore, migrate.migrate)
-    measuring = (doctor.doctor, tune.tune, profile.profile)
-    for command in (*running, *using, *keeping, *measuring):
-        app.command()(command)
-    app.command("import")(history.import_)
-    app.command("export")(exported.export_)
-    learning = (versions, encoder, new, model, rollout, labels, quarantine)
-    for group in (*learning, topics, deadletters, keys, signing_keys, secrets, config, bench):
-        app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"))
-    return app
-
-
-def _without_commands() -> "typer.Typer":
-    import typer
-
-    return typer.Typer(
+    app = typer.Typer(
         name="lifelong",
         help="Answers events with a quantized model and keeps learning from the labels that come back.",
         no_args_is_help=True,
@@ -93,6 +64,48 @@ def _without_commands() -> "typer.Typer":
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    app.callback()(_options)
+    running = (run.up, run.demo, run.serve, run.learn, run.page)
+    using = (ask.predict, ask.feedback, try_message.try_message, labels.forget, status.status, status.top, status.audit)
+    keeping = (backup.backup, backup.restore, doctor.migrate)
+    measuring = (doctor.doctor, tune.tune, tune.profile)
+    for command in (*running, *using, *keeping, *measuring):
+        app.command()(command)
+    app.command("import")(history.import_)
+    app.command("export")(exported.export_)
+    groups = {
+        "versions": versions.app,
+        "encoder": encoder.app,
+        "new": encoder.new_app,
+        "model": model.app,
+        "rollout": rollout.app,
+        "labels": labels.app,
+        "quarantine": refused.quarantine,
+        "topics": topics.app,
+        "deadletters": refused.deadletters,
+        "keys": keys.keys,
+        "signing-keys": signing_keys.app,
+        "secrets": keys.secrets,
+        "config": config.app,
+        "bench": bench.app,
+    }
+    for name, group in groups.items():
+        app.add_typer(group, name=name)
+    return app
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        echo(f"lifelong {importlib.metadata.version('lifelong')}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Accept the options of `lifelong` itself."""
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import msgspec
 
 from rollout.plans import NotPossible
 from services.admin_log import AdminWriter
-from services.quarantine import LabelFilter, quarantined_labels
+from services.refused import LabelFilter, quarantined_labels
 from wire.bus import Bus
 from wire.config import LabelConfig
 from wire.errors import NotFound

@@ -1,19 +1,29 @@
 """Every setting of every process, in one model; loaded once, at the command line, and passed on as plain values.
 
     lifelong.toml < environment LIFELONG_* < flags --load--> Settings, or BadSettings with all mistakes
-    Settings --as_environment (`services/environment.py`)--> a child process loads the same settings
+    Loaded --with_tasks--> Loaded, in which what follows from several tasks is filled in, or BadSettings
+    Settings --as_environment--> LIFELONG_... --load--> a child process has the same settings
 
 The rooms own their sections: names, defaults, ranges and documentation are in the dataclass of each room's config.py.
 `services/settings_docs.py` says what a setting means, and what is wrong with a value.
 
-Rejected: the sources of pydantic-settings in a chain of its own. It tells neither where a value is from nor which of
-our variables it passes over, so `load` merges the layers and compares.
+Secrets from files have one rule for all of them, as containers and Kubernetes mount them:
+
+    signing_key_file = "/run/secrets/key"  |  LIFELONG_SIGNING_KEY_FILE=/run/secrets/key  -->  signing_key
+
+The name of a secret with `_file` behind it is the path of a file that holds the secret alone; a line end behind it is
+none of it, and an empty path names none. It stands for the secret in its own layer (file, environment, flags), so that
+a later layer wins as always.
+
+Rejected: the sources of pydantic-settings in a chain of its own (it tells neither where a value is from nor which of
+our variables it passes over, so `load` merges the layers and compares), and a setting `..._file` for each secret (a
+secret would then have two values, and each reader would have to choose).
 """
 
 import json
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,13 +31,13 @@ from typing import Annotated, Any, NamedTuple
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from learner.config import LearnerConfig, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
-from services.secret_files import resolved
-from services.settings_docs import mistake, schemas, setting_of, tables
+from services.settings_docs import SUFFIX, mistake, schemas, setting_of, tables
 from serving.replica_config import ReplicaSettings, inherited, own_rows
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
@@ -40,6 +50,16 @@ READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", "LIFELONG_
 """Variables with our prefix that are no settings: options of tests and benchmarks, which are read elsewhere."""
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+MAX_SECRET_BYTES = 64 << 10
+"""Largest file that is read: one of a secret has a few hundred bytes."""
+
+TRAINED = ("learner.trainable_layers", "learner.domain_layers", "learner.base_layers")
+"""The settings of what slow rounds train of the encoder. Blocks that one task trains are computed for it alone, at
+each event."""
+
+PLACES = ("state_dir", "checkpoint_url")
+"""The settings of the learner that name what only one learner writes to."""
 
 
 def _checked_keys(keys: SecretStr) -> SecretStr:
@@ -242,3 +262,92 @@ def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 def variable_of(name: str) -> str:
     """Returns the environment variable of a setting: LIFELONG_BUS__PARTITIONS of bus.partitions."""
     return PREFIX + name.replace(".", "__").upper()
+
+
+def resolved(layer: Mapping[str, Any], secrets: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Returns the values of one layer with the secrets that its files hold, and what is wrong with them.
+
+    `layer` has values by dotted name, `secrets` the names of the settings that are secret.
+    """
+    values = dict(layer)
+    problems: list[str] = []
+    for name in secrets:
+        if not (path := values.pop(f"{name}{SUFFIX}", "")):
+            continue
+        if name in values:
+            problems.append(f"{name} and {name}{SUFFIX}: only one of them can be the secret. Remove one")
+            continue
+        try:
+            values[name] = _secret_in(Path(str(path)))
+        except (OSError, ValueError) as error:
+            problems.append(f"{name}{SUFFIX}: {path} cannot be read ({error}). Give a file that holds the secret alone")
+    return values, problems
+
+
+def _secret_in(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(MAX_SECRET_BYTES + 1)
+    if len(content) > MAX_SECRET_BYTES:
+        raise ValueError(f"it has more than {MAX_SECRET_BYTES} bytes")
+    secret = content.decode().rstrip("\r\n")
+    if not secret:
+        raise ValueError("it is empty")
+    return secret
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Returns the variables from which a child process loads the same settings, the keys included.
+
+    A table, whose names are the user's, is one variable of JSON. Variables of ours that name the file of a secret are
+    empty: the child has the secret itself, and may have our environment as well. The keys that sign have the name of
+    their file, where they have one, so that the child follows it.
+    """
+    values = values_of(settings)
+    for table in tables(Settings):
+        rows = [name for name in values if name.startswith(f"{table}.")]
+        if rows:
+            values[table] = json.dumps({name.removeprefix(f"{table}."): values.pop(name) for name in rows})
+    files = {f"{variable_of(name)}{SUFFIX.upper()}": "" for name in secrets() if values.get(name) is not None}
+    if settings.key_file is not None:
+        del values["signing_key"]
+        files[f"{variable_of('signing_key')}{SUFFIX.upper()}"] = str(settings.key_file)
+    return files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps([*map(_as_text, value)]) if isinstance(value, tuple) else str(value)
+
+
+def with_tasks(loaded: Loaded) -> Loaded:
+    """Returns the settings of a service with several tasks; those of a service with one are as they were.
+
+    Raises BadSettings where a map does not fit its task.
+    """
+    if problems := _misfits(loaded.settings):
+        rules = [ErrorDetails(type="value_error", loc=(), msg=f"Value error, {each}", input=None) for each in problems]
+        raise BadSettings(*(mistake(Settings, rule, loaded.origins) for rule in rules))
+    task = loaded.settings.task
+    if loaded.settings.tasks and not any(name in loaded.origins for name in TRAINED):
+        loaded = loaded.filled("follows tasks", dict.fromkeys(TRAINED, 0))
+    if not task:
+        return loaded
+    learner = loaded.settings.learner
+    places = {name: f"{place.rstrip('/')}-{task}" for name in PLACES if (place := getattr(learner, name))}
+    own: dict[str, Any] = {}
+    for name, place in places.items():
+        if f"tasks.{task}.learner.{name}" not in loaded.origins:
+            own[name] = place
+    settings = loaded.settings.model_copy(update={"learner": replace(learner, **own)})
+    return loaded._replace(settings=settings)
+
+
+def _misfits(settings: Settings) -> list[str]:
+    """Returns what is wrong where the map of a task makes labels of another kind than the task has."""
+    problems = [settings.bus.map.feedback.misfit(settings.labels, settings.task)]
+    for task in settings.tasks.keys() - {settings.task}:
+        own = settings.of_task(task)
+        if problem := own.bus.map.feedback.misfit(own.labels, task):
+            problems.append(f"tasks.{task}: {problem}")
+    return [*filter(None, problems)]

@@ -12,8 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from services.secret_files import SUFFIX
 from wire.logs import HIDDEN, without_password
+
+SUFFIX = "_file"
+"""What a secret's name has behind it where a setting names the file of the secret."""
 
 FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
 """Keywords of JSON Schema that are said of a setting."""

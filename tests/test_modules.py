@@ -57,7 +57,6 @@ TESTED_ELSEWHERE = {
     "bench.peers.onnx_peers": "ONNX Runtime is installed for `make bench` alone",
     "bench.peers.openvino_peers": "OpenVINO is installed for `make bench` alone",
     "serving.http.app": "tests/serving/http/test_api.py asks it, and test_openapi.py reads its operations",
-    "services.exported.onnx": "tests/services/exported/test_exporting.py runs its graph",
 }
 """Modules with logic that have no file of tests of their name, besides those that are STARTED, and what tests them."""
 

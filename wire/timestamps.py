@@ -3,9 +3,6 @@
 import time
 from datetime import UTC, datetime, timedelta
 
-from wire.errors import BadMessage
-from wire.message import shown
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TIME_MS = 253_402_300_799_999  # the last millisecond of the year 9999, where RFC 3339 ends
 
@@ -39,6 +36,10 @@ def to_rfc3339(time_ms: int) -> str:
 
 def from_rfc3339(text: str) -> int:
     """Returns the milliseconds since 1970 that `text`, a `ce_time` header, stands for. Raises BadMessage."""
+    # Not at the top: the command line needs the clock before a command runs, and no records.
+    from wire.errors import BadMessage
+    from wire.message import shown
+
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:

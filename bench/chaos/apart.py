@@ -53,12 +53,11 @@ from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from bench.service import apache_kafka
-from services.environment import as_environment
 from services.local import children
 from services.local.children import guarded
 from services.local.redis import mend
 from services.programs import open_store, unready_programs
-from services.settings import Settings, replaced
+from services.settings import Settings, as_environment, replaced
 from services.versions import ROOT
 from wire.bus import Bus
 from wire.errors import WireError

@@ -19,9 +19,8 @@ from pydantic import SecretStr
 from bench.chaos.faults import FaultKind, Maintenance
 from bench.chaos.scene import lasting
 from bench.chaos.size import SceneSize
-from services import signing_keys
-from services.environment import as_environment
-from services.settings import Settings, replaced
+from services import keys
+from services.settings import Settings, as_environment, replaced
 from services.versions import ROOT
 from wire.keyring import Kind
 
@@ -99,8 +98,8 @@ def maintenance_of(name: str, begin: Callable[[], str], end: Callable[[], None],
 
 def with_keys_in(file: Path, settings: Settings) -> Settings:
     """Returns settings whose keys lie in a new file, which every program follows."""
-    ring = signing_keys.added(None, Kind.NEXT)
-    signing_keys.write(file, ring)
+    ring = keys.added(None, Kind.NEXT)
+    keys.write_keys(file, ring)
     return replaced(settings, {"signing_key": SecretStr(file.read_text())}).with_key_file(file)
 
 

@@ -34,11 +34,10 @@ from bench.chaos.scene import (
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.service import apache_kafka
-from services.environment import as_environment
 from services.local import children
 from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read
-from services.settings import Settings
+from services.settings import Settings, as_environment
 
 DISK_MB = 768
 """The size of the disk. Kafka's log of a full run takes 100 MB, the checkpoints 50, the file of Redis up to 200."""

@@ -9,5 +9,5 @@
     hedged_ridge.py, heads.py    contenders in closed form
     measures.py, outcome.py    the matrix of accuracies, and the record that is written
 
-`Method` (a maker and a protocol) goes in, `RunOutcome` comes out; `services/bench/sets.py` has the table of both.
+`Method` (a maker and a protocol) goes in, `RunOutcome` comes out; `services/bench/command.py` has the table of both.
 """

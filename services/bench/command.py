@@ -1,31 +1,93 @@
 """`lifelong bench learn`: compares strategies on one data set, seed by seed.
 
-data set -> shuffled inside its stages -> each strategy learns them -> a line of JSON, a row of the table, a plot
+    data set -> shuffled inside its stages -> each strategy learns them -> a line of JSON, a row of the table, a plot
+
+    clinc150 (all, 5 or 10 shots), support, a folder -> texts
+    split-mnist, permuted-mnist -> images               elec2, weather -> streams
 
 All get the same memory. Strategies by gradient get as many sample gradients for each item as `--passes` says, or as
 `lifelong` has taken with the same seed, where it comes before them.
+
+In the table, strategies that train the encoder stand apart from heads on the frozen one. Beside each accuracy stands
+what it took: the memory, the sample gradients and the forward passes for each training item.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from rich import box
 from rich.console import Console
 from rich.status import Status
+from rich.table import Table
+from torch import Tensor
 
+from evals.continual import recipes, streams, texts
 from evals.continual.contender import Contender
 from evals.continual.measures import Row
-from evals.continual.outcome import RunOutcome, outcome
+from evals.continual.outcome import RunOutcome, outcome, spread
 from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
 from evals.continual.texts import LIFELONG
-from evals.streams.benchmark import Benchmark
-from learner.errors import how_to_install, require
-from services.bench import plot, table
+from evals.streams.benchmark import Benchmark, Part, Texts
+from evals.streams.data import CLINC150, SPLITS, SUPPORT, fewshot, load
+from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
+from evals.streams.stream import Stage, StreamItem
+from evals.streams.tabular import TABLES, series
+from learner.config import is_import_path
+from learner.errors import DataError, how_to_install, is_installed, require
 from services.bench.options import LearnOptions
-from services.bench.sets import SETS, TEXTS, DataKind, set_of, without_avalanche
 from services.settings import Settings
 from services.versions import commit
+
+WIDTH = 120
+"""The columns that the table may take, even where a terminal has fewer: numbers must not be cut."""
+
+COLUMNS = (
+    "final %",
+    "forgetting",
+    "before idle",
+    "memory",
+    "KiB",
+    "gradients",
+    "forwards",
+    "names",
+    "ms a label",
+)
+
+HEADINGS = {"trained": "encoder trained", "frozen": "encoder frozen", "none": "no encoder"}
+
+IMAGES_BUFFER = 500
+
+TRAINED = ("lifelong", "lifelong-joint", "joint", "er", "er-ace", "der++", "avalanche-replay", "naive")
+
+FROZEN = ("ridge", "klda", "lda", "ncm", "frozen-joint", "frozen-er", "frozen-avalanche-replay")
+
+
+@dataclass(frozen=True, slots=True)
+class DataKind:
+    """The strategies for one kind of items. `defaults` names those that run where none is chosen.
+
+    `by_path` makes one of Avalanche's strategies, or raises DataError. `buffer` is the number of samples that a
+    strategy may store where none is asked for; None: as many as the settings of the learner say.
+    """
+
+    strategies: dict[str, Method[Any]]
+    defaults: tuple[str, ...]
+    by_path: Callable[[str], Method[Any]]
+    buffer: int | None
+
+    def named(self, name: str) -> Method[Any]:
+        """Returns the strategy of that name or import path. Raises DataError."""
+        if is_import_path(name):
+            return self.by_path(name)
+        if name not in self.strategies:
+            raise DataError(f"no strategy {name!r} here: there are {', '.join(self.strategies)}, avalanche-NAME")
+        return self.strategies[name]
 
 
 def run(settings: Settings, options: LearnOptions) -> None:
@@ -45,10 +107,10 @@ def run(settings: Settings, options: LearnOptions) -> None:
         outcomes.append(each)
         if options.json:
             options.json.write_bytes(msgspec.json.Encoder().encode_lines(outcomes))
-    console.width = max(console.width, table.WIDTH)
-    console.print(table.of(outcomes))
+    console.width = max(console.width, WIDTH)
+    console.print(of(outcomes))
     if options.plot:
-        plot.draw(outcomes, [stage.name for stage in benchmark.stages], options.plot)
+        draw(outcomes, [stage.name for stage in benchmark.stages], options.plot)
         console.print(f"Curves: {options.plot}", highlight=False)
 
 
@@ -107,3 +169,162 @@ def _measured(
     benchmark = shuffled(benchmark, choice.seed)
     contender = strategy.make(benchmark, choice)
     return contender, strategy.measure(benchmark, contender, choice, say)
+
+
+def of(outcomes: Sequence[RunOutcome]) -> Table:
+    """Returns the table, with the strategies in the order in which they ran."""
+    first = outcomes[0]
+    seeds = len({each.seed for each in outcomes})
+    title = f"{first.data}, {first.split}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
+    shown.add_column("strategy", no_wrap=True)
+    for column in COLUMNS:
+        shown.add_column(column, justify="right")
+    for encoder, heading in HEADINGS.items():
+        group = [each for each in outcomes if each.encoder == encoder]
+        if group:
+            shown.add_section()
+            shown.add_row(heading, style="italic")
+        for name in dict.fromkeys(each.strategy for each in group):
+            shown.add_row(name, *_cells([each for each in group if each.strategy == name]))
+    return shown
+
+
+def _cells(runs: Sequence[RunOutcome]) -> tuple[str, ...]:
+    def cell(value: Callable[[RunOutcome], float], digits: int = 2) -> str:
+        mean, deviation = spread([value(each) for each in runs])
+        return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if len(runs) > 1 else f"{mean:.{digits}f}"
+
+    last = runs[-1]
+    return (
+        cell(lambda each: each.final_accuracy),
+        cell(lambda each: each.forgetting),
+        cell(lambda each: each.forgetting_before_idle),
+        f"{last.buffer_samples:,}",
+        f"{last.buffer_bytes / 1024:,.0f}",
+        f"{last.gradients_per_item:.2f}",
+        f"{last.forwards_per_item:.2f}",
+        "yes" if last.uses_names else "no",
+        cell(lambda each: each.ms_per_label, 3),
+    )
+
+
+def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> None:
+    """Writes the plot, a PNG. A strategy that learnt everything at once is a horizontal line."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    for name in dict.fromkeys(each.strategy for each in outcomes):
+        runs = [each for each in outcomes if each.strategy == name]
+        curve = [_spread_after(runs, row) for row in range(_num_rows(runs))]
+        means = [mean for mean, _ in curve]
+        deviations = [deviation for _, deviation in curve]
+        if len(curve) == 1:
+            axes.axhline(means[0], linestyle="--", linewidth=1, label=name)
+            continue
+        axes.errorbar(range(1, len(curve) + 1), means, yerr=deviations, marker=".", capsize=2, label=name)
+    axes.set_xticks(range(1, len(stages) + 1), stages, rotation=30, ha="right")
+    axes.set_xlabel("stages learnt")
+    axes.set_ylabel("mean accuracy of the stages so far, %")
+    axes.set_title(outcomes[0].data)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _spread_after(runs: Sequence[RunOutcome], row: int) -> tuple[float, float]:
+    """Returns mean and standard deviation over the runs of the accuracy after stage `row`."""
+    return spread([_mean(each.accuracy_matrix[row]) for each in runs])
+
+
+def _num_rows(runs: Sequence[RunOutcome]) -> int:
+    return min(len(each.accuracy_matrix) for each in runs)
+
+
+def _mean(row: Sequence[float]) -> float:
+    return sum(row) / len(row)
+
+
+def without_avalanche(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the strategies of these that can be made, and those that need Avalanche where it is not installed."""
+    missing = [name for name in names if "avalanche-" in name and not is_installed("avalanche")]
+    return [name for name in names if name not in missing], missing
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A named data set. `load` gets the folder of data sets and the split to test on, and may raise DataError."""
+
+    kind: DataKind
+    load: Callable[[Path | None, str], Benchmark[Any]]
+
+
+TEXTS = DataKind(texts.STRATEGIES, (*TRAINED, *FROZEN), texts.by_path, buffer=None)
+FEW = DataKind(texts.STRATEGIES, ("lifelong", "joint", "ridge", "ncm", "lda"), texts.by_path, buffer=None)
+SPLIT_IMAGES = DataKind(
+    recipes.for_images(recipes.SPLIT_RECIPES),
+    ("naive", "er", "der-ace", "joint"),
+    partial(recipes.for_images_by_path, recipes.SPLIT_RECIPES),
+    buffer=IMAGES_BUFFER,
+)
+PERMUTED_IMAGES = DataKind(
+    recipes.for_images(recipes.PERMUTED_RECIPES),
+    ("naive", "er", "der++", "joint"),
+    partial(recipes.for_images_by_path, recipes.PERMUTED_RECIPES),
+    buffer=IMAGES_BUFFER,
+)
+STREAMS = DataKind(streams.STRATEGIES, tuple(streams.STRATEGIES), streams.by_path, buffer=0)
+
+
+def set_of(name: str) -> Set:
+    """Returns the set of that name; any other name is a folder of texts."""
+    return SETS[name] if name in SETS else Set(TEXTS, partial(_texts, name))
+
+
+def _texts(name: str, data: Path | None, split: str) -> Benchmark[Texts]:
+    stream = load(name, data, split=split)
+    train = chain.from_iterable(stage.train for stage in stream.stages)
+    classes = tuple(dict.fromkeys(item.label for item in train))
+    ids = {label: index for index, label in enumerate(classes)}
+    stages = (Stage(stage.name, _part(stage.train, ids), _part(stage.test, ids)) for stage in stream.stages)
+    return Benchmark(name, classes, tuple(stages))
+
+
+def _few(shots: int, data: Path | None, split: str) -> Benchmark[Texts]:
+    """Loads all classes as one stage, with `shots` texts each (the published draw), tested on the whole split.
+
+    All other training texts are there without their labels.
+    """
+    whole = load(CLINC150, data, split=split)
+    train = fewshot(shots, data)
+    classes = tuple(dict.fromkeys(item.label for item in train))
+    ids = {label: index for index, label in enumerate(classes)}
+    test = list(chain.from_iterable(stage.test for stage in whole.stages))
+    drawn = {item.text for item in train}
+    all_train = chain.from_iterable(stage.train for stage in whole.stages)
+    others = [item.text for item in all_train if item.text not in drawn]
+    stage = Stage(f"{shots} texts a class", _part(train, ids), _part(test, ids))
+    return Benchmark(f"{CLINC150}-{shots}-shot", classes, (stage,), unlabelled=others)
+
+
+def _of_test(make: Callable[[Path | None], Benchmark[Tensor]], data: Path | None, split: str) -> Benchmark[Tensor]:
+    """Loads a benchmark that has test items alone. Raises DataError for another split."""
+    if split != SPLITS[0]:
+        raise DataError(f"there is no split {split!r} of this data set: say {SPLITS[0]}")
+    return make(data)
+
+
+def _part(items: Sequence[StreamItem], ids: dict[str, int]) -> Part[Texts]:
+    return Part([item.text for item in items], torch.tensor([ids[item.label] for item in items]))
+
+
+SETS = {name: Set(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)} | {
+    **{f"{CLINC150}-{shots}-shot": Set(FEW, partial(_few, shots)) for shots in (5, 10)},
+    SPLIT: Set(SPLIT_IMAGES, partial(_of_test, split_mnist)),
+    PERMUTED: Set(PERMUTED_IMAGES, partial(_of_test, permuted_mnist)),
+    **{name: Set(STREAMS, partial(_of_test, partial(series, table))) for name, table in TABLES.items()},
+}

@@ -10,7 +10,7 @@ from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.output import echo
 
 if TYPE_CHECKING:
-    from services.backups.format import BackupManifest
+    from services.backups import BackupManifest
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the backup")]
 
@@ -18,9 +18,9 @@ FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder o
 @reads_settings
 def backup(context: CliContext, folder: FolderArgument, as_json: JsonOption = False) -> None:
     """Write what the service knows to a new folder, while it runs: Redis, checkpoints, plan, with digests."""
-    from services.backups.writing import write_backup
+    from services.backups import write_backup
+    from services.commands.output import progress
     from services.open_store import opened_store
-    from services.progress import progress
     from wire.timestamps import now_ms
 
     with opened_store(context.process()) as (settings, store), progress() as say:
@@ -36,11 +36,10 @@ def restore(
     as_json: JsonOption = False,
 ) -> None:
     """Write a backup into an empty Redis and an empty state folder; every program must have ended."""
-    from services.backups.format import check_backup
-    from services.backups.restoring import restore_backup
+    from services.backups import check_backup, restore_backup
+    from services.commands.output import progress
     from services.keys import require_keys
     from services.open_store import opened_store
-    from services.progress import progress
     from wire.timestamps import now_ms
 
     with progress() as say:

@@ -63,8 +63,7 @@ class CliContext:
     def load(self, **own_flags: Any) -> "Loaded":
         """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
         from services.profiles.profile import filled_in
-        from services.settings import load
-        from services.task_settings import with_tasks
+        from services.settings import load, with_tasks
         from services.tune.table import tuned
 
         flags = {name.replace("__", "."): value for name, value in own_flags.items() if value is not None}

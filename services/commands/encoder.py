@@ -1,4 +1,8 @@
-"""`lifelong encoder check`: is an encoder computed as it was published, or as a class says, and how fast is it?"""
+"""`lifelong encoder check` and `lifelong new encoder`: encoders of others, and code of your own to begin with.
+
+The check says whether an encoder is computed as it was published, or as a class says, and how fast it is here. What
+`new` writes runs as it is.
+"""
 
 import dataclasses
 import json
@@ -10,13 +14,13 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import CONFIGURATION
-from services.commands.output import echo, json_lines
-from services.progress import progress
+from services.commands.output import echo, json_lines, progress
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from services.encoders.check import EncoderCheck
+    from services.encoder_check import EncoderCheck
+
 
 app = typer.Typer(no_args_is_help=True, help="Encoders that are not MiniLM.")
 
@@ -35,6 +39,8 @@ VectorsOption = Annotated[
     ),
 ]
 
+new_app = typer.Typer(no_args_is_help=True, help="Write code of your own to begin with.")
+
 
 @app.callback()
 def encoder() -> None:
@@ -50,7 +56,7 @@ def check(
     import torch
 
     from model.source import is_import_path
-    from services.encoders import check as encoder_check
+    from services import encoder_check
 
     settings = context.process()
     torch.set_num_threads(settings.serving.threads)
@@ -70,7 +76,7 @@ def check(
 
 
 def _check_module(path: str, *, as_json: bool) -> None:
-    from services.encoders.module_check import check_module
+    from services.encoder_check import check_module
 
     found = check_module(path)
     echo(*(json_lines(found.fields()) if as_json else found.lines()))
@@ -124,3 +130,23 @@ def _table(found: "EncoderCheck") -> "Table":
         times = (f"{ms:.2f}" for ms in each.ms.values())
         shown.add_row(each.name, f"{each.num_bytes / 1e6:.1f}", *cosines, *times)
     return shown
+
+
+@new_app.callback()
+def new() -> None:
+    """Keep `encoder` a command of its own: typer would run a group of one command by the name of the group."""
+
+
+@new_app.command("encoder")
+def new_encoder(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the Python module, such as digits")],
+    folder: Annotated[
+        Path, typer.Option("--folder", exists=True, file_okay=False, help="Where it is written")
+    ] = Path(),
+) -> None:
+    """Write an encoder for images, its test, and the settings that name it: any torch module can take its place."""
+    from services.templates.writing import write_encoder
+
+    for path in write_encoder(name, folder):
+        echo(str(path))
+    echo(f"Run it from its folder: PYTHONPATH=. lifelong up --config {name}.toml")

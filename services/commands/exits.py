@@ -10,23 +10,23 @@ def codes() -> dict[type[Exception], int]:
     from learner.errors import DataError, LearnerError, StateRefused
     from model.errors import ModelError
     from rollout.plans import NotPossible
-    from services.backups.format import BackupRefused
+    from services.backups import BackupRefused
     from services.commands.ask import KeyNotTaken, NoAnswer, NotTaken
-    from services.commands.forget import NotErasedYet
-    from services.encoders.vectors import BadVectors
-    from services.exported.format import BadExport
-    from services.history.rows import BadHistory
+    from services.commands.labels import NotErasedYet
+    from services.encoder_check import BadVectors
+    from services.exported import BadExport
+    from services.history.labeller import BadHistory
     from services.history.sending import NotLearntYet
+    from services.keys import KeysUnfit
     from services.label_commands import NotFollowedYet
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
     from services.local.supervisor import StackFailed
-    from services.members.decision import NotAdoptedYet
+    from services.members.adopt import NotAdoptedYet
     from services.running import NotRunning
     from services.settings import BadSettings
-    from services.signing_keys import KeysUnfit
     from services.templates.writing import NameTaken
-    from services.topic_uses import TopicsUnfit
+    from services.topics import TopicsUnfit
     from services.tune.measure import TuneFailed
     from serving.cluster import RayLost
     from serving.errors import BadCertificate

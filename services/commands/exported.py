@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
-from services.commands.output import echo
-from services.progress import progress
+from services.commands.output import echo, progress
 from wire.timestamps import now_ms
 
 
@@ -31,7 +30,7 @@ def export_(
 ) -> None:
     """Write a version: weights, tokenizer, labels and card, for sentence-transformers and for another service."""
     from model.source import encoder_folder, is_import_path
-    from services.exported.exporting import export_version
+    from services.exported import export_version
     from services.programs import open_store
 
     settings = context.attached()
@@ -58,7 +57,7 @@ def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
     from rollout.operator import Operator
     from services.commands.rollout import user_name
     from services.commands.rollout_text import plan_line
-    from services.exported.importing import import_version
+    from services.exported import import_version
     from services.programs import open_store
 
     settings = context.attached()

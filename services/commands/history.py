@@ -15,9 +15,8 @@ from services.commands.exported import import_model
 from services.commands.output import echo
 
 if TYPE_CHECKING:
-    from services.history.bookmark import BookmarkFile
-    from services.history.rows import SourceRow
-    from services.history.sending import HistorySender
+    from services.history.labeller import SourceRow
+    from services.history.sending import BookmarkFile, HistorySender
     from services.settings import Settings
     from wire.errors import BadMessage
 
@@ -146,8 +145,7 @@ def _refusals(path: Path | None) -> Iterator[RefusedRows]:
 
 def _imported(context: CliContext, file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
     """Sends the file; returns what is printed. Maps and file are looked at before any server is asked."""
-    from services.history.labeller import RowLabeller, RowMaps
-    from services.history.rows import BadHistory, form_of, rows_of
+    from services.history.labeller import BadHistory, RowLabeller, RowMaps, form_of, rows_of
     from services.history.sending import await_version
     from services.programs import open_store
     from wire.label_set import LabelSet
@@ -188,7 +186,7 @@ def _imported(context: CliContext, file: str, options: ImportOptions, refusals: 
 
 def _bookmarks(settings: "Settings", name: str, form: str, options: ImportOptions) -> "BookmarkFile":
     """Returns the file that says which rows were sent, of this import alone; an empty one, where it begins anew."""
-    from services.history.bookmark import BookmarkFile
+    from services.history.sending import BookmarkFile
 
     task = (settings.task,) if settings.task else ()
     bookmarks = BookmarkFile(settings.state_dir, name, form, options.source, *(options.maps or ()), *task)
@@ -209,9 +207,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _sending(settings: "Settings", refusals: RefusedRows) -> "Iterator[HistorySender]":
+    from services.commands.output import progress
     from services.history.sending import HistorySender
     from services.keys import ring_of
-    from services.progress import progress
     from wire.bus import Bus
     from wire.receipts import Receipts
 

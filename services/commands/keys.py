@@ -1,4 +1,8 @@
-"""`lifelong keys ...`: creates, lists and revokes the API keys of `serving.keys_file`."""
+"""`lifelong keys ...` and `lifelong secrets ...`: the API keys of clients, and the keys and passwords of containers.
+
+`keys` creates, lists and revokes the API keys of `serving.keys_file`. The image has `secrets`, so that nobody installs
+Lifelong on the host for it: docker/compose.yaml runs it as a job.
+"""
 
 import json
 from pathlib import Path
@@ -13,12 +17,15 @@ from wire.timestamps import now_ms
 if TYPE_CHECKING:
     from serving.http.access import ApiKey
 
-app = typer.Typer(no_args_is_help=True, help="API keys, which HTTP and gRPC ask for where serving.keys_file is set.")
+
+keys = typer.Typer(no_args_is_help=True, help="API keys, which HTTP and gRPC ask for where serving.keys_file is set.")
 
 NameArgument = Annotated[str, typer.Argument(help="Whose it is: the source of its labels")]
 
+secrets = typer.Typer(no_args_is_help=True, help="Keys and passwords of a service in containers.")
 
-@app.command()
+
+@keys.command()
 @reads_settings
 def create(
     context: CliContext,
@@ -45,7 +52,7 @@ def create(
     echo(*(json_lines({**_row(key), "key": text}) if as_json else [text]))
 
 
-@app.command("list")
+@keys.command("list")
 @reads_settings
 def list_(context: CliContext, as_json: JsonOption = False) -> None:
     """Show the names and the roles of all keys."""
@@ -59,7 +66,7 @@ def list_(context: CliContext, as_json: JsonOption = False) -> None:
         echo(f"{row['name']}  {', '.join(row['roles'])}  since {row['created']}")
 
 
-@app.command()
+@keys.command()
 @reads_settings
 def revoke(context: CliContext, name: NameArgument, as_json: JsonOption = False) -> None:
     """Revoke a key: replicas refuse it within a second."""
@@ -83,3 +90,30 @@ def _row(key: "ApiKey") -> dict[str, Any]:
 
     created = to_rfc3339(key.created_ms)
     return {"name": key.name, "roles": [*key.roles], "sources": [*key.sources], "created": created}
+
+
+@secrets.command()
+@reads_settings
+def write(
+    context: CliContext,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Gets service/, replicas/ and redis/")],
+) -> None:
+    """Write the secrets that are missing below a folder, and renew the replicas' public keys; keeps the others."""
+    from services import keys
+
+    for path in keys.write_secrets(folder, context.load().settings.store.prefix):
+        echo(str(path))
+
+
+@secrets.command()
+@reads_settings
+def env(context: CliContext) -> None:
+    """Print new secrets as lines of docker/kubernetes/secrets.env, and the accounts to give to Redis as comments."""
+    from services import keys
+
+    values, accounts = keys.secrets_environment(context.load().settings.store.prefix)
+    echo("# Give these two accounts to Redis, one ACL SETUSER each, or as lines of its aclfile:")
+    for line in accounts.splitlines():
+        echo(f"# {line}")
+    for name, value in values.items():
+        echo(f"{name}={value}")

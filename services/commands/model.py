@@ -1,20 +1,30 @@
-"""`lifelong model ...`: other members of the family, made of an encoder, and what they cost."""
+"""`lifelong model ...`: other members of the family, made of an encoder, and what they cost.
+
+The flags of the longer commands are records that `reads_settings` fills.
+"""
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
-from services.commands.output import echo, json_lines
-from services.members.flags import AdoptFlags, ConvertFlags, DistillFlags, PruneFlags
-from services.progress import progress
+from services.commands.output import echo, json_lines, progress
 
 if TYPE_CHECKING:
+    from services.members.adopt import Stored
     from services.members.source import Made, Say
-    from services.members.stored import Stored
+
+
+Texts = Annotated[
+    list[str],
+    typer.Option("--texts", metavar="NAME|PATH", help="Data set, folder of lines, or .txt; may be repeated"),
+]
+MaxTexts = Annotated[int, typer.Option("--max-texts", min=1, help="Texts that are looked at")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Draws the texts")]
 
 app = typer.Typer(help="Make a smaller encoder of another one, and count what it costs.", no_args_is_help=True)
 
@@ -22,7 +32,73 @@ REFUSED = 1
 """Exit code where the learner refuses an encoder."""
 
 EncoderArgument = Annotated[str, typer.Argument(metavar="ENCODER", help="minilm-l6, a folder, or a cached id")]
+
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder that is written; there must be none")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertFlags:
+    """What `convert` changes; 0 and none change nothing."""
+
+    kv_heads: Annotated[int, typer.Option("--kv-heads", min=0, help="Heads of keys and values in each layer")] = 0
+    embed_dim: Annotated[int, typer.Option("--embed-dim", min=0, help="Width of the token embedding")] = 0
+    positions: Annotated[
+        int, typer.Option("--positions", min=0, help="Tokens of the longest text: learned positions are repeated")
+    ] = 0
+    span: Annotated[
+        list[str],
+        typer.Option("--span", metavar="KIND,NAME=N..", help="As local,window=64,sinks=4 or topk,topk=8"),
+    ] = field(default_factory=list)
+    enough: Annotated[float, typer.Option("--enough", min=0, max=1, help="Attention that a span must leave")] = 0.95
+    texts: Texts = field(default_factory=list)
+    max_texts: MaxTexts = 2_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneFlags:
+    """How many heads go, and which tasks say which."""
+
+    share: Annotated[float, typer.Option("--share", min=0, max=1, help="Share of all heads that go")] = 0.4
+    task: Annotated[
+        list[str],
+        typer.Option("--task", metavar="NAME|PATH", help="Data set, or folder of lines with labels; may be repeated"),
+    ] = field(default_factory=list)
+    max_texts: MaxTexts = 1_000
+    seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdoptFlags:
+    """What the service gets besides the encoder, and how long to wait for the learner."""
+
+    features: Annotated[
+        int,
+        typer.Option("--features", min=0, help="Random features of the head [default: as before]", show_default=False),
+    ] = 0
+    capacity: Annotated[
+        int, typer.Option("--capacity", min=0, help="Most classes [default: as before]", show_default=False)
+    ] = 0
+    max_loss: Annotated[
+        float | None,
+        typer.Option("--max-loss", min=0, max=1, help="Accuracy that may be lost [default: as any version]"),
+    ] = None
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the decision")] = True
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")] = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillFlags:
+    """Whom to learn from, on what, how long and how fast."""
+
+    teacher: Annotated[str, typer.Option("--teacher", metavar="ENCODER", help="Encoder to learn from")] = "minilm-l6"
+    texts: Texts = field(default_factory=list)
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of training")] = 3_000
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Texts of a step")] = 32
+    rate: Annotated[float, typer.Option("--rate", min=0, help="Learning rate, which falls to 0")] = 5e-4
+    rounded: Annotated[bool, typer.Option("--rounded", help="Train through the rounding of the kernels")] = False
+    every: Annotated[float, typer.Option("--every", min=0, help="Seconds between two checkpoints")] = 60
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the processor")] = 1
+    seed: Seed = 0
 
 
 @app.command()
@@ -37,7 +113,7 @@ def show(
     """Show the shape of an encoder, and count its parameters, bytes and operations."""
     from model.published import read_published
     from model.source import encoder_folder
-    from services.members.show import described, lines
+    from services.members.source import described, lines
 
     config = read_published(encoder_folder(encoder)).config
     lengths = tokens or [16, 128, config.max_sequence]
@@ -54,9 +130,8 @@ def convert(
     context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: ConvertFlags, as_json: JsonOption = False
 ) -> None:
     """Repeat positions, narrow the embedding, group keys and values, give heads spans: as far as options say so."""
-    from services.members.change import ConvertOptions
+    from services.members.change import ConvertOptions, span_of
     from services.members.change import convert as run
-    from services.members.spans import span_of
 
     options = ConvertOptions(
         kv_heads=flags.kv_heads,
@@ -111,7 +186,7 @@ def distill(
 ) -> None:
     """Let an encoder learn from another one, on texts without labels. Goes on from OUT.checkpoint after a kill."""
     from learner.distillation import DistillOptions
-    from services.members.distil import TeacherOptions, distil
+    from services.members.change import TeacherOptions, distil
 
     lesson = TeacherOptions(teacher=flags.teacher, texts=tuple(flags.texts), every_s=flags.every, threads=flags.threads)
     options = DistillOptions(
@@ -130,7 +205,7 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Round an encoder to the weights that are served, and compare their vectors with the source's."""
-    from services.members.stored import quantize as run
+    from services.members.adopt import quantize as run
 
     _report(lambda say: run(encoder, out, is_int4=int4, say=say), as_json)
 
@@ -163,8 +238,7 @@ def adopt(
     from contextlib import closing
 
     from model.tokenizer import TextTokenizer
-    from services.members.adopt import AdoptOptions, offer
-    from services.members.decision import decision_of
+    from services.members.adopt import AdoptOptions, decision_of, offer
     from services.profiles.profile import after_restart, changed_profile, restart_lines
     from services.programs import open_store
 

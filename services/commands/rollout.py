@@ -141,7 +141,7 @@ def run(context: CliContext) -> None:
     from services.commands.run import stop_signal
     from services.keys import ring_of
     from services.programs import open_bus, open_store
-    from services.topic_uses import require_topics
+    from services.topics import require_topics
     from wire import metrics, traces
     from wire.draws import AUDIT, is_drawn
     from wire.receipts import Receipts

@@ -1,4 +1,7 @@
-"""`lifelong up|demo|serve|learn`: the commands that run until they are done or told to stop."""
+"""`lifelong up|demo|serve|learn|page`: the commands that run until they are done or told to stop.
+
+`page` serves the page of a service whose processes were started one by one, or run elsewhere.
+"""
 
 import signal
 import threading
@@ -15,13 +18,14 @@ from services.demo.options import DemoOptions
 if TYPE_CHECKING:
     from services.settings import Settings
 
+
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas that answer")]
 
 
 @reads_settings
 def up(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run everything on this machine. What no address is set for is started here and ends with this command."""
-    from services.demo.shared_servers import remove_abandoned
+    from services.demo.fresh import remove_abandoned
     from services.local.stack import Stack
     from services.page.server import served
 
@@ -49,7 +53,7 @@ def demo(
     """Play a labelled data set as a stream, and watch the service answer it, learn from late labels and get better."""
     settings = context.process(serving__replicas=replicas, seed=seed, profile=options.profile)
     if clear:
-        from services.demo.shared_servers import remove_abandoned
+        from services.demo.fresh import remove_abandoned
 
         raise typer.Exit(0 if remove_abandoned(settings, say=echo) else TEMPORARY)
     from services.demo.command import run
@@ -63,7 +67,7 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     from model.encoders import open_inputs
     from services.keys import ring_of
     from services.programs import owner_of
-    from services.topic_uses import require_topics, require_transactions
+    from services.topics import require_topics, require_transactions
     from serving.app import run
     from serving.replica_config import ReplicaConfig
     from wire.files import claim_folder
@@ -89,7 +93,7 @@ def learn(context: CliContext) -> None:
     from learner.process import EncoderChoice, TaskChoice, run
     from rollout.publication_rule import verdict
     from services.programs import owner_of
-    from services.topic_uses import require_topics
+    from services.topics import require_topics
     from wire import metrics, traces
     from wire.files import claim_folder
 
@@ -125,3 +129,17 @@ def stop_signal() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+@reads_settings
+def page(context: CliContext) -> None:
+    """Serve the page of a service that runs without `lifelong up`, such as on a cluster."""
+    from services.page.server import served
+
+    stop = stop_signal()
+    settings = context.attached()
+    if not settings.page.port:
+        raise typer.BadParameter("page.port is 0, which is no page. Give a port: --set page.port=8090")
+    with served(settings, say=echo):
+        echo("Control-C ends it.")
+        stop.wait()

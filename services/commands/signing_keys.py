@@ -41,13 +41,13 @@ def new(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key, which is accepted and not used yet; where there is no file, make one with all that is needed."""
-    from services import signing_keys
+    from services import keys
     from wire.keyring import Kind
 
     path = _unmade(file) or _file(context, file)[0]
-    before = signing_keys.read(path)
-    ring = signing_keys.added(before, Kind.RECEIPT if receipt else Kind.NEXT)
-    signing_keys.write(path, ring)
+    before = keys.read_keys(path)
+    ring = keys.added(before, Kind.RECEIPT if receipt else Kind.NEXT)
+    keys.write_keys(path, ring)
     rows = [_row(ring, key) for key in ring.keys if before is None or key not in before.keys]
     _show(rows, path, as_json=as_json)
     if before is not None and not as_json:
@@ -77,20 +77,20 @@ def rotate(
     as_json: JsonOption = False,
 ) -> None:
     """Let another key sign, which every program accepts already, and sign anew with it what is stored."""
-    from services import signing_keys
-    from services.signing_keys import KeysUnfit
+    from services import keys
+    from services.keys import KeysUnfit
 
     path, ring, settings = _opened(context, file)
-    chosen = signing_keys.found(ring, key) if key else signing_keys.newest(ring)
-    ring = signing_keys.rotated(ring, chosen)
+    chosen = keys.found(ring, key) if key else keys.newest(ring)
+    ring = keys.rotated(ring, chosen)
     chosen = ring.keys[0]
     with _stores(_with(settings, ring)) as stores:
-        if not force and (late := _each(stores, chosen, signing_keys.unready)):
+        if not force and (late := _each(stores, chosen, keys.unready)):
             raise KeysUnfit(
                 f"{', '.join(late)}: would refuse what {chosen.id} signs. Give the file of keys to it, and wait "
                 "some seconds or start it again; or force it with --force"
             )
-        signing_keys.write(path, ring)
+        keys.write_keys(path, ring)
         renewed = sum(store.signatures.renew() for store in stores) if ring.signer is not None else 0
     if as_json:
         print(json.dumps({**_row(ring, chosen), "records": renewed}, indent=2))
@@ -111,17 +111,17 @@ def retire(
     as_json: JsonOption = False,
 ) -> None:
     """Accept a key no more: what it signed is refused when each program has the file."""
-    from services import signing_keys
-    from services.signing_keys import KeysUnfit
+    from services import keys
+    from services.keys import KeysUnfit
 
     path, ring, settings = _opened(context, file)
-    chosen = signing_keys.found(ring, key)
-    if signing_keys.is_used(ring, chosen):
+    chosen = keys.found(ring, key)
+    if keys.is_used(ring, chosen):
         raise KeysUnfit(f"{key}: is in use. Let another one take its place: `lifelong signing-keys rotate KEY`")
     if not force:
         with _stores(settings) as stores:
             _check_unused(stores, chosen)
-    signing_keys.write(path, signing_keys.retired(ring, chosen))
+    keys.write_keys(path, keys.retired(ring, chosen))
     if as_json:
         print(json.dumps(_row(ring, chosen), indent=2))
     else:
@@ -138,12 +138,12 @@ def public(context: CliContext, file: FileOption = None) -> None:
 
 def _check_unused(stores: "Sequence[Store]", key: "Key") -> None:
     """Raises KeysUnfit where a program or a stored record needs the key, or nobody can tell."""
-    from services import signing_keys
-    from services.signing_keys import KeysUnfit
+    from services import keys
+    from services.keys import KeysUnfit
 
     if not stores:
         raise KeysUnfit(f"{key.id}: no store answers, so nobody can tell what it signed. Try again, or use --force")
-    if users := _each(stores, key, signing_keys.signing_with):
+    if users := _each(stores, key, keys.signing_with):
         names = ", ".join(users)
         raise KeysUnfit(f"{names}: signs with {key.id}. Start it again with the file of keys, or use --force")
     if signed := _signed(stores).get(key.id, []):
@@ -162,8 +162,7 @@ def _unmade(file: Path | None) -> Path | None:
 
 def _file(context: CliContext, file: Path | None) -> tuple[Path, "Settings"]:
     """Returns the file of keys, and the settings. Raises KeysUnfit where keys are given as a value."""
-    from services.keys import FILE
-    from services.signing_keys import KeysUnfit
+    from services.keys import FILE, KeysUnfit
 
     loaded = context.load()
     path = file or loaded.files.get("signing_key")
@@ -177,11 +176,11 @@ def _file(context: CliContext, file: Path | None) -> tuple[Path, "Settings"]:
 
 def _opened(context: CliContext, file: Path | None) -> tuple[Path, "KeyRing", "Settings"]:
     """Returns the file of keys, what is in it, and the settings with it. Raises KeysUnfit where there is none."""
-    from services import signing_keys
-    from services.signing_keys import KeysUnfit
+    from services import keys
+    from services.keys import KeysUnfit
 
     path, settings = _file(context, file)
-    ring = signing_keys.read(path)
+    ring = keys.read_keys(path)
     if ring is None:
         raise KeysUnfit(f"{path}: is not there. `lifelong signing-keys new` makes it, or name another with --file")
     return path, ring, _with(settings, ring)
@@ -229,7 +228,7 @@ def _stores(settings: "Settings") -> "Iterator[list[Store]]":
 
 
 def _row(ring: "KeyRing", key: "Key") -> dict[str, Any]:
-    from services.signing_keys import is_used
+    from services.keys import is_used
     from wire.keyring import Kind
 
     use = "used" if is_used(ring, key) else "accepted"

@@ -42,7 +42,7 @@ def check(context: CliContext, program: ForOption = None, as_json: JsonOption = 
     """Say what is wrong with the topics: missing ones, rights, partitions, retention. Exits with 78 where it is.
 
     The rights are those to read and write all of them, or those of one program."""
-    from services.topic_uses import findings_for, findings_of, line_of
+    from services.topics import findings_for, findings_of, line_of
     from wire.records import TOPIC_RECORDS
 
     config = _required(context)
@@ -75,7 +75,7 @@ def grow(context: CliContext, as_json: JsonOption = False) -> None:
 @reads_settings
 def describe(context: CliContext) -> None:
     """Print the AsyncAPI 3 document of the topics, as JSON: what is sent on each, by whom, and in which form."""
-    from services.asyncapi import document_of
+    from services.topics import document_of
 
     print(json.dumps(document_of(context.process().bus.prefix), indent=2))
 

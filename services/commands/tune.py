@@ -1,15 +1,23 @@
-"""`lifelong tune`: measures which number of replicas and threads answers fastest here, and stores it."""
+"""`lifelong tune|profile`: settings that fit together. `tune` measures which number of replicas and threads answers
+fastest here, and stores it; `profile` shows what the profiles fix and promise.
+"""
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
-from services.commands.output import echo, json_lines
-from services.progress import progress
+from services.commands.output import echo, json_lines, progress
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from services.tune.layout import MeasuredLayout
+    from services.tune.measure import MeasuredLayout
+
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="nano, base or pro [default: all]")]
+
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Memory and latency at 3, 7 and 13 billion parameters")]
 
 
 @reads_settings
@@ -20,8 +28,7 @@ def tune(context: CliContext, as_json: JsonOption = False) -> None:
 
     from services.cores import num_cores
     from services.tune import table as tune_table
-    from services.tune.layout import best, layouts
-    from services.tune.measure import measure
+    from services.tune.measure import best, layouts, measure
 
     settings = context.process()
     candidates = layouts(num_cores(), max_replicas=settings.bus.partitions)
@@ -51,3 +58,18 @@ def _shown(table: "list[MeasuredLayout]", winner: "MeasuredLayout") -> "Table":
         style = "bold" if measured == winner else None
         shown.add_row(str(layout.replicas), str(layout.threads), *rates, style=style)
     return shown
+
+
+def profile(name: NameArgument = None, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
+    """Show what a profile fixes: model, precision, limits and promises. The setting `profile` names the one in use."""
+    from services.profiles.explain import at_full_size, summary, text
+    from services.profiles.profile import PROFILES
+
+    if name is not None and name not in PROFILES:
+        raise typer.BadParameter(f"there is no profile {name}; there are {', '.join(PROFILES)}")
+    names = [name] if name else list(PROFILES)
+    if as_json:
+        found = [summary(PROFILES[each]) | ({"at_full_size": at_full_size(each)} if explain else {}) for each in names]
+        print(json.dumps(found, indent=2))
+    else:
+        echo(*text(names, explains=explain).split("\n"))

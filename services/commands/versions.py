@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
-from services.commands.output import echo, json_lines
+from services.commands.output import echo, json_lines, progress
 from services.commands.rollout import open_operator, to_builtins
 from services.commands.rollout_text import NOTHING
-from services.progress import progress
 
 if TYPE_CHECKING:
     from services.rebuild import Rebuilt

@@ -17,8 +17,7 @@ from evals.load.ledger import Ledger
 from evals.load.mixed import Recomputed, recompute
 from model.tokenizer import TextTokenizer
 from rollout.operator import Operator
-from services.members.adopt import AdoptOptions, offer
-from services.members.decision import NotAdoptedYet, decision_of
+from services.members.adopt import AdoptOptions, NotAdoptedYet, decision_of, offer
 from services.profiles.profile import NANO, Profile, after_restart, restart_lines
 from services.settings import Settings
 from wire.bus import Bus, every_record

@@ -3,7 +3,8 @@
     data set --> Stack (a fresh one) --> session.play --> report
 
 A run starts untrained: it has its own state folder, and its own prefix on shared servers (`services/demo/fresh.py`). So
-everything it shows was learnt during the run, and your own weights are not changed.
+everything it shows was learnt during the run, and your own weights are not changed. `DemoFeed` gives the page what the
+demo alone knows.
 
 Rejected: a demo on the stack that runs already. What it shows would be learnt before, and your weights would change.
 """
@@ -12,29 +13,32 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import psutil
 from rich.console import Console
 
+from evals.load.ledger import TRAIN, Ledger
+from evals.load.score import Hits, accuracy_by_stage
 from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, frozen_reference, play
 from evals.streams.stream import Stream
 from learner.errors import DataError, require
-from services.demo import report, view
+from services.commands.output import progress
+from services.demo import report
 from services.demo.change import Change, ProfileChange
-from services.demo.feed import DemoFeed
 from services.demo.fresh import fresh
 from services.demo.options import DemoOptions
-from services.demo.view import View
+from services.demo.report import View
 from services.local.stack import LOGS, Stack
 from services.page.server import served
+from services.page.state import FedState, PageFigure, curve_of, matrix_table
 from services.profiles.profile import PROFILES
 from services.programs import open_store
-from services.progress import progress
 from services.running import read
 from services.settings import Settings, replaced
 from wire.bus import Bus
@@ -55,6 +59,10 @@ END_S = 25.0
 REHEARSAL_S = 0.014
 """About how long the rehearsal after the last stage takes, for each event."""
 
+AS_GIVEN: Final = "as given, second by second"
+
+TESTS: Final = "test items of all stages so far"
+
 
 def run(settings: Settings, options: DemoOptions) -> int:
     """Runs the demo to its end; returns its exit code. Raises the errors of the stack, and WireError."""
@@ -64,7 +72,7 @@ def run(settings: Settings, options: DemoOptions) -> int:
         if options.plot is not None:
             require("matplotlib", extra="evals")
         stream = options.stream(settings.data, settings.seed)
-        with fresh(_apart(settings), say=partial(view.say, console)) as own:
+        with fresh(_apart(settings), say=partial(report.say, console)) as own:
             played = _play(_decisive(_with_profile(own, options), stream), stream, options, console)
     except DataError as error:
         print(error, file=sys.stderr)
@@ -119,7 +127,7 @@ def _encoder(profile: str, settings: Settings) -> str:
 
 def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Console) -> Played:
     def say(text: str) -> None:
-        view.say(console, f"[{_since_start_s():5.1f} s] {text}")
+        report.say(console, f"[{_since_start_s():5.1f} s] {text}")
 
     say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
     rate = stream.default_rate if options.rate is None else options.rate
@@ -136,7 +144,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
             page.feed = feed
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
-            plain = partial(view.say, console)
+            plain = partial(report.say, console)
             reference = partial(frozen_reference, settings.learner, settings.encoder)
             system = system_of(stack, bus, store)
             change = _change_of(stack.settings, store, stream, options, say=plain)
@@ -210,3 +218,51 @@ def logging_into(path: Path, config: LogConfig) -> Iterator[None]:
 def _since_start_s() -> float:
     """Returns the seconds since the process was started, including the start of Python."""
     return now_ms() / 1000 - psutil.Process().create_time()
+
+
+class DemoFeed:
+    """The feed of one run. Verbs: follow, finish, and being called for the state of now, by the page's thread."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._ledger: Ledger | None = None
+        self._outcome: SessionOutcome | None = None
+
+    def follow(self, ledger: Ledger) -> None:
+        """Shows what the ledger sees from now on."""
+        self._ledger = ledger
+
+    def finish(self, outcome: SessionOutcome) -> None:
+        """Shows what is known of a run that is over."""
+        self._outcome = outcome
+
+    def __call__(self) -> FedState:
+        title = f"Lifelong demo: {self._stream.name}"
+        if self._ledger is None:
+            return FedState(title=title)
+        progress = self._ledger.progress()
+        started_ms = self._ledger.started_ms
+        trained = progress.of_round(TRAIN)
+        figures = [PageFigure("right as given, this run", trained.accuracy / 100 if trained.sent else None, "percent")]
+        curves = [
+            curve_of(AS_GIVEN, self._ledger.curve(), started_ms),
+            curve_of(TESTS, self._ledger.tests(), started_ms),
+        ]
+        if self._outcome is not None:
+            curves += [curve_of(name, points, started_ms) for name, points in self._outcome.beside.items()]
+            if (known := self._outcome.figures.prequential) is not None:
+                figures.append(PageFigure("right, an instant oracle", known.oracle / 100, "percent"))
+        names = [stage.name for stage in self._stream.stages]
+        matrix = matrix_table(accuracy_by_stage(finished(progress.hits)), names)
+        return FedState(title=title, figures=tuple(figures), curves=tuple(curves), tables={"matrix": matrix})
+
+
+def finished(hits: Mapping[tuple[int, int], Hits]) -> dict[tuple[int, int], Hits]:
+    """Returns the hits of the rounds of tests that are over: all of their stages were asked, and answered."""
+    rounds = {round for round, _ in hits if round >= 0}
+    whole = {
+        round
+        for round in rounds
+        if all((each := hits.get((round, stage))) and each.answered == each.sent for stage in range(round + 1))
+    }
+    return {place: each for place, each in hits.items() if place[0] in whole}

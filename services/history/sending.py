@@ -1,6 +1,12 @@
 """Sends the labelled texts of a file to the learner, behind its bookmark, and waits until a version knows them.
 
-rows --skip those before the bookmark--> chunks --labelled, approved--> feedback.v1 --acknowledged--> bookmark
+    rows --skip those before the bookmark--> chunks --labelled, approved--> feedback.v1 --acknowledged--> bookmark
+    Bookmark(rows, digest of them, counts, log of the topic) --> STATE_DIR/imports/NAME
+
+An import that stopped goes on behind its bookmark, a small file. The digest is over every row up to the place, so a
+file that grew goes on, also where it comes from a pipe, and one that changed before the place is noticed. A bookmark
+belongs to the log of the topic: of a topic that was made anew nothing was sent. Between two bookmarks lie some rows
+that are sent again after a kill; they have the same ids, and are learnt once.
 """
 
 import time
@@ -8,29 +14,89 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
-from services.history.bookmark import Bookmark, BookmarkFile, RowDigest
-from services.history.labeller import RowLabeller
-from services.history.rows import BadHistory, SourceRow
+import msgspec
+
+from services.history.labeller import BadHistory, RowLabeller, SourceRow
 from wire.bus import Bus
 from wire.errors import BadMessage, NotFound
+from wire.files import atomic_write
 from wire.receipts import Receipts
 from wire.records import Feedback
 from wire.store import Store
 from wire.timestamps import now_ms
 
+FOLDER: Final = "imports"
+
 CHUNK: Final = 1_000
 """Rows between two bookmarks: so many are sent again after a kill, at most."""
 
 TIMEOUT_S: Final = 120.0
+
 POLL_S: Final = 0.1
+
 LOG_MS: Final = 100
+
 SETTLED_MS: Final = 3_000
 """A learner that says after so long that it has read everything has fetched since."""
 
 OnRefused = Callable[[SourceRow, BadMessage], None]
+
+
+class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
+    """The first `rows` rows are done, `sent` of them at the broker, in the log `log`; the others were refused."""
+
+    rows: int = 0
+    digest: str = ""
+    sent: int = 0
+    refused: dict[str, int] = {}
+    log: str = ""
+
+
+class BookmarkFile:
+    """Holds the bookmark of one file, under one way to read it, in the state folder."""
+
+    def __init__(self, state_dir: Path, *read_as: str) -> None:
+        """`read_as` names the file, and everything else that decides what its rows become."""
+        name = blake2b(msgspec.json.encode(read_as), digest_size=16).hexdigest()
+        self._path = state_dir / FOLDER / f"{name}.json"
+
+    def read(self, log: str) -> Bookmark:
+        """Returns the bookmark of this log; the beginning where there is none, or it belongs to another log."""
+        try:
+            bookmark = msgspec.json.decode(self._path.read_bytes(), type=Bookmark)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return Bookmark(log=log)
+        return bookmark if bookmark.log == log else Bookmark(log=log)
+
+    def write(self, bookmark: Bookmark) -> None:
+        """Keeps the bookmark, on disk."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self._path, mode=0o600, is_synced=True) as file:
+            file.write(msgspec.json.encode(bookmark))
+
+    def remove(self) -> None:
+        """Forgets it: the next import begins at the beginning."""
+        self._path.unlink(missing_ok=True)
+
+
+class RowDigest:
+    """The digest over rows in their order."""
+
+    def __init__(self) -> None:
+        self._digest = blake2b(digest_size=16)
+
+    def add(self, raw: bytes) -> None:
+        self._digest.update(len(raw).to_bytes(4))
+        self._digest.update(raw)
+
+    @property
+    def hex(self) -> str:
+        return self._digest.hexdigest()
 
 
 class NotLearntYet(RuntimeError):

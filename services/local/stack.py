@@ -27,7 +27,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from services.environment import as_environment
 from services.keys import ReplicaKeys, with_signing_key
 from services.local import children
 from services.local.children import guarded
@@ -38,7 +37,7 @@ from services.local.supervisor import Program, StackFailed, Supervisor
 from services.programs import commands_of, open_stores, program_name, unready_programs
 from services.resident_bytes import resident_bytes
 from services.running import announce, claim, withdraw
-from services.settings import Settings, replaced, variable_of
+from services.settings import Settings, as_environment, replaced, variable_of
 from serving.http.listener import PortTaken, check_port
 from wire.errors import StoreUnavailable
 from wire.files import do_nothing

@@ -1,6 +1,10 @@
-"""`lifelong model adopt`: hands an encoder to the learner of a running service.
+"""`lifelong model quantize` and `adopt`: rounds an encoder to what replicas run, and hands it to a running learner.
 
-    encoder --round--> stored weights --check--> blobs, EncoderOffer --store--> the learner --OfferOutcome--> decision
+    Strata --calibrate, GPTQ--> stored weights: INT8 with INT4 inside, or INT4 alone --> cosine with the source
+    stored weights --check--> blobs, EncoderOffer --store--> the learner --OfferOutcome--> Decided
+
+What the folder of `quantize` holds is what a version would ship, so it is read faster than it was made, and to the same
+bits.
 
 An operator can only offer: the learner measures the encoder as it does one of its own, and the rollout judges the
 versions made with it. So this command belongs to those that make encoders, and `lifelong rollout` shows what follows.
@@ -9,26 +13,92 @@ Rejected: a step of the rollout that names a folder (no replica could compare an
 learner can make one).
 """
 
+import copy
 import secrets
+import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from learner.config import LearnerConfig
 from learner.encoder.base import why_not
 from learner.encoder.served import export_tensor
+from model.calibration import TEXTS, grams, smooth, to_int4
 from model.config import StrataConfig
 from model.errors import WrongConfig
-from model.member import read_member, read_stored
+from model.member import Member, read_member, read_stored, write_member
 from model.qtensor import QTensor
+from model.quantized import QuantizedEncoder
 from model.source import encoder_folder
+from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
-from services.members.source import Say, open_source
-from services.members.stored import rounded
-from wire.records import EncoderOffer
+from model.weights import encoder_tensors
+from services.members.source import BATCH, Made, Say, Source, compared, cosine, open_source, require_free, step_of
+from wire.records import EncoderOffer, OfferOutcome
 from wire.store import Store
 from wire.timestamps import now_ms
+
+WAIT_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """What was made, and the mean cosine of its vectors with the source's in each precision."""
+
+    made: Made
+    cosines: dict[str, float]
+
+    def lines(self) -> list[str]:
+        cosines = ", ".join(f"{precision} {value:.4f}" for precision, value in self.cosines.items())
+        return [*self.made.lines(), f"as served: {cosines}"]
+
+    def fields(self) -> dict[str, Any]:
+        return self.made.fields() | {"cosines": self.cosines}
+
+
+def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Stored:
+    """Writes the stored weights: INT8 with INT4 inside, or INT4 alone.
+
+    Raises WrongConfig, and NonFinite for weights beyond their format.
+    """
+    require_free(out)
+    source = open_source(encoder)
+    strata, tensors = rounded(source, is_int4=is_int4, say=say)
+    served = QuantizedEncoder.from_tensors(strata.config, tensors)
+    token_ids = source.tokenizer.encode_many(TEXTS)
+    expected_BD = encode_many(source.strata, token_ids, batch_size=BATCH)
+    cosines: dict[str, float] = {}
+    for precision in served.precisions:
+        say(f"measuring {precision}")
+        encode = partial(served.encode, precision=precision)
+        found_BD = encode_many(encode, token_ids, batch_size=BATCH)
+        cosines[precision] = cosine(expected_BD, found_BD)
+    member = Member(
+        config=strata.config,
+        max_tokens=source.tokenizer.max_tokens,
+        history=(*source.history, step_of("quantize", {"int4": is_int4, "cosines": cosines})),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_member(out, member, tensors, source.tokenizer_json)
+    num_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
+    made = compared(source, strata.config, out, num_bytes=num_bytes, cosine=cosines[served.precisions[0]])
+    return Stored(made=made, cosines=cosines)
+
+
+def rounded(source: Source, *, is_int4: bool, say: Say) -> tuple[Strata, dict[str, QTensor]]:
+    """Returns an encoder that is calibrated, and its weights as they are served. Raises NonFinite."""
+    strata = copy.deepcopy(source.strata)  # which calibration changes
+    say("calibrating")
+    gram_by_name = grams(strata, source.tokenizer)
+    say("rounding the weights")
+    if is_int4:
+        return strata, encoder_tensors(to_int4(strata, gram_by_name))
+    return strata, encoder_tensors(strata, grams=smooth(strata, gram_by_name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,3 +158,54 @@ def stored_weights(encoder: str, say: Say) -> tuple[StrataConfig, dict[str, QTen
         return member.config, read_stored(folder, member)
     strata, tensors = rounded(open_source(encoder), is_int4=False, say=say)
     return strata.config, tensors
+
+
+class NotAdoptedYet(RuntimeError):
+    """The learner has not decided in time; the offer stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of an offer."""
+
+    outcome: OfferOutcome
+
+    @property
+    def is_refused(self) -> bool:
+        return self.outcome.state == "refused"
+
+    def lines(self) -> list[str]:
+        outcome = self.outcome
+        beside = (
+            f"Of {outcome.held} holdout samples it alone names {outcome.held_won} rightly, "
+            f"and the encoder before alone {outcome.held_lost}"
+        )
+        if outcome.tried:
+            beside += f"; of {outcome.tried} new labels {outcome.tried_won} and {outcome.tried_lost}"
+        if self.is_refused:
+            return [f"Refused, and nothing has changed: {', '.join(outcome.reasons)}.", f"{beside}."]
+        return [
+            f"Adopted, and published first as version {outcome.version}.",
+            f"{beside}.",
+            "`lifelong rollout status` shows which share of the traffic it answers.",
+        ]
+
+    def fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = msgspec.to_builtins(self.outcome)
+        return fields
+
+
+def decision_of(store: Store, offer: EncoderOffer, *, timeout_s: float, say: Callable[[str], None]) -> Decided:
+    """Waits for the learner's decision. Raises NotAdoptedYet."""
+    deadline_s = time.monotonic() + timeout_s
+    with closing(store.watch()) as watch:
+        while (outcome := store.offers.outcome(offer.id)) is None:
+            report = store.reports.learner()
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                why = "`lifelong versions` will say what it decides" if report else "is `lifelong learn` running?"
+                raise NotAdoptedYet(f"after {timeout_s:g} s the learner has not decided; the offer stays, and {why}")
+            if report is not None:
+                say(f"the learner: {report.round_phase or 'waits'} {report.round_progress:.0%}")
+            watch.wait(min(left_s, WAIT_S))
+    return Decided(outcome)

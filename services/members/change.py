@@ -1,15 +1,24 @@
-"""The commands that change an encoder by arithmetic: convert, share, prune, export.
+"""The commands that change an encoder: convert, share, prune and export by arithmetic, distill by learning.
 
 Each checks its options, opens the encoder, changes it, and writes the result (`services.members.source`).
+
+    student, teacher, texts --Distiller.step ...--> OUT        OUT.checkpoint, now and then, until OUT is written
+
+A distillation takes minutes to hours, and a kill costs its last minute: the same command goes on from the checkpoint,
+and ends with the same bits as if it had not been killed.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from learner.distillation import Distiller, DistillOptions, Losses, key_of, resume
+from learner.distillation import write_checkpoint as write_checkpoint
+from model.calibration import grams, smooth
 from model.config import Span
 from model.convert.heads import head_importance, prune, select
 from model.convert.plain import to_dense, write_published
@@ -18,8 +27,19 @@ from model.convert.share import Start, share, ties_of
 from model.convert.spans import allocate, measure_heads, with_crossover
 from model.cost import num_bytes
 from model.errors import WrongConfig
-from services.members.source import Made, Say, compared, mean_cosine, open_source, require_free, write
-from services.members.texts import labelled, unlabelled
+from model.grid import attach_grids
+from model.weights import encoder_tensors
+from services.members.source import (
+    Made,
+    Say,
+    compared,
+    labelled,
+    mean_cosine,
+    open_source,
+    require_free,
+    unlabelled,
+    write,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,3 +151,74 @@ def export(encoder: str, out: Path, *, say: Say) -> Made:
 
 def _counts(token_ids: Sequence[list[int]], vocab: int) -> Tensor:
     return torch.bincount(torch.cat(list(map(torch.tensor, token_ids))), minlength=vocab)
+
+
+def span_of(text: str) -> Span:
+    """Returns the span. Raises WrongConfig.
+
+    >>> span_of("local,window=64,sinks=4").window
+    64
+    """
+    kind, *settings = text.split(",")
+    values: dict[str, int] = {}
+    known = [each.name for each in fields(Span) if each.name != "kind"]
+    for setting in settings:
+        name, _, number = setting.partition("=")
+        if name not in known or not number.isdecimal():
+            raise WrongConfig(f"span {text!r}: {setting!r} is none of {', '.join(known)} with a number after =")
+        values[name] = int(number)
+    return Span(kind=kind, **values)  # type: ignore[arg-type]  # Span refuses other kinds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherOptions:
+    """Whom to learn from and on what, and how often to write the checkpoint."""
+
+    teacher: str
+    texts: tuple[str, ...]
+    every_s: float = 60.0
+    threads: int = 1
+
+
+def distil(
+    encoder: str, out: Path, lesson: TeacherOptions, options: DistillOptions, *, data: Path | None, say: Say
+) -> Made:
+    """Trains the encoder and writes the result. Raises WrongConfig, DataError, or StateRefused for another checkpoint.
+
+    The scales of the inputs are chosen anew first, for the weights as they are now, but those of what has a grid. Where
+    training passes the rounding, every matrix gets a grid, and the stored weights on it are what is written.
+    """
+    require_free(out)
+    torch.set_num_threads(lesson.threads)
+    source = open_source(encoder)
+    token_ids = unlabelled(lesson.texts, data, source.tokenizer)
+    teacher = open_source(lesson.teacher).strata
+    student = open_source(encoder).strata.requires_grad_(True)
+    smooth(student, grams(student, source.tokenizer))
+    if options.rounded:
+        attach_grids(student, encoder_tensors(student))
+    distiller = Distiller(student, teacher, token_ids, options)
+    key = key_of(student, teacher, token_ids, options)
+    path = out.with_name(f"{out.name}.checkpoint")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if resume(path, distiller, key):
+        say(f"going on after step {distiller.num_done}")
+    written_s = time.monotonic()
+    while not distiller.is_done:
+        losses = distiller.step()
+        say(progress(distiller.num_done, options.steps, losses))
+        if time.monotonic() - written_s >= lesson.every_s:
+            write_checkpoint(path, distiller, key)
+            written_s = time.monotonic()
+    made = write(source, student.requires_grad_(False), out, "distill", asdict(lesson) | asdict(options))
+    path.unlink(missing_ok=True)
+    return made
+
+
+def progress(num_done: int, num_steps: int, losses: Losses) -> str:
+    """Returns what a step has to say.
+
+    >>> progress(3, 10, Losses(0.25, 0.5))
+    'step 3 of 10: cosine 0.7500, layers 0.500'
+    """
+    return f"step {num_done} of {num_steps}: cosine {1 - losses.cosine:.4f}, layers {losses.layers:.3f}"

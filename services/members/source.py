@@ -1,10 +1,14 @@
-"""Opens the encoder that a command starts from, and writes the member of the family that it has made.
+"""What the commands of `lifelong model` share: the encoder and the texts that a command is given, and what it has made.
 
 minilm-l6, a folder, a cached id --open_source--> Source --a command--> Strata --write--> folder, Made
+NAME, FOLDER, FILE.txt --> token ids without labels        NAME, FOLDER --> token ids and classes
+config --described, lines--> the shape of an encoder and what it costs (`model.cost`)
 """
 
+import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evals.streams.text_sets import text_set
+from learner.errors import DataError
 from model.bert import load_encoder
 from model.calibration import TEXTS
 from model.config import StrataConfig
-from model.cost import num_bytes, parameters
+from model.convert.heads import LabelledTexts
+from model.cost import BF16, flops, num_bytes, parameters
 from model.errors import WrongConfig
 from model.grid import Grid
 from model.member import TOKENIZER, Member, read_member, write_member
+from model.packed import Inputs
+from model.plan import BlockPlan, plan_of
+from model.qtensor import FP32, W4G64
 from model.source import encoder_folder
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
@@ -29,6 +39,12 @@ BATCH = 32
 
 Say = Callable[[str], None]
 """Shows what is under way."""
+
+MAX_TEXTS = 1_000_000
+"""The most texts of a command."""
+
+SCHEMES = (FP32, BF16, W4G64)
+"""Besides the stored schemes, what all matrices would take in these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,3 +146,81 @@ def mean_cosine(source: Source, strata: Strata) -> float:
 def cosine(one_BD: Tensor, other_BD: Tensor) -> float:
     """Returns the mean cosine of the rows."""
     return float(functional.cosine_similarity(one_BD, other_BD).mean())
+
+
+def unlabelled(names: Sequence[str], data: Path | None, tokenizer: Inputs) -> list[list[int]]:
+    """Returns the token ids of the training texts of all sets, each text once. Raises DataError."""
+    texts: dict[str, None] = {}
+    for name in names:
+        texts |= dict.fromkeys(_texts_of(name, data))
+    if not texts:
+        raise DataError("no texts: name a data set, a folder of lines, or a file with a text in each line")
+    if len(texts) > MAX_TEXTS:
+        raise DataError(f"{len(texts)} texts; at most {MAX_TEXTS} can be used")
+    return tokenizer.encode_many(list(texts))
+
+
+def labelled(
+    names: Sequence[str], data: Path | None, tokenizer: Inputs, *, max_texts: int, seed: int
+) -> list[LabelledTexts]:
+    """Returns at most `max_texts` training texts of each set, with their classes. Raises DataError."""
+    if not names:
+        raise DataError("no task: name a data set or a folder of lines with labels")
+    tasks: list[LabelledTexts] = []
+    for name in names:
+        whole = text_set(name, data)
+        rows = {label: row for row, label in enumerate(whole.labels)}
+        items = whole.cut(train=max_texts, test=0, seed=seed).train
+        labels_B = torch.tensor([rows[item.label] for item in items])
+        tasks.append(LabelledTexts(tokenizer.encode_many([item.text for item in items]), labels_B))
+    return tasks
+
+
+def _texts_of(name: str, data: Path | None) -> list[str]:
+    path = Path(name)
+    if path.suffix != ".txt":
+        return [item.text for item in text_set(name, data).train]
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}") from error
+    return [line for line in lines if line.strip()]
+
+
+def described(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]:
+    """Returns the shape and the costs; operations are those of one text of so many tokens."""
+    counted = parameters(config)
+    return {
+        "config": json.loads(config.canonical_json()),
+        "parameters": dataclasses.asdict(counted) | {"total": counted.total},
+        "bytes": {"stored": num_bytes(config)} | {scheme: num_bytes(config, scheme) for scheme in SCHEMES},
+        "flops": {str(length): _operations(config, length) for length in num_tokens},
+    }
+
+
+def lines(config: StrataConfig, num_tokens: Sequence[int]) -> Iterator[str]:
+    """Yields the same for people."""
+    facts = described(config, num_tokens)
+    yield from (_layer(block) for block in plan_of(config).blocks)
+    parts = ", ".join(f"{name} {number / 1e6:.2f} M" for name, number in facts["parameters"].items() if name != "total")
+    yield f"parameters {facts['parameters']['total'] / 1e6:.2f} M: {parts}"
+    yield "bytes      " + ", ".join(f"{name} {number / 1e6:.1f} MB" for name, number in facts["bytes"].items())
+    for length, operations in facts["flops"].items():
+        share = operations["attention"] / operations["total"]
+        yield f"{length:>6} tokens: {operations['total'] / 1e9:.2f} GFLOP, {share:.0%} of them attention"
+
+
+def _operations(config: StrataConfig, num_tokens: int) -> dict[str, int]:
+    counted = flops(config, num_tokens)
+    return dataclasses.asdict(counted) | {"total": counted.total}
+
+
+def _layer(block: BlockPlan) -> str:
+    spans = ", ".join(f"{heads} {span.kind}" for heads, span in block.spans)
+    tied = ", ".join(
+        f"{matrix.path.rpartition('.')[2]} of {matrix.name}" for matrix in block.matrices if not matrix.is_first
+    )
+    rank = max(matrix.lora_rank for matrix in block.matrices)
+    shared = f"; {tied}" + (f", rank {rank} of its own" if rank else "") if tied else ""
+    heads = f"{spans} heads x {block.head_width}, {block.kv_heads} of keys"
+    return f"layer {block.index}: {heads}, inner {block.inner}{shared}"

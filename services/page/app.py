@@ -6,15 +6,28 @@
     GET  /api/quarantine, /api/deadletters, /api/actions     with the token
     POST /api/admin/ACTION                         with the token, each recorded in audit.v1
 
-An error is {"error": "..."} with its status.
+An error is {"error": "..."} with its status. Who may ask, and who may change something:
 
-Rejected: a framework for the browser and a build (two megabytes to show ten tables), and polling (a state a second for
-every reader, whether it has changed or not).
+    every request: is it for this page (Host), and from it (Origin)?      else a page of others could ask for us
+    reading: on a loopback address everybody; elsewhere, and for texts of others, whoever has the token
+    changing: whoever has the token, a few times a second, wrong tokens included
+
+States are published by a thread to the coroutines of one event loop. A slow reader misses states, since each is whole.
+
+Rejected: a framework for the browser and a build (two megabytes to show ten tables), polling (a state a second for
+every reader, whether it has changed or not), a queue for each reader (an old state is of no use to anybody), a cookie
+(a browser would send it for pages of others, too), and a password in the address (it would be in the history and in
+logs).
 """
 
+import asyncio
+import hmac
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final, TypeVar
@@ -24,18 +37,27 @@ import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rollout.plans import NotPossible
 from services.commands.ask import NoAnswer
-from services.page.access import Denied, PageAccess, client_of
-from services.page.latest import Latest
 from services.page.operations import AdminCall, PageLabel, PageOperations
-from serving.http.origin import media_type
+from serving.http.access import bearer_in
+from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, media_type, network_of, problem_of_sender
 from wire.errors import BadMessage, NotFound, WireError
+from wire.rate_limits import TokenBuckets
+
+ADMIN_PER_S = 1.0
+ADMIN_BURST = 10
+MAX_CLIENTS = 1_000
+
+DENIALS = {
+    FOREIGN_HOST: "this page is asked for by an address of this machine alone",
+    FOREIGN_ORIGIN: "a page of another origin asks",
+}
 
 STATIC: Final = {
     "icon.svg": "image/svg+xml",
@@ -69,6 +91,108 @@ STATUSES: Final[Mapping[type[Exception], HTTPStatus]] = {
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 log = structlog.get_logger("page")
+
+
+class Denied(Exception):
+    """The request is refused; the message is for people."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class PageAccess:
+    """The rules of one page. `limit` bounds the requests with a token, right or wrong, of each address."""
+
+    token: str
+    is_local: bool
+    limit: TokenBuckets
+
+    @classmethod
+    def of(cls, host: str, token: str, *, is_local: bool = False) -> "PageAccess":
+        """Returns the rules of a page that listens on `host`; `is_local` is `page.is_local`."""
+        return cls(
+            token,
+            is_local or is_loopback(host),
+            TokenBuckets(rate=ADMIN_PER_S, burst=ADMIN_BURST, max_keys=MAX_CLIENTS),
+        )
+
+    def check_sender(self, request: HTTPConnection) -> None:
+        """Raises Denied where the request is meant for another host, or comes from a page of another one."""
+        problem = problem_of_sender(request.headers, hosts="loopback" if self.is_local else "any")
+        if problem:
+            raise Denied(problem.status, DENIALS[problem])
+
+    def check_reader(self, request: HTTPConnection) -> None:
+        """Raises Denied where the reader needs the token and has it not."""
+        self.check_sender(request)
+        if not self.is_local:
+            self.check_token(request)
+
+    def check_token(self, request: HTTPConnection) -> None:
+        """Raises Denied where the token is missing or wrong, or its address has asked too often."""
+        self.check_sender(request)
+        if self.limit.take(client_of(request), 1, now=time.monotonic()):
+            raise Denied(HTTPStatus.TOO_MANY_REQUESTS, "too many requests with a token; wait a moment")
+        value = bearer_in(request.headers) or ""
+        if not hmac.compare_digest(sha256(value.encode()).digest(), sha256(self.token.encode()).digest()):
+            raise Denied(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong; `lifelong up` says where it is")
+
+
+def client_of(request: HTTPConnection) -> str:
+    """Returns the network of the client."""
+    return network_of(request.client.host) if request.client else ""
+
+
+class Latest:
+    """Holds the last published bytes. Verbs: publish, get, after, close. Any thread publishes and closes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = 0
+        self._body = b""
+        self._is_closed = False
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def publish(self, body: bytes) -> None:
+        """Replaces what readers get, and wakes those that wait."""
+        with self._lock:
+            self._number += 1
+            self._body = body
+            self._wake()
+
+    def close(self) -> None:
+        """Ends the wait of every reader, for good."""
+        with self._lock:
+            self._is_closed = True
+            self._wake()
+
+    def get(self) -> bytes:
+        """Returns the last bytes; none before the first."""
+        with self._lock:
+            return self._body
+
+    async def after(self, number: int) -> tuple[int, bytes] | None:
+        """Waits for bytes that were published after those of `number`; returns their number and them.
+
+        None where it is closed.
+        """
+        while True:
+            changed = asyncio.Event()
+            with self._lock:
+                if self._is_closed:
+                    return None
+                if self._number > number:
+                    return self._number, self._body
+                self._waiting.append((asyncio.get_running_loop(), changed))
+            await changed.wait()
+
+    def _wake(self) -> None:
+        for loop, changed in self._waiting:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed.set)
+        self._waiting = []
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,12 +25,11 @@ from rollout.operator import Operator
 from rollout.plans import NotPossible
 from services.admin_log import AdminWriter, admin_actions
 from services.commands.ask import post
-from services.commands.deadletters import as_builtins
+from services.commands.refused import as_builtins
 from services.commands.rollout_text import plan_line
-from services.dead_letters import newest_letters, replay
 from services.keys import ring_of
 from services.label_commands import ClassesInForce, Wish
-from services.quarantine import LabelFilter, id_of, quarantined_labels, release
+from services.refused import LabelFilter, id_of, newest_letters, quarantined_labels, release, replay
 from services.settings import Settings
 from wire.bus import Bus
 from wire.envelope import from_message, to_message

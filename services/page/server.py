@@ -13,10 +13,8 @@ import msgspec
 from rollout.operator import Operator
 from services.keys import generated_once
 from services.local import children
-from services.page.access import PageAccess
-from services.page.app import make_page
+from services.page.app import Latest, PageAccess, make_page
 from services.page.config import MIN_TOKEN_CHARS, PageConfig
-from services.page.latest import Latest
 from services.page.operations import PageOperations
 from services.page.state import StateReader
 from services.programs import open_store

@@ -25,9 +25,8 @@ from model.convert.heads import LabelledTexts, head_importance, prune, select
 from model.convert.reshape import factorise_embedding, pool_kv_heads
 from model.convert.share import share
 from model.strata import Strata, rebuilt, state_of
-from services.members.distil import TeacherOptions, distil
-from services.members.source import Say, open_source, write
-from services.members.texts import labelled
+from services.members.change import TeacherOptions, distil
+from services.members.source import Say, labelled, open_source, write
 from services.profiles.profile import BASE, NANO, Profile
 
 TEACHER: Final = "minilm-l6"

@@ -1,28 +1,198 @@
-"""Shows profiles: what each fixes, and the arithmetic of its promise at 3, 7 and 13 billion parameters."""
+"""Shows profiles: what each fixes, and the arithmetic of its promise at 3, 7 and 13 billion parameters.
+
+    DecoderShape --stored, shared--> parameters --bits--> bytes --bandwidth--> time of a token
+                                         --2 operations each--> time of a prompt
+
+Nothing here was measured at that scale. The time of a token is that of reading all weights once, the time of a prompt
+that of 2 operations for each weight of a layer and token; a real engine takes longer. The shapes are those that the
+three promises were made for: a tied vocabulary and four key-value heads (nano), Mistral's shape (base), and 13 billion
+parameters (pro). A feed-forward part has three matrices, since it is gated. Norms are left out: 0.01 %.
+
+Rejected: `StrataConfig` for these shapes (its blocks are an encoder's, which has no gate and no cache).
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from model.cost import num_bytes, parameters
-from services.profiles.arithmetic import (
-    BASE,
-    CONTEXT,
-    FP16,
-    INT4,
-    INT8,
-    MACHINES,
-    NANO,
-    PRO,
-    SHAPES,
-    DecoderShape,
-    Machine,
-    profile_bytes,
-)
 from services.profiles.profile import PROFILES, Profile
+
+FP16: Final = 16.0
+INT8: Final = 8.0
+INT4: Final = 4.25
+"""Bits of a weight in groups of 64 that share a scale of 16 bits."""
+
+ROW_BYTES: Final = 6
+"""Bytes of the scale and the sum of a row in INT8: see `model.cost`."""
+
+RANK: Final = 16
+"""Rank of what a layer adds to the matrices of a shared bank."""
+
+WINDOW: Final = 1_024
+SINKS: Final = 4
+GLOBAL_EVERY: Final = 6
+"""One layer of so many sees all keys, where the others see a window and the sinks."""
+
+ACTIVATION_BYTES: Final = {"nano": 0.1e9, "base": 0.3e9, "pro": 1e9}
+"""An allowance for activations."""
+
+CONTEXT: Final = 4_096
+"""Tokens of the cache in the sum of a profile."""
 
 PROMPTS = (16, 128, 512)
 """Tokens of the prompts whose time is shown."""
 
 LONG = 32_768
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderShape:
+    """The sizes of a decoder with a gated feed-forward part. Shared, `banks` layers of matrices serve all layers."""
+
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    kv_heads: int
+    vocab: int
+    is_tied: bool
+    """Whether the output layer is the embedding."""
+    banks: int
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of the matrices of a layer: query, key, value, output, gate, up, down."""
+        kv_width = self.kv_heads * self.head_width
+        attention = ((self.width, self.width), (kv_width, self.width), (kv_width, self.width), (self.width, self.width))
+        return (*attention, (self.inner, self.width), (self.inner, self.width), (self.width, self.inner))
+
+    @property
+    def attention(self) -> int:
+        """Parameters of attention in a layer."""
+        return sum(rows * columns for rows, columns in self.matrices[:4])
+
+    @property
+    def feed_forward(self) -> int:
+        """Parameters of the feed-forward part of a layer."""
+        return sum(rows * columns for rows, columns in self.matrices[4:])
+
+    @property
+    def in_layers(self) -> int:
+        """Parameters that every token is multiplied with."""
+        return self.layers * (self.attention + self.feed_forward)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.vocab * self.width * (1 if self.is_tied else 2)
+
+    @property
+    def dense(self) -> int:
+        """Stored parameters, where every layer has its own matrices."""
+        return self.in_layers + self.vocabulary
+
+    @property
+    def shared(self) -> int:
+        """Stored parameters, where layers share `banks`, and each adds a product of rank RANK to every matrix."""
+        lora = self.layers * sum(RANK * (rows + columns) for rows, columns in self.matrices)
+        return self.banks * (self.attention + self.feed_forward) + self.vocabulary + lora
+
+    @property
+    def saved(self) -> float:
+        """Share of the parameters that need not be stored, in [0, 1)."""
+        return 1 - self.shared / self.dense
+
+    def num_bytes(self, bits: float) -> float:
+        """Returns the bytes of the dense weights. In INT8 every row has a scale."""
+        num_rows = self.layers * sum(rows for rows, _ in self.matrices) + self.vocabulary // self.width
+        return self.dense * bits / 8 + (ROW_BYTES * num_rows if bits == INT8 else 0)
+
+    def kv_bytes(self, num_tokens: int, *, num_global: int, value_bytes: int = 2) -> int:
+        """Returns the bytes of the cached keys and values, where `num_global` layers keep those of all tokens."""
+        per_token = 2 * self.kv_heads * self.head_width * value_bytes
+        num_kept = min(num_tokens, WINDOW + SINKS)
+        return per_token * (num_global * num_tokens + (self.layers - num_global) * num_kept)
+
+    @property
+    def num_global(self) -> int:
+        """Layers that keep all keys in the pattern of GLOBAL_EVERY."""
+        return self.layers // GLOBAL_EVERY
+
+    def prompt_operations(self, num_tokens: int) -> int:
+        """Returns the operations of the layers for a prompt: a product and a sum for each weight and token."""
+        return 2 * self.in_layers * num_tokens
+
+
+NANO = DecoderShape(layers=32, width=2_560, inner=8_704, heads=20, kv_heads=4, vocab=64_000, is_tied=True, banks=12)
+BASE = DecoderShape(layers=32, width=4_096, inner=14_336, heads=32, kv_heads=8, vocab=32_000, is_tied=False, banks=12)
+PRO = DecoderShape(layers=40, width=5_120, inner=16_384, heads=40, kv_heads=8, vocab=64_000, is_tied=False, banks=15)
+SHAPES: Final = {"nano": NANO, "base": BASE, "pro": PRO}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """What a machine can do, a second: bytes of memory read, and operations in INT8 and in 16 bits."""
+
+    name: str
+    memory: float
+    """Bytes that weights, cache and activations may take."""
+    bandwidth: float
+    int8_operations: float
+    wide_operations: float
+
+    def token_s(self, num_bytes: float) -> float:
+        """Returns the time of a token: every weight is read once."""
+        return num_bytes / self.bandwidth
+
+    def prompt_s(self, shape: DecoderShape, num_tokens: int, *, is_wide: bool = False) -> float:
+        """Returns the time of a prompt, in INT8, or in 16 bits where `is_wide`."""
+        return shape.prompt_operations(num_tokens) / (self.wide_operations if is_wide else self.int8_operations)
+
+
+SLOW_HOST = Machine(
+    name="2 cores, 24 GiB, 30 GB/s, 400 GOP/s",
+    memory=24 * 2**30,
+    bandwidth=30e9,
+    int8_operations=400e9,
+    wide_operations=200e9,
+)
+FAST_HOST = Machine(
+    name="2 cores, 24 GiB, 50 GB/s, 500 GOP/s",
+    memory=24 * 2**30,
+    bandwidth=50e9,
+    int8_operations=500e9,
+    wide_operations=320e9,
+)
+CARD = Machine(
+    name="a card of 12 GB, 360 GB/s, 26 TOP/s",
+    memory=12e9,
+    bandwidth=360e9,
+    int8_operations=26e12,
+    wide_operations=26e12,
+)
+H100 = Machine(
+    name="H100, 80 GB, 3.35 TB/s, 55 % of 989 TFLOP/s",
+    memory=80e9,
+    bandwidth=3.35e12,
+    int8_operations=0.55 * 989e12,
+    wide_operations=0.55 * 989e12,
+)
+MACHINES: Final = (SLOW_HOST, FAST_HOST, CARD, H100)
+
+
+def profile_bytes(name: str) -> float:
+    """Returns what a profile needs in all: its weights in its precision, the cache of CONTEXT tokens, activations.
+
+    nano stores shared banks in INT8, base INT4, pro FP16; the cache is INT8, and FP16 for pro.
+    """
+    shape = SHAPES[name]
+    weights = {"nano": float(NANO.shared), "base": BASE.num_bytes(INT4), "pro": PRO.num_bytes(FP16)}
+    cache = shape.kv_bytes(CONTEXT, num_global=shape.num_global, value_bytes=2 if name == "pro" else 1)
+    return weights[name] + cache + ACTIVATION_BYTES[name]
 
 
 def summary(profile: Profile) -> dict[str, object]:

@@ -1,6 +1,7 @@
-"""Measures layouts: starts as many workers as the largest needs, and lets some of them encode concurrently.
+"""Measures layouts, replicas times threads: starts as many workers as the largest needs, and lets some of them encode
+concurrently.
 
-    layouts, batch sizes --rounds--> workers, concurrently --their sum--> MeasuredLayout
+    cores --layouts--> candidates, batch sizes --rounds--> workers, concurrently --their sum--> MeasuredLayout --> best
 
 The rounds of the layouts are interleaved, and the best round of each counts, so that a slow moment of the machine
 decides nothing.
@@ -11,20 +12,84 @@ running service (its load would distort ours, and ours would slow it down).
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import geometric_mean
 
 import msgspec
 
-from services.tune.layout import Layout, MeasuredLayout
+WORTH = 0.95
+"""A layout with fewer replicas, or threads, wins with this share of the best score: each replica costs memory."""
 
 NUM_TEXTS = (1, 8, 64)
 """Batch sizes: a single client, a few clients, a full batch."""
 
 ROUNDS = 2
+
 SECONDS = 0.5
 
 Worker = subprocess.Popen[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A number of `replicas` processes with `threads` threads each."""
+
+    replicas: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.replicas} x {self.threads}"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredLayout:
+    """The throughput of all processes of a layout together: texts a second by batch size."""
+
+    layout: Layout
+    texts_per_s: dict[int, float]
+
+    @property
+    def score(self) -> float:
+        """The geometric mean, in which all batch sizes have equal weight."""
+        return geometric_mean(self.texts_per_s.values())
+
+
+def layouts(cores: int, *, max_replicas: int) -> list[Layout]:
+    """Returns the layouts with a core for every thread: powers of two, and the largest numbers.
+
+    >>> [str(layout) for layout in layouts(2, max_replicas=4)]
+    ['1 x 1', '1 x 2', '2 x 1']
+    """
+    candidates = []
+    for replicas in _steps(min(cores, max_replicas)):
+        for threads in _steps(cores // replicas):
+            candidates.append(Layout(replicas, threads))
+    return candidates
+
+
+def best(
+    table: Iterable[MeasuredLayout], *, replicas: int | None = None, threads: int | None = None
+) -> MeasuredLayout | None:
+    """Returns the best layout with these replicas and threads, where they are given; None where there is none."""
+    matching = [
+        measured
+        for measured in table
+        if replicas in (None, measured.layout.replicas) and threads in (None, measured.layout.threads)
+    ]
+    if not matching:
+        return None
+    threshold = WORTH * max(measured.score for measured in matching)
+    return min(
+        (measured for measured in matching if measured.score >= threshold),
+        key=lambda measured: (measured.layout.replicas, measured.layout.threads),
+    )
+
+
+def _steps(most: int) -> Sequence[int]:
+    """Returns 1, 2, 4, ... and `most`."""
+    return sorted({*(1 << power for power in range(most.bit_length())), most})
 
 
 class Task(msgspec.Struct, frozen=True):

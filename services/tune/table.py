@@ -16,7 +16,7 @@ import msgspec
 
 from services.cores import num_cores
 from services.settings import Loaded
-from services.tune.layout import MeasuredLayout, best
+from services.tune.measure import MeasuredLayout, best
 from wire.files import atomic_write
 
 FILE = "tune.json"

@@ -4,7 +4,7 @@ import io
 
 from bench.import_pace import _line
 from evals.streams.stream import StreamItem
-from services.history.rows import rows_of
+from services.history.labeller import rows_of
 
 
 def test_each_row_has_an_id_of_its_own_so_that_each_is_learnt() -> None:

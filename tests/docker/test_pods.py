@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from services import container_secrets
+from services import keys
 from tests.docker.engine import engine, our_image
 from tests.docker.files import image_environment
 from tests.docker.manifests import RAY_HEAD, RAY_WORKER, Manifests
@@ -42,10 +42,10 @@ def stack(tmp_path: Path) -> Iterator[Compose]:
 
 
 def test_what_kubernetes_starts_answers(stack: Compose, tmp_path: Path) -> None:
-    values, accounts = container_secrets.environment("lifelong:")
-    users = stack.engine.volume("redis-secrets") / container_secrets.ACCOUNTS
+    values, accounts = keys.secrets_environment("lifelong:")
+    users = stack.engine.volume("redis-secrets") / keys.ACCOUNTS
     users.parent.mkdir(parents=True)
-    users.write_text(container_secrets.HEALTH_CHECK + accounts)
+    users.write_text(keys.HEALTH_CHECK + accounts)
     wait_for(stack, ["redis", "kafka"])
 
     done = built(tmp_path / "base", dict(values))

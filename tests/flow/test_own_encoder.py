@@ -13,8 +13,7 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from model.encoders import open_encoder, open_inputs
 from model.ragged import RaggedBatch
-from services.exported.exporting import export_version
-from services.exported.importing import import_version
+from services.exported import export_version, import_version
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.pipeline import encoding, items_of

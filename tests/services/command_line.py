@@ -21,9 +21,9 @@ PRELOADED = [
     "services.doctor",
     "services.history",
     "services.label_commands",
-    "services.quarantine",
+    "services.refused",
     "services.settings_docs",
-    "services.stack",
+    "services.local.stack",
     "rollout.operator",
 ]
 """What the process that is forked has imported: no torch, whose threads a fork would wait for and not have."""

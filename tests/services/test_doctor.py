@@ -12,7 +12,7 @@ from kernels import native
 from services import doctor
 from services.settings import Settings
 from services.tune import table as tune_table
-from services.tune.layout import Layout, MeasuredLayout
+from services.tune.measure import Layout, MeasuredLayout
 from tests.required import impossible
 from tests.services.distributions import install
 from tests.services.members.small import CONFIG, write_small

@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.environment import as_environment
-from services.keys import FILE, REPLICA_FILE, ReplicaKeys, ring_of, with_signing_key
-from services.settings import BadSettings, Settings, load, replaced
-from services.signing_keys import write
+from services.keys import FILE, REPLICA_FILE, ReplicaKeys, ring_of, with_signing_key, write_keys
+from services.settings import BadSettings, Settings, as_environment, load, replaced
 from wire.keyring import Kind, new_ring, parse
 
 
@@ -37,7 +35,7 @@ def test_a_signing_key_is_asked_for_where_redis_is_not_ours(tmp_path: Path) -> N
 
 def test_programs_that_are_started_follow_the_file_of_the_keys(tmp_path: Path) -> None:
     path = tmp_path / "signing.keys"
-    write(path, new_ring())
+    write_keys(path, new_ring())
     settings = load(file=Path("/dev/null"), environ={"LIFELONG_SIGNING_KEY_FILE": str(path)}).settings
     settings = replaced(settings, {"state_dir": tmp_path, "bus.prefix": "x."})
     assert settings.key_file == path
@@ -56,6 +54,6 @@ def test_replicas_follow_a_file_of_their_own_that_signs_nothing(tmp_path: Path) 
     assert given.key_file == tmp_path / REPLICA_FILE
     assert not parse((tmp_path / REPLICA_FILE).read_text()).of(Kind.SECRET)
     assert ring_of(given).accepted == ring_of(settings).accepted
-    write(tmp_path / FILE, new_ring())
+    write_keys(tmp_path / FILE, new_ring())
     ReplicaKeys(settings)
     assert ring_of(given).accepted == ring_of(settings).accepted

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.signing_keys import added, newest, retired, rotated, write
+from services.keys import added, newest, retired, rotated, write_keys
 from wire.errors import UnknownKey
 from wire.keyring import KeyRing, Kind, followed, given, new_ring, parse
 from wire.receipts import Receipts, Verdicts
@@ -20,7 +20,7 @@ BODY = b"{}"
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     found = tmp_path / "signing.keys"
-    write(found, new_ring())
+    write_keys(found, new_ring())
     return found
 
 
@@ -31,25 +31,25 @@ def at_once(path: Path) -> KeyRing:
 
 def changed(path: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
     ring = change(parse(path.read_text()))
-    write(path, ring)
+    write_keys(path, ring)
     return ring
 
 
 def test_a_program_that_runs_signs_with_the_next_key_and_refuses_the_retired_one(path: Path, tmp_path: Path) -> None:
     learner = at_once(path)
     public = tmp_path / "replica.keys"
-    write(public, learner.for_replicas())
+    write_keys(public, learner.for_replicas())
     replica = at_once(public)
     old = learner.sign(BODY, "it").encode()
     new = changed(path, lambda ring: added(ring, Kind.NEXT))
-    write(public, new.for_replicas())
+    write_keys(public, new.for_replicas())
     assert learner.sign(BODY, "it").encode().split(b":")[1] == old.split(b":")[1]
     new = changed(path, lambda ring: rotated(ring, newest(ring)))
     signature = learner.sign(BODY, "it").encode()
     assert signature.split(b":")[1] != old.split(b":")[1]
     assert replica.verify(BODY, signature, "it") and replica.verify(BODY, old, "it")
     first = next(key for key in new.keys if key.id == old.split(b":")[1].decode())
-    write(public, changed(path, lambda ring: retired(ring, first)).for_replicas())
+    write_keys(public, changed(path, lambda ring: retired(ring, first)).for_replicas())
     with pytest.raises(UnknownKey, match="retired"):
         replica.verify(BODY, old, "it")
 
@@ -75,27 +75,27 @@ def test_a_file_that_is_no_use_changes_nothing(path: Path, text: str) -> None:
     assert ring.keys is before
     path.unlink()
     assert ring.keys is before
-    write(path, new_ring())
+    write_keys(path, new_ring())
     assert ring.keys != before
 
 
 def test_a_program_does_not_go_on_with_keys_that_cannot_sign_where_it_signs(path: Path) -> None:
     ring = at_once(path)
-    write(path, ring.for_replicas())
+    write_keys(path, ring.for_replicas())
     assert ring.signer is not None
 
 
 def test_a_copy_in_another_process_follows_the_file_too(path: Path) -> None:
     copy = pickle.loads(pickle.dumps(at_once(path)))  # noqa: S301, as Ray does it
     new = new_ring()
-    write(path, new)
+    write_keys(path, new)
     assert copy.keys == new.keys
 
 
 def test_a_program_looks_now_and_then_and_not_at_each_use(path: Path) -> None:
     ring = followed(path, parse(path.read_text()), check_s=1_000.0)
     before = ring.keys
-    write(path, new_ring())
+    write_keys(path, new_ring())
     assert ring.keys is before
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from kafka.admin import ACLOperation, KafkaAdminClient, ResourceType  # type: ignore[import-untyped]
 
-from services.topic_uses import READS
+from services.topics import READS
 from tests.secure_brokers import BOB_S, SecureBroker
 from tests.services.command_line import lifelong
 from tests.waiting import eventually

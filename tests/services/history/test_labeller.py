@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.history.labeller import FIXES, RowLabeller, RowMaps
-from services.history.rows import BadHistory
+from services.history.labeller import FIXES, BadHistory, RowLabeller, RowMaps
 from tests.learner.intake.joins import make_join
 from wire.errors import BadMessage
 from wire.label_set import LabelConfig, LabelSet

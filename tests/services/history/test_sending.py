@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.history.bookmark import BookmarkFile
-from services.history.labeller import RowLabeller, RowMaps
-from services.history.rows import BadHistory, SourceRow, rows_of
-from services.history.sending import CHUNK, HistorySender
+from services.history.labeller import BadHistory, RowLabeller, RowMaps, SourceRow, rows_of
+from services.history.sending import CHUNK, BookmarkFile, HistorySender
 from tests.brokers import take
 from tests.learner.intake.joins import make_join, make_trust
 from wire.bus import Bus

@@ -29,7 +29,7 @@ import json, os, signal
 from pathlib import Path
 from typing import Any
 from services.settings import load
-from services.stack import Stack
+from services.local.stack import Stack
 
 with Stack(load(file=Path(os.devnull), environ=os.environ).settings) as stack:
     print("Ready", json.dumps(stack.memory()), flush=True)

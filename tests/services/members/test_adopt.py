@@ -8,8 +8,7 @@ from learner.config import LearnerConfig
 from model.errors import WrongConfig
 from model.member import read_member, read_stored
 from model.tokenizer import TextTokenizer
-from services.members.adopt import AdoptOptions, offer, stored_weights
-from services.members.stored import quantize
+from services.members.adopt import AdoptOptions, offer, quantize, stored_weights
 from tests.services.members.small import write_small
 from wire.store import Store
 

@@ -11,7 +11,7 @@ from rollout.comparison import ArmCountState, PairCountState
 from rollout.judged_events import JudgedEvent, JudgedLabel
 from rollout.statistics import PairedTally
 from rollout.tallies import Frame, TalliesState
-from services.backups.format import BackupFile, BackupManifest
+from services.backups import BackupFile, BackupManifest
 from tests.learner.streams import sample
 from wire.receipts import Verdicts
 from wire.store import StoredKey

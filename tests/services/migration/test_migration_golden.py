@@ -10,7 +10,7 @@ from learner.state.checkpoints import Journal, read_journal
 from learner.state.snapshot import FORMAT, decode, encode, upgraded
 from rollout.judged_events import JudgedEvent
 from rollout.tallies import TalliesState
-from services.backups.format import BackupManifest
+from services.backups import BackupManifest
 from tests.learner.snapshots import snapshot
 from tests.services.migration.states import BACKUP, CHECKPOINTS, ENTRY, GOLDEN, JUDGED, KEYS, TALLIES
 from wire.store import StoredKey

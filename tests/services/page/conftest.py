@@ -10,9 +10,7 @@ from starlette.testclient import TestClient
 
 from rollout.plans import begin
 from services.local.children import free_port
-from services.page.access import PageAccess
-from services.page.app import make_page
-from services.page.latest import Latest
+from services.page.app import Latest, PageAccess, make_page
 from services.page.operations import PageOperations
 from services.settings import Settings, load
 from tests.stores import SIGNING_KEY, lease_of, publish

@@ -10,9 +10,7 @@ import httpx
 import pytest
 
 from services.local.children import free_port
-from services.page.access import PageAccess
-from services.page.app import make_page
-from services.page.latest import Latest
+from services.page.app import Latest, PageAccess, make_page
 from services.page.operations import PageOperations
 from services.page.server import BOUNDS, TOKEN_FILE, served, token_of
 from services.settings import BadSettings, Settings, replaced

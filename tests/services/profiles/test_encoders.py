@@ -6,7 +6,7 @@ import pytest
 
 from learner.errors import DataError
 from model.bert import load_encoder
-from services.members.texts import labelled
+from services.members.source import labelled
 from services.profiles import encoders
 from services.profiles.encoders import TEACHER, TEXTS, encoder_of, to_nano
 from services.profiles.profile import BASE, NANO, PRO

@@ -2,8 +2,7 @@
 
 import pytest
 
-from services.tune.layout import Layout
-from services.tune.measure import NUM_TEXTS, TuneFailed, measure
+from services.tune.measure import NUM_TEXTS, Layout, TuneFailed, measure
 
 
 def test_every_layout_is_measured_at_every_size() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from services.settings import load
 from services.tune import table as tune_table
-from services.tune.layout import Layout, MeasuredLayout
+from services.tune.measure import Layout, MeasuredLayout
 
 TABLE = [MeasuredLayout(Layout(1, 2), {1: 10.0, 64: 20.5}), MeasuredLayout(Layout(2, 1), {1: 11.0, 64: 30.0})]
 

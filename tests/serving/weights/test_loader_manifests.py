@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from services.signing_keys import added, rotated
+from services.keys import added, rotated
 from serving.engine import Engine
 from serving.weights.loader import Manifests
 from serving.weights.swap import Swap

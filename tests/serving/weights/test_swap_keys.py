@@ -11,8 +11,8 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from services.keys import added, retired, rotated
 from services.local.redis import find_binary, start_redis, version_of
-from services.signing_keys import added, retired, rotated
 from serving.engine import Engine
 from serving.observers import Counts
 from serving.weights.swap import Swap

@@ -12,7 +12,7 @@ import pytest
 from kafka.admin import ACLOperation, ResourceType  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
-from services.topic_uses import READS, WRITES, ProgramName, Records
+from services.topics import READS, WRITES, ProgramName, Records
 from tests.brokers import take
 from tests.secure_brokers import BOB_S, KEY_PASSWORD, PASSWORD, SecureBroker
 from tests.waiting import eventually

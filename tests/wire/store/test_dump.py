@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.signing_keys import added
+from services.keys import added
 from tests.stores import KEYS, lease_of
 from tests.wire.store.test_reports import report_of
 from tests.wire.store.test_signatures import COMMAND, EVENTS, fill

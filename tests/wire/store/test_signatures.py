@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.signing_keys import added, rotated
+from services.keys import added, rotated
 from tests.stores import lease_of, publish
 from tests.wire.stored_samples import SAMPLES
 from wire.config import StoreConfig

@@ -1,0 +1,353 @@
+"""`lifelong encoder check`: is an encoder computed as it was published, or as a class says, and how fast is it here?
+
+    folder --> what its files say
+           --load--> Strata --its vectors, beside published ones--> cosines, lengths
+                            --rounded as the learner rounds it--> INT8, INT4 --beside Strata's--> cosines; times
+    class --import, its examples--> vectors alone and together --> do they depend on each other?
+          --float32, INT8 by torchao--> cosines, times of batches
+
+Published vectors are those that sentence-transformers or transformers computed elsewhere, a line of JSON for each text;
+at most MAX_VECTORS are read:
+
+    {"text": "where is my card", "vector": [0.0371, -0.0214, ...]}
+
+A class that does not do what `Encoder` says is refused when it is imported, with the reason.
+
+Rejected: computing published vectors here (the libraries are no dependency of ours, and a mistake of both would not be
+seen).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from learner.config import LearnerConfig
+from learner.encoder.rounded import rounded_encoder
+from model.bert import load_encoder
+from model.cost import parameters
+from model.forward import native
+from model.module_code import FP32, import_encoder
+from model.module_encoder import ModuleEncoder, ModuleInputs, WholeModule, module_tensors
+from model.published import PublishedEncoder, read_published
+from model.quantized import QuantizedEncoder
+from model.ragged import RaggedBatch
+from model.source import encoder_folder
+from model.strata import Strata, encode_many
+from model.tokenizer import TextTokenizer
+
+FILE = "vectors.jsonl"
+"""The published vectors that an encoder's folder may have."""
+
+BATCH = 16
+
+MIN_COSINE = 0.999
+"""A lower cosine to a published vector is not rounding: something else was computed."""
+
+MAX_LENGTH_ERROR = 0.02
+"""The share by which lengths may differ from published ones."""
+
+SIZES = ((1, 16), (1, 128), (16, 16))
+"""Texts, and tokens of each, in the batches that are timed."""
+
+ROUNDS = 5
+"""Timed calls of each size, after one that is not timed."""
+
+TEXTS = (
+    "hi",
+    "Where is my card?",
+    "I was charged twice for the same order, and nobody answers my messages.",
+    "turn the lights off in the kitchen",
+    "Kann ich den Termin auf n\u00e4chste Woche verschieben?",
+    "Je voudrais r\u00e9server une table pour quatre personnes ce soir.",
+    "\u00bfCu\u00e1nto cuesta enviar un paquete a Argentina?",
+    "\u6211\u60f3\u77e5\u9053\u660e\u5929\u7684\u5929\u6c14",
+    "The pump stopped at 14:32 with error E-071; pressure had been rising for an hour before that.",
+    "The committee met on Tuesday to discuss the budget. It decided to postpone the new library, since the costs of "
+    "the bridge had risen again, and asked the treasurer for a report by the end of the month.",
+)
+"""The texts on which INT8 and INT4 are compared with full precision; none of them was used to round the weights."""
+
+MAX_VECTORS = 1_024
+
+MODULE_BATCHES: Final = (1, 16, 64)
+"""Inputs in the batches that are timed."""
+
+MAX_DEPENDENCE: Final = 1e-3
+"""A larger difference between an input alone and among others is no rounding: it depends on the others."""
+
+
+class PublishedVector(msgspec.Struct, frozen=True):
+    """A line of the file."""
+
+    text: str
+    vector: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How our vectors agree with others of the same texts. `length_error` is the largest relative difference."""
+
+    texts: int
+    lowest_cosine: float
+    mean_cosine: float
+    length_error: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the difference may be rounding; written so that a NaN is none."""
+        return self.lowest_cosine >= MIN_COSINE and self.length_error <= MAX_LENGTH_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionCheck:
+    """What a precision costs and gives: `agreement` is that with full precision, `ms` has the median by batch size."""
+
+    name: str
+    num_bytes: int
+    agreement: Agreement
+    ms: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderCheck:
+    """The result. `published` is None where there are no vectors; `not_native` has the reasons against our C."""
+
+    folder: str
+    kind: str
+    shape: dict[str, int]
+    pooling: str
+    normalize: bool
+    prefix: str
+    prompts: dict[str, str]
+    tokenizer: str
+    max_tokens: int
+    published: Agreement | None
+    not_native: list[str]
+    threads: int
+    precisions: list[PrecisionCheck]
+
+    @property
+    def is_right(self) -> bool:
+        return self.published is None or self.published.is_right
+
+
+def check(encoder: str, *, vectors: Path | None, say: Callable[[str], None]) -> EncoderCheck:
+    """Checks an encoder; `vectors` is a file of published ones. Raises ModelError or BadVectors."""
+    folder = encoder_folder(encoder)
+    found = read_published(folder)
+    say("Loading ...")
+    strata, tokenizer = load_encoder(encoder)
+    published: Agreement | None = None
+    path = vectors or folder / FILE
+    if vectors or path.is_file():
+        say("Comparing with published vectors ...")
+        published = _beside(read_vectors(path, width=strata.config.d_model), strata, tokenizer)
+    return EncoderCheck(
+        folder=str(folder),
+        kind=found.kind,
+        shape=_shape(found),
+        pooling=found.config.pooling,
+        normalize=found.config.normalize,
+        prefix=found.config.prefix,
+        prompts=dict(found.prompts),
+        tokenizer=tokenizer.kind,
+        max_tokens=tokenizer.max_tokens,
+        published=published,
+        not_native=native.why_not(found.config),
+        threads=torch.get_num_threads(),
+        precisions=_precisions(strata, tokenizer, say),
+    )
+
+
+def agreement_of(ours_BD: Tensor, theirs_BD: Tensor) -> Agreement:
+    """Compares vectors row by row."""
+    cosines_B = torch.cosine_similarity(ours_BD.double(), theirs_BD.double(), dim=1)
+    ratio_B = ours_BD.double().norm(dim=1) / theirs_BD.double().norm(dim=1)
+    return Agreement(
+        texts=len(ours_BD),
+        lowest_cosine=float(cosines_B.min()),
+        mean_cosine=float(cosines_B.mean()),
+        length_error=float((ratio_B - 1).abs().max()),
+    )
+
+
+def _beside(published: Sequence[PublishedVector], strata: Strata, tokenizer: TextTokenizer) -> Agreement:
+    theirs_BD = torch.tensor([each.vector for each in published])
+    return agreement_of(_vectors(strata.vectors, tokenizer, [each.text for each in published]), theirs_BD)
+
+
+@torch.no_grad()
+def _vectors(encode: Callable[[RaggedBatch], Tensor], tokenizer: TextTokenizer, texts: Sequence[str]) -> Tensor:
+    return encode_many(encode, tokenizer.encode_many(texts), batch_size=BATCH)
+
+
+def _precisions(strata: Strata, tokenizer: TextTokenizer, say: Callable[[str], None]) -> list[PrecisionCheck]:
+    """Returns the checks of full precision, INT8 and INT4."""
+    full_BD = _vectors(strata.vectors, tokenizer, TEXTS)
+    num_parameters = parameters(strata.config).total
+    say("Timing full precision ...")
+    with torch.no_grad():
+        full = PrecisionCheck(
+            "fp32", 4 * num_parameters, agreement_of(full_BD, full_BD), _times(strata.vectors, strata)
+        )
+    say("Rounding the weights ...")
+    first_layer = max(0, strata.config.n_layers - LearnerConfig().deepest_layers)
+    stored = rounded_encoder(strata, tokenizer, first_layer=first_layer, weights_digest="")
+    tensors = {name: each.tensor for name, each in stored.items()}
+    quantized = QuantizedEncoder.from_tensors(strata.config, tensors)
+    num_bytes = sum(each.entry.num_bytes for each in stored.values())
+    checks = [full]
+    for precision in quantized.precisions:
+        say(f"Timing {precision} ...")
+
+        def encode(batch: RaggedBatch, precision: str = precision) -> Tensor:
+            return quantized.vectors(batch, precision)
+
+        agreement = agreement_of(_vectors(encode, tokenizer, TEXTS), full_BD)
+        checks.append(PrecisionCheck(precision, num_bytes, agreement, _times(encode, strata)))
+    return checks
+
+
+def _times(encode: Callable[[RaggedBatch], Tensor], strata: Strata) -> dict[str, float]:
+    """Returns the median time of a batch in milliseconds, by `texts x tokens`, for the sizes that have positions."""
+    times: dict[str, float] = {}
+    for num_texts, num_tokens in SIZES:
+        if num_tokens > strata.config.max_sequence:
+            continue
+        tokens = [index * 7_919 % strata.config.vocab for index in range(num_texts * num_tokens)]
+        ids = [tokens[start : start + num_tokens] for start in range(0, len(tokens), num_tokens)]
+        encode(RaggedBatch.of(ids))
+        taken_s: list[float] = []
+        for _ in range(ROUNDS):
+            start_s = time.perf_counter()
+            encode(RaggedBatch.of(ids))
+            taken_s.append(time.perf_counter() - start_s)
+        times[f"{num_texts} x {num_tokens}"] = 1_000 * median(taken_s)
+    return times
+
+
+def _shape(found: PublishedEncoder) -> dict[str, int]:
+    config = found.config
+    return {
+        "layers": config.n_layers,
+        "width": config.d_model,
+        "heads": config.n_heads,
+        "inner": config.d_ff,
+        "vocabulary": config.vocab,
+        "positions": config.max_sequence,
+        "parameters": parameters(config).total,
+    }
+
+
+class BadVectors(ValueError):
+    """The file of published vectors cannot be read, or has vectors of another width."""
+
+
+def read_vectors(path: Path, *, width: int) -> list[PublishedVector]:
+    """Returns the published vectors of a file, in its order. Raises BadVectors, naming the line."""
+    published: list[PublishedVector] = []
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                each = msgspec.json.decode(line, type=PublishedVector)
+                if len(each.vector) != width:
+                    raise BadVectors(
+                        f"{path}, line {len(published) + 1}: {len(each.vector)} numbers; a vector has {width}"
+                    )
+                published.append(each)
+                if len(published) == MAX_VECTORS:
+                    break
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadVectors(f"{path}, line {len(published) + 1}: {error}") from error
+    if not published:
+        raise BadVectors(f"{path} has no vectors")
+    return published
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModuleCheck:
+    """The result. `dependence` is the largest difference that other inputs make to a unit vector's numbers."""
+
+    path: str
+    source: str
+    width: int
+    max_inputs: int
+    parameters: int
+    trained: int
+    """Those that slow rounds train."""
+    bytes: int
+    dependence: float
+    cosines: dict[str, float]
+    """The lowest cosine with float32, by precision."""
+    ms: dict[str, dict[str, float]]
+    """Median times of batches, by precision and number of inputs."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether a vector depends on its own input alone; written so that a NaN is not right."""
+        return self.dependence <= MAX_DEPENDENCE
+
+    def fields(self) -> dict[str, Any]:
+        return asdict(self) | {"is_right": self.is_right}
+
+    def lines(self) -> list[str]:
+        verdict = "right" if self.is_right else "WRONG: a vector must depend on its own input alone"
+        lines = [
+            f"class       {self.path}, source {self.source[:12]}",
+            f"vectors     {self.width} wide, of inputs of up to {self.max_inputs} numbers",
+            f"weights     {self.parameters:,}, of which slow rounds train {self.trained:,}; {self.bytes:,} bytes",
+            f"alone       differs by up to {self.dependence:.1e} from among others: {verdict}",
+        ]
+        for precision, ms in self.ms.items():
+            times = ", ".join(f"{size}: {each:.2f} ms" for size, each in ms.items())
+            lines.append(f"{precision:<11} lowest cosine {self.cosines[precision]:.4f}; a batch of {times}")
+        return lines
+
+
+def check_module(path: str) -> ModuleCheck:
+    """Checks a class. Raises EncoderNotFound or WrongConfig."""
+    code = import_encoder(path)
+    whole = WholeModule(code).eval()
+    tensors = module_tensors(whole)
+    encoder = ModuleEncoder.from_tensors(code.config, tensors, code)
+    examples = ModuleInputs(code).encode_many(code.encoder.examples)
+    full_BD = encoder.encode(RaggedBatch.of(examples), FP32)
+    alone_BD = torch.cat([encoder.encode(RaggedBatch.of([each]), FP32) for each in examples])
+    others = {each: encoder.encode(RaggedBatch.of(examples), each) for each in encoder.precisions}
+    return ModuleCheck(
+        path=path,
+        source=code.config.source,
+        width=code.config.d_model,
+        max_inputs=code.config.max_inputs,
+        parameters=_count(list(code.module.parameters())),
+        trained=_count(list(whole.trainable(0))),
+        bytes=sum(len(each.to_blob()) for each in tensors.values()),
+        dependence=float((full_BD - alone_BD).abs().max()),
+        cosines={name: float(torch.cosine_similarity(full_BD, z_BD).min()) for name, z_BD in others.items()},
+        ms={name: _module_times(encoder, examples, name) for name in encoder.precisions},
+    )
+
+
+def _count(parameters: list[nn.Parameter]) -> int:
+    return sum(each.numel() for each in parameters)
+
+
+def _module_times(encoder: ModuleEncoder, examples: list[list[int]], precision: str) -> dict[str, float]:
+    times: dict[str, float] = {}
+    for size in MODULE_BATCHES:
+        batch = RaggedBatch.of([examples[place % len(examples)] for place in range(size)])
+        encoder.encode(batch, precision)
+        taken_s: list[float] = []
+        for _ in range(ROUNDS):
+            start_s = time.perf_counter()
+            encoder.encode(batch, precision)
+            taken_s.append(time.perf_counter() - start_s)
+        times[str(size)] = 1_000 * median(taken_s)
+    return times

@@ -1,0 +1,355 @@
+"""A version as a folder: for other libraries, and for another service. `lifelong export` and `lifelong import --model`.
+
+    config.json, model.safetensors, ...    the encoder as sentence-transformers reads it, in float32
+    tokenizer.json
+    head.safetensors, labels.json          proj, out and bias of the head; the label of each row of out; none of scores
+    README.md                              the card
+    model.onnx                             on request: token ids in, logits and vectors out, in float32
+    version/manifest.json                  the manifest, as it was published
+    version/weights.safetensors            the stored tensors; `NAME:PART` is a part of one
+
+    store --export_version--> FOLDER --read_version, verified--> import_version: blobs, manifest with a new number
+
+The first files are of the integers that are served, as float32. The last two are those integers: an imported version
+answers with the same bits as where it came from. What it knows is in its weights alone. The learner here goes on from
+what its own labels have taught it, and publishes versions of that; they and the imported one compete by labels.
+
+Rejected: pickled models (reading one runs what is in it), the INT8 of the kernels in the graph (the operations of ONNX
+round otherwise, so it would be a third arithmetic), and making the imported version the learner's current one (the
+learner knows none of its samples, and could neither go on from it nor compare with it).
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from learner.errors import require
+from model.config import StrataConfig
+from model.convert.plain import Padded, to_dense, write_published
+from model.errors import ModelError, WrongConfig
+from model.features import FeatureMap
+from model.head import OUT, PROJ
+from model.module_code import config_from_json
+from model.packed import Inputs
+from model.qtensor import QTensor, from_blob
+from model.strata import Strata
+from model.weights import to_strata
+from wire.errors import WireError
+from wire.receipts import MAX_NAMED
+from wire.records import HeadSolution, LabelSpace, Lineage, NameChanges, TensorEntry, WeightManifest
+from wire.store import Store
+from wire.store.signed import decode_manifest, encode
+
+HEAD: Final = "head.safetensors"
+LABELS: Final = "labels.json"
+CARD: Final = "README.md"
+ONNX: Final = "model.onnx"
+MANIFEST: Final = "version/manifest.json"
+WEIGHTS: Final = "version/weights.safetensors"
+
+LOAD: Final = """import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+
+class Exported:
+    def __init__(self, folder):
+        self.encoder = SentenceTransformer(str(folder), device="cpu")
+        self.labels = json.loads((Path(folder) / "labels.json").read_text())
+        self.head = load_file(Path(folder) / "head.safetensors")
+
+    def scores(self, texts):
+        z = self.encoder.encode(texts, convert_to_tensor=True, normalize_embeddings=True)
+        logits = torch.relu(z @ self.head["proj"].T) @ self.head["out"].T + self.head["bias"]
+        return {scores}
+
+    def predict(self, texts):
+        {predict}
+"""
+"""How sentence-transformers loads the folder, where `{scores}` and `{predict}` are those of the kind."""
+
+SET_NAMED: Final = f"""rows = [sorted(zip(row, self.labels), reverse=True) for row in self.scores(texts).tolist()]
+        return [[label for score, label in row[:{MAX_NAMED}] if score > 0.5] for row in rows]"""
+"""The classes that a version of sets names, best first."""
+
+NAMED: Final = 20
+"""Most labels that the card names."""
+
+OPSET: Final = 17
+
+
+class BadExport(ValueError):
+    """A folder is no exported version, or the version cannot be exported so; the message says why."""
+
+
+def write_version(folder: Path, manifest: WeightManifest, tensors: Mapping[str, QTensor]) -> None:
+    """Writes the manifest and the stored tensors into `folder`."""
+    (folder / MANIFEST).parent.mkdir(parents=True)
+    parts = {f"{name}:{part}": value for name, tensor in tensors.items() for part, value in tensor.parts.items()}
+    save_file({name: value.contiguous() for name, value in parts.items()}, folder / WEIGHTS)
+    (folder / MANIFEST).write_bytes(encode(manifest))
+
+
+def read_version(folder: Path) -> tuple[WeightManifest, dict[str, QTensor]]:
+    """Returns the manifest and its tensors, each with the digest that the manifest says. Raises BadExport."""
+    try:
+        manifest = decode_manifest((folder / MANIFEST).read_bytes(), None)
+        parts = load_file(folder / WEIGHTS)
+    except (OSError, WireError, safetensors.SafetensorError) as error:
+        raise BadExport(f"{folder} is no version that `lifelong export` has written: {error}") from error
+    tensors: dict[str, QTensor] = {}
+    for entry in manifest.tensors:
+        own = {part.name: parts.get(f"{entry.name}:{part.name}") for part in entry.parts}
+        if None in own.values():
+            raise BadExport(f"{folder / WEIGHTS} lacks a part of {entry.name}: export the version again")
+        tensors[entry.name] = _verified(
+            folder, entry, QTensor(entry.name, entry.scheme, {k: v for k, v in own.items() if v is not None})
+        )
+    return manifest, tensors
+
+
+def _verified(folder: Path, entry: TensorEntry, tensor: QTensor) -> QTensor:
+    """Returns the tensor as it is read from its bytes, which have the digest of the manifest. Raises BadExport."""
+    blob = tensor.to_blob()
+    if sha256(blob).hexdigest() != entry.digest:
+        raise BadExport(f"{folder / WEIGHTS}: {entry.name} is not what was exported; export the version again")
+    try:
+        return from_blob(entry, blob)
+    except ModelError as error:
+        raise BadExport(f"{folder / WEIGHTS}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What was written. `lacks` says why other libraries cannot load it; "" where they can."""
+
+    folder: str
+    version: int
+    labels: int
+    bytes: int
+    onnx: bool
+    lacks: str = ""
+
+
+def export_version(
+    store: Store, number: int, folder: Path, tokenizer_json: bytes, *, with_onnx: bool, say: Callable[[str], None]
+) -> Exported:
+    """Writes version `number` into `folder`. `tokenizer_json` is empty where a class of the user reads the texts.
+
+    Raises NotFound, BadExport where something has the name of the folder, or ONNX was asked for and cannot be written.
+    """
+    if folder.exists():
+        raise BadExport(f"{folder} exists; choose another name, or move it away")
+    manifest = store.versions.manifest(number)
+    tensors: dict[str, QTensor] = {}
+    for place, entry in enumerate(manifest.tensors):
+        say(f"fetching {place} of {len(manifest.tensors)} tensors")
+        tensors[entry.name] = from_blob(entry, store.blobs.get(entry.digest, entry.num_bytes))
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    say("writing the folder")
+    strata, lacks = _plain(manifest, tensors)
+    if strata is not None:
+        write_published(partial, strata, tokenizer_json, max_tokens=manifest.max_tokens)
+    else:
+        partial.mkdir(parents=True)
+    write_version(partial, manifest, tensors)
+    head = _head(manifest, tensors)
+    save_file(head, partial / HEAD)
+    labels = () if manifest.labelled.kind == "score" else manifest.labels  # its only row has no name to tell
+    (partial / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1) + "\n")
+    (partial / CARD).write_text(card(manifest, lacks=lacks, with_onnx=with_onnx))
+    if with_onnx:
+        if strata is None:
+            raise BadExport(f"version {number} has no ONNX form: {lacks}")
+        say("writing the graph")
+        write_onnx(partial, strata, head)
+    partial.rename(folder)
+    num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Exported(
+        folder=str(folder),
+        version=number,
+        labels=len(labels),
+        bytes=num_bytes,
+        onnx=with_onnx,
+        lacks=lacks,
+    )
+
+
+def _plain(manifest: WeightManifest, tensors: dict[str, QTensor]) -> tuple[Strata | None, str]:
+    """Returns the encoder in which layers share nothing, or None and why there is none."""
+    config = config_from_json(manifest.config)
+    if not isinstance(config, StrataConfig):
+        return None, f"its encoder is {config.shown}"
+    if numbers := FeatureMap.from_tensors(config.d_model, tensors).scales:
+        return None, f"it was taught with features of events ({', '.join(sorted(numbers))}), which they do not read"
+    try:
+        strata = to_dense(to_strata(config, tensors))
+        if strata.config.positions != "learned":
+            return None, "its positions are rotations, which sentence-transformers' BERT has not"
+    except WrongConfig as error:
+        return None, str(error)
+    return strata, ""
+
+
+def _head(manifest: WeightManifest, tensors: dict[str, QTensor]) -> dict[str, Tensor]:
+    """Returns proj [R, D], out [C, R] and bias [C], without the unused rows."""
+    out = tensors[OUT]
+    num_labels = len(manifest.labels)
+    bias_C = out.bias if out.bias is not None else torch.zeros(out.shape[0])
+    return {
+        "proj": tensors[PROJ].dequantize(),
+        "out": out.dequantize()[:num_labels].clone(),
+        "bias": bias_C[:num_labels].clone(),
+    }
+
+
+def scores_of(space: LabelSpace) -> str:
+    """Returns the expression that makes scores of `logits`, as replicas do."""
+    if space.kind == "score":
+        return f"{space.low!r} + logits.clamp(0, 1) * {space.high - space.low!r}"
+    return "torch.sigmoid(logits)" if space.kind == "multilabel" else "torch.softmax(logits, dim=1)"
+
+
+def load_code(space: LabelSpace) -> str:
+    """Returns the class that loads the folder. A test runs it for each kind."""
+    predict = {
+        "class": "return [self.labels[row] for row in self.scores(texts).argmax(dim=1).tolist()]",
+        "multilabel": SET_NAMED,
+        "score": "return self.scores(texts)[:, 0].tolist()",
+    }
+    return LOAD.replace("{scores}", scores_of(space)).replace("{predict}", predict[space.kind])
+
+
+def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
+    """Returns the text. `lacks` says why other libraries cannot load the version; "" where they can."""
+    evaluation = manifest.evaluation
+    measured = "not measured"
+    if evaluation.num_labels:
+        measured = f"{evaluation.accuracy:.1%} of {evaluation.num_labels} labels that were held back"
+    if evaluation.micro_f1:
+        measured += f"; micro-F1 {evaluation.micro_f1[0]:.3f}"
+    if evaluation.absolute_error:
+        measured += f"; mean absolute error {evaluation.absolute_error[0]:.4g}"
+    precisions = ", ".join(f"{each.name} (cosine {each.cosine:.4f})" for each in manifest.precisions)
+    lines = [
+        "---",
+        "library_name: sentence-transformers" if not lacks else "library_name: lifelong",
+        "pipeline_tag: text-classification",
+        "---",
+        "",
+        f"# Version {manifest.version} of a Lifelong service",
+        "",
+        *_answers(manifest),
+        f"- accuracy: {measured}",
+        f"- served in: {precisions or 'not measured'}",
+        f"- longest text: {manifest.max_tokens or 256} tokens",
+        f"- erasures that were done before it was made: {manifest.erased}",
+        "",
+    ]
+    if lacks:
+        lines += [f"Other libraries cannot load it: {lacks}. `lifelong import --model` can.", ""]
+        return "\n".join(lines)
+    what = "The weights are those that are served, in float32. They answer texts: features of events are not read."
+    lines += [what, "", "```python", load_code(manifest.labelled).rstrip(), "```", ""]
+    if with_onnx:
+        lines += [
+            "`model.onnx` takes `input_ids` and `attention_mask`, and returns `logits` and `vectors`. The scores are "
+            f"`{scores_of(manifest.labelled)}`.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _answers(manifest: WeightManifest) -> list[str]:
+    """Returns what it answers, a line each."""
+    space = manifest.labelled
+    if space.kind == "score":
+        return [f"- answers: a number from {space.low:g} to {space.high:g}"]
+    labels = ", ".join(f"`{label}`" for label in manifest.labels[:NAMED])
+    more = f" and {len(manifest.labels) - NAMED} more" if len(manifest.labels) > NAMED else ""
+    lines = [f"- labels: {labels or 'none yet'}{more}"]
+    if space.kind == "multilabel":
+        lines.append(f"- answers: each label whose score is above 0.5, at most {MAX_NAMED}; a text may have none")
+    return lines
+
+
+class PaddedClassifier(nn.Module):
+    """The encoder of padded texts, and the head on it."""
+
+    def __init__(self, strata: Strata, head: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.encoder = Padded(strata, fused=False)
+        for name, value in head.items():
+            self.register_buffer(name, value)
+
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+        z_BD = self.encoder(ids_BT, mask_BT)
+        features_BR = torch.relu(z_BD @ self.get_buffer("proj").T)
+        return features_BR @ self.get_buffer("out").T + self.get_buffer("bias"), z_BD
+
+
+def write_onnx(folder: Path, strata: Strata, head: Mapping[str, Tensor]) -> None:
+    """Writes the graph into `folder`. Raises DataError, which names the extra, where onnx is not installed."""
+    require("onnx", extra="onnx")
+    ids_BT = torch.ones(2, 8, dtype=torch.int64)
+    axes = {0: "batch", 1: "tokens"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this exporter is the one that needs no package besides onnx
+        torch.onnx.export(
+            PaddedClassifier(strata, head).eval(),
+            (ids_BT, ids_BT),
+            str(folder / ONNX),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits", "vectors"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}, "vectors": {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def import_version(store: Store, folder: Path, inputs: Inputs, *, now_ms: int) -> WeightManifest:
+    """Stores the version of `folder`, and returns its manifest with the number that it has here.
+
+    Raises BadExport where it was made for another tokenizer or class than the settings name.
+    """
+    exported, tensors = read_version(folder)
+    spec = config_from_json(exported.config).spec_hash(inputs.digest)
+    if spec != exported.model_spec:
+        raise BadExport(
+            f"{folder} was made for another tokenizer or class: `encoder` names {inputs.name} here. Set `encoder` to "
+            "the one that it was made with, and restart the service"
+        )
+    current = store.versions.current()
+    erased = store.versions.manifest(current).erased if current else 0
+    manifest = msgspec.structs.replace(
+        exported,
+        version=store.versions.next_number(),
+        parent=0,
+        epoch=0,
+        created_ms=now_ms,
+        trained_through={},
+        erased=erased,  # of subjects here: whoever imports it vouches for what it has learnt elsewhere
+        label_commands=0,
+        lineage=Lineage(gap=f"it was imported from {folder.name}, version {exported.version} there"),
+        name_changes=NameChanges(),
+        solution=HeadSolution(),
+    )
+    for tensor in tensors.values():
+        store.blobs.put(tensor.to_blob())
+    store.versions.add(manifest, detail=f"imported from {folder.name}")
+    return manifest

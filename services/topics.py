@@ -1,0 +1,194 @@
+"""The topics: what each program does with which of them, the check of them at its start, and their AsyncAPI 3 document.
+
+    serve | learn | rollout --require_topics--> nothing, or TopicsUnfit with every name, what is wrong, and the command
+    record --msgspec--> JSON Schema, less the fields that travel as headers --> message --> channel, operation
+
+A broker that does not answer is no reason to end: the programs wait for it by themselves. A topic that is missing is
+waited for, too, as another program may be making it: `lifelong up` beside those that it starts, `topics create` in a
+cluster that comes up.
+
+`docs/asyncapi.yaml` is the document with the default names; `lifelong topics describe` has those of the settings.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from importlib.metadata import version
+from typing import Any, Final, Literal, TypeAlias
+
+import structlog
+
+from services.settings import Settings
+from wire.bus import Bus, Finding
+from wire.config import BusConfig
+from wire.envelope import ATTRIBUTES, COMMON_HEADERS, HEADER_FIELDS, READ_HEADERS, SPEC_VERSION
+from wire.errors import BusUnavailable
+from wire.records import (
+    TOPIC_RECORDS,
+    AdminAction,
+    Answer,
+    DeadLetter,
+    Event,
+    Feedback,
+    Quarantined,
+    TopicRecord,
+    topic_name,
+)
+from wire.records.schemas import components_of
+
+ProgramName: TypeAlias = Literal["serve", "learn", "rollout"]
+Records: TypeAlias = Sequence[type[TopicRecord]]
+
+READS: dict[ProgramName, Records] = {"serve": (Event,), "learn": (Answer, Feedback), "rollout": (Answer, Feedback)}
+WRITES: dict[ProgramName, Records] = {
+    "serve": (Answer, DeadLetter),
+    "learn": (Feedback, Quarantined, DeadLetter),
+    "rollout": (),
+}
+MAY_WRITE: dict[ProgramName, Records] = {"serve": (Feedback,), "learn": (), "rollout": ()}
+"""What a program writes only where it is asked to: a replica that takes no labels over HTTP needs no right for them."""
+
+WAIT_MS = 2_000
+"""How long a broker may take to answer the check of a start."""
+
+PAUSE_S = 0.5
+"""Pause between two looks for missing topics."""
+
+log = structlog.get_logger("topics")
+
+REF: Final = "#/components/schemas/{name}"
+
+PURPOSES: Final = {
+    Event: ("receive", "A text to classify, from any producer."),
+    Answer: ("send", "What the model says of an event, with a receipt for its label."),
+    Feedback: ("receive", "The label of an event, from any labeller."),
+    DeadLetter: ("send", "A message that was refused, unchanged, with the reason."),
+    Quarantined: ("send", "A label that was not believed, until an operator releases it."),
+    AdminAction: ("send", "What an operator changed by the page, each with the code of the record before."),
+}
+"""What the service does with the records of each topic, and what they are for."""
+
+
+class TopicsUnfit(ValueError):
+    """Topics that a program cannot work with, each with what is wrong and the command that mends it."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n  ".join(["topics that do not fit:", *map(line_of, findings)]))
+        self.findings = findings
+
+
+def line_of(finding: Finding) -> str:
+    return f"{finding.topic}: {finding.found}. Mend it: {finding.fix}"
+
+
+def findings_of(
+    config: BusConfig,
+    reads: Records = TOPIC_RECORDS,
+    writes: Records = (),
+    *,
+    may_write: Records = (),
+    wait_ms: int | None = None,
+) -> list[Finding]:
+    """Returns what there is to say about topics. Raises BusUnavailable, BusRefused."""
+    with closing(Bus(config, client_id="topics")) as bus:
+        return bus.check_topics(reads, writes, may_write=may_write, wait_ms=wait_ms)
+
+
+def findings_for(settings: Settings, program: ProgramName, *, wait_ms: int | None = None) -> list[Finding]:
+    """Returns what there is to say about what `program` does with topics by these settings. Raises as `findings_of`."""
+    reads = READS[program]
+    if program == "serve" and settings.serving.series.labels:
+        reads = (*reads, Feedback)
+    return findings_of(settings.bus, reads, WRITES[program], may_write=MAY_WRITE[program], wait_ms=wait_ms)
+
+
+def require_topics(settings: Settings, program: ProgramName) -> None:
+    """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us.
+
+    Topics that are missing may come within `bus.topics_timeout_s`; which they are is logged at once.
+    """
+    deadline_s = time.monotonic() + settings.bus.topics_timeout_s
+    has_told = False
+    while True:
+        try:
+            findings = findings_for(settings, program, wait_ms=WAIT_MS)
+        except BusUnavailable as error:
+            log.warning("topics_not_checked", reason=str(error))
+            return
+        missing = [finding for finding in findings if finding.is_missing]
+        if not missing or time.monotonic() > deadline_s:
+            break
+        if not has_told:
+            log.warning("topics_missing", topics=[finding.topic for finding in missing], fix=missing[0].fix)
+            has_told = True
+        time.sleep(PAUSE_S)
+    for finding in findings:
+        if not finding.is_wrong:
+            log.warning("topic_noted", topic=finding.topic, found=finding.found, fix=finding.fix)
+    if wrong := [finding for finding in findings if finding.is_wrong]:
+        raise TopicsUnfit(wrong)
+
+
+def require_transactions(config: BusConfig) -> None:
+    """Raises BusRefused where the broker ends no transactions, or we lack the right. One that is away is waited for."""
+    with closing(Bus(config, client_id="replica")) as bus:
+        try:
+            bus.transactions()
+        except BusUnavailable as error:
+            log.warning("transactions_not_checked", reason=str(error))
+
+
+def document_of(prefix: str = "") -> dict[str, Any]:
+    """Returns the document; `prefix` is before the name of each topic (`bus.prefix`)."""
+    schemas = components_of(TOPIC_RECORDS, REF)
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
+    for record in TOPIC_RECORDS:
+        name = record.__name__
+        action, summary = PURPOSES[record]
+        channel = record.TOPIC.partition(".")[0]
+        _drop_headers(record, schemas[name])
+        channels[channel] = {
+            "address": topic_name(prefix, record),
+            "description": summary,
+            "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        }
+        operations[f"{action}{name}"] = {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
+        messages[name] = _message_of(record)
+    del schemas[DeadLetter.__name__]  # its value is the refused message itself, of any form
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Lifelong",
+            "version": version("lifelong"),
+            "description": "The topics. Messages are CloudEvents 1.0 in Kafka's binary mode, with JSON inside.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": schemas},
+    }
+
+
+def _message_of(record: type[TopicRecord]) -> dict[str, Any]:
+    is_letter = record is DeadLetter
+    names = sorted({*READ_HEADERS.get(record, COMMON_HEADERS), "ce_id"})
+    headers = {name: {"type": "string"} for name in names}
+    headers["ce_type"] = {"type": "string", "const": record.TYPE}
+    headers["ce_specversion"] = {"type": "string", "const": SPEC_VERSION}
+    return {
+        "name": record.__name__,
+        "contentType": "application/octet-stream" if is_letter else "application/json",
+        "headers": {"type": "object", "properties": headers},
+        "payload": {"type": "string", "format": "binary"} if is_letter else {"$ref": REF.format(name=record.__name__)},
+        "bindings": {"kafka": {"key": {"type": "string"}}},
+    }
+
+
+def _drop_headers(record: type[TopicRecord], schema: dict[str, Any]) -> None:
+    """Removes from the schema of a value the fields that travel as headers."""
+    in_headers = HEADER_FIELDS.get(record, ATTRIBUTES)
+    for name in in_headers:
+        schema["properties"].pop(name, None)
+    schema["required"] = [name for name in schema.get("required", ()) if name not in in_headers]

@@ -1,1 +1,0 @@
-"""Tests of backups, on a real Redis."""
