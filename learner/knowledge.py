@@ -12,24 +12,20 @@ offsets and all, back and forth).
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import groupby
-from typing import cast
 
 import structlog
 from torch import Tensor
 
-from learner import unlearning
 from learner.config import LearnerConfig
-from learner.drift import ConceptChanges, DriftWatch
+from learner.drift import ConceptChanges
 from learner.encoder.base import BaseEncoder
 from learner.errors import OfferRefused, StateRefused
 from learner.fast.fast_head import FastHead
 from learner.fast.rows import Classes
 from learner.intake.join import Join
-from learner.learning import learn
 from learner.memory import Holdout, Replay, num_trainable
 from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
@@ -38,14 +34,13 @@ from learner.rounds.plan import RoundPlan
 from learner.rounds.round import NextEncoder, OfferedEncoder, Phase, SlowRound, TrainedEncoder
 from learner.rounds.schedule import Schedule
 from learner.rounds.trial import AdoptionRule
-from learner.rounds.worker import INLINE
-from learner.samples import Labelled, Learnable, Sample
+from learner.samples import Labelled
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import classes_of, fresh_of
 from model.encoders import WholeEncoder
 from model.errors import NonFinite
 from wire.label_set import LabelSet
-from wire.records import ConceptChange, Lineage, RoundKind
+from wire.records import Lineage, RoundKind
 from wire.targets import Kind, kind_of
 
 log = structlog.get_logger("learner")
@@ -77,45 +72,6 @@ class Knowledge:
     trial: EncoderTrial = NO_TRIAL
     rule: AdoptionRule | None = None
     round: SlowRound | None = None
-
-    def learn_many(self, samples: Sequence[Learnable], drift: DriftWatch, helper: Executor = INLINE) -> None:
-        """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others.
-
-        Among them stands each change of a concept, where it was found, and what is withdrawn. `helper` encodes beside
-        this thread.
-        """
-        for are_withdrawn, some in groupby(samples, lambda each: isinstance(each, Sample) and each.is_withdrawn):
-            if are_withdrawn:
-                unlearning.withdraw(self, cast("Iterable[Sample]", some))
-            else:
-                self._learn_in_order(some, drift, helper)
-
-    def _learn_in_order(self, samples: Iterable[Learnable], drift: DriftWatch, helper: Executor) -> None:
-        admitted = list[Sample]()
-        for each in samples:
-            if isinstance(each, ConceptChange) or each.is_correction:  # it takes out some of those before it, perhaps
-                learn(self, admitted, drift, helper)
-                admitted = []
-            if isinstance(each, ConceptChange):
-                unlearning.restart(self, each)
-                continue
-            sample = unlearning.correct(self, each) if each.is_correction else each
-            if sample is None or kind_of(sample.label) != "class":
-                admitted += [self.classes.within(sample)] if sample else []
-                continue
-            if self.concept_changes.is_outdated(sample.label, sample.answer_time_ms):
-                self.counts["outdated"] += 1
-                continue
-            self.classes.count_label(sample.label)
-            weaker = self.classes.in_the_way_of(sample)
-            if weaker:  # the samples before this one count in the choice of the class that makes room
-                learn(self, admitted, drift, helper)
-                admitted = []
-            if self.classes.has_row_for(sample) or unlearning.make_room(self, sample.label, weaker):
-                admitted.append(sample)
-            else:
-                self.counts["over_capacity"] += 1
-        learn(self, admitted, drift, helper)
 
     def count_in(self, progress: LearnerProgress, counts: Counter[str]) -> None:
         """Goes on with the progress and the counts of the learner, which knows this now."""

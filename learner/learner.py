@@ -32,6 +32,7 @@ from learner.intake.join import Join, LabelNames
 from learner.intake.outbox import Outbox
 from learner.intake.trust import LabelTrust
 from learner.knowledge import Knowledge
+from learner.learning import learn_many
 from learner.memory import Replay
 from learner.prequential import Prequential
 from learner.progress import LearnerProgress
@@ -123,7 +124,7 @@ class Learner:
         samples = self.join.match(kept)
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.fast_head.ridge.rows.by_label)
-        self.knowledge.learn_many(samples, self.drift, self.helper)
+        learn_many(self.knowledge, samples, self.drift, self.helper)
         self.offsets = dict(offsets)
         self.marks = dict(marks) if marks else {}
         self.unwritten += samples
@@ -132,7 +133,7 @@ class Learner:
 
     def restart_class(self, change: ConceptChange) -> None:
         """Restarts a class whose concept has changed."""
-        self.knowledge.learn_many([change], self.drift)
+        learn_many(self.knowledge, [change], self.drift)
         self.unwritten.append(change)
 
     def tick(self, *, is_idle: bool = False) -> bool:
@@ -390,7 +391,7 @@ def restore_knowledge(
         known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:
         known.resume(facts.round_plan, snapshot.tensors[MEANS])
-    known.learn_many(state.samples, drift_of(config))
+    learn_many(known, state.samples, drift_of(config))
     return known, change
 
 

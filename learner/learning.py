@@ -1,5 +1,7 @@
 """Learns samples whose class has a row, a batch at a time, while a helper encodes the next ones.
 
+    stream --withdrawn, corrections, concept changes--> `learner.unlearning`
+           --its class has a row, or gets one--> samples
     samples --in the holdout--> holdout, with their vectors
             --names of new classes before them--> batches --both threads--> z --nearest--> drift, concept changes
                                                                             '--> fast head, replay memory, fresh
@@ -10,22 +12,24 @@ Rejected: larger batches (64 texts are encoded, and enter the Gram matrix, as fa
 alone (it would be waited for where it gets no time).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Final
+from itertools import groupby
+from typing import Final, cast
 
 import structlog
 from torch import Tensor
 
+from learner import unlearning
 from learner.drift import DriftWatch, observations
 from learner.fast.fast_head import RELEARN_BATCH
+from learner.knowledge import Knowledge
 from learner.memory import with_names
 from learner.rounds.plan import with_text
 from learner.rounds.worker import INLINE, in_order
-from learner.samples import Labelled, Sample
-
-if TYPE_CHECKING:
-    from learner.knowledge import Knowledge
+from learner.samples import Labelled, Learnable, Sample
+from wire.records import ConceptChange
+from wire.targets import kind_of
 
 LONGEST: Final = 2.0
 """Length above which a vector cannot be learnt: encoders make unit vectors, and one that overflowed may be of any."""
@@ -36,7 +40,48 @@ BACKLOG: Final = 3
 """Fewest batches that are shared with the helper, which has a lower priority: the next version would wait for it."""
 
 
-def learn(known: "Knowledge", samples: Sequence[Sample], drift: DriftWatch, helper: Executor) -> None:
+def learn_many(known: Knowledge, samples: Sequence[Learnable], drift: DriftWatch, helper: Executor = INLINE) -> None:
+    """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others.
+
+    Among them stands each change of a concept, where it was found, and what is withdrawn. `helper` encodes beside
+    this thread.
+    """
+    for are_withdrawn, some in groupby(samples, lambda each: isinstance(each, Sample) and each.is_withdrawn):
+        if are_withdrawn:
+            unlearning.withdraw(known, cast("Iterable[Sample]", some))
+        else:
+            _learn_in_order(known, some, drift, helper)
+
+
+def _learn_in_order(known: Knowledge, samples: Iterable[Learnable], drift: DriftWatch, helper: Executor) -> None:
+    admitted = list[Sample]()
+    for each in samples:
+        if isinstance(each, ConceptChange) or each.is_correction:  # it takes out some of those before it, perhaps
+            _learn(known, admitted, drift, helper)
+            admitted = []
+        if isinstance(each, ConceptChange):
+            unlearning.restart(known, each)
+            continue
+        sample = unlearning.correct(known, each) if each.is_correction else each
+        if sample is None or kind_of(sample.label) != "class":
+            admitted += [known.classes.within(sample)] if sample else []
+            continue
+        if known.concept_changes.is_outdated(sample.label, sample.answer_time_ms):
+            known.counts["outdated"] += 1
+            continue
+        known.classes.count_label(sample.label)
+        weaker = known.classes.in_the_way_of(sample)
+        if weaker:  # the samples before this one count in the choice of the class that makes room
+            _learn(known, admitted, drift, helper)
+            admitted = []
+        if known.classes.has_row_for(sample) or unlearning.make_room(known, sample.label, weaker):
+            admitted.append(sample)
+        else:
+            known.counts["over_capacity"] += 1
+    _learn(known, admitted, drift, helper)
+
+
+def _learn(known: Knowledge, samples: Sequence[Sample], drift: DriftWatch, helper: Executor) -> None:
     """Learns samples, or adds them to the holdout."""
     rounds = known.progress.num_rounds
     sample_of = {sample.event: sample for sample in samples}
@@ -64,7 +109,7 @@ def learn(known: "Knowledge", samples: Sequence[Sample], drift: DriftWatch, help
         known.holdout.add_vectors(served, served.precisions[0], [each.text for each in holdout], z_HD)
 
 
-def _usable(known: "Knowledge", batch: list[Labelled], z_BD: Tensor) -> tuple[list[Labelled], Tensor]:
+def _usable(known: Knowledge, batch: list[Labelled], z_BD: Tensor) -> tuple[list[Labelled], Tensor]:
     """Returns the samples that can be learnt, with their vectors; sets the others apart: no sum would forget them."""
     # A comparison with NaN is false.
     is_usable_B = z_BD.square().sum(dim=1) <= LONGEST**2
@@ -78,7 +123,7 @@ def _usable(known: "Knowledge", batch: list[Labelled], z_BD: Tensor) -> tuple[li
 
 
 def _learn_batch(
-    known: "Knowledge", batch: Sequence[Labelled], z_BD: Tensor, samples: Sequence[Sample | None], drift: DriftWatch
+    known: Knowledge, batch: Sequence[Labelled], z_BD: Tensor, samples: Sequence[Sample | None], drift: DriftWatch
 ) -> None:
     """Learns a batch that was encoded. None stands for a text that nobody labelled: the name of a class."""
     known.fast_head.admit_all(each.label for each in batch)

@@ -14,19 +14,17 @@ Shapes: N samples from before a change, M of them that have a name now, D width.
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 from torch import Tensor
 
 from learner.fast.fast_head import has_moved, heir_of, named_since
+from learner.knowledge import Knowledge
 from learner.memory import Replay
 from learner.samples import Labelled, Sample
 from learner.state.lineage import add_change
 from wire.records import ConceptChange
-
-if TYPE_CHECKING:
-    from learner.knowledge import Knowledge
 
 MAX_TOGETHER: Final = 16
 """Classes that restart together at most: the texts of each are encoded while labels wait."""
@@ -43,7 +41,7 @@ class Renamed(NamedTuple):
     new_MD: Tensor
 
 
-def erase(known: "Knowledge", holds: Callable[[str], bool], *, keep_alive: Callable[[], None]) -> dict[str, int]:
+def erase(known: Knowledge, holds: Callable[[str], bool], *, keep_alive: Callable[[], None]) -> dict[str, int]:
     """Takes every sample out whose subject `holds` names; returns how many there were, by memory.
 
     A round under way is dropped, for its plan holds texts, and so is the anchor, for it holds hashes of them.
@@ -70,7 +68,7 @@ def erase(known: "Knowledge", holds: Callable[[str], bool], *, keep_alive: Calla
     return removed
 
 
-def correct(known: "Knowledge", correction: Sample) -> Sample | None:
+def correct(known: Knowledge, correction: Sample) -> Sample | None:
     """Takes out what was learnt of an event under another label; returns it under the right one, None for none."""
     event = correction.event
     wrong = _take_out(known, lambda sample: sample.event == event and sample.label != correction.label)
@@ -78,7 +76,7 @@ def correct(known: "Knowledge", correction: Sample) -> Sample | None:
     return correction.about(wrong[0].text, wrong[0].subject, wrong[0].time_ms) if wrong else None
 
 
-def withdraw(known: "Knowledge", withdrawn: Iterable[Sample]) -> None:
+def withdraw(known: Knowledge, withdrawn: Iterable[Sample]) -> None:
     """Takes out what was learnt of labels that are not believed any more."""
     said = {sample.event: sample.label for sample in withdrawn}
     wrong = _take_out(known, lambda sample: said.get(sample.event) == sample.label)
@@ -87,7 +85,7 @@ def withdraw(known: "Knowledge", withdrawn: Iterable[Sample]) -> None:
     known.break_lineage("a flip was noticed, and which labels it held depends on their order")
 
 
-def _take_out(known: "Knowledge", is_wrong: Callable[[Labelled], bool]) -> list[Labelled]:
+def _take_out(known: Knowledge, is_wrong: Callable[[Labelled], bool]) -> list[Labelled]:
     """Takes the samples out whose label is wrong. Returns them: first those that were learnt, then the holdout's."""
     learnt = known.replay.take_out(is_wrong)
     known.fresh.take_out(is_wrong)
@@ -101,7 +99,7 @@ def _take_out(known: "Knowledge", is_wrong: Callable[[Labelled], bool]) -> list[
     return learnt + known.holdout.samples.take_out(is_wrong)
 
 
-def set_aside(newer: "Knowledge", known: "Knowledge") -> None:
+def set_aside(newer: Knowledge, known: Knowledge) -> None:
     """Lets `known` take the place of `newer`, whose labels are set aside, but not its holdout.
 
     The round of `newer` ends its unit first: what that keeps of texts, an erasure must find.
@@ -113,13 +111,13 @@ def set_aside(newer: "Knowledge", known: "Knowledge") -> None:
     known.break_lineage("labels were set aside")
 
 
-def restart(known: "Knowledge", change: ConceptChange) -> None:
+def restart(known: Knowledge, change: ConceptChange) -> None:
     """Takes out what was learnt of a class before it changed, and notes it in the lineage."""
     restart_since(known, change)
     known.lineage = add_change(known.lineage, change)
 
 
-def restart_since(known: "Knowledge", change: ConceptChange) -> None:
+def restart_since(known: Knowledge, change: ConceptChange) -> None:
     """Takes out what was learnt of a class before it changed. The round under way is dropped: it trains on that.
 
     The texts that the memory held of it go to its heir. Where that is a class which has changed, too, but was not found
@@ -143,7 +141,7 @@ def restart_since(known: "Knowledge", change: ConceptChange) -> None:
     log.warning("concept_changed", labels=list(renamed), since_ms=change.since_ms, renamed=len(texts))
 
 
-def _renamed(known: "Knowledge", change: ConceptChange) -> dict[str, Renamed]:
+def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
     """Returns the classes that have changed, at least that of `change`, and the texts of each by their names of now.
 
     Texts that are like the labels of their own class since the change are from after it, which is dated too late.
@@ -168,14 +166,14 @@ def _renamed(known: "Knowledge", change: ConceptChange) -> dict[str, Renamed]:
     return renamed
 
 
-def _outdated_of(known: "Knowledge", label: str, since_ms: int) -> tuple[list[Labelled], Tensor]:
+def _outdated_of(known: Knowledge, label: str, since_ms: int) -> tuple[list[Labelled], Tensor]:
     """Returns the samples of a class from before `since_ms`, as far as the memory holds them, and their vectors."""
     outdated = _outdated(known.replay, label, since_ms)
     z_ND, _ = known.fast_head.encode(outdated)
     return outdated, z_ND
 
 
-def _take_outdated(known: "Knowledge", label: str, since_ms: int, renamed: Renamed) -> None:
+def _take_outdated(known: Knowledge, label: str, since_ms: int, renamed: Renamed) -> None:
     """Takes out what was learnt of a class before `since_ms`."""
     head = known.fast_head
     for memory in (known.replay, known.fresh, known.holdout.samples):
@@ -190,7 +188,7 @@ def _outdated(memory: Replay[Labelled], label: str, since_ms: int) -> list[Label
     return sorted(sample for sample in memory.of(label) if sample.event and sample.time_ms < since_ms)
 
 
-def make_room(known: "Knowledge", label: str, weaker: Sequence[str]) -> bool:
+def make_room(known: Knowledge, label: str, weaker: Sequence[str]) -> bool:
     """Gives `label` the row of the weakest class of which the memory holds all. False where there is none."""
     ridge = known.fast_head.ridge
     evicted = next((name for name in weaker if ridge.num_of(name) == len(known.replay.of(name))), None)
@@ -199,7 +197,7 @@ def make_room(known: "Knowledge", label: str, weaker: Sequence[str]) -> bool:
     return evicted is not None
 
 
-def _evict(known: "Knowledge", old: str, new: str) -> None:
+def _evict(known: Knowledge, old: str, new: str) -> None:
     """Takes out all that was learnt of a class, and gives its row to another."""
     samples = known.replay.of(old)
     if known.round is not None:
