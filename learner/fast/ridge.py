@@ -77,6 +77,10 @@ class BaseSolution:
 def ridge_penalty(num_samples: int, *, ridge: float) -> float:
     """Returns lambda for a base of `num_samples` samples. `ridge` is the share of the setting of that name.
 
+    It must not move with every label, as that would change all of A0 = G + lambda I. The random features are those of
+    relu(N(0, 1)), so the diagonal of G is about n MEAN_SQUARE: lambda is the share of that for max(n, FULL_SAMPLES)
+    samples, constant up to FULL_SAMPLES, then in steps of 5 %.
+
     >>> ridge_penalty(100, ridge=0.01) == ridge_penalty(30_000, ridge=0.01)
     True
     >>> round(ridge_penalty(30_000, ridge=0.01), 6), round(ridge_penalty(31_600, ridge=0.01), 6)

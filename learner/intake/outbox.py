@@ -162,7 +162,7 @@ class Outbox:
 class OutboxSender:
     """Sends letters in a thread of its own.
 
-    consumes: Letters
+    consumes: letters of the outbox
     produces: DeadLetter, Quarantined
     waits for: a letter; the broker, as long as a send may take
     unblocked by: a letter, the broker's answer, `close`
