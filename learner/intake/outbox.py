@@ -47,7 +47,7 @@ RETRY_S: Final = 0.5
 log = structlog.get_logger("learner")
 
 
-class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
+class LettersState(msgspec.Struct, frozen=True, kw_only=True):
     """Holds the letters that are not acknowledged."""
 
     dead_letters: list[DeadLetter] = []
@@ -71,7 +71,7 @@ class Outbox:
                 self._put(letter)
             self._changed.notify_all()
 
-    def restore(self, state: OutboxState) -> None:
+    def restore(self, state: LettersState) -> None:
         """Replaces all letters by those of `state`. Acknowledgements of the former ones are ignored."""
         with self._changed:
             for number in list(self._waiting):
@@ -92,10 +92,10 @@ class Outbox:
                     self._num_bytes += _num_bytes(letter.bare) - _num_bytes(letter)
                     self._waiting[number] = letter.bare
 
-    def export(self) -> OutboxState:
+    def export(self) -> LettersState:
         with self._changed:
             letters = tuple(self._waiting.values())
-        return OutboxState(
+        return LettersState(
             dead_letters=[letter for letter in letters if isinstance(letter, DeadLetter)],
             quarantined=[letter for letter in letters if isinstance(letter, Quarantined)],
         )

@@ -29,7 +29,7 @@ from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.fast.rows import ClassesState
 from learner.intake.erasures import ErasedState
 from learner.intake.join import JoinState
-from learner.intake.outbox import OutboxState
+from learner.intake.outbox import LettersState
 from learner.intake.trust import TrustState
 from learner.memory import ReplayState
 from learner.progress import LearnerProgress, progress_of
@@ -103,7 +103,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     anchor: Anchor | None = None
     erased: ErasedState = ErasedState()
     trust: TrustState | None = msgspec.field(default=None, name="guard")
-    letters: OutboxState = OutboxState()
+    letters: LettersState = LettersState()
     support: ClassesState = ClassesState()
     marks: dict[str, LogMark] = {}
     drift: DriftState = DriftState()

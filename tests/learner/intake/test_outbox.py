@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from learner.errors import LearnerError
-from learner.intake.outbox import MAX_BYTES, Outbox, OutboxSender, OutboxState
+from learner.intake.outbox import MAX_BYTES, LettersState, Outbox, OutboxSender
 from tests.brokers import take
 from tests.waiting import eventually
 from wire.bus import Bus, Publisher
@@ -52,9 +52,9 @@ def test_a_letter_waits_until_it_is_acknowledged() -> None:
     letters = make_letters(quarantined(1), dead_letter(2))
     number, first = take_letter(letters)
     assert first == quarantined(1) and letters.counts["letters_waiting"] == 2
-    assert letters.export() == OutboxState(quarantined=[quarantined(1)], dead_letters=[dead_letter(2)])
+    assert letters.export() == LettersState(quarantined=[quarantined(1)], dead_letters=[dead_letter(2)])
     letters.on_delivery(number, None)
-    assert letters.export() == OutboxState(dead_letters=[dead_letter(2)]) and not letters.wait_until_empty(0.0)
+    assert letters.export() == LettersState(dead_letters=[dead_letter(2)]) and not letters.wait_until_empty(0.0)
     letters.on_delivery(take_letter(letters)[0], None)
     assert letters.wait_until_empty(0.0) and letters.take(0.0) is None
 
@@ -132,7 +132,7 @@ def test_what_a_broker_that_is_away_did_not_take_arrives_after_a_restart(bus: Bu
     restarted.restore(killed.export())
     OutboxSender(bus, restarted).close(30.0)
     (received,) = take(bus.follow([Quarantined], {}).poll, 1)
-    assert received.record == quarantined(1) and restarted.export() == OutboxState()
+    assert received.record == quarantined(1) and restarted.export() == LettersState()
 
 
 def test_a_broker_that_is_away_keeps_nobody_waiting() -> None:
@@ -186,7 +186,7 @@ def test_a_letter_about_an_erased_subject_says_nothing_of_its_event() -> None:
     letters = make_letters(about, quarantined(2), dead_letter(3))
     letters.erase(lambda subject: subject == "anna")
     bare = msgspec.structs.replace(about, text="", features={}, answered=None)
-    assert letters.export() == OutboxState(quarantined=[bare, quarantined(2)], dead_letters=[dead_letter(3)])
+    assert letters.export() == LettersState(quarantined=[bare, quarantined(2)], dead_letters=[dead_letter(3)])
     changed = {name for name in Quarantined.__struct_fields__ if getattr(about, name) != getattr(bare, name)}
     names = {"reason", "event_id", "label", "labels", "value", "key", "source", "event_source", "time_ms", "receipt"}
     assert set(Quarantined.__struct_fields__) - changed == names | {"detail", "task"}
