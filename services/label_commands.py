@@ -42,6 +42,10 @@ class NotFollowedYet(RuntimeError):
     """No version knows the command in time; it stays requested."""
 
 
+class NotErasedYet(RuntimeError):
+    """The learner has not published a version without the subject in time; the request stays stored."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
     """What an operator wants to be done to `labels`, as `LabelCommand` says it."""

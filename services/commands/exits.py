@@ -12,13 +12,12 @@ def codes() -> dict[type[Exception], int]:
     from rollout.plans import NotPossible
     from services.backups import BackupRefused
     from services.commands.ask import KeyNotTaken, NoAnswer, NotTaken
-    from services.commands.labels import NotErasedYet
     from services.encoder_check import BadVectors
     from services.exported import BadExport
     from services.history.labeller import BadHistory
     from services.history.sending import NotLearntYet
     from services.keys import KeysUnfit
-    from services.label_commands import NotFollowedYet
+    from services.label_commands import NotErasedYet, NotFollowedYet
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
     from services.local.supervisor import StackFailed

@@ -213,10 +213,6 @@ def _lines(shown: dict[str, Any]) -> Iterator[str]:
         yield f"waiting: {label} ({num} labels; `lifelong labels add` takes them)"
 
 
-class NotErasedYet(RuntimeError):
-    """The learner has not published a version without the subject in time; the request stays stored."""
-
-
 @reads_settings
 def forget(
     context: CliContext,
@@ -259,6 +255,8 @@ def forget(
 
 def _published(store: "Store", digest: str, *, timeout_s: float) -> "Erasure":
     """Waits until a version without the subject is published; returns the erasure."""
+    from services.label_commands import NotErasedYet
+
     deadline_s = time.monotonic() + timeout_s
     with closing(store.watch()) as watch:
         while (erasure := store.erasures.of(digest)) is None or not erasure.version:
