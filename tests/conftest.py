@@ -19,7 +19,7 @@ pytest_plugins = [
 
 LONGEST = (
     "test_simulation",
-    "test_register",
+    "test_run_register",
     "test_stack",
     "test_process_outages",
     "test_containers",

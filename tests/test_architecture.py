@@ -2,9 +2,10 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 
 from services.versions import ROOT
-from tests.sources import files, imports, parsed
+from tests.sources import ROOMS, files, imports, parsed
 
 EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "kernels": (),
@@ -82,3 +83,14 @@ def test_nothing_is_unpickled() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load"
     ]
     assert not wrong + calls, "\n".join(wrong + calls)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports within functions, and those for types alone, count, too. A package may import its own modules."""
+    dotted = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files(*ROOMS)}
+    modules = {name.removesuffix(".__init__"): path for path, name in dotted.items()}
+    graph = {name: {*imports(path)} & modules.keys() - {name} for name, path in modules.items()}
+    for name, path in modules.items():
+        if path.stem == "__init__":
+            graph[name] = {each for each in graph[name] if not each.startswith(f"{name}.")}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
