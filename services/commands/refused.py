@@ -164,6 +164,7 @@ def _rows(labels: "Sequence[Quarantined]") -> list[dict[str, Any]]:
 
 def _label_line(label: "Quarantined") -> str:
     from services.refused import id_of
+    from wire.logs import printable
     from wire.targets import shown_label
 
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
@@ -171,4 +172,4 @@ def _label_line(label: "Quarantined") -> str:
     of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
     said = shown_label(label.feedback.target)
-    return f"{moment}  {id_of(label)}  {label.reason:<10}  {event}  {label.source!r} said {said!r}{of}"
+    return printable(f"{moment}  {id_of(label)}  {label.reason:<10}  {event}  {label.source!r} said {said!r}{of}")
