@@ -90,10 +90,13 @@ def test_members_share_and_take_over(bus: Bus, open_bus: Callable[[], Bus], publ
     second = open_bus().subscribe(Event, "readers")
     repeated_here, moved = settle(first, second, partitions=2)
     moved += take(second.poll, num_in(before, second.partitions) - len(moved))
-    assert repeated_here == []
+    if repeated_here:
+        # A member that misses a generation of its group goes on from what is committed, and nothing is.
+        assert repeated_here[0].position.generation > before[0].position.generation + 1, "else it keeps what it has"
+        repeated_here += take(first.poll, num_in(before, first.partitions) - len(repeated_here))
     assert set(ids(moved)) == {item.record.id for item in before if item.position.partition in second.partitions}
 
-    for item in before:  # of those whose partition went away nothing counts any more
+    for item in [*before, *repeated_here]:  # of those whose partition went away nothing counts any more
         first.finish(item.position)
 
     reassigned = first.partitions
