@@ -11,7 +11,6 @@ Rejected: an open loop (the rate that a server can take is what is measured), an
 none).
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from bench.peers.exported import cached, folder
 from bench.peers.http_servers import PEERS, HttpPeer, batches_of, started, tensor_body
 from bench.peers.onnx_peers import fused_int8
 from bench.process import PeerFailed
-from bench.service import running_service
+from bench.service import changed_environment, running_service
 from bench.texts import some_texts
 from evals.results.row import Gaps, Goal, NoResult, Peer, Row
 from model.bert import load_encoder
@@ -151,16 +150,8 @@ def _copy(source: Path, path: Path) -> None:
 def _grpc_port() -> Iterator[int]:
     """Lets the next service listen for gRPC, too."""
     port = free_port()
-    variable = variable_of("serving.grpc_port")
-    before = os.environ.get(variable)
-    os.environ[variable] = str(port)
-    try:
+    with changed_environment(**{variable_of("serving.grpc_port"): str(port)}):
         yield port
-    finally:
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before
 
 
 def _points(size: HttpSize, requests_of: Callable[[int], list[bytes]], port: int) -> dict[Point, Load]:

@@ -19,7 +19,6 @@ an import are. The service that learns knows all classes.
 Rejected: a peer that only echoes events. It says what the broker can do, and nothing of an answer's price.
 """
 
-import os
 import tempfile
 import threading
 import time
@@ -34,7 +33,7 @@ from bench.fixtures import Fixtures
 from bench.peers.field import NO_TIME
 from bench.peers.kafka_loop import UNPADDED
 from bench.process import PeerFailed, run_module
-from bench.service import Service, running_service
+from bench.service import Service, changed_environment, running_service
 from bench.texts import clinc150
 from evals.load.score import per_second, percentiles
 from evals.results.row import Gaps, Goal, NoResult, Peer, Row
@@ -136,7 +135,8 @@ def measure_throughput(fixtures: Fixtures) -> Iterator[Row]:
     goal = Goal(">=", 2, of_peer=True)
     yield against_loops(ours, goal, _loops(service.items, fixtures))
     fixtures.say(f"{LIBRARY}: started ...")
-    with _library_kernels(), running_service() as service:
+    # Every process of the service then uses torch's INT8 operations.
+    with changed_environment(**{VARIABLE: "library"}), running_service() as service:
         peers = (Peer(LIBRARY, _ours(service)),)
         library_p99_ms = latency_ms(service)["p99"]
     yield Row.of(name="kafka_throughput.kernels", value=ours, unit="events/s", goal=goal, peers=peers)
@@ -144,19 +144,6 @@ def measure_throughput(fixtures: Fixtures) -> Iterator[Row]:
         goal = Goal("<=", 1, of_peer=True)
         peers = (Peer(LIBRARY, library_p99_ms),)
         yield Row.of(name="kafka_latency.kernels", value=p99_ms, unit="ms at 200 events/s", goal=goal, peers=peers)
-
-
-@contextmanager
-def _library_kernels() -> Iterator[None]:
-    """Makes every process that is started within use torch's INT8 operations."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "library"
-    try:
-        yield
-    finally:
-        os.environ.pop(VARIABLE)
-        if before is not None:
-            os.environ[VARIABLE] = before
 
 
 def _ours(service: Service) -> float:

@@ -110,6 +110,21 @@ def running_service(settings: Mapping[str, Any] = NONE) -> Iterator[Service]:
         yield service
 
 
+@contextmanager
+def changed_environment(**variables: str) -> Iterator[None]:
+    """Sets variables of the environment, which the programs inherit that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def replicas_of(store: Store) -> frozenset[str]:
     """Returns the names of the replicas that report."""
     return frozenset(report.replica for report in store.reports.replicas())

@@ -24,7 +24,6 @@ Rejected: an archive file (a folder can be copied by parts, and its blobs be sha
 (replicas refuse a plan that is older than theirs, and a learner would publish on from a version that is gone).
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
@@ -39,6 +38,7 @@ from learner.state.checkpoints import Checkpoints, named
 from rollout.controller import LEASE
 from services.settings import Settings
 from wire.errors import BadSignature, BlobCorrupt, CannotSign, NotFound
+from wire.files import sync_path
 from wire.keyring import Kind, signer_of
 from wire.store import Store, StoredKey, blobs_of, erasures_in, in_force_since, manifests
 
@@ -218,11 +218,7 @@ def copy(source: Path, target: Path) -> bool:
 def sync(folder: Path) -> None:
     """Waits until every file below is on the disk."""
     for path in [folder, *folder.rglob("*")]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_path(path)
 
 
 def _copy_store(settings: Settings, store: Store, draft: Path, *, say: Say) -> list[StoredKey]:

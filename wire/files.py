@@ -66,7 +66,7 @@ def atomic_write(
     finally:
         draft.unlink(missing_ok=True)
         if is_synced:
-            sync_folder(path.parent)  # also after FileExistsError: what the other process wrote is on disk then
+            sync_path(path.parent)  # also after FileExistsError: what the other process wrote is on disk then
 
 
 def locked(fd: int) -> int | None:
@@ -176,8 +176,9 @@ def _fix(path: str, setting: str) -> str:
     )
 
 
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -34,7 +34,7 @@ import msgspec
 import structlog
 
 from serving.observers import Counts
-from wire.files import locked, sync_folder
+from wire.files import locked, sync_path
 from wire.records import Answer
 
 MAGIC = b"LLS1"
@@ -147,7 +147,7 @@ def new_segment(path: Path, *, is_synced: bool = False) -> Segment | None:
     if fd is None:
         return None
     if is_synced:
-        sync_folder(path.parent)
+        sync_path(path.parent)
     return Segment(path, fd, is_synced=is_synced)
 
 
@@ -296,7 +296,7 @@ class Spool:
     def _make_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._is_synced:
-            sync_folder(self._folder.parent)
+            sync_path(self._folder.parent)
 
     def _paths(self) -> list[Path]:
         return sorted(path for path in self._folder.glob(f"*{SUFFIX}") if path.stem.isdecimal())
