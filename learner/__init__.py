@@ -12,7 +12,6 @@
     encoder/                  the encoder as replicas run it, and its trained blocks
     fast/                     random features and the ridge head: learns at once
     rounds/                   slow rounds of training of the encoder's top blocks
-    distillation              training of an encoder to compute what another one does, without labels
     quality/                  how good a candidate is, and the gate
     release/                  candidate -> version in the store
     state/                    snapshots and checkpoints

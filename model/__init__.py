@@ -2,7 +2,6 @@
 
     config                 the shape of a model as one frozen record, and what may be special about a layer
     plan, errors           the tensors and blocks that follow from a config; every error of this package
-    cost                   parameters, bytes and operations of a config, counted
     source, published      finds an encoder's files; what they say: shape, pooling, prefix
     bert                   reads a BERT, RoBERTa or XLM-R into `Strata`, with the biases of its norms folded
     tokenizer, ragged      texts to token ids; batches of sequences without padding
@@ -18,7 +17,7 @@
     module_code            a torch module of the user in the place of the built-in family: its class and its config
     module_encoder         that module at work: what reads texts for it, trained and served
     fakequant              training against the rounding of the served kernels
-    convert/, member       other members of the family, made of an encoder by arithmetic; one of them as a folder
+    member                 an encoder of the family as a folder; `lifelong.compress` makes smaller ones
 
     files --bert--> Strata --calibration, quantize--> QTensors --quantized--> logits
 

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from learner.config import LearnerConfig
 from learner.encoder.rounded import rounded_encoder
+from lifelong.compress.cost import parameters
 from model.bert import load_encoder
-from model.cost import parameters
 from model.forward import native
 from model.module_code import FP32, import_encoder
 from model.module_encoder import ModuleEncoder, ModuleInputs, WholeModule, module_tensors

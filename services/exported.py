@@ -35,8 +35,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from learner.errors import require
+from lifelong.compress.plain import Padded, to_dense, write_published
 from model.config import StrataConfig
-from model.convert.plain import Padded, to_dense, write_published
 from model.errors import ModelError, WrongConfig
 from model.features import FeatureMap
 from model.head import OUT, PROJ

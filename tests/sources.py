@@ -7,7 +7,20 @@ from pathlib import Path
 
 from services.versions import ROOT
 
-ROOMS = ("lifelong", "wire", "kernels", "model", "serving", "learner", "rollout", "evals", "services", "bench")
+ROOMS = (
+    "lifelong",
+    "lifelong/compress",
+    "wire",
+    "kernels",
+    "model",
+    "serving",
+    "learner",
+    "rollout",
+    "evals",
+    "services",
+    "bench",
+)
+"""The folders of the rooms. A room within another one is a room of its own."""
 
 
 @cache
@@ -16,8 +29,18 @@ def parsed(path: Path) -> ast.Module:
 
 
 def files(*rooms: str) -> Iterator[Path]:
+    """Yields the files of rooms, or of other folders, without the rooms within them."""
     for room in rooms:
-        yield from sorted((ROOT / room).rglob("*.py"))
+        inner = [ROOT / each for each in ROOMS if each.startswith(f"{room}/")]
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if not any(path.is_relative_to(folder) for folder in inner):
+                yield path
+
+
+def room_of(module: str) -> str:
+    """Returns the room that a module belongs to, "" if it is not one of ours."""
+    rooms = [room for room in ROOMS if f"{module}.".startswith(f"{room.replace('/', '.')}.")]
+    return max(rooms, key=len, default="")
 
 
 def imports(path: Path) -> Iterator[str]:

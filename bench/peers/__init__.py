@@ -3,7 +3,7 @@
 engines.py    the encoders by name; serves one of them over pipes
 field.py      starts and prepares the encoders of a race; race.py times them in turns, and shows the table
 workloads.py  the batches; rectangles.py tries how a padded encoder takes them fastest, and remembers it
-exported.py   stores their model (model.convert.plain) as exported, and has the texts of static quantization
+exported.py   stores their model (lifelong.compress.plain) as exported, and has the texts of static quantization
 torch_peers.py, onnx_peers.py, openvino_peers.py, ours.py    the encoders
 http_servers.py, http/    servers of others for the same model, each in an environment of its own
 kafka_loop.py, encode_rate.py    programs that print one JSON line

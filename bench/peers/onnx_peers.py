@@ -15,7 +15,7 @@ import torch
 
 from bench.peers.exported import cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Variant
-from model.convert.plain import Padded
+from lifelong.compress.plain import Padded
 from model.strata import Strata
 
 

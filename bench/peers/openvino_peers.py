@@ -16,7 +16,7 @@ from typing import Any
 from bench.machine import require_bfloat16
 from bench.peers.exported import NUM_BATCHES, cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Shape, Variant
-from model.convert.plain import Padded
+from lifelong.compress.plain import Padded
 from model.strata import Strata
 
 DOWN = (r".*\.down/.*MatMul",)

@@ -11,7 +11,7 @@ import torch
 from bench.machine import require_bfloat16
 from bench.peers.exported import folder
 from bench.peers.rectangles import Ids, Run, Variant
-from model.convert.plain import Padded
+from lifelong.compress.plain import Padded
 from model.strata import Strata
 
 

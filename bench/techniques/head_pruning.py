@@ -17,10 +17,10 @@ from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
 from bench.techniques.tasks import distilled, labelled, served_by, task_accuracy, tasks_of, token_ids_of
 from evals.results.row import Goal
 from evals.streams.text_sets import TextSet
-from learner.distillation import DistillOptions
+from lifelong.compress.cost import parameters
+from lifelong.compress.distillation import DistillOptions
+from lifelong.compress.heads import head_importance, mask_heads, prune, select
 from model.bert import load_encoder
-from model.convert.heads import head_importance, mask_heads, prune, select
-from model.cost import parameters
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 

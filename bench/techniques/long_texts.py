@@ -26,8 +26,8 @@ from learner.config import LearnerConfig
 from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
 from learner.samples import Labelled
+from lifelong.compress.reshape import repeat_positions
 from model.bert import load_encoder
-from model.convert.reshape import repeat_positions
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
 

@@ -38,7 +38,6 @@ from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
 from learner.config import LearnerConfig
-from learner.distillation import DistillOptions
 from learner.encoder.served import StoredTensor, export_encoder
 from learner.encoder.top import with_own_top
 from learner.fast.fast_head import FastHead
@@ -47,6 +46,7 @@ from learner.learner import Learner
 from learner.rounds.plan import RoundPlan, StepPlan
 from learner.rounds.training import PseudoLabels, Training
 from learner.samples import Labelled
+from lifelong.compress.distillation import DistillOptions
 from model.bert import load_encoder
 from model.calibration import grams, int4_modules, to_int4, to_nested
 from model.grid import MAX_Q4, Grid, grid_of

@@ -32,11 +32,11 @@ from bench.techniques.tasks import (
 )
 from evals.results.row import Goal
 from evals.streams.text_sets import TextSet
-from learner.distillation import DistillOptions
+from lifelong.compress.cost import parameters, tasks
+from lifelong.compress.distillation import DistillOptions
+from lifelong.compress.reshape import factorise_embedding, pool_kv_heads
+from lifelong.compress.share import share, ties_of
 from model.bert import load_encoder
-from model.convert.reshape import factorise_embedding, pool_kv_heads
-from model.convert.share import share, ties_of
-from model.cost import parameters, tasks
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

@@ -1,10 +1,10 @@
 """Measures row E1: attention by spans, local and routed, beside full attention.
 
-    counted      attention and routing of the toy encoder at 1,024 tokens            model/cost.py
+    counted      attention and routing of the toy encoder at 1,024 tokens            lifelong/compress/cost.py
     recalled     toy encoders that begin alike and go on with full, routed or local attention      recall.py
     timed        the kernel, beside torch's fused attention                          bench/sparse_attention.py
     post hoc     MiniLM as it is, whose heads see some of the keys, each as few as leave it most of its attention
-                 (model/convert/spans.py): texts of 512 tokens from CUAD
+                 (lifelong/compress/spans.py): texts of 512 tokens from CUAD
     long texts   what is known of whole contracts, and of their first 512 tokens              long_texts.py
 
 The three toy encoders have the same weights until the texts become longer than what all spans see whole; then each has
@@ -22,11 +22,11 @@ from bench.techniques.long_texts import cuad_gain
 from bench.techniques.recall import FULL, LOCAL, SPARSE, Lesson, RecallNet, recall, train
 from bench.techniques.tasks import contracts
 from evals.results.row import Goal, Peer
+from lifelong.compress.cost import flops
+from lifelong.compress.spans import allocate
+from lifelong.compress.spans import measure_heads as measure_use
 from model.bert import load_encoder
 from model.config import Span, StrataConfig
-from model.convert.spans import allocate
-from model.convert.spans import measure_heads as measure_use
-from model.cost import flops
 from model.ragged import RaggedBatch
 
 LENGTH = 1_024

@@ -29,7 +29,6 @@ from evals.streams.data import SUPPORT
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet, text_set
 from learner.config import LearnerConfig
-from learner.distillation import Distiller, DistillOptions
 from learner.encoder.served import ServedEncoder, export_head
 from learner.errors import DataError
 from learner.fast.fast_head import FastHead
@@ -37,7 +36,8 @@ from learner.learner import Learner
 from learner.rounds.adamw import AdamW, ParameterGroup
 from learner.rounds.trainer import HEAD_RATE, cosine_logits
 from learner.samples import Labelled
-from model.convert.heads import LabelledTexts, class_means
+from lifelong.compress.distillation import Distiller, DistillOptions
+from lifelong.compress.heads import LabelledTexts, class_means
 from model.fakequant import fake_layer
 from model.linears import full_precision
 from model.module_code import built_in

@@ -185,7 +185,7 @@ def distill(
     context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: DistillFlags, as_json: JsonOption = False
 ) -> None:
     """Let an encoder learn from another one, on texts without labels. Goes on from OUT.checkpoint after a kill."""
-    from learner.distillation import DistillOptions
+    from lifelong.compress.distillation import DistillOptions
     from services.members.change import TeacherOptions, distil
 
     lesson = TeacherOptions(teacher=flags.teacher, texts=tuple(flags.texts), every_s=flags.every, threads=flags.threads)

@@ -16,16 +16,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from learner.distillation import Distiller, DistillOptions, Losses, key_of, resume
-from learner.distillation import write_checkpoint as write_checkpoint
+from lifelong.compress.cost import num_bytes
+from lifelong.compress.distillation import Distiller, DistillOptions, Losses, key_of, resume
+from lifelong.compress.distillation import write_checkpoint as write_checkpoint
+from lifelong.compress.heads import head_importance, prune, select
+from lifelong.compress.plain import to_dense, write_published
+from lifelong.compress.reshape import factorise_embedding, pool_kv_heads, repeat_positions
+from lifelong.compress.share import Start, share, ties_of
+from lifelong.compress.spans import allocate, measure_heads, with_crossover
 from model.calibration import grams, smooth
 from model.config import Span
-from model.convert.heads import head_importance, prune, select
-from model.convert.plain import to_dense, write_published
-from model.convert.reshape import factorise_embedding, pool_kv_heads, repeat_positions
-from model.convert.share import Start, share, ties_of
-from model.convert.spans import allocate, measure_heads, with_crossover
-from model.cost import num_bytes
 from model.errors import WrongConfig
 from model.grid import attach_grids
 from model.weights import encoder_tensors

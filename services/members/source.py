@@ -2,7 +2,7 @@
 
 minilm-l6, a folder, a cached id --open_source--> Source --a command--> Strata --write--> folder, Made
 NAME, FOLDER, FILE.txt --> token ids without labels        NAME, FOLDER --> token ids and classes
-config --described, lines--> the shape of an encoder and what it costs (`model.cost`)
+config --described, lines--> the shape of an encoder and what it costs (`lifelong.compress.cost`)
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from torch.nn import functional
 
 from evals.streams.text_sets import text_set
 from learner.errors import DataError
+from lifelong.compress.cost import BF16, flops, num_bytes, parameters
+from lifelong.compress.heads import LabelledTexts
 from model.bert import load_encoder
 from model.calibration import TEXTS
 from model.config import StrataConfig
-from model.convert.heads import LabelledTexts
-from model.cost import BF16, flops, num_bytes, parameters
 from model.errors import WrongConfig
 from model.grid import Grid
 from model.member import TOKENIZER, Member, read_member, write_member

@@ -1,6 +1,6 @@
 """The encoders of profiles, made from the default one at first use, and kept.
 
-    minilm-l6 --narrow embedding, grouped keys, two banks, half of the heads (`model.convert`)--> NANO's shape
+    minilm-l6 --narrow embedding, grouped keys, two banks, half of the heads (`lifelong.compress`)--> NANO's shape
               --distilled from minilm-l6 through the rounding of the kernels--> a folder in the cache
 
 The heads that go are those that matter least to the carried task once the layers are tied, the same in all layers of a
@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from learner.distillation import DistillOptions
 from learner.errors import DataError
-from model.convert.heads import LabelledTexts, head_importance, prune, select
-from model.convert.reshape import factorise_embedding, pool_kv_heads
-from model.convert.share import share
+from lifelong.compress.distillation import DistillOptions
+from lifelong.compress.heads import LabelledTexts, head_importance, prune, select
+from lifelong.compress.reshape import factorise_embedding, pool_kv_heads
+from lifelong.compress.share import share
 from model.strata import Strata, rebuilt, state_of
 from services.members.change import TeacherOptions, distil
 from services.members.source import Say, labelled, open_source, write

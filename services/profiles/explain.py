@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from model.cost import num_bytes, parameters
+from lifelong.compress.cost import num_bytes, parameters
 from services.profiles.profile import PROFILES, Profile
 
 FP16: Final = 16.0
@@ -24,7 +24,7 @@ INT4: Final = 4.25
 """Bits of a weight in groups of 64 that share a scale of 16 bits."""
 
 ROW_BYTES: Final = 6
-"""Bytes of the scale and the sum of a row in INT8: see `model.cost`."""
+"""Bytes of the scale and the sum of a row in INT8: see `lifelong.compress.cost`."""
 
 RANK: Final = 16
 """Rank of what a layer adds to the matrices of a shared bank."""

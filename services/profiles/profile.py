@@ -30,7 +30,7 @@ class Profile:
     config: StrataConfig
     """The shape of the model that the promises were made for."""
     scheme: str
-    """The scheme in which its matrices are read: see `model.cost.matrix_bytes`."""
+    """The scheme in which its matrices are read: see `lifelong.compress.cost.matrix_bytes`."""
     settings: Mapping[str, object]
     """The settings that it fills in, by dotted name. Those below `serving.level` are its promises."""
 

@@ -19,9 +19,9 @@ from evals.load.score import Audit
 from evals.load.session import LoadProfile, read_back, session_participants
 from evals.streams.data import load as load_stream
 from evals.streams.stream import Arrival
+from lifelong.compress.heads import prune
 from model.bert import load_encoder
 from model.config import StrataConfig
-from model.convert.heads import prune
 from model.member import Member, write_member
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from model.convert.share import share
+from lifelong.compress.share import share
 from model.errors import BadBlob, WrongConfig, WrongShape
 from model.member import CONFIG, WEIGHTS, Member, read_member, read_strata, write_member
-from tests.model.convert.members import DENSE, dense_strata, largest_difference
+from tests.lifelong.compress.members import DENSE, dense_strata, largest_difference
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from model.strata import rebuilt, state_of
-from tests.model.convert.members import DENSE, changed, dense_strata, largest_difference
+from tests.lifelong.compress.members import DENSE, changed, dense_strata, largest_difference
 
 
 def test_an_encoder_from_its_own_tensors_is_the_same_and_shares_no_memory() -> None:

@@ -4,7 +4,7 @@ from bench.techniques.experiment import SeedRun
 from bench.techniques.profiles import speed_and_size
 from model.config import StrataConfig
 from model.weights import encoder_tensors
-from tests.model.convert.members import dense_strata
+from tests.lifelong.compress.members import dense_strata
 
 RUN = SeedRun(seed=0, is_quick=True, data=None, say=print)
 

@@ -5,7 +5,7 @@ import torch
 from bench.techniques.quantization import Case, _rounded, served
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
-from learner.distillation import DistillOptions
+from lifelong.compress.distillation import DistillOptions
 from model.grid import grid_of
 from model.ragged import RaggedBatch
 from tests.learner.small_learner import labelled, small_strata, tokenizer

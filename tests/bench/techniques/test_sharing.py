@@ -1,10 +1,10 @@
 """What row E2 makes of an encoder; `test_run_register.py` runs it."""
 
 from bench.techniques.sharing import cost_of_a_task, tied_encoder
-from model.convert.share import ties_of
-from model.cost import parameters
+from lifelong.compress.cost import parameters
+from lifelong.compress.share import ties_of
 from model.plan import plan_of
-from tests.model.convert.members import TOKEN_IDS, dense_strata
+from tests.lifelong.compress.members import TOKEN_IDS, dense_strata
 from tests.services.members.small import CONFIG
 
 

@@ -11,12 +11,12 @@ from bench.techniques.tasks import FineTuning, TuningRecipe, fine_tuned, labelle
 from evals.results.row import Skip
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
+from lifelong.compress.heads import LabelledTexts, class_means
 from model.bert import load_encoder
-from model.convert.heads import LabelledTexts, class_means
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
-from tests.model.convert.members import TOKEN_IDS, dense_strata
+from tests.lifelong.compress.members import TOKEN_IDS, dense_strata
 from tests.services.members.small import CONFIG, tokenizer_json, write_small
 
 TEXTS = LabelledTexts(TOKEN_IDS, torch.tensor([0, 1, 0, 1, 0, 1]))

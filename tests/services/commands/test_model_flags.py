@@ -1,6 +1,6 @@
 """The flags of the longer commands have the defaults of what they set."""
 
-from learner.distillation import DistillOptions
+from lifelong.compress.distillation import DistillOptions
 from services.commands.model import ConvertFlags, DistillFlags, PruneFlags
 from services.members.change import ConvertOptions, PruneOptions
 

@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from model.config import StrataConfig
 from model.member import Member, write_member
-from tests.model.convert.members import DENSE, dense_strata
+from tests.lifelong.compress.members import DENSE, dense_strata
 
 WORDS = (
     *("[PAD]", "[CLS]", "[SEP]", "[UNK]"),

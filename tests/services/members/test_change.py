@@ -18,7 +18,7 @@ from services.members.change import (
     remove_heads,
     tie,
 )
-from tests.model.convert.members import largest_difference
+from tests.lifelong.compress.members import largest_difference
 from tests.services.members.small import write_lines, write_small
 
 

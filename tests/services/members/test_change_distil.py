@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.distillation import DistillOptions, Losses
 from learner.errors import StateRefused
+from lifelong.compress.distillation import DistillOptions, Losses
 from model.bert import load_encoder
 from model.member import read_member, read_stored
 from model.qtensor import QTensor
@@ -24,7 +24,7 @@ OPTIONS = DistillOptions(steps=8, batch=2, rate=3e-3)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from learner.distillation import DistillOptions
+from lifelong.compress.distillation import DistillOptions
 from services.members.change import TeacherOptions, distil
 
 def say(line):

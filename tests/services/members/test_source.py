@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.convert.reshape import pool_kv_heads
+from lifelong.compress.reshape import pool_kv_heads
 from services.members.source import mean_cosine, open_source, require_free, write
 from tests.services.members.small import CONFIG, write_small
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lifelong.compress.cost import num_bytes, parameters
 from model.config import MINILM_L6
-from model.cost import num_bytes, parameters
 from services.profiles.profile import NANO, PROFILES, after_restart, changed_profile, filled_in, restart_lines
 from services.settings import load
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.convert.share import truncated_svd
+from lifelong.compress.share import truncated_svd
 
 
 @given(rows=st.integers(1, 6), columns=st.integers(1, 6), rank=st.integers(1, 8), seed=st.integers(0, 99))

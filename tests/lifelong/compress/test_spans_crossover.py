@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import native
+from lifelong.compress import spans as module
+from lifelong.compress.spans import LENGTHS, crossover, with_crossover
 from model.config import MINILM_L6, Span
-from model.convert import spans as module
-from model.convert.spans import LENGTHS, crossover, with_crossover
 from tests.required import missing
 
 ROUTED = Span(kind="topk", window=64, sinks=4, topk=4)

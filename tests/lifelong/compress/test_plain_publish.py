@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from lifelong.compress.plain import write_published
+from lifelong.compress.share import share
 from model.bert import load_encoder
 from model.config import StrataConfig
-from model.convert.plain import write_published
-from model.convert.share import share
 from model.errors import WrongConfig
-from tests.model.convert.members import DENSE, dense_strata, vectors
+from tests.lifelong.compress.members import DENSE, dense_strata, vectors
 from tests.services.members.small import tokenizer_json
 
 

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
+from lifelong.compress.heads import prune
+from lifelong.compress.plain import to_dense
+from lifelong.compress.reshape import factorise_embedding, pool_kv_heads
+from lifelong.compress.share import share
 from model.config import LayerSpec, Span
-from model.convert.heads import prune
-from model.convert.plain import to_dense
-from model.convert.reshape import factorise_embedding, pool_kv_heads
-from model.convert.share import share
 from model.errors import WrongConfig
-from tests.model.convert.members import DENSE, dense_strata, largest_difference
+from tests.lifelong.compress.members import DENSE, dense_strata, largest_difference
 
 
 def test_every_conversion_has_a_way_back() -> None:

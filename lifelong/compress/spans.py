@@ -34,9 +34,9 @@ from kernels import native
 from kernels.attention import group_equal, rotary
 from kernels.attention.spans import visible
 from kernels.attention_i8.native import attention, why_not_head
+from lifelong.compress.cost import pairs_seen
+from lifelong.compress.heads import runs_of
 from model.config import LayerSpec, Span, StrataConfig
-from model.convert.heads import runs_of
-from model.cost import pairs_seen
 from model.errors import WrongConfig
 from model.linears import full_precision, product
 from model.plan import BlockPlan, plan_of

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from learner.distillation import Distiller, DistillOptions
+from lifelong.compress.distillation import Distiller, DistillOptions
+from lifelong.compress.share import share
 from model.calibration import to_int4
-from model.convert.share import share
 from model.errors import WrongConfig
 from model.strata import Strata
-from tests.model.convert.members import DENSE, TOKEN_IDS, dense_strata, largest_difference
+from tests.lifelong.compress.members import DENSE, TOKEN_IDS, dense_strata, largest_difference
 
 OPTIONS = DistillOptions(steps=12, batch=4, rate=3e-3)
 TIES = (0, 0, 2, 2)

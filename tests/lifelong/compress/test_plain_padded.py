@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.peers.rectangles import pad
-from model.convert.plain import Padded
+from lifelong.compress.plain import Padded
 from model.ragged import RaggedBatch
 from tests.model.small_encoder import small_strata
 

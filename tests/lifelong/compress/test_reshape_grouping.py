@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from model.convert.reshape import pool_kv_heads
-from model.convert.share import share
-from model.cost import parameters
+from lifelong.compress.cost import parameters
+from lifelong.compress.reshape import pool_kv_heads
+from lifelong.compress.share import share
 from model.errors import WrongConfig
-from tests.model.convert.members import DENSE, changed, dense_strata, largest_difference, num_stored
+from tests.lifelong.compress.members import DENSE, changed, dense_strata, largest_difference, num_stored
 
 
 def test_groups_of_equal_heads_compute_the_same() -> None:

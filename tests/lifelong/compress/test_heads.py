@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from lifelong.compress.heads import mask_heads, prune, select
+from lifelong.compress.reshape import pool_kv_heads
+from lifelong.compress.share import share
 from model.config import LayerSpec, Span
-from model.convert.heads import mask_heads, prune, select
-from model.convert.reshape import pool_kv_heads
-from model.convert.share import share
 from model.errors import WrongConfig
-from tests.model.convert.members import DENSE, dense_strata, largest_difference, num_stored
+from tests.lifelong.compress.members import DENSE, dense_strata, largest_difference, num_stored
 
 IMPORTANCE = [torch.tensor(row) for row in ([0.9, 0.1, 0.2, 0.8], [1.0, 1.1, 1.2, 1.3], [0.3, 0.2, 0.4, 0.5])] + [
     torch.tensor([2.0, 3.0, 0.1, 0.1])

@@ -6,12 +6,12 @@ from itertools import chain, repeat
 import pytest
 import torch
 
+from lifelong.compress import spans
+from lifelong.compress.reshape import pool_kv_heads
+from lifelong.compress.spans import allocate, measure_heads
 from model.config import Span
-from model.convert import spans
-from model.convert.reshape import pool_kv_heads
-from model.convert.spans import allocate, measure_heads
 from model.errors import WrongConfig
-from tests.model.convert.members import DENSE, TOKEN_IDS, changed, dense_strata, largest_difference
+from tests.lifelong.compress.members import DENSE, TOKEN_IDS, changed, dense_strata, largest_difference
 
 NEAR = Span(kind="local", window=1)
 WIDE = Span(kind="local", window=3, sinks=1)

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from lifelong.compress.cost import BF16, flops, matrix_bytes, num_bytes, pairs_seen, parameters, tasks
 from model.config import MINILM_L6, LayerSpec, Span, StrataConfig
-from model.cost import BF16, flops, matrix_bytes, num_bytes, pairs_seen, parameters, tasks
 from model.qtensor import FP32, W4G64, QTensor
 from model.quantize import quantize_n8g64, quantize_w8c
 from model.strata import Strata

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from model.convert.share import Start, share, ties_of
-from model.cost import parameters
+from lifelong.compress.cost import parameters
+from lifelong.compress.share import Start, share, ties_of
 from model.errors import WrongConfig
-from tests.model.convert.members import DENSE, dense_strata, largest_difference, num_stored
+from tests.lifelong.compress.members import DENSE, dense_strata, largest_difference, num_stored
 
 OWN = (0, 1, 2, 3)
 PAIRS = (0, 0, 2, 2)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.distillation import Distiller, key_of, resume, write_checkpoint
 from learner.errors import StateRefused
-from tests.learner.test_distillation import OPTIONS, distillation, student
-from tests.model.convert.members import TOKEN_IDS, dense_strata
+from lifelong.compress.distillation import Distiller, key_of, resume, write_checkpoint
+from tests.lifelong.compress.members import TOKEN_IDS, dense_strata
+from tests.lifelong.compress.test_distillation import OPTIONS, distillation, student
 
 
 def beginning() -> Distiller:

@@ -3,10 +3,10 @@
 import torch
 from torch.nn import functional
 
-from model.convert.heads import LOGIT_SCALE, LabelledTexts, class_means, head_importance, mask_heads
-from model.convert.share import share
+from lifelong.compress.heads import LOGIT_SCALE, LabelledTexts, class_means, head_importance, mask_heads
+from lifelong.compress.share import share
 from model.strata import Strata, encode_many
-from tests.model.convert.members import DENSE, TOKEN_IDS, changed, dense_strata
+from tests.lifelong.compress.members import DENSE, TOKEN_IDS, changed, dense_strata
 
 TASK = LabelledTexts(TOKEN_IDS, torch.tensor([0, 1, 2, 0, 1, 2]))
 ALL = list(range(DENSE.n_heads))

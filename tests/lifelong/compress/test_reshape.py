@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lifelong.compress.reshape import TABLE, WINDOW, repeat_positions
 from model.config import Span
-from model.convert.reshape import TABLE, WINDOW, repeat_positions
 from model.errors import WrongConfig
 from model.ragged import RaggedBatch
-from tests.model.convert.members import DENSE, dense_strata, largest_difference
+from tests.lifelong.compress.members import DENSE, dense_strata, largest_difference
 
 LONG = 500
 

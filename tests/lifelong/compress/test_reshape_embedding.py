@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from model.convert.reshape import factorise_embedding
-from model.cost import parameters
+from lifelong.compress.cost import parameters
+from lifelong.compress.reshape import factorise_embedding
 from model.errors import WrongConfig
-from tests.model.convert.members import DENSE, TOKEN_IDS, changed, dense_strata, largest_difference, num_stored
+from tests.lifelong.compress.members import DENSE, TOKEN_IDS, changed, dense_strata, largest_difference, num_stored
 
 
 def test_a_table_of_low_rank_is_factorised_without_loss() -> None:
