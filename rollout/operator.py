@@ -34,8 +34,8 @@ from wire.store import Store
 class RolloutStatus:
     """The status of the rollout. `current` is the version that the learner goes on from.
 
-    `learner` and `controller` are their own reports (None: there is none). `num_unreadable` counts reports that could
-    not be decoded.
+    `learner` and `controller` are their own reports (None: there is none). `num_unreadable` counts the present
+    reports that could not be decoded.
     """
 
     plan: RolloutPlan | None
@@ -58,6 +58,7 @@ class Operator:
     def status(self, *, entries: int = 10) -> RolloutStatus:
         """Returns the plan, the replicas that follow it, and the last `entries` lines of the history."""
         store = self._store
+        num_before = store.reports.num_unreadable
         return RolloutStatus(
             plan=store.plans.read(),
             current=store.versions.current(),
@@ -65,7 +66,7 @@ class Operator:
             history=tuple(store.versions.history(entries)),
             learner=store.reports.learner(),
             controller=store.reports.controller(),
-            num_unreadable=store.reports.num_unreadable,
+            num_unreadable=store.reports.num_unreadable - num_before,
         )
 
     def history(self, *, since_ms: int, entries: int) -> list[Decision]:

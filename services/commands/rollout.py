@@ -17,7 +17,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.output import echo, json_lines
-from services.commands.rollout_text import decision_line, plan_line, status_lines
+from services.commands.rollout_text import decision_line, plan_line
 from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ VersionArgument = Annotated[int | None, typer.Argument(metavar="VERSION", min=1,
 @app.command("status")
 @reads_settings
 def status_(context: CliContext, as_json: JsonOption = False) -> None:
-    """Show the arms, what the labels say of them, which replicas have taken the plan, and what goes wrong."""
+    """Show what `lifelong status` shows; --json prints the reports of all processes, with all that they count."""
+    from services.page.terminal import show
+
     with open_operator(context) as operator:
-        status = operator.status()
-    if as_json:
-        print(json.dumps(_status_json(status), indent=2))
-        return
-    for line in status_lines(status):
-        echo(line)
+        if as_json:
+            print(json.dumps(_status_json(operator.status()), indent=2))
+        else:
+            show(operator)
 
 
 @app.command()

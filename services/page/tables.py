@@ -1,6 +1,7 @@
-"""The tables of the page and of `lifelong top`, from the reports of the service. Pure.
+"""The tables of the page and of `lifelong status`, from the reports of the service. Pure.
 
-    RolloutStatus, decisions, traffic --> arms, versions, replicas, labels, confusions, drifts, alarms: PageTable each
+    RolloutStatus, decisions, traffic --> alarms, rollout, arms, versions, replicas, promises, learner, labels,
+                                          confusions, cohorts, drifts: PageTable each
 
 A cell is a number or a text, and its column says how it is shown: so a browser, a terminal and JSON have the same.
 
@@ -13,10 +14,10 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from rollout.operator import RolloutStatus
-from services.commands.rollout_text import unbelieved
+from services.commands.rollout_text import NOTHING, plan_line
 from services.page.rates import ReplicaTraffic
 from wire.metrics import LABEL_ENDS
-from wire.records import Decision, LearnerReport, ReplicaReport, VersionEntry
+from wire.records import TIERS, Decision, LearnerReport, ReplicaReport, VersionEntry
 
 Kind: TypeAlias = Literal["text", "count", "percent", "ms", "time", "rate"]
 """`percent` is a share in [0, 1], `time` and `ms` are milliseconds, `rate` is a second's."""
@@ -47,15 +48,37 @@ def tables_of(
 ) -> dict[str, PageTable]:
     """Returns the tables by their ids."""
     return {
+        "alarms": alarms(status),
+        "rollout": rollout(status),
         "arms": arms(status),
         "versions": versions(decisions, status.history),
         "replicas": replicas(status.replicas, traffic),
+        "promises": promises(status.replicas),
+        "learner": learner(status.learner),
         "labels": labels(status.learner),
         "confusions": confusions(status.learner),
         "cohorts": cohorts(status.learner),
         "drifts": drifts(status.learner),
-        "alarms": alarms(status),
     }
+
+
+def rollout(status: RolloutStatus) -> PageTable:
+    """Returns the plan, the evidence that labels give, and what the next decision waits for."""
+    rows: list[tuple[Cell, ...]] = [
+        ("plan", plan_line(status.plan) if status.plan else NOTHING),
+        ("current version", str(status.current or "none")),
+    ]
+    controller = status.controller
+    if controller is None:
+        rows.append(("evidence", "no controller is heard of"))
+        return PageTable("Rollout", (PageColumn("what"), PageColumn("")), tuple(rows))
+    rows.append(("evidence", controller.evidence or "none"))
+    if controller.waits_for:
+        rows.append(("not decided", controller.waits_for))
+    if controller.label_rates:
+        rates = [f"{rate.arm} {rate.labels} of {rate.answers} answers" for rate in controller.label_rates]
+        rows.append(("labels", f"{', '.join(rates)}, at the shares of now"))
+    return PageTable("Rollout", (PageColumn("what"), PageColumn("")), tuple(rows))
 
 
 def arms(status: RolloutStatus) -> PageTable:
@@ -141,6 +164,45 @@ def replicas(reports: Sequence[ReplicaReport], traffic: Mapping[str, ReplicaTraf
     return PageTable("Replicas", columns, tuple(rows), "no replica is heard of")
 
 
+def promises(reports: Sequence[ReplicaReport]) -> PageTable:
+    """Returns what each replica promises, beside what was measured over the last minute."""
+    rows: list[tuple[Cell, ...]] = []
+    for report in reports:
+        for promise in report.promises:
+            limit = f"{'<=' if promise.is_ceiling else '>='} {promise.limit:g}"
+            measured = "nothing measured" if promise.value is None else f"{promise.value:.4g}"
+            verdict = {True: "kept", False: "NOT KEPT", None: ""}[promise.is_met]
+            rows.append((report.replica, promise.name, limit, measured, verdict))
+    columns = (
+        PageColumn("replica"),
+        PageColumn("promise"),
+        PageColumn("limit"),
+        PageColumn("measured"),
+        PageColumn(""),
+    )
+    return PageTable("Promises", columns, tuple(rows), "no profile is set")
+
+
+def learner(report: LearnerReport | None) -> PageTable:
+    """Returns what the learner does, what it refused, and which slow rounds it has begun."""
+    columns = (PageColumn("what"), PageColumn(""))
+    if report is None:
+        return PageTable("Learner", columns, (), "no learner is heard of")
+    counts = report.counts
+    provisional, evicted = (counts.get(f"classes_{which}", 0) for which in ("provisional", "evicted"))
+    rows: list[tuple[Cell, ...]] = [
+        ("state", report.state),
+        ("classes", f"{report.num_classes} ({provisional} provisional, {evicted} evicted)"),
+        ("version", f"{report.version}, on the store's disk up to version {report.durable_version}"),
+    ]
+    if report.refusals:
+        num = counts.get("gate_in_a_row", 0)
+        rows.append(("refused", f"{num} versions in a row, the last as {', '.join(report.refusals)}"))
+    rounds = ", ".join(f"{tier} {counts.get(f'rounds_{tier}', 0)}" for tier in TIERS)
+    rows.append(("slow rounds begun, by the tier that they train", rounds))
+    return PageTable("Learner", columns, tuple(rows))
+
+
 def labels(learner: LearnerReport | None) -> PageTable:
     """Returns what became of labels."""
     counts = learner.counts if learner else {}
@@ -185,6 +247,20 @@ def drifts(learner: LearnerReport | None) -> PageTable:
         PageColumn("after", "rate"),
     )
     return PageTable("Drift", columns, rows)
+
+
+def unbelieved(counts: Mapping[str, int]) -> str:
+    """Returns the number of refused and held labels by reason, and of those that were withdrawn.
+
+    >>> unbelieved({"refused_forged": 12, "quarantined_flip": 3, "withdrawn": 6, "matched": 900})
+    '3 flip, 12 forged, 6 withdrawn'
+    """
+    parts = []
+    for name, num in sorted(counts.items()):
+        outcome, _, reason = name.partition("_")
+        if num and outcome in ("refused", "quarantined", "withdrawn"):
+            parts.append(f"{num} {reason or outcome}")
+    return ", ".join(parts)
 
 
 def alarms(status: RolloutStatus) -> PageTable:

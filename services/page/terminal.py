@@ -1,17 +1,20 @@
-"""The page in a terminal: the same figures and tables, as rich draws them."""
+"""`lifelong status`: the figures and tables of the page in a terminal, as rich draws them."""
 
 import time
 from typing import Final
 
+import msgspec
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rollout.operator import Operator
 from services.page.state import PageFigure, PageState, StateReader
 from services.page.tables import Cell, Kind, PageTable
 from wire.logs import printable
+from wire.timestamps import now_ms
 
 INTERVAL_S: Final = 1.0
 
@@ -19,6 +22,22 @@ ROWS: Final = 8
 """Rows of a table that are drawn; the page has more."""
 
 MAX_CHARS: Final = 70
+
+
+def show(operator: Operator, *, keeps_watching: bool = False, as_json: bool = False) -> None:
+    """Draws the state of the service: once, after a second in which answers are counted, or until Control-C."""
+    reader = StateReader(operator, now_ms=now_ms)
+    if keeps_watching and not as_json:
+        watch(reader, Console())
+        return
+    reader.read()
+    time.sleep(INTERVAL_S)
+    state = reader.read()
+    if as_json:
+        print(printable(msgspec.json.format(msgspec.json.encode(state)).decode(), keep="\n"))
+    else:
+        # A line that is longer than the terminal is wide is not cut: it may be an alarm, or be searched for.
+        Console().print(drawn(state), soft_wrap=True)
 
 
 def watch(reader: StateReader, console: Console) -> None:
@@ -38,7 +57,7 @@ def drawn(state: PageState) -> Group:
         return Group(Text(state.title, style="bold"), Text(state.problem, style="red"))
     parts: list[RenderableType] = [Text(state.title + (", paused" if state.is_paused else ""), style="bold")]
     parts.append(Columns([_figure(figure) for figure in state.figures], padding=(0, 3)))
-    parts += [_table(table) for table in state.tables.values() if table.rows]
+    parts += [_drawn(name, table) for name, table in state.tables.items() if table.rows]
     empty = [f"{table.title}: {table.empty}" for table in state.tables.values() if not table.rows]
     if empty:
         parts.append(Text("; ".join(empty), style="dim"))
@@ -70,6 +89,16 @@ def shown(value: Cell, kind: Kind) -> str:
 
 def _figure(figure: PageFigure) -> Text:
     return Text.assemble((f"{figure.name} ", "dim"), shown(figure.value, figure.kind))
+
+
+def _drawn(name: str, table: PageTable) -> RenderableType:
+    """Returns a table; alarms, and other pairs of a name and a text, as lines, which are never cut."""
+    if [column.kind for column in table.columns] != ["text", "text"]:
+        return _table(table)
+    lines = [": ".join(printable(str(cell)) for cell in row) for row in table.rows]
+    if name == "alarms":
+        return Text("\n".join(f"ALARM: {line}" for line in lines), style="red")
+    return Text("\n".join([table.title, *(f"  {line}" for line in lines)]))
 
 
 def _table(given: PageTable) -> Table:

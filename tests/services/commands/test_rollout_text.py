@@ -1,8 +1,7 @@
-"""What `lifelong rollout` says to a human."""
+"""A plan and a decision as text."""
 
-from rollout.operator import RolloutStatus
-from services.commands.rollout_text import NOTHING, decision_line, plan_line, status_lines
-from wire.records import CANDIDATE, STABLE, Arm, ControllerReport, Decision, LabelRate, RolloutPlan
+from services.commands.rollout_text import decision_line, plan_line
+from wire.records import CANDIDATE, STABLE, Arm, Decision, RolloutPlan
 
 PLAN = RolloutPlan(
     revision=4,
@@ -10,12 +9,6 @@ PLAN = RolloutPlan(
     arms=(Arm(name=STABLE, version=11, share=0.75), Arm(name=CANDIDATE, version=12, share=0.25)),
     reason="version 12 was published",
 )
-
-
-def status(plan: RolloutPlan | None, controller: ControllerReport | None) -> RolloutStatus:
-    return RolloutStatus(
-        plan=plan, current=0, replicas=(), history=(), learner=None, controller=controller, num_unreadable=2
-    )
 
 
 def test_a_plan_names_only_what_it_has() -> None:
@@ -37,32 +30,6 @@ def test_a_plan_names_only_what_it_has() -> None:
         "revision 5: stable version 11 for 75%, rollback goes to version 9, the reference is version 7, "
         "version 12 is approved, paused (me)"
     )
-
-
-def test_the_status_says_what_is_missing() -> None:
-    assert list(status_lines(status(None, None))) == [
-        NOTHING,
-        "current version: none",
-        "evidence: no controller is heard of",
-        "ALARM: 2 reports cannot be read",
-    ]
-
-
-def test_the_status_says_what_the_decision_waits_for_and_what_goes_wrong() -> None:
-    report = ControllerReport(
-        controller="c",
-        time_ms=1,
-        evidence="12 wins",
-        waits_for="too close to call",
-        alarms=("it burns",),
-        label_rates=(LabelRate(arm="stable", answers=9, labels=3), LabelRate(arm="newest", answers=2, labels=1)),
-    )
-    assert list(status_lines(status(PLAN, report)))[2:6] == [
-        "evidence: 12 wins",
-        "not decided: too close to call",
-        "labels: stable 3 of 9 answers, newest 1 of 2 answers, at the shares of now",
-        "ALARM: it burns",
-    ]
 
 
 def test_a_decision_that_stands_for_several_says_so() -> None:

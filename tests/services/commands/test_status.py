@@ -1,33 +1,34 @@
 """`lifelong status`."""
 
-from services.commands.status import promise_lines
+import json
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
 from tests.services.command_line import lifelong
-from wire.records import Promise, ReplicaReport
-
-REPORT = ReplicaReport(
-    replica="r1",
-    revision=1,
-    versions=(1,),
-    time_ms=1,
-    profile="base",
-    promises=(
-        Promise(name="p99_ms", limit=150.0, is_ceiling=True, value=12.34),
-        Promise(name="accuracy", limit=0.88, is_ceiling=False, value=0.8),
-        Promise(name="answers_per_s", limit=30.0, is_ceiling=False),
-    ),
-)
+from tests.services.page.states import LEARNER
+from tests.stores import KEYS
+from wire.config import StoreConfig
+from wire.store import Store
 
 
-def test_each_promise_is_shown_with_what_was_measured() -> None:
-    first, *promises = [" ".join(line.split()) for line in promise_lines(REPORT)]
-    assert first == "replica r1: profile base"
-    assert promises == [
-        "p99_ms 12.34 <= 150 kept",
-        "accuracy 0.8 >= 0.88 NOT KEPT",
-        "answers_per_s nothing measured >= 30",
-    ]
+@pytest.mark.parametrize("command", [("status",), ("top", "--once"), ("rollout", "status")])
+def test_it_shows_the_reports_once(store_config: StoreConfig, there: dict[str, str], command: tuple[str, ...]) -> None:
+    with closing(Store(replace(store_config, report_ttl_ms=3_600_000), KEYS)) as store:
+        store.reports.write_learner(LEARNER)
+    shown = lifelong(*command, **there)
+    assert (shown.returncode, "right, all answers 75.0 %" in " ".join(shown.stdout.split())) == (0, True), shown.stderr
 
 
-def test_nothing_is_shown_of_what_does_not_run(tmp_path: object) -> None:
-    done = lifelong("status", LIFELONG_STATE_DIR=str(tmp_path))
-    assert done.returncode == 75
+def test_json_is_the_state_that_the_page_shows(store_config: StoreConfig, there: dict[str, str]) -> None:
+    with closing(Store(replace(store_config, report_ttl_ms=3_600_000), KEYS)) as store:
+        store.reports.write_learner(LEARNER)
+    state = json.loads(lifelong("status", "--json", **there).stdout)
+    assert state["tables"]["confusions"]["rows"] == [["refund", "delivery", 3]]
+    assert {"name": "not read yet", "value": 4, "kind": "count"} in state["figures"]
+
+
+@pytest.mark.parametrize("command", [("status",), ("top", "--once")])
+def test_nothing_is_shown_of_what_does_not_run(tmp_path: object, command: tuple[str, ...]) -> None:
+    assert lifelong(*command, LIFELONG_STATE_DIR=str(tmp_path)).returncode == 75

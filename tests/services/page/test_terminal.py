@@ -36,6 +36,7 @@ def test_it_draws_figures_and_tables() -> None:
     for part in ("Lifelong, paused", "right on the holdout 90.0 %", "label to live p50 250 ms", "better by 9 labels"):
         assert part in text
     assert "75.0 %" in text and "refund" in text
+    assert "ALARM: rollout: collect: it is gone\n" in text
 
 
 def test_it_is_drawn_again_and_again_until_it_is_interrupted(store: Store) -> None:
