@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from bench.settings import loaded
 from bench.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
 from evals.load.watcher import ServiceSnapshot
@@ -23,7 +24,7 @@ from services.demo.fresh import fresh
 from services.local.kafka import kafka_home
 from services.local.stack import Stack
 from services.programs import open_store
-from services.settings import Settings, load, with_tasks
+from services.settings import Settings, with_tasks
 from services.tune.table import tuned
 from wire.bus import Bus
 from wire.store import Store
@@ -78,7 +79,7 @@ class Service:
 
 def chosen(settings: Mapping[str, Any]) -> Settings:
     """Returns the settings of the environment, in whose place are those of `settings`, by their names."""
-    return tuned(with_tasks(load(file=None, environ=os.environ, flags=dict(settings)))).settings
+    return tuned(with_tasks(loaded(settings, file=None, environ=os.environ))).settings
 
 
 @contextmanager

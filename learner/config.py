@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, WithJsonSchema
 
 from wire.config import SECTION, TrustConfig, require
+from wire.sections import INTERNAL
 
 SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "a-gem", "lwf"]
 
@@ -47,6 +48,7 @@ MIN_FEATURES, MAX_FEATURES = 16, 16_384  # the bounds of `learner.num_features`,
 MAX_SEED = (1 << 32) - 1
 """The largest seed that every random generator here accepts."""
 Seed: TypeAlias = Annotated[int, Ge(0), Le(MAX_SEED)]
+LeaseTtlMs: TypeAlias = Annotated[int, Ge(300), Le(600_000)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +63,21 @@ class LearnerConfig:
     """Address at which the newest checkpoint is kept, too, so that a standby on another machine goes on from it:
     `file:///mnt/shared/learner`, or what fsspec has a package for, such as `s3://bucket/learner` (with s3fs), whose
     account comes from its environment. Empty: a standby needs the same `state_dir`."""
-    seed: Seed = 0
+    seed: Annotated[Seed, INTERNAL] = 0
     """Seed of the random features, of the replay memory and of the mini-batches."""
     threads: Annotated[int, Ge(1), Le(1_024)] = 1
     """Number of CPU threads of the tensor library for labels; as many for slow work, and to help with a backlog."""
-    niceness: Annotated[int, Ge(0), Le(19)] = 10
+    niceness: Annotated[int, Ge(0), Le(19), INTERNAL] = 10
     """Added to the nice value of the threads that do slow work and help with a backlog: where they share a processor,
     answering and learning from labels have priority over them."""
 
-    lease_name: str = "learner"
+    lease_name: Annotated[str, INTERNAL] = "learner"
     """Name of the lease in the store; one learner at a time holds it."""
-    lease_ttl_ms: Annotated[int, Ge(300), Le(600_000)] = 5_000
+    lease_ttl_ms: Annotated[LeaseTtlMs, INTERNAL] = 5_000
     """A leader that does not renew the lease for this long loses it. It renews three times in this time."""
-    poll_timeout_ms: Annotated[int, Ge(1), Le(1_000)] = 50
+    poll_timeout_ms: Annotated[int, Ge(1), Le(1_000), INTERNAL] = 50
     """Longest time that one poll waits for records. An idle learner checks its timers after each poll."""
-    retry_backoff_ms: Annotated[int, Ge(1), Le(60_000)] = 500
+    retry_backoff_ms: Annotated[int, Ge(1), Le(60_000), INTERNAL] = 500
     """Pause before a failed write of a checkpoint, or an unreachable store, is tried again."""
 
     pending_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 128 << 20
@@ -83,16 +85,16 @@ class LearnerConfig:
     expires first, and its label is then `late`."""
     parked_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
     """Bytes of memory for labels that wait for their answer, counted likewise. The oldest expires as an `orphan`."""
-    remembered_ids: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
+    remembered_ids: Annotated[int, Ge(1), Le(100_000_000), INTERNAL] = 100_000
     """Number of events remembered as already labelled, and as many remembered as expired, by hashes."""
-    max_label_chars: Annotated[int, Ge(1), Le(10_000)] = 200
+    max_label_chars: Annotated[int, Ge(1), Le(10_000), INTERNAL] = 200
     """Longest label, in characters."""
     trust: TrustConfig = TrustConfig()
     """The checks that decide whether a label is trusted."""
     label_capacity: Annotated[int, Ge(2), Le(65_536)] = 16_384
     """Most classes. Memory, checkpoints and heads grow with the classes that are known. When there are so many, a new
     class replaces the provisional class that has the fewest labels, once it has more labels than that class."""
-    class_min_labels: Annotated[int, Ge(1), Le(100_000)] = 10
+    class_min_labels: Annotated[int, Ge(1), Le(100_000), INTERNAL] = 10
     """A class with this many labels keeps its row whatever comes; with fewer it is provisional."""
 
     learn_names: bool = True
@@ -113,7 +115,7 @@ class LearnerConfig:
     num_features: Annotated[int, Ge(MIN_FEATURES), Le(MAX_FEATURES)] = 2_048
     """Number of random features of the fast head (R). 2,048 give 94.3 % on CLINC150, 1,024 give 93.3 %, 4,096 give
     95.0 %."""
-    ridge: Annotated[float, Gt(0), Le(1_000)] = 0.01
+    ridge: Annotated[float, Gt(0), Le(1_000), INTERNAL] = 0.01
     """Ridge penalty as a share of the mean diagonal of the feature sums of 30,000 samples or more."""
 
     head: str = ""
@@ -134,10 +136,10 @@ class LearnerConfig:
     slow_every_labels: Annotated[int, Ge(1), Le(100_000_000)] = 500
     """Number of labels between the starts of two slow rounds; a tenth of the replay memory where that is more, or as
     many as came before the last round and are not in the memory."""
-    slow_labels_per_step: Annotated[int, Ge(1), Le(1_000_000)] = 32
+    slow_labels_per_step: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 32
     """Number of labels for each gradient step of a round. Fewer labels cost more: a step of 32 samples takes about
     60 ms of one core."""
-    slow_batch: Annotated[int, Ge(8), Le(65_536)] = 32
+    slow_batch: Annotated[int, Ge(8), Le(65_536), INTERNAL] = 32
     """Batch size of a gradient step: half from the labels since the last round, half from the replay memory, or all
     from the labels under a strategy that does not use the memory."""
     slow_strategy: StrategyName = "er"
@@ -147,68 +149,68 @@ class LearnerConfig:
     slow_loss_q: Annotated[float, Ge(0), Le(1)] = 0.5
     """Exponent q of the generalized cross-entropy. 0 is cross-entropy. Towards 1, wrong labels pull less, and rare
     classes are learnt more slowly. CLINC150 with every fifth label wrong: see docs/benchmarks.md."""
-    slow_token_dropout: Annotated[float, Ge(0), Lt(1)] = 0.15
+    slow_token_dropout: Annotated[float, Ge(0), Lt(1), INTERNAL] = 0.15
     """Share of its tokens that a text is trained without (token dropout), drawn anew in every step."""
     slow_rate: Annotated[float, Gt(0), Le(1)] = 3e-4
     """Learning rate of the trainable blocks at the start of a round; the auxiliary head learns ten times as fast."""
-    slow_weight_decay: Annotated[float, Ge(0), Le(1)] = 0.01
+    slow_weight_decay: Annotated[float, Ge(0), Le(1), INTERNAL] = 0.01
     """Decoupled weight decay of the trainable blocks."""
-    max_gradient_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
+    max_gradient_norm: Annotated[float, Gt(0), Le(1_000_000), INTERNAL] = 1.0
     """Gradients with a larger norm are clipped to this norm."""
     rehearse_after_s: Annotated[float, Ge(0), Le(86_400)] = 5.0
     """Time without a label after which a slow round rehearses the memory, if there are new labels. 0: never."""
-    rehearsal_passes: Annotated[int, Ge(1), Le(1_000)] = 2
+    rehearsal_passes: Annotated[int, Ge(1), Le(1_000), INTERNAL] = 2
     """Number of passes of a rehearsal over the memory, and of a round on unlabelled texts over these."""
-    rehearsal_steps: Annotated[int, Ge(1), Le(1_000_000)] = 200
+    rehearsal_steps: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 200
     """Smallest number of gradient steps of a rehearsal; a small memory gets more passes."""
     learn_unlabelled: bool = True
     """Whether two more rounds train the encoder on pseudo-labels of answered texts that wait for a label, where there
     are at least twice as many such texts as samples in memory. A few labels then go further: see docs/benchmarks.md."""
-    pseudo_label_texts: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
+    pseudo_label_texts: Annotated[int, Ge(1), Le(10_000_000), INTERNAL] = 20_000
     """Number of texts of such a round; they are the newest that wait for a label."""
-    trial_labels: Annotated[int, Ge(0), Le(100_000_000)] = 1_000
+    trial_labels: Annotated[int, Ge(0), Le(100_000_000), INTERNAL] = 1_000
     """Most labels for which an encoder that a round has made is tried beside the one in use, where the holdout is too
     small to tell. An encoder that is not better then is dropped. 0: there is no trial."""
-    rebuild_batch: Annotated[int, Ge(1), Le(65_536)] = 64
+    rebuild_batch: Annotated[int, Ge(1), Le(65_536), INTERNAL] = 64
     """Number of texts that are encoded in one unit of work while the fast head is rebuilt."""
 
     drift_delta: Annotated[float, Ge(0), Lt(1)] = 0.01
     """Significance at which ADWIN reports a rise of errors or distances as drift. 0: drift is not detected."""
-    drift_min_labels: Annotated[int, Ge(1), Le(100_000_000)] = 100
+    drift_min_labels: Annotated[int, Ge(1), Le(100_000_000), INTERNAL] = 100
     """Number of labels that a slow round needs after drift, where `slow_every_labels` would need more."""
 
     publish_interval_s: Annotated[float, Ge(0), Le(86_400)] = 0.2
     """Shortest time between two versions, except for the first after drift. No new version comes without new labels.
     One takes some 30 ms of a core; with thousands of classes seconds, and twice as long labels are learnt alone."""
-    verify_blobs_every_s: Annotated[float, Ge(0), Le(31_536_000)] = 3_600.0
+    verify_blobs_every_s: Annotated[float, Ge(0), Le(31_536_000), INTERNAL] = 3_600.0
     """Time between two checks that read all weights of the current version back from the store. Damaged ones are
     written again. 0: only those that a replica reports."""
-    probes: Annotated[int, Ge(1), Le(1_000)] = 4
+    probes: Annotated[int, Ge(1), Le(1_000), INTERNAL] = 4
     """Number of probe texts in a manifest."""
-    parity_texts: Annotated[int, Ge(1), Le(100_000)] = 64
+    parity_texts: Annotated[int, Ge(1), Le(100_000), INTERNAL] = 64
     """Number of texts on which the served precision is compared with full precision."""
-    min_holdout: Annotated[int, Ge(1), Le(1_000_000)] = 50
+    min_holdout: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 50
     """Smallest number of holdout samples on which accuracy may refuse a version."""
     accuracy_tolerance: Annotated[float, Ge(0), Le(1)] = 0.02
     """How much lower than its parent's or the anchor's the holdout accuracy of a version may be, in [0, 1]."""
     max_negative_flips: Annotated[float, Ge(0), Le(1)] = 0.05
     """Largest share of negative flips: holdout samples that the parent named rightly and a version does not, or a
     quarter of its wrong ones, where that is more. CLINC150: up to 0.01."""
-    max_head_update: Annotated[float, Gt(0), Le(1_000_000)] = 5.0
+    max_head_update: Annotated[float, Gt(0), Le(1_000_000), INTERNAL] = 5.0
     """Largest change of the head in one version, relative to its norm before. CLINC150: up to 0.9."""
-    max_top_update: Annotated[float, Gt(0), Le(1_000_000)] = 0.5
+    max_top_update: Annotated[float, Gt(0), Le(1_000_000), INTERNAL] = 0.5
     """Largest change of the trained blocks in one version, relative to their norm before. CLINC150: up to 0.04."""
-    max_refusals: Annotated[int, Ge(1), Le(1_000_000)] = 50
+    max_refusals: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 50
     """Refusals in a row after which the learner rolls back to the published version and sets aside what it learnt."""
-    min_parity_cosine: Annotated[float, Ge(-1), Le(1)] = 0.98
+    min_parity_cosine: Annotated[float, Ge(-1), Le(1), INTERNAL] = 0.98
     """Lowest mean cosine between the embeddings of the served precision and of full precision."""
-    min_parity_agreement: Annotated[float, Ge(0), Le(1)] = 0.9
+    min_parity_agreement: Annotated[float, Ge(0), Le(1), INTERNAL] = 0.9
     """Lowest share of texts on which both precisions name the same class."""
 
     checkpoint_interval_s: Annotated[float, Gt(0), Le(86_400)] = 10.0
     """Time between two checkpoints, and between two that are synced to the disk. A version with a new encoder has a
     checkpoint of its own. After a kill, what was learnt in this time is learnt again from the topics."""
-    checkpoints: Annotated[int, Ge(1), Le(1_000)] = 3
+    checkpoints: Annotated[int, Ge(1), Le(1_000), INTERNAL] = 3
     """Number of newest checkpoints that are kept, besides those of the versions that the rollout may return to."""
 
     def __post_init__(self) -> None:
@@ -216,7 +218,7 @@ class LearnerConfig:
             (self.lease_name != "", "learner.lease_name must have a name"),
             (
                 self.holdout_samples >= self.min_holdout,
-                "learner.holdout_samples must be at least learner.min_holdout, or accuracy would never refuse",
+                f"learner.holdout_samples must be at least {self.min_holdout}, or accuracy would never refuse",
             ),
             (
                 self.domain_layers == 0 or self.domain_layers > self.trainable_layers > 0,

@@ -64,7 +64,7 @@ class ClientConnection:
 
         `timeout_s` is the deadline of a call with all of its attempts, `attempt_timeout_s` the longest that one of them
         waits. A call of many events or labels sends requests of at most `max_entries` (the service takes
-        `serving.max_events_per_request`), one after another. The receipts of the last `max_receipts` answers are kept,
+        256), one after another. The receipts of the last `max_receipts` answers are kept,
         so that their ids are enough to label them. `tls` has certificates of one's own.
         """
         if httpx.URL(url).scheme not in ("http", "https"):

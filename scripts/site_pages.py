@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 from services.cli import program
 from services.commands.exits import codes
 from services.settings import Settings
-from services.settings_docs import described, schemas
+from services.settings_docs import MAIN, described, schemas
 from wire.metrics import EVERY, LEARNER, REPLICA, ROLLOUT
 
 
@@ -32,7 +32,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def pages() -> dict[str, str]:
     """Returns the Markdown of every page by its path."""
     made = {
-        "settings": ("Settings", SETTINGS, _settings()),
+        "settings": ("Settings", SETTINGS, _settings(is_main=True)),
+        "settings-advanced": ("Advanced settings", ADVANCED_SETTINGS, _settings(is_main=False)),
         "commands": ("Commands", COMMANDS, _commands()),
         "metrics": ("Metrics", METRICS, _metrics()),
         "exit-codes": ("Exit codes", EXIT_CODES, _exit_codes()),
@@ -45,8 +46,14 @@ def pages() -> dict[str, str]:
 
 
 SETTINGS = (
-    "A TOML file is overridden by the environment (`LIFELONG_SERVING__REPLICAS=2`), and that by flags "
-    "(`--set serving.replicas=2`). `lifelong config show` prints a whole file, `lifelong config check` finds mistakes."
+    "What you must know to run a service. A TOML file is overridden by the environment "
+    "(`LIFELONG_SERVING__REPLICAS=2`), and that by flags (`--set serving.replicas=2`). `lifelong config show` prints a "
+    "file of these settings and of all that are set, `lifelong config check` finds mistakes. All others are "
+    "[advanced](settings-advanced.md)."
+)
+ADVANCED_SETTINGS = (
+    "Settings for whoever has a reason: their defaults are those of every published figure. "
+    "`lifelong config show --all` prints them beside [the others](settings.md)."
 )
 COMMANDS = "`lifelong COMMAND --help` says the same. Every command that reads has `--json`."
 METRICS = (
@@ -56,9 +63,11 @@ METRICS = (
 EXIT_CODES = "Errors are one message on standard error, and one of these codes. A traceback is a bug."
 
 
-def _settings() -> Iterator[str]:
+def _settings(*, is_main: bool) -> Iterator[str]:
     section = None
     for name in schemas(Settings):
+        if (name in MAIN) is not is_main:
+            continue
         here = name.rpartition(".")[0]
         if here != section:
             yield f"\n## {here or 'Of all'}\n\n| setting | meaning, type, range and default |\n|---|---|"

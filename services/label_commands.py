@@ -81,7 +81,7 @@ class ClassesInForce:
         to = tuple(dict.fromkeys(map(normal, wish.to)))
         for label in (*labels, *to):
             if not label.strip() or len(label) > max_chars:
-                raise NotPossible(f"a label has 1 to {max_chars} characters (learner.max_label_chars); got {label!r}")
+                raise NotPossible(f"a label has 1 to {max_chars} characters; got {label!r}")
         if self.labels.config.kind == "score":
             raise NotPossible("labels.kind is score: there are no classes that could be changed")
         if wish.forgets and self.labels.config.kind != "class":

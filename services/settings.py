@@ -15,6 +15,9 @@ The name of a secret with `_file` behind it is the path of a file that holds the
 none of it, and an empty path names none. It stands for the secret in its own layer (file, environment, flags), so that
 a later layer wins as always.
 
+Constants, the fields that are marked INTERNAL, are no settings: each layer is refused one. Tests and benchmarks set
+them by the variable LIFELONG_INTERNAL, a table of JSON by dotted name, which names constants alone (CONTRIBUTING.md).
+
 Rejected: the sources of pydantic-settings in a chain of its own (it tells neither where a value is from nor which of
 our variables it passes over, so `load` merges the layers and compares), and a setting `..._file` for each secret (a
 secret would then have two values, and each reader would have to choose).
@@ -25,6 +28,8 @@ import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -34,13 +39,14 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationEr
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from learner.config import LearnerConfig, Seed
+from learner.config import LearnerConfig, LeaseTtlMs, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
-from services.settings_docs import SUFFIX, mistake, schemas, setting_of, tables
+from services.settings_docs import INTERNAL_VARIABLE, SUFFIX, mistake, schemas, setting_of, tables
 from serving.replica_config import ReplicaSettings, inherited, own_rows
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
+from wire.sections import constants, refused_constant
 from wire.tasks import TaskNames
 
 PREFIX = "LIFELONG_"
@@ -53,6 +59,12 @@ Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute(
 
 MAX_SECRET_BYTES = 64 << 10
 """Largest file that is read: one of a secret has a few hundred bytes."""
+
+FOLLOWS = {"learner.seed": "seed", "learner.lease_ttl_ms": "lease_ttl_ms", "rollout.lease_ms": "lease_ttl_ms"}
+"""Constants of a room that are what one setting of all rooms says, by the constant's name."""
+
+FOLLOWS_STATE_DIR = "follows state_dir"
+"""The origin of the folders that are below `state_dir`, wherever that is."""
 
 TRAINED = ("learner.trainable_layers", "learner.domain_layers", "learner.base_layers")
 """The settings of what slow rounds train of the encoder. Blocks that one task trains are computed for it alone, at
@@ -89,6 +101,9 @@ class Settings(ReplicaSettings, BaseSettings):
     """Folder of the data sets that `lifelong demo --data NAME` looks in."""
     seed: Seed = LearnerConfig().seed
     """Seed of all random numbers."""
+    lease_ttl_ms: LeaseTtlMs = LearnerConfig().lease_ttl_ms
+    """A leading learner, or controller, that does not renew its lease for this long is replaced by a waiting one. It
+    renews the lease three times in this time."""
     signing_key: OrNone[Annotated[SecretStr, MinLen(MIN_KEY_CHARS), AfterValidator(_checked_keys)]] = None
     """Keys that sign and verify weights and plans, from `lifelong signing-keys`, or a secret of 16 characters or more.
     Generated where Redis is started by us."""
@@ -128,14 +143,15 @@ class Settings(ReplicaSettings, BaseSettings):
     def _sections_agree(self) -> "Settings":
         """Checks conditions between sections: a slow command must not lose a lease, nor a late report expire."""
         longest_command_ms = 3 * self.store.timeout_ms  # it is tried three times
-        slow = "must be above three times store.timeout_ms, or a slow reply loses the lease"
         gone = "must be at least twice serving.report_interval_s, or replicas seem to be gone"
         problems = [*_client_problems(self.bus.client), *self.serving.refusal.problems(self.labels.kind)]
         require((self.task in self.readers.all, f"task: {self.readers.why_unknown(self.task)}"))
         require(
             *((False, problem) for problem in problems),
-            (self.learner.lease_ttl_ms > longest_command_ms, f"learner.lease_ttl_ms {slow}"),
-            (self.rollout.lease_ms > longest_command_ms, f"rollout.lease_ms {slow}"),
+            (
+                self.lease_ttl_ms > longest_command_ms,
+                "lease_ttl_ms must be above three times store.timeout_ms, or a slow reply loses the lease",
+            ),
             (2_000 * self.serving.report_interval_s <= self.store.report_ttl_ms, f"store.report_ttl_ms {gone}"),
         )
         return self
@@ -193,12 +209,21 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     values = {}
     origins: dict[str, str] = {}
     files: dict[str, Path] = {}
+    fixed = known_constants()
     for given, origin_of in layers:
         layer, wrong = resolved(given, secrets())
         problems += wrong
+        for name in layer.keys() & fixed.keys():
+            del layer[name]
+            followed = f"{name} is what {FOLLOWS[name]} is: set that" if name in FOLLOWS else ""
+            problems.append(f"{origin_of(name)}: {followed or refused_constant(name, fixed[name])}")
         values |= layer
         origins |= {name: origin_of(name if name in given else f"{name}_file") for name in layer}
         files |= {name: Path(str(given[f"{name}_file"])) for name in layer if name not in given}
+    internal, wrong = _internal(environ)
+    problems += wrong
+    values |= internal
+    origins |= dict.fromkeys(internal, INTERNAL_VARIABLE)
     own = own_rows(values, flags or {})
     values = (inherited(values, flags or {}) if values.get("task") else values) | own
     origins |= {name: origins.get(f"tasks.{values['task']}.{name}", "follows task") for name in own}
@@ -210,10 +235,12 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
         raise BadSettings(*problems)
     if "signing_key" in files:
         settings = settings.with_key_file(files["signing_key"].absolute())
-    loaded = Loaded(settings, origins, files).filled("follows seed", {"learner.seed": settings.seed})
+    loaded = Loaded(settings, origins, files)
+    for name, leader in FOLLOWS.items():
+        loaded = loaded.filled(f"follows {leader}", {name: getattr(settings, leader)})
     folders = {"learner.state_dir": "learner", "serving.spool_dir": "spool"}
     below = {name: str(settings.state_dir / folder) for name, folder in folders.items()}
-    return loaded.filled("follows state_dir", below)
+    return loaded.filled(FOLLOWS_STATE_DIR, below)
 
 
 def secrets() -> list[str]:
@@ -221,10 +248,36 @@ def secrets() -> list[str]:
     return [name for name, schema in schemas(Settings).items() if schema["writeOnly"]]
 
 
+@cache
+def known_constants() -> Mapping[str, Any]:
+    """Returns every constant by dotted name."""
+    return constants(dict(Settings()))
+
+
+def _internal(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Returns the constants that LIFELONG_INTERNAL sets, by dotted name, and what is wrong with it."""
+    text = environ.get(INTERNAL_VARIABLE) or "{}"
+    try:
+        given = flat(json.loads(text))
+    except (ValueError, AttributeError) as error:
+        return {}, [f'{INTERNAL_VARIABLE}: it is no table of JSON ({error}), such as {{"learner.slow_batch": 8}}']
+    known = known_constants()
+    problems = []
+    for name in given.keys() - known.keys():
+        if name in schemas(Settings):
+            fix = f"It is a setting: {variable_of(name)} sets it"
+        else:
+            close = get_close_matches(name, known, n=1)
+            fix = f"Did you mean {close[0]}?" if close else "Fields that are marked INTERNAL are constants"
+        problems.append(f"{INTERNAL_VARIABLE}: {name} is no constant. {fix}")
+    return {name: value for name, value in given.items() if name in known}, problems
+
+
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
     """Returns the values of our variables by dotted name, also of those that are the name of no setting."""
     environment = EnvSettingsSource(Settings)
-    ours = [name for name in environ if name.startswith(PREFIX) and name not in READ_ELSEWHERE]
+    elsewhere = {*READ_ELSEWHERE, INTERNAL_VARIABLE}
+    ours = [name for name in environ if name.startswith(PREFIX) and name not in elsewhere]
     environment.env_vars = {name.lower(): environ[name] for name in ours}
     variables = flat(environment())
     read = {*map(variable_of, variables)}
@@ -249,7 +302,7 @@ def _rows_in(text: Any) -> Any:
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
-    """Returns every value by dotted name, secrets included."""
+    """Returns every value by dotted name, secrets and constants included."""
     return flat(settings.model_dump())
 
 
@@ -303,6 +356,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
     their file, where they have one, so that the child follows it.
     """
     values = values_of(settings)
+    internal = {name: values.pop(name) for name in known_constants()}
     for table in tables(Settings):
         rows = [name for name in values if name.startswith(f"{table}.")]
         if rows:
@@ -311,7 +365,11 @@ def as_environment(settings: Settings) -> dict[str, str]:
     if settings.key_file is not None:
         del values["signing_key"]
         files[f"{variable_of('signing_key')}{SUFFIX.upper()}"] = str(settings.key_file)
-    return files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
+    environ = files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
+    usual = {**known_constants(), **{name: values[leader] for name, leader in FOLLOWS.items()}}
+    if changed := {name: value for name, value in internal.items() if value != usual[name]}:
+        environ[INTERNAL_VARIABLE] = json.dumps(changed)
+    return environ
 
 
 def _as_text(value: Any) -> str:

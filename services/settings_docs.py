@@ -14,6 +14,43 @@ from pydantic_core import ErrorDetails
 
 from wire.logs import HIDDEN, without_password
 
+MAIN = (
+    "encoder",
+    "state_dir",
+    "log_level",
+    "signing_key",
+    "api_key",
+    "bus.bootstrap_servers",
+    "bus.security_protocol",
+    "bus.sasl_mechanism",
+    "bus.sasl_username",
+    "bus.sasl_password",
+    "bus.ssl_cafile",
+    "bus.prefix",
+    "store.url",
+    "store.password",
+    "store.prefix",
+    "labels.kind",
+    "labels.mode",
+    "labels.allow",
+    "serving.replicas",
+    "serving.threads",
+    "serving.http_host",
+    "serving.http_port",
+    "serving.keys_file",
+    "serving.max_tokens",
+    "serving.exactly_once",
+    "learner.trainable_layers",
+    "learner.replay_samples",
+    "learner.trust.require_receipts",
+    "rollout.approval",
+    "metrics.port",
+)
+"""The settings that a user must know, in the order of their rooms. All others are advanced."""
+
+INTERNAL_VARIABLE = "LIFELONG_INTERNAL"
+"""The variable of constants that a test or a benchmark needs otherwise: `{"learner.slow_batch": 8}`."""
+
 SUFFIX = "_file"
 """What a secret's name has behind it where a setting names the file of the secret."""
 
@@ -22,16 +59,14 @@ FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "
 
 RENAMED = {
     "learner.guard": "learner.trust",
-    "learner.guessed_texts": "learner.pseudo_label_texts",
     "learner.held_back_samples": "learner.holdout_samples",
     "learner.held_back_share": "learner.holdout_share",
-    "learner.min_held_back": "learner.min_holdout",
     "map": "bus.map",
     "rollout.candidate_share": "rollout.ramp",
     "serving.api_keys": "serving.keys_file",
 }
-"""The new names of settings and sections; an old name is a mistake that names the new one. So is a section that one
-would look for elsewhere."""
+"""Where settings and sections went: an old name is a mistake that names the new one. So is a section that one would
+look for elsewhere. What became a constant is not here: its field says so (`wire.sections.INTERNAL`)."""
 
 
 @cache
@@ -51,6 +86,16 @@ def schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
 
     walk(whole, "")
     return found
+
+
+def file_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Returns the JSON Schema of the settings file. Sections have no default: those of their settings say it."""
+    schema = model.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for given in section.get("properties", {}).values():
+            if "$ref" in given:
+                given.pop("default", None)
+    return schema
 
 
 def tables(model: type[BaseModel]) -> list[str]:
@@ -79,10 +124,14 @@ def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, 
     if name in known:
         shown = HIDDEN if known[name]["writeOnly"] else without_password(repr(detail["input"]))
         return f"{origins.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(model, name)}"
+    if origins.get(name) == INTERNAL_VARIABLE:
+        return f"{INTERNAL_VARIABLE}: {name}: {detail['input']!r} is not accepted ({reason})"
     if reason == detail["msg"]:  # it was not raised by a rule between settings
         files = [f"{each}{SUFFIX}" for each, schema in known.items() if schema["writeOnly"]]
-        close = [RENAMED[name]] if name in RENAMED else get_close_matches(name, [*known, *files], n=1)
-        fix = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
+        close = get_close_matches(name, [*known, *files], n=1)
+        fix = f"Did you mean {close[0]}?" if close else "`lifelong config show --all` lists all settings"
+        if name in RENAMED:
+            fix = f"It is {RENAMED[name]} now"
         return f"{origins.get(name, below)}: {name} is no setting ({reason}). {fix}"
     rows = tuple(f"{table}." for table in tables(model))
     told = [origin for each, origin in origins.items() if each in reason and (each in known or each.startswith(rows))]

@@ -105,7 +105,7 @@ def findings_for(settings: Settings, program: ProgramName, *, wait_ms: int | Non
 def require_topics(settings: Settings, program: ProgramName) -> None:
     """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us.
 
-    Topics that are missing may come within `bus.topics_timeout_s`; which they are is logged at once.
+    Topics that are missing may come within `BusConfig.topics_timeout_s`; which they are is logged at once.
     """
     deadline_s = time.monotonic() + settings.bus.topics_timeout_s
     has_told = False

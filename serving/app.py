@@ -41,6 +41,7 @@ from wire import metrics
 from wire.config import TrustConfig, flat, nested
 from wire.keyring import given
 from wire.metrics import TASK, Metric, MetricValue
+from wire.sections import constants, refused_constant, require
 from wire.tasks import DEFAULT
 
 if TYPE_CHECKING:
@@ -169,6 +170,8 @@ def build(args: Mapping[str, Any]) -> "Application":
     """
     found = {name: os.environ[variable] for name, variable in ADDRESSES.items() if variable in os.environ}
     given_rows = found | flat(args)
+    fixed = constants({**dict(ReplicaSettings()), TRUST.strip("."): TrustConfig()})
+    require(*((name not in given_rows, refused_constant(name, value)) for name, value in fixed.items()))
     of_trust = {name for name in given_rows if name.startswith(TRUST)}
     trust = {name.removeprefix(TRUST): given_rows.pop(name) for name in of_trust}
     settings = ReplicaSettings(**nested(given_rows))

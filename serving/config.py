@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 from serving.scaling import ScalingConfig
 from wire.backoff import Backoff
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
-from wire.sections import SECTION, OrNone, decoded, require
+from wire.sections import INTERNAL, SECTION, OrNone, decoded, require
 from wire.targets import Kind
 
 
@@ -31,20 +31,18 @@ class PrecisionConfig:
     accuracy allows it."""
     max_accuracy_loss: Annotated[float, Ge(0), Le(1)] = 0.005
     """Largest accuracy that a precision may have lost against the version's best and still answer."""
-    min_gain: Annotated[float, Ge(0), Le(1)] = 0.1
+    min_gain: Annotated[float, Ge(0), Le(1), INTERNAL] = 0.1
     """Share of the time that a precision must save to be preferred to the best; half of it keeps it preferred."""
-    brown_out_load: Annotated[float, Gt(0), Le(1)] = 0.5
+    brown_out_load: Annotated[float, Gt(0), Le(1), INTERNAL] = 0.5
     """Share of `serving.max_queue_items` beyond which a replica is overloaded, until half of that is gone. 1: never."""
-    brown_out_accuracy_loss: Annotated[float, Ge(0), Le(1)] = 0.03
-    """`max_accuracy_loss` of an overloaded replica: under `auto` it answers by the fastest before it refuses."""
+    brown_out_accuracy_loss: Annotated[float, Ge(0), Le(1), INTERNAL] = 0.03
+    """`max_accuracy_loss` of an overloaded replica, where that is less: under `auto` it answers by the fastest before
+    it refuses."""
 
-    def __post_init__(self) -> None:
-        require(
-            (
-                self.brown_out_accuracy_loss >= self.max_accuracy_loss,
-                "serving.precision.brown_out_accuracy_loss must not be below serving.precision.max_accuracy_loss",
-            ),
-        )
+    @property
+    def overloaded_accuracy_loss(self) -> float:
+        """The largest accuracy that a precision may have lost if the replica is overloaded."""
+        return max(self.max_accuracy_loss, self.brown_out_accuracy_loss)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +114,7 @@ class SeriesConfig:
     """So many events before an event of the same key, of whose numbers it gets the means."""
     labels: Annotated[int, Ge(0), Le(MAX_DEPTH)] = 0
     """Labels of the same key that an event gets as categories: the newest ones that have come by then."""
-    max_values: Annotated[int, Ge(1_000), Le(1_000_000_000)] = 1_000_000
+    max_values: Annotated[int, Ge(1_000), Le(1_000_000_000), INTERNAL] = 1_000_000
     """Features of past events that a replica holds, of all keys, some 100 bytes each. Beyond it the key whose last
     event is the oldest is forgotten."""
 
@@ -149,7 +147,7 @@ class ServingConfig:
     """Most replicas on one node of a Ray cluster; what has no room waits for another node. 0: as many as fit."""
     threads: Annotated[int, Ge(1), Le(1_024)] = 1
     """CPU threads of the tensor library in each replica."""
-    group: str = "serving"
+    group: Annotated[str, INTERNAL] = "serving"
     """Consumer group of the replicas."""
 
     max_tokens: OrNone[Annotated[int, Ge(3), Le(MAX_TEXT_TOKENS)]] = None
@@ -157,22 +155,22 @@ class ServingConfig:
     with. At most the positions of the encoder. Without it: what the encoder was published for."""
     max_batch_tokens: Annotated[int, Ge(1), Le(1 << 20)] = 1_024
     """Tokens of a batch: a larger batch does not answer faster, and the next event waits for it."""
-    max_batch_items: Annotated[int, Ge(1), Le(65_536)] = 64
+    max_batch_items: Annotated[int, Ge(1), Le(65_536), INTERNAL] = 64
     """Texts of a batch."""
-    max_wait_ms: Annotated[float, Ge(0), Le(10_000)] = 0.0
+    max_wait_ms: Annotated[float, Ge(0), Le(10_000), INTERNAL] = 0.0
     """Longest time that the first text of a batch waits for more while the model is idle; never while it is busy.
     Measured with 32 and 64 clients: 1.5 ms gain nothing, and cost a single client 2 ms."""
     max_queue_items: Annotated[int, Ge(1), Le(1_000_000)] = 2_048
     """Texts that wait for the model. Beyond it HTTP answers 503."""
-    max_queue_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
+    max_queue_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40), INTERNAL] = 64 << 20
     """Memory of these texts. Beyond it HTTP answers 503, too."""
     exactly_once: bool = False
     """Whether answers and offsets are one transaction of Kafka: each answer is committed once, whatever is killed."""
-    max_open_events: Annotated[int, Ge(1), Le(1_000_000)] = 512
+    max_open_events: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 512
     """Events from Kafka that have no acknowledged answer. Others wait in Kafka, where HTTP does not wait for them."""
-    dedupe_window: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
+    dedupe_window: Annotated[int, Ge(1), Le(100_000_000), INTERNAL] = 100_000
     """Answered events that are remembered, so that one delivered twice is answered once. Each takes some 250 bytes."""
-    outbox_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
+    outbox_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40), INTERNAL] = 64 << 20
     """Memory of answers and dead letters that the broker has not acknowledged. Beyond it events wait in Kafka."""
     spool_dir: str = ""
     """Folder of the answers by HTTP that the broker has not acknowledged, so that an outage of Kafka or a killed
@@ -207,46 +205,46 @@ class ServingConfig:
     """Certificate authorities (PEM) of clients: every client of gRPC must have a certificate by one of them."""
     request_timeout_s: Annotated[float, Gt(0), Le(3_600)] = 10.0
     """A request that has no answer after this time gets 503."""
-    max_events_per_request: Annotated[int, Ge(1), Le(65_536)] = 256
+    max_events_per_request: Annotated[int, Ge(1), Le(65_536), INTERNAL] = 256
     """Events in one HTTP request."""
     header_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
     """Longest time that a client takes to send the head of an HTTP request, from connection or first byte on."""
     body_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
     """Longest time that a client takes to send the body of an HTTP request, and to read the response."""
-    keep_alive_s: Annotated[int, Ge(1), Le(3_600)] = 75
+    keep_alive_s: Annotated[int, Ge(1), Le(3_600), INTERNAL] = 75
     """Longest time that an HTTP connection is idle between two requests."""
-    max_header_bytes: Annotated[int, Ge(1_024), Le(1 << 20)] = 16_384
+    max_header_bytes: Annotated[int, Ge(1_024), Le(1 << 20), INTERNAL] = 16_384
     """Bytes of the head of an HTTP request."""
     max_connections: Annotated[int, Ge(1), Le(1_000_000)] = 1_024
     """HTTP connections of one replica. Beyond it a connection is answered 503 and closed."""
     max_connections_per_address: Annotated[int, Ge(1), Le(1_000_000)] = 512
     """HTTP connections of one address (in IPv6: one /64). Raise it where a proxy stands in front of the replicas."""
-    max_request_bytes: Annotated[int, Ge(MAX_EVENT_BYTES), Le(1 << 36)] = 64 << 20
+    max_request_bytes: Annotated[int, Ge(MAX_EVENT_BYTES), Le(1 << 36), INTERNAL] = 64 << 20
     """Bytes of all HTTP bodies that are not answered yet. Beyond it a request gets 503."""
     rate_limit_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     """Events a second that one client may ask for by HTTP. 0: no limit. A client is an address (in IPv6: one /64)."""
     keys_file: str = ""
     """File of API keys (`lifelong keys create`). Where it is set, every request but those of health needs one, and each
     key is a client of its own, whatever its address. Empty: none is needed."""
-    rate_limit_burst: Annotated[int, Ge(1), Le(1_000_000)] = 100
+    rate_limit_burst: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 100
     """Events that a client may ask for at once under a rate limit."""
-    rate_limit_clients: Annotated[int, Ge(1), Le(10_000_000)] = 10_000
+    rate_limit_clients: Annotated[int, Ge(1), Le(10_000_000), INTERNAL] = 10_000
     """Clients whose token bucket is kept; the least recently seen is evicted first."""
 
-    probe_tolerance: Annotated[float, Gt(0), Le(1)] = 0.05
+    probe_tolerance: Annotated[float, Gt(0), Le(1), INTERNAL] = 0.05
     """Largest difference between the logits of a probe and the learner's, as a share of the largest of them."""
-    refusal_retry_s: Annotated[float, Gt(0), Le(86_400)] = 30.0
+    refusal_retry_s: Annotated[float, Gt(0), Le(86_400), INTERNAL] = 30.0
     """Time for which a refused version is not tried again."""
-    report_interval_s: Annotated[float, Ge(0.05), Le(3_600)] = 1.0
+    report_interval_s: Annotated[float, Ge(0.05), Le(3_600), INTERNAL] = 1.0
     """Interval at which a replica reports what it serves."""
-    reconnect_s: Annotated[float, Ge(0.01), Le(60)] = 0.5
+    reconnect_s: Annotated[float, Ge(0.01), Le(60), INTERNAL] = 0.5
     """First back-off before a server that did not answer is asked again. It doubles up to 2 s, less a random part."""
     batch_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 8.0
     """A replica is replaced when for this long its model has computed one batch, or failed at every batch, or its HTTP
     server has hung. A batch of more than 1,024 tokens may take as many times longer."""
     drain_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 10.0
     """Longest time that a stopped replica takes to answer the events that it has accepted."""
-    object_store_mb: Annotated[int, Ge(75), Le(1 << 20)] = 128
+    object_store_mb: Annotated[int, Ge(75), Le(1 << 20), INTERNAL] = 128
     """Shared memory of a Ray that we start, in MiB. Nothing of ours is sent through it."""
     refusal: RefusalConfig = RefusalConfig()
     """Which answers are refused."""
@@ -272,12 +270,12 @@ class ServingConfig:
             (self.http_host != "", "serving.http_host must be an address; 0.0.0.0 is every one of this machine"),
             (
                 self.max_queue_items >= self.max_batch_items,
-                "serving.max_queue_items must be at least serving.max_batch_items, or no batch could be full",
+                f"serving.max_queue_items must be at least {self.max_batch_items}, or no batch could be full",
             ),
             (
                 self.max_queue_items >= self.max_events_per_request,
-                "serving.max_queue_items must be at least serving.max_events_per_request, or such a request could "
-                "never be answered",
+                f"serving.max_queue_items must be at least {self.max_events_per_request}, the events of the largest "
+                "request, or such a request could never be answered",
             ),
             (
                 self.grpc_ssl_certfile is not None or not (self.grpc_ssl_keyfile or self.grpc_ssl_cafile),

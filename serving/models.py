@@ -243,7 +243,7 @@ def allowed(
     """Returns the precisions that may answer, best first. A fixed mode leaves one: its own where the floor admits it,
     else the best."""
     if config.mode == AUTO:
-        return accurate(precisions, config.brown_out_accuracy_loss if is_brown_out else config.max_accuracy_loss)
+        return accurate(precisions, config.overloaded_accuracy_loss if is_brown_out else config.max_accuracy_loss)
     names = accurate(precisions, config.max_accuracy_loss)
     return (config.mode,) if config.mode in names else names[:1]
 

@@ -36,7 +36,7 @@ from wire.config import (
 )
 from wire.keyring import KeyRing
 from wire.logs import LogConfig, LogLevel, secrets_in
-from wire.sections import decoded
+from wire.sections import constants, decoded, refused_constant
 from wire.tasks import DEFAULT
 
 MAX_TASKS: Final = 64
@@ -100,8 +100,11 @@ def own_rows(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, A
     return {name: value for name, value in rows_of(tables, task).items() if name not in flags}
 
 
-def problems_of(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns what is wrong with the names of tasks, and with what they set."""
+def problems_of(tables: Mapping[str, Mapping[str, Any]], known_constants: Mapping[str, Any]) -> list[str]:
+    """Returns what is wrong with the names of tasks, and with what they set.
+
+    `known_constants` are those of all sections: a task sets none of them.
+    """
     problems = [
         f"tasks.{task}: a task has a name of up to 63 small letters, digits, - and _"
         for task in tables
@@ -109,7 +112,9 @@ def problems_of(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
     for task in tables:
         for name in flat(tables[task]):
-            if not name.startswith(tuple(f"{section}." for section in OWN)):
+            if name in known_constants:
+                problems.append(f"tasks.{task}.{refused_constant(name, known_constants[name])}")
+            elif not name.startswith(tuple(f"{section}." for section in OWN)):
                 problems.append(f"tasks.{task}.{name} is of all tasks together; a task sets {', '.join(OWN)}")
     return problems
 
@@ -146,7 +151,7 @@ class ReplicaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> Self:
-        require(*((False, problem) for problem in problems_of(self.tasks)))
+        require(*((False, problem) for problem in problems_of(self.tasks, constants(dict(self)))))
         for task in self.tasks:
             self.of_task(task)
         return self

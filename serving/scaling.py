@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 
 from annotated_types import Ge, Le
 
-from wire.sections import SECTION
+from wire.sections import INTERNAL, SECTION
 
 BUSY_SHARE: Final = 0.6
 """Share of the time in which the models of the replicas that stay may compute, after one was removed."""
@@ -34,9 +34,9 @@ class ScalingConfig:
     topic has partitions have nothing to read. 0: always `serving.replicas`."""
     lag_per_replica: Annotated[int, Ge(1), Le(1_000_000_000)] = 1_000
     """Events that wait in Kafka for each replica, beyond which there are too few replicas."""
-    up_after_s: Annotated[float, Ge(0), Le(86_400)] = 15.0
+    up_after_s: Annotated[float, Ge(0), Le(86_400), INTERNAL] = 15.0
     """How long there must be too few before others are started."""
-    down_after_s: Annotated[float, Ge(0), Le(86_400)] = 300.0
+    down_after_s: Annotated[float, Ge(0), Le(86_400), INTERNAL] = 300.0
     """How long there must be too many before some are stopped."""
 
 

@@ -23,7 +23,7 @@ from wire.label_set import LabelConfig
 from wire.mapping import MapConfig
 from wire.records import TOPIC_RECORDS, Answer, TopicRecord, topic_name
 from wire.registry import RegistryConfig
-from wire.sections import SECTION, OrNone, flat, nested, require
+from wire.sections import INTERNAL, SECTION, OrNone, flat, nested, require
 from wire.timestamps import from_rfc3339
 
 PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -124,7 +124,7 @@ class BusConfig:
     begin: Annotated[str, AfterValidator(_is_begin)] = "earliest"
     """Where events, answers and labels are read from before anything was: `earliest`, `latest`, or a time such as
     `2026-01-31T00:00:00Z`."""
-    topics_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 30.0
+    topics_timeout_s: Annotated[float, Ge(0), Le(3_600), INTERNAL] = 30.0
     """How long a program waits, when it starts, for topics that are missing; then it ends."""
     prefix: str = ""
     """Prefix of every topic and consumer group, so that environments can share a cluster."""
@@ -141,7 +141,7 @@ class BusConfig:
     fetch_min_bytes: Annotated[int, Ge(1), Le(1 << 20)] = 64 << 10
     """Bytes for which a fetch does not wait any longer. 1: every record comes by itself, which at 200 events/s takes
     more of the processors, and is no sooner."""
-    patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 50
+    patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000), INTERNAL] = 50
     """The same for readers that can wait a moment (learner, rollout): it spares the broker."""
     session_timeout_ms: Annotated[int, Ge(1_000), Le(60_000)] = 6_000
     """A replica that sends no heartbeat for this long loses its partitions."""
@@ -149,9 +149,9 @@ class BusConfig:
     """Interval of the heartbeats of a replica."""
     max_poll_records: Annotated[int, Ge(1), Le(100_000)] = 500
     """Most records that one poll of a consumer returns."""
-    max_in_flight: Annotated[int, Ge(1), Le(1_000_000)] = 2_000
+    max_in_flight: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 2_000
     """Most unacknowledged records; then senders wait. The client library itself has no bound on its memory."""
-    max_in_flight_bytes: Annotated[int, Ge(16 << 20), Le(16 << 30)] = 64 << 20
+    max_in_flight_bytes: Annotated[int, Ge(16 << 20), Le(16 << 30), INTERNAL] = 64 << 20
     """Most unacknowledged bytes. The largest dead letter has 9 MiB."""
     linger_ms: Annotated[int, Ge(0), Le(10_000)] = 0
     """How long a record may wait for others to be sent in the same batch. 0: what comes while the client sends is the
@@ -251,13 +251,13 @@ class TrustConfig:
     """A receipt is good for labels up to this long after its answer. Default: as long as answers are kept."""
     source_labels_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     """Token bucket: labels a second from one source, by the time of the answers that it labels. 0: no limit."""
-    source_burst: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
+    source_burst: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 1_000
     """Token bucket: labels that one source may send at once."""
     source_share: Annotated[float, Gt(0), Le(1)] = 1.0
     """Largest share of learnt labels from one source while it floods; useful with many sources. 1: no cap."""
-    source_window: Annotated[int, Ge(1), Le(10_000_000)] = 2_000
+    source_window: Annotated[int, Ge(1), Le(10_000_000), INTERNAL] = 2_000
     """Number of recent labels over which the shares of sources are counted."""
-    max_sources: Annotated[int, Ge(1), Le(10_000_000)] = 1_000
+    max_sources: Annotated[int, Ge(1), Le(10_000_000), INTERNAL] = 1_000
     """Most sources whose rate is remembered; the least recently seen is forgotten first (LRU)."""
     flip_alarm: bool = True
     """Whether labels are held that pile up against one class, or from one source as one class."""
@@ -295,15 +295,15 @@ class StoreConfig:
     """Prefix of every key, so that environments can share a server."""
     timeout_ms: Annotated[int, Ge(20), Le(60_000)] = 1_000
     """How long one command may take, including the connection."""
-    chunk_bytes: Annotated[int, Ge(1 << 16), Le(256 << 20)] = 4 << 20
+    chunk_bytes: Annotated[int, Ge(1 << 16), Le(256 << 20), INTERNAL] = 4 << 20
     """Largest value that one command writes or reads: a larger one would block all other clients."""
-    max_blob_bytes: Annotated[int, Ge(1 << 20), Le(16 << 30)] = 1 << 30
+    max_blob_bytes: Annotated[int, Ge(1 << 20), Le(16 << 30), INTERNAL] = 1 << 30
     """Largest blob that is read. A manifest that names a larger one is refused before anything is fetched."""
-    history: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
+    history: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 1_000
     """Most entries of the history of versions."""
-    poll_interval_ms: Annotated[int, Ge(10), Le(60_000)] = 1_000
+    poll_interval_ms: Annotated[int, Ge(10), Le(60_000), INTERNAL] = 1_000
     """How often a watcher reads the change counter; notifications only make it read sooner."""
-    report_ttl_ms: Annotated[int, Ge(1_000), Le(3_600_000)] = 10_000
+    report_ttl_ms: Annotated[int, Ge(1_000), Le(3_600_000), INTERNAL] = 10_000
     """Expiry of a report: how long it is kept after it was last written."""
 
     def __post_init__(self) -> None:
@@ -356,5 +356,5 @@ class TracesConfig:
     """Address of a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`. Empty: no traces."""
     share: Annotated[float, Ge(0), Le(1)] = 0.01
     """Share of the events that begin a trace, of those whose sender began none. One that the sender sampled goes on."""
-    max_per_s: Annotated[float, Gt(0), Le(100_000)] = 20.0
+    max_per_s: Annotated[float, Gt(0), Le(100_000), INTERNAL] = 20.0
     """Most spans that a process makes in a second, whoever began their traces."""

@@ -256,7 +256,7 @@ def check_label(label: str, labels: LabelSet, *, max_chars: int) -> None:
     set. Under labels.mode ask a new one waits for an operator, and so is none of these."""
     longest = max(map(len, names_of(label)), default=0)
     if longest > max_chars:
-        at_most = f"at most {max_chars} are learnt (learner.max_label_chars)"
+        at_most = f"at most {max_chars} are learnt"
         raise BadMessage("oversized", f"a label has {longest} characters, {at_most}")
     if reason := labels.refusal(label, lambda name: True):
         raise BadMessage(reason, labels.why(reason, label))

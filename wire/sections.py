@@ -1,16 +1,25 @@
 """What every section of the settings is made with: how it is read, its optional values, and rules between its fields.
 
+A field that is marked INTERNAL is a constant: it has a type, a range and a default as any other, and a test may make a
+section with another value, but it is no setting.
+
 Rejected: checking rules at their first breach (`require` says all that are broken at once).
 """
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict
+from pydantic.json_schema import SkipJsonSchema
 
 SECTION = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 """How pydantic reads a section: unknown names are refused, and the docstring of a field is its description."""
+
+INTERNAL: Final = SkipJsonSchema()
+"""Marks a field as a constant, as in `Annotated[int, Ge(1), INTERNAL]`. No file, variable or flag sets it, and neither
+the schema nor the reference of the settings has it."""
 
 Value = TypeVar("Value")
 OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None if value == "" else value)]
@@ -29,6 +38,30 @@ def decoded(value: Any) -> Any:
     if text.startswith(("[", "{")):
         return json.loads(text)
     return [text] if text else []
+
+
+def constants(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the constants of sections, and of the sections below them, by dotted name. Other values are passed over.
+
+    `sections` has values by name; those that are dataclasses are the sections.
+    """
+    found: dict[str, Any] = {}
+    for section, record in sections.items():
+        if not is_dataclass(record):
+            continue
+        hints = get_type_hints(type(record), include_extras=True)
+        values = {each.name: getattr(record, each.name) for each in fields(record)}
+        below = constants(values)
+        for name, value in values.items():
+            if INTERNAL in getattr(hints[name], "__metadata__", ()):
+                below[name] = value
+        found |= {f"{section}.{name}": value for name, value in below.items()}
+    return found
+
+
+def refused_constant(name: str, value: Any) -> str:
+    """Returns what is said to somebody who sets a constant of this value."""
+    return f"{name} is a constant now: {value}. Remove it"
 
 
 def require(*rules: tuple[bool, str]) -> None:

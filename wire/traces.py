@@ -12,7 +12,7 @@ attribute holds a text, a label, a key or the id of an event: a trace leaves the
 
 A span is recorded when it is over, so a kill leaves none open. Its parent is the text of a `traceparent` (W3C Trace
 Context): only one that is sampled has children, and if there is no parent, `traces.share` decides. No more than
-`traces.max_per_s` spans a second are made, whatever others have sampled. A full queue, as while the collector is away,
+`max_per_s` spans a second are made, whatever others have sampled. A full queue, as while the collector is away,
 drops spans. What the SDK reads from the environment besides (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`)
 counts. TracedAnswers is bounded, and in memory alone: a trace is a diagnosis, and no restart has to go on with it.
 

@@ -35,7 +35,8 @@ from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy
-from services.settings import Settings, load
+from bench.settings import loaded
+from services.settings import Settings
 from serving.http.access import Role, create_key
 from wire.timestamps import now_ms
 
@@ -49,7 +50,6 @@ HELD_S = 60.0
 
 SMALL: dict[str, Any] = {
     "seed": 0,
-    "learner.seed": 0,
     "learner.trainable_layers": 1,
     "learner.slow_every_labels": 1_000,
     "learner.replay_samples": 5_000,
@@ -112,7 +112,7 @@ class Scene(Protocol):
 def scene_settings(**changes: object) -> Settings:
     """Makes the settings of a scene, checked as those of a command line are. `store__url` is `store.url`."""
     named = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-    return load(file=Path(os.devnull), environ={}, flags=named).settings
+    return loaded(named, file=Path(os.devnull), environ={}).settings
 
 
 def lasting(rng: random.Random, size: SceneSize) -> float:

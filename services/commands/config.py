@@ -1,7 +1,7 @@
 """`lifelong config show|check|schema`: the settings in force, the source of each, and the schema of their file."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,15 +21,19 @@ app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LI
 @reads_settings
 def show(
     context: CliContext,
+    every: Annotated[bool, typer.Option("--all", help="Every setting, also the advanced ones")] = False,
     sources: Annotated[bool, typer.Option("--sources", help="Say where each value was set")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print every setting with its meaning: a valid file for --config. Secrets are hidden."""
+    """Print the settings that a user must know, and all that are set: a valid file for --config. Secrets are hidden."""
     loaded = context.load()
+    rows = _rows(loaded, every=every)
+    if as_json and sources:
+        rows = {name: {"value": rows[name], "source": loaded.origins.get(name, "default")} for name in rows}
     if as_json:
-        print(json.dumps(_rows(loaded, with_origins=sources), indent=2))
+        print(json.dumps(rows, indent=2))
     else:
-        echo(*_as_toml(loaded, with_origins=sources).split("\n"))
+        echo(*_as_toml(loaded, rows, with_origins=sources).split("\n"))
 
 
 @app.command()
@@ -54,8 +58,9 @@ def schema() -> None:
     from pydantic.json_schema import GenerateJsonSchema
 
     from services.settings import Settings
+    from services.settings_docs import file_schema
 
-    print(json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **Settings.model_json_schema()}, indent=2))
+    print(json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **file_schema(Settings)}, indent=2))
 
 
 def _require_classes(loaded: "Loaded") -> None:
@@ -97,31 +102,37 @@ def _classes(settings: "Settings") -> Iterator[tuple[str, Callable[[], object]]]
     yield "learner.slow_strategy", partial(require_strategy, settings)
 
 
-def _rows(loaded: "Loaded", *, with_origins: bool) -> dict[str, Any]:
+def _rows(loaded: "Loaded", *, every: bool) -> dict[str, Any]:
+    """Returns the values by dotted name: of the main settings and of all that are set, or of every one."""
+    from services.settings import FOLLOWS_STATE_DIR, Settings
+    from services.settings_docs import MAIN, schemas, setting_of
     from wire.config import flat
     from wire.logs import without_password
 
-    values = flat(loaded.settings.model_dump(mode="json"))
-    rows = {name: without_password(value) if isinstance(value, str) else value for name, value in values.items()}
-    if not with_origins:
-        return rows
-    return {name: {"value": value, "source": loaded.origins.get(name, "default")} for name, value in rows.items()}
+    listed = schemas(Settings)
+    rows: dict[str, Any] = {}
+    for name, value in flat(loaded.settings.model_dump(mode="json")).items():
+        setting = setting_of(Settings, name)
+        is_set = loaded.origins.get(name, FOLLOWS_STATE_DIR) != FOLLOWS_STATE_DIR
+        if setting in listed and (every or is_set or setting in MAIN):
+            rows[name] = without_password(value) if isinstance(value, str) else value
+    return rows
 
 
-def _as_toml(loaded: "Loaded", *, with_origins: bool) -> str:
+def _as_toml(loaded: "Loaded", rows: Mapping[str, Any], *, with_origins: bool) -> str:
     from services.settings import Settings
-    from services.settings_docs import described, schemas, setting_of
+    from services.settings_docs import MAIN, described, schemas, setting_of
 
-    rows = _rows(loaded, with_origins=False)
     lines: list[str] = []
     for section, names in groupby(sorted(rows, key=_section_of), key=_section_of):
         if section:
             lines += ["", f"[{section}]"]
         for name in names:
-            lines.append(f"# {described(Settings, name)}")
+            setting = setting_of(Settings, name)
+            lines.append(f"# {'' if setting in MAIN else '[advanced] '}{described(Settings, name)}")
             if with_origins:
                 lines.append(f"# set by: {loaded.origins.get(name, 'default')}")
-            unset = rows[name] is None or schemas(Settings)[setting_of(Settings, name)]["writeOnly"]
+            unset = rows[name] is None or schemas(Settings)[setting]["writeOnly"]
             lines.append(f"{'# ' if unset else ''}{name.rpartition('.')[2]} = {json.dumps(rows[name])}")
     return "\n".join(lines)
 

@@ -72,13 +72,18 @@ class CliContext:
 
     def process(self, **own_flags: Any) -> "Settings":
         """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""
+        import structlog
+
         from services.local.children import OWNER_ONLY
+        from services.settings import INTERNAL_VARIABLE
         from wire.logs import configure
 
         os.umask(OWNER_ONLY)
-        settings = self.load(**own_flags).settings
-        configure(settings.logs)
-        return settings
+        loaded = self.load(**own_flags)
+        configure(loaded.settings.logs)
+        if internal := [name for name, origin in loaded.origins.items() if origin == INTERNAL_VARIABLE]:
+            structlog.get_logger("settings").warning("constants_changed", variable=INTERNAL_VARIABLE, names=internal)
+        return loaded.settings
 
     def attached(self, **own_flags: Any) -> "Settings":
         """Loads the settings with the addresses and the signing key of the running stack. Raises NotRunning."""

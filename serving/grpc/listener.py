@@ -119,7 +119,7 @@ TICK_S = 0.5
 STREAMS_PER_CONNECTION = 128
 
 READS = 64
-"""Messages that are read at one time. The longest are of 1 MiB, so they are 64 MiB, as `serving.max_request_bytes`."""
+"""Messages that are read at one time. The longest are of 1 MiB, so they are 64 MiB, as `max_request_bytes`."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ Cluster: the servers of `tests/clusters.py`, `lifelong topics|learn|rollout|serv
 Traffic: events --> answers --> labels
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from services.local.children import free_port
 from services.local.kafka import LocalBroker, kafka_home
+from services.settings import INTERNAL_VARIABLE
 from services.versions import ROOT
 from tests.clusters import RayNode, WatchedRedis, ray_environment, start_kafka_nodes
 from tests.learner.small_learner import save_encoder
@@ -45,12 +47,12 @@ drain_timeout_s = 5.0
 num_features = 96
 label_capacity = 8
 trainable_layers = 0
-min_holdout = 5
-min_parity_cosine = 0.9
-min_parity_agreement = 0.5
 checkpoint_interval_s = 1.0
 publish_interval_s = 0.5
 """
+
+CONSTANTS = {"learner.min_holdout": 5, "learner.min_parity_cosine": 0.9, "learner.min_parity_agreement": 0.5}
+"""What suits an encoder as small as that of the tests."""
 
 
 class Traffic:
@@ -166,6 +168,7 @@ class Cluster:
             **ray_environment(),
             "PYTHONPATH": str(ROOT),
             "RAY_ADDRESS": f"127.0.0.1:{self.ray_port}",
+            INTERNAL_VARIABLE: json.dumps(CONSTANTS),
             "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
             "LIFELONG_STORE__URL": self.redis.url,
             "LIFELONG_BUS__BOOTSTRAP_SERVERS": servers,

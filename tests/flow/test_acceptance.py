@@ -232,7 +232,7 @@ def test_10_a_missing_topic_is_an_error_of_a_few_lines(service: Newcomer, tmp_pa
             LIFELONG_STORE__URL=announced["store.url"],
             LIFELONG_BUS__BOOTSTRAP_SERVERS=announced["bus.bootstrap_servers"],
             LIFELONG_BUS__PREFIX="nobody.made.these.",
-            LIFELONG_BUS__TOPICS_TIMEOUT_S="0",
+            LIFELONG_INTERNAL='{"bus.topics_timeout_s": 0}',
         )
         assert done.returncode == 78, done.stderr
         assert "lifelong topics create" in done.stderr and "nobody.made.these." in done.stderr

@@ -4,6 +4,7 @@ Both get the same events under the same ids, and labels of their own. Each learn
 ends takes nothing from the other.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 from learner.state.checkpoints import Checkpoints
 from services.commands.exits import CONFIGURATION
 from services.local.children import free_port
+from services.settings import INTERNAL_VARIABLE
 from services.versions import ROOT
 from tests.clusters import RayNode, ray_environment
-from tests.flow.cluster import Traffic, end
+from tests.flow.cluster import CONSTANTS, Traffic, end
 from tests.flow.test_upgrade import SETTINGS, calmly
 from tests.learner.small_learner import save_encoder
 from tests.learner.streams import TOPICS, label_of
@@ -122,6 +124,7 @@ def test_two_tenants_answer_and_learn_side_by_side_and_have_nothing_in_common(
     (tmp_path / "lifelong.toml").write_text(SETTINGS.format(encoder=save_encoder(tmp_path / "encoder")))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("LIFELONG_")} | {
         **ray_environment(),
+        INTERNAL_VARIABLE: json.dumps(CONSTANTS),
         "PYTHONPATH": str(ROOT),
         "RAY_ADDRESS": f"127.0.0.1:{ray_port}",
         "LIFELONG_STORE__URL": store_config.url,

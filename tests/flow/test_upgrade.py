@@ -7,20 +7,22 @@ the commit PREVIOUS, in a worktree of its own, each of whose programs is a proce
 event may be lost or refused, no version refused, and versions of either learner reach the replica of the other release.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from services.local.children import free_port
+from services.settings import INTERNAL_VARIABLE, variable_of
 from services.versions import ROOT
-from tests.flow.cluster import Traffic, end
+from tests.flow.cluster import CONSTANTS, Traffic, end
 from tests.learner.small_learner import save_encoder
 from tests.required import missing
 from tests.stores import SIGNING_KEY
@@ -53,18 +55,17 @@ drain_timeout_s = 5.0
 num_features = 96
 label_capacity = 8
 trainable_layers = 0
-min_holdout = 5
-min_parity_cosine = 0.9
-min_parity_agreement = 0.5
 checkpoint_interval_s = 1.0
 publish_interval_s = 0.5
 """
+BEFORE = {variable_of(name): str(value) for name, value in CONSTANTS.items()}
+"""The constants as the release before is given them, where they are settings."""
 
 
 class Release:
     """One release: its source, and the programs that were started of it."""
 
-    def __init__(self, tree: Path, folder: Path, settings: Path, environ: dict[str, str], exits: ExitStack) -> None:
+    def __init__(self, tree: Path, folder: Path, settings: Path, environ: Mapping[str, str], exits: ExitStack) -> None:
         self._tree = tree
         self._folder = folder
         self._settings = settings
@@ -164,8 +165,8 @@ def test_programs_of_two_releases_answer_and_learn_side_by_side(
 
     with ExitStack() as exits:
         settings, environ = prepared(tmp_path, bus_config, store_config)
-        old = Release(before, tmp_path, settings, environ, exits)
-        new = Release(ROOT, tmp_path, settings, environ, exits)
+        old = Release(before, tmp_path, settings, environ | BEFORE, exits)
+        new = Release(ROOT, tmp_path, settings, environ | {INTERNAL_VARIABLE: json.dumps(CONSTANTS)}, exits)
         assert new.start("topics", "create").wait(120) == 0
         learner, rollout = old.start("learn"), old.start("rollout", "run")
         replica = serving(old, lambda: len(reports()) == 1)

@@ -1,5 +1,6 @@
 """Tests of loading the settings: precedence, what follows from what, what a child reads, hidden secrets."""
 
+import json
 import os
 from pathlib import Path
 
@@ -8,7 +9,16 @@ from pydantic import SecretStr
 
 from kernels import dispatch
 from learner import failpoints
-from services.settings import READ_ELSEWHERE, BadSettings, Settings, load, replaced, values_of
+from services.settings import (
+    INTERNAL_VARIABLE,
+    READ_ELSEWHERE,
+    BadSettings,
+    Settings,
+    as_environment,
+    load,
+    replaced,
+    values_of,
+)
 from tests.required import REQUIRE
 
 API_KEY = "the key of a client"
@@ -34,8 +44,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
 
 def test_the_learner_follows_seed_and_state_dir_unless_told_otherwise(tmp_path: Path) -> None:
     assert load(file=None, environ={"LIFELONG_SEED": "7"}).settings.learner.seed == 7
-    own = load(file=None, environ={"LIFELONG_SEED": "7", "LIFELONG_LEARNER__SEED": "8"}).settings
-    assert own.learner.seed == 8
+    leases = load(file=None, environ={"LIFELONG_LEASE_TTL_MS": "7000"}).settings
+    assert (leases.learner.lease_ttl_ms, leases.rollout.lease_ms) == (7_000, 7_000)
     settings = load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}).settings
     assert settings.learner.state_dir == str(tmp_path / "learner")
 
@@ -98,3 +108,46 @@ def test_replaced_changes_what_is_named_and_nothing_else() -> None:
     }
     changed = values_of(replaced(settings, changes))
     assert changed == values_of(settings) | changes
+
+
+def test_constants_are_set_by_one_variable_alone_and_a_child_has_them_too(tmp_path: Path) -> None:
+    environ = {INTERNAL_VARIABLE: '{"learner.slow_batch": 8, "serving.precision.min_gain": 0.5}', "LIFELONG_SEED": "7"}
+    loaded = load(file=None, environ=environ)
+    assert (loaded.settings.learner.slow_batch, loaded.settings.serving.precision.min_gain) == (8, 0.5)
+    assert loaded.origins["learner.slow_batch"] == INTERNAL_VARIABLE
+    child = as_environment(loaded.settings)
+    assert json.loads(child[INTERNAL_VARIABLE]) == json.loads(environ[INTERNAL_VARIABLE])
+    assert load(file=Path(os.devnull), environ=child).settings == loaded.settings
+    assert INTERNAL_VARIABLE not in as_environment(load(file=None, environ={"LIFELONG_SEED": "7"}).settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("slow_batch=8", "LIFELONG_INTERNAL: it is no table of JSON"),
+        ("[8]", "LIFELONG_INTERNAL: it is no table of JSON"),
+        ('{"serving.replicas": 2}', "serving.replicas is no constant. It is a setting: LIFELONG_SERVING__REPLICAS"),
+        ('{"learner.slow_bach": 8}', "learner.slow_bach is no constant. Did you mean learner.slow_batch?"),
+        ('{"learner.slow_batch": 1}', "LIFELONG_INTERNAL: learner.slow_batch: 1 is not accepted"),
+    ],
+)
+def test_what_is_no_constant_or_no_value_of_one_is_refused(text: str, told: str) -> None:
+    with pytest.raises(BadSettings) as caught:
+        load(file=None, environ={INTERNAL_VARIABLE: text})
+    assert told in str(caught.value)
+
+
+def test_no_layer_and_no_task_sets_a_constant(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[learner]\nslow_batch = 8\n[tasks.urgency.learner]\nslow_batch = 8\n")
+    environ = {"LIFELONG_STORE__CHUNK_BYTES": "65536"}
+    with pytest.raises(BadSettings) as caught:
+        load(file=file, environ=environ, flags={"rollout.niceness": 1})
+    message = str(caught.value)
+    for told in (
+        f"{file} learner.slow_batch: learner.slow_batch is a constant now: 32",
+        "LIFELONG_STORE__CHUNK_BYTES: store.chunk_bytes is a constant now",
+        "--set rollout.niceness: rollout.niceness is a constant now: 10",
+        "tasks.urgency.learner.slow_batch is a constant now",
+    ):
+        assert told in message

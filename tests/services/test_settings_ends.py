@@ -63,7 +63,7 @@ def test_a_replica_can_be_built(section: str) -> None:
                     "replica",
                 )
                 num_built += 1
-    assert num_built >= 10
+    assert num_built >= 4
 
 
 def test_a_learner_can_be_built() -> None:
@@ -74,4 +74,4 @@ def test_a_learner_can_be_built() -> None:
             with suppress(WrongConfig):
                 small_learner(**{name: getattr(small.learner, name) for name in SMALL.__slots__})
                 num_built += 1
-    assert num_built > 50
+    assert num_built > 30

@@ -5,10 +5,10 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from services.settings import Settings, values_of
-from services.settings_docs import RENAMED, schemas
+from services.settings import FOLLOWS, Settings, known_constants, values_of
+from services.settings_docs import MAIN, RENAMED, file_schema, schemas, setting_of
 from tests.services.known_settings import NUMBERS, bounds, facts
-from wire.config import nested
+from wire.config import flat, nested
 
 SNAPSHOT = Path(__file__).parent / "settings.txt"
 HISTORY = Path(__file__).parent / "settings_history.txt"
@@ -17,7 +17,8 @@ HISTORY = Path(__file__).parent / "settings_history.txt"
 
 def frozen() -> str:
     """Returns all settings, one a line."""
-    return "".join(f"{name}: {facts(name)}\n" for name in schemas(Settings))
+    marks = {name: "" if name in MAIN else " [advanced]" for name in schemas(Settings)}
+    return "".join(f"{name}:{mark} {facts(name)}\n" for name, mark in marks.items())
 
 
 def test_the_set_of_settings_is_frozen() -> None:
@@ -25,6 +26,17 @@ def test_the_set_of_settings_is_frozen() -> None:
         "settings were added, removed or changed: say so in the change, and write the new list with "
         f"`python -m {__name__}`"
     )
+
+
+def test_there_are_few_settings_and_fewer_that_a_user_must_know() -> None:
+    assert len(schemas(Settings)) <= 179
+    assert len({*MAIN}) == len(MAIN) <= 30 and schemas(Settings).keys() >= {*MAIN}
+
+
+def test_a_constant_that_follows_a_setting_has_its_default() -> None:
+    values = values_of(Settings())
+    for name, setting in FOLLOWS.items():
+        assert name in known_constants() and values[name] == values[setting]
 
 
 def test_every_setting_that_came_or_went_has_a_reason() -> None:
@@ -40,7 +52,8 @@ def test_every_setting_that_came_or_went_has_a_reason() -> None:
 
 def test_a_renamed_setting_leads_to_one_that_is_known() -> None:
     for old, new in RENAMED.items():
-        assert any(name == new or name.startswith(f"{new}.") for name in schemas(Settings)), old
+        known = setting_of(Settings, new) in schemas(Settings)
+        assert known or any(name.startswith(f"{new}.") for name in schemas(Settings)), old
         assert old not in schemas(Settings)
 
 
@@ -49,17 +62,18 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_the_schema_is_valid_and_every_default_satisfies_it() -> None:
-    schema = Settings.model_json_schema()
+    schema = file_schema(Settings)
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
-    defaults = Settings().model_dump(mode="json")
-    assert [error.message for error in validator.iter_errors(defaults)] == []
-    assert schemas(Settings).keys() == values_of(Settings()).keys()
+    values = flat(Settings().model_dump(mode="json"))
+    settings = {name: value for name, value in values.items() if name not in known_constants()}
+    assert [error.message for error in validator.iter_errors(nested(settings))] == []
+    assert schemas(Settings).keys() == settings.keys()
 
 
 def test_the_schema_refuses_what_loading_refuses() -> None:
-    validator = Draft202012Validator(Settings.model_json_schema())
-    wrong: list[dict[str, Any]] = [{"no_such": 1}, {"bus": {"partition": 3}}, {"learner": {"trust": {"no_such": 1}}}]
+    validator = Draft202012Validator(file_schema(Settings))
+    wrong: list[dict[str, Any]] = [{"no_such": 1}, {"bus": {"partition": 3}}, {"learner": {"slow_batch": 8}}]
     wrong += [nested({name: bounds(name)[1] + 1}) for name in NUMBERS]
     wrong += [{"log_level": "loud"}, {"signing_key": "short"}, {"bus": 3}]
     for tree in wrong:

@@ -61,6 +61,12 @@ def test_build_refuses_sections_that_nobody_reads(build: Callable[[dict[str, Any
             build({**ADDRESSES, name: "1"})
 
 
+def test_build_refuses_constants(build: Callable[[dict[str, Any]], Any]) -> None:
+    for name in ("serving.max_batch_items", "learner.trust.max_sources"):
+        with pytest.raises(ValueError, match=f"{name} is a constant now"):
+            build({**ADDRESSES, name: "8"})
+
+
 def test_a_malformed_password_is_not_printed(build: Callable[[dict[str, Any]], Any]) -> None:
     with pytest.raises(ValueError, match=r"bus\.sasl_password") as caught:
         build({**ADDRESSES, "bus.sasl_password": ["canary"]})

@@ -33,7 +33,7 @@ LABELS = {
         ({"bus.map.answers.headers": '["ce_id"]'}, "an answer has its own headers"),
         ({"bus.map.answers.fields": '{"a": '}, "bus.map.answers.fields"),
         ({"bus.map.events.txt": "{body}"}, "Did you mean bus.map.events.text?"),
-        ({"map.events.topic": "crm"}, "Did you mean bus.map?"),
+        ({"map.events.topic": "crm"}, "It is bus.map now"),
     ],
 )
 def test_a_wrong_map_is_refused_with_its_place(flags: dict[str, Any], told: str) -> None:

@@ -1,8 +1,28 @@
 """What every section of the settings is made with: trees and names, and rules that are all said at once."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import pytest
 
-from wire.sections import flat, nested, require
+from wire.sections import INTERNAL, constants, flat, nested, require
+
+
+@dataclass(frozen=True)
+class Inner:
+    bound: Annotated[int, INTERNAL] = 3
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = Inner()
+    known: int = 1
+    period_s: Annotated[float, INTERNAL] = 0.5
+
+
+def test_the_constants_of_all_sections_are_found() -> None:
+    sections = {"outer": Outer(inner=Inner(bound=4)), "seed": 0}
+    assert constants(sections) == {"outer.inner.bound": 4, "outer.period_s": 0.5}
 
 
 def test_a_tree_has_its_values_by_dotted_name_and_back() -> None:

@@ -15,6 +15,9 @@ def test_shown_settings_are_a_valid_file_that_says_the_same(tmp_path: Path) -> N
     file.write_text(shown)
     again = lifelong("config", "show", "--config", str(file))
     assert (again.returncode, again.stdout) == (0, shown)
+    assert "# [advanced] Seed of all random numbers." in shown and "partitions =" not in shown
+    everything = lifelong("config", "show", "--all").stdout
+    assert "partitions = 4" in everything and "slow_batch" not in everything
 
 
 def test_the_schema_of_the_file_is_printed_with_what_an_editor_shows() -> None:
@@ -32,7 +35,13 @@ def test_the_schema_of_the_file_is_printed_with_what_an_editor_shows() -> None:
 
 def test_sources_are_said_and_secrets_hidden() -> None:
     done = lifelong(
-        "config", "show", "--sources", "--json", LIFELONG_SIGNING_KEY="canary" * 4, LIFELONG_STORE__URL="redis://a:pw@h"
+        "config",
+        "show",
+        "--all",
+        "--sources",
+        "--json",
+        LIFELONG_SIGNING_KEY="canary" * 4,
+        LIFELONG_STORE__URL="redis://a:pw@h",
     )
     shown = json.loads(done.stdout)
     assert shown["signing_key"] == {"value": HIDDEN, "source": "LIFELONG_SIGNING_KEY"}

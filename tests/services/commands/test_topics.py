@@ -85,7 +85,7 @@ def test_a_user_of_one_program_is_asked_for_its_rights_alone(secure: SecureBroke
 def test_a_program_without_its_topics_ends_and_names_them(
     program: tuple[str, ...], bus_config: BusConfig, there: dict[str, str]
 ) -> None:
-    done = lifelong(*program, **there | environ_of(bus_config, LIFELONG_BUS__TOPICS_TIMEOUT_S="0"))
+    done = lifelong(*program, **there | environ_of(bus_config, LIFELONG_INTERNAL='{"bus.topics_timeout_s": 0}'))
     assert done.returncode == 78
     assert f"{bus_config.prefix}answers.v1: it is missing" in done.stderr
     assert "Mend it: lifelong topics create" in done.stderr

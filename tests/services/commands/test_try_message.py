@@ -73,7 +73,7 @@ LABELS = {
     [
         ({"ticket_id": 7, "queue": "refund"}, None, ""),
         ({"ticket_id": 7, "queue": "refnud"}, "not_listed", "did you mean 'refund'?"),
-        ({"ticket_id": 7, "queue": 300 * "x"}, "oversized", "learner.max_label_chars"),
+        ({"ticket_id": 7, "queue": 300 * "x"}, "oversized", "at most 200 are learnt"),
         ({"ticket_id": 7, "queue": ["refund"]}, "wrong_schema", "bus.map.feedback.labels takes a list"),
     ],
 )

@@ -51,7 +51,7 @@ def page_settings(store_config: StoreConfig, bus_config: BusConfig, tmp_path: Pa
         "LIFELONG_STATE_DIR": str(tmp_path),
         "LIFELONG_STORE__URL": store_config.url,
         "LIFELONG_STORE__PREFIX": store_config.prefix,
-        "LIFELONG_STORE__REPORT_TTL_MS": "3600000",
+        "LIFELONG_INTERNAL": '{"store.report_ttl_ms": 3600000}',
         "LIFELONG_BUS__BOOTSTRAP_SERVERS": bus_config.bootstrap_servers,
         "LIFELONG_BUS__PREFIX": bus_config.prefix,
         "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
