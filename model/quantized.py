@@ -77,7 +77,8 @@ class QuantizedEncoder:
         The default is the most accurate precision. Raises BadTokens, and ValueError for a precision that the weights do
         not have.
         """
-        return self._unit(self.vectors(batch, precision))
+        z_BD = self._forward(precision).encode(batch)
+        return z_BD if self.config.normalize else functional.normalize(z_BD, dim=1)
 
     def vectors(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD as the encoder was published: of unit length only if its config says so. Raises as `encode`."""
@@ -117,14 +118,12 @@ class QuantizedEncoder:
         Raises WrongShape for a layer outside [0, n_layers], and ValueError as `encode`.
         """
         self._check_layer(layer)
-        return self._unit(self._forward(precision).encode_from(layer, x_TD, layout))
+        z_BD = self._forward(precision).encode_from(layer, x_TD, layout)
+        return z_BD if self.config.normalize else functional.normalize(z_BD, dim=1)
 
     def _check_layer(self, layer: int) -> None:
         if not 0 <= layer <= self.config.n_layers:
             raise WrongShape(f"layer is {layer}; expected 0 to {self.config.n_layers}")
-
-    def _unit(self, z_BD: Tensor) -> Tensor:
-        return z_BD if self.config.normalize else functional.normalize(z_BD, dim=1)
 
     def _forward(self, precision: str | None) -> Forward:
         if precision is None:

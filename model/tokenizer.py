@@ -57,7 +57,8 @@ class TextTokenizer:
                 f"tokenizer.json puts {self._num_special} tokens around a text; expected an opening and a closing one. "
                 "Save the tokenizer again with its post-processor"
             )
-        self._check(max_tokens)
+        if max_tokens <= self._num_special:
+            raise self._too_few(max_tokens)
 
     @classmethod
     def from_encoder(cls, encoder: str, *, max_tokens: int | None = None) -> "TextTokenizer":
@@ -108,24 +109,25 @@ class TextTokenizer:
         The last token of a truncated text is still the closing one.
         """
         limit = self.max_tokens if max_tokens is None else max_tokens
-        self._check(limit)
-        encodings = self._tokenizer.encode_batch_fast([self.prefix + _unicode(text) for text in texts])
-        return [_truncate(encoding.ids, limit) for encoding in encodings]
+        if limit <= self._num_special:
+            raise self._too_few(limit)
+        readable = [text if text.isascii() else _unicode(text) for text in texts]
+        encodings = self._tokenizer.encode_batch_fast([self.prefix + text for text in readable])
+        token_ids: list[list[int]] = []
+        for encoding in encodings:
+            ids: list[int] = encoding.ids
+            # The library's truncation is state of the tokenizer, and two callers may want different lengths.
+            token_ids.append(ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]])
+        return token_ids
 
     def reads(self, text: str) -> bool:
         """Returns True: every text can be read."""
         return True
 
-    def _check(self, max_tokens: int) -> None:
-        if max_tokens <= self._num_special:
-            raise BadTokens(f"max_tokens is {max_tokens}; expected more than {self._num_special}")
+    def _too_few(self, max_tokens: int) -> BadTokens:
+        return BadTokens(f"max_tokens is {max_tokens}; expected more than {self._num_special}")
 
 
 def _unicode(text: str) -> str:
     """Replaces an unpaired surrogate, which JSON can express and UTF-8 cannot, by a question mark."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _truncate(ids: list[int], max_tokens: int) -> list[int]:
-    # the library's truncation is state of the tokenizer, and two callers may want different lengths
-    return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
+    return text.encode("utf-8", "replace").decode()

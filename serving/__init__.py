@@ -13,9 +13,9 @@ what fails apart, `models` has the versions that are live and the choice of thei
 the batches, and `deaths` finds the events and versions that kill a process.
 
 Parts that can be left out: `series` gives events what they take over from those of their key before, `refusal` gives
-the fallback label if a version is not certain enough, `audit` lets some answers ask for a label, `answer_traces` makes
-the spans of answers, and `v2` is the protocol that REST and gRPC share. `config` has the settings, `replica_config`
-those of all sections and tasks, and `errors` what goes wrong.
+the fallback label if a version is not certain enough, `filters` let some answers ask for a label and make the spans of
+answers, and `v2` is the protocol that REST and gRPC share. What is off does not run for an event. `config` has the
+settings, `replica_config` those of all sections and tasks, and `errors` what goes wrong.
 
 Other rooms may import `app.run`, `config`, `replica_config` and `cluster` (`RayLost`), and the port check of
 `http.listener`; tests of other rooms also use `replica` and `weights.loader`.

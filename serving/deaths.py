@@ -193,22 +193,24 @@ class Deaths:
         self._find_when_due()
 
     @contextmanager
-    def open(self, digests: Sequence[bytes], *, is_sole: bool = False) -> Iterator[None]:
+    def open(self, digests: Sequence[bytes], *, is_sole: bool = False, clears: bool = False) -> Iterator[None]:
         """Notes that these are tried until the block ends. `is_sole` says that nothing else that is open is to blame.
 
-        An empty digest is not noted.
+        An empty digest is not noted. If the block `clears`, it forgets their deaths when it has ended without an error.
         """
         notes = self._notes
         noted = [digest for digest in digests if digest]
         slot = notes.take() if notes is not None and noted else None
         if notes is None or slot is None:
             yield
-            return
-        try:
-            notes.write(slot, noted, is_sole=is_sole)
-            yield
-        finally:
-            notes.free(slot)
+        else:
+            try:
+                notes.write(slot, noted, is_sole=is_sole)
+                yield
+            finally:
+                notes.free(slot)
+        if clears and self._found:
+            self.clear(digests)
 
     def is_refused(self, digest: bytes) -> bool:
         """Whether what has this digest has died MAX_DEATHS times lately."""
@@ -219,6 +221,8 @@ class Deaths:
         """Returns the rows of `digests` that may be tried, in groups that may be tried together: everything without a
         death, and each row with one alone. The rows of what is refused are left out."""
         self._find_when_due()
+        if not self._found:
+            return [list(range(len(digests)))] if digests else []
         counts = [self._count(digest) for digest in digests]
         together = [row for row, count in enumerate(counts) if not count]
         alone = [[row] for row, count in enumerate(counts) if 0 < count < MAX_DEATHS]
@@ -226,7 +230,7 @@ class Deaths:
 
     def clear(self, digests: Sequence[bytes]) -> None:
         """Forgets the deaths of what was answered, or loaded."""
-        if not self._found or not any(self._count(digest) for digest in digests):
+        if not any(self._count(digest) for digest in digests):
             return
         try:
             with self._guard, self._table() as table:

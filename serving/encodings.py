@@ -74,7 +74,11 @@ class Health:
                 self._stable_s.clear()
 
     def answered(self, number: int, num: int) -> None:
-        self._add(number, answers=num)
+        """Counts answers of a version, unless it answers no longer."""
+        with self._lock:
+            counts = self._counts.get(number)
+            if counts is not None:
+                self._counts[number] = msgspec.structs.replace(counts, answers=counts.answers + num)
 
     def failed(self, number: int) -> None:
         """Counts an event that the version could not answer, and the stable one could."""
@@ -136,6 +140,8 @@ class Health:
     ) -> Tensor:
         """Returns z_BD of events: their texts, which have these tokens, and their features. Counts as `encode`."""
         z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others, lower=lower)
+        if not any(event.features for event in events):
+            return z_BD
         return encoder.features.joined(z_BD, [(event.text, event.features) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:

@@ -1,11 +1,12 @@
 """The model's thread: batch -> one read of `live` -> forward -> answers, each delivered to its caller.
 
-    BatchQueue --take--> items --choose--> precisions --predict, by task--> Answer --item.done--> Kafka, HTTP
-                                                       '--fails--> each item alone: an event, a version, or the machine?
+    BatchQueue --take--> items --choose--> precisions --predict, by task--> Answer --filters, item.done--> Kafka, HTTP
+        '--began, ended--> observers                   '--fails--> each item alone: an event, a version, or the machine?
 
 A swap of weights is one assignment, by `Engine.activate`, which the swap of each task calls at any time. A batch reads
 what is live once, so each task answers it under one plan, and every answer names the version that gave it. Nothing else
-is shared with the swaps. The cost of a swap is measured, not assumed (`SwapStalls`).
+is shared with the swaps. What is measured of a batch, such as the cost of a swap, is the observers' (`observers.py`);
+what is off has no observer and no filter.
 
 When a forward raises, the cause is one event of the batch, a version, or the machine. So each event is tried by itself,
 and one that fails alone by the stable version: if that answers, the versions that cannot are counted (`Health`), and
@@ -20,7 +21,6 @@ them), and one failure for a whole batch (one event that no version can answer w
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -28,16 +28,26 @@ import msgspec
 import structlog
 import torch
 
-from serving.answer_traces import traced
 from serving.config import PrecisionConfig
 from serving.deaths import Deaths
 from serving.errors import Unhealthy
-from serving.models import NO_CHOICE, ActiveVersions, Choice, Live, choose, versions_of
-from serving.observers import Counts, EventRate, ServiceLevel, StallReport, SwapStalls, Watchdog, count_of
-from serving.predict import PAIRED_PER_S, Predict, by_task, embed_many, grouped, predict_by_task
+from serving.filters import AnswerFilter, filtered
+from serving.models import NO_CHOICE, ActiveVersions, Choice, Live, choose, number_of, versions_of
+from serving.observers import (
+    AnswerCounts,
+    BatchObserver,
+    Counts,
+    EventRate,
+    Observers,
+    ServiceLevel,
+    StallReport,
+    SwapStalls,
+    Watchdog,
+)
+from serving.predict import PAIRED_PER_S, Predict, embed_many, grouped, predict_by_task
 from serving.queue import BatchQueue, EmbeddedText, Item, ItemFailure, Outcome, Unanswered
 from wire.message import shown
-from wire.records import Answer, TaskAnswer
+from wire.records import Answer
 from wire.tasks import DEFAULT
 from wire.threads import BackgroundThread
 
@@ -57,18 +67,23 @@ class Engine:
         *,
         precision: PrecisionConfig,
         deaths: Deaths,
+        filters: Sequence[AnswerFilter] = (),
+        observers: Sequence[BatchObserver] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`observers` are told after the engine's own ones."""
         self._live: Live = {}
         self._activating = threading.Lock()
         self._queue = queue
-        self._counts = counts
         self._clock = clock
-        self._watchdog = Watchdog(clock)
-        self._answering = Answering(queue, counts, predict, precision=precision, watchdog=self._watchdog, deaths=deaths)
-        self._stalls = SwapStalls()
+        self._filters = tuple(filters)
         self._rate = EventRate()
+        self._watchdog = Watchdog(clock)
+        self._stalls = SwapStalls()
         self.level = ServiceLevel(clock=clock)
+        own = (self._rate, self._watchdog, self._stalls, self.level, AnswerCounts(counts))
+        self._observers = Observers((*own, *observers))
+        self._answering = Answering(queue, counts, predict, precision=precision, watchdog=self._watchdog, deaths=deaths)
         self._thread = BackgroundThread(self._run, name="engine")
 
     def start(self) -> None:
@@ -88,7 +103,7 @@ class Engine:
         may call it."""
         with self._activating:
             self._live = {**self._live, task: versions}
-            return _number_of(self._live)
+            return number_of(self._live)
 
     @property
     def choice(self) -> Choice:
@@ -126,32 +141,23 @@ class Engine:
         unblocked by: a text, or close of the queue
         """
         while (batch := self._queue.take()) is not None:
-            if batch.num_abandoned:
-                self._counts.add("abandoned", batch.num_abandoned)
-            if not batch.items:
-                continue
+            # Read once: the whole batch is answered under one plan and one set of versions of each task.
             live = self._live
-            now_s = self._clock()
-            self._rate.add(len(batch.items), now_s)
-            share = min(1.0, PAIRED_PER_S / self._rate.per_s)
+            began_s = self._clock()
+            self._observers.batch_began(batch, live, began_s)
+            # Under load, fewer events go through the encoders of all arms, and a batch before a full one is lean.
             is_lean = self._queue.has_full_batch
-            live = {task: replace(each, paired_share=share, is_lean=is_lean) for task, each in live.items()}
-            self._watchdog.batch_begins(sum(item.num_tokens for item in batch.items))
-            self._stalls.batch_begins(_number_of(live) or None, ready_s=batch.ready_s, now_s=now_s)
-            outcomes = traced(batch, self._answering.outcomes(batch.items, live), began_s=now_s, ended_s=self._clock())
-            self._watchdog.record(is_fault=any(isinstance(outcome, Unanswered) for outcome in outcomes))
+            if is_lean or self._rate.per_s > PAIRED_PER_S:
+                share = min(1.0, PAIRED_PER_S / self._rate.per_s)
+                live = {task: replace(each, paired_share=share, is_lean=is_lean) for task, each in live.items()}
+            outcomes = self._answering.outcomes(batch.items, live)
+            if self._filters:
+                outcomes = filtered(self._filters, batch, outcomes, began_s=began_s, ended_s=self._clock())
             for item, outcome in zip(batch.items, outcomes, strict=True):
                 item.done(outcome)
-            ended_s = self._clock()
-            self._stalls.batch_ends(ended_s)
-            self.level.add(batch, began_s=now_s, ended_s=ended_s)
-            self._watchdog.batch_ends()
-            del live  # the old weights are freed with their last batch, not when the next one comes
-
-
-def _number_of(live: Live) -> int:
-    """Returns a number that grows by one with every swap of any task; 0 before the first."""
-    return sum(each.number for each in live.values())
+            self._observers.batch_ended(batch, live, outcomes, self._clock())
+            # The old weights are freed with their last batch, not when the next one comes.
+            del live
 
 
 MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
@@ -197,38 +203,42 @@ class Answering:
             previous=self.choice,
             config=self._precision,
         )
-        self._record_choice(choice)
+        if choice.is_brown_out != self.choice.is_brown_out:
+            self._note_brown_out(choice)
+        self.choice = choice
         outcomes: dict[int, Outcome] = {}
         for together in self._deaths.groups([item.digest for item in items]):
             tried = [items[row] for row in together]
-            digests = [item.digest for item in tried]
-            with self._deaths.open(digests):
-                for rows in grouped([(item.terms.wish, item.unreadable, _missing(item, live)) for item in tried]):
-                    found = self._on_terms([tried[row] for row in rows], live)
+            # Items are answered together if they ask for the same.
+            asked: list[tuple[int, bool, str, str]] = []
+            for item in tried:
+                missing = _missing(item, live) if item.event.tasks else ""
+                asked.append((item.terms.version, item.terms.is_embedding, item.unreadable, missing))
+            with self._deaths.open([item.digest for item in tried], clears=True):
+                for rows in grouped(asked):
+                    found = self._on_terms([tried[row] for row in rows], asked[rows[0]][-1], live)
                     outcomes |= zip([together[row] for row in rows], found, strict=True)
-            self._deaths.clear(digests)
         return [outcomes.get(row) or self._failure(item, KILLS, KILLS_DETAIL) for row, item in enumerate(items)]
 
-    def _on_terms(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+    def _on_terms(self, items: Sequence[Item], missing: str, live: Live) -> list[Outcome]:
         """Returns the outcomes of items that ask for the same, of the version that they name where they name one, which
-        is of the default task."""
+        is of the default task. `missing` says why no task of theirs can answer ("": all can)."""
         if items[0].unreadable:
             return [self._failure(item, "unreadable", item.unreadable) for item in items]
-        if missing := _missing(items[0], live):
+        if missing:
             return [self._failure(item, "no_weights", missing) for item in items]
-        version = items[0].terms.version
-        arm = live[DEFAULT].arm_of(version)
-        if version and arm is None:
-            return [self._failure(item, "version_gone") for item in items]
-        return self._outcomes(items, {DEFAULT: live[DEFAULT].alone(arm)} if arm else live)
+        if version := items[0].terms.version:
+            arm = live[DEFAULT].arm_of(version)
+            if arm is None:
+                return [self._failure(item, "version_gone") for item in items]
+            live = {DEFAULT: live[DEFAULT].alone(arm)}
+        return self._outcomes(items, live)
 
-    def _record_choice(self, choice: Choice) -> None:
-        """Keeps the choice. `brown_outs` counts how often a brown-out began; `browning_out` is 1 while one lasts."""
-        if choice.is_brown_out != self.choice.is_brown_out:
-            self._counts.add("browning_out", 1 if choice.is_brown_out else -1)
-            self._counts.add("brown_outs", int(choice.is_brown_out))
-            log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
-        self.choice = choice
+    def _note_brown_out(self, choice: Choice) -> None:
+        """Counts how often a brown-out began (`brown_outs`), and whether one lasts (`browning_out` is 1)."""
+        self._counts.add("browning_out", 1 if choice.is_brown_out else -1)
+        self._counts.add("brown_outs", int(choice.is_brown_out))
+        log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
 
     def _outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
         """Returns an outcome for each item. Where a forward raises, each item is tried once by itself."""
@@ -242,21 +252,7 @@ class Answering:
                 outcomes += self._outcomes([item], live)
             return outcomes
         self._last_answered = items[-1]
-        self._counts.add("batches")
-        self._counts.add("embeddings" if items[0].terms.is_embedding else "answers", len(answers))
-        self._count_answers(answers, live)
         return list(answers)
-
-    def _count_answers(self, answers: Sequence[Answer | EmbeddedText], live: Live) -> None:
-        given: Counter[tuple[str, str, str]] = Counter()
-        for answer in answers:
-            for task, each in by_task(answer):
-                live[task].health.answered(each.weights_version, 1)
-                if isinstance(each, TaskAnswer):
-                    given[task, each.arm, each.precision] += 1
-        for (task, arm, precision), num in given.items():
-            self._counts.add(count_of(task, f"answers_{precision}"), num)
-            self._counts.add(count_of(task, f"answers_by_{arm}_{precision}"), num)
 
     def _answers(self, items: Sequence[Item], live: Live) -> Sequence[Answer | EmbeddedText] | Exception:
         events = [item.event for item in items]
@@ -274,11 +270,8 @@ class Answering:
             stable = {task: each.alone(each.plan.arms[0]) for task, each in live.items()}
             answers = self._answers([item], stable)
             if not isinstance(answers, Exception):
-                (answer,) = answers
-                for task, each in by_task(answer):
-                    live[task].health.answered(each.weights_version, 1)
                 self._count_failures(item, live, stable)
-                return answer
+                return answers[0]
         if isinstance(error, MACHINE_FAULTS) or self._fails_for_all(item, live):
             self._counts.add("machine_faults")
             if not self._watchdog.has_fault:  # logged once for all faults in a row

@@ -17,6 +17,7 @@ below the floor (weights that lost more than that should not be published in tha
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
@@ -27,7 +28,7 @@ from model.quantized import QuantizedModel
 from model.tokenizer import MAX_TOKENS
 from serving.config import PrecisionConfig
 from serving.encodings import Health
-from serving.refusal import NEVER, Refusal
+from serving.refusal import Refusal
 from wire.records import CLASSES, STAND_IN, Arm, Event, LabelSpace, PrecisionEvaluation, RolloutPlan
 from wire.tasks import DEFAULT
 
@@ -70,7 +71,8 @@ class Version:
 
     `precisions` has at least one entry, the best first; `latency` has their times on this machine, where there is a
     choice. `max_tokens` is the length at which the learner cut texts for it, `encoding` the name of how its encoder
-    makes vectors in INT8 ("" where they are of no use to the learner). `refusal` says which of its answers are refused.
+    makes vectors in INT8 ("" where they are of no use to the learner). `refusal` says which of its answers are refused
+    (None: none are).
     `labelled` is what its labels are: of sets, it names each class whose logit is above 0; of scores, it expects one.
     """
 
@@ -81,7 +83,7 @@ class Version:
     max_tokens: int = MAX_TOKENS
     latency: LatencyTable = NOT_MEASURED
     encoding: str = ""
-    refusal: Refusal = NEVER
+    refusal: Refusal | None = None
     labelled: LabelSpace = CLASSES
 
 
@@ -89,7 +91,7 @@ EncodeEvents: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], Packed
 """Returns z_BD of events, which have these tokens, by an encoder in a precision."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ActiveVersions:
     """`versions` has every version that an arm of `plan` names, and those that the plan needs besides and that are
     loaded: they answer nothing, but an answer's receipt has their verdicts, too. `number` grows by one with every swap.
@@ -115,12 +117,26 @@ class ActiveVersions:
         arm = self.plan.arm(STAND_IN)
         return arm.version if arm else 0
 
-    @property
+    @cached_property
     def max_tokens(self) -> int:
         """The length at which texts are cut: that of the first arm's version, if all have so many positions."""
         first = self.versions[self.plan.arms[0].version]
         num_positions = (self.versions[number].model.encoder.config.max_sequence for number in self.plan.versions)
         return min(first.max_tokens, *num_positions)
+
+    @cached_property
+    def encoders(self) -> frozenset[PackedEncoder]:
+        """The encoders of all arms."""
+        return frozenset(self.versions[arm.version].model.encoder for arm in self.plan.arms)
+
+    @cached_property
+    def cohorts(self) -> dict[int, tuple[Version, ...]]:
+        """By the number of each version, those that share its encoder, itself included, by ascending number."""
+        by_encoder: dict[int, list[Version]] = {}
+        for number in sorted(self.versions):
+            version = self.versions[number]
+            by_encoder.setdefault(id(version.model.encoder), []).append(version)
+        return {number: tuple(by_encoder[id(version.model.encoder)]) for number, version in self.versions.items()}
 
     def arm_of(self, version: int) -> Arm | None:
         """Returns the arm that `version` answers in; one of its number where it is loaded and has none; else None."""
@@ -129,27 +145,19 @@ class ActiveVersions:
         own = next((arm for arm in self.plan.arms if arm.version == version), None)
         return own or Arm(name=str(version), version=version, share=0.0)
 
-    def encode(
-        self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
-    ) -> Tensor:
-        """Returns z_BD of events, which have these tokens. Raises BadTokens."""
-        encode = self.encode_shared or self.health.encode_events
-        return encode(events, token_ids, encoder, precision)
-
     def alone(self, arm: Arm) -> "ActiveVersions":
         """Returns the same, where `arm` answers everything."""
         arms = (msgspec.structs.replace(arm, share=1.0),)
         return replace(self, plan=msgspec.structs.replace(self.plan, arms=arms))
 
-    def beside(self, version: Version) -> tuple[Version, ...]:
-        """Returns the versions that share the encoder of `version`, itself included, by ascending number."""
-        encoder = version.model.encoder
-        numbers = sorted(number for number, each in self.versions.items() if each.model.encoder is encoder)
-        return tuple(self.versions[number] for number in numbers)
-
 
 Live: TypeAlias = Mapping[str, ActiveVersions]
 """The versions that answer, by task; none before the first weights."""
+
+
+def number_of(live: Live) -> int:
+    """Returns a number that grows by one with every swap of any task; 0 before the first."""
+    return sum(each.number for each in live.values())
 
 
 def versions_of(live: Live) -> dict[tuple[str, int], Version]:
@@ -223,13 +231,16 @@ def choose(
 ) -> Choice:
     """Chooses for a batch of `num_tokens`. `load` is how full the queue is without that batch, as a share of its
     bound."""
-    is_brown_out = can_brown_out(versions.values(), config) and is_overloaded(
-        load, was_overloaded=previous.is_brown_out, limit=config.brown_out_load
+    was_overloaded = previous.is_brown_out
+    is_brown_out = is_overloaded(load, was_overloaded=was_overloaded, limit=config.brown_out_load) and can_brown_out(
+        versions.values(), config
     )
     chosen: dict[tuple[str, int], str] = {}
     for key, version in versions.items():
         names = allowed(version.precisions, config, is_brown_out=is_brown_out)
-        if is_brown_out:
+        if len(names) == 1:
+            chosen[key] = names[0]
+        elif is_brown_out:
             chosen[key] = preferred(names, version.latency, num_tokens, min_gain=0.0, current=None)
         else:
             current = previous.by_version.get(key)
@@ -237,11 +248,12 @@ def choose(
     return Choice(chosen, is_brown_out)
 
 
+@lru_cache(maxsize=256)
 def allowed(
-    precisions: Sequence[PrecisionEvaluation], config: PrecisionConfig, *, is_brown_out: bool = False
+    precisions: tuple[PrecisionEvaluation, ...], config: PrecisionConfig, *, is_brown_out: bool = False
 ) -> tuple[str, ...]:
     """Returns the precisions that may answer, best first. A fixed mode leaves one: its own where the floor admits it,
-    else the best."""
+    else the best. The result is kept, since every batch asks for each version."""
     if config.mode == AUTO:
         return accurate(precisions, config.overloaded_accuracy_loss if is_brown_out else config.max_accuracy_loss)
     names = accurate(precisions, config.max_accuracy_loss)

@@ -1,12 +1,15 @@
-"""What watches the answers of a replica: each observer is told of the batches, and decides nothing about them.
+"""What watches the answers of a replica: each observer is told of every batch, and decides nothing about it.
 
-    engine --batch begins, ends, failed--> EventRate       events a second: which share of them is answered twice
-                                       --> Watchdog        does a batch hang, does each fail by a fault of the machine?
-                                       --> SwapStalls      what did the last swaps of weights cost?
-                                       --> ServiceLevel    are the promises of the settings kept?
-    any thread --add--> Counts, by name                    --> reports, metrics, the status page
+    engine --batch_began, batch_ended--> Observers --> EventRate       events a second
+                                                   --> Watchdog        does a batch hang, do all fail by the machine?
+                                                   --> SwapStalls      what did the last swaps of weights cost?
+                                                   --> ServiceLevel    are the promises of the settings kept?
+                                                   --> AnswerCounts    answers by task, arm, precision and version
+    any thread --add--> Counts, by name --> reports, metrics, the status page
 
-The engine's thread tells them, and any thread may ask. Each keeps a bounded past.
+The engine's thread tells them, in the order of their list, and any thread may ask. Each keeps a bounded past. An
+observer must not wait. If one raises, that is a mistake in our code: it is logged once, and neither the batch, nor the
+other observers, nor the next batch suffer from it.
 """
 
 import bisect
@@ -16,12 +19,59 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
+
+import structlog
 
 from serving.config import ServiceLevelConfig
 from serving.errors import Unhealthy
-from serving.queue import Batch, Item
-from wire.records import LATENCY_BOUNDS_MS, Promise
+from serving.models import Live, number_of
+from serving.queue import Batch, EmbeddedText, Item, Outcome, Unanswered
+from wire.records import LATENCY_BOUNDS_MS, Answer, Promise
+from wire.tasks import DEFAULT
+
+log = structlog.get_logger("observers")
+
+
+class BatchObserver(Protocol):
+    """Is told of every batch, by the engine's thread. It must neither wait nor keep `live`, which holds the weights.
+
+    Times are by the engine's clock, in seconds.
+    """
+
+    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+        """The batch is about to be answered by what is `live`: by nothing, while there are no weights."""
+
+    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+        """Every item of the batch has got its outcome, `outcomes[i]` for `batch.items[i]`."""
+
+
+class Observers:
+    """Tells each observer, in their order. What one raises is logged, the first time that it does."""
+
+    def __init__(self, observers: Sequence[BatchObserver]) -> None:
+        self._observers = tuple(observers)
+        self._failed = set[int]()
+
+    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+        for observer in self._observers:
+            try:
+                observer.batch_began(batch, live, began_s)
+            except Exception as error:  # noqa: BLE001  # what watches answers must not end them
+                self._note(observer, error)
+
+    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+        for observer in self._observers:
+            try:
+                observer.batch_ended(batch, live, outcomes, ended_s)
+            except Exception as error:  # noqa: BLE001
+                self._note(observer, error)
+
+    def _note(self, observer: BatchObserver, error: Exception) -> None:
+        if id(observer) not in self._failed:
+            self._failed.add(id(observer))
+            log.error("observer_failed", observer=type(observer).__name__, error=str(error), exc_info=error)
+
 
 SEPARATOR = "/"
 """What is between the name of a task and that of a count of its own; no task has it in its name."""
@@ -57,9 +107,50 @@ class Counts:
         with self._lock:
             self._counts[name] += num
 
+    def add_all(self, more: Mapping[str, int]) -> None:
+        with self._lock:
+            self._counts.update(more)
+
     def snapshot(self) -> dict[str, int]:
         with self._lock:
             return dict(self._counts)
+
+
+class AnswerCounts:
+    """Counts what was answered: by name in `counts`, and by version in the health of the versions that are live."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+        """Nothing is answered yet."""
+
+    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+        found: Counter[str] = Counter()
+        given: Counter[tuple[str, str, str]] = Counter()
+        by_version: Counter[tuple[str, int]] = Counter()
+        num_refused = 0
+        for outcome in outcomes:
+            if isinstance(outcome, Answer):
+                found["answers"] += 1
+                for task, answer in ((outcome.task, outcome), *outcome.tasks.items()):
+                    given[task, answer.arm, answer.precision] += 1
+                    by_version[task, answer.weights_version] += 1
+                    num_refused += answer.refused
+            elif isinstance(outcome, EmbeddedText):
+                found["embeddings"] += 1
+                by_version[DEFAULT, outcome.weights_version] += 1
+        if not found:
+            return
+        found["batches"] = 1
+        if num_refused:
+            found["answers_refused"] = num_refused
+        for (task, arm, precision), num in given.items():
+            found[count_of(task, f"answers_{precision}")] += num
+            found[count_of(task, f"answers_by_{arm}_{precision}")] += num
+        self._counts.add_all(found)
+        for (task, version), num in by_version.items():
+            live[task].health.answered(version, num)
 
 
 RATE_WINDOW_S: Final = 5.0
@@ -67,7 +158,7 @@ RATE_WINDOW_S: Final = 5.0
 
 
 class EventRate:
-    """The events of each batch, with the time at which it began.
+    """How many events come, by the times at which their batches begin.
 
     >>> rate = EventRate()
     >>> for second in range(60):
@@ -80,6 +171,12 @@ class EventRate:
         self._last_s = -math.inf
         self.per_s = 0.0
         """Events a second, as of the last batch."""
+
+    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+        self.add(len(batch.items), began_s)
+
+    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+        """A batch counts when it begins."""
 
     def add(self, num_events: int, now_s: float) -> None:
         """Adds a batch; time may not go back."""
@@ -100,20 +197,17 @@ class Watchdog:
         self._busy: tuple[float, float] | None = None  # since when, and how many times the time-out it may take
         self._faults_s: tuple[float, float] | None = None  # times of the first and the last fault in a row
 
-    def batch_begins(self, num_tokens: int) -> None:
-        self._busy = (self._clock(), max(1.0, num_tokens / BATCH_TOKENS))
+    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+        num_tokens = sum(item.num_tokens for item in batch.items)
+        self._busy = (began_s, max(1.0, num_tokens / BATCH_TOKENS))
 
-    def batch_ends(self) -> None:
+    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
         self._busy = None
-
-    def record(self, *, is_fault: bool) -> None:
-        """Takes note whether the machine failed at a batch."""
-        if not is_fault:
+        if any(isinstance(outcome, Unanswered) for outcome in outcomes):
+            first_s = self._faults_s[0] if self._faults_s else ended_s
+            self._faults_s = (first_s, ended_s)
+        else:
             self._faults_s = None
-            return
-        now_s = self._clock()
-        first_s = self._faults_s[0] if self._faults_s else now_s
-        self._faults_s = (first_s, now_s)
 
     @property
     def has_fault(self) -> bool:
@@ -147,7 +241,7 @@ class StallReport:
 
 
 class SwapStalls:
-    """Measures the stalls. The engine's thread calls `batch_begins` and `batch_ends`; any thread may read the rest."""
+    """Measures the stalls. Any thread may wait for a batch, and read the report."""
 
     def __init__(self) -> None:
         self.seen_number = 0
@@ -164,10 +258,10 @@ class SwapStalls:
         stalls_ms, pauses_ms = zip(*self._recent, strict=True) if self._recent else ((), ())
         return StallReport(self._num, stalls_ms, pauses_ms)
 
-    def batch_begins(self, number: int | None, *, ready_s: float, now_s: float) -> None:
-        """A batch that was ready at `ready_s` begins at `now_s`, under the active versions `number` (None: none)."""
-        pause_ms = 1e3 * max(0.0, now_s - max(self._ended_s, ready_s))
-        if number is None or number == self.seen_number:
+    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+        number = number_of(live)
+        pause_ms = 1e3 * max(0.0, began_s - max(self._ended_s, batch.ready_s))
+        if number in (0, self.seen_number):
             self._pause_ms = pause_ms
         else:
             swaps = [(0.0, 0.0)] * (number - self.seen_number - 1)  # no batch waited for the swaps before the last one
@@ -191,8 +285,8 @@ class SwapStalls:
             num_before = self._num_begun
             return self._has_begun.wait_for(lambda: self._num_begun > num_before, timeout_s)
 
-    def batch_ends(self, now_s: float) -> None:
-        self._ended_s = now_s
+    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+        self._ended_s = ended_s
 
 
 LEVEL_WINDOW_S: Final = 60.0
@@ -209,22 +303,25 @@ class _BatchTimes:
 
 
 class ServiceLevel:
-    """The batches of the last minute. The engine's thread calls `add`, any thread `promises`."""
+    """The batches of the last minute. Any thread may ask for promises, latencies, and the share of busy time."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._batches: deque[_BatchTimes] = deque(maxlen=MAX_BATCHES)
-        self._began_s = clock()
+        self._started_s = clock()
+        self._batch_began_s = 0.0
         self._latency_counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
         self._latency_sum_ms = 0.0
 
-    def add(self, batch: Batch[Item], *, began_s: float, ended_s: float) -> None:
-        """Adds a batch that was answered between these times."""
+    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+        self._batch_began_s = began_s
+
+    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
         num_tokens = sum(item.num_tokens for item in batch.items)
         waits_s = tuple(ended_s - arrived_s for arrived_s in batch.arrived_s)
         with self._lock:
-            self._batches.append(_BatchTimes(ended_s, ended_s - began_s, num_tokens, waits_s))
+            self._batches.append(_BatchTimes(ended_s, ended_s - self._batch_began_s, num_tokens, waits_s))
             for wait_s in waits_s:
                 self._latency_counts[bisect.bisect_left(LATENCY_BOUNDS_MS, 1e3 * wait_s)] += 1
             self._latency_sum_ms += 1e3 * sum(waits_s)
@@ -237,7 +334,7 @@ class ServiceLevel:
     def busy_share(self) -> float:
         """Returns the share of the last minute in which the model computed."""
         now_s = self._clock()
-        since_s = max(now_s - LEVEL_WINDOW_S, self._began_s)
+        since_s = max(now_s - LEVEL_WINDOW_S, self._started_s)
         with self._lock:
             if len(self._batches) == MAX_BATCHES:
                 since_s = max(since_s, self._batches[0].ended_s - self._batches[0].busy_s)

@@ -7,22 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
 from model.errors import UnreadableInput
 from model.packed import Inputs
-from serving.audit import audited
 from serving.config import ServingConfig
 from serving.deaths import Deaths, digest_of
 from serving.engine import Engine
+from serving.filters import filters_of
 from serving.kafka.outbox import Outbox, OutboxBounds
 from serving.kafka.spool import Spool
 from serving.observers import Counts
 from serving.predict import predict_many
 from serving.queue import DEFAULT, BatchQueue, Done, Encode, Item, Terms
-from serving.refusal import counting_refusals
 from serving.series import Series
 from wire.bus import Bus
 from wire.events import content
@@ -30,9 +29,6 @@ from wire.features import own_content
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
 from wire.timestamps import now_ms
-
-Read: TypeAlias = tuple[list[int], str]
-"""The tokens of a text, and "" or why it cannot be read."""
 
 NOTHING_NOTED: Final = Deaths()
 
@@ -46,21 +42,23 @@ def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
     return encode
 
 
-def queue_of(config: ServingConfig) -> BatchQueue[Item]:
-    """Returns an empty queue with the bounds of the settings."""
+def queue_of(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
+    """Returns an empty queue with the bounds of the settings, which counts the events that nobody waits for any more
+    (`abandoned`)."""
     return BatchQueue(
         max_items=config.max_queue_items,
         max_bytes=config.max_queue_bytes,
         max_batch_items=config.max_batch_items,
         max_batch_tokens=config.max_batch_tokens,
         max_wait_ms=config.max_wait_ms,
+        on_abandoned=partial(counts.add, "abandoned"),
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """An event joins its `series`, becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`, and leaves
-    by `outbox`.
+    """An event joins its `series` (None: there are none), becomes an `Item` by `encode`, waits in `queue`, is answered
+    by `engine`, and leaves by `outbox`.
 
     `max_tokens` returns how many tokens of a text are read now, `has_weights` whether there are weights to answer with.
     """
@@ -71,13 +69,14 @@ class Pipeline:
     engine: Engine
     outbox: Outbox
     counts: Counts
-    series: Series
+    series: Series | None
     deaths: Deaths
     has_weights: Callable[[], bool]
 
     def items(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
-        if terms.wish == DEFAULT.wish:  # others are asked about, and not published
+        # Events on other terms are asked about, and not published.
+        if self.series is not None and not terms.version and not terms.is_embedding:
             events = self.series.joined(events)
         return items_of(events, dones, self.encode, terms, text_chars(self.max_tokens()), self.deaths)
 
@@ -104,37 +103,39 @@ def items_of(
     From here on a text has at most `max_chars`, the length that an answer carries back: the model reads what the
     learner will read, and no longer text waits anywhere. What kills the process is not read.
     """
-    events = [_truncated(event, max_chars) for event in events]
-    digests = [digest_of(own_content(content(event))) for event in events]
-    read: dict[int, Read] = {}
+    events = [
+        msgspec.structs.replace(event, text=event.text[:max_chars]) if len(event.text) > max_chars else event
+        for event in events
+    ]
+    contents = [content(event) for event in events]
+    digests = [
+        digest_of(own_content(said) if event.features else said) for event, said in zip(events, contents, strict=True)
+    ]
+    tokens: list[list[int]] = [[]] * len(events)
+    unreadable = [""] * len(events)
     for rows in deaths.groups(digests):
         with deaths.open([digests[row] for row in rows]):
-            read |= zip(rows, _read(encode, [events[row].text for row in rows]), strict=True)
+            try:
+                encoded = encode([events[row].text for row in rows])
+            except UnreadableInput:
+                encoded = []
+                for row in rows:
+                    ids, unreadable[row] = _read(encode, events[row].text)
+                    encoded.append(ids)
+        for row, ids in zip(rows, encoded, strict=True):
+            tokens[row] = ids
     return [
-        _item(event, done, terms, read.get(row, ([], "")), digests[row])
-        for row, (event, done) in enumerate(zip(events, dones, strict=True))
+        Item(event=event, token_ids=ids, done=done, terms=terms, unreadable=why, digest=digest)
+        for event, ids, done, why, digest in zip(events, tokens, dones, unreadable, digests, strict=True)
     ]
 
 
-def _item(event: Event, done: Done, terms: Terms, read: Read, digest: bytes) -> Item:
-    tokens, why = read
-    return Item(event=event, token_ids=tokens, done=done, terms=terms, unreadable=why, digest=digest)
-
-
-def _read(encode: Encode, texts: Sequence[str]) -> list[Read]:
-    """Returns the tokens of each text, and "" or why the encoder of the user cannot read it."""
+def _read(encode: Encode, text: str) -> tuple[list[int], str]:
+    """Returns the tokens of a text, and "" or why the encoder of the user cannot read it."""
     try:
-        return [(tokens, "") for tokens in encode(texts)]
+        return encode([text])[0], ""
     except UnreadableInput as error:
-        if len(texts) == 1:
-            return [([], str(error))]
-    return [_read(encode, [text])[0] for text in texts]
-
-
-def _truncated(event: Event, max_chars: int) -> Event:
-    if len(event.text) <= max_chars:
-        return event
-    return msgspec.structs.replace(event, text=event.text[:max_chars])
+        return [], str(error)
 
 
 def assembled(
@@ -147,15 +148,16 @@ def assembled(
 ) -> Pipeline:
     """Returns the pipeline of a replica, none of whose threads was started."""
     counts = Counts()
-    queue = queue_of(config)
+    queue = queue_of(config, counts)
     deaths = Deaths(Path(config.spool_dir) if config.spool_dir else None)
     predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)
     engine = Engine(
         queue,
         counts,
-        audited(counting_refusals(predict, counts), config.audit_share, receipts),
+        predict,
         precision=config.precision,
         deaths=deaths,
+        filters=filters_of(config.audit_share, receipts),
     )
 
     def max_tokens() -> int:
@@ -177,7 +179,7 @@ def assembled(
             spool=_spool(config),
         ),
         counts=counts,
-        series=Series(config.series),
+        series=Series(config.series) if config.series.is_used else None,
         deaths=deaths,
         has_weights=has_weights,
     )

@@ -44,8 +44,7 @@ from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
 from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
 from wire.receipts import Receipts, Verdicts
-from wire.records import Answer, Arm, Event, TaskAnswer
-from wire.tasks import DEFAULT
+from wire.records import Answer, Arm, Event, TaskAnswer, TextVector
 
 PAIRED_PER_S: Final = 50.0
 """Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""
@@ -73,6 +72,7 @@ def predict_many(
 
     Raises BadTokens, and ValueError where the model returns a value that is not finite.
     """
+    encode = live.encode_shared or live.health.encode_events
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
     scored: dict[int, Scored] = {}
@@ -80,40 +80,44 @@ def predict_many(
     vectors: dict[int, Tensor] = {}
     for rows in grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         first = versions[rows[0]]
-        picked = of_rows(rows, events, token_ids)
-        z_BD = live.encode(*picked, first.model.encoder, precisions[first.number])
-        rankings = rankings_of(z_BD, live.beside(first), top_scores)
+        picked = (events, token_ids) if len(rows) == len(events) else of_rows(rows, events, token_ids)
+        z_BD = encode(*picked, first.model.encoder, precisions[first.number])
+        rankings = rankings_of(z_BD, live.cohorts[first.number], top_scores)
         for indices in grouped([versions[row].number for row in rows]):
             ranking = rankings[versions[rows[indices[0]]].number]
             scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
         names.update(zip(rows, names_by_row(rankings), strict=True))
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
-    for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions, receipts).items():
-        names[row] = tuple(sorted(names[row] + others))
+    if len(live.encoders) > 1 and not live.is_lean:
+        for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions, receipts).items():
+            names[row] = tuple(sorted(names[row] + others))
     time_ms = live.answered_ms or now_ms()
-    answers = [
-        _answer(
-            event,
-            scored[row],
-            live,
-            arm=arms[row],
-            precision=precisions[arms[row].version],
-            receipt=_receipt(event, arms[row], names[row], live, receipts, time_ms=time_ms),
-            time_ms=time_ms,
+    answers: list[Answer] = []
+    for row, event in enumerate(events):
+        arm = arms[row]
+        verdicts = Verdicts(arm.name, arm.version, names[row])
+        receipt = receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts, task=live.task)
+        vector: TextVector | None = None
+        num_tokens = len(token_ids[row])
+        # A text that was cut has another vector under another limit, and a lean batch sends those of long texts alone.
+        is_sent = event.text and num_tokens < live.max_tokens and (num_tokens >= LONG_TOKENS or not live.is_lean)
+        if is_sent and row in vectors and (encoding := versions[row].encoding):
+            z = vectors[row].numpy().astype("<f4", copy=False).tobytes()
+            vector = receipts.vector(content(event), z, encoding)
+        answers.append(
+            _answer(
+                event,
+                scored[row],
+                live,
+                arm=arm,
+                precision=precisions[arm.version],
+                receipt=receipt,
+                vector=vector,
+                time_ms=time_ms,
+            )
         )
-        for row, event in enumerate(events)
-    ]
-    for row, z_D in vectors.items():
-        if events[row].text and _has_vector(len(token_ids[row]), live):
-            answers[row] = _with_vector(answers[row], z_D, versions[row], receipts)
     return answers
-
-
-def _has_vector(num_tokens: int, live: ActiveVersions) -> bool:
-    """Whether the answer to a text of so many tokens gets its vector; one that was cut has another under another
-    limit."""
-    return num_tokens < live.max_tokens and (num_tokens >= LONG_TOKENS or not live.is_lean)
 
 
 def _names_by_other_encoders(
@@ -129,33 +133,18 @@ def _names_by_other_encoders(
     `versions[i]` answers `events[i]`. Which events are sampled depends on their ids, and on how many come, but never on
     what they say.
     """
+    encode = live.encode_shared or live.health.encode_events
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
-    if live.is_lean or len(encoders) < 2:
-        return {}
     sampled = [row for row, event in enumerate(events) if is_drawn(receipts.draws, PAIRED, event.id, live.paired_share)]
     names: dict[int, VersionNames] = {}
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
-            z_BD = live.encode(*of_rows(rows, events, token_ids), encoder, precisions[first.number])
-            for row, others in zip(rows, names_by_row(rankings_of(z_BD, live.beside(first), 1)), strict=True):
+            z_BD = encode(*of_rows(rows, events, token_ids), encoder, precisions[first.number])
+            rankings = rankings_of(z_BD, live.cohorts[first.number], 1)
+            for row, others in zip(rows, names_by_row(rankings), strict=True):
                 names[row] = names.get(row, ()) + others
     return names
-
-
-def _receipt(
-    event: Event, arm: Arm, names: VersionNames, live: ActiveVersions, receipts: Receipts, *, time_ms: int
-) -> str:
-    verdicts = Verdicts(arm.name, arm.version, names)
-    return receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts, task=live.task)
-
-
-def _with_vector(answer: Answer, z_D: Tensor, version: Version, receipts: Receipts) -> Answer:
-    """Returns the answer with the vector of its text for the learner, unless the encoding has no name."""
-    if not version.encoding:
-        return answer
-    z = z_D.numpy().astype("<f4", copy=False).tobytes()
-    return msgspec.structs.replace(answer, vector=receipts.vector(content(answer), z, version.encoding))
 
 
 def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
@@ -167,7 +156,15 @@ def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
 
 
 def _answer(
-    event: Event, scored: Scored, live: ActiveVersions, *, arm: Arm, precision: str, receipt: str, time_ms: int
+    event: Event,
+    scored: Scored,
+    live: ActiveVersions,
+    *,
+    arm: Arm,
+    precision: str,
+    receipt: str,
+    vector: TextVector | None,
+    time_ms: int,
 ) -> Answer:
     label, score = scored.scores[0] if scored.scores else (None, 0.0)
     is_class = scored.labels is None and scored.value is None
@@ -188,11 +185,13 @@ def _answer(
         event_time_ms=event.time_ms,
         time_ms=time_ms,
         receipt=receipt,
+        vector=vector,
         headers=event.headers,
         features=event.features,
         task=live.task,
     )
-    return live.versions[arm.version].refusal.applied(answer, scored.certainty)
+    refusal = live.versions[arm.version].refusal
+    return refusal.applied(answer, scored.certainty) if refusal else answer
 
 
 def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:
@@ -230,9 +229,10 @@ def predict_by_task(
 
     Raises what `predict` raises.
     """
-    if len(live) == 1 and len(_encoders(live)) == 1:
+    if len(live) == 1:
         ((task, versions),) = live.items()
-        return predict(events, token_ids, versions, choice.of_task(task))
+        if len(versions.encoders) == 1:
+            return predict(events, token_ids, versions, choice.of_task(task))
     rows_of = {task: _rows_of(events, task) for task in live}
     vectors = _encoded(events, token_ids, live, rows_of, choice)
     found: list[dict[str, Answer]] = [{} for _ in events]
@@ -250,23 +250,6 @@ def predict_by_task(
 def _rows_of(events: Sequence[Event], task: str) -> list[int]:
     """Returns the rows of the events that ask a task; without any, an event asks all."""
     return [row for row, event in enumerate(events) if not event.tasks or task in event.tasks]
-
-
-def by_task(answer: Answer | EmbeddedText) -> Iterator[tuple[str, TaskAnswer | EmbeddedText]]:
-    """Yields what each task answers; a vector is by the default one."""
-    if isinstance(answer, EmbeddedText):
-        yield DEFAULT, answer
-        return
-    yield answer.task, answer
-    yield from answer.tasks.items()
-
-
-def _encoders(live: Live) -> set[PackedEncoder]:
-    """Returns the encoders of all arms."""
-    found: set[PackedEncoder] = set()
-    for active in live.values():
-        found |= {active.versions[arm.version].model.encoder for arm in active.plan.arms}
-    return found
 
 
 def _encoded(

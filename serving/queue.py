@@ -10,7 +10,7 @@ version that the plan chooses, in the order of its arrival.
 There is no timer while the model is busy: the events that have come meanwhile are the next batch, so batches grow with
 the load by themselves. Only an idle model may wait, at most `max_wait_ms`, for more texts after the first. Items come
 out in the order of their arrival, less the head start of their priority. What nobody waits for any more is dropped when
-a batch is cut, and takes no place in it.
+a batch is cut, takes no place in it, and is counted by `on_abandoned`.
 
 Rejected: `serve.batch` of Ray (it forms its batch before the model is free and never tops it up, waits by the wall
 clock, and one exception fails the batch), and sorting by length (a long text could starve; the model needs no padding).
@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
@@ -43,20 +43,15 @@ class Priority(Enum):
     LOW = -1.0
 
 
-def always() -> bool:
-    """Returns True: the default of `Terms.is_wanted`, for events that nobody gives up on."""
-    return True
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Once `is_wanted` returns False, nobody waits for the answer, and it is not computed.
+    """Once `is_wanted` returns False, nobody waits for the answer, and it is not computed (None: somebody always does).
 
     `version` answers whatever the plan says (0: the plan says who does). With `is_embedding`, the text's vector is
     asked for, and no answer.
     """
 
-    is_wanted: Callable[[], bool] = always
+    is_wanted: Callable[[], bool] | None = None
     priority: Priority = Priority.NORMAL
     version: int = 0
     is_embedding: bool = False
@@ -127,16 +122,14 @@ class Item:
     terms: Terms = DEFAULT
     unreadable: str = ""
     digest: bytes = b""
+    num_tokens: int = field(init=False)
+    num_bytes: int = field(init=False)
+    """Approximate memory of the text, the features and the token ids."""
 
-    @property
-    def num_tokens(self) -> int:
-        return len(self.token_ids)
-
-    @property
-    def num_bytes(self) -> int:
-        """Approximate memory of the text, the features and the token ids."""
-        num_features = len(self.event.features)
-        return sys.getsizeof(self.event.text) + FEATURE_BYTES * num_features + sys.getsizeof(self.token_ids)
+    def __post_init__(self) -> None:
+        num_bytes = sys.getsizeof(self.event.text) + sys.getsizeof(self.token_ids)
+        object.__setattr__(self, "num_tokens", len(self.token_ids))
+        object.__setattr__(self, "num_bytes", num_bytes + FEATURE_BYTES * len(self.event.features))
 
 
 class Tokenized(Protocol):
@@ -161,15 +154,16 @@ class QueueState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """Texts for one forward pass; when it could have begun, and when each text came, by the queue's clock.
-
-    `num_abandoned` texts that were before its last one were dropped, since nobody waited for them any more.
-    """
+    """At least one text, for one forward pass; when it could have begun, and when each text came, by the queue's
+    clock."""
 
     items: list[T]
     ready_s: float
     arrived_s: list[float]
-    num_abandoned: int = 0
+
+
+def uncounted(_num: int) -> None:
+    """Counts nothing."""
 
 
 class BatchQueue(Generic[T]):
@@ -183,13 +177,16 @@ class BatchQueue(Generic[T]):
         max_batch_items: int,
         max_batch_tokens: int,
         max_wait_ms: float,
+        on_abandoned: Callable[[int], None] = uncounted,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`on_abandoned` gets the number of items that were dropped; it is called within `take`, and must not wait."""
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_batch_items = max_batch_items
         self._max_batch_tokens = max_batch_tokens
         self._max_wait_s = max_wait_ms / 1e3
+        self._on_abandoned = on_abandoned
         self._clock = clock
         self._changed = threading.Condition()
         self._lanes: dict[Priority, deque[tuple[T, float]]] = {priority: deque() for priority in Priority}
@@ -225,15 +222,18 @@ class BatchQueue(Generic[T]):
         with self._changed:
             if self._state is QueueState.CLOSED:
                 raise QueueClosed("the replica is being stopped")
-            accepted = items[: self._room_for(items)]
             now_s = self._clock()
-            for item in accepted:
+            num_accepted = 0
+            for item in items:
+                if self._num_items == self._max_items or self._num_bytes + item.num_bytes > self._max_bytes:
+                    break
                 self._lanes[item.terms.priority].append((item, now_s))
-            self._num_items += len(accepted)
-            self._num_tokens += sum(item.num_tokens for item in accepted)
-            self._num_bytes += sum(item.num_bytes for item in accepted)
+                self._num_items += 1
+                self._num_tokens += item.num_tokens
+                self._num_bytes += item.num_bytes
+                num_accepted += 1
             self._changed.notify()
-        return len(accepted)
+        return num_accepted
 
     def take(self) -> Batch[T] | None:
         """Returns the next batch; None once the queue is closed and empty.
@@ -244,28 +244,22 @@ class BatchQueue(Generic[T]):
         unblocked by: a full batch, the deadline, close
         """
         with self._changed:
-            while (lane := self._next_lane()) is None and self._state is QueueState.OPEN:
-                self._changed.wait()
-            if lane is None:
-                return None
-            return self._pop_batch(self._await_more(lane[0][1]))
+            while True:
+                lane = self._next_lane()
+                if lane is not None:
+                    batch = self._pop_batch(self._await_more(lane[0][1]))
+                    if batch.items:
+                        return batch
+                elif self._state is QueueState.CLOSED:
+                    return None
+                else:
+                    self._changed.wait()
 
     def close(self) -> None:
         """Accepts no more items. Waiting items are still handed out."""
         with self._changed:
             self._state = QueueState.CLOSED
             self._changed.notify_all()
-
-    def _room_for(self, items: Sequence[T]) -> int:
-        """Returns how many of `items`, from the first on, fit under the bounds."""
-        num_bytes = self._num_bytes
-        count = 0
-        for item in items[: self._max_items - self._num_items]:
-            num_bytes += item.num_bytes
-            if num_bytes > self._max_bytes:
-                break
-            count += 1
-        return count
 
     def _await_more(self, arrived_s: float) -> float:
         """Waits for more texts, and returns since when the batch has been ready."""
@@ -291,7 +285,7 @@ class BatchQueue(Generic[T]):
         num_abandoned = 0
         while len(items) < self._max_batch_items and (lane := self._next_lane()) is not None:
             item, came_s = lane[0]
-            is_wanted = item.terms.is_wanted()
+            is_wanted = item.terms.is_wanted is None or item.terms.is_wanted()
             if is_wanted and items and num_tokens + item.num_tokens > self._max_batch_tokens:
                 break
             lane.popleft()
@@ -304,4 +298,6 @@ class BatchQueue(Generic[T]):
                 num_tokens += item.num_tokens
             else:
                 num_abandoned += 1
-        return Batch(items, ready_s, arrived_s, num_abandoned)
+        if num_abandoned:
+            self._on_abandoned(num_abandoned)
+        return Batch(items, ready_s, arrived_s)

@@ -59,7 +59,8 @@ class Ranking:
         if not torch.isfinite(values_BK).all():
             raise ValueError(f"version {self.version.number} gives a score that is not finite")
         labels = self.version.model.labels
-        certainties = self.version.refusal.certainties(logits_BC)
+        refusal = self.version.refusal
+        certainties = refusal.certainties(logits_BC) if refusal else [None] * len(logits_BC)
         found: list[Scored] = []
         for classes, values, certainty in zip(classes_BK.tolist(), values_BK.tolist(), certainties, strict=True):
             names = [labels[index] for index in classes]

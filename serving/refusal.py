@@ -16,29 +16,26 @@ Shapes: B texts, C classes.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, ParamSpec
+from typing import Final
 
 import msgspec
 from torch import Tensor
 
 from model.head import free_energies
 from serving.config import RefusalConfig
-from serving.observers import Counts
 from wire.records import Answer, Certainty
 
 NO_REFUSALS: Final = RefusalConfig()
 NOT_MEASURED: Final = Certainty()
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Which answers of a version are refused: by the settings, and by what its manifest says of its certainty."""
 
-    config: RefusalConfig = NO_REFUSALS
+    config: RefusalConfig
     measured: Certainty = NOT_MEASURED
     threshold: float = field(init=False)
     """The certainty below which answers are refused."""
@@ -46,22 +43,17 @@ class Refusal:
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", _threshold(self.config, self.measured.risks))
 
-    @property
-    def is_on(self) -> bool:
-        """Whether anything may be refused."""
-        return self.config.is_on
-
     def certainties(self, logits_BC: Tensor) -> list[float | None]:
-        """Returns the certainty of each text, in [0, 1]; None where it was not measured, or refuses nothing."""
+        """Returns the certainty of each text, in [0, 1]; None if it was not measured."""
         quantiles = self.measured.quantiles
-        if not self.is_on or not quantiles or not logits_BC.shape[1]:
+        if not quantiles or not logits_BC.shape[1]:
             return [None] * len(logits_BC)
         energies = free_energies(logits_BC, self.measured.temperature).tolist()
         return [share_below(quantiles, energy) for energy in energies]
 
     def applied(self, answer: Answer, certainty: float | None) -> Answer:
         """Returns the answer with its certainty, and with the fallback label where it is refused."""
-        if not self.is_on or answer.label is None:
+        if answer.label is None:
             return answer
         is_uncertain = certainty is not None and certainty < self.threshold
         shown = None if certainty is None else round(certainty, 4)
@@ -70,16 +62,9 @@ class Refusal:
         return msgspec.structs.replace(answer, certainty=shown, label=self.config.label, refused=True)
 
 
-def counting_refusals(predict: Callable[P, list[Answer]], counts: Counts) -> Callable[P, list[Answer]]:
-    """Returns `predict`, whose refused answers are counted."""
-
-    def predict_counted(*args: P.args, **kwargs: P.kwargs) -> list[Answer]:
-        answers = predict(*args, **kwargs)
-        if num_refused := sum(answer.refused for answer in answers):
-            counts.add("answers_refused", num_refused)
-        return answers
-
-    return predict_counted
+def refusal_of(config: RefusalConfig, measured: Certainty) -> Refusal | None:
+    """Returns which answers of a version are refused; None if the settings refuse nothing."""
+    return Refusal(config, measured) if config.is_on else None
 
 
 def _threshold(config: RefusalConfig, risks: Sequence[float]) -> float:
@@ -105,6 +90,3 @@ def share_below(quantiles: Sequence[float], value: float) -> float:
         return float(place > 0)
     low = quantiles[place - 1]
     return (place - 1 + (value - low) / (quantiles[place] - low)) / (len(quantiles) - 1)
-
-
-NEVER: Final = Refusal()

@@ -79,14 +79,17 @@ class Replica:
         self._tasks = {
             task: ServedTask(task, config, parts, partial(self._completed, task)) for task in config.all_tasks
         }
-        self._series_labels = SeriesLabels(
-            self._bus,
-            self._pipeline.series,
-            self._receipts,
-            lambda: self._tasks[DEFAULT].labels,
-            trust=config.trust,
-            backoff=serving.reconnect_backoff,
-        )
+        self._labels: tuple[SeriesLabels, ...] = ()
+        if (series := self._pipeline.series) is not None and series.needs_labels:
+            own_labels = SeriesLabels(
+                self._bus,
+                series,
+                self._receipts,
+                lambda: self._tasks[DEFAULT].labels,
+                trust=config.trust,
+                backoff=serving.reconnect_backoff,
+            )
+            self._labels = (own_labels,)
 
     def api(self, *, listens: bool = True) -> Api:
         """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own.
@@ -119,8 +122,11 @@ class Replica:
         """Starts every thread; those of the swaps first, so that weights come first."""
         for swap in self._swaps:
             swap.start()
-        for part in (self._engine, self._outbox, self._series_labels, self._intake):
-            part.start()
+        self._engine.start()
+        self._outbox.start()
+        for labels in self._labels:
+            labels.start()
+        self._intake.start()
 
     def await_weights(self, timeout_s: float) -> None:
         """Returns when the replica can answer, or has nothing to answer with, or after `timeout_s` seconds."""
@@ -133,8 +139,10 @@ class Replica:
         self._engine.check(batch_timeout_s=self._config.batch_timeout_s)
         for swap in self._swaps:
             swap.check()
-        for part in (self._outbox, self._series_labels, self._intake):
-            part.check()
+        self._outbox.check()
+        for labels in self._labels:
+            labels.check()
+        self._intake.check()
 
     def close(self) -> None:
         """Answers the accepted events, commits, and ends every thread. Bus clients are closed by the parts that opened
@@ -143,7 +151,8 @@ class Replica:
         self._pipeline.queue.close()
         self._engine.join(self._config.drain_timeout_s)
         self._outbox.close(self._config.drain_timeout_s)
-        self._series_labels.close()
+        for labels in self._labels:
+            labels.close()
         for task in self._tasks.values():
             task.close()
         self._pipeline.deaths.close()

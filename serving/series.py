@@ -64,7 +64,7 @@ class _Past:
 
 
 class Series:
-    """Remembers the last events of each key. Any thread may call it."""
+    """Remembers the last events of each key, if `config` uses any of them. Any thread may call it."""
 
     def __init__(self, config: SeriesConfig) -> None:
         self._config = config
@@ -81,8 +81,6 @@ class Series:
 
     def joined(self, events: Sequence[Event]) -> list[Event]:
         """Returns the events with what they take over, and remembers them. One without a key is as it was."""
-        if not self._config.is_used:
-            return list(events)
         with self._lock:
             return [self._joined(event) if event.key else event for event in events]
 
@@ -160,7 +158,7 @@ log = structlog.get_logger("series")
 
 
 class SeriesLabels:
-    """Reads labels for `series`, if that needs them. Verbs: start, check, close.
+    """Reads the labels that `series` needs. Verbs: start, check, close.
 
     `trust` says which labels are believed, and `labels` returns the set of labels as it is now.
     """
@@ -186,13 +184,11 @@ class SeriesLabels:
         self._thread = BackgroundThread(self._run, name="series")
 
     def start(self) -> None:
-        if self._series.needs_labels:
-            self._thread.start()
+        self._thread.start()
 
     def check(self) -> None:
         """Raises Unhealthy where the thread has ended by itself."""
-        if self._series.needs_labels:
-            self._thread.check(Unhealthy)
+        self._thread.check(Unhealthy)
 
     def close(self) -> None:
         self._thread.close()

@@ -21,7 +21,6 @@ from model.packed import Inputs
 from serving.deaths import Deaths
 from serving.engine import Engine
 from serving.observers import Counts, counts_of
-from serving.refusal import Refusal
 from serving.replica_config import ReplicaConfig
 from serving.weights.disk import DiskCache, FollowedPlan
 from serving.weights.in_use import WeightsInUse
@@ -114,7 +113,7 @@ class ServedTask:
                 precision=serving.precision,
                 probe_tolerance=serving.probe_tolerance,
                 names_encodings=serving.answer_vectors,
-                refusal=Refusal(task.refusal),
+                refusal=task.refusal,
                 weights=parts.weights,
             ).guarded_by(
                 LoadGuard(
@@ -146,7 +145,10 @@ class ServedTask:
             stand_in=live.stand_in if live else 0,
             arms=live.plan.arms if live else (),
             num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
-            refused_below={str(number): version.refusal.threshold for number, version in versions.items()},
+            refused_below={
+                str(number): version.refusal.threshold if version.refusal else 0.0
+                for number, version in versions.items()
+            },
             forwards={str(number): version.model.encoder.implementation for number, version in versions.items()},
             refused=self.swap.refused,
         )

@@ -79,7 +79,7 @@ DECIDES = (
 )
 """What makes a function logic: it decides something, or repeats it."""
 
-OF_THE_WHOLE = ("docker", "docs", "flow", "scripts", "simulation", "lifelong")
+OF_THE_WHOLE = ("docker", "docs", "doors", "flow", "scripts", "simulation", "lifelong")
 """Folders of tests that are about no single module."""
 
 

@@ -57,6 +57,7 @@ BROAD_EXCEPTS = {
     "learner/state/shared.py": "the libraries behind fsspec have no common class of errors; it is mapped at this door",
     "learner/rounds/avalanche.py": "a strategy of somebody else may raise anything, and the learner goes on",
     "serving/engine.py": "whatever a forward raises is the outcome of its events, and the next batch goes on",
+    "serving/observers.py": "what watches a batch must not end the loop that answers it: it is logged",
     "serving/cluster.py": "the thread that waits raises what another thread has caught",
     "tests/simulation/scheduler.py": "whatever a simulated task raises is what the simulation has found",
     "tests/simulation/threads.py": "a pool's task may raise anything, which its future raises",

@@ -52,7 +52,8 @@ HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that travel as headers a
     Event: frozenset({"id", "source", "time_ms", "headers"}),
 }
 ATTRIBUTES = frozenset({"source", "time_ms", "headers"})  # the same for the records that are not listed
-OMITTED = frozenset({"features", "replaces", "task", "tasks"})  # fields that a value lacks where they are empty
+OMITTED = frozenset({"features", "replaces", "task", "tasks"})  # fields that a value lacks if they are empty
+UNSAID = frozenset({"labels", "value"})  # the same if they are None
 
 COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time", "content-type"})
 ORIGIN_HEADERS = frozenset({"ce_origintopic", "ce_originpartition", "ce_originoffset"})
@@ -137,12 +138,13 @@ def from_message(
 def _body_of(record: TopicRecord) -> dict[str, Any]:
     in_headers = HEADER_FIELDS.get(type(record), ATTRIBUTES)
     fields = msgspec.structs.asdict(record).items()
-    return {name: value for name, value in fields if name not in in_headers and not _is_left_out(name, value)}
-
-
-def _is_left_out(name: str, value: Any) -> bool:
-    """Whether a field says nothing: it is new, and messages without it keep their bytes."""
-    return (name in OMITTED and not value) or (name in ("labels", "value") and value is None)
+    body: dict[str, Any] = {}
+    for name, value in fields:
+        # A newer field that says nothing is left out: messages without it keep their bytes.
+        says_nothing = (name in OMITTED and not value) or (name in UNSAID and value is None)
+        if name not in in_headers and not says_nothing:
+            body[name] = value
+    return body
 
 
 def _refusal_headers(letter: DeadLetter) -> dict[str, str]:

@@ -31,7 +31,6 @@ from services.settings import Settings
 from serving.errors import VersionRefused
 from serving.models import ActiveVersions
 from serving.predict import predict_many
-from serving.refusal import Refusal
 from serving.weights.loader import Loader
 from wire.errors import WireError
 from wire.keyring import subject_digest
@@ -79,7 +78,7 @@ class Attribution:
                     precision=settings.serving.precision,
                     probe_tolerance=settings.serving.probe_tolerance,
                     names_encodings=False,
-                    refusal=Refusal(settings.serving.refusal),
+                    refusal=settings.serving.refusal,
                 )
                 while self._settings().store == settings.store and not self._closed.is_set():
                     try:

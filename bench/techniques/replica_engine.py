@@ -39,12 +39,13 @@ class RunningEngine:
         """Time within predict."""
         self.answers: dict[str, Answer] = {}
         """Every answer, by the id of its event."""
-        self.queue: BatchQueue[Item] = queue_of(config)
+        counts = Counts()
+        self.queue: BatchQueue[Item] = queue_of(config, counts)
         self.max_items = config.max_queue_items
         self._predict_many = partial(
             predict_many, top_scores=config.top_scores, receipts=Receipts(b"a key"), now_ms=lambda: 1
         )
-        self._engine = Engine(self.queue, Counts(), self._predict, precision=config.precision, deaths=NOTHING_NOTED)
+        self._engine = Engine(self.queue, counts, self._predict, precision=config.precision, deaths=NOTHING_NOTED)
         self._engine.activate(_live(model, tokenizer))
         self._encode = encoding(tokenizer, lambda: tokenizer.max_tokens)
         self._max_chars = text_chars(tokenizer.max_tokens)

@@ -154,7 +154,7 @@ def _shape(block: BlockPlan) -> encoder.BlockShape:
 
 def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> Tensor:
     try:
-        return run(batch.ids_T, batch.offsets, threads=torch.get_num_threads(), **options)
+        return run(batch.ids_T, batch.layout.offsets, threads=torch.get_num_threads(), **options)
     except ValueError as error:  # the native encoder checks the tokens; a second check would cost more than the rest
         raise BadTokens(str(error)) from error
 

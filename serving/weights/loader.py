@@ -19,7 +19,7 @@ and to verify for each plan), and the signatures alone (after keys have rotated 
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -34,10 +34,10 @@ from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
-from serving.config import PrecisionConfig
+from serving.config import PrecisionConfig, RefusalConfig
 from serving.errors import VersionRefused
 from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed
-from serving.refusal import NEVER, Refusal
+from serving.refusal import NO_REFUSALS, refusal_of
 from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
 from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
@@ -77,7 +77,7 @@ class Loader:
         precision: PrecisionConfig,
         probe_tolerance: float,
         names_encodings: bool = True,
-        refusal: Refusal = NEVER,
+        refusal: RefusalConfig = NO_REFUSALS,
         weights: WeightsInUse | None = None,
     ) -> None:
         self.versions: dict[int, Version] = {}  # the loaded ones, by number
@@ -143,7 +143,7 @@ class Loader:
             max_tokens=max_tokens,
             latency=latency,
             encoding=encoder.encoding(manifest.encoder_digests, max_tokens) if self._names_encodings else "",
-            refusal=replace(self._refusal, measured=manifest.certainty),
+            refusal=refusal_of(self._refusal, manifest.certainty),
             labelled=manifest.labelled,
         )
         return self.versions[number]

@@ -25,8 +25,15 @@ def no_broker() -> Publisher:
     raise BusUnavailable("no broker in this test")
 
 
-def queue_of(max_items: int) -> BatchQueue[Item]:
-    return BatchQueue(max_items=max_items, max_bytes=1 << 30, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0)
+def queue_of(max_items: int, counts: Counts | None = None) -> BatchQueue[Item]:
+    return BatchQueue(
+        max_items=max_items,
+        max_bytes=1 << 30,
+        max_batch_items=16,
+        max_batch_tokens=512,
+        max_wait_ms=0,
+        on_abandoned=partial((counts or Counts()).add, "abandoned"),
+    )
 
 
 def engine_of(
@@ -51,7 +58,7 @@ def pipeline_of(
 ) -> Pipeline:
     """Returns a pipeline whose engine and outbox were not started: `max_answers` of them fit into the outbox."""
     counts = Counts()
-    queue = queue_of(max_queue_items)
+    queue = queue_of(max_queue_items, counts)
     engine = engine_of(queue, counts, predict)
     bounds = OutboxBounds(max_items=max_answers, max_bytes=64 << 20, backoff=Backoff(first_s=0.05, longest_s=2.0))
     return Pipeline(
@@ -61,7 +68,7 @@ def pipeline_of(
         engine=engine,
         outbox=Outbox(open_publisher, counts, bounds, name="r1"),
         counts=counts,
-        series=Series(series),
+        series=Series(series) if series.is_used else None,
         deaths=NOTHING_NOTED,
         has_weights=lambda: engine.live is not None,
     )

@@ -59,8 +59,8 @@ def test_versions_of_one_encoder_are_found_beside_each_other() -> None:
     live = live_of([2, 1])
     stranger = replace(live.versions[2], number=3, model=model_of(3, encoder_seed=1))
     live = replace(live, versions={**live.versions, 3: stranger})
-    assert [version.number for version in live.beside(live.versions[1])] == [1, 2]
-    assert live.beside(stranger) == (stranger,)
+    assert [version.number for version in live.cohorts[1]] == [1, 2]
+    assert live.cohorts[3] == (stranger,)
 
 
 def test_without_any_version_nothing_is_served() -> None:

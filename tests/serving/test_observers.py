@@ -1,6 +1,11 @@
 """Counters of a replica, and those of one of its tasks."""
 
-from serving.observers import Counts, count_of, counts_of
+import msgspec
+
+from serving.observers import AnswerCounts, Counts, count_of, counts_of
+from serving.queue import Batch
+from tests.serving.versions import live_of
+from tests.wire.samples import answer_to
 
 
 def test_each_task_has_counts_of_its_own() -> None:
@@ -12,3 +17,11 @@ def test_each_task_has_counts_of_its_own() -> None:
     assert counts_of("", found) == {"batches": 1, "answers_int8": 1}
     assert counts_of("urgency", found) == {"answers_int8": 2}
     assert counts_of("other", found) == {}
+
+
+def test_refused_answers_are_counted() -> None:
+    counts = Counts()
+    given = answer_to("e")
+    refused = msgspec.structs.replace(given, refused=True)
+    AnswerCounts(counts).batch_ended(Batch([], 0.0, []), {"": live_of([1])}, [refused, given, refused], 0.0)
+    assert counts.snapshot()["answers_refused"] == 2

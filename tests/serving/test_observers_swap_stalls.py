@@ -3,11 +3,15 @@
 from threading import Thread
 
 from serving.observers import NUM_STALLS, StallReport, SwapStalls
+from serving.queue import Batch, Item
+from tests.serving.versions import live_of
 
 
 def run_batch(stalls: SwapStalls, number: int | None, *, ready_s: float, start_s: float, end_s: float) -> None:
-    stalls.batch_begins(number, ready_s=ready_s, now_s=start_s)
-    stalls.batch_ends(end_s)
+    live = {} if number is None else {"": live_of([1], number=number)}
+    batch: Batch[Item] = Batch([], ready_s, [])
+    stalls.batch_began(batch, live, start_s)
+    stalls.batch_ended(batch, live, [], end_s)
 
 
 def test_a_stall_is_from_the_end_of_the_batch_before_or_from_when_the_next_was_ready() -> None:

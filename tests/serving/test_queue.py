@@ -2,12 +2,13 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from serving.errors import QueueClosed, QueueFull
-from serving.queue import DEFAULT, Batch, BatchQueue, Priority, QueueState, Terms
+from serving.queue import DEFAULT, Batch, BatchQueue, Priority, QueueState, Terms, uncounted
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,13 @@ class Text:
 
 
 def queue_of(
-    *, max_items: int = 100, max_bytes: int = 1 << 20, items: int = 4, tokens: int = 100, wait_ms: float = 0.0
+    *,
+    max_items: int = 100,
+    max_bytes: int = 1 << 20,
+    items: int = 4,
+    tokens: int = 100,
+    wait_ms: float = 0.0,
+    on_abandoned: Callable[[int], None] = uncounted,
 ) -> BatchQueue[Text]:
     return BatchQueue(
         max_items=max_items,
@@ -26,6 +33,7 @@ def queue_of(
         max_batch_items=items,
         max_batch_tokens=tokens,
         max_wait_ms=wait_ms,
+        on_abandoned=on_abandoned,
     )
 
 
@@ -196,11 +204,11 @@ def test_an_urgent_text_overtakes_those_of_the_last_second_and_no_others() -> No
 
 def test_what_nobody_waits_for_takes_no_place_in_a_batch() -> None:
     gone = Terms(is_wanted=lambda: False)
-    queue = queue_of(items=2, tokens=10)
+    dropped: list[int] = []
+    queue = queue_of(items=2, tokens=10, on_abandoned=dropped.append)
     queue.submit_many([Text(1, terms=gone), Text(2), Text(9, terms=gone), Text(3), Text(4, terms=gone)])
     batch = queue.take()
-    assert batch is not None
-    assert (lengths_of(batch), batch.num_abandoned, len(queue)) == ([2, 3], 2, 1)
-    rest = queue.take()
-    assert rest is not None
-    assert (rest.items, rest.num_abandoned, len(queue)) == ([], 1, 0)
+    assert (lengths_of(batch), dropped, len(queue)) == ([2, 3], [2], 1)
+    queue.close()
+    assert queue.take() is None, "no batch is empty"
+    assert (dropped, len(queue)) == ([2, 1], 0)

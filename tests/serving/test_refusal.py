@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from model.head import free_energies
 from serving.config import RefusalConfig
-from serving.observers import Counts
 from serving.predict import predict_many
-from serving.refusal import NEVER, NO_REFUSALS, Refusal, counting_refusals, share_below
+from serving.refusal import NO_REFUSALS, Refusal, refusal_of, share_below
 from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
 from wire.receipts import name_hash, verdicts_of
 from wire.records import Answer, Certainty, Event
@@ -22,7 +21,7 @@ MEASURED = Certainty(temperature=1.0, quantiles=(0.0, 1.0, 2.0), risks=(0.3, 0.1
 def answered(config: RefusalConfig, certainty: Certainty) -> Answer:
     """The answer of a version that was measured so, under these settings."""
     live = live_of([1])
-    versions = {1: replace(live.versions[1], refusal=Refusal(config, certainty))}
+    versions = {1: replace(live.versions[1], refusal=refusal_of(config, certainty))}
     tokens = tokenizer().encode_many(["hi"])
     (answer,) = predict_many(
         [Event(id="e", text="hi")],
@@ -84,12 +83,5 @@ def test_the_certainty_is_the_share_of_the_holdout_below() -> None:
     refusal = Refusal(RefusalConfig(known_share=0.1), MEASURED)
     found = refusal.certainties(logits_BC)
     assert found == [share_below(MEASURED.quantiles, energy) for energy in energies] and energies[0] < energies[1]
-    assert refusal.certainties(torch.empty(2, 0)) == NEVER.certainties(logits_BC) == [None, None]
-
-
-def test_refused_answers_are_counted() -> None:
-    counts = Counts()
-    refused = answered(RefusalConfig(min_score=1.0), Certainty())
-    assert counting_refusals(lambda: [refused, refused], counts)() == [refused, refused]
-    counting_refusals(lambda: [answered(NO_REFUSALS, Certainty())], counts)()
-    assert counts.snapshot() == {"answers_refused": 2}
+    assert refusal.certainties(torch.empty(2, 0)) == [None, None]
+    assert Refusal(RefusalConfig(known_share=0.1)).certainties(logits_BC) == [None, None]

@@ -82,7 +82,7 @@ def test_what_the_plan_needs_beside_its_arms_is_scored_too(learner: TinyPublishe
     swap.follow_plan()
     assert engine.live is not None
     assert (engine.live.plan.versions, set(engine.live.versions)) == ((2,), {1, 2})
-    assert len(engine.live.beside(engine.live.versions[2])) == 2
+    assert len(engine.live.cohorts[2]) == 2
     number = engine.live.number
     swap.follow_plan()
     assert engine.live.number == number

@@ -2,24 +2,20 @@
 
 import pytest
 
-from serving.audit import audited
+from serving.filters import Audit, filters_of
 from tests.rollout.joined import answer
 from tests.serving.versions import RECEIPTS
 from wire.draws import AUDIT, is_drawn
 from wire.receipts import Receipts
-from wire.records import Answer
-
-
-def predict(ids: list[str], version: int) -> list[Answer]:
-    return [answer(event_id, version=version) for event_id in ids]
-
 
 IDS = [f"event-{number}" for number in range(4_000)]
 
 
 def audited_events(version: int) -> list[str]:
     """Returns the events whose labels are asked for."""
-    return [each.event_id for each in audited(predict, 0.01, RECEIPTS)(IDS, version) if each.audit]
+    audit = Audit(0.01, RECEIPTS)
+    answers = [audit.apply(answer(event_id, version=version), queued_s=0.0, took_s=0.0) for event_id in IDS]
+    return [each.event_id for each in answers if each.audit]
 
 
 def drawn_by(receipts: Receipts) -> list[str]:
@@ -33,7 +29,8 @@ def test_a_share_of_the_events_asks_for_a_label_whichever_version_answers() -> N
 
 
 def test_without_a_share_nothing_is_asked_for() -> None:
-    assert audited(predict, 0.0, RECEIPTS) is predict
+    assert filters_of(0.0, RECEIPTS) == []
+    assert [type(each) for each in filters_of(0.01, RECEIPTS)] == [Audit]
 
 
 def test_nobody_without_the_keys_can_tell_which_events_are_asked_for() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from serving.answer_traces import traced
+from serving.filters import AnswerTraces, filtered, filters_of
 from serving.queue import Batch, Item, ItemFailure, Outcome
+from tests.serving.versions import RECEIPTS
 from tests.wire.collector import Collector, collecting
 from tests.wire.samples import answer_to
 from wire import traces
@@ -35,12 +36,13 @@ def answer(parent: str) -> Answer:
 
 
 def of(*outcomes: Outcome) -> list[Outcome]:
-    return traced(batch(*outcomes), list(outcomes), began_s=10.1, ended_s=10.5)
+    return filtered(filters_of(0.0, RECEIPTS), batch(*outcomes), outcomes, began_s=10.1, ended_s=10.5)
 
 
-def test_without_an_exporter_nothing_changes() -> None:
-    outcomes: list[Outcome] = [answer(PARENT)]
-    assert traced(batch(*outcomes), outcomes, began_s=10.1, ended_s=10.5) is outcomes
+def test_without_an_exporter_there_is_no_filter(collector: Collector) -> None:
+    assert filters_of(0.0, RECEIPTS) == []
+    with traces.exported(TracesConfig(endpoint=collector.endpoint), "replica"):
+        assert [type(each) for each in filters_of(0.0, RECEIPTS)] == [AnswerTraces]
 
 
 def test_an_answer_names_its_own_span_below_that_of_its_event(collector: Collector) -> None:
