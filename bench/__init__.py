@@ -1,7 +1,6 @@
 """Measures every number that is published, one command each: `python -m bench [--only NAME] [--calls N]`.
 
-    benches.py    the register: a name, and a function that yields rows; a row is defined in evals/results/
-    fixtures.py   what several benchmarks share: a running service (service.py), and sizes
+    harness/      the register of all cases, and what they have in common; a row is defined in evals/results/
     encoder.py, precision.py, hardware_limit.py, kernels.py, sparse_attention.py    the encoder; opponents are in peers/
     over_kafka.py           the service: latency, full speed, and that beside labels that are learnt
     setting_costs.py, tasks.py    what a setting costs, by turns: exactly-once answers, a map, telemetry, three tasks
@@ -19,11 +18,7 @@
     soak.py       the service at a steady load for long: does anything grow?
     walk.py       what runs for an event, and for labels and the version that learns them
     chaos/        kills, power cuts and other faults under load
-    techniques/   the techniques of the model family, each against its bar: `python -m bench.techniques`
-    process.py    one benchmark at a time, and one side of a comparison in a process of its own
-    texts.py, machine.py    what is measured on: the texts; the machine and the versions
-
-Fixtures --> measure(fixtures) --> rows, one call after the other --> terminal and build/bench/results.jsonl
+    techniques/   the techniques of the model family, each against its bars (docs/ledger.md)
 
 Tests and `make bench` use it; nothing that runs in production imports it.
 """

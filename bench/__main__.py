@@ -1,7 +1,7 @@
-"""`python -m bench [--only NAME [--set ...]] [--calls N]`: measures, prints each row, appends to results.jsonl.
+"""`python -m bench [--only NAME [--set ...]] [--calls N] [--quick]`: measures, prints rows, appends to results.jsonl.
 
-for each call:  fixtures --> for each benchmark:  measure(fixtures) --> rows, printed as they come
-after its last call, the rows of a benchmark with the values of all calls --> build/bench/results.jsonl
+for each call:  fixtures --> for each case:  measure(run) --> rows, printed as they come
+after its last call, the rows of a case with the values of all calls --> build/bench/results.jsonl
 after an error or Control-C, those of the calls so far
 """
 
@@ -10,35 +10,37 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from itertools import chain
-from pathlib import Path
+from contextlib import closing
 
-from msgspec.structs import replace
-
-from bench.benches import BENCHES, Bench
-from bench.fixtures import BadOption, Fixtures, parse_assignments
-from bench.machine import PACKAGES, machine, servers_given, versions
-from bench.process import RESULTS, exclusive
-from evals.results.conditions import ConditionsWatch
-from evals.results.row import NoResult, Skip
-from evals.results.rows import HEADER, RowsByCall, Surroundings, line
-from services.versions import commit
+from bench.harness.calls import KeptCalls, call, recorded, surroundings_of
+from bench.harness.case import BadOption, Fixtures, Run, parse_assignments
+from bench.harness.cases import CASES
+from bench.harness.machine import machine
+from bench.harness.process import BUILD, RESULTS, exclusive
+from evals.results.rows import HEADER
 
 BUSY = 0.5
 """The load of other processes, in cores, above which a warning is printed."""
 
 MAX_CALLS = 20
 
-INTERRUPTED = "an error or Control-C has ended the call"
+KEPT = BUILD / "bench" / "calls"
+"""What each seed of the ledger has measured."""
 
 
 def main() -> int:
     """Returns the exit code, which is 0 whether goals are met or not: a benchmark is no test."""
     arguments = _arguments()
     options = parse_assignments(arguments.assignments)
-    chosen = [bench for bench in BENCHES if bench.name == arguments.only or not (arguments.only or bench.is_long)]
+    chosen = [case for case in CASES if not case.is_long]
+    if arguments.only:
+        chosen = [case for case in CASES if case.name in arguments.only]
+    slow = [case.name for case in chosen if not case.has_quick]
+    if arguments.quick and slow:
+        raise BadOption(f"there is no quick run of {', '.join(slow)}: --set may make it smaller")
+    num_calls: dict[str, int] = {}
+    for case in chosen:
+        num_calls[case.name] = arguments.calls or (1 if arguments.quick else case.num_calls)
     start_s = time.monotonic()
 
     def say(text: str) -> None:
@@ -49,71 +51,46 @@ def main() -> int:
         if (load := os.getloadavg()[0]) > BUSY:
             say(f"This machine is busy (load {load:.1f}): the figures will be worse than they could be.")
         if not arguments.only:
-            say(f"Only by name (make bench ONLY=name): {', '.join(bench.name for bench in BENCHES if bench.is_long)}")
+            say(f"Only by name (make bench ONLY=name): {', '.join(case.name for case in CASES if case.is_long)}")
         say(HEADER)
-        with recorded(chosen, _command()) as rows:
-            for number in range(1, arguments.calls + 1):
-                with closing(Fixtures(say, options, is_bounded=not arguments.only)) as fixtures:
-                    for bench in chosen:
-                        say(f"{bench.name}, call {number} of {arguments.calls} ...")
-                        _run(bench, fixtures, rows[bench.name])
-                        if number == arguments.calls:
-                            rows.pop(bench.name).record(RESULTS)
+        surroundings = surroundings_of(chosen, shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
+        keeps = not (arguments.quick or arguments.anew)
+        with recorded(surroundings, None if arguments.quick else RESULTS) as rows:
+            for number in range(max(num_calls.values())):
+                with closing(Fixtures()) as fixtures:
+                    for case in chosen:
+                        if number >= num_calls[case.name]:
+                            continue
+                        say(f"{case.name}, call {number + 1} of {num_calls[case.name]} ...")
+                        run = Run(
+                            case=case,
+                            say=say,
+                            seed=number,
+                            is_quick=arguments.quick,
+                            is_bounded=not arguments.only,
+                            options=options,
+                            fixtures=fixtures,
+                        )
+                        call(run, rows[case.name], KeptCalls(KEPT if keeps else None, surroundings[case.name]))
+                        if number + 1 == num_calls[case.name] and not arguments.quick:
+                            rows.pop(case.name).record(RESULTS)
     return 0
-
-
-@contextmanager
-def recorded(benches: Sequence[Bench], command: str, path: Path = RESULTS) -> Iterator[dict[str, RowsByCall]]:
-    """Yields the rows of each benchmark, by its name. What is still in there when it is left is recorded then."""
-    found = versions(set(chain.from_iterable(bench.uses for bench in benches)))
-    given = servers_given()
-    surroundings = Surroundings(machine=machine(), versions=found, command=command, commit=commit())
-    rows: dict[str, RowsByCall] = {}
-    for bench in benches:
-        known = found if bench.has_own_servers else found | given
-        used = {name: known[name] for name in ("python", *PACKAGES, *bench.uses)}
-        rows[bench.name] = RowsByCall(bench.name, replace(surroundings, versions=used))
-    try:
-        yield rows
-    finally:
-        for left in rows.values():
-            left.record(path)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", choices=[bench.name for bench in BENCHES], help="one benchmark instead of all")
-    help = "a part of the size of that benchmark, such as seed=7; may be repeated"
+    names = [case.name for case in CASES]
+    help = "this case instead of all that are not long; may be repeated"
+    parser.add_argument("--only", action="append", default=[], choices=names, metavar="NAME", help=help)
+    help = "a part of the size of that case, such as seed=7; may be repeated"
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help=help)
-    help = "how often each is repeated (1); a goal is met where every call meets it"
-    parser.add_argument("--calls", type=int, choices=range(1, MAX_CALLS + 1), default=1, metavar="N", help=help)
+    help = "how often each is measured (1; 3 of the ledger, each with a seed); a goal is met if every call meets it"
+    parser.add_argument("--calls", type=int, choices=range(1, MAX_CALLS + 1), metavar="N", help=help)
+    help = "mechanism and direction in seconds or minutes, of the cases that have such a run; records nothing"
+    parser.add_argument("--quick", action="store_true", help=help)
+    help = "measures also the seeds of the ledger that were measured at this commit"
+    parser.add_argument("--anew", action="store_true", help=help)
     return parser.parse_args()
-
-
-def _command() -> str:
-    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
-
-
-def _run(bench: Bench, fixtures: Fixtures, rows: RowsByCall) -> None:
-    """Runs one call of a benchmark, and prints each of its rows when it is measured."""
-    start_s = time.monotonic()
-    failure = INTERRUPTED
-    watch = ConditionsWatch()
-    try:
-        with watch:
-            for row in bench.measure(fixtures):
-                fixtures.say(line(rows.add(row)))
-        failure = ""
-    except Skip as why:
-        failure = ""
-        fixtures.say(f"{bench.name}: skipped: {why}")
-    except NoResult as why:
-        failure = str(why)
-    finally:
-        without = rows.end_call(failure, conditions=watch.conditions)
-    for row in without:
-        fixtures.say(line(row))
-    fixtures.say(f"{bench.name} took {time.monotonic() - start_s:.0f} s")
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
 
-from bench.fixtures import Fixtures
-from bench.service import apache_kafka
-from bench.texts import clinc150
-from evals.results.row import Goal, Row
+from bench.harness.case import Run
+from bench.harness.service import apache_kafka
+from bench.harness.texts import clinc150
+from evals.results.row import Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.intake.answer_finder import AnswerFinder
@@ -74,15 +74,14 @@ class CatchUp:
     took_s: float
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
-    size = fixtures.sized(BacklogSize())
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(BacklogSize(), quick=BacklogSize(labels=5_000, behind=500))
     caught = catch_up(size)
     learnt = sum(caught.counts.get(name, 0) for name in ("learnt", "holdout"))
     share = 100.0 * learnt / size.labels
-    yield Row.of(name="backlog.labels", value=size.labels, unit="labels")
-    yield Row.of(name="backlog.pace", value=round(size.labels / caught.took_s), unit="labels/s")
-    yield Row.of(name="backlog.learnt", value=round(share, 3), unit="% of the labels", goal=Goal(">=", 99.9))
+    yield Row.of("backlog.labels", size.labels, "labels")
+    yield Row.of("backlog.pace", round(size.labels / caught.took_s), "labels/s")
+    yield Row.of("backlog.learnt", round(share, 3), "% of the labels", goal=">= 99.9")
 
 
 def catch_up(size: BacklogSize) -> CatchUp:
@@ -221,19 +220,18 @@ class Search:
     took_s: float
 
 
-def measure_late_labels(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
-    size = fixtures.sized(LateSize())
+def measure_late_labels(run: Run) -> Iterator[Row]:
+    size = run.sized(LateSize(), quick=LateSize(answers=5_000, labels=500))
     search = find(size)
     pace = size.answers / search.took_s
     found = 100.0 * search.counts.get("late_found", 0) / size.labels
-    yield Row.of(name="late_labels.labels", value=size.labels, unit="labels")
-    yield Row.of(name="late_labels.answers", value=size.answers, unit="answers")
-    yield Row.of(name="late_labels.pace", value=round(pace), unit="answers/s")
-    yield Row.of(name="late_labels.found", value=round(found, 3), unit="% of the labels", goal=Goal(">=", 100))
+    yield Row.of("late_labels.labels", size.labels, "labels")
+    yield Row.of("late_labels.answers", size.answers, "answers")
+    yield Row.of("late_labels.pace", round(pace), "answers/s")
+    yield Row.of("late_labels.found", round(found, 3), "% of the labels", goal=">= 100")
     for rate, goal_s in GOALS_S.items():
         week_s = round(WEEK_S * rate / pace)
-        yield Row.of(name=f"late_labels.week_at_{rate}_per_s", value=week_s, unit="s", goal=Goal("<=", goal_s))
+        yield Row.of(f"late_labels.week_at_{rate}_per_s", week_s, "s", goal=f"<= {goal_s}")
 
 
 def find(size: LateSize) -> Search:

@@ -14,11 +14,11 @@ from itertools import chain
 
 import torch
 
-from bench.fixtures import Fixtures
-from bench.texts import clinc150
+from bench.harness.case import Run
+from bench.harness.texts import clinc150
 from evals.continual.runner import accuracy
 from evals.continual.whole_learner import WholeLearner
-from evals.results.row import Goal, Peer, Row
+from evals.results.row import Peer, Row
 from evals.streams.benchmark import Part, Texts
 from evals.streams.stream import Stream
 from learner.config import LearnerConfig
@@ -72,10 +72,9 @@ class Size:
     trainable_layers: int = 0
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(Size())
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(Size())
     stream = clinc150(size.seed)
-    fixtures.stop_service()
     torch.set_num_threads(1)
     swap = swapped(stream, share=size.share, seed=size.seed)
     stable = swapped(stream, share=0.0, seed=size.seed)
@@ -97,13 +96,13 @@ def compare(swap: SwappedNames, stable: SwappedNames, make: Callable[[], WholeLe
         of_new = accuracy(new, swap.changed)
         found = accuracy(ours, swap.changed)
         new_learner = Peer("a new learner", round(of_new, 2))
-        yield Row.of(name=f"concept_change.{name}.changed", value=round(found, 2), unit="%", peers=(new_learner,))
-        yield _points(f"concept_change.{name}.behind_new", of_new - found, Goal("<=", 1.0))
+        yield Row.of(f"concept_change.{name}.changed", round(found, 2), "%", peers=(new_learner,))
+        yield _points(f"concept_change.{name}.behind_new", of_new - found, "<= 1")
         lost = accuracy(unchanged, swap.other) - accuracy(ours, swap.other)
-        yield _points(f"concept_change.{name}.others_lost", lost, Goal("<=", 0.3))
+        yield _points(f"concept_change.{name}.others_lost", lost, "<= 0.3")
     num_false = unchanged.num_concept_changes
-    yield Row.of(name="concept_change.false_changes", value=num_false, unit="classes", goal=Goal("<=", 0))
+    yield Row.of("concept_change.false_changes", num_false, "classes", goal="<= 0")
 
 
-def _points(name: str, value: float, goal: Goal) -> Row:
-    return Row.of(name=name, value=round(value, 2), unit="points", goal=goal)
+def _points(name: str, value: float, goal: str) -> Row:
+    return Row.of(name, round(value, 2), "points", goal=goal)

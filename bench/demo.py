@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.fixtures import Fixtures
-from bench.texts import clinc150
-from evals.results.row import Goal, NoResult, Row
+from bench.harness.case import Run
+from bench.harness.texts import clinc150
+from evals.results.row import NoResult, Row
 from services.resident_bytes import resident_bytes
 from services.versions import ROOT
 from wire.threads import BackgroundThread
@@ -120,28 +120,22 @@ class PeakMemory:
             self._bytes = max(self._bytes, resident_bytes({"demo": self._pid})["demo"])
 
 
-def measure_clinc150(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
-    run = run_clinc150()
-    figures = run.figures
-    yield Row.of(name="clinc_continual.accuracy", value=figures["accuracy_final"], unit="%", goal=Goal(">=", 96.3))
-    yield Row.of(
-        name="clinc_continual.at_int8",
-        value=percent_at_int8(figures["precisions"]),
-        unit="% of answers",
-        goal=Goal(">=", 100),
-    )
-    yield Row.of(name="clinc_continual.forgetting", value=figures["forgetting"], unit="points", goal=Goal("<=", 0.3))
-    yield Row.of(name="clinc_continual.first_seen", value=figures["accuracy_first_seen"], unit="%")
-    yield Row.of(name="clinc_continual.lost", value=figures["lost"], unit="events", goal=Goal("<=", 0))
-    yield Row.of(name="clinc_continual.duplicates", value=figures["duplicates"], unit="events", goal=Goal("<=", 0))
+def measure_clinc150(run: Run) -> Iterator[Row]:
+    done = run_clinc150()
+    figures = done.figures
+    yield Row.of("clinc_continual.accuracy", figures["accuracy_final"], "%", goal=">= 96.3")
+    yield Row.of("clinc_continual.at_int8", percent_at_int8(figures["precisions"]), "% of answers", goal=">= 100")
+    yield Row.of("clinc_continual.forgetting", figures["forgetting"], "points", goal="<= 0.3")
+    yield Row.of("clinc_continual.first_seen", figures["accuracy_first_seen"], "%")
+    yield Row.of("clinc_continual.lost", figures["lost"], "events", goal="<= 0")
+    yield Row.of("clinc_continual.duplicates", figures["duplicates"], "events", goal="<= 0")
     seconds = figures["label_to_live_s"]
-    yield Row.of(name="label_to_live.p50", value=seconds["p50"], unit="s, any arm")
-    yield Row.of(name="label_to_live.p95", value=seconds["p95"], unit="s, any arm")
-    yield Row.of(name="label_to_live.stable_p50", value=seconds["stable_p50"], unit="s", goal=Goal("<=", 0.5))
-    yield Row.of(name="label_to_live.stable_p95", value=seconds["stable_p95"], unit="s", goal=Goal("<=", 1.0))
-    yield Row.of(name="first_answer", value=run.first_answer_s, unit="s", goal=Goal("<=", 45))
-    yield Row.of(name="memory", value=round(run.peak_bytes / 2**30, 2), unit="GiB", goal=Goal("<=", 4))
+    yield Row.of("label_to_live.p50", seconds["p50"], "s, any arm")
+    yield Row.of("label_to_live.p95", seconds["p95"], "s, any arm")
+    yield Row.of("label_to_live.stable_p50", seconds["stable_p50"], "s", goal="<= 0.5")
+    yield Row.of("label_to_live.stable_p95", seconds["stable_p95"], "s", goal="<= 1")
+    yield Row.of("first_answer", done.first_answer_s, "s", goal="<= 45")
+    yield Row.of("memory", round(done.peak_bytes / 2**30, 2), "GiB", goal="<= 4")
 
 
 def percent_at_int8(precisions: Mapping[str, int]) -> float:
@@ -157,24 +151,23 @@ WRITTEN = "written one by one"
 MADE = "made of templates"
 
 
-def measure_support(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
-    run = run_demo()
-    figures = run.figures
+def measure_support(run: Run) -> Iterator[Row]:
+    done = run_demo()
+    figures = done.figures
     by_kind = figures["accuracy_by_kind"]
     latency = figures["latency_ms"]
     known = figures["prequential"]
     live = figures["label_to_live_s"]
-    yield Row.of(name="demo.accuracy_written", value=by_kind[WRITTEN], unit="%")
-    yield Row.of(name="demo.accuracy_made", value=by_kind[MADE], unit="%")
-    yield Row.of(name="demo.first_seen", value=figures["accuracy_first_seen"], unit="%")
-    yield Row.of(name="demo.oracle", value=known["oracle"], unit="%")
-    yield Row.of(name="demo.ratio", value=known["ratio"], unit="of the oracle", goal=Goal(">=", 1.0))
-    yield Row.of(name="demo.stable_p50", value=live["stable_p50"], unit="s, label to live")
-    yield Row.of(name="demo.stable_p95", value=live["stable_p95"], unit="s, label to live")
-    yield Row.of(name="demo.latency_p99", value=latency["p99"], unit="ms")
-    yield Row.of(name="demo.first_five_seconds_p99", value=latency["first_p99"], unit="ms", goal=Goal("<=", 150))
-    yield Row.of(name="demo.lost", value=figures["lost"], unit="events", goal=Goal("<=", 0))
-    yield Row.of(name="demo.first_answer", value=run.first_answer_s, unit="s", goal=Goal("<=", 45))
-    yield Row.of(name="demo.seconds", value=round(run.took_s, 1), unit="s", goal=Goal("<=", 150))
-    yield Row.of(name="demo.memory", value=round(run.peak_bytes / 2**30, 2), unit="GiB")
+    yield Row.of("demo.accuracy_written", by_kind[WRITTEN], "%")
+    yield Row.of("demo.accuracy_made", by_kind[MADE], "%")
+    yield Row.of("demo.first_seen", figures["accuracy_first_seen"], "%")
+    yield Row.of("demo.oracle", known["oracle"], "%")
+    yield Row.of("demo.ratio", known["ratio"], "of the oracle", goal=">= 1")
+    yield Row.of("demo.stable_p50", live["stable_p50"], "s, label to live")
+    yield Row.of("demo.stable_p95", live["stable_p95"], "s, label to live")
+    yield Row.of("demo.latency_p99", latency["p99"], "ms")
+    yield Row.of("demo.first_five_seconds_p99", latency["first_p99"], "ms", goal="<= 150")
+    yield Row.of("demo.lost", figures["lost"], "events", goal="<= 0")
+    yield Row.of("demo.first_answer", done.first_answer_s, "s", goal="<= 45")
+    yield Row.of("demo.seconds", round(done.took_s, 1), "s", goal="<= 150")
+    yield Row.of("demo.memory", round(done.peak_bytes / 2**30, 2), "GiB")

@@ -23,18 +23,18 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from bench.fixtures import Fixtures
+from bench.harness.case import Run
+from bench.harness.process import PeerFailed, run_module
 from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS, READ
 from bench.peers.field import Field, Runner, Say, prepared, started
 from bench.peers.race import Race, disturbance, summary
 from bench.peers.workloads import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKLOADS, Workload
-from bench.process import PeerFailed, run_module
-from evals.results.row import Gaps, Goal, Peer, Row
+from evals.results.row import Gaps, Peer, Row
 from services.cores import num_cores
 
-FLOOR = Goal(">=", 75)
+FLOOR = ">= 75"
 DISTURBED = 1.1
-INT4_TIME = {ONE_SHORT: Goal("<=", 1.2), ONE_TOKEN: Goal("<=", 1.0)}
+INT4_TIME = {ONE_SHORT: "<= 1.2", ONE_TOKEN: "<= 1"}
 PAIR_ROUNDS = 5
 PAIR_S = 0.8
 PEERS_S = 240.0
@@ -46,7 +46,7 @@ class Goals:
 
     fastest: float | None = None
     accurate: float | None = None
-    floor: Goal | None = None
+    floor: str | None = None
 
 
 GOALS: Mapping[Workload, Goals] = {
@@ -75,21 +75,21 @@ class MachineLimits:
         return self.peak_of if self.floor_ms(operations) > self.read_ms else "reading all matrices"
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    deadline_s = fixtures.deadline_s(PEERS_S)
-    with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, fixtures.say, deadline_s) as field:
-        yield from _raced(field, WORKLOADS, fixtures.say)
+def measure(run: Run) -> Iterator[Row]:
+    deadline_s = run.deadline_s(PEERS_S)
+    with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, run.say, deadline_s) as field:
+        yield from _raced(field, WORKLOADS, run.say)
         for work in INT4_TIME:
             eight, four = (field.runners[name].prepare(work) for name in (OURS, OURS_INT4))
             yield _int4(Race(work, eight, (four,)))
     if (num_threads := num_cores()) > 1:
-        with started((OURS, PEAK, READ, *PEERS), num_threads, fixtures.say, deadline_s) as field:
-            yield from _raced(field, (NATURAL,), fixtures.say)
+        with started((OURS, PEAK, READ, *PEERS), num_threads, run.say, deadline_s) as field:
+            yield from _raced(field, (NATURAL,), run.say)
             yield _replicas(field.runners[OURS])
     packed = run_module("bench.peers.ours", "1")
-    yield Row.of(name="encoder.swap", value=round(packed["ms"], 1), unit="ms to pack all", goal=Goal("<=", 100))
+    yield Row.of("encoder.swap", round(packed["ms"], 1), "ms to pack all", goal="<= 100")
     share = round(packed["int4_bytes"] / packed["int8_bytes"], 3)
-    yield Row.of(name="encoder.int4.memory", value=share, unit="x INT8", goal=Goal("<=", 0.53))
+    yield Row.of("encoder.int4.memory", share, "x INT8", goal="<= 0.53")
 
 
 def _raced(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
@@ -118,8 +118,8 @@ def _raced(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
     for race in races:
         yield _floor(race, _name(race.workload.name, num_threads), limits)
     peak_row = _name("peak", num_threads)
-    yield Row.of(name=peak_row, value=round(limits.peak_per_s / 1e9), unit="INT8 GOP/s", note=peak.how)
-    yield Row.of(name=_name("read", num_threads), value=round(limits.read_ms, 3), unit="ms to read all matrices")
+    yield Row.of(peak_row, round(limits.peak_per_s / 1e9), "INT8 GOP/s", note=peak.how)
+    yield Row.of(_name("read", num_threads), round(limits.read_ms, 3), "ms to read all matrices")
 
 
 def _rows(race: Race, name: str, *, missing: tuple[str, ...], note: str) -> Iterator[Row]:
@@ -127,12 +127,12 @@ def _rows(race: Race, name: str, *, missing: tuple[str, ...], note: str) -> Iter
     value = round(race.workload.texts_per_s(race.ours.ms), 1)
     for suffix, entries, times in (("", race.fastest, goals.fastest), (".accurate", race.accurate, goals.accurate)):
         peers = tuple(Peer(entry.name, round(race.workload.texts_per_s(entry.ms), 1)) for entry in entries)
-        goal = None if times is None else Goal(">=", times, of_peer=True)
+        goal = None if times is None else f">= {times}x"
         unit = "texts/s"
         yield Row.of(
-            name=name + suffix,
-            value=value,
-            unit=unit,
+            name + suffix,
+            value,
+            unit,
             goal=goal,
             peers=peers,
             gaps=Gaps(missing=missing, unfinished=race.unfinished),
@@ -144,7 +144,7 @@ def _floor(race: Race, name: str, limits: MachineLimits) -> Row:
     operations = race.ours.operations
     share = round(100 * limits.floor_ms(operations) / race.ours.ms, 1)
     note = f"the limit: {limits.limit(operations)}"
-    return Row.of(name=f"{name}.floor", value=share, unit="% of the limit", goal=GOALS[race.workload].floor, note=note)
+    return Row.of(f"{name}.floor", share, "% of the limit", goal=GOALS[race.workload].floor, note=note)
 
 
 def _int4(race: Race) -> Row:
@@ -155,7 +155,7 @@ def _int4(race: Race) -> Row:
         raise PeerFailed(f"{name} broke at {race.workload.name}: {why}")
     value = round(four.ms / race.ours.ms, 2)
     goal = INT4_TIME[race.workload]
-    return Row.of(name=f"encoder.int4.{race.workload.name}", value=value, unit="x INT8's time", goal=goal)
+    return Row.of(f"encoder.int4.{race.workload.name}", value, "x INT8's time", goal=goal)
 
 
 def _replicas(one: Runner) -> Row:
@@ -174,9 +174,7 @@ def _replicas(one: Runner) -> Row:
             together.append(sum(NATURAL.texts_per_s(turn.ms) for turn in turns))
             single.append(NATURAL.texts_per_s(one.run(NATURAL, PAIR_S).ms))
     peer = Peer(f"ours, one process of {num} threads", round(statistics.median(single), 1))
-    return Row.of(
-        name=f"encoder.{num}_processes", value=round(statistics.median(together), 1), unit="texts/s", peers=(peer,)
-    )
+    return Row.of(f"encoder.{num}_processes", round(statistics.median(together), 1), "texts/s", peers=(peer,))
 
 
 def _name(work: str, num_threads: int) -> str:

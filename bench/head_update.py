@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from bench.process import run_module
-from evals.results.row import Goal, Peer, Row
+from bench.harness.case import Run
+from bench.harness.process import run_module
+from evals.results.row import Peer, Row
 from learner.fast.fast_head import MAX_ROWS
 from learner.fast.ridge import BaseSolution, NormalEquations, on_grid, ridge_penalty
 from learner.fast.rows import Entries
@@ -32,32 +33,20 @@ from learner.fast.solver import IncrementalHead
 from model.config import StrataConfig
 from model.head import features, projection
 
-if TYPE_CHECKING:
-    from bench.fixtures import Fixtures  # the program loads no service
-
 GOAL_MS = {150: 12, 10_000: 60}
 """The most milliseconds for 20 labels, by the number of classes."""
 
 
-def measure(fixtures: "Fixtures") -> Iterator[Row]:
-    fixtures.stop_service()
+def measure(run: Run) -> Iterator[Row]:
     for num_classes, goal_ms in GOAL_MS.items():
         measured = run_module("bench.head_update", str(num_classes))
         name = f"head_update.{num_classes}_classes"
-        yield Row.of(
-            name=name,
-            value=measured["update_ms"],
-            unit="ms/20 labels",
-            goal=Goal("<=", goal_ms),
-        )
+        yield Row.of(name, measured["update_ms"], "ms/20 labels", goal=f"<= {goal_ms}")
         solve = Peer("the whole solve", round(1e3 / measured["solve_ms"], 2))
         per_s = round(1e3 / measured["update_ms"], 1)
-        yield Row.of(name=f"{name}.per_second", value=per_s, unit="updates/s", peers=(solve,))
+        yield Row.of(f"{name}.per_second", per_s, "updates/s", peers=(solve,))
         yield Row.of(
-            name=f"{name}.floor",
-            value=measured["percent_of_limit"],
-            unit="% of the limit",
-            note=f"the limit: {measured['limit']}",
+            f"{name}.floor", measured["percent_of_limit"], "% of the limit", note=f"the limit: {measured['limit']}"
         )
 
 

@@ -18,15 +18,15 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from bench.fixtures import Fixtures
+from bench.harness.case import Run
+from bench.harness.process import PeerFailed
+from bench.harness.service import changed_environment, running_service
+from bench.harness.texts import some_texts
 from bench.http_load import Load, over_grpc, over_http, post
 from bench.peers.exported import cached, folder
 from bench.peers.http_servers import PEERS, HttpPeer, batches_of, started, tensor_body
 from bench.peers.onnx_peers import fused_int8
-from bench.process import PeerFailed
-from bench.service import changed_environment, running_service
-from bench.texts import some_texts
-from evals.results.row import Gaps, Goal, NoResult, Peer, Row
+from evals.results.row import Gaps, NoResult, Peer, Row
 from model.bert import load_encoder
 from model.source import encoder_folder
 from services.local.children import free_port
@@ -34,8 +34,8 @@ from services.settings import variable_of
 
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 BATCHES = {"one": 1, "batch16": 16}
-RATE_GOAL = Goal(">=", 2, of_peer=True)
-P99_GOAL = Goal("<=", 1, of_peer=True)
+RATE_GOAL = ">= 2x"
+P99_GOAL = "<= 1x"
 JUDGED = (32, 64)
 """The numbers of clients at which there are goals."""
 
@@ -63,12 +63,11 @@ class HttpSize:
         return [peer for peer in PEERS if any(map(peer.name.__contains__, parts))]
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(HttpSize())
-    fixtures.stop_service()
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(HttpSize(), quick=HttpSize(seconds=1.0, clients="4", peers="FastAPI"))
     texts = some_texts(512)
     with _grpc_port() as grpc_port, running_service() as service:
-        fixtures.say("http: our service ...")
+        run.say("http: our service ...")
         port = service.settings.serving.http_port
         ours = _points(size, lambda batch: _predict_requests(port, texts, batch), port)
         rest = _points(size, lambda batch: _v2_requests(port, texts, batch), port)
@@ -77,12 +76,12 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     peers: dict[str, Mapping[Point, Load]] = {}
     missing: list[str] = []
     for peer in size.chosen:
-        fixtures.say(f"http: {peer.name} ...")
+        run.say(f"http: {peer.name} ...")
         try:
             with started(peer, model_folder(), texts) as peer_port:
                 peers[peer.name] = _peer_points(size, peer, peer_port, texts)
         except NoResult as why:
-            fixtures.say(f"http: {peer.name}: missing: {why}")
+            run.say(f"http: {peer.name}: missing: {why}")
             missing.append(peer.name)
     missing += [peer.name for peer in PEERS if peer not in size.chosen]
     yield from rows(ours, peers, missing)
@@ -105,9 +104,9 @@ def rows(
         )
         for suffix, value, unit, goal, beside in figures:
             yield Row.of(
-                name=f"http.{name}.{clients}_clients{suffix}",
-                value=value,
-                unit=unit,
+                f"http.{name}.{clients}_clients{suffix}",
+                value,
+                unit,
                 goal=goal if is_judged else None,
                 peers=(*beside,),
                 gaps=gaps,
@@ -118,14 +117,8 @@ def grpc_rows(over: Mapping[Point, Load], rest: Mapping[Point, Load]) -> Iterato
     """Yields the rate over gRPC beside that of the same protocol in REST."""
     for (name, clients), load in over.items():
         peer = Peer("ours, the same in REST", rest[name, clients].requests_per_s)
-        goal = Goal(">=", 1, of_peer=True) if clients in JUDGED else None
-        yield Row.of(
-            name=f"http.grpc.{name}.{clients}_clients",
-            value=load.requests_per_s,
-            unit="requests/s",
-            goal=goal,
-            peers=(peer,),
-        )
+        goal = ">= 1x" if clients in JUDGED else None
+        yield Row.of(f"http.grpc.{name}.{clients}_clients", load.requests_per_s, "requests/s", goal=goal, peers=(peer,))
 
 
 def model_folder() -> Path:

@@ -18,10 +18,10 @@ from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
-from bench.fixtures import Fixtures
-from bench.service import fresh_stack
-from bench.texts import clinc150
-from evals.results.row import Goal, NoResult, Row
+from bench.harness.case import Run
+from bench.harness.service import fresh_stack
+from bench.harness.texts import clinc150
+from evals.results.row import NoResult, Row
 from evals.streams.stream import StreamItem
 from services.history.sending import NotLearntYet, await_version
 from services.settings import Settings, as_environment
@@ -49,9 +49,8 @@ class Imported:
     learnt_s: float
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
-    size = fixtures.sized(ImportSize())
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(ImportSize(), quick=ImportSize(rows=500))
     items = list(islice(cycle(chain.from_iterable(stage.train for stage in clinc150().stages)), size.rows))
     with fresh_stack() as (stack, store, bus), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "history.jsonl")
@@ -62,11 +61,9 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     if done.told["sent"] != size.rows:
         raise NoResult(f"{done.told['sent']} of {size.rows} rows were sent: {done.told['refused_rows'][:3]}")
     note = f"{size.rows} rows, with the start of the command"
-    goal = Goal(">=", GOAL)
-    yield Row.of(name="import_pace.sent", value=round(size.rows / done.sent_s), unit="texts/s", goal=goal, note=note)
-    yield Row.of(
-        name="import_pace.learnt", value=round(size.rows / done.learnt_s), unit="texts/s", goal=goal, note=note
-    )
+    goal = f">= {GOAL}"
+    yield Row.of("import_pace.sent", round(size.rows / done.sent_s), "texts/s", goal=goal, note=note)
+    yield Row.of("import_pace.learnt", round(size.rows / done.learnt_s), "texts/s", goal=goal, note=note)
 
 
 def imported(path: Path, settings: Settings, bus: Bus, store: Store) -> Imported:

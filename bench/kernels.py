@@ -22,15 +22,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from bench.hardware_limit import OPERATIONS, PeakEngine
-from bench.machine import has_bfloat16
-from bench.process import run_module
+from bench.harness.case import Run
+from bench.harness.machine import has_bfloat16
+from bench.harness.process import run_module
 from evals.results.row import Peer, Row
 from kernels import linear_i4, linear_i8, native
 from kernels.allocator import keep_freed_memory
@@ -40,9 +41,6 @@ from kernels.attention_i8.native import attention as attention_i8
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight, unpack_nibbles
 from kernels.linear_i8.reference import Int8Weight
 
-if TYPE_CHECKING:
-    from bench.fixtures import Fixtures  # the program loads no service
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSize:
@@ -51,21 +49,20 @@ class KernelSize:
     threads: int = 1
 
 
-def measure(fixtures: "Fixtures") -> Iterator[Row]:
-    size = fixtures.sized(KernelSize())
-    fixtures.stop_service()
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(KernelSize())
     yield from rows_of(run_module("bench.kernels", str(size.threads)))
 
 
 def rows_of(measured: Mapping[str, Any]) -> Iterator[Row]:
     """Yields the peak, and a row for each kernel and shape. A ratio below 1 means that ours takes less time."""
     peak = measured["peak"]
-    yield Row.of(name="kernels.peak", value=round(peak["giga_per_s"]), unit="INT8 GOP/s", note=peak["how"])
+    yield Row.of("kernels.peak", round(peak["giga_per_s"]), "INT8 GOP/s", note=peak["how"])
     for each in measured["kernels"]:
         (ours, our_us), *others = each["us"].items()
         peers = tuple(Peer(name, round(us, 1)) for name, us in sorted(others, key=lambda other: other[1]))
         note = f"{ours}; the limit: {each['limit_us']:.1f} us"
-        yield Row.of(name=f"kernels.{each['name']}", value=round(our_us, 1), unit="us", peers=peers, note=note)
+        yield Row.of(f"kernels.{each['name']}", round(our_us, 1), "us", peers=peers, note=note)
 
 
 SHAPES = ((1152, 384), (384, 384), (1536, 384), (384, 1536))

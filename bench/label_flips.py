@@ -17,9 +17,9 @@ import msgspec
 import torch
 
 from bench.chaos.oracle import nearest_rank
-from bench.fixtures import Fixtures
-from bench.texts import clinc150
-from evals.results.row import Goal, Row
+from bench.harness.case import Run
+from bench.harness.texts import clinc150
+from evals.results.row import Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.intake.flips import FlipDetector, FlipsState
@@ -44,32 +44,26 @@ Pair = tuple[str | None, str]
 """The answer of the service, and the label."""
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
+def measure(run: Run) -> Iterator[Row]:
     stages = [stage.train for stage in clinc150(SEED).stages]
-    fixtures.stop_service()
     torch.set_num_threads(1)
     items = list(chain.from_iterable(stages))
     pairs = answer_all(items, LAG)
-    yield Row.of(
-        name="label_flips.false_alarms",
-        value=feed(FlipDetector(), pairs).num_raised,
-        unit="alarms",
-        goal=Goal("<=", 0),
-    )
+    yield Row.of("label_flips.false_alarms", feed(FlipDetector(), pairs).num_raised, "alarms", goal="<= 0")
     sizes = [len(stage) for stage in stages]
     delays = [delay or math.inf for delay in flip_delays(pairs, sizes)]
     num_noticed = sum(map(math.isfinite, delays))
     noticed = round(100 * num_noticed / len(delays), 1)
-    yield Row.of(name="label_flips.noticed", value=noticed, unit="%", goal=Goal(">=", 99))
+    yield Row.of("label_flips.noticed", noticed, "%", goal=">= 99")
     for name, percent in (("delay_p50", 50), ("delay_p99", 99)):
         delay = nearest_rank(delays, percent)
         value = None if delay is None or math.isinf(delay) else delay
-        yield Row.of(name=f"label_flips.{name}", value=value, unit="labels, of all flips", goal=Goal("<=", 500))
+        yield Row.of(f"label_flips.{name}", value, "labels, of all flips", goal="<= 500")
     late = feed(FlipDetector(), answer_all(items, LATE)).num_raised
-    yield Row.of(name="label_flips.false_alarms_late", value=late, unit="alarms", goal=Goal("<=", 0))
+    yield Row.of("label_flips.false_alarms_late", late, "alarms", goal="<= 0")
     random.Random(SEED).shuffle(items)
     mixed = feed(FlipDetector(), answer_all(items, LAG)).num_raised
-    yield Row.of(name="label_flips.false_alarms_mixed", value=mixed, unit="alarms", goal=Goal("<=", 0))
+    yield Row.of("label_flips.false_alarms_mixed", mixed, "alarms", goal="<= 0")
 
 
 def answer_all(items: Sequence[StreamItem], lag: int) -> list[Pair]:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING
 
 import torch
 
-from bench.process import run_module
-from bench.texts import clinc150, few_of_each
-from evals.results.row import Goal, Peer, Row
+from bench.harness.case import Run
+from bench.harness.process import run_module
+from bench.harness.texts import clinc150, few_of_each
+from evals.results.row import Peer, Row
 from learner.config import LearnerConfig
 from learner.encoder.top import with_own_top
 from learner.learner import Learner
@@ -26,28 +26,19 @@ from learner.rounds.trainer import Trainer
 from learner.samples import Labelled
 from model.bert import load_encoder
 
-if TYPE_CHECKING:
-    from bench.fixtures import Fixtures  # the program loads no service
 
-
-def measure(fixtures: "Fixtures") -> Iterator[Row]:
+def measure(run: Run) -> Iterator[Row]:
     clinc150()  # raises Skip here, where it is caught; the program below would fail
-    fixtures.stop_service()
     measured = run_module("bench.learner_pace")
-    yield Row.of(name="learner_pace.fast_update", value=measured["fast_ms"], unit="ms/label", goal=Goal("<=", 2.0))
-    yield Row.of(name="learner_pace.solve", value=measured["solve_ms"], unit="ms/version")
+    yield Row.of("learner_pace.fast_update", measured["fast_ms"], "ms/label", goal="<= 2")
+    yield Row.of("learner_pace.solve", measured["solve_ms"], "ms/version")
+    yield Row.of("learner_pace.slow_update", measured["slow_per_s"], "samples/s", goal=">= 150")
     yield Row.of(
-        name="learner_pace.slow_update",
-        value=measured["slow_per_s"],
-        unit="samples/s",
-        goal=Goal(">=", 150.0),
-    )
-    yield Row.of(
-        name="learner_pace.slow_step",
-        value=measured["slow_per_s"],
-        unit="samples/s",
+        "learner_pace.slow_step",
+        measured["slow_per_s"],
+        "samples/s",
         peers=(Peer("all blocks trained", measured["full_per_s"]),),
-        goal=Goal(">=", 2.0, of_peer=True),
+        goal=">= 2x",
     )
 
 

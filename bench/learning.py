@@ -1,6 +1,6 @@
 """Measures learners beside each other, as `lifelong bench learn` does, against the goals of the cases here.
 
-CASES --lifelong bench learn --json--> a line for each strategy and seed --> rows whose calls are the seeds
+COMPARISONS --lifelong bench learn --json--> a line for each strategy and seed --> rows whose calls are the seeds
 
 A case takes minutes to half an hour. `--set cases="all no_memory"` measures some of them.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.fixtures import BadOption, Fixtures
-from bench.process import output_of
+from bench.harness.case import BadOption, Run
+from bench.harness.process import output_of
 from evals.continual.outcome import RunOutcome
 from evals.results.row import Call, Goal, Row
 
@@ -43,7 +43,7 @@ def _of_images(buffer: int, *, published: float) -> LearningCase:
     return LearningCase("split-mnist", ("--buffer", str(buffer)), tuple(goals), goals, {})
 
 
-CASES = {
+COMPARISONS = {
     "all": _of_texts(accuracy=96.3, forgetting=0.3),
     "no_memory": _of_texts("--buffer", "0", accuracy=94.9, forgetting=0.8),
     "3_of_each": _of_texts("--buffer", "450", accuracy=95.3, forgetting=0.8),
@@ -62,19 +62,18 @@ CASES = {
 class LearningSize:
     """The size of the benchmark."""
 
-    cases: str = " ".join(CASES)
+    cases: str = " ".join(COMPARISONS)
     seeds: int = 3
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(LearningSize())
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(LearningSize())
     names = size.cases.split()
-    if unknown := sorted(set(names) - CASES.keys()):
-        raise BadOption(f"cases: there is no {', '.join(unknown)}; there are {', '.join(CASES)}")
-    fixtures.stop_service()
+    if unknown := sorted(set(names) - COMPARISONS.keys()):
+        raise BadOption(f"cases: there is no {', '.join(unknown)}; there are {', '.join(COMPARISONS)}")
     for name in names:
-        fixtures.say(f"{name}: {', '.join(CASES[name].strategies)} ...")
-        yield from rows(name, CASES[name], outcomes(CASES[name], size.seeds))
+        run.say(f"{name}: {', '.join(COMPARISONS[name].strategies)} ...")
+        yield from rows(name, COMPARISONS[name], outcomes(COMPARISONS[name], size.seeds))
 
 
 def outcomes(case: LearningCase, seeds: int) -> list[RunOutcome]:

@@ -13,13 +13,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench.fixtures import Fixtures
-from bench.service import discard, fresh_stack
-from bench.texts import clinc150
+from bench.harness.case import Run
+from bench.harness.service import discard, fresh_stack
+from bench.harness.texts import clinc150
 from evals.load.figures import Figures
 from evals.load.player import Timeouts
 from evals.load.session import LoadProfile, frozen_reference, play
-from evals.results.row import Goal, NoResult, Row
+from evals.results.row import NoResult, Row
 from evals.streams.arrivals import mixed, one_after_another
 from evals.streams.stream import FULL_RATE, Stream
 from services.demo.command import system_of
@@ -51,17 +51,16 @@ class LiveSize:
     seed: int = 0
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(LiveSize())
-    fixtures.stop_service()
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(LiveSize(), quick=LiveSize(rates="50", stages=1, mixed=0))
     stream = clinc150(size.seed)
     stream = replace(stream, stages=stream.stages[: size.stages])
     for rate in map(float, size.rates.split()):
-        fixtures.say(f"{stream.num_events} events of {stream.name}, domain by domain, at {rate:g} a second ...")
+        run.say(f"{stream.num_events} events of {stream.name}, domain by domain, at {rate:g} a second ...")
         figures = play_live(one_after_another(stream), rate, seed=size.seed)
         yield from rows(figures, f"{rate:g}", RATIO_GOALS.get(rate), at_full_rate=rate == FULL_RATE)
     if size.mixed:
-        fixtures.say(f"{size.mixed} events of {stream.name}, mixed, at {FULL_RATE:g} a second ...")
+        run.say(f"{size.mixed} events of {stream.name}, mixed, at {FULL_RATE:g} a second ...")
         figures = play_live(mixed(stream, size.seed, size.mixed), FULL_RATE, seed=size.seed)
         yield from rows(figures, MIXED, RATIO_GOALS[FULL_RATE], at_full_rate=True)
 
@@ -93,22 +92,22 @@ def rows(figures: Figures, suffix: str, ratio: float | None, *, at_full_rate: bo
         raise NoResult("no label came back")
     live = figures.label_to_live_s
 
-    def row(name: str, value: float | None, unit: str, goal: Goal | None = None, note: str = "") -> Row:
-        return Row.of(name=f"{name}.{suffix}", value=value, unit=unit, goal=goal if at_full_rate else None, note=note)
+    def row(name: str, value: float | None, unit: str, goal: str | None = None, note: str = "") -> Row:
+        return Row.of(f"{name}.{suffix}", value, unit, goal=goal if at_full_rate else None, note=note)
 
     interval = f"{known.ratio_low} to {known.ratio_high} over domains"
-    goal = Goal(">=", ratio) if ratio else None
-    yield Row.of(name=f"prequential.ratio.{suffix}", value=known.ratio, unit="of the oracle", goal=goal, note=interval)
+    goal = f">= {ratio}" if ratio else None
+    yield Row.of(f"prequential.ratio.{suffix}", known.ratio, "of the oracle", goal=goal, note=interval)
     yield row("prequential.as_given", known.as_given, "%")
     yield row("prequential.oracle", known.oracle, "%", note=f"encoder {known.encoder[:12]}")
     yield row("prequential.without_learning", known.without_learning, "%")
     yield row("live.accuracy_final", figures.accuracy_final, "%")
     yield row("live.p50", live["p50"], "s, any arm")
     yield row("live.p95", live["p95"], "s, any arm")
-    yield row("live.stable_p50", live["stable_p50"], "s", Goal("<=", 0.5))
-    yield row("live.stable_p95", live["stable_p95"], "s", Goal("<=", 1.0))
-    yield row("publish.p50", figures.publish_ms["p50"], "ms from reading a label to an answer", Goal("<=", 150))
-    yield row("publish.p95", figures.publish_ms["p95"], "ms from reading a label to an answer", Goal("<=", 400))
-    yield row("publish.durable_p99", figures.durable_ms["p99"], "ms from served to on disk", Goal("<=", 3000))
-    yield row("answers.p99", figures.latency_ms["p99"], "ms", Goal("<=", 60), f"p50 {figures.latency_ms['p50']}")
-    yield row("answers.lost", figures.lost, "events", Goal("<=", 0))
+    yield row("live.stable_p50", live["stable_p50"], "s", "<= 0.5")
+    yield row("live.stable_p95", live["stable_p95"], "s", "<= 1")
+    yield row("publish.p50", figures.publish_ms["p50"], "ms from reading a label to an answer", "<= 150")
+    yield row("publish.p95", figures.publish_ms["p95"], "ms from reading a label to an answer", "<= 400")
+    yield row("publish.durable_p99", figures.durable_ms["p99"], "ms from served to on disk", "<= 3000")
+    yield row("answers.p99", figures.latency_ms["p99"], "ms", "<= 60", f"p50 {figures.latency_ms['p50']}")
+    yield row("answers.lost", figures.lost, "events", "<= 0")

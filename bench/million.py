@@ -28,9 +28,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench.fixtures import Fixtures
-from bench.texts import clinc150, joined_pairs
-from evals.results.row import Goal, Row
+from bench.harness.case import Run
+from bench.harness.texts import clinc150, joined_pairs
+from evals.results.row import Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.leadership import Leadership
@@ -86,10 +86,9 @@ class Reading:
     num_versions: int
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(Extent())
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(Extent(), quick=Extent(labels=2_000, classes=100))
     items = joined_pairs(clinc150(size.seed), size.classes, per_class=size.texts, seed=size.seed)
-    fixtures.stop_service()
     torch.set_num_threads(1)
     config = LearnerConfig(trainable_layers=0)
     with tempfile.TemporaryDirectory(prefix="million-") as name:
@@ -97,8 +96,8 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
         redis = start_redis(folder / "redis")
         try:
             with closing(Store(StoreConfig(url=redis.url, timeout_ms=60_000), KEYS)) as store:
-                run = ManyLabels(store, folder / "learner", items, config, "minilm-l6")
-                readings = run.learn(size, lambda: _resident_bytes(redis.process.pid), fixtures.say)
+                learner = ManyLabels(store, folder / "learner", items, config, "minilm-l6")
+                readings = learner.learn(size, lambda: _resident_bytes(redis.process.pid), run.say)
                 yield from rows(readings)
         finally:
             redis.stop()
@@ -109,14 +108,14 @@ def rows(readings: Iterator[Reading]) -> Iterator[Row]:
     done = list(readings)
     first = done[0]
     last = done[-1]
-    pace = Goal("<=", 2.0)
+    pace = "<= 2"
     for name, reading in (("first", first), ("last", last)):
         note = f"{reading.process_ms:.2f} ms with what other threads did"
         yield _row(f"pace.{name}_tenth", reading.thread_ms, "ms/label", goal=pace, note=note)
     yield _row("memory.first_tenth", first.resident_mb, "MB")
     yield _row("memory.last_tenth", last.resident_mb, "MB")
-    yield _row("checkpoint", max(each.checkpoint_mb for each in done), "MB", goal=Goal("<=", 250))
-    yield _row("redis", max(each.redis_mb for each in done), "MB", goal=Goal("<=", 1_024))
+    yield _row("checkpoint", max(each.checkpoint_mb for each in done), "MB", goal="<= 250")
+    yield _row("redis", max(each.redis_mb for each in done), "MB", goal="<= 1024")
     yield _row("versions", sum(each.num_versions for each in done), "versions")
     for reading in done:
         yield _row(f"accuracy.{reading.num_labels}_labels", reading.accuracy, "%")
@@ -247,5 +246,5 @@ def _resident_bytes(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
-def _row(name: str, value: float, unit: str, *, goal: Goal | None = None, note: str = "") -> Row:
-    return Row.of(name=f"million.{name}", value=value, unit=unit, goal=goal, note=note)
+def _row(name: str, value: float, unit: str, *, goal: str | None = None, note: str = "") -> Row:
+    return Row.of(f"million.{name}", value, unit, goal=goal, note=note)

@@ -29,14 +29,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.fixtures import Fixtures
+from bench.harness.case import Run
+from bench.harness.process import PeerFailed, run_module
+from bench.harness.service import Service, changed_environment, running_service
+from bench.harness.texts import clinc150
 from bench.peers.field import NO_TIME
 from bench.peers.kafka_loop import UNPADDED
-from bench.process import PeerFailed, run_module
-from bench.service import Service, changed_environment, running_service
-from bench.texts import clinc150
 from evals.load.score import per_second, percentiles
-from evals.results.row import Gaps, Goal, NoResult, Peer, Row
+from evals.results.row import Gaps, NoResult, Peer, Row
 from evals.streams.stream import StreamItem
 from kernels.dispatch import VARIABLE
 from services.cores import num_cores
@@ -56,10 +56,10 @@ READ_WITHIN_S = 30.0
 POLL_MS = 50
 
 
-def measure_latency(fixtures: Fixtures) -> Iterator[Row]:
-    latencies = latency_ms(fixtures.service())
-    yield Row.of(name="kafka_latency.p99", value=latencies["p99"], unit="ms at 200 events/s", goal=Goal("<=", 60))
-    yield Row.of(name="kafka_latency.p50", value=latencies["p50"], unit="ms at 200 events/s")
+def measure_latency(run: Run) -> Iterator[Row]:
+    latencies = latency_ms(run.service())
+    yield Row.of("kafka_latency.p99", latencies["p99"], "ms at 200 events/s", goal="<= 60")
+    yield Row.of("kafka_latency.p50", latencies["p50"], "ms at 200 events/s")
 
 
 def latency_ms(service: Service) -> Mapping[str, float | None]:
@@ -126,24 +126,24 @@ LOOPS_S = 180.0
 LIBRARY = "our service, torch's INT8 operations"
 
 
-def measure_throughput(fixtures: Fixtures) -> Iterator[Row]:
-    service = fixtures.service()
+def measure_throughput(run: Run) -> Iterator[Row]:
+    service = run.service()
     ours = _ours(service)
-    yield Row.of(name="kafka_throughput", value=ours, unit="events/s", goal=Goal(">=", 600))
+    yield Row.of("kafka_throughput", ours, "events/s", goal=">= 600")
     p99_ms = latency_ms(service)["p99"]
-    fixtures.stop_service()
-    goal = Goal(">=", 2, of_peer=True)
-    yield against_loops(ours, goal, _loops(service.items, fixtures))
-    fixtures.say(f"{LIBRARY}: started ...")
+    run.stop_service()  # the loops have the machine to themselves
+    goal = ">= 2x"
+    yield against_loops(ours, goal, _loops(service.items, run))
+    run.say(f"{LIBRARY}: started ...")
     # Every process of the service then uses torch's INT8 operations.
     with changed_environment(**{VARIABLE: "library"}), running_service() as service:
         peers = (Peer(LIBRARY, _ours(service)),)
         library_p99_ms = latency_ms(service)["p99"]
-    yield Row.of(name="kafka_throughput.kernels", value=ours, unit="events/s", goal=goal, peers=peers)
+    yield Row.of("kafka_throughput.kernels", ours, "events/s", goal=goal, peers=peers)
     if library_p99_ms is not None:
-        goal = Goal("<=", 1, of_peer=True)
+        goal = "<= 1x"
         peers = (Peer(LIBRARY, library_p99_ms),)
-        yield Row.of(name="kafka_latency.kernels", value=p99_ms, unit="ms at 200 events/s", goal=goal, peers=peers)
+        yield Row.of("kafka_latency.kernels", p99_ms, "ms at 200 events/s", goal=goal, peers=peers)
 
 
 def _ours(service: Service) -> float:
@@ -164,17 +164,17 @@ def full_speed(service: Service) -> float:
         return per_second(participants.ledger.throughput())
 
 
-def _loops(items: tuple[StreamItem, ...], fixtures: Fixtures) -> dict[str, dict[str, Any]]:
+def _loops(items: tuple[StreamItem, ...], run: Run) -> dict[str, dict[str, Any]]:
     """Runs the loops one after the other; returns what each printed, by its encoder."""
-    deadline_s = fixtures.deadline_s(LOOPS_S)
+    deadline_s = run.deadline_s(LOOPS_S)
     measured: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder, _broker(Path(folder)) as broker:
         config = BusConfig(bootstrap_servers=broker.bootstrap_servers, prefix="peer.")
         _fill(config, items)
         for name in LOOPS:
-            fixtures.say(f"kafka_throughput: a loop with {name} ...")
+            run.say(f"kafka_throughput: a loop with {name} ...")
             measured[name] = _loop(name, config.bootstrap_servers, limit_s=min(LOOP_S, deadline_s - time.monotonic()))
-            fixtures.say(f"kafka_throughput: {name}: {measured[name]}")
+            run.say(f"kafka_throughput: {name}: {measured[name]}")
     return measured
 
 
@@ -190,16 +190,16 @@ def _loop(name: str, bootstrap_servers: str, *, limit_s: float) -> dict[str, Any
     return found
 
 
-def against_loops(ours: float, goal: Goal, measured: Mapping[str, Mapping[str, Any]]) -> Row:
+def against_loops(ours: float, goal: str, measured: Mapping[str, Mapping[str, Any]]) -> Row:
     """Makes the row of ours and the loops: those that ran, the fastest first, with their settings in its note."""
     ran = {name: each for name, each in measured.items() if "events_per_s" in each}
     settings = [f"{name}: {each['how']}" for name, each in ran.items()]
     left_out = [f"left out: {name} ({each['left_out']})" for name, each in measured.items() if "left_out" in each]
     peers = [Peer(name, round(each["events_per_s"], 1)) for name, each in ran.items()]
     return Row.of(
-        name="kafka_throughput.loops",
-        value=ours,
-        unit="events/s",
+        "kafka_throughput.loops",
+        ours,
+        "events/s",
         goal=goal,
         peers=tuple(sorted(peers, key=lambda peer: peer.value, reverse=True)),
         gaps=Gaps(
@@ -235,8 +235,8 @@ LABELS_PER_S = 200.0
 ALONE = "the same service without labels"
 
 
-def measure_while_learning(fixtures: Fixtures) -> Iterator[Row]:
-    service = fixtures.service()
+def measure_while_learning(run: Run) -> Iterator[Row]:
+    service = run.service()
     items = tuple(chain.from_iterable(stage.train for stage in clinc150().stages))
     alone, beside, versions = list[float](), list[float](), 0
     for number in range(ROUNDS):
@@ -245,12 +245,12 @@ def measure_while_learning(fixtures: Fixtures) -> Iterator[Row]:
         with labels(service, items, run=f"round-{number}"):
             beside.append(full_speed(service))
         versions += _report(service).version - before.version
-    fixtures.stop_service()  # it has more to learn now
+    run.stop_service()  # it has more to learn now
     yield Row.of(
-        name="while_learning.throughput",
-        value=median(beside),
-        unit="events/s",
-        goal=Goal(">=", 0.8, of_peer=True),
+        "while_learning.throughput",
+        median(beside),
+        "events/s",
+        goal=">= 0.8x",
         peers=(Peer(ALONE, median(alone)),),
         note=f"{LABELS_PER_S:g} labels a second; {versions} versions in {ROUNDS} rounds",
     )

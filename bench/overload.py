@@ -22,11 +22,11 @@ from statistics import median
 import psutil
 
 from bench.chaos.programs import REPLICA, ProcessTree
-from bench.fixtures import Fixtures
+from bench.harness.case import Run
+from bench.harness.service import running_service
+from bench.harness.texts import some_texts
 from bench.http_load import over_http, post
-from bench.service import running_service
-from bench.texts import some_texts
-from evals.results.row import Goal, NoResult, Row
+from evals.results.row import NoResult, Row
 
 MIB = 1 << 20
 PEAK_CLIENTS = 4
@@ -63,15 +63,14 @@ class Seen:
     memory: list[int] = field(default_factory=list)
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(OverloadSize())
-    fixtures.stop_service()
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(OverloadSize(), quick=OverloadSize(minutes=0.3, peak_s=3.0))
     with running_service() as service:
         port = service.settings.serving.http_port
         request = post("/v1/predict", {"events": [{"text": text} for text in some_texts(size.texts)]}, port=port)
-        fixtures.say("overload: the peak ...")
+        run.say("overload: the peak ...")
         peak = over_http(port, [request], num_clients=PEAK_CLIENTS, seconds=size.peak_s).requests_per_s
-        fixtures.say(f"overload: {size.times:g} times {peak:g} requests/s ...")
+        run.say(f"overload: {size.times:g} times {peak:g} requests/s ...")
         seen = asyncio.run(overload(port, request, rate=size.times * peak, size=size))
         service.check()
     yield from rows(peak, seen, size)
@@ -83,18 +82,16 @@ def rows(peak: float, seen: Seen, size: OverloadSize) -> Iterator[Row]:
         raise NoResult(f"{len(seen.answered_s)} requests were answered and {len(seen.refused_s)} refused: no overload")
     note = f"{size.times:g} times the peak of {peak * size.texts:.0f} texts/s, for {seen.lasted_s / 60:.1f} minutes"
     goodput = len(seen.answered_s) / seen.lasted_s / peak
-    yield Row.of(name="overload.goodput", value=round(goodput, 3), unit="of the peak", goal=Goal(">=", 0.9), note=note)
+    yield Row.of("overload.goodput", round(goodput, 3), "of the peak", goal=">= 0.9", note=note)
     refused_ms = 1e3 * _p99(seen.refused_s)
-    yield Row.of(name="overload.refused.p99", value=round(refused_ms, 1), unit="ms", goal=Goal("<=", 50), note=note)
-    yield Row.of(name="overload.answered.p99", value=round(1e3 * _p99(seen.answered_s), 1), unit="ms", note=note)
-    yield Row.of(name="overload.failed", value=seen.failed, unit="requests", goal=Goal("<=", 0), note=note)
+    yield Row.of("overload.refused.p99", round(refused_ms, 1), "ms", goal="<= 50", note=note)
+    yield Row.of("overload.answered.p99", round(1e3 * _p99(seen.answered_s), 1), "ms", note=note)
+    yield Row.of("overload.failed", seen.failed, "requests", goal="<= 0", note=note)
     warm = seen.memory[ceil(WARM_UP * len(seen.memory)) :]
     middle = median(warm)
     change = max(max(warm) - middle, middle - min(warm)) / middle
     memory_note = f"of {middle / MIB:.0f} MiB, without the first fifth"
-    yield Row.of(
-        name="overload.memory", value=round(change, 3), unit="from the median", goal=Goal("<=", 0.1), note=memory_note
-    )
+    yield Row.of("overload.memory", round(change, 3), "from the median", goal="<= 0.1", note=memory_note)
 
 
 async def overload(port: int, request: bytes, *, rate: float, size: OverloadSize) -> Seen:

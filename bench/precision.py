@@ -9,14 +9,14 @@ Full precision has a ridge head of its own; the served precisions share one, lea
 import json
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from bench.process import run_module
-from bench.texts import clinc150, few_of_each
-from evals.results.row import Goal, Row
+from bench.harness.case import Run
+from bench.harness.process import run_module
+from bench.harness.texts import clinc150, few_of_each
+from evals.results.row import Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.fast.ridge import RidgeHead
@@ -26,26 +26,22 @@ from model.head import features, projection
 from model.quantized import INT8, PRECISIONS
 from model.strata import encode_many
 
-if TYPE_CHECKING:
-    from bench.fixtures import Fixtures  # the program loads no service
-
 MAX_LOSS = {"int8": 0.2, "int4": 0.5}
 """The points of accuracy that a precision may lose to full precision."""
 
 
-def measure(fixtures: "Fixtures") -> Iterator[Row]:
+def measure(run: Run) -> Iterator[Row]:
     clinc150()  # raises Skip here, where it is caught; the program below would fail
-    fixtures.stop_service()
     measured = run_module("bench.precision")
     int8 = measured["int8"]
     int4 = measured["int4"]
-    yield Row.of(name="precision.int8_cosine_mean", value=round(int8["mean"], 5), unit="", goal=Goal(">=", 0.998))
-    yield Row.of(name="precision.int8_cosine_min", value=round(int8["min"], 4), unit="", goal=Goal(">=", 0.99))
-    yield Row.of(name="precision.int4_cosine_mean", value=round(int4["mean"], 5), unit="")
-    yield Row.of(name="precision.fp32_accuracy", value=round(measured["fp32"]["accuracy"], 2), unit="%")
+    yield Row.of("precision.int8_cosine_mean", round(int8["mean"], 5), "", goal=">= 0.998")
+    yield Row.of("precision.int8_cosine_min", round(int8["min"], 4), "", goal=">= 0.99")
+    yield Row.of("precision.int4_cosine_mean", round(int4["mean"], 5), "")
+    yield Row.of("precision.fp32_accuracy", round(measured["fp32"]["accuracy"], 2), "%")
     for name, most in MAX_LOSS.items():
         loss = round(measured["fp32"]["accuracy"] - measured[name]["accuracy"], 2)
-        yield Row.of(name=f"precision.{name}_accuracy_loss", value=loss, unit="points", goal=Goal("<=", most))
+        yield Row.of(f"precision.{name}_accuracy_loss", loss, "points", goal=f"<= {most}")
 
 
 PER_LABEL = 30

@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backlog import FLUSH_S, answer_of, label_of, own_servers
-from bench.fixtures import Fixtures
-from bench.process import run_module
-from bench.texts import clinc150
+from bench.harness.case import Run
+from bench.harness.process import run_module
+from bench.harness.texts import clinc150
 from evals.results.row import NoResult, Row
 from learner.config import LearnerConfig
 from learner.intake.consumer import Consumer, ReadState
@@ -181,26 +181,25 @@ class Costs:
     answer_bytes: int
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
-    size = fixtures.sized(ScaleSize())
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(ScaleSize(), quick=ScaleSize(measured=2_000))
     costs = _costs(size)
-    yield Row.of(name="scale.answer", value=round(1e6 * costs.answer_s, 1), unit="us to read and join an answer")
-    yield Row.of(name="scale.label", value=round(1e6 * costs.label_s, 1), unit="us to read and join a label")
-    yield Row.of(name="scale.peak", value=round(costs.operations_per_s / 1e9), unit="INT8 GOP/s of the encoder")
+    yield Row.of("scale.answer", round(1e6 * costs.answer_s, 1), "us to read and join an answer")
+    yield Row.of("scale.label", round(1e6 * costs.label_s, 1), "us to read and join a label")
+    yield Row.of("scale.peak", round(costs.operations_per_s / 1e9), "INT8 GOP/s of the encoder")
     planned = {part.name: part for part in parts(size, costs)}
     busiest_per_s = size.peak * size.events / DAY_S
     needed = math.ceil(busiest_per_s * planned["replicas"].event_s)
-    yield Row.of(name="scale.replicas_needed", value=needed, unit="replicas like this thread in the busiest moment")
+    yield Row.of("scale.replicas_needed", needed, "replicas like this thread in the busiest moment")
     limits = by_limit(planned.values(), Day(events=size.events, labels=size.labels, peak=size.peak))
     for place, (name, factor) in enumerate(limits.items(), start=1):
         if math.isinf(factor):
             share = round(100 * planned[name].share, 2)
-            yield Row.of(name=f"scale.{name}", value=share, unit="% of it is taken, whatever the load")
+            yield Row.of(f"scale.{name}", share, "% of it is taken, whatever the load")
         else:
             millions = round(factor * size.events / 1e6, 1)
             note = f"{place} of {len(limits)} to fall behind"
-            yield Row.of(name=f"scale.{name}", value=millions, unit="million events a day", note=note)
+            yield Row.of(f"scale.{name}", millions, "million events a day", note=note)
 
 
 def parts(size: ScaleSize, costs: Costs) -> tuple[ServicePart, ...]:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.fixtures import Fixtures
-from bench.service import fresh_stack
-from evals.results.row import Goal, NoResult, Row, Skip
+from bench.harness.case import Run
+from bench.harness.service import fresh_stack
+from evals.results.row import NoResult, Row, Skip
 from evals.streams.tabular import ELEC2, LAGS, TABLES, read_table
 from learner.errors import DataError
 from lifelong import Client, ClientError
@@ -28,7 +28,7 @@ FIRST = {"elec2": 9_062, "weather": 5_448}
 SETTINGS = {"serving.series.lags": LAGS, "serving.series.labels": len(LAGS)}
 KEY = "place"
 NUM_SPANS = 10
-ELEC2_GOAL = Goal(">=", 90.0)
+ELEC2_GOAL = ">= 90"
 
 Measured = tuple[Features, str]
 """The columns of a row, and its label."""
@@ -46,11 +46,10 @@ class SeriesSize:
     """Rows a second."""
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(SeriesSize())
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(SeriesSize(), quick=SeriesSize(rows=200))
     rows = rows_of(size.data, size.rows)
-    fixtures.stop_service()
-    fixtures.say(f"{len(rows)} rows, {size.rate:g} a second ...")
+    run.say(f"{len(rows)} rows, {size.rate:g} a second ...")
     with (
         fresh_stack(SETTINGS) as (stack, _, _),
         Client(f"http://127.0.0.1:{stack.settings.serving.http_port}") as client,
@@ -93,17 +92,15 @@ def play(
         yield answer.label
 
 
-def figures(labels: Sequence[str], named: Sequence[str | None], goal: Goal | None, note: str) -> Iterator[Row]:
+def figures(labels: Sequence[str], named: Sequence[str | None], goal: str | None, note: str) -> Iterator[Row]:
     """Yields the accuracies of the answers as given, and of the label of the row before."""
     is_right = [name == label for name, label in zip(named, labels, strict=True)]
     size = -(-len(labels) // NUM_SPANS)
     spans = [is_right[first : first + size] for first in range(0, len(labels), size)]
     by_span = " ".join(f"{100 * sum(span) / len(span):.1f}" for span in spans)
     no_change = [label == before for label, before in zip(labels[1:], labels, strict=False)]
-    yield Row.of(
-        name="series.as_given", value=_percent(is_right), unit="%", goal=goal, note=f"{note}; by tenths {by_span}"
-    )
-    yield Row.of(name="series.no_change", value=_percent(no_change), unit="%")
+    yield Row.of("series.as_given", _percent(is_right), "%", goal=goal, note=f"{note}; by tenths {by_span}")
+    yield Row.of("series.no_change", _percent(no_change), "%")
 
 
 def _percent(is_right: Sequence[bool]) -> float:

@@ -35,10 +35,10 @@ from typing import Any
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
-from bench.fixtures import Fixtures
+from bench.harness.case import Run
+from bench.harness.service import Service, apache_kafka, running_service
 from bench.over_kafka import NUM_EVENTS, full_speed
-from bench.service import Service, apache_kafka, running_service
-from evals.results.row import Goal, NoResult, Peer, Row
+from evals.results.row import NoResult, Peer, Row
 from services.local.children import free_port
 from services.local.kafka import start_broker
 from wire.records import Answer, Event
@@ -68,10 +68,10 @@ def row(name: str, plain: list[float], other: list[float], *, goal: float, besid
     """Returns the row of the other service, held against the plain one; its note has the rounds."""
     rounds = "; ".join(f"{ours:.0f} beside {theirs:.0f}" for ours, theirs in zip(other, plain, strict=True))
     return Row.of(
-        name=name,
-        value=median(other),
-        unit="events/s",
-        goal=Goal(">=", goal, of_peer=True),
+        name,
+        median(other),
+        "events/s",
+        goal=f">= {goal}x",
         peers=(Peer(beside, median(plain)),),
         note="; ".join(filter(None, [note, rounds])),
     )
@@ -89,10 +89,9 @@ class ExactlyOnceSize:
     """Rounds of either service."""
 
 
-def measure_exactly_once(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(ExactlyOnceSize())
+def measure_exactly_once(run: Run) -> Iterator[Row]:
+    size = run.sized(ExactlyOnceSize(), quick=ExactlyOnceSize(rounds=1))
     apache_kafka()
-    fixtures.stop_service()
     with pair({"serving.exactly_once": True}) as (plain, exactly_once):
         measured = by_turns(partial(full_speed, plain), partial(full_speed, exactly_once), size.rounds)
     yield row("exactly_once.throughput", *measured, goal=EXACTLY_ONCE_GOAL, beside=AT_LEAST_ONCE)
@@ -119,9 +118,8 @@ class MappingSize:
     """Rounds through either topic."""
 
 
-def measure_mapping(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
-    size = fixtures.sized(MappingSize())
+def measure_mapping(run: Run) -> Iterator[Row]:
+    size = run.sized(MappingSize(), quick=MappingSize(rounds=1))
     numbers = count()
     with _broker_with_topic() as servers, running_service({"bus.bootstrap_servers": servers} | MAPPING) as service:
         with closing(KafkaProducer(bootstrap_servers=servers, linger_ms=5)) as producer:
@@ -202,9 +200,8 @@ class Told:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def measure_telemetry(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(TelemetrySize())
-    fixtures.stop_service()
+def measure_telemetry(run: Run) -> Iterator[Row]:
+    size = run.sized(TelemetrySize(), quick=TelemetrySize(rounds=1))
     told = Told()
     metrics_port = free_port()
     with collector(told) as port, scraped(metrics_port, told):

@@ -32,8 +32,8 @@ from bench.chaos.programs import BROKER, REDIS, ProcessTree, descendants
 from bench.chaos.running import Running, labelled_items, running
 from bench.chaos.size import SceneSize
 from bench.chaos.up import Up
-from bench.fixtures import Fixtures
-from evals.results.row import Goal, NoResult, Row
+from bench.harness.case import Run
+from evals.results.row import NoResult, Row
 from services.settings import Settings
 
 BATCHES = 20
@@ -94,10 +94,9 @@ class Slope:
     error: float
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(SoakSize())
-    fixtures.stop_service()
-    samples = _soak(size, fixtures)
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(SoakSize(), quick=SoakSize(minutes=2.5))
+    samples = _soak(size, run)
     yield from rows(samples)
 
 
@@ -108,14 +107,12 @@ def rows(samples: Sequence[tuple[float, Mapping[str, float]]]) -> Iterator[Row]:
     for resource in RESOURCES:
         values = [(at_s / 3_600, sample[resource.name]) for at_s, sample in warm]
         slope = slope_of(values)
-        goal = Goal("<=", round(2 * slope.error, 3))
+        goal = f"<= {round(2 * slope.error, 3)}"
         note = f"of {hours:.2f} hours, without the first third; standard error {slope.error:.3f}"
         name = f"soak.{resource.name}"
-        yield Row.of(
-            name=f"{name}_slope", value=round(slope.value, 3), unit=f"{resource.unit} an hour", goal=goal, note=note
-        )
+        yield Row.of(f"{name}_slope", round(slope.value, 3), f"{resource.unit} an hour", goal=goal, note=note)
         most = max(value for _, value in values)
-        yield Row.of(name=name, value=round(most, 1), unit=f"{resource.unit} at most", goal=Goal("<=", resource.budget))
+        yield Row.of(name, round(most, 1), f"{resource.unit} at most", goal=f"<= {resource.budget}")
 
 
 def slope_of(values: Sequence[tuple[float, float]]) -> Slope:
@@ -141,11 +138,11 @@ def slope_of(values: Sequence[tuple[float, float]]) -> Slope:
     return Slope(round(slope, 9), round(math.sqrt(residual / (BATCHES - 2) / spread), 9))
 
 
-def _soak(size: SoakSize, fixtures: Fixtures) -> list[tuple[float, dict[str, float]]]:
+def _soak(size: SoakSize, run: Run) -> list[tuple[float, dict[str, float]]]:
     """Returns samples with their times. Raises Skip where there is no Apache Kafka, and NoResult."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     load_size = SceneSize(rate=size.rate, cuts=0, label_delay_s=(1.0, 4.0))
-    scene = Up(folder, load_size, fixtures.say, BOUNDS)
+    scene = Up(folder, load_size, run.say, BOUNDS)
     samples: list[tuple[float, dict[str, float]]] = []
     try:
         scene.start()

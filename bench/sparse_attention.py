@@ -14,20 +14,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import linear_regression
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from bench.process import run_module
-from evals.results.row import Goal, Peer, Row
+from bench.harness.case import Run
+from bench.harness.process import run_module
+from evals.results.row import Peer, Row
 from kernels.allocator import huge_page_tensor, keep_freed_memory
 from kernels.attention import group_equal
 from kernels.attention_i8.native import PANEL, attention
 from model.config import Span
-
-if TYPE_CHECKING:
-    from bench.fixtures import Fixtures  # the program loads no service
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 MAX_FULL_LENGTH = 8192
@@ -80,12 +78,11 @@ def _best_ms(run: Callable[[], object]) -> float:
     return best_s * 1e3
 
 
-GOALS = {4096: Goal(">=", 10, of_peer=True), 8192: Goal(">=", 20, of_peer=True)}
-SLOPE = Goal("<=", 1.15)
+GOALS = {4096: ">= 10x", 8192: ">= 20x"}
+SLOPE = "<= 1.15"
 
 
-def measure(fixtures: "Fixtures") -> Iterator[Row]:
-    fixtures.stop_service()
+def measure(run: Run) -> Iterator[Row]:
     yield from rows_of(run_module("bench.sparse_attention"))
 
 
@@ -95,9 +92,9 @@ def rows_of(measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
         length = each["length"]
         ours, *peers = (Peer(name, round(1e3 * length / ms)) for name, ms in each["ms"].items())
         name = f"sparse_attention.{length}"
-        yield Row.of(name=name, value=ours.value, unit="tokens/s", goal=GOALS.get(length), peers=tuple(peers))
+        yield Row.of(name, ours.value, "tokens/s", goal=GOALS.get(length), peers=tuple(peers))
     steepness = round(slope({each["length"]: each["ms"]["ours"] for each in measured}), 3)
-    yield Row.of(name="sparse_attention.slope", value=steepness, unit="log ms / log tokens", goal=SLOPE)
+    yield Row.of("sparse_attention.slope", steepness, "log ms / log tokens", goal=SLOPE)
 
 
 def main() -> None:

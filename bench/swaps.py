@@ -31,11 +31,11 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from bench.fixtures import Fixtures
-from bench.service import Service, is_followed
+from bench.harness.case import Run
+from bench.harness.service import Service, is_followed
 from evals.load.score import percentiles
 from evals.load.session import Participants, read_back
-from evals.results.row import Goal, Row
+from evals.results.row import Row
 from evals.streams.stream import Arrival, StreamItem
 from model.qtensor import QTensor, from_blob
 from rollout.operator import Operator
@@ -158,8 +158,8 @@ Pair = tuple[float, float]
 """The stall of a swap and the pause before it, in milliseconds."""
 
 
-def measure_swaps(fixtures: Fixtures) -> Iterator[Row]:
-    service = fixtures.service()
+def measure_swaps(run: Run) -> Iterator[Row]:
+    service = run.service()
     service.stack.stop("learner", "rollout")  # versions and plans come from this process now
     faker = VersionFaker.of(service.store, service.settings.learner.lease_name)
     texts = service.items[:: max(1, len(service.items) // NUM_TEXTS)]
@@ -174,11 +174,11 @@ def measure_swaps(fixtures: Fixtures) -> Iterator[Row]:
         pairs = _pairs(participants)[num_earlier:]
         audit = read_back(service.bus, participants.ledger).audit
         mixed = sum(is_mixed(answer, before[answer.text]) for answer in _answers(service, participants))
-    fixtures.stop_service()  # it has no learner any more
+    run.stop_service()  # it has no learner any more
     yield from stall_rows(pairs)
-    yield Row.of(name="swap_stall.swaps", value=num_swaps, unit="swaps", goal=Goal(">=", NUM_SWAPS))
-    yield Row.of(name="swap_stall.failed", value=audit.lost + audit.duplicates, unit="answers", goal=Goal("<=", 0))
-    yield Row.of(name="swap_stall.mixed", value=mixed, unit="answers", goal=Goal("<=", 0))
+    yield Row.of("swap_stall.swaps", num_swaps, "swaps", goal=f">= {NUM_SWAPS}")
+    yield Row.of("swap_stall.failed", audit.lost + audit.duplicates, "answers", goal="<= 0")
+    yield Row.of("swap_stall.mixed", mixed, "answers", goal="<= 0")
 
 
 def _pairs(participants: Participants) -> list[Pair]:
@@ -193,16 +193,16 @@ def stall_rows(pairs: Sequence[Pair]) -> Iterator[Row]:
     note = "" if is_whole else f"{len(pairs)} stalls were reported, {NUM_SWAPS} expected"
     stalls = percentiles([stall_ms for stall_ms, _ in pairs if is_whole], 50, 99)
     pauses = percentiles([pause_ms for _, pause_ms in pairs if is_whole], 50, 99)
-    yield Row.of(name="swap_stall.p99", value=stalls["p99"], unit="ms", goal=Goal("<=", 1), note=note)
-    yield Row.of(name="swap_stall.p50", value=stalls["p50"], unit="ms", note=note)
-    yield Row.of(name="swap_stall.pause_p99", value=pauses["p99"], unit="ms without a swap", note=note)
-    yield Row.of(name="swap_stall.pause_p50", value=pauses["p50"], unit="ms without a swap", note=note)
+    yield Row.of("swap_stall.p99", stalls["p99"], "ms", goal="<= 1", note=note)
+    yield Row.of("swap_stall.p50", stalls["p50"], "ms", note=note)
+    yield Row.of("swap_stall.pause_p99", pauses["p99"], "ms without a swap", note=note)
+    yield Row.of("swap_stall.pause_p50", pauses["p50"], "ms without a swap", note=note)
     most_ms = None
     if is_whole:
         added_ms = [stall_ms - pause_ms for stall_ms, pause_ms in pairs]
         least_ms, most_ms = mean_interval(added_ms)
         note = f"mean {mean(added_ms):.3f} ms, 95 % interval {least_ms:.3f} to {most_ms:.3f}"
-    yield Row.of(name="swap_stall.added", value=most_ms, unit="ms a swap, at most", goal=Goal("<=", 1), note=note)
+    yield Row.of("swap_stall.added", most_ms, "ms a swap, at most", goal="<= 1", note=note)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -271,8 +271,8 @@ class Answered(NamedTuple):
     revision: int
 
 
-def measure_rollbacks(fixtures: Fixtures) -> Iterator[Row]:
-    service = fixtures.service()
+def measure_rollbacks(run: Run) -> Iterator[Row]:
+    service = run.service()
     service.stack.stop("learner", "rollout")  # versions and plans come from this process now
     faker = VersionFaker.of(service.store, service.settings.learner.lease_name)
     with service.unlabelled(RATE) as participants, ThreadPoolExecutor(1) as threads:
@@ -288,7 +288,7 @@ def measure_rollbacks(fixtures: Fixtures) -> Iterator[Row]:
             for record in every_record(service.bus, [Answer])
             if participants.ledger.number_of(record.event_id) is not None
         ]
-    fixtures.stop_service()  # it has no learner any more
+    run.stop_service()  # it has no learner any more
     yield from rollback_rows(rollbacks, answers)
 
 
@@ -298,8 +298,8 @@ def rollback_rows(rollbacks: Sequence[Rollback], answers: Sequence[Answered]) ->
     is_whole = len(late_s) == NUM_ROLLBACKS
     note = "" if is_whole else f"{len(late_s)} rollbacks were followed within {TAKE_S:g} s, {NUM_ROLLBACKS} expected"
     seconds = percentiles(late_s if is_whole else [], 50, 99)
-    yield Row.of(name="rollback.p99", value=seconds["p99"], unit="s", goal=Goal("<=", 1), note=note)
-    yield Row.of(name="rollback.p50", value=seconds["p50"], unit="s", note=note)
+    yield Row.of("rollback.p99", seconds["p99"], "s", goal="<= 1", note=note)
+    yield Row.of("rollback.p50", seconds["p50"], "s", note=note)
 
 
 def seconds_to_the_last_answer(rollbacks: Sequence[Rollback], answers: Sequence[Answered]) -> list[float]:

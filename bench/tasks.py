@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from bench.fixtures import Fixtures
+from bench.harness.case import Run
+from bench.harness.service import LABELS_OF_EACH, Service
+from bench.harness.texts import clinc150, few_of_each
 from bench.over_kafka import full_speed
-from bench.service import LABELS_OF_EACH, Service
 from bench.setting_costs import by_turns, pair, row
-from bench.texts import clinc150, few_of_each
 from evals.results.row import NoResult, Row
 from evals.streams.stream import StreamItem
 from model.config import MINILM_L6
@@ -61,9 +61,8 @@ class TasksSize:
     """Rounds of either service."""
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    size = fixtures.sized(TasksSize())
-    fixtures.stop_service()
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(TasksSize(), quick=TasksSize(rounds=1))
     yield beside_one("tasks.throughput", {}, size.rounds)
     yield beside_one("tasks.trained", TRAINED, size.rounds)
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
 
-from bench.fixtures import Fixtures
-from bench.service import changed_environment, running_service
-from evals.results.row import Goal, Row
+from bench.harness.case import Run
+from bench.harness.service import changed_environment, running_service
+from evals.results.row import Row
 from services.local.redis import start_redis
 from services.versions import ROOT
 from wire.config import StoreConfig
@@ -103,8 +103,7 @@ def watching(walk: Walk) -> Iterator[None]:
         threading.setprofile(None)
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
+def measure(run: Run) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="walk-") as name:
         yield from in_one_process(Path(name))
     for program, modules in loaded_modules().items():
@@ -153,7 +152,7 @@ def _rows(name: str, walk: Walk, *, files: int, functions: int, room: str, of_ro
 
 
 def _row(name: str, value: int, unit: str, most: int, note: str = "") -> Row:
-    return Row.of(name=f"walk.{name}", value=value, unit=unit, goal=Goal("<=", most), note=note)
+    return Row.of(f"walk.{name}", value, unit, goal=f"<= {most}", note=note)
 
 
 def by_room(names: Sequence[str]) -> dict[str, int]:

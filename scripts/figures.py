@@ -20,8 +20,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.techniques.document import DOCUMENT, markdown, read_lines
-from bench.techniques.run import EXPERIMENTS
+from bench.harness.cases import CASES
+from bench.harness.ledger import DOCUMENT, markdown, read_lines, taken_over
 from evals.results.rows import ResultLine, decode, encode
 from evals.results.tables import missed_goals, num_goals, pooled, table
 
@@ -69,19 +69,23 @@ def documents() -> Iterator[tuple[Path, str]]:
     ledger = read_lines(DOCS)
     for path in PAGES:
         yield path, rebuilt(path.read_text(), lines, list(ledger.values()))
-    yield DOCS / DOCUMENT, markdown(EXPERIMENTS, ledger)
+    yield DOCS / DOCUMENT, markdown(CASES, ledger)
 
 
 def add(path: Path) -> None:
-    """Takes over the rows of a file that are of the commit of its last line.
+    """Takes over the rows of a file that are of the commit of its last line: those of the ledger, and all others.
 
-    Rows of the same names and of other commits move to EARLIER.
+    Rows of the same names and of other commits move to EARLIER; the ledger keeps the newest alone.
     """
-    new = lines_of(path)
-    new = [line for line in new if line.commit == new[-1].commit]
+    lines = lines_of(path)
+    commit = lines[-1].commit
+    lines = [line for line in lines if line.commit == commit]
+    taken_over(lines, CASES, DOCS)
+    ledger = {case.name for case in CASES if case.technique}
+    new = [line for line in lines if line.name.partition(".")[0] not in ledger]
     names = {line.name for line in new}
     known = lines_of(RESULTS)
-    moved = [line for line in known if line.name in names and line.commit != new[-1].commit]
+    moved = [line for line in known if line.name in names and line.commit != commit]
     kept = [line for line in known if line not in moved]
     RESULTS.write_bytes(b"".join(map(encode, [*kept, *(line for line in new if line not in kept)])))
     with EARLIER.open("ab") as file:

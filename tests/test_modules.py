@@ -26,7 +26,7 @@ STARTED = {
     "bench.peers.kafka_loop": "a program of bench.over_kafka",
     "bench.learner_pace": "a program of itself, which `make bench` starts",
     "bench.precision": "a program of itself, which `make bench` starts",
-    "bench.service": "make bench, for every row that needs a service",
+    "bench.harness.service": "make bench, for every row that needs a service",
     "services.cli": "tests/services/test_cli.py starts it as a program",
     "services.tune.worker": "a program of services.tune.measure",
 }
@@ -39,12 +39,13 @@ COMMANDS = "services.commands."
 PROGRAMS = ("lifelong", "serving.app", "services.cli")
 """What a user runs or imports, and what Ray does."""
 
-BENCHMARKS = ("bench.__main__", "bench.chaos.__main__", "bench.techniques.__main__")
+BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 """What measures, besides the programs."""
 
 RUN_NOWHERE = {
     "bench.chaos.attacker": "a client that attacks, which a scene of the chaos plays",
     "bench.peers.http.classifier": "a part of the programs beside it, which import it by its own name",
+    "bench.harness.ledger": "a part of scripts/figures.py, which `make figures` runs",
     "evals.results.tables": "a part of scripts/figures.py, which `make figures` runs",
     "kernels.attention.reference": "the definition, with which the tests compare",
     "services.templates.encoder": "`lifelong new encoder` copies it",

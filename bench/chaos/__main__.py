@@ -20,7 +20,7 @@ from bench.chaos.running import labelled_items
 from bench.chaos.scene import Scene
 from bench.chaos.size import SceneSize
 from bench.chaos.up import Up
-from bench.process import BUILD
+from bench.harness.process import BUILD
 from evals.results.row import Skip
 
 LOGS = BUILD / "bench" / "chaos"

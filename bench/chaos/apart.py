@@ -52,7 +52,7 @@ from bench.chaos.scene import (
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
-from bench.service import apache_kafka
+from bench.harness.service import apache_kafka
 from services.local import children
 from services.local.children import guarded
 from services.local.redis import mend

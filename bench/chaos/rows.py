@@ -19,24 +19,23 @@ import msgspec
 from bench.chaos.oracle import nearest_rank
 from bench.chaos.play import SceneOutcome
 from bench.chaos.sandbox import in_namespace
-from bench.chaos.size import FULL, Arm, SceneSize
-from bench.fixtures import Fixtures
-from bench.process import PeerFailed
-from evals.results.row import Goal, Row, Skip
+from bench.chaos.size import FULL, SHORT, Arm, SceneSize
+from bench.harness.case import Run
+from bench.harness.process import PeerFailed
+from evals.results.row import Row, Skip
 from services.versions import ROOT
 
 SCENES_OF: dict[Arm, tuple[str, ...]] = {"shipped": ("up", "apart"), "durable": ("apart",)}
 """The scenes of each arm: `lifelong up` has servers of its own, whose settings are those that are shipped."""
 
-NONE = Goal("<=", 0)
+NONE = "<= 0"
 
 SKIPPED = 3
 """The exit code of a scene that cannot be played here. The reason is the last line that it prints."""
 
 
-def measure(fixtures: Fixtures) -> Iterator[Row]:
-    fixtures.stop_service()
-    size = fixtures.sized(FULL)
+def measure(run: Run) -> Iterator[Row]:
+    size = run.sized(FULL, quick=SHORT)
     arms: Sequence[Arm] = ("shipped", "durable") if size.arm == "both" else (size.arm,)
     for arm in arms:
         of_arm = replace(size, arm=arm)
@@ -66,8 +65,8 @@ def rows(outcomes: Sequence[SceneOutcome], *, kills: int, cuts: int) -> Iterator
     """Yields the rows of one arm. The silence is of the scene with one replica, the failed requests of the other."""
     row = partial(_row, outcomes[0].arm)
     verdicts = [outcome.verdict for outcome in outcomes]
-    yield row("kills", sum(outcome.kills for outcome in outcomes), "kills", Goal(">=", kills))
-    yield row("cuts", sum(outcome.cuts for outcome in outcomes), "power cuts", Goal(">=", cuts))
+    yield row("kills", sum(outcome.kills for outcome in outcomes), "kills", f">= {kills}")
+    yield row("cuts", sum(outcome.cuts for outcome in outcomes), "power cuts", f">= {cuts}")
     events = sum(outcome.events for outcome in outcomes)
     yield row("faults", sum(len(outcome.faults) for outcome in outcomes), "faults", note=f"in {events} events")
     yield row("lost", sum(len(verdict.lost) for verdict in verdicts), "events outside of tails", NONE)
@@ -80,7 +79,7 @@ def rows(outcomes: Sequence[SceneOutcome], *, kills: int, cuts: int) -> Iterator
     yield row("answered_twice_elsewhere", elsewhere, "events that were not in flight", NONE)
     yield row("labels_unaccounted", sum(verdict.num_unaccounted for verdict in verdicts), "labels", NONE)
     learnt = min(verdict.learnt_share for verdict in verdicts)
-    yield row("learnt_share", round(100 * learnt, 3), "% of the labels", Goal(">=", 99.9))
+    yield row("learnt_share", round(100 * learnt, 3), "% of the labels", ">= 99.9")
     for outcome in outcomes:
         yield from _of_scene(outcome)
     differing = sum(len(outcome.misattributed) for outcome in outcomes)
@@ -108,7 +107,7 @@ def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
     row = partial(_row, outcome.arm)
     if outcome.scene == "up":
         for track, silence_s in outcome.silence_s.items():
-            goal = Goal("<=", 30) if track == "http" else None
+            goal = "<= 30" if track == "http" else None
             yield row(f"longest_silence_s.{track}", round(silence_s, 1), "s", goal)
         yield row("revisions_back", outcome.revisions_back, "replies, one replica", NONE)
     else:
@@ -119,14 +118,14 @@ def _of_recoveries(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
     row = partial(_row, outcomes[0].arm)
     recoveries_s = list(chain.from_iterable(outcome.recoveries_s for outcome in outcomes))
     yield row("recovery_s.p50", _finite(nearest_rank(recoveries_s, 50)), "s")
-    yield row("recovery_s.p95", _finite(nearest_rank(recoveries_s, 95)), "s", Goal("<=", 15))
+    yield row("recovery_s.p95", _finite(nearest_rank(recoveries_s, 95)), "s", "<= 15")
     cut_recoveries_s = list(chain.from_iterable(outcome.cut_recoveries_s for outcome in outcomes))
     yield row("cut_recovery_s.p50", _finite(nearest_rank(cut_recoveries_s, 50)), "s")
-    yield row("cut_recovery_s.p95", _finite(nearest_rank(cut_recoveries_s, 95)), "s", Goal("<=", 30))
+    yield row("cut_recovery_s.p95", _finite(nearest_rank(cut_recoveries_s, 95)), "s", "<= 30")
 
 
-def _row(arm: Arm, name: str, value: float | None, unit: str, goal: Goal | None = None, *, note: str = "") -> Row:
-    return Row.of(name=f"chaos.{arm}.{name}", value=value, unit=unit, goal=goal, note=note)
+def _row(arm: Arm, name: str, value: float | None, unit: str, goal: str | None = None, *, note: str = "") -> Row:
+    return Row.of(f"chaos.{arm}.{name}", value, unit, goal=goal, note=note)
 
 
 def _finite(value: float | None) -> float | None:

@@ -20,7 +20,7 @@ from bench.chaos.recomputed import Attribution
 from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.scene import Scene
 from bench.chaos.size import SceneSize
-from bench.texts import clinc150
+from bench.harness.texts import clinc150
 from evals.load.session import Loops
 from evals.results.row import Skip
 from evals.streams.data import SUPPORT, load

@@ -35,7 +35,7 @@ from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy
-from bench.settings import loaded
+from bench.harness.settings import loaded
 from services.settings import Settings
 from serving.http.access import Role, create_key
 from wire.timestamps import now_ms

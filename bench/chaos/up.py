@@ -33,7 +33,7 @@ from bench.chaos.scene import (
 )
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
-from bench.service import apache_kafka
+from bench.harness.service import apache_kafka
 from services.local import children
 from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read

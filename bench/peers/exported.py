@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
+from bench.harness.process import BUILD
 from bench.peers.rectangles import Ids, pad
 from bench.peers.workloads import calibration_texts, fill_to_length
-from bench.process import BUILD
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 

@@ -19,11 +19,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from bench.harness.process import PeerFailed
 from bench.peers.engines import OURS, PEERS
 from bench.peers.exported import folder
 from bench.peers.race import Contestant, Turn
 from bench.peers.workloads import Workload
-from bench.process import PeerFailed
 from evals.results.row import Skip
 from services.cores import num_cores
 from services.versions import ROOT

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.harness.process import PeerFailed
 from bench.http_load import over_http, post
 from bench.peers.exported import folder
-from bench.process import PeerFailed
 from evals.results.row import NoResult
 from services.local.children import free_port
 from services.versions import ROOT

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.machine import require_bfloat16
+from bench.harness.machine import require_bfloat16
 from bench.peers.exported import NUM_BATCHES, cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Shape, Variant
 from lifelong.compress.plain import Padded

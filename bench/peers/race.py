@@ -14,8 +14,8 @@ from itertools import chain
 from rich.console import Group
 from rich.table import Table
 
+from bench.harness.process import PeerFailed
 from bench.peers.workloads import Workload
-from bench.process import PeerFailed
 
 HEATS = 1
 ROUNDS = 5

@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bench.machine import PEERS, machine, versions
+from bench.harness.machine import PEERS, machine, versions
 from wire.files import atomic_write
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.machine import require_bfloat16
+from bench.harness.machine import require_bfloat16
 from bench.peers.exported import folder
 from bench.peers.rectangles import Ids, Run, Variant
 from lifelong.compress.plain import Padded

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle
 
-from bench.texts import clinc150, some_texts
+from bench.harness.texts import clinc150, some_texts
 from evals.results.row import Skip
 from evals.streams.data import SUPPORT, load
 from model.tokenizer import TextTokenizer

@@ -18,10 +18,11 @@ from statistics import mean, median
 
 import torch
 
-from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
+from bench.harness.case import Bar, Run, Technique
+from bench.harness.texts import data_folder
 from bench.techniques.tasks import contracts, served_model, tasks_of
 from bench.techniques.virtual_time import Arrivals, Text, play, poisson
-from evals.results.row import Goal, Peer
+from evals.results.row import Peer, Row
 from evals.streams.stream import StreamItem
 from model.bert import load_encoder
 from model.quantized import INT4, INT8, PRECISIONS, QuantizedModel
@@ -100,7 +101,7 @@ class Answers:
 
 
 @torch.no_grad()
-def measure(run: SeedRun) -> Iterator[Figure]:
+def measure(run: Run) -> Iterator[Row]:
     """Yields goodput and accuracy. Raises Skip."""
     torch.set_num_threads(1)
     strata, tokenizer = load_encoder("minilm-l6", max_tokens=POSITIONS)
@@ -114,7 +115,7 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     policies |= {RULE: by_length, OURS: Adaptive(version)}
     answers = {name: Answers(strata, model, policy) for name, policy in policies.items()}
     played: dict[str, list[float]] = {name: [] for name in policies}
-    for _ in range(run.size(1, ROUNDS)):
+    for _ in range(run.amount(1, ROUNDS)):
         for name in policies:
             played[name].append(play(arrivals, answers[name]) / arrivals[-1][0])
     rates = {name: round(median(each), 1) for name, each in played.items()}
@@ -123,24 +124,22 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     fixed = sorted((*PRECISIONS, FLOAT), key=rates.__getitem__, reverse=True)
     peers = tuple(Peer(name, rates[name]) for name in (*fixed, RULE))
     note = f"batches {dict(answers[OURS].batches)}; {_relative_times(version)}"
-    yield Figure(bar="goodput", value=rates[OURS], peers=peers, note=note)
+    yield run.row("goodput", rates[OURS], peers=peers, note=note)
     int8 = partial(Answers, strata, model, partial(_fixed, INT8))
     losses = {name: round(_points_lost(each, int8()), 2) for name, each in answers.items()}
-    yield Figure(
-        bar="accuracy_lost", value=losses.pop(OURS), peers=tuple(Peer(name, loss) for name, loss in losses.items())
-    )
+    yield run.row("accuracy_lost", losses.pop(OURS), peers=tuple(Peer(name, loss) for name, loss in losses.items()))
 
 
 def _fixed(name: str, texts: Sequence[Text], load: float) -> str:
     return name
 
 
-def _items(run: SeedRun) -> tuple[list[StreamItem], list[StreamItem]]:
+def _items(run: Run) -> tuple[list[StreamItem], list[StreamItem]]:
     """Returns texts to learn, and others to answer: in full also documents."""
     (task,) = tasks_of(run, ("clinc150",), train=3_000, test=4_500)
     if run.is_quick:
         return list(task.train), list(task.test)
-    documents = contracts(run.data)
+    documents = contracts(data_folder())
     random.Random(run.seed).shuffle(documents)
     half = len(documents) // 2
     return [*task.train, *documents[:half]], [*task.test, *documents[half:]]
@@ -164,7 +163,7 @@ def _version(strata: Strata, model: QuantizedModel, held: Sequence[Text]) -> Ver
     return Version(number=1, model=model, precisions=tuple(evaluated), num_bytes=0, latency=latency)
 
 
-def _arrivals(texts: Sequence[Text], version: Version, run: SeedRun) -> Arrivals:
+def _arrivals(texts: Sequence[Text], version: Version, run: Run) -> Arrivals:
     short = [text for text in texts if text.num_tokens < POSITIONS]
     documents = [text for text in texts if text.num_tokens >= POSITIONS] or short
     num_tokens = DOCUMENTS * _mean_tokens(documents) + (1 - DOCUMENTS) * _mean_tokens(short)
@@ -175,7 +174,7 @@ def _arrivals(texts: Sequence[Text], version: Version, run: SeedRun) -> Arrivals
         return rng.choice(documents if rng.random() < DOCUMENTS else short)
 
     rates = [share * per_s for share in RATES]
-    return list(poisson(drawn, rates=rates, period_s=PERIOD_S, end_s=run.size(1, 6) * PERIOD_S, seed=run.seed))
+    return list(poisson(drawn, rates=rates, period_s=PERIOD_S, end_s=run.amount(1, 6) * PERIOD_S, seed=run.seed))
 
 
 def _mean_tokens(texts: Sequence[Text]) -> float:
@@ -198,8 +197,7 @@ def _points_lost(answers: Answers, int8: Answers) -> float:
     return 100 * mean(lost)
 
 
-EXPERIMENT = Experiment(
-    id="E12",
+TECHNIQUE = Technique(
     title="adaptive precision",
     claim="The article chooses the precision by the length of a text.",
     how=(
@@ -211,19 +209,7 @@ EXPERIMENT = Experiment(
         "it does on Zen 4, INT8 in every batch is the best choice, and nothing can be gained."
     ),
     bars=(
-        Bar(
-            name="goodput",
-            unit="answers in time/s",
-            goal=Goal(">=", 1.1, of_peer=True),
-            baseline="the best fixed precision on the same arrivals",
-        ),
-        Bar(
-            name="accuracy_lost",
-            unit="points",
-            goal=Goal("<=", 0.3),
-            quick=Goal("<=", 1),
-            baseline="what INT8 names for the same texts",
-        ),
+        Bar("goodput", "answers in time/s", ">= 1.1x", baseline="the best fixed precision on the same arrivals"),
+        Bar("accuracy_lost", "points", "<= 0.3", quick="<= 1", baseline="what INT8 names for the same texts"),
     ),
-    measure=measure,
 )

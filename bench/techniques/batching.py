@@ -13,16 +13,16 @@ import sys
 from collections.abc import Iterator
 from statistics import median
 
+from bench.harness.case import Bar, Run, Technique
 from bench.peers.engines import OURS as OUR_INT8
 from bench.peers.engines import PEERS
 from bench.peers.field import prepared, started
 from bench.peers.race import Race
 from bench.peers.workloads import ZIPF
-from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
 from bench.techniques.lone_server import NAMES, OURS, PLAIN
 from bench.techniques.replica_engine import busy_share
 from bench.techniques.tasks import served_model, tasks_of
-from evals.results.row import Goal, NoResult, Peer
+from evals.results.row import NoResult, Peer, Row
 from model.bert import load_encoder
 
 LENGTHS = (512, 1024)
@@ -30,24 +30,24 @@ ROUNDS = 3
 LIMIT_S = 600.0
 
 
-def measure(run: SeedRun) -> Iterator[Figure]:
+def measure(run: Run) -> Iterator[Row]:
     """Yields the figures of each length, then how busy the engine is, and in full the race with the peers."""
     for length in LENGTHS:
-        yield from _beside_the_plain_one(run, run.size(length // 8, length), length)
+        yield from _beside_the_plain_one(run, run.amount(length // 8, length), length)
     yield _busy(run)
     if not run.is_quick:
         yield _zipf(run)
 
 
-def _beside_the_plain_one(run: SeedRun, num_tokens: int, length: int) -> Iterator[Figure]:
+def _beside_the_plain_one(run: Run, num_tokens: int, length: int) -> Iterator[Row]:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
-    for _ in range(run.size(1, ROUNDS)):
+    for _ in range(run.amount(1, ROUNDS)):
         for name in NAMES:
             found[name].append(_alone(name, num_tokens, 0.1 if run.is_quick else 3.0))
     for figure in ("memory", "p50", "rate"):
         ours = median(each[figure] for each in found[OURS])
         plain = median(each[figure] for each in found[PLAIN])
-        yield Figure(bar=f"{figure}_{length}", value=round(ours, 2), peers=(Peer(PLAIN, round(plain, 2)),))
+        yield run.row(f"{figure}_{length}", round(ours, 2), peers=(Peer(PLAIN, round(plain, 2)),))
 
 
 def _alone(name: str, num_tokens: int, seconds: float) -> dict[str, float]:
@@ -61,31 +61,30 @@ def _alone(name: str, num_tokens: int, seconds: float) -> dict[str, float]:
     return measured
 
 
-def _busy(run: SeedRun) -> Figure:
+def _busy(run: Run) -> Row:
     (task,) = tasks_of(run, ("clinc150",), train=1_500, test=4_500)
     strata, tokenizer = load_encoder("minilm-l6")
     model = served_model(strata, tokenizer, task.train)
     texts = [item.text for item in task.test]
-    return Figure(bar="busy", value=round(busy_share(model, tokenizer, texts, seconds=run.size(1, 10)), 3))
+    return run.row("busy", round(busy_share(model, tokenizer, texts, seconds=run.amount(1, 10)), 3))
 
 
-def _zipf(run: SeedRun) -> Figure:
+def _zipf(run: Run) -> Row:
     """Races ours and the peers on one thread."""
     with started((OUR_INT8, *PEERS), 1, run.say) as field:
         entries, broken = prepared(field, ZIPF, run.say)
         race = Race(ZIPF, entries[OUR_INT8], tuple(entries[name] for name in PEERS if name in entries))
         race.run()
     missing = ", ".join((*field.missing, *broken, *race.broken))
-    return Figure(
-        bar="zipf",
-        value=round(ZIPF.texts_per_s(race.ours.ms), 1),
+    return run.row(
+        "zipf",
+        round(ZIPF.texts_per_s(race.ours.ms), 1),
         peers=tuple(Peer(entry.name, round(ZIPF.texts_per_s(entry.ms), 1)) for entry in race.fastest),
         note="; ".join(filter(None, (field.note, f"missing: {missing}" if missing else ""))),
     )
 
 
-EXPERIMENT = Experiment(
-    id="E6",
+TECHNIQUE = Technique(
     title="batching and fusion",
     claim="The article gives ratios: 0.41 of the memory and latency of a plain server, 2.67 of its rate, 89 % busy.",
     how=(
@@ -94,56 +93,23 @@ EXPERIMENT = Experiment(
         "Ours: INT8, and at 1,024 tokens heads that see some of the keys, as in row E1."
     ),
     bars=(
+        Bar("memory_512", "MiB, MiniLM at 512 tokens", "<= 0.41x", quick="<= 1x", baseline="the plain server"),
+        Bar("p50_512", "ms, MiniLM at 512 tokens, one text", "<= 0.41x", baseline="the plain server"),
+        Bar("rate_512", "texts/s, MiniLM at 512 tokens", ">= 2.67x", baseline="the plain server"),
+        Bar("memory_1024", "MiB, RoPE at 1,024 tokens", "<= 0.41x", quick="<= 1x", baseline="the plain server"),
+        Bar("p50_1024", "ms, RoPE at 1,024 tokens, one text", "<= 0.41x", baseline="the plain server"),
+        Bar("rate_1024", "texts/s, RoPE at 1,024 tokens", ">= 2.67x", baseline="the plain server"),
         Bar(
-            name="memory_512",
-            unit="MiB, MiniLM at 512 tokens",
-            goal=Goal("<=", 0.41, of_peer=True),
-            quick=Goal("<=", 1, of_peer=True),
-            baseline="the plain server",
-        ),
-        Bar(
-            name="p50_512",
-            unit="ms, MiniLM at 512 tokens, one text",
-            goal=Goal("<=", 0.41, of_peer=True),
-            baseline="the plain server",
-        ),
-        Bar(
-            name="rate_512",
-            unit="texts/s, MiniLM at 512 tokens",
-            goal=Goal(">=", 2.67, of_peer=True),
-            baseline="the plain server",
-        ),
-        Bar(
-            name="memory_1024",
-            unit="MiB, RoPE at 1,024 tokens",
-            goal=Goal("<=", 0.41, of_peer=True),
-            quick=Goal("<=", 1, of_peer=True),
-            baseline="the plain server",
-        ),
-        Bar(
-            name="p50_1024",
-            unit="ms, RoPE at 1,024 tokens, one text",
-            goal=Goal("<=", 0.41, of_peer=True),
-            baseline="the plain server",
-        ),
-        Bar(
-            name="rate_1024",
-            unit="texts/s, RoPE at 1,024 tokens",
-            goal=Goal(">=", 2.67, of_peer=True),
-            baseline="the plain server",
-        ),
-        Bar(
-            name="busy",
-            unit="share of the time in which the engine computes, at saturation",
-            goal=Goal(">=", 0.89),
+            "busy",
+            "share of the time in which the engine computes, at saturation",
+            ">= 0.89",
             baseline="all of the time",
         ),
         Bar(
-            name="zipf",
-            unit="texts/s, lengths drawn from 8 to 512 by Zipf",
-            goal=Goal(">=", 1.3, of_peer=True),
+            "zipf",
+            "texts/s, lengths drawn from 8 to 512 by Zipf",
+            ">= 1.3x",
             baseline="the best peer that is installed",
         ),
     ),
-    measure=measure,
 )

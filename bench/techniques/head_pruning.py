@@ -13,9 +13,9 @@ from statistics import mean
 
 import torch
 
-from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
+from bench.harness.case import Bar, Run, Technique
 from bench.techniques.tasks import distilled, labelled, served_by, task_accuracy, tasks_of, token_ids_of
-from evals.results.row import Goal
+from evals.results.row import Row
 from evals.streams.text_sets import TextSet
 from lifelong.compress.cost import parameters
 from lifelong.compress.distillation import DistillOptions
@@ -32,16 +32,16 @@ STEPS = 200
 RATE = 2e-4
 
 
-def measure(run: SeedRun) -> Iterator[Figure]:
+def measure(run: Run) -> Iterator[Row]:
     """Yields the loss, and how far soft mask and physical removal differ. Raises Skip."""
     strata, tokenizer = load_encoder("minilm-l6")
     strata.requires_grad_(False)
     sets = tasks_of(run, ("clinc150", "sst2", "trec6"), train=6_000, test=4_500)
-    samples = [labelled(each, tokenizer, run.size(40, 600)) for each in sets]
+    samples = [labelled(each, tokenizer, run.amount(40, 600)) for each in sets]
     run.say(f"importance of the heads, over {sum(len(each.token_ids) for each in samples)} texts")
     kept = select(strata, head_importance(strata, samples), SHARE)
     pruned = prune(strata, kept)
-    yield Figure(bar="mask_equals_prune", value=_difference(mask_heads(strata, kept), pruned, tokenizer, sets))
+    yield run.row("mask_equals_prune", _difference(mask_heads(strata, kept), pruned, tokenizer, sets))
     if run.is_quick:
         return
     num_kept = sum(len(heads) for heads in kept.values())
@@ -56,12 +56,12 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     by_task = ", ".join(f"{each.name} {loss:+.2f}" for each, loss in zip(sets, losses, strict=True))
     of_all = num_kept / (strata.config.n_layers * strata.config.n_heads)
     note = f"{num_kept} heads stay ({of_all:.0%}), {saved:.1%} of the parameters go; lost: {by_task}"
-    yield Figure(bar="loss", value=round(max(losses), 2), note=note)
-    yield Figure(bar="loss_mean", value=round(mean(losses), 2))
-    yield Figure(bar="loss_untrained", value=round(mean(before) - mean(untrained), 2))
+    yield run.row("loss", round(max(losses), 2), note=note)
+    yield run.row("loss_mean", round(mean(losses), 2))
+    yield run.row("loss_untrained", round(mean(before) - mean(untrained), 2))
 
 
-def _accuracy(run: SeedRun, task: TextSet, strata: Strata, tokenizer: TextTokenizer) -> float:
+def _accuracy(run: Run, task: TextSet, strata: Strata, tokenizer: TextTokenizer) -> float:
     """Returns the accuracy of a task, served in INT8."""
     accuracy = task_accuracy(served_by(strata, tokenizer), task)
     run.say(f"{task.name}: {accuracy:.2f} %")
@@ -79,8 +79,7 @@ def _difference(one: Strata, other: Strata, tokenizer: TextTokenizer, sets: Sequ
     return largest
 
 
-EXPERIMENT = Experiment(
-    id="E13",
+TECHNIQUE = Technique(
     title="head pruning",
     claim="The article calls 40 % of the heads safe to remove.",
     how=(
@@ -92,30 +91,19 @@ EXPERIMENT = Experiment(
     ),
     bars=(
         Bar(
-            name="loss",
-            unit="points of accuracy of the task that loses most, 40 % of the heads removed",
-            goal=Goal("<=", 1),
+            "loss",
+            "points of accuracy of the task that loses most, 40 % of the heads removed",
+            "<= 1",
             baseline="all heads",
         ),
+        Bar("loss_mean", "points of accuracy, mean of the tasks", baseline="all heads"),
+        Bar("loss_untrained", "points of accuracy before distillation", baseline="all heads"),
         Bar(
-            name="loss_mean",
-            unit="points of accuracy, mean of the tasks",
-            goal=None,
-            baseline="all heads",
-        ),
-        Bar(
-            name="loss_untrained",
-            unit="points of accuracy before distillation",
-            goal=None,
-            baseline="all heads",
-        ),
-        Bar(
-            name="mask_equals_prune",
-            unit="largest difference of masked and pruned outputs",
-            goal=Goal("<=", 1e-05),
-            quick=Goal("<=", 1e-05),
+            "mask_equals_prune",
+            "largest difference of masked and pruned outputs",
+            "<= 1e-05",
+            quick="<= 1e-05",
             baseline="the soft mask",
         ),
     ),
-    measure=measure,
 )

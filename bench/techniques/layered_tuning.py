@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
+from bench.harness.case import Bar, Run, Technique
 from bench.techniques.tasks import FineTuning, TuningRecipe, labelled, task_accuracy, tasks_of
 from evals.continual.frozen import FrozenEncoder, frozen
-from evals.results.row import Goal, Peer
+from evals.results.row import Peer, Row
 from evals.streams.text_sets import TextSet
 from learner.config import LearnerConfig
 from learner.encoder.served import export_encoder
@@ -59,7 +59,7 @@ class Tuned(NamedTuple):
     """Percent of the parameters that were trained."""
 
 
-def measure(run: SeedRun) -> Iterator[Figure]:
+def measure(run: Run) -> Iterator[Row]:
     """Yields the figures of both ways of tuning on one task. Raises Skip."""
     torch.set_num_threads(1)
     (task,) = tasks_of(run, ("clinc150",), train=3_000, test=4_500)
@@ -76,39 +76,39 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     ours = _tuned(run, encoder, task, recipe(first_layer=top + 1 - learner.trainable_layers, rate=rate))
     narrow = _tuned(run, encoder, task, recipe(first_layer=top - 1, rate=rate, frozen=kept))
     others = ", ".join(f"{each:g}: {found.accuracy:.2f} %" for each, found in tried.items())
-    yield Figure(
-        bar="retained",
-        value=round(100 * ours.accuracy / whole.accuracy, 2),
+    yield run.row(
+        "retained",
+        round(100 * ours.accuracy / whole.accuracy, 2),
         note=f"full {whole.accuracy:.2f} % at {best_rate:g} ({others}), ours {ours.accuracy:.2f} %, "
         f"narrow {narrow.accuracy:.2f} %, untrained {untrained:.2f} %",
     )
     gain = whole.accuracy - untrained
-    yield Figure(bar="gain", value=round(100 * (ours.accuracy - untrained) / gain, 1) if gain > 0 else None)
-    yield Figure(bar="trainable", value=round(ours.share, 2), note=f"narrow {narrow.share:.1f} %")
-    yield Figure(
-        bar="step_speed",
-        value=round(ours.steps_a_s, 2),
+    yield run.row("gain", round(100 * (ours.accuracy - untrained) / gain, 1) if gain > 0 else None)
+    yield run.row("trainable", round(ours.share, 2), note=f"narrow {narrow.share:.1f} %")
+    yield run.row(
+        "step_speed",
+        round(ours.steps_a_s, 2),
         peers=(Peer("full tuning", round(whole.steps_a_s, 2)),),
         note=f"narrow {narrow.steps_a_s:.1f} steps/s",
     )
     texts = [item.text for item in task.train[:64]]
     rows_TD, _ = encoder.served.prefix(texts, top - 1)
-    yield Figure(bar="kept_bytes", value=round(rows_TD.half().nbytes / len(texts)))
+    yield run.row("kept_bytes", round(rows_TD.half().nbytes / len(texts)))
     if not run.is_quick:
         yield from _tiers(run, task, recipe)
 
 
-def _tiers(run: SeedRun, task: TextSet, recipe: Callable[..., TuningRecipe]) -> Iterator[Figure]:
+def _tiers(run: Run, task: TextSet, recipe: Callable[..., TuningRecipe]) -> Iterator[Row]:
     """Yields what a round of each tier of a learner comes to. All blocks of a tier learn at the learner's rate."""
     encoder = frozen(TIERED, "minilm-l6")
     num_blocks = encoder.strata.config.n_layers
     for tier, layers in zip(TIERS, TIERED.tiers, strict=True):
         found = _tuned(run, encoder, task, recipe(first_layer=num_blocks - layers, rate=TIERED.slow_rate))
         note = f"{layers} blocks, {found.share:.1f} % of the parameters, {found.steps_a_s:.1f} steps/s"
-        yield Figure(bar=f"{tier}_tier", value=round(found.accuracy, 2), note=note)
+        yield run.row(f"{tier}_tier", round(found.accuracy, 2), note=note)
 
 
-def _tuned(run: SeedRun, encoder: FrozenEncoder, task: TextSet, recipe: TuningRecipe) -> Tuned:
+def _tuned(run: Run, encoder: FrozenEncoder, task: TextSet, recipe: TuningRecipe) -> Tuned:
     tokenizer = encoder.served.tokenizer
     assert isinstance(tokenizer, TextTokenizer), "the encoder was loaded from files"
     texts = labelled(task, tokenizer, len(task.train))
@@ -136,8 +136,7 @@ def _tuned(run: SeedRun, encoder: FrozenEncoder, task: TextSet, recipe: TuningRe
     return found
 
 
-EXPERIMENT = Experiment(
-    id="E4",
+TECHNIQUE = Technique(
     title="instruction-layered tuning",
     claim="The article tunes by layers instead of all weights.",
     how=(
@@ -147,45 +146,28 @@ EXPERIMENT = Experiment(
     ),
     bars=(
         Bar(
-            name="retained",
-            unit="% of the accuracy of full tuning",
-            goal=Goal(">=", 99),
-            quick=Goal(">=", 90),
+            "retained",
+            "% of the accuracy of full tuning",
+            ">= 99",
+            quick=">= 90",
             baseline="all weights tuned, as many steps",
         ),
+        Bar("gain", "% of what full tuning gains over the encoder as it is", baseline="full tuning at its best rate"),
+        Bar("trainable", "% of the parameters", "<= 15", baseline="all parameters of the encoder, counted"),
         Bar(
-            name="gain",
-            unit="% of what full tuning gains over the encoder as it is",
-            goal=None,
-            baseline="full tuning at its best rate",
-        ),
-        Bar(
-            name="trainable",
-            unit="% of the parameters",
-            goal=Goal("<=", 15),
-            baseline="all parameters of the encoder, counted",
-        ),
-        Bar(
-            name="step_speed",
-            unit="steps/s of processor time, one thread",
-            goal=Goal(">=", 3, of_peer=True),
+            "step_speed",
+            "steps/s of processor time, one thread",
+            ">= 3x",
             baseline="a step of full tuning on the same batches",
         ),
-        Bar(
-            name="kept_bytes",
-            unit="bytes of kept activations a text",
-            goal=None,
-            baseline="at most 32 MiB in all",
-        ),
+        Bar("kept_bytes", "bytes of kept activations a text", baseline="at most 32 MiB in all"),
         *(
             Bar(
-                name=f"{tier}_tier",
-                unit=f"% of the test texts, learner.{setting} blocks trained",
-                goal=None,
+                f"{tier}_tier",
+                f"% of the test texts, learner.{setting} blocks trained",
                 baseline="the other tiers of a learner with three",
             )
             for tier, setting in zip(TIERS, ("trainable_layers", "domain_layers", "base_layers"), strict=True)
         ),
     ),
-    measure=measure,
 )

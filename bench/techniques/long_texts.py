@@ -17,10 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bench.techniques.experiment import Figure, SeedRun
+from bench.harness.case import Run
+from bench.harness.texts import data_folder
 from bench.techniques.replica_engine import named
 from bench.techniques.tasks import clauses, contracts, model_with, served_by
-from evals.results.row import Peer
+from evals.results.row import Peer, Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.encoder.served import ServedEncoder
@@ -44,18 +45,18 @@ class Encoded(NamedTuple):
     z_BD: Tensor
 
 
-def cuad_gain(run: SeedRun) -> Iterator[Figure]:
+def cuad_gain(run: Run) -> Iterator[Row]:
     """Yields the points that the rest of a text is worth: of accuracy by type, and of precision by kind of clause.
 
     The folds are drawn by the seed. Raises Skip.
     """
-    items = contracts(run.data)
-    has_BC = torch.tensor([list(each.values()) for each in clauses(run.data)], dtype=torch.float32)
+    items = contracts(data_folder())
+    has_BC = torch.tensor([list(each.values()) for each in clauses(data_folder())], dtype=torch.float32)
     rightly: dict[int, float] = {}
     precision: dict[int, float] = {}
     for num_tokens in (SHORT, LONG):
         run.say(f"encoding {len(items)} contracts of at most {num_tokens} tokens")
-        encoded = _encoded(run.data, num_tokens)
+        encoded = _encoded(data_folder(), num_tokens)
         run.say("naming them by a replica's engine")
         rightly[num_tokens] = accuracy_of_types(encoded, items, seed=run.seed)
         scores_BC = held_out_scores(encoded.z_BD, has_BC, seed=run.seed)
@@ -63,7 +64,7 @@ def cuad_gain(run: SeedRun) -> Iterator[Figure]:
     for bar, found in (("cuad_gain", rightly), ("clause_gain", precision)):
         note = f"{found[SHORT]:.1f} % at {SHORT} tokens, {found[LONG]:.1f} % at {LONG}"
         gain = round(found[LONG] - found[SHORT], 2)
-        yield Figure(bar=bar, value=gain, peers=(Peer(f"{SHORT} tokens", 0.0),), note=note)
+        yield run.row(bar, gain, peers=(Peer(f"{SHORT} tokens", 0.0),), note=note)
 
 
 @cache

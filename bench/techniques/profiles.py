@@ -17,10 +17,11 @@ from typing import NamedTuple
 import torch
 
 from bench.demo import run_demo
-from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
+from bench.harness.case import Bar, Run, Technique
+from bench.harness.texts import data_folder
 from bench.techniques.lone_server import times_s
 from bench.techniques.tasks import served_by, task_accuracy, tasks_of
-from evals.results.row import Goal, NoResult, Peer
+from evals.results.row import NoResult, Peer, Row
 from model.bert import load_encoder
 from model.config import StrataConfig
 from model.quantized import INT4, INT8, QuantizedEncoder
@@ -79,55 +80,56 @@ BATCH = 8
 
 
 @torch.no_grad()
-def measure(run: SeedRun) -> Iterator[Figure]:
+def measure(run: Run) -> Iterator[Row]:
     """Yields what is measured of pro, nano and base; a quick run takes random weights. Raises Skip, and NoResult."""
     torch.set_num_threads(1)
     torch.manual_seed(run.seed)
-    documents = 60.0 * _texts_per_s(_untrained(PRO_SHAPE), BATCH, run.size(DOCUMENT // 8, DOCUMENT), run)
-    yield Figure(bar="pro_rate", value=round(documents, 1))
+    documents = 60.0 * _texts_per_s(_untrained(PRO_SHAPE), BATCH, run.amount(DOCUMENT // 8, DOCUMENT), run)
+    yield run.row("pro_rate", round(documents, 1))
     if run.is_quick:
         yield from speed_and_size(_untrained(NANO_SHAPE), run)
         return
     (task,) = tasks_of(run, ("clinc150",), train=15_000, test=4_500)
     with torch.enable_grad():  # where nobody has made it before, it is trained
-        strata, tokenizer = load_encoder(nano_encoder(run.data, run.say, seed=run.seed))
+        strata, tokenizer = load_encoder(nano_encoder(data_folder(), run.say, seed=run.seed))
     yield from speed_and_size(strata, run)
     dense = served_by(*load_encoder("minilm-l6"))
     int8, int4 = (task_accuracy(dense, task, precision) for precision in (INT8, INT4))
-    yield Figure(bar="base_accuracy", value=round(int4, 2), peers=(Peer(INT8, round(int8, 2)),))
+    yield run.row("base_accuracy", round(int4, 2), peers=(Peer(INT8, round(int8, 2)),))
     kept = 100 * task_accuracy(served_by(strata, tokenizer), task) / int8
-    yield Figure(bar="nano_retained", value=round(kept, 2), peers=(Peer("minilm-l6", 100.0),))
+    yield run.row("nano_retained", round(kept, 2), peers=(Peer("minilm-l6", 100.0),))
     loaded = base_under_load(run.seed)
     counts = ", ".join(f"{num} answers in {name}" for name, num in sorted(loaded.precisions.items()))
     is_one = set(loaded.precisions) == {INT4}
     note = f"at {LOAD_PER_S:g} events/s; {counts}"
-    yield Figure(bar="base_p99", value=loaded.p99_ms if is_one else None, note=note)
-    yield Figure(bar="change_lost", value=change_under_load(run.seed))
+    yield run.row("base_p99", loaded.p99_ms if is_one else None, note=note)
+    yield run.row("change_lost", change_under_load(run.seed))
 
 
-def speed_and_size(nano: Strata, run: SeedRun) -> Iterator[Figure]:
+def speed_and_size(nano: Strata, run: Run) -> Iterator[Row]:
     """Yields the requests that one thread answers a second, and the megabytes that are stored."""
-    yield Figure(bar="nano_rate", value=round(_texts_per_s(nano, 1, REQUEST, run), 1))
+    yield run.row("nano_rate", round(_texts_per_s(nano, 1, REQUEST, run), 1))
     num_bytes = sum(len(tensor.to_blob()) for tensor in encoder_tensors(nano).values())
-    yield Figure(bar="nano_bytes", value=round(num_bytes / 1e6, 2))
+    yield run.row("nano_bytes", round(num_bytes / 1e6, 2))
 
 
 def _untrained(config: StrataConfig) -> Strata:
     return Strata(config).eval().requires_grad_(False)
 
 
-def _texts_per_s(strata: Strata, num_texts: int, num_tokens: int, run: SeedRun) -> float:
+def _texts_per_s(strata: Strata, num_texts: int, num_tokens: int, run: Run) -> float:
     """Returns the rate in INT8 by the processor time of one thread, in batches of `num_texts` of so many tokens."""
     encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
     batch = RaggedBatch.of(torch.randint(1_000, strata.config.vocab, (num_texts, num_tokens)).tolist())
-    return num_texts / median(times_s(partial(encoder.encode, batch, INT8), run.size(1, 50) / 10))
+    return num_texts / median(times_s(partial(encoder.encode, batch, INT8), run.amount(1, 50) / 10))
 
 
-EXPERIMENT = Experiment(
-    id="E11",
+TECHNIQUE = Technique(
     title="profiles",
-    claim="The article promises: base answers within 150 ms and is right on 88 %, pro reads 500 documents a minute, "
-    "nano answers 30 requests a second in half a byte a parameter.",
+    claim=(
+        "The article promises: base answers within 150 ms and is right on 88 %, pro reads 500 documents a minute, "
+        "nano answers 30 requests a second in half a byte a parameter."
+    ),
     how=(
         "At demo scale; `lifelong profile --explain` has the arithmetic at 3, 7 and 13 billion parameters. nano, pro: "
         "processor time of one thread, texts of 16 and documents of 512 tokens, pro with random weights. Accuracy is "
@@ -136,51 +138,18 @@ EXPERIMENT = Experiment(
         "computed in INT4. The change: `lifelong demo --profile base --change-to nano`, every answer computed again."
     ),
     bars=(
+        Bar("base_p99", "ms, INT4, at the demo's load", "<= 150", baseline="the promise"),
+        Bar("base_accuracy", "% on CLINC150, INT4", ">= 88", baseline="the promise; INT8 beside it"),
+        Bar("pro_rate", "documents of 512 tokens a minute", ">= 500", quick=">= 500", baseline="the promise"),
+        Bar("nano_rate", "requests/s on one core", ">= 30", quick=">= 30", baseline="the promise"),
         Bar(
-            name="base_p99",
-            unit="ms, INT4, at the demo's load",
-            goal=Goal("<=", 150),
-            baseline="the promise",
-        ),
-        Bar(
-            name="base_accuracy",
-            unit="% on CLINC150, INT4",
-            goal=Goal(">=", 88),
-            baseline="the promise; INT8 beside it",
-        ),
-        Bar(
-            name="pro_rate",
-            unit="documents of 512 tokens a minute",
-            goal=Goal(">=", 500),
-            quick=Goal(">=", 500),
-            baseline="the promise",
-        ),
-        Bar(
-            name="nano_rate",
-            unit="requests/s on one core",
-            goal=Goal(">=", 30),
-            quick=Goal(">=", 30),
-            baseline="the promise",
-        ),
-        Bar(
-            name="nano_bytes",
-            unit="MB of stored weights",
-            goal=Goal("<=", 11.3),
-            quick=Goal("<=", 11.3),
+            "nano_bytes",
+            "MB of stored weights",
+            "<= 11.3",
+            quick="<= 11.3",
             baseline="half a byte for each parameter that it replaces",
         ),
-        Bar(
-            name="nano_retained",
-            unit="% of the dense model's accuracy",
-            goal=Goal(">=", 97),
-            baseline="the dense model",
-        ),
-        Bar(
-            name="change_lost",
-            unit="events lost or mixed while the profile changes under load",
-            goal=Goal("<=", 0),
-            baseline="none",
-        ),
+        Bar("nano_retained", "% of the dense model's accuracy", ">= 97", baseline="the dense model"),
+        Bar("change_lost", "events lost or mixed while the profile changes under load", "<= 0", baseline="none"),
     ),
-    measure=measure,
 )

@@ -31,9 +31,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
+from bench.harness.case import Bar, Run, Technique
 from bench.techniques.tasks import distilled, tasks_of, token_ids_of
-from evals.results.row import Goal, Peer, Skip
+from evals.results.row import Peer, Row, Skip
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
@@ -216,12 +216,12 @@ class AccuracyLosses:
         return f"full precision {self._accuracy:.2f} %; {self.under_old_head[name]:.2f} without a new head"
 
 
-def measure(run: SeedRun) -> Iterator[Figure]:
+def measure(run: Run) -> Iterator[Row]:
     """Yields size, losses, and what training in INT8 first gains. Raises Skip."""
     strata, tokenizer = load_encoder("minilm-l6")
     (task,) = tasks_of(run, ("clinc150",), train=15_000, test=4_500)
     options = DistillOptions(
-        steps=run.size(6, STEPS), batch=run.size(8, BATCH), rate=RATE, decay=0.0, rounded=True, seed=run.seed
+        steps=run.amount(6, STEPS), batch=run.amount(8, BATCH), rate=RATE, decay=0.0, rounded=True, seed=run.seed
     )
     case = Case(teacher=strata.requires_grad_(False), tokenizer=tokenizer, task=task, options=options, say=run.say)
     losses = AccuracyLosses(case)
@@ -235,19 +235,19 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     num_bytes = sum(len(tensor.to_blob()) for tensor in stored.values())
     full_bytes = 4 * sum(parameter.numel() for parameter in strata.parameters())
     note = f"{full_bytes / 1e6:.1f} MB become {num_bytes / 1e6:.2f} MB"
-    yield Figure(bar="size", value=round(full_bytes / num_bytes, 2), note=note)
+    yield run.row("size", round(full_bytes / num_bytes, 2), note=note)
     peers = tuple(sorted((*rounded, gptq, *torchao, direct), key=lambda peer: peer.value))
-    yield Figure(bar="loss", value=round(progressive.value, 2), peers=peers, note=losses.note("progressive"))
+    yield run.row("loss", round(progressive.value, 2), peers=peers, note=losses.note("progressive"))
     by_matrix, by_row, by_group = rounded
     note = losses.note(by_row.name)
-    yield Figure(bar="loss_of_rounding", value=round(by_row.value, 2), peers=(by_group,), note=note)
-    yield Figure(bar="loss_of_coarse_rounding", value=round(by_matrix.value, 2), note=losses.note(by_matrix.name))
-    yield Figure(bar="progressive", value=round(direct.value - progressive.value, 2))
+    yield run.row("loss_of_rounding", round(by_row.value, 2), peers=(by_group,), note=note)
+    yield run.row("loss_of_coarse_rounding", round(by_matrix.value, 2), note=losses.note(by_matrix.name))
+    yield run.row("progressive", round(direct.value - progressive.value, 2))
     config = LearnerConfig(slow_strategy="naive", seed=run.seed)
-    items = task.train[: run.size(2, 100) * config.slow_batch]
+    items = task.train[: run.amount(2, 100) * config.slow_batch]
     on_grids, without = deltas_of_a_round(strata, tokenizer, items, config)
     note = f"{len(items)} labels in steps of {config.slow_batch}; of two blocks"
-    yield Figure(bar="delta", value=round(on_grids / 1e6, 2), peers=(Peer("rounded anew", without / 1e6),), note=note)
+    yield run.row("delta", round(on_grids / 1e6, 2), peers=(Peer("rounded anew", without / 1e6),), note=note)
 
 
 def served(strata: Strata) -> Encode:
@@ -288,8 +288,7 @@ def _trainable(strata: Strata) -> Strata:
     return strata
 
 
-EXPERIMENT = Experiment(
-    id="E7",
+TECHNIQUE = Technique(
     title="quantization-aware training",
     claim="The article promises an eighth of the size at a loss of 1.2 points, where rounding afterwards loses 3.7.",
     how=(
@@ -300,43 +299,40 @@ EXPERIMENT = Experiment(
     ),
     bars=(
         Bar(
-            name="size",
-            unit="times smaller than float32, embeddings included",
-            goal=Goal(">=", 7.3),
-            quick=Goal(">=", 7.3),
+            "size",
+            "times smaller than float32, embeddings included",
+            ">= 7.3",
+            quick=">= 7.3",
             baseline="the float32 weights, counted",
         ),
         Bar(
-            name="loss",
-            unit="points of accuracy",
-            goal=Goal("<=", 1.2),
+            "loss",
+            "points of accuracy",
+            "<= 1.2",
             baseline="the encoder in full precision; rounding, GPTQ, torchao and direct training beside it",
         ),
         Bar(
-            name="loss_of_rounding",
-            unit="points of accuracy, rounded to the nearest INT4 with one scale for each row",
-            goal=Goal(">=", 3.7),
+            "loss_of_rounding",
+            "points of accuracy, rounded to the nearest INT4 with one scale for each row",
+            ">= 3.7",
             baseline="the encoder in full precision; finer scales beside it",
         ),
         Bar(
-            name="loss_of_coarse_rounding",
-            unit="points of accuracy, rounded to the nearest INT4 with one scale for each matrix",
-            goal=None,
-            quick=Goal(">=", 3.7),
+            "loss_of_coarse_rounding",
+            "points of accuracy, rounded to the nearest INT4 with one scale for each matrix",
+            quick=">= 3.7",
             baseline="the encoder in full precision",
         ),
         Bar(
-            name="progressive",
-            unit="points of accuracy over direct INT4 training with as many steps",
-            goal=Goal(">=", 0),
+            "progressive",
+            "points of accuracy over direct INT4 training with as many steps",
+            ">= 0",
             baseline="INT4 from the first step on",
         ),
         Bar(
-            name="delta",
-            unit="MB of changes after a round of the learner, compressed",
-            goal=None,
+            "delta",
+            "MB of changes after a round of the learner, compressed",
             baseline="the same round, with every matrix rounded anew to the range of its largest values",
         ),
     ),
-    measure=measure,
 )

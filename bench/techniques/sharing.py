@@ -19,7 +19,7 @@ from statistics import mean, median
 import torch
 from torch.nn import functional
 
-from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
+from bench.harness.case import Bar, Run, Technique
 from bench.techniques.tasks import (
     TuningRecipe,
     distilled,
@@ -30,7 +30,7 @@ from bench.techniques.tasks import (
     tasks_of,
     token_ids_of,
 )
-from evals.results.row import Goal
+from evals.results.row import Row
 from evals.streams.text_sets import TextSet
 from lifelong.compress.cost import parameters, tasks
 from lifelong.compress.distillation import DistillOptions
@@ -56,7 +56,7 @@ REPEATS = 5
 """How often a forward pass is timed; the median counts."""
 
 
-def measure(run: SeedRun) -> Iterator[Figure]:
+def measure(run: Run) -> Iterator[Row]:
     """Yields what is stored and computed, then what is retained. Raises Skip."""
     dense, tokenizer = load_encoder("minilm-l6", max_tokens=64)
     dense.requires_grad_(False)
@@ -64,16 +64,16 @@ def measure(run: SeedRun) -> Iterator[Figure]:
     token_ids = _texts(sets, tokenizer)
     trunk = pool_kv_heads(dense, KV_HEADS)
     counted = tasks(trunk.config, len(TASKS), depth=TRUNK_DEPTH, separate=dense.config)
-    yield Figure(bar="stored_trunk", value=round(100 * counted.stored / counted.separate, 1))
+    yield run.row("stored_trunk", round(100 * counted.stored / counted.separate, 1))
     tied = tied_encoder(dense, token_ids, ties=TIES, embed_dim=EMBED_DIM, kv_heads=KV_HEADS, rank=RANK)
     whole = parameters(dense.config).total
-    yield Figure(bar="stored_tied", value=round(100 * parameters(tied.config).total / whole, 1))
+    yield run.row("stored_tied", round(100 * parameters(tied.config).total / whole, 1))
     cost = cost_of_a_task(trunk, token_ids[:64], depth=TRUNK_DEPTH)
-    yield Figure(bar="cost_of_a_task", value=round(cost, 3), note=f"counted: {(counted.compute - 1) / 3:.3f}")
+    yield run.row("cost_of_a_task", round(cost, 3), note=f"counted: {(counted.compute - 1) / 3:.3f}")
     before = _cosine(tied, dense, token_ids[:64])
     options = partial(DistillOptions, rate=RATE, seed=run.seed)
-    distilled(tied.requires_grad_(True), dense, token_ids, options(steps=run.size(6, 800)), say=run.say)
-    yield Figure(bar="distilled", value=round(_cosine(tied, dense, token_ids[:64]) - before, 4))
+    distilled(tied.requires_grad_(True), dense, token_ids, options(steps=run.amount(6, 800)), say=run.say)
+    yield run.row("distilled", round(_cosine(tied, dense, token_ids[:64]) - before, 4))
     if run.is_quick:
         return
     distilled(trunk.requires_grad_(True), dense, token_ids, options(steps=400), say=run.say)
@@ -85,8 +85,8 @@ def measure(run: SeedRun) -> Iterator[Figure]:
             f"{task.name} {ours:.1f} of {theirs:.1f}" for task, ours, theirs in zip(sets, found, separate, strict=True)
         )
         kept = [100 * ours / theirs for ours, theirs in zip(found, separate, strict=True)]
-        yield Figure(bar=f"retained_{name}", value=round(min(kept), 2), note=note)
-        yield Figure(bar=f"retained_{name}_mean", value=round(100 * mean(found) / mean(separate), 2))
+        yield run.row(f"retained_{name}", round(min(kept), 2), note=note)
+        yield run.row(f"retained_{name}_mean", round(100 * mean(found) / mean(separate), 2))
 
 
 @torch.no_grad()
@@ -112,7 +112,7 @@ def tied_encoder(
 
 
 def _accuracies(
-    run: SeedRun, strata: Strata, tokenizer: TextTokenizer, sets: Sequence[TextSet], *, first_layer: int | None
+    run: Run, strata: Strata, tokenizer: TextTokenizer, sets: Sequence[TextSet], *, first_layer: int | None
 ) -> list[float]:
     """Returns the accuracy of each task by a copy of `strata` that is tuned for it, from `first_layer` on."""
     found: list[float] = []
@@ -140,8 +140,7 @@ def cost_of_a_task(trunk: Strata, token_ids: Sequence[list[int]], *, depth: int)
     return median(upper_s) / (median(lower_s) + median(upper_s))
 
 
-EXPERIMENT = Experiment(
-    id="E2",
+TECHNIQUE = Technique(
     title="shared parameters",
     claim="The article promises 58 % fewer parameters at 92 % of the quality.",
     how=(
@@ -154,57 +153,49 @@ EXPERIMENT = Experiment(
     ),
     bars=(
         Bar(
-            name="retained_trunk",
-            unit="% of the separate model's accuracy, the task that keeps least",
-            goal=Goal(">=", 97),
+            "retained_trunk",
+            "% of the separate model's accuracy, the task that keeps least",
+            ">= 97",
             baseline="a model for each task",
         ),
+        Bar("retained_trunk_mean", "% of the separate models' mean accuracy", baseline="a model for each task"),
         Bar(
-            name="retained_trunk_mean",
-            unit="% of the separate models' mean accuracy",
-            goal=None,
-            baseline="a model for each task",
-        ),
-        Bar(
-            name="stored_trunk",
-            unit="% of the parameters of the separate models",
-            goal=Goal("<=", 42),
-            quick=Goal("<=", 42),
+            "stored_trunk",
+            "% of the parameters of the separate models",
+            "<= 42",
+            quick="<= 42",
             baseline="a model for each task, counted",
         ),
         Bar(
-            name="retained_tied",
-            unit="% of the dense model's accuracy, the task that keeps least",
-            goal=Goal(">=", 97),
+            "retained_tied",
+            "% of the dense model's accuracy, the task that keeps least",
+            ">= 97",
             baseline="the dense model, tuned for each task",
         ),
         Bar(
-            name="retained_tied_mean",
-            unit="% of the dense models' mean accuracy",
-            goal=None,
+            "retained_tied_mean",
+            "% of the dense models' mean accuracy",
             baseline="the dense model, tuned for each task",
         ),
         Bar(
-            name="stored_tied",
-            unit="% of the parameters of the dense model",
-            goal=Goal("<=", 42),
-            quick=Goal("<=", 42),
+            "stored_tied",
+            "% of the parameters of the dense model",
+            "<= 42",
+            quick="<= 42",
             baseline="the dense model, counted",
         ),
         Bar(
-            name="distilled",
-            unit="more cosine of the tied encoder's vectors with the dense one's",
-            goal=None,
-            quick=Goal(">=", 0.01),
+            "distilled",
+            "more cosine of the tied encoder's vectors with the dense one's",
+            quick=">= 0.01",
             baseline="the tied encoder before distillation",
         ),
         Bar(
-            name="cost_of_a_task",
-            unit="of the time of one task, for each further task",
-            goal=Goal("<=", 0.4),
-            quick=Goal("<=", 0.4),
+            "cost_of_a_task",
+            "of the time of one task, for each further task",
+            "<= 0.4",
+            quick="<= 0.4",
             baseline="one task alone",
         ),
     ),
-    measure=measure,
 )

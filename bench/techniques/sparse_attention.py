@@ -16,12 +16,13 @@ from dataclasses import replace
 
 import torch
 
+from bench.harness.case import Bar, Run, Technique
+from bench.harness.texts import data_folder
 from bench.sparse_attention import LENGTHS, OURS, TORCH, slope, times_ms
-from bench.techniques.experiment import Bar, Experiment, Figure, SeedRun
 from bench.techniques.long_texts import cuad_gain
 from bench.techniques.recall import FULL, LOCAL, SPARSE, Lesson, RecallNet, recall, train
 from bench.techniques.tasks import contracts
-from evals.results.row import Goal, Peer
+from evals.results.row import Peer, Row
 from lifelong.compress.cost import flops
 from lifelong.compress.spans import allocate
 from lifelong.compress.spans import measure_heads as measure_use
@@ -49,15 +50,15 @@ ENOUGH = 0.9
 """The share of its attention that its span leaves to each head."""
 
 
-def measure(run: SeedRun) -> Iterator[Figure]:
+def measure(run: Run) -> Iterator[Row]:
     """Yields what is counted; in full also what is measured post hoc, recalled and timed."""
     torch.set_num_threads(1)
-    yield Figure(bar="attention_flops", value=_share(SPARSE, LENGTH))
+    yield run.row("attention_flops", _share(SPARSE, LENGTH))
     if not run.is_quick:
         yield _post_hoc(run)
         yield from cuad_gain(run)
         yield _recalled(run)
-        yield from _timed()
+        yield from _timed(run)
 
 
 def _share(config: StrataConfig, num_tokens: int) -> float:
@@ -67,7 +68,7 @@ def _share(config: StrataConfig, num_tokens: int) -> float:
     return 100 * (chosen.attention + chosen.routing) / flops(plain, num_tokens).attention
 
 
-def _recalled(run: SeedRun) -> Figure:
+def _recalled(run: Run) -> Row:
     torch.manual_seed(run.seed)
     net = RecallNet(FULL)
     losses = train(net, SHORT, rate=RATE, seed=run.seed)
@@ -78,41 +79,40 @@ def _recalled(run: SeedRun) -> Figure:
         train(branch, [LONG], rate=RATE / 3, seed=run.seed + 1_000)
         right[name] = recall(branch, replace(LONG, steps=16), seed=run.seed)
         run.say(f"{name} attention recalls {right[name]:.2f} %")
-    return Figure(
-        bar="mqar",
-        value=100 * right["routed"] / max(right["full"], 1e-9),
+    return run.row(
+        "mqar",
+        100 * right["routed"] / max(right["full"], 1e-9),
         note=", ".join(f"{name} {value:.2f} %" for name, value in right.items()),
     )
 
 
-def _timed() -> Iterator[Figure]:
+def _timed(run: Run) -> Iterator[Row]:
     """Yields the slope, and the rates beside torch's."""
     ms = {length: times_ms(length) for length in LENGTHS}
-    yield Figure(bar="time_slope", value=slope({length: each[OURS] for length, each in ms.items()}))
+    yield run.row("time_slope", slope({length: each[OURS] for length, each in ms.items()}))
     for bar, length in (("speed_4k", 4_096), ("speed_8k", 8_192)):
-        yield Figure(bar=bar, value=1e3 / ms[length][OURS], peers=(Peer(TORCH, 1e3 / ms[length][TORCH]),))
+        yield run.row(bar, 1e3 / ms[length][OURS], peers=(Peer(TORCH, 1e3 / ms[length][TORCH]),))
 
 
 @torch.no_grad()
-def _post_hoc(run: SeedRun) -> Figure:
+def _post_hoc(run: Run) -> Row:
     """Returns the mean cosine of texts of as many tokens as MiniLM has positions, between full and chosen keys."""
     strata, tokenizer = load_encoder("minilm-l6", max_tokens=POSITIONS)
-    texts = [item.text for item in contracts(run.data)[run.seed :: 17][:20]]
+    texts = [item.text for item in contracts(data_folder())[run.seed :: 17][:20]]
     token_ids = [ids for ids in tokenizer.encode_many(texts) if len(ids) == POSITIONS]
     token_ids, looked_at = token_ids[:-8], token_ids[-8:]
     chosen = allocate(strata, measure_use(strata, looked_at, SPANS), SPANS, enough=ENOUGH).eval()
     batches = [RaggedBatch.of([ids]) for ids in token_ids]
     cosines = [float((strata(batch) * chosen(batch)).sum()) for batch in batches]
     share = _share(chosen.config, POSITIONS)
-    return Figure(
-        bar="posthoc_cosine",
-        value=sum(cosines) / len(cosines),
+    return run.row(
+        "posthoc_cosine",
+        sum(cosines) / len(cosines),
         note=f"{len(cosines)} texts, the lowest {min(cosines):.4f}, at {share:.0f} % of the operations of attention",
     )
 
 
-EXPERIMENT = Experiment(
-    id="E1",
+TECHNIQUE = Technique(
     title="sparse attention",
     claim="The article promises 72 % fewer FLOPs and O(n log n).",
     how=(
@@ -125,54 +125,52 @@ EXPERIMENT = Experiment(
     ),
     bars=(
         Bar(
-            name="attention_flops",
-            unit="% of full attention at n = 1,024",
-            goal=Goal("<=", 28),
-            quick=Goal("<=", 28),
+            "attention_flops",
+            "% of full attention at n = 1,024",
+            "<= 28",
+            quick="<= 28",
             baseline="full attention, counted",
         ),
         Bar(
-            name="mqar",
-            unit="% of the accuracy of full attention",
-            goal=Goal(">=", 99),
+            "mqar",
+            "% of the accuracy of full attention",
+            ">= 99",
             baseline="the same model with full attention, and with local spans alone",
         ),
         Bar(
-            name="time_slope",
-            unit="slope of log time over log n, 2,048 to 16,384 tokens",
-            goal=Goal("<=", 1.15),
+            "time_slope",
+            "slope of log time over log n, 2,048 to 16,384 tokens",
+            "<= 1.15",
             baseline="1 is linear, 2 is full attention",
         ),
         Bar(
-            name="speed_4k",
-            unit="texts/s at 4,096 tokens, one thread",
-            goal=Goal(">=", 10, of_peer=True),
+            "speed_4k",
+            "texts/s at 4,096 tokens, one thread",
+            ">= 10x",
             baseline="torch's scaled_dot_product_attention in float32",
         ),
         Bar(
-            name="speed_8k",
-            unit="texts/s at 8,192 tokens, one thread",
-            goal=Goal(">=", 20, of_peer=True),
+            "speed_8k",
+            "texts/s at 8,192 tokens, one thread",
+            ">= 20x",
             baseline="torch's scaled_dot_product_attention in float32",
         ),
         Bar(
-            name="posthoc_cosine",
-            unit="mean cosine of MiniLM at 512 tokens, without training",
-            goal=Goal(">=", 0.99),
+            "posthoc_cosine",
+            "mean cosine of MiniLM at 512 tokens, without training",
+            ">= 0.99",
             baseline="the same encoder with full attention",
         ),
         Bar(
-            name="cuad_gain",
-            unit="points of accuracy on CUAD's types of contracts, 8,192 tokens",
-            goal=Goal(">=", 3),
+            "cuad_gain",
+            "points of accuracy on CUAD's types of contracts, 8,192 tokens",
+            ">= 3",
             baseline="the same learner on the first 512 tokens",
         ),
         Bar(
-            name="clause_gain",
-            unit="points of mean average precision on CUAD's clauses, 8,192 tokens",
-            goal=None,
+            "clause_gain",
+            "points of mean average precision on CUAD's clauses, 8,192 tokens",
             baseline="the same heads on the first 512 tokens",
         ),
     ),
-    measure=measure,
 )

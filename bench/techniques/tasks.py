@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.techniques.experiment import SeedRun
+from bench.harness.case import Run
+from bench.harness.texts import data_folder
 from evals.results.row import Skip
 from evals.streams.data import SUPPORT
 from evals.streams.stream import StreamItem
@@ -90,12 +91,12 @@ class TuningRecipe:
         return steps
 
 
-def tasks_of(run: SeedRun, names: Sequence[str], *, train: int, test: int) -> list[TextSet]:
+def tasks_of(run: Run, names: Sequence[str], *, train: int, test: int) -> list[TextSet]:
     """Returns the tasks, each with at most so many texts; a quick run has the carried set alone. Raises Skip."""
     if run.is_quick:
         return [text_set(SUPPORT, None).cut(train=QUICK_TRAIN, test=QUICK_TEST, seed=run.seed)]
     try:
-        return [text_set(name, run.data).cut(train=train, test=test, seed=run.seed) for name in names]
+        return [text_set(name, data_folder()).cut(train=train, test=test, seed=run.seed) for name in names]
     except DataError as error:
         raise Skip(str(error)) from error
 

@@ -11,11 +11,22 @@ from typing import Literal, NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound: `Goal("<=", 60)` is at most 60, `Goal(">=", 1.8, of_peer=True)` at least 1.8 times the best peer's."""
+    """A bound. In words "<= 60" is at most 60, and ">= 1.8x" at least 1.8 times the best peer's."""
 
     side: Literal["<=", ">="]
     value: float
     of_peer: bool = False
+
+    @classmethod
+    def parse(cls, words: str) -> "Goal":
+        """Returns the goal of such words.
+
+        >>> Goal.parse(">= 1.8x")
+        Goal(side='>=', value=1.8, of_peer=True)
+        """
+        sides: dict[str, Literal["<=", ">="]] = {"<=": "<=", ">=": ">="}
+        side, number = words.split()
+        return cls(sides[side], float(number.removesuffix("x")), of_peer=number.endswith("x"))
 
     def __str__(self) -> str:
         return f"{self.side} {self.value:g}{'x' if self.of_peer else ''}"
@@ -99,17 +110,18 @@ class Row:
     @classmethod
     def of(
         cls,
-        *,
         name: str,
         value: float | None,
         unit: str,
-        goal: Goal | None = None,
+        *,
+        goal: str | None = None,
         peers: tuple[Peer, ...] = (),
         gaps: Gaps = Gaps(),
         note: str = "",
     ) -> "Row":
-        """Makes the row of a single call, which is what a benchmark yields."""
-        call = Call(value=value, goal=goal, peers=peers, gaps=gaps, note=note)
+        """Makes the row of a single call, which is what a case yields. The goal is in words (`Goal.parse`)."""
+        held_against = Goal.parse(goal) if goal else None
+        call = Call(value=value, goal=held_against, peers=peers, gaps=gaps, note=note)
         return cls(name=name, unit=unit, calls=(call,))
 
     @property

@@ -126,7 +126,7 @@ class RowsByCall:
             self._conditions.append(conditions)
         without = []
         if failure:
-            without.append(self.add(Row.of(name=f"{self._name}.failed", value=None, unit="", note=failure)))
+            without.append(self.add(Row.of(f"{self._name}.failed", None, "", note=failure)))
         self._num_ended += 1
         for row in list(self):
             if len(row.calls) < self._num_ended:

@@ -3,9 +3,9 @@
 import pytest
 
 from bench.encoder import GOALS, MachineLimits, _floor, _int4, _rows
+from bench.harness.process import PeerFailed
 from bench.peers.race import Race, Turn
 from bench.peers.workloads import NATURAL, ONE_SHORT, WORKLOADS
-from bench.process import PeerFailed
 from tests.bench.peers.test_race import breaking, entry
 
 LIMITS = MachineLimits(peak_per_s=1e6, peak_of="our own layer", read_ms=2.0)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench import hardware_limit, kernels
-from bench.machine import has_bfloat16
+from bench.harness.machine import has_bfloat16
 from kernels import linear_i8, native
 
 

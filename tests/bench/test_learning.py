@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 from msgspec.structs import replace
 
-from bench.fixtures import BadOption, Fixtures
-from bench.learning import CASES, LearningCase, measure, outcomes, rows
+from bench.harness.case import BadOption, Case, Run
+from bench.learning import COMPARISONS, LearningCase, measure, outcomes, rows
 from evals.continual.outcome import RunOutcome
 
 RUN = RunOutcome(
@@ -40,7 +40,7 @@ def runs(**changes: object) -> list[RunOutcome]:
 
 
 def test_a_row_has_a_call_for_each_seed_and_the_goal_of_its_strategy() -> None:
-    found = {row.name: row for row in rows("all", CASES["all"], runs())}
+    found = {row.name: row for row in rows("all", COMPARISONS["all"], runs())}
     names = product(NAMES, ("accuracy", "forgetting"))
     assert list(found) == [f"learning.all.{strategy}.{measure}" for strategy, measure in names]
     accuracy = found["learning.all.lifelong.accuracy"]
@@ -53,13 +53,13 @@ def test_a_row_has_a_call_for_each_seed_and_the_goal_of_its_strategy() -> None:
 
 
 def test_a_case_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    fixtures = Fixtures(print, {"cases": "all most"}, is_bounded=False)
+    run = Run(case=Case("learning", measure), say=print, options={"cases": "all most"})
     with pytest.raises(BadOption, match="cases: there is no most; there are all, "):
-        next(measure(fixtures))
+        next(measure(run))
 
 
 def test_nothing_is_forgotten_in_a_single_stage() -> None:
-    found = rows("5_shots", CASES["5_shots"], runs(accuracy_matrix=((90.0,),)))
+    found = rows("5_shots", COMPARISONS["5_shots"], runs(accuracy_matrix=((90.0,),)))
     assert [row.name for row in found] == ["learning.5_shots.lifelong.accuracy", "learning.5_shots.ridge.accuracy"]
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from bench import million
+from bench.harness.texts import joined_pairs
 from bench.million import Extent, ManyLabels
-from bench.texts import joined_pairs
 from evals.streams.stream import Stage, Stream, StreamItem
 from tests.learner.small_learner import save_encoder, small_config
 from tests.learner.streams import label_of, text_of

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from bench.service import chosen
+from bench.harness.service import chosen
 from bench.setting_costs import AT_LEAST_ONCE, EXACTLY_ONCE_GOAL, by_turns, row
 from evals.results.row import Goal
 

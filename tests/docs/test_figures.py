@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from evals.results.row import Goal, Row
+from evals.results.row import Row
 from evals.results.rows import ResultLine, encode
 from evals.results.tables import MixedTable
 from services.versions import ROOT
@@ -60,7 +60,7 @@ def test_every_row_is_in_a_table_of_the_benchmarks() -> None:
 
 
 def line(value: float, *, name: str = "fast", commit: str = "b24c41f") -> ResultLine:
-    row = Row.of(name=name, value=value, unit="events/s", goal=Goal(">=", 600))
+    row = Row.of(name, value, "events/s", goal=">= 600")
     surroundings = type(HERE)(machine=HERE.machine, versions=HERE.versions, command=HERE.command, commit=commit)
     return ResultLine.of(row, surroundings)
 
@@ -99,13 +99,15 @@ def test_new_rows_take_the_place_of_those_of_another_commit_which_are_kept_apart
     contents = {
         "RESULTS": [line(700.0, commit="0000000"), stays],
         "EARLIER": [],
-        "NEW": [line(600.0, commit="1111111"), line(900.0), line(950.0)],
+        "NEW": [line(600.0, commit="1111111"), line(900.0), line(1.0, name="E7.loss"), line(950.0)],
     }
     for name, lines in contents.items():
         files[name].write_bytes(b"".join(map(encode, lines)))
     for name in ("RESULTS", "EARLIER"):
         monkeypatch.setitem(FIGURES["add"].__globals__, name, files[name])
+    monkeypatch.setitem(FIGURES["add"].__globals__, "DOCS", tmp_path)
     for _ in range(2):
         FIGURES["add"](files["NEW"])
+    assert FIGURES["lines_of"](tmp_path / "ledger.jsonl") == [line(1.0, name="E7.loss")]
     assert FIGURES["lines_of"](files["RESULTS"]) == [stays, line(900.0), line(950.0)]
     assert FIGURES["lines_of"](files["EARLIER"]) == [line(700.0, commit="0000000")]

@@ -5,7 +5,7 @@ from statistics import median
 
 import pytest
 
-from bench.machine import PACKAGES
+from bench.harness.machine import PACKAGES
 from evals.results.rows import ResultLine, decode
 from services.versions import ROOT
 

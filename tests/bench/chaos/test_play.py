@@ -11,7 +11,7 @@ import pytest
 from bench.chaos.play import SceneOutcome
 from bench.chaos.rows import SCENES_OF, run_scene
 from bench.chaos.size import SHORT
-from bench.texts import clinc150
+from bench.harness.texts import clinc150
 from evals.results.row import Skip
 from tests.required import impossible, missing
 

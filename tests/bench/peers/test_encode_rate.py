@@ -1,7 +1,7 @@
 """The rate of the encoder, as the program prints it and as it is computed."""
 
+from bench.harness.process import run_module
 from bench.peers.encode_rate import rate
-from bench.process import run_module
 
 
 def test_the_rate_is_of_whole_texts_and_is_printed() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import machine
+from bench.harness import machine
 from bench.peers.engines import PEERS
 from evals.results.row import Skip
 from tests.model.small_encoder import small_strata

@@ -4,11 +4,11 @@ from contextlib import closing
 
 import pytest
 
+from bench.harness.process import PeerFailed
 from bench.peers import field
 from bench.peers.engines import OURS, PEAK, READ
 from bench.peers.field import Runner
 from bench.peers.workloads import ONE_SHORT
-from bench.process import PeerFailed
 
 
 @pytest.mark.parametrize("name", [OURS, PEAK, READ, "torch fp32"])

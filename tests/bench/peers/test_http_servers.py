@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.harness.process import PeerFailed
 from bench.http_load import over_http, post
 from bench.peers import http_servers
 from bench.peers.http_servers import PEERS, HttpPeer, environment, started
-from bench.process import PeerFailed
 from evals.results.row import NoResult
 
 SERVER = """

@@ -1,8 +1,8 @@
 """Checks how often each encoder is timed, and which counts as the best."""
 
+from bench.harness.process import PeerFailed
 from bench.peers.race import HEATS, ROUNDS, Contestant, Race, Turn, disturbance
 from bench.peers.workloads import NATURAL
-from bench.process import PeerFailed
 
 
 def entry(

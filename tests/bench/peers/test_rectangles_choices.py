@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import PEERS
+from bench.harness.machine import PEERS
 from bench.peers import rectangles as under_test
 from bench.peers.rectangles import Choices, EncodeSettings
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.harness.texts import some_texts
 from bench.peers.workloads import BY_NAME, NATURAL, WORKLOADS, Workload, calibration_texts, fill_to_length
-from bench.texts import some_texts
 from model.tokenizer import TextTokenizer
 
 TOKENIZER = TextTokenizer.from_encoder("minilm-l6")

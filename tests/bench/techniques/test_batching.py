@@ -1,12 +1,12 @@
-"""Checks what row E6 holds against the plain server; `test_run_register.py` runs the row."""
+"""Checks what row E6 holds against the plain server; `tests/bench/harness/test_cases.py` runs the row."""
 
 import pytest
 
-from bench.techniques.batching import EXPERIMENT, LENGTHS
+from bench.techniques.batching import LENGTHS, TECHNIQUE
 from bench.techniques.lone_server import PLAIN, main
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_each_figure_of_an_encoder_has_its_bar(length: int) -> None:
-    names = {bar.name for bar in EXPERIMENT.bars}
+    names = {bar.name for bar in TECHNIQUE.bars}
     assert {f"{figure}_{length}" for figure in main(PLAIN, 8, 0.001)} <= names

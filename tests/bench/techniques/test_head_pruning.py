@@ -1,8 +1,8 @@
-"""What row E13 reports; `test_run_register.py` runs it."""
+"""What row E13 reports; `tests/bench/harness/test_cases.py` runs it."""
 
-from bench.techniques.head_pruning import EXPERIMENT, SHARE
+from bench.techniques.head_pruning import SHARE, TECHNIQUE
 
 
 def test_the_share_is_that_of_the_bar() -> None:
-    unit = next(bar.unit for bar in EXPERIMENT.bars if bar.name == "loss")
+    unit = next(bar.unit for bar in TECHNIQUE.bars if bar.name == "loss")
     assert f"{SHARE:.0%}".replace("%", " %") in unit

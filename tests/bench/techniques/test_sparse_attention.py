@@ -1,10 +1,11 @@
-"""Checks what row E1 counts and reads; `test_run_register.py` runs the row."""
+"""Checks what row E1 counts and reads; `tests/bench/harness/test_cases.py` runs the row."""
 
-from bench.techniques.sparse_attention import measure
-from tests.bench.techniques.test_experiment import run
+from bench.harness.case import Case
+from bench.techniques.sparse_attention import TECHNIQUE, measure
+from tests.bench.harness.two import run_of
 
 
 def test_what_is_counted_comes_first_and_is_below_the_bar() -> None:
-    figure = next(measure(run(is_quick=True)))
-    assert figure.bar == "attention_flops" and figure.value is not None
-    assert 10 < figure.value < 28
+    row = next(measure(run_of(Case.of_ledger("E1", measure, TECHNIQUE), is_quick=True)))
+    assert row.name == "E1.attention_flops" and row.values is not None
+    assert 10 < row.values.median < 28

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.techniques.experiment import SeedRun
 from bench.techniques.tasks import FineTuning, TuningRecipe, fine_tuned, labelled, served_by, task_accuracy, tasks_of
 from evals.results.row import Skip
 from evals.streams.stream import StreamItem
@@ -16,25 +15,23 @@ from model.bert import load_encoder
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
+from tests.bench.harness.two import run_of, two
 from tests.lifelong.compress.members import TOKEN_IDS, dense_strata
 from tests.services.members.small import CONFIG, tokenizer_json, write_small
 
 TEXTS = LabelledTexts(TOKEN_IDS, torch.tensor([0, 1, 0, 1, 0, 1]))
 
 
-def run(*, is_quick: bool, data: Path | None = None) -> SeedRun:
-    return SeedRun(seed=0, is_quick=is_quick, data=data, say=print)
-
-
 def test_a_quick_run_has_the_carried_set_alone() -> None:
-    (task,) = tasks_of(run(is_quick=True), ("clinc150", "sst2"), train=10_000, test=10_000)
+    (task,) = tasks_of(run_of(two(), is_quick=True), ("clinc150", "sst2"), train=10_000, test=10_000)
     assert task.name == "support"
     assert len(task.train) == 200
 
 
-def test_a_run_without_the_data_is_skipped(tmp_path: Path) -> None:
+def test_a_run_without_the_data_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFELONG_DATA", str(tmp_path))
     with pytest.raises(Skip, match="snips"):
-        tasks_of(run(is_quick=False, data=tmp_path), ("snips",), train=10, test=10)
+        tasks_of(run_of(two()), ("snips",), train=10, test=10)
 
 
 def test_the_head_on_top_knows_what_it_was_taught(tmp_path: Path) -> None:

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from evals.results.row import Gaps, Goal, Peer, Row
+from evals.results.row import Gaps, Peer, Row
 from evals.results.rows import ABSENT, RowsByCall, decode, line
 from tests.evals.results.test_rows_result_line import HERE
 
 PEERS = (Peer("torch", 300.0), Peer("others", 200.0))
-TWICE = Goal(">=", 2, of_peer=True)
-FAST = Row.of(name="fast", value=900.0, unit="events/s", goal=TWICE, peers=PEERS)
-SLOW = Row.of(name="slow", value=None, unit="ms", goal=Goal("<=", 5), note="it was not there")
+TWICE = ">= 2x"
+FAST = Row.of("fast", 900.0, "events/s", goal=TWICE, peers=PEERS)
+SLOW = Row.of("slow", None, "ms", goal="<= 5", note="it was not there")
 
 
 def fast(value: float) -> Row:
-    return Row.of(name="fast", value=value, unit="events/s", goal=Goal(">=", 600))
+    return Row.of("fast", value, "events/s", goal=">= 600")
 
 
 def test_a_line_is_appended_for_each_row(tmp_path: Path) -> None:
@@ -35,19 +35,19 @@ def test_a_line_says_whether_the_goal_is_met_and_what_the_best_peer_reaches() ->
 
 def test_a_line_names_the_peers_that_are_missing() -> None:
     gaps = Gaps(missing=("OpenVINO", "torchao"))
-    row = Row.of(name="x", value=9.0, unit="texts/s", goal=TWICE, peers=PEERS, gaps=gaps)
+    row = Row.of("x", 9.0, "texts/s", goal=TWICE, peers=PEERS, gaps=gaps)
     assert line(row).endswith("3x of torch: 300; incomplete: OpenVINO, torchao missing")
 
 
 def test_a_line_names_the_peers_of_which_not_all_settings_were_tried() -> None:
-    row = Row.of(name="x", value=9.0, unit="texts/s", goal=TWICE, peers=PEERS, gaps=Gaps(unfinished=("torchao",)))
+    row = Row.of("x", 9.0, "texts/s", goal=TWICE, peers=PEERS, gaps=Gaps(unfinished=("torchao",)))
     assert line(row).endswith("3x of torch: 300; not all settings tried: torchao")
 
 
 def test_each_call_is_held_against_its_own_goal() -> None:
     rows = RowsByCall("x", HERE)
     for twice, in_flight in ((500.0, 400), (100.0, 600)):
-        rows.add(Row.of(name="twice", value=twice, unit="events", goal=Goal("<=", in_flight)))
+        rows.add(Row.of("twice", twice, "events", goal=f"<= {in_flight}"))
         rows.end_call()
     (row,) = rows
     assert row.met is False

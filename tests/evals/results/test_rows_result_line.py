@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from evals.results.conditions import Conditions
-from evals.results.row import Goal, Peer, Row
+from evals.results.row import Peer, Row
 from evals.results.rows import ResultLine, Surroundings, decode, encode
 
 HERE = Surroundings(
@@ -16,7 +16,7 @@ HERE = Surroundings(
     commit="b24c41f",
 )
 PEERS = (Peer("torch", 300.0), Peer("others", 200.0))
-FAST = Row.of(name="fast", value=900.0, unit="events/s", goal=Goal(">=", 2, of_peer=True), peers=PEERS)
+FAST = Row.of("fast", 900.0, "events/s", goal=">= 2x", peers=PEERS)
 LINE = {
     "name": "fast",
     "unit": "events/s",
@@ -59,7 +59,7 @@ def test_a_line_has_exactly_the_names_that_were_promised() -> None:
 
 
 def test_a_line_is_read_back_as_it_was_written() -> None:
-    missed = Row.of(name="slow", value=None, unit="ms", goal=Goal("<=", 5), note="it was not there")
+    missed = Row.of("slow", None, "ms", goal="<= 5", note="it was not there")
     for row in (FAST, missed):
         record = ResultLine.of(row, HERE, CONDITIONS)
         assert decode(encode(record).decode()) == record

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.texts import clinc150, data_folder, few_of_each, joined_pairs, some_texts
+from bench.harness.texts import clinc150, data_folder, few_of_each, joined_pairs, some_texts
 from evals.results.row import Skip
 from evals.streams.data import load
 

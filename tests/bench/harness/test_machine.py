@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import machine as under_test
-from bench.machine import PEERS, SERVERS, flags, has_bfloat16, machine, servers_given, versions
+from bench.harness import machine as under_test
+from bench.harness.machine import PEERS, SERVERS, flags, has_bfloat16, machine, servers_given, versions
 from services.local.redis import NoRedis
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.settings import loaded
+from bench.harness.settings import loaded
 from services.settings import INTERNAL_VARIABLE, BadSettings, as_environment, load
 
 NAMED = {"serving.replicas": 2, "learner.slow_batch": 16}

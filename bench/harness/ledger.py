@@ -1,6 +1,6 @@
-"""Writes the ledger: `ledger.jsonl`, a line for each row that was run in full, and `ledger.md`, which shows them.
+"""Writes the ledger: `ledger.jsonl`, a line for each bar that was measured, and `ledger.md`, which shows them.
 
-lines of a run --store--> ledger.jsonl --markdown--> ledger.md
+lines of a run --taken_over--> ledger.jsonl --markdown--> ledger.md
 
 The document is made of the register and the lines alone, so what was not run stands in it, too.
 """
@@ -8,7 +8,7 @@ The document is made of the register and the lines alone, so what was not run st
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench.techniques.experiment import SEEDS, Bar, Experiment
+from bench.harness.case import SEEDS, Bar, Case, Technique
 from evals.results.rows import ResultLine, decode, encode
 from evals.results.tables import beside, check_source
 
@@ -17,8 +17,8 @@ DOCUMENT = "ledger.md"
 
 HEAD = """# The ledger
 
-What each technique of the model family is held against, and what was measured. `python -m bench.techniques`
-measures it again and writes this file from `ledger.jsonl`; with `--quick` it checks mechanism and direction in seconds.
+What each technique of the model family is held against, and what was measured. `make bench ONLY=E7`
+measures one again and `make figures` writes this file; `ARGS=--quick` checks mechanism and direction in seconds.
 A full run has three seeds; a short one has fewer and decides nothing. A bar is **met** if every seed meets it; the
 value is the median, with the lowest and the highest. The baseline is of the same run, and so is what other processes
 took of the machine meanwhile. What was not run says so.
@@ -32,44 +32,43 @@ def read_lines(folder: Path) -> dict[str, ResultLine]:
     return {line.name: line for line in lines}
 
 
-def store(lines: Iterable[ResultLine], experiments: Sequence[Experiment], folder: Path) -> None:
-    """Puts lines in the place of the stored ones of the same rows, and writes the document anew."""
+def taken_over(lines: Iterable[ResultLine], cases: Sequence[Case], folder: Path) -> None:
+    """Puts lines in the place of the stored ones of the same rows; what is no row of the ledger is left out."""
     known = read_lines(folder) | {line.name: line for line in lines}
-    names = [experiment.name_of(bar) for experiment in experiments for bar in experiment.bars]
-    kept = {name: known[name] for name in names if name in known}
-    (folder / LINES).write_bytes(b"".join(map(encode, kept.values())))
-    (folder / DOCUMENT).write_text(markdown(experiments, kept))
+    names = [case.name_of(bar) for case in cases for bar in case.bars]
+    kept = [known[name] for name in names if name in known]
+    (folder / LINES).write_bytes(b"".join(map(encode, kept)))
 
 
-def markdown(experiments: Sequence[Experiment], lines: Mapping[str, ResultLine]) -> str:
-    """Returns the document. Raises MixedTable where the rows of an experiment are of several commits or machines."""
+def markdown(cases: Sequence[Case], lines: Mapping[str, ResultLine]) -> str:
+    """Returns the document. Raises MixedTable where the rows of a case are of several commits or machines."""
     machines = list(dict.fromkeys(line.machine for line in lines.values()))
-    parts = [HEAD, *(_section(experiment, lines, machines) for experiment in experiments)]
+    parts = [HEAD]
+    for case in cases:
+        if case.technique is not None:
+            parts.append(_section(case, case.technique, lines, machines))
     if machines:
         named = "\n".join(f"{number}. {machine}" for number, machine in enumerate(machines, 1))
         parts.append(f"## Machines\n\n{named}\n")
     return "\n".join(parts)
 
 
-def _section(experiment: Experiment, lines: Mapping[str, ResultLine], machines: Sequence[str]) -> str:
-    names = [experiment.name_of(bar) for bar in experiment.bars]
+def _section(case: Case, technique: Technique, lines: Mapping[str, ResultLine], machines: Sequence[str]) -> str:
+    names = [case.name_of(bar) for bar in case.bars]
     check_source(lines[name] for name in names if name in lines)
-    rows = [_row(bar, lines.get(name), machines) for bar, name in zip(experiment.bars, names, strict=True)]
-    return "\n".join(
-        (
-            f"## {experiment.id}: {experiment.title}\n",
-            f"{experiment.claim} {experiment.how}\n",
-            "| number | value | bar | met | baseline | run |",
-            "|---|---|---|---|---|---|",
-            *rows,
-            "",
-        )
-    )
+    rows = [_row(bar, lines.get(name), machines) for bar, name in zip(case.bars, names, strict=True)]
+    head = [
+        f"## {case.name}: {technique.title}\n",
+        f"{technique.claim} {technique.how}\n",
+        "| number | value | bar | met | baseline | run |",
+        "|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
 
 
 def _row(bar: Bar, line: ResultLine | None, machines: Sequence[str]) -> str:
     name = f"`{bar.name}`, {bar.unit}"
-    goal = str(bar.goal) if bar.goal else ""
+    goal = bar.goal or ""
     if line is None:
         return f"| {name} | not run | {goal} | | {bar.baseline} | |"
     if line.goal != (goal or None):

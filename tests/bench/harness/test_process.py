@@ -1,12 +1,17 @@
-"""Checks that one benchmark runs at a time."""
+"""Checks that one command runs at a time, and programs that are one side of a comparison."""
 
 import fcntl
 from pathlib import Path
 
 import pytest
 
-from bench import process
-from bench.process import exclusive
+from bench.harness import process
+from bench.harness.process import PeerFailed, exclusive, run_module
+
+
+def test_a_process_that_fails_is_told() -> None:
+    with pytest.raises(PeerFailed, match="no_such_module"):
+        run_module("no_such_module")
 
 
 def test_a_second_benchmark_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from bench.settings import loaded
-from bench.texts import clinc150, few_of_each
+from bench.harness.settings import loaded
+from bench.harness.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
 from evals.load.watcher import ServiceSnapshot
 from evals.results.row import NoResult, Skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.service import Service, replicas_of
+from bench.harness.service import Service, replicas_of
 from evals.results.row import NoResult
 from services.local import children
 from services.local.logfile import RotatingLog

@@ -1,0 +1,34 @@
+"""Checks the register, and runs every case of the ledger for seconds: the mechanism works, the direction is right."""
+
+import pytest
+
+from bench.harness.case import Case
+from bench.harness.cases import CASES
+from tests.bench.harness.two import called
+from tests.required import missing
+
+LEDGER = [case for case in CASES if case.technique]
+
+
+def test_every_case_has_a_name_and_a_function_of_its_own() -> None:
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names)
+    assert len({case.measure for case in CASES}) == len(names)
+
+
+def test_the_bars_of_the_ledger_are_told_apart_and_have_baselines() -> None:
+    assert [case.name for case in LEDGER] == ["E1", "E2", "E4", "E6", "E7", "E11", "E12", "E13"]
+    for case in LEDGER:
+        names = [bar.name for bar in case.bars]
+        assert len(set(names)) == len(names)
+        assert all(bar.baseline for bar in case.bars)
+
+
+@pytest.mark.parametrize("case", LEDGER, ids=lambda case: case.name)
+def test_the_quick_run_reaches_what_it_must(case: Case) -> None:
+    said: list[str] = []
+    lines = called(case, 1, is_quick=True, say=said.append)
+    if not lines and "skipped" in said[0]:
+        missing("ledger", said[0])
+    assert len(lines) == len({line.name for line in lines}) > 0
+    assert not [(line.name, line.median, line.goal) for line in lines if line.met is False]
