@@ -82,7 +82,7 @@ def play_live(stream: Stream, rate: float, *, seed: int) -> Figures:
 
 def load_bus(config: BusConfig) -> Bus:
     """Returns a client whose records wait up to LINGER_MS for others: that counts in the latency of the answers."""
-    return Bus(replace(config, linger_ms=LINGER_MS), "load")
+    return Bus(config.with_client(linger_ms=LINGER_MS), "load")
 
 
 def rows(figures: Figures, suffix: str, ratio: float | None, *, at_full_rate: bool) -> Iterator[Row]:

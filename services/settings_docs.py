@@ -58,6 +58,16 @@ FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "
 """Keywords of JSON Schema that are said of a setting."""
 
 RENAMED = {
+    "bus.client_rack": "bus.client.client_rack",
+    "bus.delivery_timeout_ms": "bus.client.delivery_timeout_ms",
+    "bus.fetch_max_wait_ms": "bus.client.fetch_max_wait_ms",
+    "bus.fetch_min_bytes": "bus.client.fetch_min_bytes",
+    "bus.heartbeat_interval_ms": "bus.client.heartbeat_interval_ms",
+    "bus.linger_ms": "bus.client.linger_ms",
+    "bus.max_poll_records": "bus.client.max_poll_records",
+    "bus.request_timeout_ms": "bus.client.request_timeout_ms",
+    "bus.retry_backoff_ms": "bus.client.retry_backoff_ms",
+    "bus.session_timeout_ms": "bus.client.session_timeout_ms",
     "learner.guard": "learner.trust",
     "learner.held_back_samples": "learner.holdout_samples",
     "learner.held_back_share": "learner.holdout_share",

@@ -65,9 +65,11 @@ def bus_config(broker: LocalBroker) -> BusConfig:
     return BusConfig(
         bootstrap_servers=broker.bootstrap_servers,
         prefix=f"test{next(_numbers)}.",
-        # Tansu delays a join by half of this; Kafka requires at least 6 s
-        session_timeout_ms=6_000 if broker.kind == "kafka" else 2_000,
-        heartbeat_interval_ms=200,
+        client={
+            # Tansu delays a join by half of this; Kafka requires at least 6 s
+            "session_timeout_ms": 6_000 if broker.kind == "kafka" else 2_000,
+            "heartbeat_interval_ms": 200,
+        },
     )
 
 

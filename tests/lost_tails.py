@@ -47,8 +47,7 @@ class CutTopics:
             bootstrap_servers=kafka.broker.bootstrap_servers,
             prefix=f"cut{next(_numbers)}.",
             partitions=1,
-            session_timeout_ms=6_000,
-            heartbeat_interval_ms=200,
+            client={"session_timeout_ms": 6_000, "heartbeat_interval_ms": 200},
         )
 
     def partition(self, record: type[TopicRecord]) -> str:

@@ -11,9 +11,10 @@ setting that skips the verification of the brokers' certificates.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -82,6 +83,35 @@ def _is_begin(begin: str) -> str:
     return begin
 
 
+@dataclass(frozen=True, slots=True)
+class ClientNumber:
+    """An option of the client library that is a number: our default, and its range."""
+
+    default: int
+    lowest: int
+    highest: int
+
+
+CLIENT_NUMBERS: Final[Mapping[str, ClientNumber]] = MappingProxyType(
+    {
+        # How long the broker may hold back a fetch that has less than `fetch_min_bytes`: the records of this time come
+        # together, which spares broker and replicas more than the wait costs.
+        "fetch_max_wait_ms": ClientNumber(5, 1, 60_000),
+        # With 1 every record comes by itself, which at 200 events/s takes more of the processors, and is no sooner.
+        "fetch_min_bytes": ClientNumber(64 << 10, 1, 1 << 20),
+        "session_timeout_ms": ClientNumber(6_000, 1_000, 60_000),
+        "heartbeat_interval_ms": ClientNumber(500, 50, 20_000),
+        "max_poll_records": ClientNumber(500, 1, 100_000),
+        # What comes while the client sends is the next batch, so that batches grow with the load by themselves.
+        "linger_ms": ClientNumber(0, 0, 10_000),
+        "delivery_timeout_ms": ClientNumber(30_000, 100, 3_600_000),
+        "request_timeout_ms": ClientNumber(10_000, 100, 300_000),
+        # The client library's default, 100, makes a transaction 20 times slower.
+        "retry_backoff_ms": ClientNumber(5, 1, 60_000),
+    }
+)
+"""The options that we have defaults of our own for, and reckon with."""
+
 ClientOptions: TypeAlias = Annotated[Mapping[str, Option], BeforeValidator(_options)]
 
 
@@ -115,10 +145,10 @@ class BusConfig:
     """Private key (PEM) of the client certificate, where it is not in the same file."""
     ssl_password: OrNone[SecretStr] = None
     """Password of the private key, where it is encrypted."""
-    client_rack: str = ""
-    """Rack, or availability zone, of this machine: records are fetched from a replica in it, where there is one."""
     client: ClientOptions = field(default_factory=dict)
-    """Further options of the client library (kafka-python), by its own names, such as `compression_type = "lz4"`."""
+    """Options of the client library (kafka-python), by its own names, such as `compression_type = "lz4"`. We have
+    defaults of our own for some: fetch_max_wait_ms 5, fetch_min_bytes 65536, session_timeout_ms 6000,
+    heartbeat_interval_ms 500, retry_backoff_ms 5, delivery_timeout_ms 30000, request_timeout_ms 10000."""
     map: MapConfig = field(default_factory=MapConfig)
     registry: RegistryConfig = field(default_factory=RegistryConfig)
     begin: Annotated[str, AfterValidator(_is_begin)] = "earliest"
@@ -135,33 +165,12 @@ class BusConfig:
     max_message_bytes: Annotated[int, Ge(1 << 20), Le(8 << 20)] = 8 << 20
     """Largest message of the topics that we create; one of dead letters may be 1 MiB larger. Below 8 MiB, a larger
     dead letter is sent with the beginning of its payload."""
-    fetch_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 5
-    """How long the broker may hold back a fetch that has less than `fetch_min_bytes`: the records of this time come
-    together, which spares broker and replicas more than the wait costs."""
-    fetch_min_bytes: Annotated[int, Ge(1), Le(1 << 20)] = 64 << 10
-    """Bytes for which a fetch does not wait any longer. 1: every record comes by itself, which at 200 events/s takes
-    more of the processors, and is no sooner."""
     patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000), INTERNAL] = 50
     """The same for readers that can wait a moment (learner, rollout): it spares the broker."""
-    session_timeout_ms: Annotated[int, Ge(1_000), Le(60_000)] = 6_000
-    """A replica that sends no heartbeat for this long loses its partitions."""
-    heartbeat_interval_ms: Annotated[int, Ge(50), Le(20_000)] = 500
-    """Interval of the heartbeats of a replica."""
-    max_poll_records: Annotated[int, Ge(1), Le(100_000)] = 500
-    """Most records that one poll of a consumer returns."""
     max_in_flight: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 2_000
     """Most unacknowledged records; then senders wait. The client library itself has no bound on its memory."""
     max_in_flight_bytes: Annotated[int, Ge(16 << 20), Le(16 << 30), INTERNAL] = 64 << 20
     """Most unacknowledged bytes. The largest dead letter has 9 MiB."""
-    linger_ms: Annotated[int, Ge(0), Le(10_000)] = 0
-    """How long a record may wait for others to be sent in the same batch. 0: what comes while the client sends is the
-    next batch, so that batches grow with the load by themselves."""
-    delivery_timeout_ms: Annotated[int, Ge(100), Le(3_600_000)] = 30_000
-    """A record that is not acknowledged for this long has failed."""
-    request_timeout_ms: Annotated[int, Ge(100), Le(300_000)] = 10_000
-    """How long one request to a broker may take."""
-    retry_backoff_ms: Annotated[int, Ge(1), Le(60_000)] = 5
-    """Back-off before a retry. The client library's default, 100, makes a transaction 20 times slower."""
 
     @property
     def uses_ssl(self) -> bool:
@@ -179,6 +188,16 @@ class BusConfig:
     def password(self) -> str:
         return self.sasl_password.get_secret_value() if self.sasl_password else ""
 
+    def client_number(self, name: str) -> int:
+        """Returns an option of CLIENT_NUMBERS: that of `client`, else our default."""
+        value = self.client.get(name, CLIENT_NUMBERS[name].default)
+        assert isinstance(value, int)  # `__post_init__` has checked it
+        return value
+
+    def with_client(self, **options: Option) -> "BusConfig":
+        """Returns the settings with some options of the client library changed."""
+        return replace(self, client={**self.client, **options})
+
     def topic_of(self, record: type[TopicRecord]) -> str:
         """Returns the topic that we send records of a type to, and that `lifelong topics create` makes."""
         if record is Answer and self.map.answers.topic:
@@ -186,7 +205,9 @@ class BusConfig:
         return topic_name(self.prefix, record)
 
     def __post_init__(self) -> None:
-        longest_wait_ms = max(self.fetch_max_wait_ms, self.patient_max_wait_ms)
+        require(*self._rules_of_client_numbers())
+        longest_wait_ms = max(self.client_number("fetch_max_wait_ms"), self.patient_max_wait_ms)
+        request_timeout_ms = self.client_number("request_timeout_ms")
         ours = {topic_name(self.prefix, record) for record in TOPIC_RECORDS}
         mapped_ours = ", ".join(sorted(ours.intersection((*self.map.events.topic, *self.map.feedback.topic))))
         require(
@@ -197,18 +218,28 @@ class BusConfig:
                 "bus.prefix must be made of letters, digits, '.', '_' and '-', as names of topics are; 200 at most",
             ),
             (
-                self.heartbeat_interval_ms < self.session_timeout_ms,
-                "bus.heartbeat_interval_ms must be below bus.session_timeout_ms",
+                self.client_number("heartbeat_interval_ms") < self.client_number("session_timeout_ms"),
+                "bus.client.heartbeat_interval_ms must be below bus.client.session_timeout_ms",
             ),
             (
-                longest_wait_ms < self.request_timeout_ms,
-                "bus.fetch_max_wait_ms and bus.patient_max_wait_ms must be below bus.request_timeout_ms",
+                longest_wait_ms < request_timeout_ms,
+                f"bus.client.request_timeout_ms must be above {self.patient_max_wait_ms} and above "
+                "bus.client.fetch_max_wait_ms",
             ),
             (
-                self.linger_ms + self.request_timeout_ms <= self.delivery_timeout_ms,
-                "bus.delivery_timeout_ms must be at least bus.linger_ms + bus.request_timeout_ms",
+                self.client_number("linger_ms") + request_timeout_ms <= self.client_number("delivery_timeout_ms"),
+                "bus.client.delivery_timeout_ms must be at least bus.client.linger_ms + bus.client.request_timeout_ms",
             ),
         )
+
+    def _rules_of_client_numbers(self) -> list[tuple[bool, str]]:
+        rules = []
+        for name, number in CLIENT_NUMBERS.items():
+            value = self.client.get(name, number.default)
+            is_in_range = type(value) is int and number.lowest <= value <= number.highest
+            meant = f"a whole number from {number.lowest} to {number.highest}, {number.default} by default"
+            rules.append((is_in_range, f"bus.client.{name} is {value!r}, and must be {meant}"))
+        return rules
 
     def _rules_of_security(self) -> tuple[tuple[bool, str], ...]:
         has_files = self.ssl_cafile or self.ssl_certfile or self.ssl_keyfile or self.ssl_password

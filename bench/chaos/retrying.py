@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -66,7 +66,7 @@ class RetryingPublisher:
         """
         while not self._closed:
             config = self._config()
-            bus = Bus(replace(config, delivery_timeout_ms=PATIENCE_MS), self._client_id)
+            bus = Bus(config.with_client(delivery_timeout_ms=PATIENCE_MS), self._client_id)
             try:
                 publisher = bus.publisher()
                 self._serve(publisher, config)

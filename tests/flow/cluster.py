@@ -36,6 +36,7 @@ encoder = "{encoder}"
 log_json = true
 [bus]
 replication_factor = 3
+[bus.client]
 delivery_timeout_ms = 60000
 fetch_max_wait_ms = 50
 [serving]

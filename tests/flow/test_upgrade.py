@@ -46,8 +46,6 @@ WITHIN_S = 300.0
 SETTINGS = """
 encoder = "{encoder}"
 log_json = true
-[bus]
-fetch_max_wait_ms = 50
 [serving]
 replicas = 1
 drain_timeout_s = 5.0
@@ -58,8 +56,13 @@ trainable_layers = 0
 checkpoint_interval_s = 1.0
 publish_interval_s = 0.5
 """
-BEFORE = {variable_of(name): str(value) for name, value in CONSTANTS.items()}
-"""The constants as the release before is given them, where they are settings."""
+BEFORE = {variable_of(name): str(value) for name, value in CONSTANTS.items()} | {
+    "LIFELONG_BUS__FETCH_MAX_WAIT_MS": "50"
+}
+"""What the release before is given: settings that are others now, and constants, which were settings."""
+
+NOW = {INTERNAL_VARIABLE: json.dumps(CONSTANTS), "LIFELONG_BUS__CLIENT": '{"fetch_max_wait_ms": 50}'}
+"""The same for this release."""
 
 
 class Release:
@@ -166,7 +169,7 @@ def test_programs_of_two_releases_answer_and_learn_side_by_side(
     with ExitStack() as exits:
         settings, environ = prepared(tmp_path, bus_config, store_config)
         old = Release(before, tmp_path, settings, environ | BEFORE, exits)
-        new = Release(ROOT, tmp_path, settings, environ | {INTERNAL_VARIABLE: json.dumps(CONSTANTS)}, exits)
+        new = Release(ROOT, tmp_path, settings, environ | NOW, exits)
         assert new.start("topics", "create").wait(120) == 0
         learner, rollout = old.start("learn"), old.start("rollout", "run")
         replica = serving(old, lambda: len(reports()) == 1)

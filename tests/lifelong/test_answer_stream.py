@@ -65,7 +65,7 @@ def test_asyncio_iterates_and_ends_with_the_loop(bus: Bus, bus_config: BusConfig
 
 def test_who_cannot_be_reached_is_named_and_so_are_wrong_settings() -> None:
     address = f"127.0.0.1:{free_port()}"
-    quick = {"bootstrap_servers": address, "request_timeout_ms": 600}
+    quick = {"bootstrap_servers": address, "client": {"request_timeout_ms": 600}}
     with Client(NOBODY, timeout_s=0.5) as client, pytest.raises(ServiceUnavailable, match=address) as caught:
         client.answers(quick)
     assert caught.value.code == "broker_unreachable"

@@ -67,7 +67,7 @@ def test_half_a_kafka_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def test_a_broker_that_does_not_answer_is_to_be_started() -> None:
-    nobody = BusConfig(bootstrap_servers=NOBODY, request_timeout_ms=500)
+    nobody = BusConfig(bootstrap_servers=NOBODY, client={"request_timeout_ms": 500})
     check = doctor.check_broker(Settings(bus=nobody))
     assert (check.state, check.fix) == ("fail", "Start the broker, or correct LIFELONG_BUS__BOOTSTRAP_SERVERS")
     topics = doctor.check_topics(nobody)
@@ -85,7 +85,7 @@ def test_a_broker_that_does_not_answer_is_to_be_started() -> None:
 )
 def test_a_broker_that_refuses_us_is_no_broker_to_start(secure: SecureBroker, change: dict[str, Any], fix: str) -> None:
     """The error says what to mend, and no other fix stands beside it."""
-    stranger = replace(secure.config, **change, request_timeout_ms=3_000)
+    stranger = replace(secure.config, **change).with_client(request_timeout_ms=3_000)
     for check in (doctor.check_broker(Settings(bus=stranger)), doctor.check_topics(stranger)):
         assert (check.state, check.fix, fix in check.found) == ("fail", "", True)
 

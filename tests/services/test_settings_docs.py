@@ -56,7 +56,12 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_BUS__PARTITIONS": "0"}, "minimum 1, maximum 10000"),
         ({"LIFELONG_STORE__CHUNK_BYTES": "0"}, "store.chunk_bytes is a constant now: 4194304. Remove it"),
         ({"LIFELONG_LEARNER__SEED": "1"}, "learner.seed is what seed is: set that"),
-        ({"LIFELONG_BUS__HEARTBEAT_INTERVAL_MS": "6000"}, "must be below bus.session_timeout_ms"),
+        ({"LIFELONG_BUS__HEARTBEAT_INTERVAL_MS": "6000"}, "It is bus.client.heartbeat_interval_ms now"),
+        ({"LIFELONG_BUS__CLIENT": '{"heartbeat_interval_ms": 6000}'}, "must be below bus.client.session_timeout_ms"),
+        (
+            {"LIFELONG_BUS__CLIENT": '{"linger_ms": "soon"}'},
+            "bus.client.linger_ms is 'soon', and must be a whole number",
+        ),
         ({"LIFELONG_BUS__PREFIX": "two words"}, "bus.prefix must be made of letters"),
         ({"LIFELONG_SERVING__HTTP_HOST": ""}, "serving.http_host must be an address"),
         ({"LIFELONG_SERVING__MAX_QUEUE_ITEMS": "8"}, "must be at least 64, or no batch could be full"),

@@ -42,7 +42,7 @@ def test_each_topic_is_said_in_a_line() -> None:
 
 
 def test_a_broker_that_is_away_is_waited_for_later() -> None:
-    nobody = BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500)
+    nobody = BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 500})
     require_topics(Settings(bus=nobody), "learn")
 
 
@@ -76,7 +76,7 @@ def test_a_broker_is_asked_for_transactions_and_one_that_has_none_is_refused(
     else:
         with pytest.raises(BusRefused, match=r"set serving\.exactly_once to false"):
             require_transactions(bus_config)
-    require_transactions(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500))
+    require_transactions(BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 500}))
 
 
 @pytest.mark.live

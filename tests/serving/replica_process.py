@@ -30,7 +30,7 @@ def main(
     config = ReplicaConfig(
         encoder=encoder,
         serving=ServingConfig(exactly_once=not spool, report_interval_s=0.2, spool_dir=spool),
-        bus=BusConfig(bootstrap_servers=broker, prefix=bus_prefix, heartbeat_interval_ms=200),
+        bus=BusConfig(bootstrap_servers=broker, prefix=bus_prefix, client={"heartbeat_interval_ms": 200}),
         store=StoreConfig(url=redis, prefix=store_prefix, poll_interval_ms=50),
         ring=KEYS,
     )

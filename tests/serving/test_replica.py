@@ -148,7 +148,7 @@ def test_without_a_broker_http_is_answered(
 ) -> None:
     learner.publish(1)
     learner.plan(1)
-    away = replace(bus_config, bootstrap_servers="127.0.0.1:1", request_timeout_ms=200)
+    away = replace(bus_config, bootstrap_servers="127.0.0.1:1").with_client(request_timeout_ms=200)
     url = listen(replica := start(bus=away, serving=replace(SERVING, drain_timeout_s=0.5)))
     eventually(lambda: is_ready(url))
     assert httpx.post(f"{url}/predict", json={"text": "hello"}).status_code == 200

@@ -69,10 +69,12 @@ def bus_config(away: Away) -> BusConfig:
     """Lets records fail after 2 s, so that a short outage acts as a long one."""
     return BusConfig(
         bootstrap_servers=away.broker.bootstrap_servers,
-        session_timeout_ms=6_000 if away.broker.kind == "kafka" else 2_000,
-        heartbeat_interval_ms=200,
-        delivery_timeout_ms=2_000,
-        request_timeout_ms=1_000,
+        client={
+            "session_timeout_ms": 6_000 if away.broker.kind == "kafka" else 2_000,
+            "heartbeat_interval_ms": 200,
+            "delivery_timeout_ms": 2_000,
+            "request_timeout_ms": 1_000,
+        },
     )
 
 

@@ -114,7 +114,7 @@ def test_nothing_is_read_where_no_label_is_taken_over(bus: Bus) -> None:
 
 
 def test_a_broker_that_is_away_is_asked_again() -> None:
-    nowhere = BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200)
+    nowhere = BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 200})
     with closing(Bus(nowhere, client_id="test")) as bus:
         reader = SeriesLabels(
             bus, Series(SeriesConfig(labels=1)), RECEIPTS, labels, trust=TrustConfig(), backoff=BACKOFF

@@ -229,8 +229,10 @@ class SimClients:
         self._config = config
 
     def consumer(self, **options: Any) -> SimConsumer:
-        timeouts = {"request_timeout_ms": self._config.request_timeout_ms}
-        return SimConsumer(self.broker, max_poll_records=self._config.max_poll_records, **timeouts, **options)
+        timeouts = {"request_timeout_ms": self._config.client_number("request_timeout_ms")}
+        return SimConsumer(
+            self.broker, max_poll_records=self._config.client_number("max_poll_records"), **timeouts, **options
+        )
 
     def producer(self, **_: Any) -> SimProducer:
-        return SimProducer(self.broker, delivery_timeout_ms=self._config.delivery_timeout_ms)
+        return SimProducer(self.broker, delivery_timeout_ms=self._config.client_number("delivery_timeout_ms"))

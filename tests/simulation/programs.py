@@ -47,7 +47,7 @@ from wire.tasks import TaskNames
 
 ENCODER: Final = "tests.simulation.encoder:Digits"
 RING: Final = parse("a key for the simulation")
-BUS: Final = BusConfig(bootstrap_servers="simulated:9092", partitions=2, request_timeout_ms=2_000)
+BUS: Final = BusConfig(bootstrap_servers="simulated:9092", partitions=2, client={"request_timeout_ms": 2_000})
 STORE: Final = StoreConfig(url="redis://simulated", timeout_ms=500, poll_interval_ms=500)
 TRUST: Final = TrustConfig(source_share=1.0, flip_alarm=False, source_labels_per_s=1e6, source_burst=1_000_000)
 FORGETS_ANSWERS: Final = {"pending_bytes": 40 * 500, "parked_bytes": 40 * 500}

@@ -117,6 +117,7 @@ class Bus:
 
     def __init__(self, config: BusConfig, client_id: str, *, tasks: TaskNames | None = None) -> None:
         self._config = config
+        self._request_timeout_s = 1e-3 * config.client_number("request_timeout_ms")
         self._tasks = tasks
         self._client_id = client_id
         self._address = address_of(config)
@@ -188,10 +189,10 @@ class Bus:
             isolation_level="read_uncommitted" if commits_itself else "read_committed",
             group_id=f"{self._config.prefix}{group}",
             auto_offset_reset="none",
-            fetch_max_wait_ms=self._config.fetch_max_wait_ms,
-            fetch_min_bytes=self._config.fetch_min_bytes,
-            session_timeout_ms=self._config.session_timeout_ms,
-            heartbeat_interval_ms=self._config.heartbeat_interval_ms,
+            fetch_max_wait_ms=self._config.client_number("fetch_max_wait_ms"),
+            fetch_min_bytes=self._config.client_number("fetch_min_bytes"),
+            session_timeout_ms=self._config.client_number("session_timeout_ms"),
+            heartbeat_interval_ms=self._config.client_number("heartbeat_interval_ms"),
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
         )
         with _closed_on_error(consumer):
@@ -220,12 +221,12 @@ class Bus:
         Under load each fetch returns the records of `fetch_max_wait_ms`, and that of a patient reader those of
         `patient_max_wait_ms`: fewer fetches spare the broker and the reader more than the wait costs.
         """
-        wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.fetch_max_wait_ms
+        wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.client_number("fetch_max_wait_ms")
         consumer = self._clients.consumer(
             group_id=None,
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
-            fetch_min_bytes=self._config.fetch_min_bytes,
+            fetch_min_bytes=self._config.client_number("fetch_min_bytes"),
             max_partition_fetch_bytes=PARTITION_BYTES,
             fetch_max_bytes=FOLLOWED_BYTES,
         )
@@ -247,13 +248,13 @@ class Bus:
         """Returns the offset of the next record of each partition by `topic/partition`, to `follow` from now on."""
         with self._open_consumer() as consumer:
             partitions = partitions_of(consumer, readings(self._config, record_types))
-            return by_name(fetched_ends(consumer, partitions, timeout_s=1e-3 * self._config.request_timeout_ms))
+            return by_name(fetched_ends(consumer, partitions, timeout_s=self._request_timeout_s))
 
     def offsets_at(self, record_type: type[TopicRecord], time_ms: int) -> dict[str, int]:
         """Returns the offset of the first record logged at `time_ms` or later, else of the next one, by partition."""
         with self._open_consumer() as consumer:
             partitions = partitions_of(consumer, readings(self._config, [record_type]))
-            return by_name(offsets_at(consumer, partitions, time_ms, timeout_s=1e-3 * self._config.request_timeout_ms))
+            return by_name(offsets_at(consumer, partitions, time_ms, timeout_s=self._request_timeout_s))
 
     def begin_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
         """Returns where `bus.begin` says to begin (see `beginning`)."""

@@ -67,9 +67,9 @@ class Clients:
             allow_auto_create_topics=False,
             max_request_size=MAX_LETTER_BYTES,
             metrics_enabled=False,
-            linger_ms=self._config.linger_ms,
-            delivery_timeout_ms=self._config.delivery_timeout_ms,
-            max_block_ms=self._config.request_timeout_ms,
+            linger_ms=self._config.client_number("linger_ms"),
+            delivery_timeout_ms=self._config.client_number("delivery_timeout_ms"),
+            max_block_ms=self._config.client_number("request_timeout_ms"),
         )
         return _patch_abort_errors(producer if transactional else _patch_id_renewal(producer))
 
@@ -77,8 +77,7 @@ class Clients:
         return self._open(
             KafkaConsumer,
             enable_auto_commit=False,
-            max_poll_records=self._config.max_poll_records,
-            client_rack=self._config.client_rack,
+            max_poll_records=self._config.client_number("max_poll_records"),
             allow_auto_create_topics=False,
             metrics_enabled=False,
             **options,
@@ -101,9 +100,11 @@ class Clients:
                     **options_for(client, self._config.client),
                     bootstrap_servers=self._config.bootstrap_servers.split(","),
                     client_id=self._client_id,
-                    bootstrap_timeout_ms=self._config.request_timeout_ms if wait_ms is None else wait_ms,
-                    request_timeout_ms=self._config.request_timeout_ms,
-                    retry_backoff_ms=self._config.retry_backoff_ms,
+                    bootstrap_timeout_ms=self._config.client_number("request_timeout_ms")
+                    if wait_ms is None
+                    else wait_ms,
+                    request_timeout_ms=self._config.client_number("request_timeout_ms"),
+                    retry_backoff_ms=self._config.client_number("retry_backoff_ms"),
                     reconnect_backoff_ms=RECONNECT_MS[0],
                     reconnect_backoff_max_ms=RECONNECT_MS[1],
                     metadata_max_age_ms=METADATA_AGE_MS,

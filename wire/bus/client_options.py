@@ -5,7 +5,7 @@
     BusConfig --security_options--> ssl_context, and for SASL: password | tokens | what the library finds
 
 Users set options of `[bus.client]` by the library's names. An option that we set ourselves, or that is no number, text
-or truth value, is refused with the reason.
+or truth value, is refused with the reason. Some have defaults of ours (`wire.config.CLIENT_NUMBERS`).
 
 Broker and client authenticate each other. The broker's certificate and its host name are always verified; a private
 certificate authority is set by `bus.ssl_cafile`.
@@ -24,29 +24,19 @@ from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 from kafka.net.sasl.oauth import AbstractTokenProvider  # type: ignore[import-untyped]
 
-from wire.config import BusConfig
+from wire.config import CLIENT_NUMBERS, BusConfig
 from wire.errors import BusRefused
 
 OURS: dict[str, str] = {
     "bootstrap_servers": "bus.bootstrap_servers",
-    "bootstrap_timeout_ms": "bus.request_timeout_ms",
-    "client_rack": "bus.client_rack",
-    "delivery_timeout_ms": "bus.delivery_timeout_ms",
-    "fetch_max_wait_ms": "bus.fetch_max_wait_ms",
-    "fetch_min_bytes": "bus.fetch_min_bytes",
-    "group_id": "serving.group and bus.prefix",
-    "heartbeat_interval_ms": "bus.heartbeat_interval_ms",
-    "linger_ms": "bus.linger_ms",
-    "max_block_ms": "bus.request_timeout_ms",
-    "max_poll_records": "bus.max_poll_records",
-    "request_timeout_ms": "bus.request_timeout_ms",
-    "retry_backoff_ms": "bus.retry_backoff_ms",
+    "bootstrap_timeout_ms": "bus.client.request_timeout_ms",
+    "group_id": "bus.prefix",
+    "max_block_ms": "bus.client.request_timeout_ms",
     "sasl_mechanism": "bus.sasl_mechanism",
     "sasl_oauth_token_provider": "bus.sasl_oauth_token_provider",
     "sasl_plain_password": "bus.sasl_password",
     "sasl_plain_username": "bus.sasl_username",
     "security_protocol": "bus.security_protocol",
-    "session_timeout_ms": "bus.session_timeout_ms",
     "ssl_cafile": "bus.ssl_cafile",
     "ssl_certfile": "bus.ssl_certfile",
     "ssl_keyfile": "bus.ssl_keyfile",
@@ -92,8 +82,10 @@ def problems(table: Mapping[str, Any]) -> list[str]:
 
 
 def options_for(client: Any, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options in `table` that the class `client` of the library has, without those of TLS."""
-    return {name: table[name] for name in table if name in client.DEFAULT_CONFIG and name not in TLS_OPTIONS}
+    """Returns the options in `table` that the class `client` of the library has, without those of TLS and those that
+    its caller passes (`BusConfig.client_number`)."""
+    passed = {*TLS_OPTIONS, *CLIENT_NUMBERS}
+    return {name: table[name] for name in table if name in client.DEFAULT_CONFIG and name not in passed}
 
 
 def _problem(name: str, value: Any) -> str:
@@ -106,6 +98,8 @@ def _problem(name: str, value: Any) -> str:
         return f"{name} is no option of the Kafka client.{f' Did you mean {close[0]}?' if close else ''}"
     if name not in _WRITABLE:
         return f"{name} cannot be written as a number or a text"
+    if name in CLIENT_NUMBERS:
+        return ""  # `BusConfig` has checked it
     default = _DEFAULTS[name]
     kinds = (int, float) if type(default) is float else (type(default),)
     if default is not None and type(value) not in kinds:

@@ -105,7 +105,7 @@ class Publisher:
         self._servers = config.bootstrap_servers
         self._config = config
         self._answer_fields = AnswerFields(config.map.answers)
-        self._delivery_timeout_s = 1e-3 * config.delivery_timeout_ms
+        self._delivery_timeout_s = 1e-3 * config.client_number("delivery_timeout_ms")
         self._in_flight = InFlight(max_records=config.max_in_flight, max_bytes=config.max_in_flight_bytes)
         self.is_closed = False
 

@@ -153,10 +153,10 @@ class Subscription(Generic[R]):
         self._reader = GroupReader(consumer)
         self._readings = readings
         self._servers = config.bootstrap_servers
-        self._max_poll_records = config.max_poll_records
+        self._max_poll_records = config.client_number("max_poll_records")
         self._refused_by = refused_by
         self._lock = threading.Lock()
-        self._finished = FinishedPrefix(limit=max(MAX_UNFINISHED, config.max_poll_records))
+        self._finished = FinishedPrefix(limit=max(MAX_UNFINISHED, config.client_number("max_poll_records")))
         self._is_paused = False
         self._commits = Commits(self._finished, self._lock)
         self._member = consumer.group_metadata()  # as which our partitions were assigned

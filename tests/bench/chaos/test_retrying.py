@@ -50,7 +50,7 @@ def test_what_was_sent_while_the_broker_slept_arrives_once(
 
 
 def test_it_follows_a_broker_to_another_address(bus: Bus, bus_config: BusConfig) -> None:
-    configs = [BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500)]
+    configs = [BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 500})]
     publisher = RetryingPublisher(lambda: configs[0], client_id="line")
     with running(publisher):
         publisher.send(Event(id="1", text="hello"), lambda: None)

@@ -229,7 +229,7 @@ def test_a_broker_that_refuses_is_asked_again(bus: Bus, bus_config: BusConfig) -
 
 def test_nothing_more_is_read_while_the_letters_are_full() -> None:
     """B17: letters are bounded, and none is dropped."""
-    away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
+    away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 200}), client_id="learner")
     letter = DeadLetter(reason="empty", detail="", topic="t", partition=0, offset=0, payload=b"x" * MAX_BYTES)
     letters = Outbox()
     counts = Counter[str]()

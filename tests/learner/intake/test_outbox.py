@@ -125,7 +125,7 @@ def test_letters_arrive(bus: Bus) -> None:
 @pytest.mark.live
 def test_what_a_broker_that_is_away_did_not_take_arrives_after_a_restart(bus: Bus) -> None:
     """B17: a learner that is killed after its checkpoint loses no letter."""
-    away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
+    away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 200}), client_id="learner")
     killed = make_letters(quarantined(1))
     OutboxSender(away, killed).close(0.0)
     restarted = Outbox()
@@ -137,7 +137,7 @@ def test_what_a_broker_that_is_away_did_not_take_arrives_after_a_restart(bus: Bu
 
 def test_a_broker_that_is_away_keeps_nobody_waiting() -> None:
     """B17: the letters that wait for it are in the checkpoint instead."""
-    bus = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
+    bus = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 200}), client_id="learner")
     letters = Outbox()
     sender = OutboxSender(bus, letters)
     start_s = time.monotonic()

@@ -38,4 +38,4 @@ def test_it_ends_when_the_service_is_ready(bus: Bus, bus_config: BusConfig) -> N
 
 
 def test_a_broker_that_is_away_is_left_alone() -> None:
-    warm_broker(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), is_over=lambda: False)
+    warm_broker(BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 200}), is_over=lambda: False)

@@ -71,7 +71,7 @@ def test_new_partitions_are_read_by_all(
 def test_a_broker_that_comes_back_with_its_records(tmp_path: Path) -> None:
     find_port = kept_ports(2)
     broker = start_kind("kafka", tmp_path, find_port)
-    bus = Bus(BusConfig(bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=120_000), "test")
+    bus = Bus(BusConfig(bootstrap_servers=broker.bootstrap_servers, client={"delivery_timeout_ms": 120_000}), "test")
     bus.create_topics()
     publisher = bus.publisher()
     member = bus.subscribe(Event, "readers")

@@ -79,7 +79,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def test_the_loss_of_one_node_loses_nothing_and_repeats_nothing(cluster: Cluster) -> None:
-    config = BusConfig(bootstrap_servers=",".join(cluster.addresses), replication_factor=3, delivery_timeout_ms=60_000)
+    config = BusConfig(
+        bootstrap_servers=",".join(cluster.addresses), replication_factor=3, client={"delivery_timeout_ms": 60_000}
+    )
     bus = Bus(config, "test")
     bus.create_topics()
     publisher = bus.publisher()

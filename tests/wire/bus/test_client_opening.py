@@ -18,7 +18,7 @@ def test_an_option_that_is_ours_is_refused_with_the_reason() -> None:
 def test_where_no_broker_answers_the_address_is_said_and_no_thread_is_left() -> None:
     before = threading.active_count()
     address = f"127.0.0.1:{free_port()}"
-    clients = Clients(BusConfig(bootstrap_servers=address, request_timeout_ms=300), "test")
+    clients = Clients(BusConfig(bootstrap_servers=address, client={"request_timeout_ms": 300}), "test")
     with pytest.raises(BusUnavailable, match=address):
         clients.admin(300)
     with pytest.raises(BusUnavailable, match=address):

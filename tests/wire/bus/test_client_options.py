@@ -7,10 +7,10 @@ from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from services.settings import BadSettings, Settings, load
-from services.settings_docs import schemas
+from services.settings_docs import schemas, setting_of
 from wire.bus import Bus
 from wire.bus.client_options import FIXED, OURS, options_for, problems
-from wire.config import BusConfig
+from wire.config import CLIENT_NUMBERS, BusConfig
 from wire.errors import BusRefused
 
 LIBRARY_S = KafkaConsumer.DEFAULT_CONFIG | KafkaProducer.DEFAULT_CONFIG | KafkaAdminClient.DEFAULT_CONFIG
@@ -19,8 +19,8 @@ LIBRARY_S = KafkaConsumer.DEFAULT_CONFIG | KafkaProducer.DEFAULT_CONFIG | KafkaA
 def test_our_lists_name_options_and_settings_that_there_are() -> None:
     assert (OURS | FIXED).keys() <= LIBRARY_S.keys() | {"isolation_level"}
     assert not OURS.keys() & FIXED.keys()
-    named = {part for setting in OURS.values() for part in setting.split(" and ")}
-    assert named <= schemas(Settings).keys()
+    assert {setting_of(Settings, name) for name in OURS.values()} <= schemas(Settings).keys()
+    assert CLIENT_NUMBERS.keys() <= LIBRARY_S.keys() - OURS.keys() - FIXED.keys()
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_our_lists_name_options_and_settings_that_there_are() -> None:
     [
         ("compresion_type", "lz4", "Did you mean compression_type?"),
         ("zzz", 1, "zzz is no option of the Kafka client."),
-        ("request_timeout_ms", 5, "set bus.request_timeout_ms"),
+        ("max_block_ms", 5, "set bus.client.request_timeout_ms"),
         ("acks", 1, "acks cannot be set"),
         ("ssl_check_hostname", False, "always verified"),
         ("partitioner", "x", "cannot be written"),
@@ -43,6 +43,19 @@ def test_an_option_that_cannot_be_set_says_why(name: str, value: Any, problem: s
         Bus(BusConfig(client={name: value}), "test")
     with pytest.raises(BadSettings, match=f"--set bus.client.{name}: bus.client.{name}"):
         load(file=None, environ={}, flags={f"bus.client.{name}": value})
+
+
+@pytest.mark.parametrize("value", [5, 300_001, "soon", True, 500.0])
+def test_an_option_that_we_reckon_with_has_a_range(value: Any) -> None:
+    with pytest.raises(BadSettings, match=r"bus\.client\.request_timeout_ms .* must be a whole number from 100"):
+        load(file=None, environ={}, flags={"bus.client.request_timeout_ms": value})
+
+
+def test_an_option_is_ours_until_it_is_set_and_each_client_is_passed_it_once() -> None:
+    config = BusConfig(client={"request_timeout_ms": 700, "client_rack": "here"}).with_client(linger_ms=3)
+    numbers = [config.client_number(name) for name in ("request_timeout_ms", "linger_ms", "fetch_max_wait_ms")]
+    assert numbers == [700, 3, 5]
+    assert options_for(KafkaConsumer, config.client) == {"client_rack": "here"}
 
 
 def test_each_client_gets_the_options_that_it_has() -> None:

@@ -91,7 +91,7 @@ def test_our_own_certificate_is_shown(secure: SecureBroker) -> None:
 
 def test_options_of_the_library_s_own_are_passed_on(secure: SecureBroker) -> None:
     client: dict[str, Option] = {"compression_type": "gzip", "check_crcs": False, "connections_max_idle_ms": 60_000}
-    config = replace(secure.config, client=client | {"ssl_ciphers": "ECDHE+AESGCM"}, client_rack="here")
+    config = replace(secure.config, client=client | {"ssl_ciphers": "ECDHE+AESGCM", "client_rack": "here"})
     with closing(opened(config, prefix="options.")) as bus:
         send(bus.publisher(), *events(3))
         assert len(take(bus.follow([Event], {}).poll, 3)) == 3
@@ -113,7 +113,7 @@ def test_who_does_not_belong_stays_out(
     secure: SecureBroker, change: dict[str, object], error: type[WireError], fix: str
 ) -> None:
     """Each reason is an error of its own, and says what to mend."""
-    stranger = Bus(replace(secure.config, **change, request_timeout_ms=3_000), "stranger")  # type: ignore[arg-type]
+    stranger = Bus(replace(secure.config, **change).with_client(request_timeout_ms=3_000), "stranger")  # type: ignore[arg-type]
     with pytest.raises(error, match=fix) as caught:
         stranger.ping()
     assert type(caught.value) is error
@@ -122,7 +122,7 @@ def test_who_does_not_belong_stays_out(
 
 
 def test_tls_where_the_broker_has_none_is_told(secure: SecureBroker) -> None:
-    config = replace(secure.config, bootstrap_servers=secure.plain, request_timeout_ms=3_000)
+    config = replace(secure.config, bootstrap_servers=secure.plain).with_client(request_timeout_ms=3_000)
     with pytest.raises(WireError, match=secure.plain):
         Bus(config, "stranger").ping()
 

@@ -103,7 +103,9 @@ def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path) -> None:
     """B5: after a restart of Tansu no event without an id is taken for an earlier one."""
     find_port = kept_ports(1)
     broker = start_kind("tansu", tmp_path, find_port)
-    config = BusConfig(bootstrap_servers=broker.bootstrap_servers, session_timeout_ms=2_000, heartbeat_interval_ms=200)
+    config = BusConfig(
+        bootstrap_servers=broker.bootstrap_servers, client={"session_timeout_ms": 2_000, "heartbeat_interval_ms": 200}
+    )
     bus = Bus(config, "test")
     bus.create_topics()
     poll = patient(bus.subscribe(Event, "readers").poll)

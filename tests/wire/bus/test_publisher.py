@@ -119,7 +119,9 @@ def test_many_threads_send(bus: Bus, publisher: Publisher) -> None:
 def test_what_nobody_acknowledges_has_failed(tmp_path: Path) -> None:
     broker = start_kind("tansu", tmp_path)
     config = BusConfig(
-        bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=1_000, request_timeout_ms=500, prefix="p."
+        bootstrap_servers=broker.bootstrap_servers,
+        prefix="p.",
+        client={"delivery_timeout_ms": 1_000, "request_timeout_ms": 500},
     )
     bus = Bus(config, "sender")
     bus.create_topics()
@@ -205,7 +207,7 @@ def noted(failed: dict[str, SendFailed], name: str, error: Exception | None) -> 
 def test_what_may_be_sent_later_is_not_permanent(bus_config: BusConfig, broker: LocalBroker) -> None:
     """The topic can be created while the record waits. Tansu creates every topic that is requested."""
     only_kafka(broker)
-    with closing(Bus(replace(bus_config, prefix="nowhere.", request_timeout_ms=500), "early")) as early:
+    with closing(Bus(replace(bus_config, prefix="nowhere.").with_client(request_timeout_ms=500), "early")) as early:
         publisher = early.publisher()
         with pytest.raises(TopicMissing, match=r"no topic nowhere\.events\.v1.*lifelong topics create"):
             raise failure_of(publisher, events(1)[0])
@@ -214,7 +216,9 @@ def test_what_may_be_sent_later_is_not_permanent(bus_config: BusConfig, broker: 
 def test_after_a_record_has_expired_on_its_way_others_are_sent(tmp_path: Path) -> None:
     """B15: after an outage longer than the delivery timeout nothing was sent any more, and nothing failed."""
     broker = start_kind("tansu", tmp_path)
-    config = BusConfig(bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=1_000, request_timeout_ms=500)
+    config = BusConfig(
+        bootstrap_servers=broker.bootstrap_servers, client={"delivery_timeout_ms": 1_000, "request_timeout_ms": 500}
+    )
     with closing(Bus(config, "sender")) as bus:
         bus.create_topics()
         publisher = bus.publisher()

@@ -65,7 +65,9 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
         return
     broker = start_kind("tansu", tmp_path)
     servers = broker.bootstrap_servers
-    bus = Bus(BusConfig(bootstrap_servers=servers, delivery_timeout_ms=1_000, request_timeout_ms=500), "sender")
+    bus = Bus(
+        BusConfig(bootstrap_servers=servers, client={"delivery_timeout_ms": 1_000, "request_timeout_ms": 500}), "sender"
+    )
     yield RealSide(broker, bus)
     bus.close()
     broker.stop()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -170,7 +169,7 @@ def test_the_commit_before_partitions_go_has_an_end(
 ) -> None:
     """B25, number 10: this holds where the coordinator is unknown, too, and uncommitted offsets are committed later."""
     send(publisher, *events(6, key="k"))
-    patient_bus = Bus(replace(bus_config, session_timeout_ms=10_000), "patient")  # it stays in the group meanwhile
+    patient_bus = Bus(bus_config.with_client(session_timeout_ms=10_000), "patient")  # it stays in the group meanwhile
     request.addfinalizer(patient_bus.close)
     member = patient_bus.subscribe(Event, "readers")
     received = take(member.poll, 6)
@@ -223,7 +222,7 @@ def test_who_has_missed_a_generation_goes_on_from_what_is_committed(
     """Its partitions were those of another member meanwhile: what it has of them is over, and is not committed."""
     only_kafka(broker)
     send(publisher, *events(40))
-    config = replace(bus_config, session_timeout_ms=30_000)
+    config = bus_config.with_client(session_timeout_ms=30_000)
     third, first, second = (Bus(config, client_id=name) for name in ("3", "2", "1"))  # who comes first gets the first
     with closing(first), closing(second), closing(third):
         leader = third.subscribe(Event, "readers")
