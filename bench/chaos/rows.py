@@ -111,7 +111,8 @@ def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
             yield row(f"longest_silence_s.{track}", round(silence_s, 1), "s", goal)
         yield row("revisions_back", outcome.revisions_back, "replies, one replica", NONE)
     else:
-        yield row("http_failed", sum(outcome.http_failures.values()), "requests, two replicas", NONE)
+        note = "; ".join(f"{num} {why}" for why, num in outcome.http_failures.items())
+        yield row("http_failed", sum(outcome.http_failures.values()), "requests, two replicas", NONE, note=note)
 
 
 def _of_recoveries(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:

@@ -103,6 +103,12 @@ def test_one_bad_scene_is_enough_to_miss_a_goal() -> None:
     assert found["recovery_s.p95"][0] is None
 
 
+def test_a_row_says_why_requests_failed() -> None:
+    failed = replace(APART, http_failures={"503": 2, "no reply within 10 s": 1})
+    (row,) = (row for row in rows([failed], kills=50, cuts=10) if row.name.endswith("http_failed"))
+    assert row.calls[0].note == "2 503; 1 no reply within 10 s"
+
+
 def test_where_servers_sync_nothing_may_be_lost_with_a_tail() -> None:
     durable = replace(APART, arm="durable", are_weights_comparable=True, not_the_same=("head.out",))
     assert missed(values(durable)) == {"kills", "cuts", "lost_with_tails", "weights_differ"}
