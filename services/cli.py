@@ -1,17 +1,60 @@
-"""The program `lifelong`: its commands by name. Each command imports heavy modules itself.
+"""The program `lifelong`: its commands by name, in the modules where they are.
+
+Only the module of the command that was typed is imported, and each command imports heavy modules itself: a process that
+learns loads no command but `learn`. The help, and a command that does not exist, import all of them.
 
 Exit codes: 0 success, 2 usage error, 75 something did not answer (try again), 78 wrong settings or set-up.
 """
 
+import importlib
 import importlib.metadata
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 import typer
 
 from services.collisions import collisions_at_start
 from services.commands.exits import CONFIGURATION, code_of, codes
 from services.commands.output import echo
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "up": ("services.commands.run", "up"),
+    "demo": ("services.commands.run", "demo"),
+    "serve": ("services.commands.run", "serve"),
+    "learn": ("services.commands.run", "learn"),
+    "page": ("services.commands.run", "page"),
+    "predict": ("services.commands.ask", "predict"),
+    "feedback": ("services.commands.ask", "feedback"),
+    "try-message": ("services.commands.try_message", "try_message"),
+    "forget": ("services.commands.labels", "forget"),
+    "status": ("services.commands.status", "status"),
+    "top": ("services.commands.status", "top"),
+    "audit": ("services.commands.status", "audit"),
+    "backup": ("services.commands.backup", "backup"),
+    "restore": ("services.commands.backup", "restore"),
+    "migrate": ("services.commands.doctor", "migrate"),
+    "doctor": ("services.commands.doctor", "doctor"),
+    "tune": ("services.commands.tune", "tune"),
+    "profile": ("services.commands.tune", "profile"),
+    "import": ("services.commands.history", "import_"),
+    "export": ("services.commands.exported", "export_"),
+    "versions": ("services.commands.versions", "app"),
+    "encoder": ("services.commands.encoder", "app"),
+    "new": ("services.commands.encoder", "new_app"),
+    "model": ("services.commands.model", "app"),
+    "rollout": ("services.commands.rollout", "app"),
+    "labels": ("services.commands.labels", "app"),
+    "quarantine": ("services.commands.refused", "quarantine"),
+    "topics": ("services.commands.topics", "app"),
+    "deadletters": ("services.commands.refused", "deadletters"),
+    "keys": ("services.commands.keys", "keys"),
+    "signing-keys": ("services.commands.signing_keys", "app"),
+    "secrets": ("services.commands.keys", "secrets"),
+    "config": ("services.commands.config", "app"),
+    "bench": ("services.commands.bench", "app"),
+}
+"""The module of each command, and the function there, or the group of commands, in the order of the help."""
 
 
 def main() -> None:
@@ -23,7 +66,7 @@ def main() -> None:
     if not all(collision.is_ours for collision in found):
         sys.exit(CONFIGURATION)
     try:
-        program()()
+        program(*sys.argv[1:2])()
     except SystemExit:
         raise  # the normal end; the next clause imports the error classes, and only errors need them
     except tuple(codes()) as error:
@@ -31,31 +74,11 @@ def main() -> None:
         sys.exit(code_of(error))
 
 
-def program() -> typer.Typer:
-    """Returns the program with its commands. Their modules are imported here, after the check for collisions."""
-    from services.commands import (
-        ask,
-        backup,
-        bench,
-        config,
-        doctor,
-        encoder,
-        exported,
-        history,
-        keys,
-        labels,
-        model,
-        refused,
-        rollout,
-        run,
-        signing_keys,
-        status,
-        topics,
-        try_message,
-        tune,
-        versions,
-    )
+def program(command: str = "") -> typer.Typer:
+    """Returns the program with one command, or with all of them if there is none of that name.
 
+    Their modules are imported here, after the check for collisions.
+    """
     app = typer.Typer(
         name="lifelong",
         help="Answers events with a quantized model and keeps learning from the labels that come back.",
@@ -65,32 +88,13 @@ def program() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_options)
-    running = (run.up, run.demo, run.serve, run.learn, run.page)
-    using = (ask.predict, ask.feedback, try_message.try_message, labels.forget, status.status, status.top, status.audit)
-    keeping = (backup.backup, backup.restore, doctor.migrate)
-    measuring = (doctor.doctor, tune.tune, tune.profile)
-    for command in (*running, *using, *keeping, *measuring):
-        app.command()(command)
-    app.command("import")(history.import_)
-    app.command("export")(exported.export_)
-    groups = {
-        "versions": versions.app,
-        "encoder": encoder.app,
-        "new": encoder.new_app,
-        "model": model.app,
-        "rollout": rollout.app,
-        "labels": labels.app,
-        "quarantine": refused.quarantine,
-        "topics": topics.app,
-        "deadletters": refused.deadletters,
-        "keys": keys.keys,
-        "signing-keys": signing_keys.app,
-        "secrets": keys.secrets,
-        "config": config.app,
-        "bench": bench.app,
-    }
-    for name, group in groups.items():
-        app.add_typer(group, name=name)
+    for name in [command] if command in COMMANDS else COMMANDS:
+        module, attribute = COMMANDS[name]
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
     return app
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli import COMMANDS as COMMANDS_BY_NAME
 from tests.services.command_line import PRELOADED, lifelong
 
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune", "backup")
@@ -54,6 +55,14 @@ def test_nothing_heavy_is_loaded_before_a_command_runs() -> None:
     code = f"import sys, services.cli; services.cli.program(); print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_only_the_module_of_the_command_is_loaded() -> None:
+    code = "import sys, services.cli as cli; cli.program('learn'); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'services.commands.run'" in done.stdout
+    others = {module for module, _ in COMMANDS_BY_NAME.values() if module != "services.commands.run"}
+    assert not [module for module in others if f"'{module}'" in done.stdout]
 
 
 def test_what_commands_of_tests_are_forked_from_has_no_torch() -> None:
