@@ -40,7 +40,8 @@ from services.settings import Settings
 from wire.errors import BadSignature, BlobCorrupt, CannotSign, NotFound
 from wire.files import sync_path
 from wire.keyring import Kind, signer_of
-from wire.store import Store, StoredKey, blobs_of, erasures_in, in_force_since, manifests
+from wire.store import Store
+from wire.store.dump import StoredKey, blobs_of, erasures_in, in_force_since, manifests
 
 MANIFEST: Final = "backup.json"
 KEYS: Final = "store/keys.msgpack"

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from ray.serve import Application
     from starlette.types import ASGIApp
 
+    from serving.grpc.listener import GrpcListener
+
 
 KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
 TRUST = "learner.trust."
@@ -81,7 +83,6 @@ class AppReplica:
         import ray
         from ray import serve
 
-        from serving.grpc.listener import listener_of
         from serving.http.app import make_app
         from serving.http.connection import bounds_of
         from serving.http.listener import Listener
@@ -112,7 +113,11 @@ class AppReplica:
                 bounds=bounds_of(config.serving),
                 note=api.count_refused,
             )
-        self._grpc = listener_of(self._replica.api(), config.serving)
+        self._grpc: GrpcListener | None = None
+        if config.serving.grpc_port:
+            from serving.grpc.listener import listener_of
+
+            self._grpc = listener_of(self._replica.api(), config.serving)
         gc.freeze()  # objects of the imports live for ever, so the collector need not scan them
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from model.errors import UnreadableInput
 from model.packed import Inputs
-from serving.config import ServingConfig
+from serving.config import SeriesConfig, ServingConfig
 from serving.deaths import Deaths, digest_of
 from serving.engine import Engine
 from serving.filters import filters_of
@@ -22,13 +22,15 @@ from serving.kafka.spool import Spool
 from serving.observers import Counts
 from serving.predict import predict_many
 from serving.queue import DEFAULT, BatchQueue, Done, Encode, Item, Terms
-from serving.series import Series
 from wire.bus import Bus
 from wire.events import content
 from wire.features import own_content
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
 from wire.timestamps import now_ms
+
+if TYPE_CHECKING:
+    from serving.series import Series
 
 NOTHING_NOTED: Final = Deaths()
 
@@ -69,7 +71,7 @@ class Pipeline:
     engine: Engine
     outbox: Outbox
     counts: Counts
-    series: Series | None
+    series: "Series | None"
     deaths: Deaths
     has_weights: Callable[[], bool]
 
@@ -179,10 +181,18 @@ def assembled(
             spool=_spool(config),
         ),
         counts=counts,
-        series=Series(config.series) if config.series.is_used else None,
+        series=_series(config.series),
         deaths=deaths,
         has_weights=has_weights,
     )
+
+
+def _series(config: SeriesConfig) -> "Series | None":
+    if not config.is_used:
+        return None
+    from serving.series import Series
+
+    return Series(config)
 
 
 def _spool(config: ServingConfig) -> Spool | None:

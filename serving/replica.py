@@ -17,6 +17,7 @@ import time
 import uuid
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -32,7 +33,6 @@ from serving.kafka.intake import Intake, deliveries
 from serving.models import ActiveVersions, Choice
 from serving.pipeline import assembled
 from serving.replica_config import ReplicaConfig
-from serving.series import SeriesLabels
 from serving.served_task import ReplicaStatus, ServedTask, SharedParts
 from serving.weights.in_use import WeightsInUse
 from serving.weights.swap import Swap
@@ -42,6 +42,9 @@ from wire.receipts import Receipts
 from wire.records import Event, Promise, ReplicaReport
 from wire.tasks import DEFAULT, TaskNames
 from wire.timestamps import now_ms
+
+if TYPE_CHECKING:
+    from serving.series import SeriesLabels
 
 
 def new_id() -> str:
@@ -79,17 +82,16 @@ class Replica:
         self._tasks = {
             task: ServedTask(task, config, parts, partial(self._completed, task)) for task in config.all_tasks
         }
-        self._labels: tuple[SeriesLabels, ...] = ()
-        if (series := self._pipeline.series) is not None and series.needs_labels:
-            own_labels = SeriesLabels(
+        # What reads labels for the series, if there are any that need them.
+        self._labels: list[SeriesLabels] = []
+        if (series := self._pipeline.series) is not None:
+            self._labels = series.readers(
                 self._bus,
-                series,
                 self._receipts,
                 lambda: self._tasks[DEFAULT].labels,
                 trust=config.trust,
                 backoff=serving.reconnect_backoff,
             )
-            self._labels = (own_labels,)
 
     def api(self, *, listens: bool = True) -> Api:
         """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own.

@@ -74,10 +74,19 @@ class Series:
         self._key_of: dict[str, str] = {}  # by the id of an event that is remembered
         self._num_values = 0
 
-    @property
-    def needs_labels(self) -> bool:
-        """Whether labels are features of later events."""
-        return self._config.labels > 0
+    def readers(
+        self,
+        bus: Bus,
+        receipts: Receipts,
+        labels: Callable[[], LabelSet],
+        *,
+        trust: TrustConfig,
+        backoff: Backoff,
+    ) -> "list[SeriesLabels]":
+        """Returns what reads labels for this series, not started: nothing if labels are no features of later events."""
+        if not self._config.labels:
+            return []
+        return [SeriesLabels(bus, self, receipts, labels, trust=trust, backoff=backoff)]
 
     def joined(self, events: Sequence[Event]) -> list[Event]:
         """Returns the events with what they take over, and remembers them. One without a key is as it was."""

@@ -32,7 +32,8 @@ from wire.config import LabelConfig
 from wire.errors import WireError
 from wire.label_set import LabelSet
 from wire.records import Arm, ReplicaReport
-from wire.store import FolderStore, Store
+from wire.store import Store
+from wire.store.folder import FolderStore
 from wire.timestamps import now_ms
 
 

@@ -28,7 +28,7 @@ from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import BeforeValidator
 
 from wire.errors import BadMessage
-from wire.receipts import name_hash
+from wire.receipts import Receipts, name_hash
 from wire.records import Feedback, LabelCommand
 from wire.sections import SECTION, decoded, require
 from wire.targets import SENT_MARK, Kind, is_set, is_value, kind_of, names_of, set_of, unit_value, value_of
@@ -279,3 +279,21 @@ def did_you_mean(label: str, known: Iterable[str]) -> str:
     """
     near = get_close_matches(label, sorted(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def refusal_of(
+    feedback: Feedback, *, receipts: Receipts | None, max_chars: int, is_required: bool, max_age_ms: float
+) -> str:
+    """Returns why a label is refused, whatever it is the label of and whatever the set of labels is; "" if it is not.
+
+    A name may have `max_chars` characters; `is_required` and `max_age_ms` are of receipts. Without `receipts` no
+    signature counts.
+    """
+    names = names_of(feedback.target)
+    if not all(map(str.strip, names)):
+        return "blank"
+    if any(len(name) > max_chars for name in names):
+        return "too_long"
+    if receipts is None:
+        return ""
+    return receipts.refusal(feedback, is_required=is_required, max_age_ms=max_age_ms)

@@ -17,6 +17,7 @@ Rejected: looking for the contents in the replay memory (it has dropped most of 
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -26,10 +27,11 @@ from learner.config import LearnerConfig
 from learner.intake.flips import FlipDetector, FlipsState
 from learner.samples import Sample
 from wire.features import parts_of
+from wire.label_set import refusal_of
 from wire.rate_limits import MAX_NAME_CHARS, Rates, Shares, SourcesState
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
-from wire.targets import kind_of, names_of
+from wire.targets import kind_of
 
 MAX_SUSPECTS: Final = 4_096
 MAX_BYTES: Final = 4 << 20
@@ -112,8 +114,15 @@ class LabelTrust:
         self._reads = reads
         config = learner.trust
         self._config = config
-        self._max_label_chars = learner.max_label_chars
         self.receipts = receipts
+        self.refusal: Callable[[Feedback], str] = partial(
+            refusal_of,
+            receipts=receipts,
+            max_chars=learner.max_label_chars,
+            is_required=config.require_receipts,
+            max_age_ms=1e3 * config.receipt_max_age_s,
+        )
+        """Returns why a label is refused, whatever it is the label of; "" if it is not."""
         self._rates = Rates(
             per_s=config.source_labels_per_s,
             burst=config.source_burst,
@@ -128,21 +137,6 @@ class LabelTrust:
         self.flips = FlipDetector(state.flips if state else None, num_sources=config.change_sources)
         self._suspects = Suspects(state.suspects if state else ())
         self._withdrawn: list[Sample] = []
-
-    def refusal(self, feedback: Feedback) -> str:
-        """Returns why the label is refused, whatever it is the label of; "" where it is not."""
-        names = names_of(feedback.target)
-        if not all(map(str.strip, names)):
-            return "blank"
-        if any(len(name) > self._max_label_chars for name in names):
-            return "too_long"
-        if self.receipts is None:
-            return ""
-        return self.receipts.refusal(
-            feedback,
-            is_required=self._config.require_receipts,
-            max_age_ms=1e3 * self._config.receipt_max_age_s,
-        )
 
     def takes_text(self, feedback: Feedback) -> bool:
         """Whether the text and the features that a label carries are believed.

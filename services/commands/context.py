@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
@@ -171,3 +173,11 @@ def _default_of(field: Field[Any]) -> Any:
 
 def _keyword(name: str, default: object, annotation: object) -> inspect.Parameter:
     return inspect.Parameter(name, KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def stop_signal() -> threading.Event:
+    """Returns an event that the first SIGTERM or SIGINT sets."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -11,11 +11,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings, stop_signal
 from services.commands.output import echo, json_lines
 from services.commands.rollout_text import decision_line, plan_line
 from wire.timestamps import now_ms
@@ -134,16 +135,15 @@ def unpin(context: CliContext, as_json: JsonOption = False) -> None:
 @reads_settings
 def run(context: CliContext) -> None:
     """Run the controller that promotes and withdraws by itself. A second one stands by."""
-    from learner.intake.trust import LabelTrust
     from rollout.controller import Controller
     from rollout.decider import Decider
     from rollout.judge import Judge
-    from services.commands.run import stop_signal
     from services.keys import ring_of
     from services.programs import open_bus, open_store
     from services.topics import require_topics
     from wire import metrics, traces
     from wire.draws import AUDIT, is_drawn
+    from wire.label_set import refusal_of
     from wire.receipts import Receipts
 
     stop: threading.Event = stop_signal()
@@ -153,7 +153,14 @@ def run(context: CliContext) -> None:
     require_topics(settings, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
     receipts = Receipts.following(ring)
-    label_trust = LabelTrust(settings.learner, receipts=receipts)
+    trust = settings.learner.trust
+    refusal = partial(
+        refusal_of,
+        receipts=receipts,
+        max_chars=settings.learner.max_label_chars,
+        is_required=trust.require_receipts,
+        max_age_ms=1e3 * trust.receipt_max_age_s,
+    )
     with closing(open_store(settings)) as store, closing(open_bus(settings, "rollout")) as bus:
 
         def is_audited(event_id: str) -> bool:
@@ -163,8 +170,8 @@ def run(context: CliContext) -> None:
             decider = Decider(
                 store,
                 config=settings.rollout,
-                trust=settings.learner.trust,
-                refusal=label_trust.refusal,
+                trust=trust,
+                refusal=refusal,
                 now_ms=now_ms,
                 is_audited=is_audited,
                 labels=settings.labels,

@@ -3,14 +3,12 @@
 `page` serves the page of a service whose processes were started one by one, or run elsewhere.
 """
 
-import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.context import CliContext, reads_settings, require_strategy
+from services.commands.context import CliContext, reads_settings, require_strategy, stop_signal
 from services.commands.exits import TEMPORARY
 from services.commands.output import echo
 from services.demo.options import DemoOptions
@@ -121,14 +119,6 @@ def _of_all_tasks(settings: "Settings") -> "Settings":
     if settings.task:
         raise BadSettings(f"task: is {settings.task!r}, and this command is about all tasks. Leave --task out")
     return settings
-
-
-def stop_signal() -> threading.Event:
-    """Returns an event that the first SIGTERM or SIGINT sets."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 @reads_settings

@@ -9,6 +9,7 @@ Rejected: decorators on the endpoints (what a path has would be spread over five
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -25,7 +26,6 @@ from serving.http.api import REF, Api, Operation, json_response
 from serving.http.cloud_events import CloudEventsApi
 from serving.http.embeddings import EmbeddingsApi, EmbeddingsBody, EmbeddingsRequest
 from serving.http.feedback import AcceptedBody, FeedbackApi, LabelBody
-from serving.http.openapi import POLICY, document_of, page_of
 from serving.http.problems import INTERNAL, ErrorBody, Problem, RequestId, RequestRefused, problem_response
 from serving.http.schemas import MAX_ID_CHARS, AnswerBody
 from serving.http.v2 import InferRequest, InferResponse, ModelReady, V2Api
@@ -205,15 +205,21 @@ def _v2_operations(v2: V2Api) -> list[Operation]:
 def make_app(api: Api) -> ASGIApp:
     """Returns the application."""
     operations = operations_of(api)
-    document = document_of(operations, ELEMENTS)
-    as_json = json.dumps(document).encode()
-    as_page = page_of(document)
+
+    @cache
+    def described() -> tuple[bytes, Response]:
+        """Returns the document and its page, which are made when somebody first asks."""
+        from serving.http.openapi import POLICY, document_of, page_of
+
+        document = document_of(operations, ELEMENTS)
+        page = HTMLResponse(page_of(document), headers={"content-security-policy": POLICY})
+        return json.dumps(document).encode(), page
 
     async def openapi(request: Request) -> Response:
-        return json_response(as_json)
+        return json_response(described()[0])
 
     async def docs(request: Request) -> Response:
-        return HTMLResponse(as_page, headers={"content-security-policy": POLICY})
+        return described()[1]
 
     async def refused(request: Request, error: RequestRefused) -> Response:
         if error.problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: made of the operations and their records, once, at the start.
+"""`/openapi.json` and `/docs`: made of the operations and their records, once, when somebody first asks.
 
     Operation, msgspec records --document_of--> OpenAPI 3.1 --page_of--> one HTML page without a script
 

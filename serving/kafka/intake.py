@@ -31,7 +31,6 @@ import structlog
 
 from serving.errors import QueueClosed, Unhealthy
 from serving.kafka.dedupe import Admission, DedupeWindow, conflicting_id
-from serving.kafka.exactly_once import ExactlyOnce
 from serving.kafka.outbox import Outbox
 from serving.pipeline import Pipeline
 from serving.queue import EmbeddedText, Item, ItemFailure, Outcome, Unanswered
@@ -72,6 +71,8 @@ def deliveries(
     def of(subscription: Subscription[Event]) -> Delivery:
         if transactions is None:
             return AtLeastOnce(subscription, outbox=outbox, window=window)
+        from serving.kafka.exactly_once import ExactlyOnce
+
         return ExactlyOnce(
             subscription, open_publisher=transactions, window=window, counts=outbox.counts, name=outbox.name
         )

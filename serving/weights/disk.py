@@ -31,7 +31,7 @@ from serving.weights.refusals import refusing
 from wire.errors import WireError
 from wire.files import atomic_write
 from wire.records import RolloutPlan
-from wire.store import FolderStore
+from wire.store.folder import FolderStore
 from wire.tasks import DEFAULT
 
 SAVE_S: Final = 5.0

@@ -30,7 +30,7 @@ from wire.config import StoreConfig
 from wire.keyring import new_ring
 from wire.records import RolloutPlan
 from wire.store import Store
-from wire.store.dump import GAP
+from wire.store.versions import GAP
 
 
 class Rig(NamedTuple):

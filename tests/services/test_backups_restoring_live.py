@@ -22,7 +22,7 @@ from tests.stores import KEYS
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.store import Store
-from wire.store.dump import GAP
+from wire.store.versions import GAP
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
 

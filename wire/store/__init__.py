@@ -10,19 +10,18 @@ plans       the plan, the decisions, the evidence        commands  labels, offer
 signatures  signs anew after keys have rotated           dump      everything that a backup holds
 collect     removes what no version needs
 
-Other rooms import from here, and nothing from inside besides `wire.store.signed`.
+Other rooms import from here, and nothing from inside besides `signed`, and the parts that few processes need: `dump`
+(backups), `folder` (replicas).
 """
 
 from wire.store.blobs import Blobs
 from wire.store.commands import FOREIGN
-from wire.store.dump import GAP, StoredKey, blobs_of, erasures_in, in_force_since, manifests
-from wire.store.folder import FolderStore
 from wire.store.keys import account_rules
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
 from wire.store.signed import SEAL_CHARS, Seals
 from wire.store.store import Store
-from wire.store.versions import Contents, Versions
+from wire.store.versions import GAP, Contents, Versions
 from wire.store.watch import Watch
 
 __all__ = [
@@ -31,18 +30,12 @@ __all__ = [
     "SEAL_CHARS",
     "Blobs",
     "Contents",
-    "FolderStore",
     "Lease",
     "Leases",
     "Plans",
     "Seals",
     "Store",
-    "StoredKey",
     "Versions",
     "Watch",
     "account_rules",
-    "blobs_of",
-    "erasures_in",
-    "in_force_since",
-    "manifests",
 ]

@@ -23,9 +23,7 @@ from wire.records import EncoderOffer, RolloutPlan
 from wire.store import keys, signed
 from wire.store.server import Server
 from wire.store.signatures import SEALED
-
-GAP: Final = 10_000
-"""How much higher the numbers of versions go on after a restore, and with each leader: more than can be lost."""
+from wire.store.versions import GAP
 
 BATCH: Final = 500
 """Keys that one command removes."""

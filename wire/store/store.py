@@ -9,22 +9,26 @@ behind a prefix of its own.
 """
 
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from wire.config import StoreConfig
 from wire.keyring import KeyRing
 from wire.store.blobs import Blobs
 from wire.store.collect import Collector
 from wire.store.commands import Erasures, LabelCommands, Offers
-from wire.store.dump import Dump
 from wire.store.lease import Leases
 from wire.store.plans import Plans
 from wire.store.reports import Reports
 from wire.store.server import Server
-from wire.store.signatures import Signatures
 from wire.store.signed import Seals
 from wire.store.versions import Versions
 from wire.store.watch import Watch
 from wire.tasks import DEFAULT
+
+if TYPE_CHECKING:
+    from wire.store.dump import Dump
+    from wire.store.signatures import Signatures
 
 
 class Store:
@@ -41,6 +45,7 @@ class Store:
     ) -> None:
         """`server` answers in the place of the one that `config` names, such as a folder (`wire.store.folder`)."""
         self._server = server or Server(of_task(config, task))
+        self._ring = ring
         self.versions = Versions(self._server, ring)
         self.plans = Plans(self._server, ring)
         self.offers = Offers(self._server, ring)
@@ -49,10 +54,21 @@ class Store:
         self.leases = Leases(self._server)
         self.erasures = Erasures(self._server, ring)
         self.labels = LabelCommands(self._server, ring)
-        self.signatures = Signatures(self._server, ring, self.versions)
-        self.dump = Dump(self._server, ring)
         self.seals = Seals(ring, self._server.config.prefix)
         self.reports = Reports(self._server, ring, task)
+
+    @cached_property
+    def signatures(self) -> "Signatures":
+        # Of commands alone: no process that runs for long loads them.
+        from wire.store.signatures import Signatures
+
+        return Signatures(self._server, self._ring, self.versions)
+
+    @cached_property
+    def dump(self) -> "Dump":
+        from wire.store.dump import Dump
+
+        return Dump(self._server, self._ring)
 
     def watch(self) -> Watch:
         """Returns a watch that waits for publications and plans from now on."""

@@ -15,6 +15,7 @@ readers follow without a signature.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from wire.config import StoreConfig
 from wire.errors import BadSignature, BlobCorrupt, NotFound, ParentMoved, StaleEpoch, UnknownFormat
@@ -24,6 +25,9 @@ from wire.store import keys, signed
 from wire.store.lease import Lease
 from wire.store.server import NOW, Server
 from wire.store.watch import NOTIFY
+
+GAP: Final = 10_000
+"""How much higher the numbers of versions go on after a restore, and with each leader: more than can be lost."""
 
 _STORE = f"""{NOTIFY}{NOW}
 local function is_stored(k, a) return redis.call('HGET', KEYS[k + 1], 'body') == ARGV[a + 2] end

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from services.commands.context import stop_signal
 from services.commands.exits import CONFIGURATION
-from services.commands.run import stop_signal
 from tests.services.command_line import lifelong
 from wire.files import FolderOwner, claim_folder
 

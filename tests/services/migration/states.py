@@ -14,7 +14,7 @@ from rollout.tallies import Frame, TalliesState
 from services.backups import BackupFile, BackupManifest
 from tests.learner.streams import sample
 from wire.receipts import Verdicts
-from wire.store import StoredKey
+from wire.store.dump import StoredKey
 
 GOLDEN = Path(__file__).parent / "golden"
 CHECKPOINTS = Path(__file__).parents[2] / "learner" / "golden"

@@ -13,7 +13,7 @@ from rollout.tallies import TalliesState
 from services.backups import BackupManifest
 from tests.learner.snapshots import snapshot
 from tests.services.migration.states import BACKUP, CHECKPOINTS, ENTRY, GOLDEN, JUDGED, KEYS, TALLIES
-from wire.store import StoredKey
+from wire.store.dump import StoredKey
 
 
 @pytest.mark.parametrize("value", [TALLIES, JUDGED, BACKUP], ids=["tallies", "judged_event", "backup"])

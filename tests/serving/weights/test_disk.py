@@ -21,7 +21,8 @@ from tests.stores import KEYS
 from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
-from wire.store import FolderStore, Store
+from wire.store import Store
+from wire.store.folder import FolderStore
 
 Start = Callable[[StoreConfig], tuple[Swap, Engine]]
 

@@ -16,8 +16,9 @@ from wire.config import StoreConfig
 from wire.errors import BadSignature, NotFound
 from wire.keyring import Kind, new_ring
 from wire.records import Decision, Erasure, LabelOutcome, RolloutPlan, VersionEntry
-from wire.store import Store, StoredKey, blobs_of
-from wire.store.dump import GAP
+from wire.store import Store
+from wire.store.dump import StoredKey, blobs_of
+from wire.store.versions import GAP
 
 LEASES = ("learner", "rollout")
 

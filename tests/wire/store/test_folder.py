@@ -13,7 +13,8 @@ from wire.config import StoreConfig
 from wire.errors import BadSignature, BlobCorrupt, NotFound, StoreUnavailable, WireError
 from wire.files import locked
 from wire.records import Arm, RolloutPlan, WeightManifest
-from wire.store import FolderStore, Store
+from wire.store import Store
+from wire.store.folder import FolderStore
 
 OPEN = "folder"
 
