@@ -9,7 +9,6 @@ an hour.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,8 +22,6 @@ from evals.results.row import NoResult, Row
 from evals.streams.arrivals import mixed, one_after_another
 from evals.streams.stream import FULL_RATE, Stream
 from services.demo.command import system_of
-from wire.bus import Bus
-from wire.config import BusConfig
 
 TIMEOUTS = Timeouts(learn_s=30.0)
 """The end of the stream is waited for a while."""
@@ -71,18 +68,15 @@ def play_live(stream: Stream, rate: float, *, seed: int) -> Figures:
     Raises NoResult where a program of the service had to be started again.
     """
     profile = LoadProfile(rate=rate, seed=seed, timeouts=TIMEOUTS)
-    with fresh_stack() as (stack, store, _), closing(load_bus(stack.settings.bus)) as bus:
+    with fresh_stack() as (stack, store, _):
         settings = stack.settings
+        # Records wait up to LINGER_MS for others: that counts in the latency of the answers.
+        bus = settings.bus.with_client(linger_ms=LINGER_MS)
         reference = partial(frozen_reference, settings.learner, settings.encoder)
-        outcome = play(system_of(stack, bus, store), stream, profile, say=discard, reference=reference)
+        outcome = play(system_of(stack, store, bus), stream, profile, say=discard, reference=reference)
     if outcome.figures.restarts:
         raise NoResult(f"{outcome.figures.restarts} times a program or a replica was started again")
     return outcome.figures
-
-
-def load_bus(config: BusConfig) -> Bus:
-    """Returns a client whose records wait up to LINGER_MS for others: that counts in the latency of the answers."""
-    return Bus(config.with_client(linger_ms=LINGER_MS), "load")
 
 
 def rows(figures: Figures, suffix: str, ratio: float | None, *, at_full_rate: bool) -> Iterator[Row]:

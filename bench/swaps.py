@@ -33,8 +33,9 @@ import numpy as np
 
 from bench.harness.case import Run
 from bench.harness.service import Service, is_followed
-from evals.load.score import percentiles
-from evals.load.session import Participants, read_back
+from evals.load.readback import TopicContents, read_back
+from evals.load.score import audit, percentiles
+from evals.load.session import Participants
 from evals.results.row import Row
 from evals.streams.stream import Arrival, StreamItem
 from model.qtensor import QTensor, from_blob
@@ -172,12 +173,14 @@ def measure_swaps(run: Run) -> Iterator[Row]:
         participants.player.await_answers(at_most=0)
         sleep(2 * service.settings.serving.report_interval_s)  # the last stall comes with the next report
         pairs = _pairs(participants)[num_earlier:]
-        audit = read_back(service.bus, participants.ledger).audit
+        ledger = participants.ledger
+        back = read_back(service.bus, TopicContents(ledger.number_of), [Answer])
+        found = audit(ledger.progress().counts.sent, back.answers)
         mixed = sum(is_mixed(answer, before[answer.text]) for answer in _answers(service, participants))
     run.stop_service()  # it has no learner any more
     yield from stall_rows(pairs)
     yield Row.of("swap_stall.swaps", num_swaps, "swaps", goal=f">= {NUM_SWAPS}")
-    yield Row.of("swap_stall.failed", audit.lost + audit.duplicates, "answers", goal="<= 0")
+    yield Row.of("swap_stall.failed", found.lost + found.duplicates, "answers", goal="<= 0")
     yield Row.of("swap_stall.mixed", mixed, "answers", goal="<= 0")
 
 

@@ -13,9 +13,8 @@ counters; and the weights must equal, bit for bit, those of a learner that was n
     faults.py     what goes wrong     injection.py    draws it, one fault after the other     size.py    how much of it
     power.py      the power of a scene's machine; synced.c, synced.py    what a cut leaves, and what it takes
     maintenance.py, attacker.py    what an operator does amid it; a client with one API key that tries what it may not
-    running.py    the load beside the scene, with the heartbeats in the store
-    load.py       the load, with retrying.py; ledger.py records it
-    readback.py, oracle.py    what the topics hold, and what is wrong with it
+    running.py    the load (evals/load) beside the scene, with the heartbeats in the store; ledger.py records it
+    oracle.py     what is wrong with what the topics hold
     recomputed.py    whether the version that an answer names gives it, and whether weights are those of a learner that
                      was not disturbed
 

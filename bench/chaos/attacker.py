@@ -27,10 +27,9 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bench.chaos.ledger import id_of
-from bench.chaos.load import SOURCE
+from bench.chaos.ledger import IDS
+from evals.load.asker import send_request
 
-TIMEOUT_S: Final = 10.0
 PAUSE_S: Final = 0.05
 """The pause between two attacks."""
 
@@ -89,8 +88,8 @@ class Attacker:
         key: str,
         seed: int,
         *,
-        victims: str = SOURCE,
-        victim_of: Callable[[int], str] = id_of,
+        victims: str = IDS.run,
+        victim_of: Callable[[int], str] = IDS.of,
     ) -> None:
         self._address = urlsplit(url).netloc
         self._key = key
@@ -204,21 +203,15 @@ class Attacker:
         self, attack: str, path: str, body: object, headers: dict[str, str] | None = None, *, is_known: bool = True
     ) -> HttpAnswer:
         """Sends a request, with the key if the attacker is to be known; counts it, and what became of it."""
-        sent = {"content-type": "application/json"} | (headers or {})
+        sent = dict(headers or {})
         if is_known:
             sent["x-api-key"] = self._key
         self._tried.requests[attack] += 1
-        connection = http.client.HTTPConnection(self._address, timeout=TIMEOUT_S)
+        reply = send_request(self._address, path, body, sent)
+        self._tried.statuses[reply.status] += 1
+        self._tried.taken[attack] += reply.status == HTTPStatus.OK
         try:
-            connection.request("POST", path, json.dumps(body).encode(), sent)
-            response = connection.getresponse()
-            content = response.read()
-        finally:
-            connection.close()
-        self._tried.statuses[response.status] += 1
-        self._tried.taken[attack] += response.status == HTTPStatus.OK
-        try:
-            found = json.loads(content)
+            found = json.loads(reply.body)
         except ValueError:
             found = None
-        return HttpAnswer(response.status, found if isinstance(found, dict) else {})
+        return HttpAnswer(reply.status, found if isinstance(found, dict) else {})

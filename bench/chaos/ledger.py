@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from bench.chaos.oracle import Heartbeat, Sent, recovered_s, recovery_s
 from bench.chaos.synced import PREFIX
+from evals.load.ledger import EventIds
 
 HTTP = "http"
 KAFKA = "kafka"
@@ -23,19 +24,7 @@ TRACKS = (HTTP, KAFKA, LEARNER, ROLLOUT)
 """What must make progress: answers over HTTP and Kafka, the learner's count of labels, and the plan's revision."""
 
 
-def id_of(number: int) -> str:
-    """Returns the id of an event.
-
-    >>> number_of(id_of(7))
-    7
-    """
-    return f"{PREFIX}{number}"
-
-
-def number_of(event_id: str) -> int | None:
-    """Returns the number of an event of ours; None for any other."""
-    digits = event_id.removeprefix(PREFIX)
-    return int(digits) if digits != event_id and digits.isdecimal() else None
+IDS = EventIds(PREFIX.removesuffix("-"))
 
 
 class ChaosLedger:

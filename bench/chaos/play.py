@@ -13,18 +13,18 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from bench.chaos.injection import FaultLog, Injector, Say, draw_faults
-from bench.chaos.ledger import HTTP, KAFKA
-from bench.chaos.oracle import Interruption, Verdict, gone_back, judge, longest_silence_s
-from bench.chaos.readback import TopicContents, read_back
+from bench.chaos.ledger import HTTP, IDS, KAFKA
+from bench.chaos.oracle import Interruption, TopicCounts, Verdict, gone_back, judge, longest_silence_s
 from bench.chaos.recomputed import differing_tensors
 from bench.chaos.running import Running, running
-from bench.chaos.scene import Missing, Scene, chosen, late_labels_of
+from bench.chaos.scene import SOURCE, Missing, Scene, chosen, late_labels_of
 from bench.chaos.size import Arm, SceneSize
+from evals.load.readback import TopicContents, read_back
 from evals.streams.stream import StreamItem
 from services.programs import open_store
 from wire.bus import Bus
 from wire.errors import WireError
-from wire.records import WeightManifest
+from wire.records import Answer, DeadLetter, Event, Feedback, WeightManifest
 
 SETTLE_S = 240.0
 """The limit for the last answers and labels, after the last fault."""
@@ -125,6 +125,12 @@ def _outcome(scene: Scene, load: Running, fault_log: FaultLog, back: TopicConten
     sent = load.ledger.as_sent()
     lost = scene.lost
     spans = fault_log.spans
+    topics = TopicCounts(
+        answers=back.answers,
+        dead_letters=back.refused,
+        labels=back.labels,
+        num_other_labels=back.num_other_labels,
+    )
     return SceneOutcome(
         scene=scene.name,
         arm=load.size.arm,
@@ -132,7 +138,7 @@ def _outcome(scene: Scene, load: Running, fault_log: FaultLog, back: TopicConten
         cuts=sum(span.name.startswith("power cut") for span in spans),
         faults=tuple(span.name for span in spans),
         left_out=scene.missing(),
-        verdict=judge(sent, back.counts, load.watch.counts, spans, lost),
+        verdict=judge(sent, topics, load.watch.counts, spans, lost),
         lost_tails=lost.sizes,
         recoveries_s=tuple(fault_log.recoveries_s),
         cut_recoveries_s=tuple(fault_log.cut_recoveries_s),
@@ -167,14 +173,16 @@ def _settle(load: Running, log: Say) -> tuple[TopicContents, WeightManifest | No
 
     def is_sent() -> bool:
         is_quiet = not ledger.num_excused or ledger.answered_since_s() > QUIET_S
-        num_open = ledger.num_unanswered + ledger.num_unlabelled + load.labeller.num_due + load.publisher.num_open
+        num_open = ledger.num_unanswered + ledger.num_unlabelled + load.labeller.num_due + load.sender.num_open
         return is_quiet and not num_open
 
     if not load.wait(is_sent, SETTLE_S):
         log(f"{ledger.num_unanswered} events are not answered, {ledger.num_unlabelled} labels not acknowledged")
     with closing(Bus(load.scene.settings().bus, "chaos-readback")) as bus:
-        back = read_back(bus)
-    num_answers, num_labels = back.num_records
+        contents = TopicContents(IDS.number_of, source=SOURCE, keeps=True)
+        back = read_back(bus, contents, (Event, Answer, Feedback, DeadLetter))
+    num_answers = back.num_records[Answer.TOPIC]
+    num_labels = back.num_records[Feedback.TOPIC]
 
     def is_counted() -> bool:
         """What lay in a lost tail may have been counted before."""

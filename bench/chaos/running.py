@@ -1,37 +1,107 @@
 """Runs all parts of the load beside a scene, and waits, which keeps both going.
 
-    running(scene) -> Running: ledger, publisher, labeller, pacer, watch, attribution --wait--> a condition holds
+    Pacer --events--> Sender --> events.v1 ... answers.v1 --> Reader --due--> Labeller --> Sender
+          --numbers--> Askers (HTTP) -----------------reply--------------------^
+    running(scene) -> Running: ledger, sender, labeller, pacer, watch, attribution --wait--> a condition holds
 
-The watch polls the store for heartbeats of the learner and of the rollout.
+It is an open loop: the next event does not wait for an answer. The watch polls the store for heartbeats of the learner
+and of the rollout.
+
+Rejected: a closed loop, whose load falls as soon as the service is slow, which is when faults do most.
 """
 
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
-from bench.chaos.ledger import LEARNER, ROLLOUT, ChaosLedger
-from bench.chaos.load import NUM_ASKERS, Asker, ChaosLabeller, Pacer, Reader, Texts
+from bench.chaos.ledger import IDS, LEARNER, ROLLOUT, ChaosLedger
 from bench.chaos.recomputed import Attribution
-from bench.chaos.retrying import RetryingPublisher
-from bench.chaos.scene import Scene
+from bench.chaos.scene import SOURCE, Scene
 from bench.chaos.size import SceneSize
 from bench.harness.texts import clinc150
+from evals.load.asker import Asker
+from evals.load.labeller import Labeller, Reply, delays
+from evals.load.reader import Reader
+from evals.load.sender import Sender
 from evals.load.session import Loops
 from evals.results.row import Skip
 from evals.streams.data import SUPPORT, load
 from evals.streams.stream import StreamItem
 from services.programs import open_store
 from services.settings import Settings
+from wire.bus import Received
 from wire.errors import WireError
-from wire.records import LearnerReport
+from wire.records import Answer, Event, LearnerReport
 from wire.store import Store
+from wire.timestamps import now_ms
 
 WATCH_INTERVAL_S = 0.3
+NUM_ENTITIES = 997
+NUM_ASKERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Maps the number of an event to its text, its label and its entity."""
+
+    items: Sequence[StreamItem]
+
+    def event(self, number: int) -> Event:
+        key = self.key(number)
+        return Event(id=IDS.of(number), text=self.item(number).text, key=key, source=SOURCE, time_ms=now_ms())
+
+    def body(self, number: int) -> dict[str, str]:
+        """Returns the event as it is asked for over HTTP."""
+        return {"id": IDS.of(number), "text": self.item(number).text, "key": self.key(number)}
+
+    def item(self, number: int) -> StreamItem:
+        return self.items[number % len(self.items)]
+
+    def key(self, number: int) -> str:
+        return f"customer-{number % NUM_ENTITIES}"
+
+
+class Pacer:
+    """Sends each event at its time."""
+
+    def __init__(
+        self, ledger: ChaosLedger, texts: Texts, sender: Sender, numbers: "queue.Queue[int]", *, rate: float
+    ) -> None:
+        self._ledger = ledger
+        self._texts = texts
+        self._sender = sender
+        self._numbers = numbers
+        self._rate = rate
+        self._stopped = threading.Event()
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Sends.
+
+        consumes: the clock; produces: events; waits for: the time of the next; unblocked by: it, `stop`, `close`
+        """
+        start_s = time.monotonic()
+        while not self._stopped.wait(max(0.0, start_s + self._ledger.num_sent / self._rate - time.monotonic())):
+            number = self._ledger.record_sent()
+            if self._ledger.is_http(number):
+                self._numbers.put(number)
+            else:
+                self._sender.send(self._texts.event(number))
+        self._closed.wait()
+
+    def stop(self) -> None:
+        """Sends no more events."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._closed.set()
 
 
 class LearnerWatch:
@@ -98,8 +168,8 @@ class Running:
 
     scene: Scene
     ledger: ChaosLedger
-    publisher: RetryingPublisher
-    labeller: ChaosLabeller
+    sender: Sender
+    labeller: Labeller
     pacer: Pacer
     watch: LearnerWatch
     attribution: Attribution
@@ -128,15 +198,56 @@ def running(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[
     texts = Texts(items)
     numbers = queue.Queue[int]()
     ledger = ChaosLedger(http_every=size.http_every, clock_s=time.monotonic)
-    publisher = RetryingPublisher(lambda: scene.settings().bus, client_id="chaos")
-    labeller = ChaosLabeller(texts, ledger, publisher, size)
+    sender = Sender(lambda: scene.settings().bus, client_id="chaos")
+    labeller = Labeller(
+        sender,
+        source=SOURCE,
+        delays=partial(delays, seed=size.seed, between_s=size.label_delay_s),
+        label_of=lambda number: texts.item(number).label,
+        labelled=ledger.record_label,
+    )
     attribution = Attribution(scene.settings)
-    reader = Reader(scene.settings, ledger, labeller, attribution.offer)
+    replies = ChaosReplies(ledger, labeller, attribution)
+    reader = Reader(lambda: scene.settings().bus, (Answer,), replies.read)
     watch = LearnerWatch(scene.settings, ledger)
-    askers = [Asker(scene.settings, ledger, labeller, texts, numbers, scene.api_keys.load) for _ in range(NUM_ASKERS)]
-    pacer = Pacer(ledger, texts, publisher, numbers, rate=size.rate)
-    with Loops(publisher, labeller, reader, watch, attribution, *askers, pacer) as loops:
-        yield Running(scene, ledger, publisher, labeller, pacer, watch, attribution, size, loops)
+    asker = partial(Asker, numbers, texts.body, replies, address=lambda: address_of(scene), api_key=scene.api_keys.load)
+    askers = [asker() for _ in range(NUM_ASKERS)]
+    pacer = Pacer(ledger, texts, sender, numbers, rate=size.rate)
+    with Loops(sender, labeller, reader, watch, attribution, *askers, pacer) as loops:
+        yield Running(scene, ledger, sender, labeller, pacer, watch, attribution, size, loops)
+
+
+def address_of(scene: Scene) -> str:
+    serving = scene.settings().serving
+    return f"{serving.http_host}:{serving.http_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosReplies:
+    """Records what comes back, from the topic and over HTTP, and lets it be labelled."""
+
+    ledger: ChaosLedger
+    labeller: Labeller
+    attribution: Attribution
+
+    def read(self, received: Received[Answer]) -> None:
+        """Records an answer in the topic."""
+        answer = received.record
+        number = IDS.number_of(answer.event_id)
+        if number is None:
+            return
+        self.attribution.offer(number, answer)
+        if self.ledger.record_answer(number):
+            self.labeller.schedule(number, Reply.of(answer))
+
+    def replied(self, number: int, begun_s: float, reply: Reply) -> None:
+        can_be_labelled = reply.can_be_labelled
+        self.ledger.record_reply(number, begun_s, revision=reply.revision, can_be_labelled=can_be_labelled)
+        if can_be_labelled:
+            self.labeller.schedule(number, reply)
+
+    def failed(self, why: str) -> None:
+        self.ledger.record_http_failure(why)
 
 
 def labelled_items() -> list[StreamItem]:

@@ -30,7 +30,6 @@ from bench.chaos.faults import (
     Toxic,
     WrongClock,
 )
-from bench.chaos.load import SOURCE
 from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
@@ -39,6 +38,9 @@ from bench.harness.settings import loaded
 from services.settings import Settings
 from serving.http.access import Role, create_key
 from wire.timestamps import now_ms
+
+SOURCE = "chaos"
+"""That of the labels of the load, and of its events over Kafka; it is the name of its API key, too."""
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
 """What a fault needs and a machine may not have."""

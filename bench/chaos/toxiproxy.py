@@ -3,16 +3,17 @@
 ToxiproxyServer -> proxy(name, upstream) -> Proxy.listen is given to the client; toxics come and go
 """
 
-import http.client
 import json
 import os
 import shutil
 import subprocess
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from evals.load.asker import send_request
 from evals.results.row import Skip
 from services.local import children
 from services.local.logfile import RotatingLog
@@ -79,15 +80,9 @@ class Toxiproxy:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Sends a request to the HTTP interface. Raises RuntimeError where it is refused."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=START_S)
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body))
-            response = connection.getresponse()
-            content = response.read()
-        finally:
-            connection.close()
-        if response.status >= http.client.BAD_REQUEST:
-            raise RuntimeError(f"toxiproxy: {method} {path}: {response.status} {content.decode()}")
+        status, content = send_request(f"127.0.0.1:{self._port}", path, body, method=method, timeout_s=START_S)
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise RuntimeError(f"toxiproxy: {method} {path}: {status} {content.decode()}")
         return json.loads(content) if content else None
 
     def _answers(self) -> bool:

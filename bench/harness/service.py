@@ -71,7 +71,7 @@ class Service:
         patiently.
         """
         profile = LoadProfile(rate=rate, labels=False, is_patient=not rate)
-        system = system_of(self.stack, self.bus, self.store)
+        system = system_of(self.stack, self.store)
         with session_participants(system, profile, say=discard) as participants:
             yield participants
         self.check()
@@ -104,7 +104,7 @@ def running_service(settings: Mapping[str, Any] = NONE) -> Iterator[Service]:
     primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
     items = tuple(chain.from_iterable(stage.test for stage in stream.stages))
     with fresh_stack(settings) as (stack, store, bus):
-        play(system_of(stack, bus, store), primer, PRIMING, say=discard)
+        play(system_of(stack, store), primer, PRIMING, say=discard)
         _await_idle(store)
         service = Service(stack.settings, stack, bus, store, items, replicas_of(store))
         service.check()

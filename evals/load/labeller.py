@@ -1,6 +1,6 @@
-"""Plays the part of those who know the right labels: sends the label of each training event seconds after its answer.
+"""Plays the part of those who know the right labels: sends the label of an event seconds after its answer.
 
-    answers.v1 --> Ledger --> due in 1-4 s, drawn per event, so out of order --> feedback.v1 --> Ledger (its offset)
+    answer, or reply over HTTP --schedule--> due in 1-4 s, drawn per event, so out of order --> Sender --> feedback.v1
 
 One label in a hundred is sent twice, as real sources do; the second copy must change nothing.
 """
@@ -10,17 +10,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 
-from evals.load.ledger import Ledger
-from evals.load.outbox import LoadOutbox
-from wire.bus import Bus, partition_name
+from evals.load.sender import Sender
 from wire.records import Answer, Feedback
+from wire.timestamps import now_ms
 
-SOURCE = "demo"
 REPEATED = 0.01
-POLL_MS = 20
-"""How long a poll waits, and so how late a label may be: a poll for each label would take a tenth of a core."""
+
+LEAST_WAIT_S = 0.02
+"""How long it waits at least, and so how late a label may be: to wake up for each would take a tenth of a core."""
 
 
 def delays(number: int, *, seed: int, between_s: tuple[float, float]) -> tuple[float, ...]:
@@ -32,66 +32,120 @@ def delays(number: int, *, seed: int, between_s: tuple[float, float]) -> tuple[f
     return (first,)
 
 
+def no_delays(_number: int) -> tuple[float, ...]:
+    """The delays of no copy at all: nothing is labelled."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The fields of an answer that feedback must repeat."""
+
+    event_id: str
+    key: str
+    receipt: str
+    source: str | None
+    revision: int = 0
+    """That of the plan which the answer was given under."""
+    can_be_labelled: bool = True
+    """False where the answer could not be published, so that a label would not find it."""
+
+    @classmethod
+    def of(cls, answer: Answer) -> "Reply":
+        return cls(answer.event_id, answer.key, answer.receipt, answer.source)
+
+
+@dataclass(order=True, slots=True)
+class DueLabel:
+    """A label that is to be sent at `due_s`."""
+
+    due_s: float
+    number: int
+    reply: Reply = field(compare=False)
+
+
 class Labeller:
-    """Owns the labels that were not sent yet. It runs in a thread of its own; any thread may close it."""
+    """Owns the labels that were not sent yet. It runs in a thread of its own; any thread may schedule and close.
+
+    `label_of` returns the label of an event by its number, and `labelled` is told when the broker has a copy.
+    """
 
     def __init__(
         self,
-        bus: Bus,
-        ledger: Ledger,
-        outbox: LoadOutbox,
+        sender: Sender,
         *,
+        source: str,
         delays: Callable[[int], tuple[float, ...]],
-        now_ms: Callable[[], int],
-        is_patient: bool = False,
+        label_of: Callable[[int], str],
+        labelled: Callable[[int], None] = lambda number: None,
     ) -> None:
-        self._bus = bus
-        self._is_patient = is_patient
-        self._ledger = ledger
-        self._outbox = outbox
+        self._sender = sender
+        self._source = source
         self._delays = delays
-        self._now_ms = now_ms
-        self._ends = bus.end_offsets(Answer, Feedback)
-        self._due: list[tuple[float, int, str, str]] = []  # a heap of (when, number, receipt, source of the event)
-        self._closed = threading.Event()
+        self._label_of = label_of
+        self._labelled = labelled
+        self._changed = threading.Condition()
+        self._due: list[DueLabel] = []
+        self._is_held = False
+        self._closed = False
+
+    def schedule(self, number: int, reply: Reply) -> None:
+        """Schedules the label of an answered event, or its two copies, after their delays."""
+        now_s = time.monotonic()
+        with self._changed:
+            next_one = self._due[0] if self._due else None
+            for delay_s in self._delays(number):
+                heapq.heappush(self._due, DueLabel(now_s + delay_s, number, reply))
+            if self._due and self._due[0] is not next_one:
+                self._changed.notify()
+
+    def hold(self) -> str:
+        """Keeps labels back until `release`, whenever they fall due."""
+        with self._changed:
+            self._is_held = True
+        return ""
+
+    def release(self) -> None:
+        with self._changed:
+            self._is_held = False
+            self._changed.notify()
+
+    @property
+    def num_due(self) -> int:
+        with self._changed:
+            return len(self._due)
 
     def run(self) -> None:
-        """Reads both topics from their ends at construction, and sends labels as they fall due.
+        """Sends labels as they fall due.
 
-        consumes: Answer, Feedback (its own, to learn the offset of each label)
-        produces: Feedback
-        waits for: the broker, at most `POLL_MS`
-        unblocked by: a record, the time, `close`
+        consumes: answered events; produces: Feedback; waits for: the time; unblocked by: `schedule`, `close`
         """
-        with closing(self._bus.follow([Answer, Feedback], self._ends, is_patient=self._is_patient)) as follower:
-            while not self._closed.is_set():
-                for received in follower.poll(POLL_MS).received:
-                    position = received.position
-                    self._record(received.record, partition_name(position), position.offset)
-                self._send_due()
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                if self._is_held or not self._due:
+                    self._changed.wait()
+                    continue
+                wait_s = self._due[0].due_s - time.monotonic()
+                if wait_s > 0:
+                    self._changed.wait(max(wait_s, LEAST_WAIT_S))
+                    continue
+                due = heapq.heappop(self._due)
+            self._sender.send(self._feedback(due), partial(self._labelled, due.number))
 
     def close(self) -> None:
-        self._closed.set()
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
-    def _record(self, record: Answer | Feedback, source: str, offset: int) -> None:
-        if isinstance(record, Feedback):
-            self._ledger.record_label(record, source, offset)
-        elif (number := self._ledger.record_answer(record, read_ms=self._now_ms())) is not None:
-            now_s = time.monotonic()
-            for delay_s in self._delays(number):
-                heapq.heappush(self._due, (now_s + delay_s, number, record.receipt, record.source))
-
-    def _send_due(self) -> None:
-        while self._due and self._due[0][0] <= time.monotonic():
-            _, number, receipt, event_source = heapq.heappop(self._due)
-            event_id, label = self._ledger.event(number)
-            self._outbox.send(
-                Feedback(
-                    event_id=event_id,
-                    label=label,
-                    source=SOURCE,
-                    time_ms=self._now_ms(),
-                    receipt=receipt,
-                    event_source=event_source,
-                )
-            )
+    def _feedback(self, due: DueLabel) -> Feedback:
+        return Feedback(
+            event_id=due.reply.event_id,
+            event_source=due.reply.source,
+            key=due.reply.key,
+            receipt=due.reply.receipt,
+            label=self._label_of(due.number),
+            source=self._source,
+            time_ms=now_ms(),
+        )

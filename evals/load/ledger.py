@@ -30,6 +30,26 @@ RIGHT = 1
 MAX_MS = 2**31 - 1
 
 
+@dataclass(frozen=True, slots=True)
+class EventIds:
+    """The ids of the events of a run: its name and their number."""
+
+    run: str
+
+    def of(self, number: int) -> str:
+        return f"{self.run}-{number}"
+
+    def number_of(self, event_id: str) -> int | None:
+        """Returns the number of an event of the run; None for any other.
+
+        >>> ids = EventIds("demo")
+        >>> ids.number_of(ids.of(7)), ids.number_of("demo-x"), ids.number_of("other-7")
+        (7, None, None)
+        """
+        run, _, digits = event_id.rpartition("-")
+        return int(digits) if run == self.run and digits.isdecimal() else None
+
+
 class Interned:
     """A sequence of texts of which each distinct one is kept once."""
 
@@ -183,7 +203,7 @@ class Ledger:
     """Owns what was seen. Any thread may call; `wait` checks again after every answer and label."""
 
     def __init__(self, run: str) -> None:
-        self._prefix = f"{run}-"
+        self._ids = EventIds(run)
         self._changed = threading.Condition()
         self._events = Events()
         self._labels = Labels()
@@ -208,15 +228,12 @@ class Ledger:
             if round >= 0 and item.kind:
                 self._kind_of[number] = item.kind
                 self._kinds[round, item.kind] += Hits(sent=1)
-            return f"{self._prefix}{number}"
+            return self._ids.of(number)
 
     def number_of(self, event_id: str) -> int | None:
         """Returns the number of an event that this run has sent; None for any other."""
-        digits = event_id.removeprefix(self._prefix)
-        if digits == event_id or not digits.isdecimal():
-            return None
-        number = int(digits)
-        return number if number < len(self._events) else None
+        number = self._ids.number_of(event_id)
+        return number if number is not None and number < len(self._events) else None
 
     def record_answer(self, answer: Answer, *, read_ms: int) -> int | None:
         """Records an answer that was read back at `read_ms`, which is when the client has it.
@@ -243,10 +260,9 @@ class Ledger:
                 self._labels.add(number, Label(feedback.time_ms, source, offset))
                 self._changed.notify_all()
 
-    def event(self, number: int) -> tuple[str, str]:
-        """Returns the id and the label of an event."""
+    def label_of(self, number: int) -> str:
         with self._changed:
-            return f"{self._prefix}{number}", self._events.label(number)
+            return self._events.label(number)
 
     def wait(self, done: Callable[[LoadCounts], bool], timeout_s: float) -> bool:
         """Waits until `done` holds; returns whether it did within the time."""

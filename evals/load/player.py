@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from evals.load.ledger import FILLER, TRAIN, Ledger, LoadCounts
-from evals.load.outbox import LoadOutbox
+from evals.load.sender import Sender
 from evals.load.watcher import ServiceSnapshot, Watcher
 from evals.streams.stream import Arrival, Stream, StreamItem, TextStage
 from wire.records import Event
@@ -78,7 +78,7 @@ class Player:
         self,
         ledger: Ledger,
         watcher: Watcher,
-        outbox: LoadOutbox,
+        sender: Sender,
         callbacks: Callbacks,
         *,
         timeouts: Timeouts,
@@ -86,7 +86,7 @@ class Player:
     ) -> None:
         self._ledger = ledger
         self._watcher = watcher
-        self._outbox = outbox
+        self._sender = sender
         self._callbacks = callbacks
         self._timeouts = timeouts
         self._seed = seed
@@ -134,7 +134,7 @@ class Player:
     def send(self, item: StreamItem, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
         """Sends one event now. `time_ms` is the time that it carries."""
         event_id = self._ledger.record_event(item, stage=stage, time_ms=time_ms, round=round)
-        self._outbox.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
+        self._sender.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
 
     def _settle(self, name: str, arrivals: Sequence[Arrival], rate: float, *, rests: bool = False) -> None:
         """Goes on sending these texts, unlabelled and not scored, until their labels are live.

@@ -149,20 +149,14 @@ def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> 
     return delays_s
 
 
-def audit(num_sent: int, numbers: Iterable[int | None]) -> Audit:
-    """Compares the events 0..num_sent with the numbers found in the answers topic; None is an event of another run.
+def audit(num_sent: int, copies: Mapping[int, int]) -> Audit:
+    """Compares the events 0..num_sent with the number of answers that each of them has in the topic.
 
-    >>> audit(3, [0, 2, None, 2])
+    >>> audit(3, {0: 1, 2: 2})
     Audit(found=2, lost=1, duplicates=1)
     """
-    seen = bytearray(num_sent)
-    duplicates = 0
-    for number in numbers:
-        if number is not None and 0 <= number < num_sent:
-            duplicates += seen[number]
-            seen[number] = 1
-    num_found = sum(seen)
-    return Audit(found=num_found, lost=num_sent - num_found, duplicates=duplicates)
+    found = [num for number, num in copies.items() if 0 <= number < num_sent]
+    return Audit(found=len(found), lost=num_sent - len(found), duplicates=sum(found) - len(found))
 
 
 def model_bytes(manifest: WeightManifest) -> dict[str, int]:

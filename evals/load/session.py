@@ -1,6 +1,7 @@
 """Plays one stream on a running service.
 
-    Player, Labeller and Watcher side by side (`Loops`) --> all stages done --> answers read back --> Figures
+    Player --> Sender --> events.v1 ... answers.v1 --> Reader --due--> Labeller --> Sender      beside them: Watcher
+    all stages done --> answers read back --> Figures
 
 Beside the figures of the service stands an instant oracle (`oracle.py`) under the service's own encoder before it
 learns (`frozen_reference`). When all is over, the answers topic is read from its beginning, and what is there counted.
@@ -11,11 +12,11 @@ Rejected: players of one process each. Their clocks would be their own, and the 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import psutil
 import torch
@@ -24,19 +25,25 @@ from torch import Tensor
 from evals.continual.frozen import frozen
 from evals.load.curve import Point
 from evals.load.figures import Figures, Mark, figures
-from evals.load.labeller import Labeller, delays
+from evals.load.labeller import Labeller, Reply, delays, no_delays
 from evals.load.ledger import Ledger
 from evals.load.oracle import PrequentialFigures, replay
-from evals.load.outbox import LoadOutbox
-from evals.load.player import Callbacks, Player, Timeouts
-from evals.load.score import Audit, audit
+from evals.load.player import SOURCE, Callbacks, Player, Timeouts
+from evals.load.readback import TopicContents, read_back
+from evals.load.reader import Reader
+from evals.load.score import audit
+from evals.load.sender import Sender
 from evals.load.watcher import Watcher
 from evals.streams.stream import Stream
 from learner.config import LearnerConfig
-from wire.bus import Bus, every_record
-from wire.records import Answer, DeadLetter
+from wire.bus import Bus, Received, partition_name
+from wire.config import BusConfig
+from wire.records import Answer, DeadLetter, Feedback
 from wire.store import Store
 from wire.timestamps import now_ms
+
+CONNECT_S = 30.0
+"""How long the first event waits for a connection to the broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class LoadProfile:
 class SystemUnderTest:
     """The running service that a stream is played on."""
 
-    bus: Bus
+    bus: BusConfig
     store: Store
     check: Callable[[], None]
     """Raises when the service has ended."""
@@ -141,14 +148,15 @@ def play(
         prequential = replayed.figures(len(stream.stages), encoder=encoder.digest, seed=profile.seed)
         curves = replayed.curves(ledger.started_ms)
     snapshot = participants.watcher.snapshot()
-    back = read_back(system.bus, ledger)
+    with closing(Bus(system.bus, "load-readback")) as bus:
+        back = read_back(bus, TopicContents(ledger.number_of), (Answer, DeadLetter))
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
     result = figures(
         ledger,
         snapshot,
-        back.audit,
-        dead_letters=back.dead_letters,
+        audit(ledger.progress().counts.sent, back.answers),
+        dead_letters=len(back.dead_letters),
         restarts=system.num_restarts(),
         prequential=prequential,
     )
@@ -162,56 +170,39 @@ def session_participants(
     """Runs all participants but the player, which waits for what to play."""
     ledger = Ledger(_new_run())
     watcher = Watcher(system.store)
-    outbox = LoadOutbox(system.bus.publisher())
-    draw_delays = partial(delays, seed=profile.seed, between_s=profile.label_delay_s)
-    labeller = Labeller(
-        system.bus,
-        ledger,
-        outbox,
-        delays=draw_delays if profile.labels else lambda _: (),
-        now_ms=now_ms,
-        is_patient=profile.is_patient,
-    )
-    loops = Loops(labeller, watcher)
+    sender = Sender(lambda: system.bus, client_id="load")
+    drawn = partial(delays, seed=profile.seed, between_s=profile.label_delay_s)
+    labeller = Labeller(sender, source=SOURCE, delays=drawn if profile.labels else no_delays, label_of=ledger.label_of)
+
+    def record(received: Received[Any]) -> None:
+        """Records an answer, whose label is due some time later, or a label of ours, whose offset is known now."""
+        found = received.record
+        if isinstance(found, Feedback):
+            ledger.record_label(found, partition_name(received.position), received.position.offset)
+            return
+        number = ledger.record_answer(found, read_ms=now_ms())
+        if number is not None:
+            labeller.schedule(number, Reply.of(found))
+
+    with closing(Bus(system.bus, "load-ends")) as bus:
+        ends = bus.end_offsets(Answer, Feedback)
+    reader = Reader(lambda: system.bus, (Answer, Feedback), record, offsets=ends, is_patient=profile.is_patient)
+    loops = Loops(sender, labeller, reader, watcher)
 
     def check_all() -> None:
-        outbox.check()
         loops.check()
         system.check()
 
     began_ms = round(1000 * psutil.Process().create_time())
     callbacks = Callbacks(began_ms=began_ms, now_ms=now_ms, say=say, check=check_all)
     with loops:
-        player = Player(ledger, watcher, outbox, callbacks, timeouts=profile.timeouts, seed=profile.seed)
+        sender.connected.wait(CONNECT_S)
+        player = Player(ledger, watcher, sender, callbacks, timeouts=profile.timeouts, seed=profile.seed)
         yield Participants(ledger, watcher, player)
 
 
 def _new_run() -> str:
     return f"{now_ms():x}{secrets.token_hex(2)}"
-
-
-@dataclass(slots=True)
-class ReadBack:
-    """The audit of the answers, and the number of all dead letters in their topic."""
-
-    audit: Audit
-    dead_letters: int
-
-
-def read_back(bus: Bus, ledger: Ledger) -> ReadBack:
-    """Compares every answer in the topic with what was sent, and counts the dead letters."""
-    num_dead_letters = 0
-
-    def numbers() -> Iterator[int | None]:
-        nonlocal num_dead_letters
-        for record in every_record(bus, [Answer, DeadLetter]):
-            if isinstance(record, Answer):
-                yield ledger.number_of(record.event_id)
-            else:
-                num_dead_letters += 1
-
-    answers = audit(ledger.progress().counts.sent, numbers())
-    return ReadBack(answers, num_dead_letters)
 
 
 class Loop(Protocol):

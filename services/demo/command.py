@@ -42,6 +42,7 @@ from services.programs import open_store
 from services.running import read
 from services.settings import Settings, replaced
 from wire.bus import Bus
+from wire.config import BusConfig
 from wire.logs import LogConfig, formatter
 from wire.mapping import MapConfig
 from wire.store import Store
@@ -146,7 +147,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             plain = partial(report.say, console)
             reference = partial(frozen_reference, settings.learner, settings.encoder)
-            system = system_of(stack, bus, store)
+            system = system_of(stack, store)
             change = _change_of(stack.settings, store, stream, options, say=plain)
 
             @contextmanager
@@ -188,9 +189,11 @@ def expected_s(stream: Stream, rate: float) -> float:
     return START_S + stream.num_events / rate + pauses_s + END_S
 
 
-def system_of(stack: Stack, bus: Bus, store: Store) -> SystemUnderTest:
-    """Returns a stack as a system that a stream is played on."""
-    return SystemUnderTest(bus=bus, store=store, check=stack.check, num_restarts=lambda: stack.num_restarts)
+def system_of(stack: Stack, store: Store, bus: BusConfig | None = None) -> SystemUnderTest:
+    """Returns a stack as a system that a stream is played on; `bus` has other settings of its clients."""
+    return SystemUnderTest(
+        bus=bus or stack.settings.bus, store=store, check=stack.check, num_restarts=lambda: stack.num_restarts
+    )
 
 
 def _where_commands_look(settings: Settings) -> Path | None:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from evals.load.mixed import Recomputed, recompute
-from evals.load.score import Audit
-from evals.load.session import LoadProfile, read_back, session_participants
+from evals.load.readback import TopicContents, read_back
+from evals.load.score import Audit, audit
+from evals.load.session import LoadProfile, session_participants
 from evals.streams.data import load as load_stream
 from evals.streams.stream import Arrival
 from lifelong.compress.heads import prune
@@ -96,7 +97,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     ):
         profile = LoadProfile(rate=RATE, label_delay_s=(0.2, 0.5))
         tokenizer = TextTokenizer.from_encoder(own.encoder, max_tokens=own.serving.max_tokens)
-        with session_participants(system_of(stack, bus, store), profile, say=print) as participants:
+        with session_participants(system_of(stack, store), profile, say=print) as participants:
             items = arrivals()
             player = participants.player
             player.play("before", cycled(items, 0), RATE)
@@ -110,7 +111,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             player.await_answers(at_most=0)
             decided = store.offers.outcome(made.id)
             assert decided is not None, "the learner has not decided"
-            back = read_back(bus, participants.ledger)
+            ledger = participants.ledger
+            back = read_back(bus, TopicContents(ledger.number_of), [Answer])
         answers = [record for record in every_record(bus, [Answer]) if isinstance(record, Answer)]
         plan = store.plans.read()
         assert plan is not None
@@ -118,7 +120,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             decided=decided,
             manifest=store.versions.manifest(decided.version),
             plan=plan,
-            audit=back.audit,
+            audit=audit(ledger.progress().counts.sent, back.answers),
             recomputed=recompute(answers, store, tokenizer),
         )
 

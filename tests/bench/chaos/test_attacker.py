@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.chaos.attacker import Attacker, Tried
-from bench.chaos.load import SOURCE
+from bench.chaos.scene import SOURCE
 from serving.http.access import KeyFile, Role, create_key
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker

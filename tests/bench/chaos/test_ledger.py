@@ -3,7 +3,7 @@
 import math
 from itertools import count
 
-from bench.chaos.ledger import HTTP, KAFKA, LEARNER, ChaosLedger, id_of, number_of
+from bench.chaos.ledger import HTTP, KAFKA, LEARNER, ChaosLedger
 from bench.chaos.oracle import Heartbeat
 
 
@@ -11,11 +11,6 @@ def ledger() -> ChaosLedger:
     """Makes a ledger whose clock advances by a second at every reading. Events 0, 3, 6, ... are asked for over HTTP."""
     seconds = count()
     return ChaosLedger(http_every=3, clock_s=lambda: float(next(seconds)))
-
-
-def test_ids_are_numbers_of_ours_and_no_others() -> None:
-    assert number_of(id_of(12)) == 12
-    assert [number_of(name) for name in ("12", "chaos-", "chaos-x", "demo-1")] == [None] * 4
 
 
 def test_an_answer_counts_once_and_its_label_is_due() -> None:

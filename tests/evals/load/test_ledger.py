@@ -42,7 +42,7 @@ def test_the_first_answer_counts_and_calls_for_the_label() -> None:
     assert progress.first_ms == {("stable", 1): 1_040, ("stable", 2): 1_040}
     assert progress.precisions == {"int8": 1}
     assert ledger.latencies_ms() == [50]
-    assert ledger.event(0) == ("run-0", "a")
+    assert ledger.label_of(0) == "a"
 
 
 def test_a_test_item_calls_for_no_label() -> None:

@@ -12,6 +12,7 @@ from evals.streams.arrivals import one_after_another
 from evals.streams.stream import Stage, Stream, StreamItem, TextStage
 from tests.evals.load.answerer import Answerer, refuse_one
 from wire.bus import Bus
+from wire.config import BusConfig
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -39,7 +40,7 @@ Run = Callable[..., tuple[SessionOutcome, str]]
 
 
 @pytest.fixture
-def run(bus: Bus, store: Store) -> Run:
+def run(bus: Bus, bus_config: BusConfig, store: Store) -> Run:
     """Returns a function that plays the stream on a service that drops or repeats events, or saves on versions."""
 
     def run_session(
@@ -55,7 +56,7 @@ def run(bus: Bus, store: Store) -> Run:
         answerer = Answerer(bus, store, drops=drops, repeats=repeats, saving=saving, judges=judges)
         loops = Loops(answerer)
         with loops:
-            system = SystemUnderTest(bus=bus, store=store, check=loops.check, num_restarts=lambda: 1)
+            system = SystemUnderTest(bus=bus_config, store=store, check=loops.check, num_restarts=lambda: 1)
             outcome = play(system, stream, profile, say=lines.append, reference=lambda: COLORS)
         return outcome, "\n".join(lines)
 

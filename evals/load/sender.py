@@ -2,7 +2,8 @@
 
     send -> waiting -> Publisher -> acknowledged, or waiting again
 
-A load that measures losses must lose nothing itself. A record whose acknowledgement is lost may be in its topic twice.
+A load that counts what is lost must lose nothing itself. A record whose acknowledgement is lost may be in its topic
+twice.
 """
 
 import threading
@@ -25,6 +26,10 @@ PAUSE_S = 0.2
 """The pause before a broker that is away is tried again, and between two checks of its address."""
 
 
+def nothing() -> None:
+    """What is done for a record that nobody waits for."""
+
+
 @dataclass(frozen=True, slots=True)
 class PendingRecord:
     """A record that is not acknowledged yet."""
@@ -34,8 +39,8 @@ class PendingRecord:
     acknowledged: Callable[[], None]
 
 
-class RetryingPublisher:
-    """A publisher that reconnects and retries. Any thread may send; it runs in a thread of its own."""
+class Sender:
+    """A publisher that reconnects and sends again. Any thread may send; it runs in a thread of its own."""
 
     def __init__(self, config: Callable[[], BusConfig], *, client_id: str) -> None:
         self._config = config
@@ -45,8 +50,10 @@ class RetryingPublisher:
         self._waiting: deque[PendingRecord] = deque()
         self._open: dict[int, PendingRecord] = {}
         self._closed = False
+        self.connected = threading.Event()
+        """Set once there was a connection, so that the first record need not wait for one."""
 
-    def send(self, record: Event | Feedback, acknowledged: Callable[[], None]) -> None:
+    def send(self, record: Event | Feedback, acknowledged: Callable[[], None] = nothing) -> None:
         """Accepts a record. `acknowledged` is called once, when the broker has it."""
         with self._changed:
             self._waiting.append(PendingRecord(next(self._numbers), record, acknowledged))
@@ -69,6 +76,7 @@ class RetryingPublisher:
             bus = Bus(config.with_client(delivery_timeout_ms=PATIENCE_MS), self._client_id)
             try:
                 publisher = bus.publisher()
+                self.connected.set()
                 self._serve(publisher, config)
             except WireError:
                 with self._changed:
@@ -117,4 +125,4 @@ def _abandon(bus: Bus) -> None:
         with suppress(WireError):
             bus.close()
 
-    threading.Thread(target=close, name="chaos-abandoned", daemon=True).start()
+    threading.Thread(target=close, name="load-abandoned", daemon=True).start()

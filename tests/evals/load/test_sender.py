@@ -1,4 +1,4 @@
-"""Checks that the publisher loses nothing, whatever happens to the broker."""
+"""Checks that the sender loses nothing, whatever happens to the broker."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from bench.chaos.retrying import RetryingPublisher
+from evals.load.sender import Sender
 from services.local.kafka import LocalBroker
 from tests.brokers import take
 from tests.waiting import eventually, suspend
@@ -22,28 +22,28 @@ pytestmark = [pytest.mark.live, pytest.mark.parametrize("broker", ["kafka"], ind
 
 
 @contextmanager
-def running(publisher: RetryingPublisher) -> Iterator[None]:
+def running(sender: Sender) -> Iterator[None]:
     with ThreadPoolExecutor(1) as threads:
-        run = threads.submit(publisher.run)
+        run = threads.submit(sender.run)
         try:
             yield
         finally:
-            publisher.close()
+            sender.close()
             run.result()
 
 
 def test_what_was_sent_while_the_broker_slept_arrives_once(
     bus: Bus, bus_config: BusConfig, broker: LocalBroker
 ) -> None:
-    publisher = RetryingPublisher(lambda: bus_config, client_id="line")
+    sender = Sender(lambda: bus_config, client_id="line")
     acknowledged = Counter[int]()
-    with running(publisher):
+    with running(sender):
         for number in range(100):
             if number == 20:
                 suspend(broker.process.pid)
-            publisher.send(Event(id=str(number), text="hello"), partial(acknowledged.update, [number]))
+            sender.send(Event(id=str(number), text="hello"), partial(acknowledged.update, [number]))
         os.kill(broker.process.pid, signal.SIGCONT)
-        eventually(lambda: publisher.num_open == 0)
+        eventually(lambda: sender.num_open == 0)
     assert acknowledged == Counter(range(100))
     received = take(bus.follow([Event], {}).poll, 100)
     assert Counter(int(each.record.id) for each in received) == Counter(range(100))
@@ -51,9 +51,9 @@ def test_what_was_sent_while_the_broker_slept_arrives_once(
 
 def test_it_follows_a_broker_to_another_address(bus: Bus, bus_config: BusConfig) -> None:
     configs = [BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 500})]
-    publisher = RetryingPublisher(lambda: configs[0], client_id="line")
-    with running(publisher):
-        publisher.send(Event(id="1", text="hello"), lambda: None)
+    sender = Sender(lambda: configs[0], client_id="line")
+    with running(sender):
+        sender.send(Event(id="1", text="hello"), lambda: None)
         configs[0] = bus_config
-        eventually(lambda: publisher.num_open == 0)
+        eventually(lambda: sender.num_open == 0)
     assert [each.record.id for each in take(bus.follow([Event], {}).poll, 1)] == ["1"]

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench.chaos.load import Failed, Reply, predict
+from evals.load.asker import Failed, predict
+from evals.load.labeller import Reply
 from services.local.children import free_port
 
 ANSWER = {"event_id": "e", "key": "k", "receipt": "r", "rollout_revision": 3, "source": "http"}
@@ -39,19 +40,19 @@ def reply(status: str, body: object) -> bytes:
 
 def test_an_answer_that_comes_after_a_lost_connection_counts() -> None:
     with server(b"", reply("200 OK", {"answers": [ANSWER]})) as port:
-        assert predict("127.0.0.1", port, {"text": "a"}) == Reply("e", "k", "r", "http", revision=3)
+        assert predict(f"127.0.0.1:{port}", {"text": "a"}) == Reply("e", "k", "r", "http", revision=3)
 
 
 def test_a_connection_that_is_lost_twice_is_a_failure() -> None:
     with server(b"", b"") as port, pytest.raises(Failed):
-        predict("127.0.0.1", port, {"text": "a"})
+        predict(f"127.0.0.1:{port}", {"text": "a"})
 
 
 def test_a_refusal_is_not_repeated() -> None:
     with server(reply("503 Busy", "later")) as port, pytest.raises(Failed, match="503"):
-        predict("127.0.0.1", port, {"text": "a"})
+        predict(f"127.0.0.1:{port}", {"text": "a"})
 
 
 def test_nobody_who_listens_is_a_failure() -> None:
     with pytest.raises(Failed, match="ConnectionRefusedError"):
-        predict("127.0.0.1", free_port(), {"text": "a"})
+        predict(f"127.0.0.1:{free_port()}", {"text": "a"})

@@ -1,20 +1,17 @@
-"""Reads the topics from their beginning when all is over. The oracle trusts these alone.
+"""Reads the topics from their beginning when all is over. What a run is judged by are these alone.
 
-events.v1, answers.v1, feedback.v1, deadletter.v1 --> TopicContents: counts by number, and the records a learner reads
+events.v1, answers.v1, feedback.v1, deadletter.v1 --> TopicContents: counts by the number of the event
 """
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.chaos.ledger import number_of
-from bench.chaos.load import SOURCE
-from bench.chaos.oracle import TopicCounts
 from wire.bus import Bus, Received, partition_name
-from wire.records import Answer, DeadLetter, Event, Feedback
+from wire.records import Answer, DeadLetter, Event, Feedback, TopicRecord
 
 POLL_MS = 200
 QUIET_S = 30.0
@@ -23,54 +20,46 @@ QUIET_S = 30.0
 
 @dataclass(slots=True)
 class TopicContents:
-    """The contents of the topics."""
+    """The contents of the topics. `number_of` returns the number of an event by its id; None: it is not of the run."""
 
+    number_of: Callable[[str], int | None]
+    source: str = ""
+    """That of the labels of the run."""
+    keeps: bool = False
+    """Whether answers and labels are kept, which takes a kilobyte for each."""
     answers: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
     num_other_labels: int = 0
-    """Labels that others than the load have sent."""
+    """Labels that others have sent."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     topics: defaultdict[str, list[tuple[int, Answer | Feedback]]] = field(default_factory=lambda: defaultdict(list))
-    """Answers and labels by `topic/partition`, with their offsets."""
+    """Answers and labels by `topic/partition`, with their offsets, if they are kept."""
     places: dict[str, int] = field(default_factory=dict)
     """The number of the event at each `topic/partition/offset`."""
+    num_records: Counter[str] = field(default_factory=Counter)
+    """The number of records of each kind, whosever they are, by the name of their topic."""
 
     @property
-    def num_records(self) -> tuple[int, int]:
-        """The number of answers and of labels, whosever they are."""
-        num_answers = num_labels = 0
-        for name, records in self.topics.items():
-            if Answer.TOPIC in name:
-                num_answers += len(records)
-            else:
-                num_labels += len(records)
-        return num_answers, num_labels
-
-    @property
-    def counts(self) -> TopicCounts:
+    def refused(self) -> Counter[int]:
+        """The dead letters of each event."""
         numbers = [self.places.get(letter.message_id) for letter in self.dead_letters]
-        dead_letters = [number for number in numbers if number is not None]
-        return TopicCounts(
-            answers=self.answers,
-            dead_letters=Counter(dead_letters),
-            labels=self.labels,
-            num_other_labels=self.num_other_labels,
-        )
+        return Counter(number for number in numbers if number is not None)
 
     def add(self, received: Received[Any]) -> None:
         """Adds a record."""
         record = received.record
         position = received.position
+        self.num_records[record.TOPIC] += 1
         if isinstance(record, DeadLetter):
             self.dead_letters.append(record)
             return
         partition = partition_name(position)
-        number = number_of(record.id if isinstance(record, Event) else record.event_id)
-        if isinstance(record, Answer | Feedback):
+        if self.keeps and isinstance(record, Answer | Feedback):
             self.topics[partition].append((position.offset, record))
-        if isinstance(record, Feedback) and record.source != SOURCE:
+        if isinstance(record, Feedback) and record.source != self.source:
             self.num_other_labels += 1
             return
+        number = self.number_of(record.id if isinstance(record, Event) else record.event_id)
         if number is None:
             return
         if isinstance(record, Event):
@@ -81,22 +70,20 @@ class TopicContents:
             self.labels[number] += 1
 
 
-def read_back(bus: Bus) -> TopicContents:
-    """Reads everything that is in the topics now."""
-    back = TopicContents()
-    for received in _everything(bus):
-        back.add(received)
-    return back
+def read_back(bus: Bus, contents: TopicContents, record_types: Sequence[type[TopicRecord]]) -> TopicContents:
+    """Adds everything to `contents` that is in these topics now; returns it."""
+    for received in _everything(bus, record_types):
+        contents.add(received)
+    return contents
 
 
-def _everything(bus: Bus) -> Iterator[Received[Any]]:
+def _everything(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Received[Any]]:
     """Yields all records up to the present ends of the topics.
 
     consumes: the topics; produces: records; waits for: the broker; unblocked by: the ends, or long silence
     """
-    types = (Event, Answer, Feedback, DeadLetter)
-    ends = {name: end for name, end in bus.end_offsets(*types).items() if end}
-    with closing(bus.follow(types, {})) as follower:
+    ends = {name: end for name, end in bus.end_offsets(*record_types).items() if end}
+    with closing(bus.follow(record_types, {})) as follower:
         heard_s = time.monotonic()
         while ends:
             followed = follower.poll(POLL_MS)
