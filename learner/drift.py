@@ -16,8 +16,8 @@ Tiers. A slow round trains the deeper, the further the texts of the stream have 
 
     tier     what it trains                         when
     task     `learner.trainable_layers` top blocks  always
-    domain   `learner.domain_layers`                a rise of the distances by DOMAIN_EFFECT or more
-    base     `learner.base_layers`                  a rise by BASE_EFFECT or more
+    domain   `learner.deeper_layers`, the first     a rise of the distances by DOMAIN_EFFECT or more
+    base     `learner.deeper_layers`, the second    a rise by BASE_EFFECT or more
 
 A drift unfreezes its tier at once. Each round on labels that begins then freezes one tier again. So a shift is trained
 on twice, first on few labels soon after it and then on more, and no tier stays unfrozen in a stream that is as it was.

@@ -83,7 +83,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SETTINGS = {
-    "seed": "learner.seed",
+    "seed": "seed",
     "num_features": "learner.num_features",
     "trainable_layers": "learner.trainable_layers or a deeper tier",
     "label_capacity": "learner.label_capacity",
