@@ -10,24 +10,21 @@ The late labels are all sent at once. A pass over the answers takes as long as t
 are looked for. So the pace is measured with fewer answers than a week has, and the rows of a week are the answers of a
 week over that pace: no gap is skipped here, which a week with a high rate has. The time includes the reading of the
 labels, and sending them again.
-
-Rejected: labels right behind their answers (a learner that read labels too far ahead would then lose none of them),
-answers of a real week (the broker gives them the times of their writing), and one row for both rates.
 """
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 from pathlib import Path
 
 from bench.harness.case import Run
+from bench.harness.process import lifelong, stopping
 from bench.harness.service import apache_kafka
 from bench.harness.texts import clinc150
 from evals.results.row import Row
@@ -86,14 +83,13 @@ def measure(run: Run) -> Iterator[Row]:
 
 def catch_up(size: BacklogSize) -> CatchUp:
     """Lets a learner catch up with a backlog. Raises Skip where there is no Apache Kafka, or no data."""
-    items = list(chain.from_iterable(stage.train for stage in clinc150().stages))
+    items = clinc150().train_items
     with own_servers() as settings, closing(open_store(settings)) as store:
         with closing(Bus(settings.bus, "backlog")) as bus:
             bus.create_topics()
             _write(bus.publisher(), items, size, Receipts(*ring_of(settings).receipts))
-        argv = [sys.executable, "-P", "-m", "services.cli", "learn", "--config", os.devnull]
         learner = children.start(
-            argv, log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings)
+            lifelong("learn"), log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings)
         )
         try:
             return _watch(store.reports.learner, learner, size.labels)
@@ -108,14 +104,12 @@ def own_servers() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="backlog-") as name:
         folder = Path(name)
         settings = load(file=Path(os.devnull), environ={}, flags={"state_dir": folder}).settings
-        broker = start_kafka(home, folder / "kafka")
-        redis = start_redis(folder / "redis")
-        try:
+        with (
+            stopping(start_kafka(home, folder / "kafka")) as broker,
+            stopping(start_redis(folder / "redis")) as redis,
+        ):
             addresses = {"bus.bootstrap_servers": broker.bootstrap_servers, "store.url": redis.url}
             yield with_signing_key(replaced(settings, addresses), own_store=True)
-        finally:
-            broker.stop()
-            redis.stop()
 
 
 def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, receipts: Receipts) -> None:
@@ -236,7 +230,7 @@ def measure_late_labels(run: Run) -> Iterator[Row]:
 
 def find(size: LateSize) -> Search:
     """Finds the answers of labels that were all sent at once. Raises Skip without Apache Kafka, or data."""
-    items = list(chain.from_iterable(stage.train for stage in clinc150().stages))
+    items = clinc150().train_items
     with own_servers() as settings, closing(Bus(settings.bus, "late-labels")) as bus:
         bus.create_topics()
         receipts = Receipts(*ring_of(settings).receipts)

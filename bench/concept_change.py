@@ -10,7 +10,6 @@ end, the changed classes are compared with the new learner's, and the others wit
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 
@@ -38,8 +37,8 @@ class SwappedNames:
 def swapped(stream: Stream, *, share: float, seed: int) -> SwappedNames:
     """Returns a stream in which `share` of the classes, drawn by `seed`, have changed; 0: none has."""
     rng = random.Random(f"{seed}/swap")
-    train = list(chain.from_iterable(stage.train for stage in stream.stages))
-    test = list(chain.from_iterable(stage.test for stage in stream.stages))
+    train = stream.train_items
+    test = stream.test_items
     classes = tuple(dict.fromkeys(item.label for item in train))
     rng.shuffle(train)
     circle = rng.sample(classes, len(classes))[: max(round(share * len(classes)), 2)]

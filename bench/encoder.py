@@ -86,7 +86,7 @@ def measure(run: Run) -> Iterator[Row]:
         with started((OURS, PEAK, READ, *PEERS), num_threads, run.say, deadline_s) as field:
             yield from _raced(field, (NATURAL,), run.say)
             yield _replicas(field.runners[OURS])
-    packed = run_module("bench.peers.ours", "1")
+    packed = run_module("bench.peers.ours", "swap")
     yield Row.of("encoder.swap", round(packed["ms"], 1), "ms to pack all", goal="<= 100")
     share = round(packed["int4_bytes"] / packed["int8_bytes"], 3)
     yield Row.of("encoder.int4.memory", share, "x INT8", goal="<= 0.53")

@@ -14,17 +14,16 @@ and the weights, whichever is longer.
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from statistics import median
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
+from bench.harness.timing import seconds_of
 from evals.results.row import Peer, Row
 from learner.fast.fast_head import MAX_ROWS
 from learner.fast.ridge import BaseSolution, NormalEquations, on_grid, ridge_penalty
@@ -58,8 +57,6 @@ REPEATS = 5
 SPREAD = 0.8
 """The length of what a text adds to the unit vector of its class: its cosine to it is about 0.8."""
 
-Result = TypeVar("Result")
-
 CONFIG = StrataConfig(vocab=1, d_model=384, n_layers=1, n_heads=1, d_ff=1)
 
 
@@ -89,14 +86,15 @@ def main(num_classes: int) -> None:
     times = num_labels / len(rows_N)
     sums_CR = times * torch.zeros(num_classes, CONFIG.head_features).index_add_(0, rows_N, phi_NR).double()
     gram_RR = times * (phi_NR.T @ phi_NR).double()
-    base, solve_s = _timed(NormalEquations.of(gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01)).solve)
+    equations = NormalEquations.of(gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01))
+    solve_s = seconds_of(equations.solve)
+    base = equations.solve()
     batches = [texts.draw(BATCH) for _ in range(BATCHES)]
     times_s: list[float] = []
     for _ in range(REPEATS):
         head = IncrementalHead(base)
         for phi_BR, rows_B in batches:
-            _, update_s = _timed(partial(update, head, phi_BR, rows_B))
-            times_s.append(update_s)
+            times_s.append(seconds_of(partial(update, head, phi_BR, rows_B)))
     limit_s, limit = _limit(base)
     measured = {
         "update_ms": round(1e3 * median(times_s), 2),
@@ -127,19 +125,13 @@ def _limit(base: BaseSolution) -> tuple[float, str]:
     num_operations = operations(len(base.weights_CR))
     a_MK = torch.randn(1024, 2048)
     b_KN = torch.randn(2048, 2048)
-    peak_s = min(_timed(partial(torch.mm, a_MK, b_KN))[1] for _ in range(2 * REPEATS))
+    peak_s = min(seconds_of(partial(torch.mm, a_MK, b_KN)) for _ in range(2 * REPEATS))
     multiply_s = num_operations * peak_s / (2 * 1024 * 2048 * 2048)
-    reads_s = [min(_timed(part.amax)[1] for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_CR)]
+    reads_s = [min(seconds_of(part.amax) for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_CR)]
     read_s = sum(reads_s)
     if multiply_s > read_s:
         return multiply_s, f"{num_operations / 1e6:.0f} MFLOP take {1e3 * multiply_s:.1f} ms"
     return read_s, f"factor and weights are read in {1e3 * read_s:.1f} ms"
-
-
-def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    start_s = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - start_s
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
+from evals.load.score import nearest_rank
 from evals.results.row import NoResult
 
 WARM_UP_S = 1.0
@@ -37,8 +37,9 @@ class Load:
         Load(requests_per_s=2.0, p50_ms=2.0, p99_ms=4.0)
         """
         ordered = sorted(seconds)
-        p50, p99 = (ordered[ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))
-        return cls(round(len(ordered) / lasted_s, 1), round(1e3 * p50, 2), round(1e3 * p99, 2))
+        p50_ms = round(1e3 * nearest_rank(ordered, 50), 2)
+        p99_ms = round(1e3 * nearest_rank(ordered, 99), 2)
+        return cls(round(len(ordered) / lasted_s, 1), p50_ms, p99_ms)
 
 
 def post(path: str, body: Any, *, port: int) -> bytes:

@@ -9,16 +9,16 @@ that of `lifelong import --wait`, in this process, as the command would otherwis
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from bench.harness.case import Run
+from bench.harness.process import lifelong
 from bench.harness.service import fresh_stack
 from bench.harness.texts import clinc150
 from evals.results.row import NoResult, Row
@@ -51,7 +51,7 @@ class Imported:
 
 def measure(run: Run) -> Iterator[Row]:
     size = run.sized(ImportSize(), quick=ImportSize(rows=500))
-    items = list(islice(cycle(chain.from_iterable(stage.train for stage in clinc150().stages)), size.rows))
+    items = list(islice(cycle(clinc150().train_items), size.rows))
     with fresh_stack() as (stack, store, bus), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "history.jsonl")
         path.write_bytes(b"".join(_line(number, item) for number, item in enumerate(items)))
@@ -79,7 +79,7 @@ def imported(path: Path, settings: Settings, bus: Bus, store: Store) -> Imported
 
 
 def _run(path: Path, settings: Settings) -> dict[str, Any]:
-    argv = [sys.executable, "-P", "-m", "services.cli", "import", str(path), "--json", "--config", os.devnull]
+    argv = lifelong("import", str(path), "--json")
     environ = os.environ | as_environment(settings)
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=WAIT_S + 100, check=False)
     if done.returncode:

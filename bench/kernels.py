@@ -12,13 +12,10 @@ same shape:
 The limit is what the multiplications take at the peak, or reading the operands once, if that is longer. The peak is
 that of the faster INT8 layer (bench/hardware_limit.py), for attention in float32 that of a large product of torch: it
 is a limit of software. bf16 is timed only if the processor multiplies it itself.
-
-Rejected: wall time. Another program on the core would count as the kernel's.
 """
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,6 +29,7 @@ from bench.hardware_limit import OPERATIONS, PeakEngine
 from bench.harness.case import Run
 from bench.harness.machine import has_bfloat16
 from bench.harness.process import run_module
+from bench.harness.timing import shortest_s
 from evals.results.row import Peer, Row
 from kernels import linear_i4, linear_i8, native
 from kernels.allocator import keep_freed_memory
@@ -219,15 +217,7 @@ def _short_name(name: str) -> str:
 
 
 def _best_us(run: Callable[[], object]) -> float:
-    run()
-    best_s = float("inf")
-    end_s = time.monotonic() + BUDGET_S
-    while time.monotonic() < end_s:
-        start_s = time.process_time()
-        for _ in range(4):
-            run()
-        best_s = min(best_s, (time.process_time() - start_s) / 4)
-    return best_s * 1e6
+    return 1e6 * shortest_s(run, BUDGET_S, calls=4)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from itertools import chain
 import msgspec
 import torch
 
-from bench.chaos.oracle import nearest_rank
 from bench.harness.case import Run
 from bench.harness.texts import clinc150
+from evals.load.score import finite, nearest_rank
 from evals.results.row import Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
@@ -56,9 +56,8 @@ def measure(run: Run) -> Iterator[Row]:
     noticed = round(100 * num_noticed / len(delays), 1)
     yield Row.of("label_flips.noticed", noticed, "%", goal=">= 99")
     for name, percent in (("delay_p50", 50), ("delay_p99", 99)):
-        delay = nearest_rank(delays, percent)
-        value = None if delay is None or math.isinf(delay) else delay
-        yield Row.of(f"label_flips.{name}", value, "labels, of all flips", goal="<= 500")
+        delay = finite(nearest_rank(delays, percent), 0)
+        yield Row.of(f"label_flips.{name}", delay, "labels, of all flips", goal="<= 500")
     late = feed(FlipDetector(), answer_all(items, LATE)).num_raised
     yield Row.of("label_flips.false_alarms_late", late, "alarms", goal="<= 0")
     random.Random(SEED).shuffle(items)

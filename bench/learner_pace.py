@@ -8,7 +8,6 @@ threads, with the blocks that the settings train and with all blocks. Steps of b
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import median
@@ -18,9 +17,10 @@ import torch
 from bench.harness.case import Run
 from bench.harness.process import run_module
 from bench.harness.texts import clinc150, few_of_each
+from bench.harness.timing import seconds_of
 from evals.results.row import Peer, Row
 from learner.config import LearnerConfig
-from learner.encoder.base import with_own_top
+from learner.encoder.top import with_own_top
 from learner.learner import Learner
 from learner.rounds.trainer import Trainer
 from learner.samples import Labelled
@@ -56,16 +56,16 @@ def main() -> None:
     fast_head.admit_all([sample.label for sample in known])
     fast_head.learn_many(known)
     batches = [known[start : start + FAST_BATCH] for start in range(0, ROUNDS * FAST_BATCH, FAST_BATCH)]
-    fast_s = median(_seconds(partial(fast_head.learn_many, batch)) for batch in batches)
-    solve_s = median(_seconds(fast_head.ridge.solve) for _ in range(5))
+    fast_s = median(seconds_of(partial(fast_head.learn_many, batch)) for batch in batches)
+    solve_s = median(seconds_of(fast_head.ridge.solve) for _ in range(5))
     torch.set_num_threads(2)
     ours = _steps(learner, known, LearnerConfig().trainable_layers)
     full = _steps(learner, known, learner.knowledge.strata.config.n_layers)
     ours_times_s: list[float] = []
     full_times_s: list[float] = []
     for number in range(ROUNDS):
-        ours_times_s.append(_seconds(partial(ours, number)))
-        full_times_s.append(_seconds(partial(full, number)))
+        ours_times_s.append(seconds_of(partial(ours, number)))
+        full_times_s.append(seconds_of(partial(full, number)))
     ours_s = median(ours_times_s)
     full_s = median(full_times_s)
     measured = {
@@ -101,12 +101,6 @@ def _steps(learner: Learner, known: Sequence[Labelled], layers: int) -> Callable
 
     step(0)
     return step
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start_s = time.perf_counter()
-    work()
-    return time.perf_counter() - start_s
 
 
 if __name__ == "__main__":

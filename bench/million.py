@@ -29,6 +29,7 @@ import psutil
 import torch
 
 from bench.harness.case import Run
+from bench.harness.process import stopping
 from bench.harness.texts import clinc150, joined_pairs
 from evals.results.row import Row
 from evals.streams.stream import StreamItem
@@ -93,14 +94,13 @@ def measure(run: Run) -> Iterator[Row]:
     config = LearnerConfig(trainable_layers=0)
     with tempfile.TemporaryDirectory(prefix="million-") as name:
         folder = Path(name)
-        redis = start_redis(folder / "redis")
-        try:
-            with closing(Store(StoreConfig(url=redis.url, timeout_ms=60_000), KEYS)) as store:
-                learner = ManyLabels(store, folder / "learner", items, config, "minilm-l6")
-                readings = learner.learn(size, lambda: _resident_bytes(redis.process.pid), run.say)
-                yield from rows(readings)
-        finally:
-            redis.stop()
+        with (
+            stopping(start_redis(folder / "redis")) as redis,
+            closing(Store(StoreConfig(url=redis.url, timeout_ms=60_000), KEYS)) as store,
+        ):
+            learner = ManyLabels(store, folder / "learner", items, config, "minilm-l6")
+            readings = learner.learn(size, lambda: _resident_bytes(redis.process.pid), run.say)
+            yield from rows(readings)
 
 
 def rows(readings: Iterator[Reading]) -> Iterator[Row]:

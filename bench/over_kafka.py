@@ -15,8 +15,6 @@ is a median of three rounds.
 
 Labels carry their texts, so that they come at their rate however fast answers are given; each is approved, as those of
 an import are. The service that learns knows all classes.
-
-Rejected: a peer that only echoes events. It says what the broker can do, and nothing of an answer's price.
 """
 
 import tempfile
@@ -24,13 +22,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench.harness.case import Run
-from bench.harness.process import PeerFailed, run_module
+from bench.harness.process import PeerFailed, run_module, stopping
 from bench.harness.service import Service, changed_environment, running_service
 from bench.harness.texts import clinc150
 from bench.peers.field import NO_TIME
@@ -41,7 +39,7 @@ from evals.streams.stream import StreamItem
 from kernels.dispatch import VARIABLE
 from services.cores import num_cores
 from services.keys import ring_of
-from services.local.kafka import LocalBroker, start_broker
+from services.local.kafka import start_broker
 from wire.bus import Bus, Follower
 from wire.config import BusConfig
 from wire.receipts import Receipts
@@ -168,7 +166,7 @@ def _loops(items: tuple[StreamItem, ...], run: Run) -> dict[str, dict[str, Any]]
     """Runs the loops one after the other; returns what each printed, by its encoder."""
     deadline_s = run.deadline_s(LOOPS_S)
     measured: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as folder, _broker(Path(folder)) as broker:
+    with tempfile.TemporaryDirectory() as folder, stopping(start_broker(Path(folder))) as broker:
         config = BusConfig(bootstrap_servers=broker.bootstrap_servers, prefix="peer.")
         _fill(config, items)
         for name in LOOPS:
@@ -210,16 +208,6 @@ def against_loops(ours: float, goal: str, measured: Mapping[str, Mapping[str, An
     )
 
 
-@contextmanager
-def _broker(folder: Path) -> Iterator[LocalBroker]:
-    """Starts a broker like that of the service, and ends it when left."""
-    broker = start_broker(folder)
-    try:
-        yield broker
-    finally:
-        broker.stop()
-
-
 def _fill(config: BusConfig, items: tuple[StreamItem, ...]) -> None:
     with closing(Bus(config, "bench")) as bus:
         bus.create_topics()
@@ -237,7 +225,7 @@ ALONE = "the same service without labels"
 
 def measure_while_learning(run: Run) -> Iterator[Row]:
     service = run.service()
-    items = tuple(chain.from_iterable(stage.train for stage in clinc150().stages))
+    items = tuple(clinc150().train_items)
     alone, beside, versions = list[float](), list[float](), 0
     for number in range(ROUNDS):
         alone.append(full_speed(service))

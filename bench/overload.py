@@ -12,7 +12,7 @@ service).
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
@@ -26,6 +26,7 @@ from bench.harness.case import Run
 from bench.harness.service import running_service
 from bench.harness.texts import some_texts
 from bench.http_load import over_http, post
+from evals.load.score import nearest_rank
 from evals.results.row import NoResult, Row
 
 MIB = 1 << 20
@@ -83,9 +84,9 @@ def rows(peak: float, seen: Seen, size: OverloadSize) -> Iterator[Row]:
     note = f"{size.times:g} times the peak of {peak * size.texts:.0f} texts/s, for {seen.lasted_s / 60:.1f} minutes"
     goodput = len(seen.answered_s) / seen.lasted_s / peak
     yield Row.of("overload.goodput", round(goodput, 3), "of the peak", goal=">= 0.9", note=note)
-    refused_ms = 1e3 * _p99(seen.refused_s)
+    refused_ms = 1e3 * nearest_rank(seen.refused_s, 99)
     yield Row.of("overload.refused.p99", round(refused_ms, 1), "ms", goal="<= 50", note=note)
-    yield Row.of("overload.answered.p99", round(1e3 * _p99(seen.answered_s), 1), "ms", note=note)
+    yield Row.of("overload.answered.p99", round(1e3 * nearest_rank(seen.answered_s, 99), 1), "ms", note=note)
     yield Row.of("overload.failed", seen.failed, "requests", goal="<= 0", note=note)
     warm = seen.memory[ceil(WARM_UP * len(seen.memory)) :]
     middle = median(warm)
@@ -149,7 +150,3 @@ def _memory_of_replicas() -> int:
         with suppress(psutil.Error):
             num_bytes += int(psutil.Process(pid).memory_info().rss)
     return num_bytes
-
-
-def _p99(seconds: Sequence[float]) -> float:
-    return sorted(seconds)[ceil(0.99 * len(seconds)) - 1]

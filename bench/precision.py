@@ -8,7 +8,6 @@ Full precision has a ridge head of its own; the served precisions share one, lea
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ def main() -> None:
     learner = Learner(config, *load_encoder("minilm-l6"))
     stream = clinc150()
     train = few_of_each(stream, PER_LABEL).train
-    test = list(chain.from_iterable(stage.test for stage in stream.stages))
+    test = stream.test_items
     served = learner.fast_head.served
     proj_RD = projection(learner.fast_head.served.config, seed=config.seed)
 

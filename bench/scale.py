@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -223,8 +223,8 @@ def parts(size: ScaleSize, costs: Costs) -> tuple[ServicePart, ...]:
 
 def _costs(size: ScaleSize) -> Costs:
     """Measures one thread of this machine. Raises Skip, and NoResult."""
-    items = list(chain.from_iterable(stage.train for stage in clinc150().stages))
-    encoder = run_module("bench.peers.encode_rate", str(size.tokens))
+    items = clinc150().train_items
+    encoder = run_module("bench.peers.ours", "rate", str(size.tokens))
     head = run_module("bench.head_update", "150")
     join = Learner(LearnerConfig(), *load_encoder("minilm-l6")).join
     with own_servers() as settings, closing(Bus(settings.bus, "scale")) as bus:

@@ -8,14 +8,13 @@ weather a day, in which any label is live. Here it is the pace that decides how 
 fairer and takes longer.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.harness.case import Run
 from bench.harness.service import fresh_stack
+from bench.harness.texts import data_folder
 from evals.results.row import NoResult, Row, Skip
 from evals.streams.tabular import ELEC2, LAGS, TABLES, read_table
 from learner.errors import DataError
@@ -67,9 +66,8 @@ def rows_of(name: str, num_rows: int) -> list[Measured]:
     if name not in TABLES:
         raise NoResult(f"there is no table {name!r}: say one of {', '.join(TABLES)}")
     table = TABLES[name]
-    folder = os.environ.get("LIFELONG_DATA")
     try:
-        columns_ND, labels_N = read_table(table, Path(folder) if folder else None)
+        columns_ND, labels_N = read_table(table, data_folder())
     except DataError as error:
         raise Skip(str(error)) from error
     chosen = slice(FIRST[name], FIRST[name] + num_rows)

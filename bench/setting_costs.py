@@ -36,6 +36,7 @@ from kafka import KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from bench.harness.case import Run
+from bench.harness.process import stopping
 from bench.harness.service import Service, apache_kafka, running_service
 from bench.over_kafka import NUM_EVENTS, full_speed
 from evals.results.row import NoResult, Peer, Row
@@ -163,14 +164,10 @@ def _message(event_id: str, text: str, customer: str, *, is_ours: bool) -> bytes
 @contextmanager
 def _broker_with_topic() -> Iterator[str]:
     """Starts a broker like that of the service, with the foreign topic; yields its address."""
-    with tempfile.TemporaryDirectory() as folder:
-        broker = start_broker(Path(folder))
-        try:
-            with closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)) as admin:
-                admin.create_topics({FOREIGN_TOPIC: {"num_partitions": 4, "replication_factor": 1}})
-            yield broker.bootstrap_servers
-        finally:
-            broker.stop()
+    with tempfile.TemporaryDirectory() as folder, stopping(start_broker(Path(folder))) as broker:
+        with closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)) as admin:
+            admin.create_topics({FOREIGN_TOPIC: {"num_partitions": 4, "replication_factor": 1}})
+        yield broker.bootstrap_servers
 
 
 TELEMETRY_GOAL = 0.99

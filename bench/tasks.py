@@ -3,19 +3,17 @@
 Each task has learnt the classes of CLINC150 from a few labels each: on the encoder that all share, and then with slow
 rounds, so that each has two upper blocks of its own on lower ones that all share. Every event is answered by all tasks.
 The goal is a cost of 1 + 0.4 (T - 1) for T tasks: 1.8 for three.
-
-Rejected: three services of one task (each would read and encode every event, which is what tasks spare).
 """
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from bench.harness.case import Run
-from bench.harness.service import LABELS_OF_EACH, Service
+from bench.harness.process import await_that
+from bench.harness.service import LABELS_OF_EACH, Service, is_rested
 from bench.harness.texts import clinc150, few_of_each
 from bench.over_kafka import full_speed
 from bench.setting_costs import by_turns, pair, row
@@ -49,7 +47,6 @@ TRAINED: Final = {
 
 LEARNT_WITHIN_S = 120.0
 TRAINED_WITHIN_S = 300.0
-POLL_S = 0.5
 SEND_S = 30.0
 
 
@@ -99,15 +96,15 @@ def label_of(item: StreamItem, task: str, number: int) -> Feedback:
 
 def await_classes(store: Store, task: str, num: int, *, within_s: float = LEARNT_WITHIN_S) -> None:
     """Returns when the replicas answer by a version of the task that knows so many classes. Raises NoResult."""
-    deadline_s = time.monotonic() + within_s
-    while True:
+
+    def knows() -> bool:
         plan = store.plans.read()
         served = [report.revision for report in store.reports.replicas()]
-        if plan and served and min(served) >= plan.revision and len(store.versions.manifest(plan.stable).labels) >= num:
-            return
-        if time.monotonic() > deadline_s:
-            raise NoResult(f"task {task} did not learn {num} classes within {within_s:g} s")
-        time.sleep(POLL_S)
+        if plan is None or not served or min(served) < plan.revision:
+            return False
+        return len(store.versions.manifest(plan.stable).labels) >= num
+
+    await_that(knows, f"task {task} did not learn {num} classes", within_s=within_s)
 
 
 def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) -> None:
@@ -117,11 +114,8 @@ def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) ->
     """
     with ExitStack() as opened:
         stores = open_stores(service.settings, opened)
-        deadline_s = time.monotonic() + within_s
-        while not all((report := store.reports.learner()) and report.is_rested for store in stores.values()):
-            if time.monotonic() > deadline_s:
-                raise NoResult(f"the slow rounds were not over after {within_s:g} s")
-            time.sleep(POLL_S)
+        are_over = partial(all_rested, stores.values())
+        await_that(are_over, "the slow rounds were not over", within_s=within_s)
         encoders: list[Mapping[str, str]] = []
         for task, store in stores.items():
             manifest = store.versions.manifest(store.versions.current())
@@ -129,6 +123,10 @@ def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) ->
             await_classes(store, task, 1)
             encoders.append(manifest.encoder_digests)
     check_own_blocks(encoders)
+
+
+def all_rested(stores: Collection[Store]) -> bool:
+    return all(map(is_rested, stores))
 
 
 def check_own_blocks(encoders: Sequence[Mapping[str, str]]) -> None:

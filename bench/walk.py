@@ -6,8 +6,6 @@
 A function counts once, however often it runs; comprehensions and lambdas are parts of the function around them. What a
 thread does by its clock meanwhile counts for labels, and not for an event, which is one of five. Records travel as
 messages, but through no broker.
-
-Rejected: counting by reading imports (most of what is imported does not run), and by sampling (it misses what is fast).
 """
 
 import os
@@ -22,6 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 from bench.harness.case import Run
+from bench.harness.process import stopping
 from bench.harness.service import changed_environment, running_service
 from evals.results.row import Row
 from services.local.redis import start_redis
@@ -119,29 +118,29 @@ def in_one_process(folder: Path) -> Iterator[Row]:
     from tests.stores import KEYS
 
     walk = Walk()
-    redis = start_redis(folder / "redis")
-    try:
-        with closing(Store(StoreConfig(url=redis.url, poll_interval_ms=50), KEYS)) as store, watching(walk):
-            service = Service(store, folder / "learner")
-            service.start()
-            labels = [label_of(number) for number in range(NUM_EVENTS)]
-            service.publish()
-            of_each: list[set[CodeType]] = []
-            for event in events("walk")[:5]:
-                with walk.open():
-                    service.answer([event])
-                of_each.append({*walk.codes})
-            # What runs for one of them alone is the end of the swap, or a thread's turn by its clock.
-            walk.codes = set.intersection(*of_each)
-            yield from _rows("event", walk, files=30, functions=110, room="serving", of_room=10)
-            answers = service.answer(events("first"))
+    with (
+        stopping(start_redis(folder / "redis")) as redis,
+        closing(Store(StoreConfig(url=redis.url, poll_interval_ms=50), KEYS)) as store,
+        watching(walk),
+    ):
+        service = Service(store, folder / "learner")
+        service.start()
+        labels = [label_of(number) for number in range(NUM_EVENTS)]
+        service.publish()
+        of_each: list[set[CodeType]] = []
+        for event in events("walk")[:5]:
             with walk.open():
-                service.label(answers, labels)
-                service.publish()
-            yield from _rows("labels", walk, files=70, functions=380, room="learner", of_room=22)
-            service.close()
-    finally:
-        redis.stop()
+                service.answer([event])
+            of_each.append({*walk.codes})
+        # What runs for one of them alone is the end of the swap, or a thread's turn by its clock.
+        walk.codes = set.intersection(*of_each)
+        yield from _rows("event", walk, files=30, functions=110, room="serving", of_room=10)
+        answers = service.answer(events("first"))
+        with walk.open():
+            service.label(answers, labels)
+            service.publish()
+        yield from _rows("labels", walk, files=70, functions=380, room="learner", of_room=22)
+        service.close()
 
 
 def _rows(name: str, walk: Walk, *, files: int, functions: int, room: str, of_room: int) -> Iterator[Row]:

@@ -17,12 +17,7 @@ STARTED = {
     "bench.chaos.apart": "tests/bench/chaos/test_play.py plays it as a program",
     "bench.chaos.programs": "a part of bench.chaos.apart",
     "bench.chaos.up": "tests/bench/chaos/test_play.py plays it as a program",
-    "bench.peers.http.bentoml_onnx": "a program of bench.http",
-    "bench.peers.http.classifier": "a part of these programs",
-    "bench.peers.http.fastapi_onnx": "a program of bench.http",
-    "bench.peers.http.litserve_onnx": "a program of bench.http",
-    "bench.peers.http.mlserver_onnx": "a program of bench.http",
-    "bench.peers.http.serve_batch": "a program of bench.http",
+    "bench.peers.http_apps": "the programs of bench.http",
     "bench.peers.kafka_loop": "a program of bench.over_kafka",
     "bench.learner_pace": "a program of itself, which `make bench` starts",
     "bench.precision": "a program of itself, which `make bench` starts",
@@ -44,7 +39,7 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 
 RUN_NOWHERE = {
     "bench.chaos.attacker": "a client that attacks, which a scene of the chaos plays",
-    "bench.peers.http.classifier": "a part of the programs beside it, which import it by its own name",
+    "bench.peers.http_apps": "bench.peers.http_servers starts it by its path",
     "bench.harness.ledger": "a part of scripts/figures.py, which `make figures` runs",
     "evals.results.tables": "a part of scripts/figures.py, which `make figures` runs",
     "kernels.attention.reference": "the definition, with which the tests compare",

@@ -6,23 +6,21 @@ One task is broken all the time: the replicas are to answer it, too, and no prog
 must not wait for it.
 
 The broker has a listener for each program, which tells that program the address of its proxy. The load bypasses the
-proxies: faults must hit the service, not the oracle.
+proxies: faults must hit the service, not the judge.
 
 Rejected: one proxy before each server. A fault could then cut one program off only together with all others.
 """
 
 import os
-import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from bench.chaos import programs
-from bench.chaos.faults import FaultKind
+from bench.chaos.faults import FaultKind, network_kinds
 from bench.chaos.maintenance import Maintainer, with_keys_in
-from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
+from bench.chaos.power import ALL, PARTS
 from bench.chaos.programs import (
     DIRECT,
     DURABLE,
@@ -33,26 +31,24 @@ from bench.chaos.programs import (
     free_ports,
     kafka_argv,
     kafka_environment,
-    last_line,
     redis_argv,
 )
 from bench.chaos.sandbox import NO_COMPILER, clock
 from bench.chaos.scene import (
+    STOP_S,
+    Machine,
     Missing,
-    api_keys,
     chosen,
-    damaged_blob_of,
-    flushall_of,
     kill_of,
-    network_of,
     pause_of,
+    power_cut_of,
     scene_settings,
+    store_kinds,
     wrong_clock_of,
 )
 from bench.chaos.size import SceneSize
-from bench.chaos.synced import LostTails
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
-from bench.harness.service import apache_kafka
+from bench.harness.process import lifelong
 from services.local import children
 from services.local.children import guarded
 from services.local.redis import mend
@@ -64,9 +60,6 @@ from wire.errors import WireError
 from wire.tasks import DEFAULT
 
 REPLICAS = 2
-READY_S = 600.0
-STOP_S = 30.0
-POLL_INTERVAL_S = 0.1
 KAFKA = "Kafka"
 REDIS = "Redis"
 
@@ -89,19 +82,15 @@ PAUSED = (programs.LEARNER, programs.CONTROLLER, programs.REDIS, programs.BROKER
 CLOCKS = (programs.REDIS, programs.LEARNER, programs.CONTROLLER)
 
 
-class Apart:
+class Apart(Machine):
     """Owns every program. Raises Skip where there is no Toxiproxy or no Apache Kafka."""
 
     name = "apart"
 
     def __init__(self, folder: Path, size: SceneSize, say: Callable[[str], None]) -> None:
-        self._folder = folder
-        self._size = size
-        self._home = apache_kafka()
+        super().__init__(folder, size, say)
         self._programs = Programs(say)
         self._toxiproxy = Toxiproxy(folder)
-        self.api_keys = api_keys(folder / "logs")
-        self._power = PowerSupply(folder, is_used=size.cuts > 0)
         self._ports = free_ports([DIRECT, *(name.upper() for name in COMMANDS)])
         self._redis_port = children.free_port()
         self._proxies: dict[tuple[str, str], Proxy] = {}
@@ -116,22 +105,19 @@ class Apart:
         )
 
     @property
-    def lost(self) -> LostTails:
-        return self._power.lost
-
-    @property
     def num_ended(self) -> int:
         return self._programs.num_ended
 
     def start(self) -> None:
+        logs = [self._log(name) for name in COMMANDS]
         self._start_servers()
-        self._await(self._has_topics, "the broker")
+        self.await_ready(self._has_topics, "the broker", logs)
         self._start_programs()
-        self._await(lambda: not self._unready_program(), "the service")
+        self.await_ready(lambda: not self._unready_program(), "the service", logs)
 
     def check(self) -> None:
         self._programs.check()
-        self._power.check()
+        super().check()
 
     def settings(self) -> Settings:
         return self._settings
@@ -140,13 +126,13 @@ class Apart:
         size = self._size
         kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in PAUSED]
-        kinds += network_of(self._connections(), size)
+        kinds += network_kinds(self._connections(), size)
         kinds += [wrong_clock_of(role, wrong, size) for role, wrong in self._clocks.items()]
-        kinds += [damaged_blob_of(self.settings, partial(self._pids, programs.REPLICA)), flushall_of(self.settings)]
+        kinds += store_kinds(self.settings, partial(self._pids, programs.REPLICA))
         kinds += [*self._maintainer.kinds(size), self.api_keys.kind(self._settings, size)]
         for role in (*PARTS, ALL) if self._power.can_lose_power else ():
             back = programs.REPLICA if role == ALL else role
-            kinds += [cut_of(role, partial(self._cut, role), partial(self._pids, back))]
+            kinds += [power_cut_of(role, partial(self._cut, role), partial(self._pids, back))]
         return chosen(kinds, size.only)
 
     def missing(self) -> dict[Missing, str]:
@@ -195,8 +181,8 @@ class Apart:
         if not kafka_folder.exists():
             advertised = {name.upper(): self._proxies[name, KAFKA].listen for name in COMMANDS}
             properties = DURABLE if is_durable else ""
-            format_node(self._home, kafka_folder, self._ports, advertised, properties=properties)
-        kafka = kafka_argv(self._home, kafka_folder)
+            format_node(self.home, kafka_folder, self._ports, advertised, properties=properties)
+        kafka = kafka_argv(self.home, kafka_folder)
         env = kafka_environment(kafka_folder) | self._environment(programs.BROKER)
         self._programs.start(ChaosProgram("broker", kafka, env, self._log("kafka")))
 
@@ -206,7 +192,7 @@ class Apart:
 
     def _start_programs(self, tree: Path = ROOT) -> None:
         for name, words in COMMANDS.items():
-            argv = [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
+            argv = lifelong(*words)
             env = as_environment(self._behind_proxies(name)) | self._environment(ROLE_OF.get(name, ""))
             env |= {"PYTHONPATH": str(tree)}
             self._programs.start(ChaosProgram(name, guarded(argv) if name == "serve" else argv, env, self._log(name)))
@@ -245,15 +231,6 @@ class Apart:
                 return next(unready_programs({DEFAULT: store}, replicas=REPLICAS, earlier=set()), "")
         except WireError:
             return REDIS
-
-    def _await(self, holds: Callable[[], bool], what: str) -> None:
-        deadline_s = time.monotonic() + READY_S
-        while not holds():
-            self.check()
-            if time.monotonic() > deadline_s:
-                logs = ", ".join(last_line(self._log(name)) for name in COMMANDS)
-                raise RuntimeError(f"{what} is not ready after {READY_S:g} s: {logs}")
-            time.sleep(POLL_INTERVAL_S)  # only the store tells, and it sends no notice of these
 
     def _pids(self, role: str) -> list[int]:
         """Returns the processes of a role among our descendants. A replica counts only where it answers."""

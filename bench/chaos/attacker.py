@@ -12,8 +12,6 @@
 | no_key, cross_origin | a label as a page of another origin sends it, without a key | 401 or 403 |
 | flip | the wrong label of an event of its own, with its receipt | taken; a learner learns its share of it at most |
 | flood | as many events at once as a request may have | answered or 429; others are answered on |
-
-Rejected: attacks on Kafka and Redis (who writes there needs an account of theirs; tests of signatures have these).
 """
 
 import http.client

@@ -1,11 +1,12 @@
-"""Defines what goes wrong, one class for each kind of fault. `inject` begins a fault, `heal` ends it.
+"""Defines what goes wrong: a fault begins, lasts for a while, and ends; a kind of fault draws its parameters.
 
-    Fault, FaultKind, Together    the protocol, what can be drawn, and two faults at once
-    Kill, Pause                   processes, by signals         Cut, Toxic       connections, by Toxiproxy
-    PowerCut                      a machine                     FullDisk, WrongClock    its disk, the clock of a program
-    FlushAll, DamagedBlob         data in Redis                 Maintenance, Attack     an operator, a client with a key
+    FaultKind.make(rng) --> Fault: inject --lasts_s--> heal --> is_over
 
-A kill is over at once; the process must be started again by its supervisor. Other faults last `lasts_s` seconds.
+    kill, pause                processes, by signals          cut, toxic               connections, by Toxiproxy
+    power_cut                  a machine                      full_disk, wrong_clock   its disk, the clock of a program
+    flushall, damaged_blob     data in Redis                  maintenance, attack      an operator, a client with a key
+
+A kill is over at once; the process must be started again by its supervisor.
 """
 
 import os
@@ -15,12 +16,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import redis
 
 from bench.chaos.attacker import Attacker
 from bench.chaos.sandbox import Clock, Disk
+from bench.chaos.size import SceneSize
 from bench.chaos.toxiproxy import Proxy
 from services.programs import open_store
 from services.settings import Settings
@@ -30,37 +32,56 @@ from wire.records import key_name
 Family: TypeAlias = Literal["kill", "cut", "other"]
 """What is counted: faults that kill a process, power cuts, and all others."""
 
+Pids: TypeAlias = Callable[[], list[int]]
+"""Returns the processes that have a role now."""
 
-class Fault(Protocol):
-    """A fault that was drawn."""
+POWER_CUT = "power cut"
+"""What the name of a power cut begins with."""
 
-    @property
-    def name(self) -> str: ...
 
-    @property
-    def lasts_s(self) -> float: ...
+def nothing() -> None:
+    """The end of a fault that ends by itself."""
+
+
+@dataclass(slots=True)
+class Fault:
+    """A fault that was drawn. `begin` returns what it did, in words."""
+
+    name: str
+    begin: Callable[[], str] = field(compare=False)
+    end: Callable[[], object] = field(default=nothing, compare=False)
+    lasts_s: float = 0.0
+    awaits: Pids | None = field(default=None, compare=False)
+    """The processes of which a new one must run until it is over."""
+    killed: list[int] = field(default_factory=list, compare=False)
+    """The processes that it has killed; none before it began."""
+    parts: Sequence["Fault"] = ()
+    """The faults that it is made of, which are over when it is."""
+    _before: list[int] = field(default_factory=list, compare=False)
 
     @property
     def num_kills(self) -> int:
-        """The number of processes that it has killed; 0 before it began."""
+        return len(self.killed) + sum(part.num_kills for part in self.parts)
+
+    @property
+    def is_power_cut(self) -> bool:
+        return self.name.startswith(POWER_CUT)
 
     def inject(self) -> str:
         """Begins the fault; returns what it did, in words."""
+        if self.awaits is not None:
+            self._before = self.awaits()
+        return self.begin()
 
     def heal(self) -> None:
         """Ends the fault."""
+        self.end()
 
     def is_over(self) -> bool:
         """Whether what it took away is there again."""
-
-
-class Lasting:
-    """A fault that takes nothing away for good."""
-
-    __slots__ = ()
-
-    def is_over(self) -> bool:
-        return True
+        if self.awaits is not None and not set(self.awaits()) - set(self._before):
+            return False
+        return all(part.is_over() for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,87 +93,46 @@ class FaultKind:
     family: Family = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
-    """Two faults at once."""
+def together(faults: Sequence[Fault]) -> Fault:
+    """Makes one fault of several that begin at once."""
 
-    faults: Sequence[Fault]
+    def begin() -> str:
+        return ", ".join(fault.inject() for fault in faults)
 
-    @property
-    def name(self) -> str:
-        return " and ".join(fault.name for fault in self.faults)
-
-    @property
-    def lasts_s(self) -> float:
-        return max(fault.lasts_s for fault in self.faults)
-
-    @property
-    def num_kills(self) -> int:
-        return sum(fault.num_kills for fault in self.faults)
-
-    def inject(self) -> str:
-        return ", ".join(fault.inject() for fault in self.faults)
-
-    def heal(self) -> None:
-        for fault in self.faults:
+    def end() -> None:
+        for fault in faults:
             fault.heal()
 
-    def is_over(self) -> bool:
-        return all(fault.is_over() for fault in self.faults)
+    name = " and ".join(fault.name for fault in faults)
+    return Fault(name, begin, end, max(fault.lasts_s for fault in faults), parts=faults)
 
 
-Pids: TypeAlias = Callable[[], list[int]]
-"""Returns the processes that have a role now."""
+def lasting(rng: random.Random, size: SceneSize) -> float:
+    """Draws how long a fault lasts, in seconds."""
+    return round(rng.uniform(size.shortest_s, size.longest_s), 1)
 
 
-@dataclass(slots=True)
-class Kill:
+def kill(role: str, pids: Pids, restart: Callable[[], None] = nothing) -> Fault:
     """Sends SIGKILL to the first process of a role. `restart` starts again what has no supervisor."""
+    killed: list[int] = []
 
-    role: str
-    pids: Pids
-    restart: Callable[[], None] = lambda: None
-    lasts_s: float = 0.0
-    num_kills: int = 0
-    _before: list[int] = field(default_factory=list)
+    def begin() -> str:
+        reached = _send(signal.SIGKILL, pids()[:1])
+        killed.extend(reached)
+        return _described(reached)
 
-    @property
-    def name(self) -> str:
-        return f"kill {self.role}"
-
-    def inject(self) -> str:
-        self._before = self.pids()
-        killed = _send(signal.SIGKILL, self._before[:1])
-        self.num_kills = len(killed)
-        return _described(killed)
-
-    def heal(self) -> None:
-        self.restart()
-
-    def is_over(self) -> bool:
-        return bool(set(self.pids()) - set(self._before))
+    return Fault(f"kill {role}", begin, restart, awaits=pids, killed=killed)
 
 
-@dataclass(slots=True)
-class Pause(Lasting):
+def pause(role: str, pids: Pids, lasts_s: float) -> Fault:
     """Sends SIGSTOP, and SIGCONT after a while, as when a machine sleeps or its disk hangs."""
+    stopped: list[int] = []
 
-    role: str
-    pids: Pids
-    lasts_s: float
-    num_kills: int = 0
-    _stopped: list[int] = field(default_factory=list)
+    def begin() -> str:
+        stopped.extend(_send(signal.SIGSTOP, pids()[:1]))
+        return _described(stopped)
 
-    @property
-    def name(self) -> str:
-        return f"pause {self.role}"
-
-    def inject(self) -> str:
-        self._stopped = _send(signal.SIGSTOP, self.pids()[:1])
-        return _described(self._stopped)
-
-    def heal(self) -> None:
-        _send(signal.SIGCONT, self._stopped)
+    return Fault(f"pause {role}", begin, lambda: _send(signal.SIGCONT, stopped), lasts_s)
 
 
 def _send(number: signal.Signals, pids: Sequence[int]) -> list[int]:
@@ -169,30 +149,9 @@ def _described(pids: Sequence[int]) -> str:
     return ", ".join(f"process {pid}" for pid in pids) or "nobody is there"
 
 
-@dataclass(slots=True)
-class PowerCut:
+def power_cut(role: str, cut: Callable[[], str], pids: Pids) -> Fault:
     """Kills and rolls back. `pids` are the processes whose return ends it."""
-
-    role: str
-    cut: Callable[[], str]
-    pids: Pids
-    lasts_s: float = 0.0
-    num_kills: int = 0
-    _before: list[int] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return f"power cut {self.role}"
-
-    def inject(self) -> str:
-        self._before = self.pids()
-        return self.cut()
-
-    def heal(self) -> None:
-        pass
-
-    def is_over(self) -> bool:
-        return bool(set(self.pids()) - set(self._before))
+    return Fault(f"{POWER_CUT} {role}", cut, awaits=pids)
 
 
 TOXICS: dict[str, tuple[str, dict[str, int]]] = {
@@ -205,104 +164,70 @@ TOXICS: dict[str, tuple[str, dict[str, int]]] = {
 }
 """The toxics by our name, with Toxiproxy's name and the severity: milliseconds, KB/s, bytes and microseconds, bytes."""
 
+CUT = "cut"
 
-@dataclass(frozen=True, slots=True)
-class Cut(Lasting):
-    """Cuts the connections between a program and a server, and refuses new ones."""
 
-    connection: str
-    proxies: Sequence[Proxy]
-    lasts_s: float
-    num_kills: int = 0
+def network_fault(what: str, connection: str, proxies: Sequence[Proxy], lasts_s: float) -> Fault:
+    """Cuts the connections between a program and a server, and refuses new ones; or applies one of TOXICS to them."""
 
-    @property
-    def name(self) -> str:
-        return f"cut {self.connection}"
-
-    def inject(self) -> str:
-        for proxy in self.proxies:
-            proxy.enable(False)
+    def enable(enabled: bool) -> str:
+        for proxy in proxies:
+            proxy.enable(enabled)
         return ""
 
-    def heal(self) -> None:
-        for proxy in self.proxies:
-            proxy.enable(True)
+    def poison() -> str:
+        for proxy in proxies:
+            proxy.poison(*TOXICS[what])
+        return f"{TOXICS[what]}"
+
+    def cure() -> None:
+        for proxy in proxies:
+            proxy.cure(TOXICS[what][0])
+
+    name = f"{what} {connection}"
+    if what == CUT:
+        return Fault(name, lambda: enable(False), lambda: enable(True), lasts_s)
+    return Fault(name, poison, cure, lasts_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Toxic(Lasting):
-    """Applies a toxic of Toxiproxy to the bytes between a program and a server."""
+def network_kinds(connections: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
+    """Makes a kind for each thing that can happen to a connection. The connection is drawn."""
 
-    what: str
-    connection: str
-    proxies: Sequence[Proxy]
-    kind: str
-    attributes: dict[str, int]
-    lasts_s: float
-    num_kills: int = 0
+    def kind(what: str) -> FaultKind:
+        def make(rng: random.Random) -> Fault:
+            name = rng.choice(sorted(connections))
+            return network_fault(what, name, connections[name], lasting(rng, size))
 
-    @property
-    def name(self) -> str:
-        return f"{self.what} {self.connection}"
+        return FaultKind(what, make)
 
-    def inject(self) -> str:
-        for proxy in self.proxies:
-            proxy.poison(self.kind, self.attributes)
-        return f"{self.kind} {self.attributes}"
-
-    def heal(self) -> None:
-        for proxy in self.proxies:
-            proxy.cure(self.kind)
+    return [kind(what) for what in (CUT, *TOXICS)] if connections else []
 
 
-@dataclass(frozen=True, slots=True)
-class FlushAll(Lasting):
+def flushall(settings: Callable[[], Settings]) -> Fault:
     """Makes Redis forget everything."""
-
-    settings: Callable[[], Settings]
-    name: str = "FLUSHALL"
-    lasts_s: float = 0.0
-    num_kills: int = 0
-
-    def inject(self) -> str:
-        return _execute(self.settings(), lambda client: client.flushall())
-
-    def heal(self) -> None:
-        pass
+    return Fault("FLUSHALL", lambda: _execute(settings(), lambda client: client.flushall()))
 
 
-@dataclass(frozen=True, slots=True)
-class DamagedBlob:
-    """Flips a bit of the current weights in Redis, and kills a replica, which has to read them when it starts."""
+def damaged_blob(settings: Callable[[], Settings], killing: Fault, place: float) -> Fault:
+    """Flips a bit of the current weights in Redis, and kills a replica, which has to read them when it starts.
 
-    settings: Callable[[], Settings]
-    kill: Kill
-    place: float
-    """Selects the blob, in [0, 1)."""
-    name: str = "damaged blob"
-    lasts_s: float = 0.0
+    `place` selects the blob, in [0, 1).
+    """
 
-    @property
-    def num_kills(self) -> int:
-        return self.kill.num_kills
-
-    def inject(self) -> str:
-        settings = self.settings()
+    def begin() -> str:
+        now = settings()
         try:
-            with closing(open_store(settings)) as store:
-                tensors = store.versions.manifest(store.plans.read().stable).tensors  # type: ignore[union-attr]  # caught below
-        except (WireError, AttributeError) as error:
+            with closing(open_store(now)) as store:
+                plan = store.plans.read()
+                tensors = store.versions.manifest(plan.stable if plan else 0).tensors
+        except WireError as error:
             return f"none: {error}"
-        tensor = tensors[int(self.place * len(tensors))]
-        key = key_name(settings.store.prefix, "blob", tensor.digest)
-        reply = _execute(settings, lambda client: client.hset(key, 0, _with_flipped_bit(client.hget(key, 0))))
-        return f"{tensor.name} {reply}, killed {self.kill.inject()}"
+        tensor = tensors[int(place * len(tensors))]
+        key = key_name(now.store.prefix, "blob", tensor.digest)
+        reply = _execute(now, lambda client: client.hset(key, 0, _with_flipped_bit(client.hget(key, 0))))
+        return f"{tensor.name} {reply}, killed {killing.inject()}"
 
-    def heal(self) -> None:
-        self.kill.heal()
-
-    def is_over(self) -> bool:
-        return self.kill.is_over()
+    return Fault("damaged blob", begin, killing.heal, parts=(killing,))
 
 
 def _execute(settings: Settings, command: Callable[[Any], object]) -> str:
@@ -319,87 +244,50 @@ def _with_flipped_bit(chunk: bytes) -> bytes:
     return chunk[:middle] + bytes([chunk[middle] ^ 0x20]) + chunk[middle + 1 :]
 
 
-@dataclass(frozen=True, slots=True)
-class FullDisk(Lasting):
+def full_disk(disk: Disk, lasts_s: float) -> Fault:
     """Leaves not a byte on the disk of the state folder."""
 
-    disk: Disk
-    lasts_s: float
-    name: str = "full disk"
-    num_kills: int = 0
-
-    def inject(self) -> str:
-        self.disk.fill()
+    def begin() -> str:
+        disk.fill()
         return ""
 
-    def heal(self) -> None:
-        self.disk.empty()
+    return Fault("full disk", begin, disk.empty, lasts_s)
 
 
-@dataclass(frozen=True, slots=True)
-class WrongClock(Lasting):
+def wrong_clock(role: str, clock: Clock, offset_s: int, lasts_s: float) -> Fault:
     """Makes the wall clock of one program jump, and jump back."""
 
-    role: str
-    clock: Clock
-    offset_s: int
-    lasts_s: float
-    num_kills: int = 0
+    def begin() -> str:
+        clock.set(offset_s)
+        return f"{offset_s:+d} s"
 
-    @property
-    def name(self) -> str:
-        return f"wrong clock {self.role}"
-
-    def inject(self) -> str:
-        self.clock.set(self.offset_s)
-        return f"{self.offset_s:+d} s"
-
-    def heal(self) -> None:
-        self.clock.set(0)
+    return Fault(f"wrong clock {role}", begin, lambda: clock.set(0), lasts_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Maintenance(Lasting):
-    """An operation with two steps. Each returns when it is done."""
-
-    name: str
-    begin: Callable[[], str]
-    end: Callable[[], None]
-    lasts_s: float
-    num_kills: int = 0
-
-    def inject(self) -> str:
-        return self.begin()
-
-    def heal(self) -> None:
-        self.end()
+def maintenance(name: str, begin: Callable[[], str], end: Callable[[], None], size: SceneSize) -> FaultKind:
+    """Makes a kind of an operation with two steps. Each returns when it is done."""
+    return FaultKind(name, lambda rng: Fault(name, begin, end, lasting(rng, size)))
 
 
-@dataclass(slots=True)
-class Attack(Lasting):
+def attack(attacker: Attacker, note: Callable[[list[str]], None], lasts_s: float) -> Fault:
     """Attacks until it is healed. `note` gets what the service took that nobody may have taken."""
+    over = threading.Event()
 
-    attacker: Callable[[], Attacker]
-    note: Callable[[list[str]], None]
-    lasts_s: float
-    name: str = "attack"
-    num_kills: int = 0
-    _over: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def inject(self) -> str:
-        self._thread = threading.Thread(target=self._attack, name="attacker", daemon=True)
-        self._thread.start()
-        return ""
-
-    def heal(self) -> None:
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _attack(self) -> None:
+    def run() -> None:
         """Attacks.
 
-        consumes: nothing; produces: requests; waits for: replies, a pause; unblocked by: `heal`
+        consumes: nothing; produces: requests; waits for: replies, a pause; unblocked by: `end`
         """
-        self.note(self.attacker().run(self._over).breaches)
+        note(attacker.run(over).breaches)
+
+    thread = threading.Thread(target=run, name="attacker", daemon=True)
+
+    def begin() -> str:
+        thread.start()
+        return ""
+
+    def end() -> None:
+        over.set()
+        thread.join()
+
+    return Fault("attack", begin, end, lasts_s)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from bench.chaos.faults import Family, Fault, FaultKind, PowerCut, Together
-from bench.chaos.oracle import Interruption
+from bench.chaos.faults import Family, Fault, FaultKind, together
+from bench.chaos.judge import Interruption
 from bench.chaos.running import POLL_INTERVAL_S, Running
 from bench.chaos.size import SceneSize
 
@@ -49,7 +49,7 @@ def _draw_kills(kinds: Iterator[FaultKind], num_kills: int, rng: random.Random) 
         if left > 0 and rng.random() < TOGETHER:
             second = next(kinds)
             if second.name != kind.name:
-                fault = Together((fault, second.make(rng)))
+                fault = together((fault, second.make(rng)))
                 left -= 1
         faults.append(fault)
     return faults
@@ -102,7 +102,7 @@ class Injector:
         """Waits for recovery; returns whether what was killed came back in time, and then every track beat."""
         ledger = self._running.ledger
         ended_s = self.log.spans[-1].ended_s
-        recoveries_s = self.log.cut_recoveries_s if isinstance(fault, PowerCut) else self.log.recoveries_s
+        recoveries_s = self.log.cut_recoveries_s if fault.is_power_cut else self.log.recoveries_s
         if self._running.wait(fault.is_over, self._size.stuck_s):
             back_s = max(ended_s, time.monotonic() - POLL_INTERVAL_S)
             if self._running.wait(lambda: ledger.recovery_s(back_s) < math.inf, self._size.stuck_s):
@@ -119,7 +119,7 @@ class Injector:
     def _inject(self, fault: Fault) -> Interruption:
         begun_s = time.monotonic()
         self._say(f"{fault.name}: {fault.inject() or 'begins'}")
-        if isinstance(fault, PowerCut):
+        if fault.is_power_cut:
             lost = self._running.scene.lost
             self._running.ledger.record_lost(lost.numbers)
             # What was answered since the last sync may be answered again.

@@ -1,6 +1,6 @@
 """Records what the load has seen, by the number of the event, in columns of plain numbers, which stay small.
 
-    pacer: record_sent --> asker: record_reply | reader: record_answer --> labeller: record_label --> oracle: as_sent
+    pacer: record_sent --> asker: record_reply | reader: record_answer --> labeller: record_label --> judge: as_sent
 
 An event's id is `chaos-<number>`; its text and label follow from the number.
 
@@ -12,7 +12,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 
-from bench.chaos.oracle import Heartbeat, Sent, recovered_s, recovery_s
+from bench.chaos.judge import Heartbeat, Sent, recovered_s, recovery_s
 from bench.chaos.synced import PREFIX
 from evals.load.ledger import EventIds
 

@@ -8,7 +8,6 @@ change of code programs end, and start from the tree of OTHER, ... -> end, and s
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from bench.chaos.faults import FaultKind, Maintenance
-from bench.chaos.scene import lasting
+from bench.chaos.faults import FaultKind, maintenance
 from bench.chaos.size import SceneSize
+from bench.harness.process import lifelong
 from services import keys
 from services.settings import Settings, as_environment, replaced
 from services.versions import ROOT
@@ -51,11 +50,11 @@ class Maintainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         backup = self.folder / "backup"
         kinds = [
-            maintenance_of("restore of a backup", lambda: self._back_up(backup), lambda: self._restore(backup), size),
-            maintenance_of("rotation of keys", self._make_key, lambda: self._run("signing-keys", "rotate"), size),
+            maintenance("restore of a backup", lambda: self._back_up(backup), lambda: self._restore(backup), size),
+            maintenance("rotation of keys", self._make_key, lambda: self._run("signing-keys", "rotate"), size),
         ]
         if (tree := other_tree(self.folder / "other")) is not None:
-            kinds.append(maintenance_of("change of code", lambda: self._change_code(tree), self._change_back, size))
+            kinds.append(maintenance("change of code", lambda: self._change_code(tree), self._change_back, size))
         return kinds
 
     def _back_up(self, backup: Path) -> str:
@@ -83,17 +82,14 @@ class Maintainer:
 
     def _run(self, *words: str) -> None:
         """Runs a command, again while it says that a program is not ready for it. Raises RuntimeError."""
-        argv = [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
         env = os.environ | as_environment(self.settings()) | self.environment
         deadline_s = time.monotonic() + PATIENCE_S
-        while (done := subprocess.run(argv, env=env, capture_output=True, text=True, check=False)).returncode:
+        while (
+            done := subprocess.run(lifelong(*words), env=env, capture_output=True, text=True, check=False)
+        ).returncode:
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"lifelong {' '.join(words)}: {(done.stderr or done.stdout).strip()[-500:]}")
             time.sleep(PAUSE_S)  # reports expire, and files are read, without a notice
-
-
-def maintenance_of(name: str, begin: Callable[[], str], end: Callable[[], None], size: SceneSize) -> FaultKind:
-    return FaultKind(name, lambda rng: Maintenance(name, begin, end, lasting(rng, size)))
 
 
 def with_keys_in(file: Path, settings: Settings) -> Settings:

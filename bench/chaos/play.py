@@ -13,8 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from bench.chaos.injection import FaultLog, Injector, Say, draw_faults
+from bench.chaos.judge import Interruption, TopicCounts, Verdict, gone_back, judge, longest_silence_s
 from bench.chaos.ledger import HTTP, IDS, KAFKA
-from bench.chaos.oracle import Interruption, TopicCounts, Verdict, gone_back, judge, longest_silence_s
 from bench.chaos.recomputed import differing_tensors
 from bench.chaos.running import Running, running
 from bench.chaos.scene import SOURCE, Missing, Scene, chosen, late_labels_of

@@ -9,14 +9,13 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from bench.chaos import programs
-from bench.chaos.faults import FaultKind, Pids, PowerCut
 from bench.chaos.synced import WRITE_BACK_S, LostTails, Tail, synced_folder
 
 PARTS = {programs.BROKER: "kafka", programs.REDIS: "redis", programs.LEARNER: "learner"}
@@ -95,10 +94,6 @@ def kill_all(pids: Sequence[int]) -> None:
         if time.monotonic() > deadline_s:
             raise RuntimeError(f"processes do not end within {END_S:g} s of SIGKILL: {pids}")
         time.sleep(0.02)  # they are not ours: nothing tells of their end
-
-
-def cut_of(role: str, cut: Callable[[], str], pids: Pids) -> FaultKind:
-    return FaultKind(f"power cut {role}", lambda _: PowerCut(role, cut, pids), family="cut")
 
 
 def _runs(pid: int) -> bool:

@@ -5,7 +5,6 @@
 Each scene is a process of its own, which may have a mount namespace, and whose descendants are all that is killed.
 """
 
-import math
 import subprocess
 import sys
 from collections import Counter
@@ -16,12 +15,12 @@ from itertools import chain
 
 import msgspec
 
-from bench.chaos.oracle import nearest_rank
 from bench.chaos.play import SceneOutcome
 from bench.chaos.sandbox import in_namespace
 from bench.chaos.size import FULL, SHORT, Arm, SceneSize
 from bench.harness.case import Run
 from bench.harness.process import PeerFailed
+from evals.load.score import finite, nearest_rank
 from evals.results.row import Row, Skip
 from services.versions import ROOT
 
@@ -118,16 +117,12 @@ def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
 def _of_recoveries(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
     row = partial(_row, outcomes[0].arm)
     recoveries_s = list(chain.from_iterable(outcome.recoveries_s for outcome in outcomes))
-    yield row("recovery_s.p50", _finite(nearest_rank(recoveries_s, 50)), "s")
-    yield row("recovery_s.p95", _finite(nearest_rank(recoveries_s, 95)), "s", "<= 15")
+    yield row("recovery_s.p50", finite(nearest_rank(recoveries_s, 50), 1), "s")
+    yield row("recovery_s.p95", finite(nearest_rank(recoveries_s, 95), 1), "s", "<= 15")
     cut_recoveries_s = list(chain.from_iterable(outcome.cut_recoveries_s for outcome in outcomes))
-    yield row("cut_recovery_s.p50", _finite(nearest_rank(cut_recoveries_s, 50)), "s")
-    yield row("cut_recovery_s.p95", _finite(nearest_rank(cut_recoveries_s, 95)), "s", "<= 30")
+    yield row("cut_recovery_s.p50", finite(nearest_rank(cut_recoveries_s, 50), 1), "s")
+    yield row("cut_recovery_s.p95", finite(nearest_rank(cut_recoveries_s, 95), 1), "s", "<= 30")
 
 
 def _row(arm: Arm, name: str, value: float | None, unit: str, goal: str | None = None, *, note: str = "") -> Row:
     return Row.of(f"chaos.{arm}.{name}", value, unit, goal=goal, note=note)
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or value == math.inf else round(value, 1)

@@ -18,20 +18,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 from bench.chaos.ledger import IDS, LEARNER, ROLLOUT, ChaosLedger
 from bench.chaos.recomputed import Attribution
 from bench.chaos.scene import SOURCE, Scene
 from bench.chaos.size import SceneSize
-from bench.harness.texts import clinc150
+from bench.harness.texts import any_stream
 from evals.load.asker import Asker
 from evals.load.labeller import Labeller, Reply, delays
 from evals.load.reader import Reader
 from evals.load.sender import Sender
 from evals.load.session import Loops
-from evals.results.row import Skip
-from evals.streams.data import SUPPORT, load
 from evals.streams.stream import StreamItem
 from services.programs import open_store
 from services.settings import Settings
@@ -252,10 +249,6 @@ class ChaosReplies:
 
 def labelled_items() -> list[StreamItem]:
     """Returns labelled texts: those of CLINC150, else the carried ones."""
-    try:
-        stream = clinc150()
-    except Skip:
-        stream = load(SUPPORT, None)
-    items = list(chain.from_iterable(stage.train for stage in stream.stages))
+    items = any_stream().train_items
     step = 7919  # a prime: neighbours are of different classes
     return [items[place * step % len(items)] for place in range(len(items))]

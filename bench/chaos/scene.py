@@ -1,39 +1,39 @@
 """Defines a scene: a running service whose processes can be found, and what can go wrong with them.
 
 Its API keys are two: that of the load, and that of the client that attacks.
-
-Rejected: faults that know their scene. What differs between scenes is how processes are found and started again.
 """
 
 import os
 import random
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from bench.chaos import programs
 from bench.chaos.attacker import Attacker
 from bench.chaos.faults import (
-    TOXICS,
-    Attack,
-    Cut,
-    DamagedBlob,
+    POWER_CUT,
+    Fault,
     FaultKind,
-    FlushAll,
-    Kill,
-    Maintenance,
-    Pause,
     Pids,
-    Toxic,
-    WrongClock,
+    attack,
+    damaged_blob,
+    flushall,
+    kill,
+    lasting,
+    nothing,
+    pause,
+    power_cut,
+    wrong_clock,
 )
+from bench.chaos.power import PowerSupply
 from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
-from bench.chaos.toxiproxy import Proxy
+from bench.harness.service import apache_kafka
 from bench.harness.settings import loaded
 from services.settings import Settings
 from serving.http.access import Role, create_key
@@ -41,6 +41,10 @@ from wire.timestamps import now_ms
 
 SOURCE = "chaos"
 """That of the labels of the load, and of its events over Kafka; it is the name of its API key, too."""
+
+READY_S = 600.0
+STOP_S = 30.0
+POLL_INTERVAL_S = 0.1
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
 """What a fault needs and a machine may not have."""
@@ -111,60 +115,74 @@ class Scene(Protocol):
     def close(self) -> None: ...
 
 
+class Machine:
+    """What both scenes have: a folder on a machine whose power can be cut, and API keys.
+
+    Raises Skip where there is no Apache Kafka.
+    """
+
+    def __init__(self, folder: Path, size: SceneSize, say: Callable[[str], None]) -> None:
+        self.home = apache_kafka()
+        self._folder = folder
+        self._size = size
+        self._say = say
+        self.api_keys = api_keys(folder / "logs")
+        self._power = PowerSupply(folder, is_used=size.cuts > 0)
+
+    @property
+    def lost(self) -> LostTails:
+        return self._power.lost
+
+    def check(self) -> None:
+        self._power.check()
+
+    def await_ready(self, is_ready: Callable[[], bool], what: str, logs: Sequence[Path]) -> None:
+        """Returns when it is. Raises RuntimeError, with the last lines of the logs, after READY_S."""
+        deadline_s = time.monotonic() + READY_S
+        while not is_ready():
+            self.check()
+            if time.monotonic() > deadline_s:
+                told = ", ".join(programs.last_line(log) for log in logs)
+                raise RuntimeError(f"{what} is not ready after {READY_S:g} s: {told}")
+            time.sleep(POLL_INTERVAL_S)  # neither the store nor a file sends a notice of it
+
+
 def scene_settings(**changes: object) -> Settings:
     """Makes the settings of a scene, checked as those of a command line are. `store__url` is `store.url`."""
     named = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
     return loaded(named, file=Path(os.devnull), environ={}).settings
 
 
-def lasting(rng: random.Random, size: SceneSize) -> float:
-    """Draws how long a fault lasts, in seconds."""
-    return round(rng.uniform(size.shortest_s, size.longest_s), 1)
-
-
-def kill_of(role: str, pids: Pids, restart: Callable[[], None] = lambda: None) -> FaultKind:
-    return FaultKind(f"kill {role}", lambda _: Kill(role, pids, restart), family="kill")
+def kill_of(role: str, pids: Pids, restart: Callable[[], None] = nothing) -> FaultKind:
+    return FaultKind(f"kill {role}", lambda _: kill(role, pids, restart), family="kill")
 
 
 def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
-    return FaultKind(f"pause {role}", lambda rng: Pause(role, pids, lasting(rng, size)))
+    return FaultKind(f"pause {role}", lambda rng: pause(role, pids, lasting(rng, size)))
+
+
+def power_cut_of(role: str, cut: Callable[[], str], pids: Pids) -> FaultKind:
+    return FaultKind(f"{POWER_CUT} {role}", lambda _: power_cut(role, cut, pids), family="cut")
 
 
 def late_labels_of(hold: Callable[[], str], release: Callable[[], None]) -> FaultKind:
-    return FaultKind("late labels", lambda _: Maintenance("late labels", hold, release, HELD_S))
+    return FaultKind("late labels", lambda _: Fault("late labels", hold, release, HELD_S))
 
 
-def flushall_of(settings: Callable[[], Settings]) -> FaultKind:
-    return FaultKind("FLUSHALL", lambda _: FlushAll(settings))
+def store_kinds(settings: Callable[[], Settings], replicas: Pids) -> list[FaultKind]:
+    """Makes what can go wrong with the data in Redis."""
+
+    def damaged(rng: random.Random) -> Fault:
+        return damaged_blob(settings, kill(programs.REPLICA, replicas), rng.random())
+
+    return [FaultKind("damaged blob", damaged), FaultKind("FLUSHALL", lambda _: flushall(settings))]
 
 
-def damaged_blob_of(settings: Callable[[], Settings], replicas: Pids) -> FaultKind:
-    def make(rng: random.Random) -> DamagedBlob:
-        return DamagedBlob(settings, Kill(programs.REPLICA, replicas), rng.random())
+def wrong_clock_of(role: str, clock: Clock, size: SceneSize) -> FaultKind:
+    def make(rng: random.Random) -> Fault:
+        return wrong_clock(role, clock, rng.choice(JUMPS_S), lasting(rng, size))
 
-    return FaultKind("damaged blob", make)
-
-
-def network_of(connections: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
-    """Makes a kind for each thing that can happen to a connection. The connection is drawn."""
-    if not connections:
-        return []
-
-    def cut(rng: random.Random) -> Cut:
-        name = rng.choice(sorted(connections))
-        return Cut(name, connections[name], lasting(rng, size))
-
-    def toxic(what: str, rng: random.Random) -> Toxic:
-        name = rng.choice(sorted(connections))
-        kind, attributes = TOXICS[what]
-        return Toxic(what, name, connections[name], kind, attributes, lasting(rng, size))
-
-    return [FaultKind("cut", cut), *(FaultKind(what, partial(toxic, what)) for what in TOXICS)]
-
-
-def wrong_clock_of(role: str, wrong: Clock, size: SceneSize) -> FaultKind:
-    name = f"wrong clock {role}"
-    return FaultKind(name, lambda rng: WrongClock(role, wrong, rng.choice(JUMPS_S), lasting(rng, size)))
+    return FaultKind(f"wrong clock {role}", make)
 
 
 def chosen(kinds: Sequence[FaultKind], only: str) -> list[FaultKind]:
@@ -189,9 +207,9 @@ class ApiKeys:
         serving = settings.serving
         url = f"http://{serving.http_host}:{serving.http_port}"
 
-        def make(rng: random.Random) -> Attack:
-            seed = rng.randrange(1 << 30)
-            return Attack(lambda: Attacker(url, self.attacker, seed), self.breaches.extend, lasting(rng, size))
+        def make(rng: random.Random) -> Fault:
+            attacker = Attacker(url, self.attacker, rng.randrange(1 << 30))
+            return attack(attacker, self.breaches.extend, lasting(rng, size))
 
         return FaultKind("attack", make)
 

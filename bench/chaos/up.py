@@ -6,8 +6,6 @@ Rejected: the stack in this process (its supervisor could not be killed).
 import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -16,24 +14,23 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from bench.chaos import programs
-from bench.chaos.faults import FaultKind, FullDisk
-from bench.chaos.power import ALL, PARTS, PowerSupply, cut_of
+from bench.chaos.faults import FaultKind, full_disk, lasting
+from bench.chaos.power import ALL, PARTS
 from bench.chaos.programs import descendants, last_line
 from bench.chaos.sandbox import NO_COMPILER, Disk, disk
 from bench.chaos.scene import (
+    STOP_S,
+    Machine,
     Missing,
-    api_keys,
     chosen,
-    damaged_blob_of,
-    flushall_of,
     kill_of,
-    lasting,
     pause_of,
+    power_cut_of,
     scene_settings,
+    store_kinds,
 )
 from bench.chaos.size import SceneSize
-from bench.chaos.synced import LostTails
-from bench.harness.service import apache_kafka
+from bench.harness.process import lifelong
 from services.local import children
 from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read
@@ -42,9 +39,6 @@ from services.settings import Settings, as_environment
 DISK_MB = 768
 """The size of the disk. Kafka's log of a full run takes 100 MB, the checkpoints 50, the file of Redis up to 200."""
 
-READY_S = 600.0
-STOP_S = 30.0
-POLL_INTERVAL_S = 0.1
 SUPERVISOR = "supervisor"
 NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -61,7 +55,7 @@ KILLED = (
 )
 
 
-class Up:
+class Up(Machine):
     """Owns the process `lifelong up`, with some settings changed. Raises Skip where there is no Apache Kafka."""
 
     name = "up"
@@ -69,12 +63,9 @@ class Up:
     def __init__(
         self, folder: Path, size: SceneSize, say: Callable[[str], None], changes: Mapping[str, Any] = NONE
     ) -> None:
-        apache_kafka()
-        self._size = size
-        self._say = say
+        # The disk is mounted on the folder before anything is written into it.
         self._disk: Disk | None = disk(folder, DISK_MB)
-        self.api_keys = api_keys(folder / "logs")
-        self._power = PowerSupply(folder, is_used=size.cuts > 0)
+        super().__init__(folder, size, say)
         self._settings = scene_settings(
             state_dir=str(folder),
             serving__http_port=children.free_port(),
@@ -84,34 +75,21 @@ class Up:
         self._log = folder / "logs" / "up.log"
         self._attached = self._settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._num_ended = 0
-
-    @property
-    def lost(self) -> LostTails:
-        return self._power.lost
+        self.num_ended = 0
 
     @property
     def pid(self) -> int:
         """The process; 0 while there is none."""
         return self._process.pid if self._process else 0
 
-    @property
-    def num_ended(self) -> int:
-        return self._num_ended
-
     def start(self) -> None:
         self._launch()
-        deadline_s = time.monotonic() + READY_S
-        while not self._is_ready():
-            self._restart_ended()
-            if time.monotonic() > deadline_s:
-                raise RuntimeError(f"lifelong up did not get ready in {READY_S:g} s: {self._log.read_text()[-2000:]}")
-            time.sleep(POLL_INTERVAL_S)  # a file has the addresses, and nothing tells when the file is there
+        self.await_ready(self._is_ready, "lifelong up", [self._log])
         self.check()
 
     def check(self) -> None:
         self._restart_ended()
-        self._power.check()
+        super().check()
         if self._is_ready():
             with suppress(NotRunning):  # it has ended between the two
                 self._attached = attach(self._settings)
@@ -124,15 +102,15 @@ class Up:
         kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
         kinds += [kill_of(SUPERVISOR, self._own_pid, self._restart_killed)]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in KILLED]
-        kinds += [pause_of(SUPERVISOR, self._own_pid, size), flushall_of(self.settings)]
-        kinds += [damaged_blob_of(self.settings, partial(self._pids, programs.REPLICA))]
+        kinds += [pause_of(SUPERVISOR, self._own_pid, size)]
+        kinds += reversed(store_kinds(self.settings, partial(self._pids, programs.REPLICA)))
         kinds += [self.api_keys.kind(self._settings, size)]
         if self._power.can_lose_power:
             for role in PARTS:
-                kinds += [cut_of(role, partial(self._cut_one, role), partial(self._pids, role))]
-            kinds += [cut_of(ALL, self._cut_all, self._own_pid)]
+                kinds += [power_cut_of(role, partial(self._cut_one, role), partial(self._pids, role))]
+            kinds += [power_cut_of(ALL, self._cut_all, self._own_pid)]
         if (small := self._disk) is not None:
-            kinds += [FaultKind("full disk", lambda rng: FullDisk(small, lasting(rng, size)))]
+            kinds += [FaultKind("full disk", lambda rng: full_disk(small, lasting(rng, size)))]
         return chosen(kinds, size.only)
 
     def missing(self) -> dict[Missing, str]:
@@ -163,7 +141,7 @@ class Up:
     def _restart_ended(self) -> None:
         """Restarts the process after it ended by itself, which counts, also before it was ready once."""
         if self._process is not None and self._has_ended:
-            self._num_ended += 1
+            self.num_ended += 1
             self._say(f"lifelong up has ended by itself with {self._process.returncode}: {last_line(self._log)}")
             self._launch()
 
@@ -193,9 +171,8 @@ class Up:
         return lost
 
     def _launch(self) -> None:
-        argv = [sys.executable, "-P", "-m", "services.cli", "up", "--config", os.devnull]
         env = as_environment(self._settings) | self._power.environment()
-        self._process = children.start(argv, log=RotatingLog(self._log), env=env)
+        self._process = children.start(lifelong("up"), log=RotatingLog(self._log), env=env)
 
     def _is_ready(self) -> bool:
         running = read(self._settings.state_dir)

@@ -5,8 +5,6 @@
 
 A run of the ledger that was stopped goes on with the seeds that are missing. What was measured belongs to a commit
 without changes and to a machine. What ended without a result is not kept: it is tried again.
-
-Rejected: rows of half a seed (what is shared between two bars would have to be kept, too).
 """
 
 import time

@@ -5,11 +5,13 @@ Thread pools of two libraries in one process spoil both. Rows are recorded in RE
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from evals.results.row import NoResult
 from services.versions import ROOT
@@ -29,6 +31,36 @@ def exclusive(say: Callable[[str], None]) -> Iterator[None]:
             say("Another benchmark runs in this checkout; waiting for its end.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def lifelong(*words: str) -> list[str]:
+    """Returns the command line of `lifelong WORDS`, whose settings are those of the environment alone."""
+    return [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
+
+
+def await_that(holds: Callable[[], object], why_not: str, *, within_s: float, every_s: float = 0.5) -> None:
+    """Returns when something holds that nothing gives notice of. Raises NoResult if that takes longer."""
+    deadline_s = time.monotonic() + within_s
+    while not holds():
+        if time.monotonic() > deadline_s:
+            raise NoResult(f"{why_not} within {within_s:g} s")
+        time.sleep(every_s)
+
+
+class Server(Protocol):
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Server)
+
+
+@contextmanager
+def stopping(server: S) -> Iterator[S]:
+    """Ends a server of our own when left."""
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 LIMIT_S = 600.0

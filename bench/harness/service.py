@@ -4,15 +4,14 @@ running_service() -> Stack -> two labels of every class learnt, and live -> Serv
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from bench.harness.process import await_that
 from bench.harness.settings import loaded
 from bench.harness.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
@@ -31,7 +30,6 @@ from wire.store import Store
 
 LABELS_OF_EACH = 2
 IDLE_WITHIN_S = 120.0
-POLL_INTERVAL_S = 0.5
 NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 PRIMING = LoadProfile(rate=150, label_delay_s=(0.2, 1.0))
 
@@ -102,10 +100,10 @@ def running_service(settings: Mapping[str, Any] = NONE) -> Iterator[Service]:
     """Starts the service, and ends it when left. Raises Skip where there is no data, and NoResult."""
     stream = clinc150()
     primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
-    items = tuple(chain.from_iterable(stage.test for stage in stream.stages))
+    items = tuple(stream.test_items)
     with fresh_stack(settings) as (stack, store, bus):
         play(system_of(stack, store), primer, PRIMING, say=discard)
-        _await_idle(store)
+        await_that(lambda: is_rested(store), "the learner had work left", within_s=IDLE_WITHIN_S)
         service = Service(stack.settings, stack, bus, store, items, replicas_of(store))
         service.check()
         yield service
@@ -136,16 +134,10 @@ def is_followed(revision: int) -> Callable[[ServiceSnapshot], bool]:
     return lambda snapshot: snapshot.follows(revision)
 
 
-def _await_idle(store: Store) -> None:
-    """Returns when the learner has nothing left to do: after the slow round and the rehearsal of the labels.
-
-    Raises NoResult where it takes longer than IDLE_WITHIN_S.
-    """
-    deadline_s = time.monotonic() + IDLE_WITHIN_S
-    while (report := store.reports.learner()) is None or not report.is_rested:
-        if time.monotonic() > deadline_s:
-            raise NoResult(f"the learner was still busy after {IDLE_WITHIN_S:g} s")
-        time.sleep(POLL_INTERVAL_S)
+def is_rested(store: Store) -> bool:
+    """Whether the learner has nothing left to do: after the slow round and the rehearsal of the labels."""
+    report = store.reports.learner()
+    return report is not None and report.is_rested
 
 
 def discard(_text: str) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from services.settings import INTERNAL_VARIABLE, Loaded, known_constants, load
+from services.settings import Loaded, known_constants, load
+from services.settings_docs import INTERNAL_VARIABLE
 
 
 def loaded(named: Mapping[str, Any], *, file: Path | None, environ: Mapping[str, str]) -> Loaded:

@@ -3,7 +3,8 @@
 import math
 import os
 import random
-from itertools import chain, islice, product
+from collections.abc import Sequence
+from itertools import islice, product
 from pathlib import Path
 
 from evals.results.row import Skip
@@ -26,16 +27,23 @@ def clinc150(seed: int = 0) -> Stream:
         raise Skip(str(error)) from error
 
 
+def any_stream() -> Stream:
+    """Loads CLINC150, or the carried stream where it is not at hand."""
+    try:
+        return clinc150()
+    except Skip:
+        return load(SUPPORT, None)
+
+
 def some_texts(number: int) -> list[str]:
     """Returns distinct texts of natural length, the same at every call."""
-    try:
-        stream = clinc150()
-    except Skip:
-        stream = load(SUPPORT, None)
-    items = chain.from_iterable(stage.test for stage in stream.stages)
-    texts = dict.fromkeys(item.text for item in items)
-    step = max(1, len(texts) // number)
-    return list(texts)[::step][:number]
+    return spread_texts(any_stream().test_items, number)
+
+
+def spread_texts(items: Sequence[StreamItem], number: int) -> list[str]:
+    """Returns the texts of some items, all different, from the first to the last of them."""
+    texts = list(dict.fromkeys(item.text for item in items))
+    return texts[:: max(1, len(texts) // number)][:number]
 
 
 def few_of_each(stream: Stream, number: int) -> TextStage:
@@ -56,7 +64,7 @@ def joined_pairs(stream: Stream, num_classes: int, *, per_class: int, seed: int 
     There are at most `per_class` texts of each pair, all different, and as many pairs as the stream has at most.
     """
     by_label: dict[str, list[str]] = {}
-    for item in chain.from_iterable(stage.train for stage in stream.stages):
+    for item in stream.train_items:
         by_label.setdefault(item.label, []).append(item.text)
     names = sorted(by_label)[: math.ceil(math.sqrt(num_classes))]
     rng = random.Random(seed)

@@ -27,7 +27,7 @@ from evals.results.row import NoResult
 from services.local.children import free_port
 from services.versions import ROOT
 
-PROGRAMS = ROOT / "bench" / "peers" / "http"
+PROGRAM = ROOT / "bench" / "peers" / "http_apps.py"
 WITH = ("numpy", "onnxruntime>=1.26,<2", "tokenizers")
 INSTALL_S = 600.0
 START_S = 120.0
@@ -56,20 +56,17 @@ def tensor_body(texts: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class HttpPeer:
-    """A server of others: `program` is a module of `bench.peers.http`, or the path of a file.
+    """A server of others: an app of `bench/peers/http_apps.py`, or of another file.
 
     `packages` are those of its environment, none where it runs in ours.
     """
 
     name: str
-    program: str
+    app: str
     packages: tuple[str, ...] = ()
     path: str = "/predict"
     body: Callable[[Sequence[str]], dict[str, Any]] = texts_body
-
-    @property
-    def file(self) -> Path:
-        return Path(self.program) if "/" in self.program else PROGRAMS / f"{self.program.rpartition('.')[2]}.py"
+    file: Path = PROGRAM
 
     def requests(self, port: int, texts: Sequence[str], batch: int) -> list[bytes]:
         """Returns requests of `batch` texts each."""
@@ -77,17 +74,11 @@ class HttpPeer:
 
 
 PEERS = (
-    HttpPeer("FastAPI, ORT INT8", "bench.peers.http.fastapi_onnx"),
-    HttpPeer("Ray Serve @serve.batch, ORT INT8", "bench.peers.http.serve_batch"),
-    HttpPeer("LitServe, ORT INT8", "bench.peers.http.litserve_onnx", ("litserve>=0.2,<0.3",)),
-    HttpPeer("BentoML, ORT INT8", "bench.peers.http.bentoml_onnx", ("bentoml>=1.4,<1.5",)),
-    HttpPeer(
-        "MLServer, ORT INT8",
-        "bench.peers.http.mlserver_onnx",
-        ("mlserver>=1.6,<2",),
-        "/v2/models/classifier/infer",
-        tensor_body,
-    ),
+    HttpPeer("FastAPI, ORT INT8", "fastapi"),
+    HttpPeer("Ray Serve @serve.batch, ORT INT8", "ray"),
+    HttpPeer("LitServe, ORT INT8", "litserve", ("litserve>=0.2,<0.3",)),
+    HttpPeer("BentoML, ORT INT8", "bentoml", ("bentoml>=1.4,<1.5",)),
+    HttpPeer("MLServer, ORT INT8", "mlserver", ("mlserver>=1.6,<2",), "/v2/models/classifier/infer", tensor_body),
 )
 
 
@@ -119,15 +110,15 @@ def started(peer: HttpPeer, model: Path, texts: Sequence[str]) -> Iterator[int]:
     """Starts a peer with the model in a folder, yields its port once it answers, and ends it. Raises PeerFailed."""
     python = environment(peer.packages)
     port = free_port()
-    log = folder("logs") / f"{peer.file.stem}.log"
+    log = folder("logs") / f"{peer.app}.log"
     environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [str(python), str(peer.file), str(port), str(model)],
+            [str(python), str(peer.file), peer.app, str(port), str(model)],
             stdout=out,
             stderr=subprocess.STDOUT,
             env=environ,
-            cwd=PROGRAMS,
+            cwd=PROGRAM.parent,
             process_group=0,
         )
         try:

@@ -1,11 +1,12 @@
-"""Our own encoder as a learner first publishes it, and the background cost of a swap to it.
+"""Our own encoder as a learner first publishes it, the background cost of a swap to it, and its rate.
 
-    python -m bench.peers.ours THREADS
+    python -m bench.peers.ours swap             python -m bench.peers.ours rate TOKENS
 
-No padded token is computed, so there is one way to take a batch. The program makes a model that is ready to answer from
-all weights as stored. It prints the median milliseconds, and the bytes of the block matrices in INT8 and in INT4. The
-first time is not counted: it chooses kernels, once a process. The swap itself is one assignment; its stall is measured
-by `swap_stall`.
+No padded token is computed, so there is one way to take a batch. `swap` makes a model that is ready to answer from all
+weights as stored. It prints, as JSON, the median milliseconds, and the bytes of the block matrices in INT8 and in INT4.
+The first time is not counted: it chooses kernels, once a process. The swap itself is one assignment; its stall is
+measured by `swap_stall`. `rate` prints the operations a second, two for each weight of the layers and token, on texts
+of one length. Both have one thread.
 """
 
 import json
@@ -13,11 +14,14 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from bench.hardware_limit import operations
+from bench.harness.timing import thread_times_s
 from bench.peers.rectangles import Prepared, TokenIds
 from learner.config import LearnerConfig
 from learner.learner import Learner
@@ -25,7 +29,7 @@ from model.bert import load_encoder
 from model.head import out_weight, proj_weight
 from model.module_code import built_in
 from model.qtensor import N8G64, QTensor
-from model.quantized import QuantizedEncoder, QuantizedModel
+from model.quantized import INT8, QuantizedEncoder, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -50,10 +54,11 @@ class OurEngine:
 
 NUM_CLASSES = 150
 TIMES = 9
+NUM_TEXTS = 64
 
 
-def main(num_threads: int) -> None:
-    torch.set_num_threads(num_threads)
+def swap() -> dict[str, float]:
+    """Returns what packing a whole version takes."""
     strata, _ = load_encoder("minilm-l6")
     config = strata.config
     generator = torch.Generator().manual_seed(0)
@@ -68,7 +73,7 @@ def main(num_threads: int) -> None:
         candidate = QuantizedModel.from_tensors(config, tensors, labels=labels)
         live, candidate = candidate, live
         times_s.append(time.perf_counter() - start_s)
-    print(json.dumps({"ms": 1e3 * statistics.median(times_s)} | matrix_bytes(tensors)))
+    return {"ms": 1e3 * statistics.median(times_s), **matrix_bytes(tensors)}
 
 
 def matrix_bytes(tensors: Mapping[str, QTensor]) -> dict[str, int]:
@@ -79,5 +84,16 @@ def matrix_bytes(tensors: Mapping[str, QTensor]) -> dict[str, int]:
     return {"int8_bytes": int8_bytes, "int4_bytes": int4_bytes}
 
 
+def rate(num_tokens: int, *, seconds: float = 3.0) -> float:
+    """Returns the operations a second on texts of so many tokens, by the processor time of this thread."""
+    strata, _ = load_encoder("minilm-l6")
+    encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
+    token_ids = torch.randint(1_000, strata.config.vocab, (NUM_TEXTS, num_tokens)).tolist()
+    times_s = thread_times_s(partial(encoder.encode, RaggedBatch.of(token_ids), INT8), seconds)
+    return operations(strata.config, token_ids) / statistics.median(times_s)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    torch.set_num_threads(1)
+    measured = swap() if sys.argv[1] == "swap" else {"operations_per_s": rate(int(sys.argv[2]))}
+    print(json.dumps(measured))

@@ -9,11 +9,9 @@ Texts of a given length are real ones laid end to end. The batches are the same 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle
+from itertools import cycle
 
-from bench.harness.texts import clinc150, some_texts
-from evals.results.row import Skip
-from evals.streams.data import SUPPORT, load
+from bench.harness.texts import any_stream, some_texts, spread_texts
 from model.tokenizer import TextTokenizer
 
 NUM_SOURCES = 1024
@@ -86,13 +84,7 @@ BY_NAME = {workload.name: workload for workload in (*WORKLOADS, ONE_TOKEN, ZIPF)
 
 def calibration_texts(number: int) -> list[str]:
     """Returns training texts, none of which is timed."""
-    try:
-        stream = clinc150()
-    except Skip:
-        stream = load(SUPPORT, None)
-    items = chain.from_iterable(stage.train for stage in stream.stages)
-    texts = list(dict.fromkeys(item.text for item in items))
-    return texts[:: max(1, len(texts) // number)][:number]
+    return spread_texts(any_stream().train_items, number)
 
 
 def fill_to_length(sources: Sequence[Sequence[int]], number: int, length: int) -> list[list[int]]:

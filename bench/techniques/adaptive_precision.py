@@ -4,8 +4,6 @@
 
 Ours is the service's own choice (`serving.models`), with the latencies and accuracies that a replica has.
 
-Rejected: a fixed 16-bit precision of the kernels (there is none: float32 is torch's).
-
 Shape suffixes: B texts, D width.
 """
 

@@ -1,19 +1,15 @@
 """Measures row E6: ragged batches on fused kernels beside a plain server.
 
-    at 512 and 1,024 tokens    ours and the plain one, each alone in a process, in turns        lone_server.py
-    saturated                  the share of the time in which a replica's engine computes       replica_engine.py
-    lengths by Zipf            ours and the peers that are installed, each with its best padding       bench/peers
-
-Rejected: the plain server with texts of other lengths (its padding would depend on which come together).
+at 512 and 1,024 tokens    ours and the plain one, each alone in a process, in turns        lone_server.py
+saturated                  the share of the time in which a replica's engine computes       replica_engine.py
+lengths by Zipf            ours and the peers that are installed, each with its best padding       bench/peers
 """
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from statistics import median
 
 from bench.harness.case import Bar, Run, Technique
+from bench.harness.process import run_module
 from bench.peers.engines import OURS as OUR_INT8
 from bench.peers.engines import PEERS
 from bench.peers.field import prepared, started
@@ -22,12 +18,11 @@ from bench.peers.workloads import ZIPF
 from bench.techniques.lone_server import NAMES, OURS, PLAIN
 from bench.techniques.replica_engine import busy_share
 from bench.techniques.tasks import served_model, tasks_of
-from evals.results.row import NoResult, Peer, Row
+from evals.results.row import Peer, Row
 from model.bert import load_encoder
 
 LENGTHS = (512, 1024)
 ROUNDS = 3
-LIMIT_S = 600.0
 
 
 def measure(run: Run) -> Iterator[Row]:
@@ -41,24 +36,14 @@ def measure(run: Run) -> Iterator[Row]:
 
 def _beside_the_plain_one(run: Run, num_tokens: int, length: int) -> Iterator[Row]:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
+    seconds = "0.1" if run.is_quick else "3.0"
     for _ in range(run.amount(1, ROUNDS)):
         for name in NAMES:
-            found[name].append(_alone(name, num_tokens, 0.1 if run.is_quick else 3.0))
+            found[name].append(run_module("bench.techniques.lone_server", name, str(num_tokens), seconds))
     for figure in ("memory", "p50", "rate"):
         ours = median(each[figure] for each in found[OURS])
         plain = median(each[figure] for each in found[PLAIN])
         yield run.row(f"{figure}_{length}", round(ours, 2), peers=(Peer(PLAIN, round(plain, 2)),))
-
-
-def _alone(name: str, num_tokens: int, seconds: float) -> dict[str, float]:
-    """Returns what the encoder takes, alone in a process. Raises NoResult."""
-    command = [sys.executable, "-m", "bench.techniques.lone_server", name, str(num_tokens), str(seconds)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
-    except subprocess.SubprocessError as error:
-        raise NoResult(f"{name} at {num_tokens} tokens: {error}") from error
-    measured: dict[str, float] = json.loads(done.stdout)
-    return measured
 
 
 def _busy(run: Run) -> Row:

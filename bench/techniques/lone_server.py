@@ -9,15 +9,12 @@ time nor memory depends on them.
 
 Prints JSON: `memory`, the most MiB beyond the process without a model, while it answers; `p50`, ms for a text; `rate`,
 texts/s in batches. Times are processor times on one thread.
-
-Rejected: the memory of the whole process (two thirds of it are Python and torch, for both).
 """
 
 import ctypes
 import gc
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,6 +24,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from bench.harness.timing import thread_times_s
 from model.config import MINILM_L6, Span, StrataConfig
 from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
@@ -49,7 +47,7 @@ def main(name: str, length: int, seconds: float) -> Mapping[str, float]:
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
-        one_s, many_s = (times_s(partial(encode, _batch(num, length)), seconds) for num in (1, BATCH))
+        one_s, many_s = (thread_times_s(partial(encode, _batch(num, length)), seconds) for num in (1, BATCH))
     memory = (_resident("VmHWM") - before) / 1024
     return {"memory": memory, "p50": 1e3 * median(one_s), "rate": BATCH / median(many_s)}
 
@@ -69,17 +67,6 @@ def config_of(length: int, *, is_routed: bool) -> StrataConfig:
         return MINILM_L6
     config = replace(MINILM_L6, positions="rope", max_pos=length)
     return config.with_span(ROUTED) if is_routed else config
-
-
-def times_s(call: Callable[[], object], seconds: float) -> list[float]:
-    """Returns the processor times of calls, for about so many seconds; the first call is not counted."""
-    call()
-    found: list[float] = []
-    while not found or sum(found) < seconds:
-        start_s = time.thread_time()
-        call()
-        found.append(time.thread_time() - start_s)
-    return found
 
 
 def _batch(num_texts: int, length: int) -> RaggedBatch:

@@ -1,11 +1,9 @@
 """Measures row E11: what the profiles promise, at the scale of the demo.
 
-    nano's encoder    accuracy beside that of the dense one, bytes, one text after another
-    base              the same head answers in INT4; the demo with base alone: p99 and precisions
-                      the demo with base, which changes to nano: lost, mixed
-    pro               its shape with random weights: time does not depend on them
-
-Rejected: nano under a sender's load (one core is what is promised, and the sender takes a part of it).
+nano's encoder    accuracy beside that of the dense one, bytes, one text after another
+base              the same head answers in INT4; the demo with base alone: p99 and precisions
+                  the demo with base, which changes to nano: lost, mixed
+pro               its shape with random weights: time does not depend on them
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +17,7 @@ import torch
 from bench.demo import run_demo
 from bench.harness.case import Bar, Run, Technique
 from bench.harness.texts import data_folder
-from bench.techniques.lone_server import times_s
+from bench.harness.timing import thread_times_s
 from bench.techniques.tasks import served_by, task_accuracy, tasks_of
 from evals.results.row import NoResult, Peer, Row
 from model.bert import load_encoder
@@ -121,7 +119,7 @@ def _texts_per_s(strata: Strata, num_texts: int, num_tokens: int, run: Run) -> f
     """Returns the rate in INT8 by the processor time of one thread, in batches of `num_texts` of so many tokens."""
     encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
     batch = RaggedBatch.of(torch.randint(1_000, strata.config.vocab, (num_texts, num_tokens)).tolist())
-    return num_texts / median(times_s(partial(encoder.encode, batch, INT8), run.amount(1, 50) / 10))
+    return num_texts / median(thread_times_s(partial(encoder.encode, batch, INT8), run.amount(1, 50) / 10))
 
 
 TECHNIQUE = Technique(

@@ -18,8 +18,6 @@ A delta is what a round of the learner changes in the tensors that it publishes:
 It is counted twice: on the grids that the learner trains on, whose multipliers stay and whose scales move slowly, and
 with every matrix rounded anew to the range of its largest values. A delta is not how versions are sent today, which is
 by whole tensors; it says how much of them a round has changed.
-
-Rejected: the head of full precision on the vectors of another precision, which loses more. It is told beside the loss.
 """
 
 import copy
@@ -38,8 +36,8 @@ from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
 from learner.config import LearnerConfig
-from learner.encoder.base import with_own_top
 from learner.encoder.served import StoredTensor, export_encoder
+from learner.encoder.top import with_own_top
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import RidgeHead
 from learner.learner import Learner

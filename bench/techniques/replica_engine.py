@@ -1,9 +1,7 @@
 """Runs a replica's engine in this process: its queue, batches, precision and head, without Kafka and HTTP.
 
-    texts --tokenizer--> BatchQueue --Engine--> answers                  `answers`: the name that each text gets
-    the same queue, never empty                                          `busy_share`: time within predict / all time
-
-Rejected: the whole service under load (the sender would take the processor that is measured).
+texts --tokenizer--> BatchQueue --Engine--> answers                  `answers`: the name that each text gets
+the same queue, never empty                                          `busy_share`: time within predict / all time
 """
 
 import time

@@ -6,8 +6,6 @@
 
 All three are tuned by the same loop with equal passes, and measured as they would be served, in INT8 with closed-form
 heads. Distillation sees the training texts of all tasks, and no labels.
-
-Rejected: one encoder that is never tuned for the baseline (it would be easier to keep up with).
 """
 
 import time

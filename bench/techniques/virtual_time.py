@@ -3,8 +3,6 @@
     (time, Text), ... --BatchQueue--> batches --answer, timed--> how many texts were answered in time
 
 So all contenders meet the same arrivals, and what else runs on the machine counts little.
-
-Rejected: the service itself under load (its sender would share the two cores).
 """
 
 import random

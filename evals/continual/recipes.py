@@ -14,8 +14,6 @@ of the next smaller one.
 
 The blocks of the encoder (`TOKEN_RECIPES`) get the optimizer and the rates of the learner's slow rounds. These were
 chosen for the learner, not for the others. The other arguments are those of the linear heads.
-
-Rejected: one rate for all. A method would then lose by a setting that it was never tuned for.
 """
 
 from collections.abc import Callable

@@ -8,9 +8,6 @@
 The service's learner publishes a version after each label, as the service does if labels come seldom: it takes a tenth
 of a second, and the rows of such tables are minutes or hours apart. So a row is predicted by what was known until then,
 as by the other contenders.
-
-Rejected: a version after every hundred labels (such a stream would be a test of the pace of the service, which
-`make bench ONLY=live` measures, and not of what it learns).
 """
 
 from collections.abc import Sequence

@@ -4,8 +4,6 @@
 
 Nothing waits for a clock: a slow round that is due runs to its end before the next labels come, and the rehearsal runs
 when the stream is over.
-
-Rejected: the publisher with its gate and a store (what a refusal does to the accuracy is the gate's, not the method's).
 """
 
 import torch

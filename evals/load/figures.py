@@ -3,8 +3,6 @@
     ledger, snapshot of the store, audit of the answers topic --> Figures --> report
 
 `FROZEN` in the tests holds the names: whoever reads the JSON may rely on them.
-
-Rejected: the figures of the metrics endpoint. A service that answers wrongly would count its own answers as good.
 """
 
 from collections.abc import Collection

@@ -5,8 +5,6 @@
 An event's id is `<run>-<number>`, which does not reveal the label. The memory is columns of plain numbers, 29 bytes an
 event and 20 bytes a label, so that a run of millions stays small. Labels and texts are interned: an event has their
 numbers, and each is kept once.
-
-Rejected: keeping the records (a kilobyte each), and a lock per column (a wait needs all of them at once).
 """
 
 import math

@@ -5,8 +5,6 @@
 An answer is a function of its text, the version and the precision, whatever else was in its batch. So an answer that a
 replica made of two versions, while it went from one to the other, shows here. Versions that the store no longer has
 cannot be asked: a run that is to be looked at keeps all of them (`rollout.keep_versions`).
-
-Rejected: comparing versions by their numbers alone (the number is what a mixed answer would have right).
 """
 
 from collections import defaultdict

@@ -11,8 +11,6 @@ times are of one clock, that of the load generator: a label had come back if it 
 Events whose label never comes are left out of all three. The oracle also learns what the service keeps to measure
 itself on, so it is a reference and no upper bound: a ratio above 1 is possible.
 
-Rejected: the accuracy at the end as the measure. It does not tell how long wrong answers were given before.
-
 Shape suffixes: N events, D width, S stages, V the three verdicts, R resamples.
 """
 

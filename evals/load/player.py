@@ -13,8 +13,6 @@ No more labels come now, so nothing may be left to judge the version that learnt
 of the traffic that it has then, and that is said. Labels of the holdout and repeated labels make no new version. So if
 no version follows for a while, the current one has learnt all that there is. After the last stage the learner has time
 to rehearse; that is waited for too.
-
-Rejected: promoting that version as an operator would. What is tested would not be what the rollout decides.
 """
 
 import random

@@ -6,8 +6,6 @@
   label that was never covered counts as infinitely late: it moves the percentiles instead of being left out of them.
 - publication: from the reading of a version's oldest label to the first answer by it, or by a later one.
 - lost, duplicates: the ids in the whole answers topic, compared with the ids that were sent.
-
-Rejected: scoring by the learner's own evaluation. What counts is what the service answered.
 """
 
 import math
@@ -113,7 +111,22 @@ def percentiles(values: Iterable[float], *ranks: int) -> Percentiles:
     {'p50': 2.0, 'p99': None}
     """
     ordered = sorted(values)
-    return {f"p{rank}": _finite(_nearest(ordered, rank)) for rank in ranks}
+    return {f"p{rank}": finite(nearest_rank(ordered, rank), 3) for rank in ranks}
+
+
+def nearest_rank(values: Iterable[float], rank: int) -> float:
+    """Computes a nearest-rank percentile of values that may be infinite; infinity where there are no values.
+
+    >>> nearest_rank([1.0, math.inf, 2.0], 50)
+    2.0
+    """
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)] if ordered else math.inf
+
+
+def finite(value: float, digits: int) -> float | None:
+    """Rounds a value; None where it is infinite."""
+    return round(value, digits) if math.isfinite(value) else None
 
 
 def publications_ms(read_ms: Mapping[int, int], first_ms: Mapping[tuple[ArmName, int], int]) -> list[float]:
@@ -196,11 +209,3 @@ def _fp32_bytes(tensor: TensorEntry) -> int:
     """
     weights = (part for part in tensor.parts if tensor.scheme == "fp32" or part.name in ("q", "hi", "lo", "bias"))
     return 4 * sum(math.prod(part.shape) for part in weights)
-
-
-def _nearest(ordered: Sequence[float], rank: int) -> float:
-    return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)] if ordered else math.inf
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 3) if math.isfinite(value) else None

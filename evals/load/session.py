@@ -5,8 +5,6 @@
 
 Beside the figures of the service stands an instant oracle (`oracle.py`) under the service's own encoder before it
 learns (`frozen_reference`). When all is over, the answers topic is read from its beginning, and what is there counted.
-
-Rejected: players of one process each. Their clocks would be their own, and the ledger would need a server.
 """
 
 import secrets

@@ -3,8 +3,6 @@
     Store --(notice, or every quarter second)--> Watcher --> ServiceSnapshot --> player waits, view shows, figures count
 
 A report holds only the last few stalls, and old manifests are removed: so the watcher polls often and adds up.
-
-Rejected: reading all at the end. Reports expire, and manifests of old versions are removed by then.
 """
 
 import threading

@@ -4,8 +4,6 @@ PAUSE_S before --> the call, looked at every few seconds --> PAUSE_S after --> C
 
 Ours are this process and all that descend from it, also those that outlive their parents. Everything else counts as
 beside us, and what other guests of the host take shows as steal.
-
-Rejected: the load average alone (it counts our own threads, and remembers minutes), and a sentence that is typed.
 """
 
 import os

@@ -4,8 +4,6 @@ ResultLine, ... --pooled--> a line for each row, with all its calls --table, mis
 
 A table is of one commit and of one machine, which its last lines name, with the commands and with what ran beside them.
 No call is left out: where a row was measured by several commands of one size, it has the calls of all of them.
-
-Rejected: numbers that are typed into sentences (nobody can tell which row they are of, or that they are old).
 """
 
 import shlex

@@ -5,8 +5,6 @@
 one_after_another   stage after stage: old classes do not come back
 at_a_desk           classes arrive over time, and keep coming
 mixed               as at a desk, with frequent and rare classes; on the way one is renamed, and one is split into two
-
-Rejected: a random order of all items (every class would be there from the beginning on).
 """
 
 import random

@@ -80,9 +80,16 @@ class Stream:
         return len(self.arrivals) or sum(len(stage.train) for stage in self.stages)
 
     @property
+    def train_items(self) -> list[StreamItem]:
+        return list(chain.from_iterable(stage.train for stage in self.stages))
+
+    @property
+    def test_items(self) -> list[StreamItem]:
+        return list(chain.from_iterable(stage.test for stage in self.stages))
+
+    @property
     def num_labels(self) -> int:
-        items = chain.from_iterable(stage.train for stage in self.stages)
-        return len({item.label for item in items})
+        return len({item.label for item in self.train_items})
 
     @property
     def default_rate(self) -> float:

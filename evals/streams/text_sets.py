@@ -10,7 +10,6 @@ import gzip
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 from evals.streams.data import load
@@ -45,9 +44,8 @@ def text_set(name: str, data: Path | None) -> TextSet:
         if data is None:
             raise DataError(f"{name}: LIFELONG_DATA names no folder of data sets; it would have a folder {name}")
         return TextSet(name, _table(data / name / "train.tsv.gz"), _table(data / name / "test.tsv.gz"))
-    stages = load(name, data).stages
-    train = tuple(chain.from_iterable(stage.train for stage in stages))
-    return TextSet(name, train, tuple(chain.from_iterable(stage.test for stage in stages)))
+    stream = load(name, data)
+    return TextSet(name, stream.train_items, stream.test_items)
 
 
 def _table(path: Path) -> tuple[StreamItem, ...]:

@@ -15,7 +15,6 @@ what it took: the memory, the sample gradients and the forward passes for each t
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +286,7 @@ def set_of(name: str) -> Set:
 
 def _texts(name: str, data: Path | None, split: str) -> Benchmark[Texts]:
     stream = load(name, data, split=split)
-    train = chain.from_iterable(stage.train for stage in stream.stages)
+    train = stream.train_items
     classes = tuple(dict.fromkeys(item.label for item in train))
     ids = {label: index for index, label in enumerate(classes)}
     stages = (Stage(stage.name, _part(stage.train, ids), _part(stage.test, ids)) for stage in stream.stages)
@@ -303,9 +302,9 @@ def _few(shots: int, data: Path | None, split: str) -> Benchmark[Texts]:
     train = fewshot(shots, data)
     classes = tuple(dict.fromkeys(item.label for item in train))
     ids = {label: index for index, label in enumerate(classes)}
-    test = list(chain.from_iterable(stage.test for stage in whole.stages))
+    test = whole.test_items
     drawn = {item.text for item in train}
-    all_train = chain.from_iterable(stage.train for stage in whole.stages)
+    all_train = whole.train_items
     others = [item.text for item in all_train if item.text not in drawn]
     stage = Stage(f"{shots} texts a class", _part(train, ids), _part(test, ids))
     return Benchmark(f"{CLINC150}-{shots}-shot", classes, (stage,), unlabelled=others)

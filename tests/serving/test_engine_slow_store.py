@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos.faults import TOXICS, Toxic
+from bench.chaos.faults import TOXICS, network_fault
 from bench.chaos.programs import redis_argv
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from services.local import children
@@ -48,8 +48,7 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(
     redis_behind: tuple[str, Proxy], engine: Engine, queue: BatchQueue[Item]
 ) -> None:
     url, proxy = redis_behind
-    kind, attributes = TOXICS["delay"]
-    delay = Toxic("delay", "replica and Redis", [proxy], kind, attributes, 1.0)
+    delay = network_fault("delay", "replica and Redis", [proxy], 1.0)
     with closing(opened(url)) as near, closing(opened(f"redis://{proxy.listen}/0")) as far:
         eventually(lambda: _is_up(near))
         learner = TinyPublisher(near)
@@ -72,7 +71,7 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(
                 waited_s.append(time.monotonic() - asked_s)
             took_s = time.monotonic() - started_s
         swap.close()
-    assert took_s > 4 * attributes["latency"] / 1000
+    assert took_s > 4 * TOXICS["delay"][1]["latency"] / 1000
     assert len(waited_s) > 20
     assert sorted(waited_s)[int(0.99 * len(waited_s))] < 0.1 * took_s
 

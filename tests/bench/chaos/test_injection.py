@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 
@@ -10,28 +9,9 @@ from bench.chaos.faults import Family, Fault, FaultKind
 from bench.chaos.injection import draw_faults
 
 
-@dataclass(frozen=True)
-class NoFault:
-    """A fault that does nothing."""
-
-    name: str
-    number: float
-    num_kills: int = 0
-    lasts_s: float = 0.0
-
-    def inject(self) -> str:
-        return ""
-
-    def heal(self) -> None:
-        pass
-
-    def is_over(self) -> bool:
-        return True
-
-
 def kind(name: str, family: Family) -> FaultKind:
     def make(rng: random.Random) -> Fault:
-        return NoFault(name, rng.random())
+        return Fault(name, lambda: "", lasts_s=rng.random())
 
     return FaultKind(name, make, family=family)
 

@@ -3,8 +3,8 @@
 import math
 from itertools import count
 
+from bench.chaos.judge import Heartbeat
 from bench.chaos.ledger import HTTP, KAFKA, LEARNER, ChaosLedger
-from bench.chaos.oracle import Heartbeat
 
 
 def ledger() -> ChaosLedger:

@@ -3,7 +3,8 @@
 import random
 from pathlib import Path
 
-from bench.chaos.maintenance import OTHER, Maintainer, maintenance_of, other_tree, with_keys_in
+from bench.chaos.faults import maintenance
+from bench.chaos.maintenance import OTHER, Maintainer, other_tree, with_keys_in
 from bench.chaos.scene import scene_settings
 from bench.chaos.size import SHORT
 from services.keys import ring_of
@@ -26,7 +27,7 @@ def test_the_other_commit_is_there_with_its_programs(tmp_path: Path) -> None:
 
 def test_an_operation_has_two_steps() -> None:
     done: list[str] = []
-    kind = maintenance_of("rotation", lambda: "a key", lambda: done.append("rotated"), SHORT)
+    kind = maintenance("rotation", lambda: "a key", lambda: done.append("rotated"), SHORT)
     operation = kind.make(random.Random(1))
     assert (operation.inject(), done, operation.num_kills) == ("a key", [], 0)
     operation.heal()

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from bench.chaos.oracle import Verdict
+from bench.chaos.judge import Verdict
 from bench.chaos.play import SceneOutcome
 from bench.chaos.rows import rows, twice
 from bench.chaos.size import SHORT

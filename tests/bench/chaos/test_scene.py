@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.chaos.faults import FaultKind, FlushAll
-from bench.chaos.scene import chosen, lasting, scene_settings
+from bench.chaos.faults import FaultKind, flushall, lasting
+from bench.chaos.scene import chosen, scene_settings
 from bench.chaos.size import SHORT
 
 
@@ -29,5 +29,5 @@ def test_an_outage_can_be_of_ten_minutes() -> None:
     [("", ["cut", "pause broker", "pause Redis"]), ("cut,broker", ["cut", "pause broker"]), ("kill", [])],
 )
 def test_some_kinds_can_be_chosen(only: str, names: list[str]) -> None:
-    kinds = [FaultKind(name, lambda _: FlushAll(scene_settings)) for name in ("cut", "pause broker", "pause Redis")]
+    kinds = [FaultKind(name, lambda _: flushall(scene_settings)) for name in ("cut", "pause broker", "pause Redis")]
     assert [kind.name for kind in chosen(kinds, only)] == names

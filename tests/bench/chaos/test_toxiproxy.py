@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.chaos.faults import TOXICS, Cut, Toxic
+from bench.chaos.faults import CUT, Fault, network_fault
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from evals.results.row import Skip
 from tests.required import missing
@@ -69,9 +69,8 @@ def echoed(proxy: Proxy) -> tuple[int, float]:
     return num, time.monotonic() - start_s
 
 
-def toxic(what: str, proxy: Proxy) -> Toxic:
-    kind, attributes = TOXICS[what]
-    return Toxic(what, "us and echo", [proxy], kind, attributes, 1.0)
+def fault_of(what: str, proxy: Proxy) -> Fault:
+    return network_fault(what, "us and echo", [proxy], 1.0)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def toxic(what: str, proxy: Proxy) -> Toxic:
     ],
 )
 def test_what_a_toxic_does_and_that_it_is_cured(proxy: Proxy, what: str, fewest: int, most: int, from_s: float) -> None:
-    fault = toxic(what, proxy)
+    fault = fault_of(what, proxy)
     fault.inject()
     num, took_s = echoed(proxy)
     assert num >= fewest
@@ -96,7 +95,7 @@ def test_what_a_toxic_does_and_that_it_is_cured(proxy: Proxy, what: str, fewest:
 
 
 def test_a_connection_is_reset(proxy: Proxy) -> None:
-    fault = toxic("reset", proxy)
+    fault = fault_of("reset", proxy)
     fault.inject()
     with pytest.raises(ConnectionError):
         echoed(proxy)
@@ -105,7 +104,7 @@ def test_a_connection_is_reset(proxy: Proxy) -> None:
 
 
 def test_what_is_cut_refuses(proxy: Proxy) -> None:
-    fault = Cut("us and echo", [proxy], 1.0)
+    fault = fault_of(CUT, proxy)
     fault.inject()
     with pytest.raises(ConnectionRefusedError):
         echoed(proxy)

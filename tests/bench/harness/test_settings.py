@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.harness.settings import loaded
-from services.settings import INTERNAL_VARIABLE, BadSettings, as_environment, load
+from services.settings import BadSettings, as_environment, load
+from services.settings_docs import INTERNAL_VARIABLE
 
 NAMED = {"serving.replicas": 2, "learner.slow_batch": 16}
 

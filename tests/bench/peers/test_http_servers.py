@@ -25,7 +25,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"[]")
 
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[2])), Answer).serve_forever()
 """
 
 
@@ -37,7 +37,7 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def peer_of(tmp_path: Path, program: str) -> HttpPeer:
     path = tmp_path / "program.py"
     path.write_text(program)
-    return HttpPeer("a peer", str(path))
+    return HttpPeer("a peer", "app", file=path)
 
 
 def test_a_peer_answers_while_it_is_measured_and_is_gone_then(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_packages_that_do_not_exist_are_said(tmp_path: Path) -> None:
 
 def test_every_program_is_there_and_has_its_form() -> None:
     for peer in PEERS:
-        assert peer.file.exists()
+        assert f'APP == "{peer.app}"' in peer.file.read_text()
         (request, *others) = peer.requests(8_000, [f"text {number}" for number in range(33)], 16)
         assert len(others) == 1
         head, _, body = request.partition(b"\r\n\r\n")

@@ -17,6 +17,7 @@ from evals.load.score import (
     audit,
     label_to_live,
     model_bytes,
+    nearest_rank,
     parity,
     per_second,
     percentiles,
@@ -171,3 +172,9 @@ def manifest(*tensors: TensorEntry) -> WeightManifest:
         epoch=1,
         created_ms=0,
     )
+
+
+def test_a_percentile_is_a_value_that_there_was() -> None:
+    assert nearest_rank(range(1, 101), 95) == 95
+    assert nearest_rank([3.0], 95) == 3.0
+    assert nearest_rank([], 95) == math.inf

@@ -1,49 +1,33 @@
 """What a version of sets names differently from the reference, by the classes that both know."""
 
-import torch
+from functools import partial
 
-from learner.encoder.served import export_head
 from learner.fast.fast_head import Rows
 from learner.quality.evaluation import ScoredVersion
-from learner.quality.recent_events import RecentEvents, Reference
+from learner.quality.recent_events import RecentEvents
 from model.features import FeatureMap, Scale
-from tests.learner.small_learner import CONFIG, small_served
+from tests.learner.quality.versions import SERVED, events_with, ring_beside
+from tests.learner.quality.versions import version as one_class_version
+from tests.learner.small_learner import CONFIG
 from wire.features import content_of
 from wire.label_set import LabelSet
 from wire.records import LabelCommand, NewClass
 from wire.targets import set_of
 
-SERVED = small_served()
-NUM_FEATURES = CONFIG.head_features
-
-
-def version(**feature_of: int) -> ScoredVersion:
-    """Names each class whose feature is there."""
-    weights_CR = torch.zeros(len(feature_of), NUM_FEATURES)
-    for row, place in enumerate(feature_of.values()):
-        weights_CR[row, place] = 1.0
-    head = SERVED.head(export_head(CONFIG, weights_CR, temperature=1.0, threshold=0.5))
-    return ScoredVersion(SERVED, head, tuple(feature_of), weights_CR, {})
-
-
-def events(*places: str, labels: str) -> Rows:
-    """Events with these features, such as "01", and sets of labels, such as "ab"."""
-    phi_BR = torch.zeros(len(places), NUM_FEATURES)
-    for row, each in enumerate(places):
-        for place in each.replace("-", ""):
-            phi_BR[row, int(place)] = 1.0
-    sets = [set_of(names.replace("-", "")) for names in labels.split()]
-    return Rows(phi_BR, sets, [""] * len(sets), are_all=True)
-
+version = partial(one_class_version, threshold=0.5)
 
 OLD = version(a=0, b=1)
 WITH_C = version(a=0, b=1, c=2)
 
 
+def events(*places: str, labels: str) -> Rows:
+    """Events with these features, such as "01", and sets of labels, such as "ab"."""
+    features = [[int(place) for place in each.replace("-", "")] for each in places]
+    return events_with(features, [set_of(names.replace("-", "")) for names in labels.split()])
+
+
 def recent(reference: ScoredVersion = OLD) -> RecentEvents:
-    ring = RecentEvents(NUM_FEATURES)
-    ring.refer_to(Reference(7, reference))
-    return ring
+    return ring_beside(reference)
 
 
 def test_a_new_class_beside_the_old_ones_changes_none_of_them() -> None:

@@ -1,45 +1,26 @@
 """What a candidate names differently from the reference is counted on the events that came last."""
 
 import pytest
-import torch
 
-from learner.encoder.served import export_head
 from learner.fast.fast_head import Rows
 from learner.quality.comparison import Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference
 from model.features import FeatureMap, Scale
+from tests.learner.quality.versions import SERVED, events_with, ring_beside, version
 from tests.learner.small_learner import CONFIG, small_served, small_strata
 from wire.records import NameChanges, NewClass
-
-SERVED = small_served()
-NUM_FEATURES = CONFIG.head_features
-
-
-def version(**feature_of: int) -> ScoredVersion:
-    """Names the class whose feature is the largest."""
-    weights_CR = torch.zeros(len(feature_of), NUM_FEATURES)
-    for row, place in enumerate(feature_of.values()):
-        weights_CR[row, place] = 1.0
-    head = SERVED.head(export_head(CONFIG, weights_CR, temperature=1.0))
-    return ScoredVersion(SERVED, head, tuple(feature_of), weights_CR, {})
-
-
-def events(*places: int, labels: str) -> Rows:
-    phi_BR = torch.zeros(len(places), NUM_FEATURES)
-    for row, place in enumerate(places):
-        phi_BR[row, place] = 1.0
-    return Rows(phi_BR, labels.split(), [""] * len(places), are_all=True)
-
 
 OLD = version(a=0, b=1)
 WITH_C = version(a=0, b=1, c=2)
 
 
+def events(*places: int, labels: str) -> Rows:
+    return events_with([[place] for place in places], labels.split())
+
+
 def recent(reference: ScoredVersion = OLD) -> RecentEvents:
-    ring = RecentEvents(NUM_FEATURES)
-    ring.refer_to(Reference(7, reference))
-    return ring
+    return ring_beside(reference)
 
 
 def test_names_of_old_classes_and_of_new_ones_are_told_apart() -> None:

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from bench.chaos.faults import TOXICS, Cut, Toxic
+from bench.chaos.faults import CUT, TOXICS, network_fault
 from bench.chaos.toxiproxy import Proxy
 from tests.waiting import eventually
 from tests.wire.bus.traffic import events, note, patient
@@ -33,14 +33,7 @@ def bus(kafka_behind: Proxy) -> Iterator[Bus]:
     bus.close()
 
 
-def fault_of(what: str, proxy: Proxy) -> Cut | Toxic:
-    if what == "cut":
-        return Cut("us and Kafka", [proxy], FAULTY_S)
-    kind, attributes = TOXICS[what]
-    return Toxic(what, "us and Kafka", [proxy], kind, attributes, FAULTY_S)
-
-
-@pytest.mark.parametrize("what", ["cut", *TOXICS])
+@pytest.mark.parametrize("what", [CUT, *TOXICS])
 def test_nothing_is_lost_and_it_goes_on_soon(kafka_behind: Proxy, bus: Bus, what: str) -> None:
     publisher = bus.publisher()
     member = bus.subscribe(Event, "readers")
@@ -65,7 +58,7 @@ def test_nothing_is_lost_and_it_goes_on_soon(kafka_behind: Proxy, bus: Bus, what
 
     send(0)
     eventually(lambda: all_read(20))
-    fault = fault_of(what, kafka_behind)
+    fault = network_fault(what, "us and Kafka", [kafka_behind], FAULTY_S)
     begun_s = time.monotonic()
     fault.inject()
     send(20)

@@ -11,8 +11,6 @@ Power cuts take tails: what lay in one is lost with the tail, and is no fault by
 
 A heartbeat is a piece of work that was begun and done: an event that was sent and answered, a label count that grew
 between two polls. Times are seconds on one monotonic clock.
-
-Rejected: a history of all calls and a checker of it (the topics are that history, and are read once, at the end).
 """
 
 import math
@@ -98,16 +96,6 @@ def longest_silence_s(heartbeats: Iterable[Heartbeat], begin_s: float, end_s: fl
     done_s = sorted(beat.done_s for beat in heartbeats)
     moments = [begin_s, *(moment_s for moment_s in done_s if begin_s <= moment_s <= end_s), end_s]
     return max(after - before for before, after in pairwise(moments))
-
-
-def nearest_rank(values: Iterable[float], rank: int) -> float | None:
-    """Returns a nearest-rank percentile of values that may be infinite; None where there are no values.
-
-    >>> nearest_rank([1.0, 2.0, math.inf], 50)
-    2.0
-    """
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)] if ordered else None
 
 
 ENDS = ("matched", "late", "duplicate", "orphan", "parked")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.chaos.oracle import REBALANCE_S, Interruption, Sent, TopicCounts, Verdict, ends_of, in_flight, judge
+from bench.chaos.judge import REBALANCE_S, Interruption, Sent, TopicCounts, Verdict, ends_of, in_flight, judge
 from bench.chaos.synced import LostTails
 
 NONE = math.nan

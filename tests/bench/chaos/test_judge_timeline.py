@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bench.chaos.oracle import Heartbeat, gone_back, longest_silence_s, nearest_rank, recovered_s, recovery_s
+from bench.chaos.judge import Heartbeat, gone_back, longest_silence_s, recovered_s, recovery_s
 
 HEARTBEATS = [Heartbeat(0.0, 1.0), Heartbeat(2.0, 5.0), Heartbeat(4.0, 6.0), Heartbeat(7.0, 8.0)]
 
@@ -23,12 +23,6 @@ def test_silence_is_counted_from_the_beginning_and_to_the_end() -> None:
     assert longest_silence_s(HEARTBEATS, 0.0, 9.0) == 4.0
     assert longest_silence_s(HEARTBEATS, 0.0, 20.0) == 12.0
     assert longest_silence_s([], 1.0, 3.5) == 2.5
-
-
-def test_a_percentile_is_a_value_that_there_was() -> None:
-    assert nearest_rank(range(1, 101), 95) == 95
-    assert nearest_rank([3.0], 95) == 3.0
-    assert nearest_rank([], 95) is None
 
 
 REPLIES = [(Heartbeat(0.0, 1.0), 7), (Heartbeat(0.5, 1.5), 6), (Heartbeat(2.0, 3.0), 6), (Heartbeat(4.0, 5.0), 8)]
