@@ -20,7 +20,7 @@ from bench.harness.texts import clinc150, few_of_each
 from bench.harness.timing import seconds_of
 from evals.results.row import Peer, Row
 from learner.config import LearnerConfig
-from learner.encoder.top import with_own_top
+from learner.encoder.base import with_own_top
 from learner.learner import Learner
 from learner.rounds.trainer import Trainer
 from learner.samples import Labelled

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from wire.config import SECTION, TrustConfig, require
-from wire.sections import INTERNAL
+from wire.sections import INTERNAL, decoded
 
 SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "a-gem", "lwf"]
 
@@ -48,6 +48,12 @@ MIN_FEATURES, MAX_FEATURES = 16, 16_384  # the bounds of `learner.num_features`,
 MAX_SEED = (1 << 32) - 1
 """The largest seed that every random generator here accepts."""
 Seed: TypeAlias = Annotated[int, Ge(0), Le(MAX_SEED)]
+MIN_REPLAY_BYTES = 16 << 20
+SAMPLE_BYTES = 838
+"""The replay memory has so many bytes for each sample, and MIN_REPLAY_BYTES at least."""
+
+NumLayers: TypeAlias = Annotated[int, Ge(0), Le(1_000)]
+DeeperLayers: TypeAlias = Annotated[tuple[NumLayers, NumLayers], BeforeValidator(decoded)]
 LeaseTtlMs: TypeAlias = Annotated[int, Ge(300), Le(600_000)]
 
 
@@ -105,12 +111,11 @@ class LearnerConfig:
     holdout_samples: Annotated[int, Ge(1), Le(1_000_000)] = 2_000
     """Number of holdout samples that are kept, the same of every class."""
     replay_samples: Annotated[int, Ge(0), Le(10_000_000)] = 20_000
-    """Number of samples in the replay memory. 0: no slow round is ever due."""
+    """Number of samples in the replay memory. 0: no slow round is ever due. Their texts, and the keys of their events,
+    have 838 bytes for each, and 16 MiB at least."""
     replay_policy: ReplayPolicy = "class-balanced"
     """What has an equal share of the memory: every sample seen (`reservoir`), every class, or every
     experience, which lasts from one slow round to the next."""
-    replay_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 16 << 20
-    """Bytes of text, and of the keys of events, in the replay memory."""
 
     num_features: Annotated[int, Ge(MIN_FEATURES), Le(MAX_FEATURES)] = 2_048
     """Number of random features of the fast head (R). 2,048 give 94.3 % on CLINC150, 1,024 give 93.3 %, 4,096 give
@@ -127,12 +132,9 @@ class LearnerConfig:
 
     trainable_layers: Annotated[int, Ge(0), Le(1_000)] = 2
     """Number of top blocks of the encoder that slow rounds train: the task tier. 0: the encoder is frozen."""
-    domain_layers: Annotated[int, Ge(0), Le(1_000)] = 0
-    """Number of top blocks that a round trains after texts came from elsewhere: the domain tier. 0: no more than the
-    task tier."""
-    base_layers: Annotated[int, Ge(0), Le(1_000)] = 0
-    """Number of top blocks that a round trains after texts came from far away: the base tier. 0: no more than the
-    domain tier."""
+    deeper_layers: DeeperLayers = (0, 0)
+    """Numbers of top blocks that a round trains after texts came from elsewhere, the domain tier, and from far away,
+    the base tier. 0: no more than the tier before."""
     slow_every_labels: Annotated[int, Ge(1), Le(100_000_000)] = 500
     """Number of labels between the starts of two slow rounds; a tenth of the replay memory where that is more, or as
     many as came before the last round and are not in the memory."""
@@ -146,7 +148,7 @@ class LearnerConfig:
     """The continual-learning strategy of a gradient step (see learner/rounds/strategies.py), or the import path of a
     `lifelong.Strategy` of yours, or of a strategy or plugin of Avalanche, with its arguments:
     `avalanche.training.supervised:EWC(ewc_lambda=0.4)`."""
-    slow_loss_q: Annotated[float, Ge(0), Le(1)] = 0.5
+    slow_loss_q: Annotated[float, Ge(0), Le(1), INTERNAL] = 0.5
     """Exponent q of the generalized cross-entropy. 0 is cross-entropy. Towards 1, wrong labels pull less, and rare
     classes are learnt more slowly. CLINC150 with every fifth label wrong: see docs/benchmarks.md."""
     slow_token_dropout: Annotated[float, Ge(0), Lt(1), INTERNAL] = 0.15
@@ -214,6 +216,7 @@ class LearnerConfig:
     """Number of newest checkpoints that are kept, besides those of the versions that the rollout may return to."""
 
     def __post_init__(self) -> None:
+        domain, base = self.deeper_layers
         require(
             (self.lease_name != "", "learner.lease_name must have a name"),
             (
@@ -221,26 +224,31 @@ class LearnerConfig:
                 f"learner.holdout_samples must be at least {self.min_holdout}, or accuracy would never refuse",
             ),
             (
-                self.domain_layers == 0 or self.domain_layers > self.trainable_layers > 0,
-                "learner.domain_layers must be more than learner.trainable_layers, which must be at least 1; or 0",
+                domain == 0 or domain > self.trainable_layers > 0,
+                "the first of learner.deeper_layers must be more than learner.trainable_layers, which must be at least "
+                "1; or 0",
             ),
             (
-                self.base_layers == 0 or self.base_layers > max(self.trainable_layers, self.domain_layers) > 0,
-                "learner.base_layers must be more than learner.domain_layers and learner.trainable_layers, which must "
-                "be at least 1; or 0",
+                base == 0 or base > max(self.trainable_layers, domain) > 0,
+                "the second of learner.deeper_layers must be more than the first one and more than "
+                "learner.trainable_layers, which must be at least 1; or 0",
             ),
             (
-                self.drift_delta > 0 or not (self.domain_layers or self.base_layers),
-                "learner.domain_layers and learner.base_layers need drift detection: set learner.drift_delta above 0, "
-                "or both to 0",
+                self.drift_delta > 0 or not any(self.deeper_layers),
+                "learner.deeper_layers needs drift detection: set learner.drift_delta above 0, or both numbers to 0",
             ),
         )
 
     @property
     def tiers(self) -> tuple[int, int, int]:
         """Number of top blocks that a slow round trains in the tiers task, domain and base."""
-        domain = max(self.trainable_layers, self.domain_layers)
-        return self.trainable_layers, domain, max(domain, self.base_layers)
+        domain = max(self.trainable_layers, self.deeper_layers[0])
+        return self.trainable_layers, domain, max(domain, self.deeper_layers[1])
+
+    @property
+    def replay_bytes(self) -> int:
+        """Most bytes of text, and of the keys of events, in the replay memory."""
+        return max(MIN_REPLAY_BYTES, SAMPLE_BYTES * self.replay_samples)
 
     @property
     def deepest_layers(self) -> int:
@@ -250,10 +258,10 @@ class LearnerConfig:
     def of_module(self, *, is_trainable: bool) -> "LearnerConfig":
         """Returns the settings for a module of the user: one block, so slow rounds train all of it or nothing."""
         layers = min(self.trainable_layers, int(is_trainable))
-        return replace(self, trainable_layers=layers, domain_layers=0, base_layers=0)
+        return replace(self, trainable_layers=layers, deeper_layers=(0, 0))
 
     @property
     def deepest_setting(self) -> str:
-        """The setting that says so, as in an error message: `learner.base_layers is 4`."""
-        name = "trainable" if self.deepest_layers == self.trainable_layers else "base" if self.base_layers else "domain"
+        """The setting that says so, as in an error message: `learner.trainable_layers is 4`."""
+        name = "trainable" if self.deepest_layers == self.trainable_layers else "deeper"
         return f"learner.{name}_layers is {self.deepest_layers}"

@@ -16,8 +16,8 @@ Tiers. A slow round trains the deeper, the further the texts of the stream have 
 
     tier     what it trains                         when
     task     `learner.trainable_layers` top blocks  always
-    domain   `learner.domain_layers`                a rise of the distances by DOMAIN_EFFECT or more
-    base     `learner.base_layers`                  a rise by BASE_EFFECT or more
+    domain   `learner.deeper_layers`, the first     a rise of the distances by DOMAIN_EFFECT or more
+    base     `learner.deeper_layers`, the second    a rise by BASE_EFFECT or more
 
 A drift unfreezes its tier at once. Each round on labels that begins then freezes one tier again. So a shift is trained
 on twice, first on few labels soon after it and then on more, and no tier stays unfrozen in a stream that is as it was.
@@ -78,7 +78,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 import structlog
-from river.drift import ADWIN
+
+# The core of `river.drift.ADWIN`. The package itself loads a thousand modules of SciPy and data sets, which takes a
+# quarter of the time in which a learner starts.
+from river._river_rust.drift import AdaptiveWindowing
 from torch import Tensor
 
 from learner.fast.rows import Nearest
@@ -170,8 +173,7 @@ class Detector:
     def add(self, value: float) -> Rise | None:
         """Adds a value; returns the rise that it reveals, None where it reveals none."""
         self.journal.append(value)
-        self._adwin.update(value)
-        if self._adwin.drift_detected:
+        if self._adwin.update(value):
             rise = split(self.journal)
             self._restart()
             return rise if rise.effect > 0 else None
@@ -181,7 +183,9 @@ class Detector:
 
     def _restart(self, journal: Iterable[float] = ()) -> None:
         self.journal = list(journal)
-        self._adwin = ADWIN(delta=self._delta, clock=CLOCK)
+        self._adwin = AdaptiveWindowing(
+            delta=self._delta, clock=CLOCK, max_buckets=5, min_window_length=5, grace_period=10
+        )
         for value in self.journal:
             self._adwin.update(value)
 

@@ -66,26 +66,22 @@ class CircuitBreaker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._allows_requests = True
-
-    @property
-    def allows_requests(self) -> bool:
-        """Whether the store has answered the last request, as far as is known."""
-        return self._allows_requests
+        self.allows_requests = True
+        """Whether the store has answered the last request, as far as is known: set by who asks it, looked at by all."""
 
     def trip(self, error: StoreUnavailable) -> None:
         """Allows no more requests, since the store did not answer. Logged once for each outage."""
         with self._lock:
-            is_first = self._allows_requests
-            self._allows_requests = False
+            is_first = self.allows_requests
+            self.allows_requests = False
         if is_first:
             log.warning("store_unavailable", reason=str(error))
 
     def reset(self) -> None:
         """Allows requests again, since the store has answered."""
         with self._lock:
-            is_first = not self._allows_requests
-            self._allows_requests = True
+            is_first = not self.allows_requests
+            self.allows_requests = True
         if is_first:
             log.info("store_available")
 
@@ -108,16 +104,12 @@ class Leadership:
         self._holder = holder
         self._ttl_ms = ttl_ms
         self._highest_epoch = highest_epoch
-        self._lease: Lease | None = None
+        self.lease: Lease
+        """The lease that was acquired last: there is none before `wait` has returned True."""
+        self._has_lease = False
         self._is_over = threading.Event()
         self._renewing = threading.Lock()
         self.breaker = CircuitBreaker()
-
-    @property
-    def lease(self) -> Lease:
-        """The lease that was acquired last."""
-        assert self._lease is not None, "wait() has not returned True"
-        return self._lease
 
     @property
     def holder(self) -> str:
@@ -128,12 +120,15 @@ class Leadership:
         """Tries to acquire the lease now. False while another process has it, or the store is away."""
         try:
             above = self._highest_epoch()
-            self._lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
+            lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
         except StoreUnavailable as error:
             self.breaker.trip(error)
             return False
         self.breaker.reset()
-        return self._lease is not None
+        self._has_lease = lease is not None
+        if lease is not None:
+            self.lease = lease
+        return self._has_lease
 
     def wait(self, stop: threading.Event) -> bool:
         """Waits for the lease. False when `stop` came first.
@@ -189,10 +184,10 @@ class Leadership:
 
     def release(self) -> None:
         """Lets the next learner lead at once; where the store is away, the lease expires by itself."""
-        if self._lease is None or not self.breaker.allows_requests:
+        if not self._has_lease or not self.breaker.allows_requests:
             return
         try:
-            self._leases.release(self._lease)
+            self._leases.release(self.lease)
         except StoreUnavailable as error:
             self.breaker.trip(error)
 
@@ -234,6 +229,6 @@ class Leadership:
         if lease.epoch != epoch + 1:
             self._leases.release(lease)
             return False
-        self._lease = lease
+        self.lease = lease
         log.warning("lease_retaken", lease=self._name, epoch=lease.epoch)
         return True

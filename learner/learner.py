@@ -119,11 +119,14 @@ class Learner:
 
         Returns the labels that have none: they are not believed."""
         start_s = time.perf_counter()
-        kept = list(self.erased.without_erased(records, self.join.skip))
-        take_vectors(kept, self.fast_head.served.known, self.trust.receipts)
+        if self.erased.num:
+            records = self.erased.without_erased(records, self.join.skip)
+        kept = list(records)
+        fast_head = self.knowledge.fast_head
+        take_vectors(kept, fast_head.served.known, self.trust.receipts)
         samples = self.join.match(kept)
         self.prequential.add(samples)
-        self.drift.add_answers(samples, self.fast_head.ridge.rows.by_label)
+        self.drift.add_answers(samples, fast_head.ridge.rows.by_label)
         learn_many(self.knowledge, samples, self.drift, self.helper)
         self.offsets = dict(offsets)
         self.marks = dict(marks) if marks else {}
@@ -260,7 +263,8 @@ class Learner:
         """Goes on from `manifest`, which was published from what is known here."""
         self.version = manifest.version
         self.reserve(manifest.version)
-        self.erased.mark_published(manifest.version, manifest.erased)
+        if manifest.erased:
+            self.erased.mark_published(manifest.version, manifest.erased)
 
     def read_on(self, version: int, offsets: Mapping[str, int], ends: Mapping[str, int]) -> None:
         """Goes on from `version`: publishes nothing before the records below `offsets`, and before `ends`, are read."""

@@ -25,9 +25,9 @@ from learner.drift import DriftWatch, observations
 from learner.fast.fast_head import RELEARN_BATCH
 from learner.knowledge import Knowledge
 from learner.memory import with_names
-from learner.rounds.plan import with_text
 from learner.rounds.worker import INLINE, in_order
 from learner.samples import Labelled, Learnable, Sample
+from wire.features import has_text
 from wire.records import ConceptChange
 from wire.targets import kind_of
 
@@ -97,7 +97,8 @@ def _learn(known: Knowledge, samples: Sequence[Sample], drift: DriftWatch, helpe
         to_learn = with_names(to_learn, known.fast_head.ridge.num_of, known.fast_head.served.tokenizer.reads)
     batches = [to_learn[first : first + RELEARN_BATCH] for first in range(0, len(to_learn), RELEARN_BATCH)]
     parts = [*batches, holdout] if holdout else batches
-    vectors = in_order(known.fast_head.vectors, parts, helper if len(batches) >= BACKLOG else INLINE)
+    encode = known.fast_head.vectors
+    vectors = in_order(encode, parts, helper) if len(batches) >= BACKLOG else map(encode, parts)
     for encoded, z_ED in zip(batches, vectors, strict=False):
         batch, z_BD = _usable(known, encoded, z_ED)
         if batch:
@@ -134,6 +135,6 @@ def _learn_batch(
     known.concept_changes.add(observations(samples, nearest, is_named_B))
     known.fast_head.learn_encoded(z_BD, phi_BR, batch)
     known.replay.add(batch)
-    known.fresh.add(with_text(batch))
+    known.fresh.add([sample for sample in batch if has_text(sample.text)])
     if known.round is not None:
         known.round.learn_meanwhile(batch)

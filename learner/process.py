@@ -142,7 +142,7 @@ def opened(config: LearnerConfig, given: EncoderChoice, task: TaskChoice) -> tup
     if isinstance(strata, WholeModule):
         config = config.of_module(is_trainable=strata.is_trainable)
     if task.labels.kind == "score":  # rounds and pseudo-labels tell classes apart
-        config = replace(config, trainable_layers=0, domain_layers=0, base_layers=0)
+        config = replace(config, trainable_layers=0, deeper_layers=(0, 0))
     return replace(config, learn_unlabelled=config.learn_unlabelled and task.labels.kind == "class"), strata, inputs
 
 

@@ -42,7 +42,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from learner.config import LearnerConfig, LeaseTtlMs, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
-from services.settings_docs import INTERNAL_VARIABLE, SUFFIX, mistake, schemas, setting_of, tables
+from services.settings_docs import INTERNAL_VARIABLE, SUFFIX, mistake, name_of, schemas, setting_of, tables
 from serving.replica_config import ReplicaSettings, inherited, own_rows
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
@@ -66,7 +66,7 @@ FOLLOWS = {"learner.seed": "seed", "learner.lease_ttl_ms": "lease_ttl_ms", "roll
 FOLLOWS_STATE_DIR = "follows state_dir"
 """The origin of the folders that are below `state_dir`, wherever that is."""
 
-TRAINED = ("learner.trainable_layers", "learner.domain_layers", "learner.base_layers")
+TRAINED = MappingProxyType({"learner.trainable_layers": 0, "learner.deeper_layers": (0, 0)})
 """The settings of what slow rounds train of the encoder. Blocks that one task trains are computed for it alone, at
 each event."""
 
@@ -185,7 +185,9 @@ class Loaded(NamedTuple):
 
 
 def _with_values(section: Any, values: Mapping[str, Any]) -> Any:
-    """Returns a section, which may have others below it, with these values."""
+    """Returns a section, which may have others and tables below it, with these values."""
+    if isinstance(section, Mapping):
+        return {**section, **values}
     below = {name: value for name, value in values.items() if isinstance(value, dict)}
     parts = {name: _with_values(getattr(section, name), value) for name, value in below.items()}
     return replace(section, **{**values, **parts})
@@ -230,7 +232,10 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     try:
         settings = Settings(**nested(values))
     except ValidationError as error:
-        problems += [mistake(Settings, detail, origins) for detail in error.errors()]
+        first_in = dict[str, ErrorDetails]()
+        for detail in error.errors():  # a list that is too short has a mistake for each value, too
+            first_in.setdefault(name_of(detail), detail)
+        problems += [mistake(Settings, detail, origins) for detail in first_in.values()]
     if problems:
         raise BadSettings(*problems)
     if "signing_key" in files:
@@ -388,7 +393,7 @@ def with_tasks(loaded: Loaded) -> Loaded:
         raise BadSettings(*(mistake(Settings, rule, loaded.origins) for rule in rules))
     task = loaded.settings.task
     if loaded.settings.tasks and not any(name in loaded.origins for name in TRAINED):
-        loaded = loaded.filled("follows tasks", dict.fromkeys(TRAINED, 0))
+        loaded = loaded.filled("follows tasks", TRAINED)
     if not task:
         return loaded
     learner = loaded.settings.learner

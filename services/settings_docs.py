@@ -68,15 +68,27 @@ RENAMED = {
     "bus.request_timeout_ms": "bus.client.request_timeout_ms",
     "bus.retry_backoff_ms": "bus.client.retry_backoff_ms",
     "bus.session_timeout_ms": "bus.client.session_timeout_ms",
+    "labels.high": "labels.range",
+    "labels.low": "labels.range",
+    "learner.base_layers": "learner.deeper_layers",
+    "learner.domain_layers": "learner.deeper_layers",
     "learner.guard": "learner.trust",
     "learner.held_back_samples": "learner.holdout_samples",
     "learner.held_back_share": "learner.holdout_share",
+    "learner.replay_bytes": "learner.replay_samples",
     "map": "bus.map",
     "rollout.candidate_share": "rollout.ramp",
     "serving.api_keys": "serving.keys_file",
+    "serving.body_timeout_s": "serving.http_timeout_s",
+    "serving.header_timeout_s": "serving.http_timeout_s",
+    "serving.level": "serving.promises",
 }
 """Where settings and sections went: an old name is a mistake that names the new one. So is a section that one would
 look for elsewhere. What became a constant is not here: its field says so (`wire.sections.INTERNAL`)."""
+
+
+KEY = "[key]"
+"""What pydantic has at the end of the place of a key that is wrong."""
 
 
 @cache
@@ -125,14 +137,20 @@ def described(model: type[BaseModel], name: str) -> str:
     return f"{' '.join(schema['description'].split())} ({', '.join([schema['type'], *facts])})"
 
 
+def name_of(detail: ErrorDetails) -> str:
+    """Returns the dotted name of the setting that a mistake is in, or of the row of a table. "" for all of them."""
+    return ".".join(part for part in detail["loc"] if isinstance(part, str) and part != KEY)
+
+
 def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, str]) -> str:
     """Says what is wrong, where it was set, and how to mend it. `origins` are those of values by dotted name."""
     known = schemas(model)
-    name = ".".join(part for part in detail["loc"] if isinstance(part, str))
+    name = name_of(detail)
+    setting = setting_of(model, name)
     reason = detail["msg"].removeprefix("Value error, ")
     below = ", ".join(origin for each, origin in origins.items() if each.startswith(f"{name}."))
-    if name in known:
-        shown = HIDDEN if known[name]["writeOnly"] else without_password(repr(detail["input"]))
+    if setting in known and KEY not in detail["loc"]:
+        shown = HIDDEN if known[setting]["writeOnly"] else without_password(repr(detail["input"]))
         return f"{origins.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(model, name)}"
     if origins.get(name) == INTERNAL_VARIABLE:
         return f"{INTERNAL_VARIABLE}: {name}: {detail['input']!r} is not accepted ({reason})"

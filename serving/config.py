@@ -1,11 +1,12 @@
 """The settings of serving: batches, queues, windows, bounds, addresses, and what each optional part is to do.
 
-    [serving] --> ServingConfig    [serving.precision, .refusal, .series, .level, .scaling] --> a record of its own each
+    [serving] --> ServingConfig    [serving.precision, .refusal, .series, .scaling] --> a record of its own each
 
 Rejected: passing `ServingConfig` on to the parts (each part takes the values that it needs, so its constructor says
 what it depends on; only the records of sections are passed as one value, since each has a meaning of its own).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -45,22 +46,9 @@ class PrecisionConfig:
         return max(self.max_accuracy_loss, self.brown_out_accuracy_loss)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServiceLevelConfig:
-    """What a replica promises, and checks while it runs (`ServiceLevel`). 0: nothing."""
-
-    __pydantic_config__ = SECTION
-
-    p99_ms: Annotated[float, Ge(0), Le(3_600_000)] = 0.0
-    """Time within which 99 of 100 texts are answered, from the queue on."""
-    answers_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
-    """Texts that are answered in a second in which the model computes."""
-    tokens_per_s: Annotated[float, Ge(0), Le(1_000_000_000)] = 0.0
-    """Tokens of these texts."""
-    accuracy: Annotated[float, Ge(0), Le(1)] = 0.0
-    """Accuracy, on the holdout, of the version and the precision that answer."""
-    model_mb: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
-    """Megabytes of the weights that answer, at most."""
+Promised: TypeAlias = Literal["p99_ms", "answers_per_s", "tokens_per_s", "accuracy", "model_mb"]
+Promises: TypeAlias = Annotated[Mapping[Promised, Annotated[float, Ge(0), Le(1_000_000_000)]], BeforeValidator(decoded)]
+"""What a replica promises, and checks while it runs (`ServiceLevel`): a limit by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,10 +195,9 @@ class ServingConfig:
     """A request that has no answer after this time gets 503."""
     max_events_per_request: Annotated[int, Ge(1), Le(65_536), INTERNAL] = 256
     """Events in one HTTP request."""
-    header_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
-    """Longest time that a client takes to send the head of an HTTP request, from connection or first byte on."""
-    body_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
-    """Longest time that a client takes to send the body of an HTTP request, and to read the response."""
+    http_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
+    """Longest time that a client takes to send the head of an HTTP request, from connection or first byte on; to send
+    its body; and to read the response."""
     keep_alive_s: Annotated[int, Ge(1), Le(3_600), INTERNAL] = 75
     """Longest time that an HTTP connection is idle between two requests."""
     max_header_bytes: Annotated[int, Ge(1_024), Le(1 << 20), INTERNAL] = 16_384
@@ -252,8 +239,11 @@ class ServingConfig:
     """The choice between INT8 and INT4."""
     series: SeriesConfig = SeriesConfig()
     """What an event takes over from the events of its key before it."""
-    level: ServiceLevelConfig = ServiceLevelConfig()
-    """What is promised. A profile fills it in."""
+    promises: Promises = field(default_factory=dict)
+    """What a replica promises, and checks while it runs, by name. `p99_ms`: time within which 99 of 100 texts are
+    answered, from the queue on. `answers_per_s`, `tokens_per_s`: texts, and their tokens, that are answered in a second
+    in which the model computes. `accuracy`: on the holdout, of the version and the precision that answer, in [0, 1].
+    `model_mb`: megabytes of the weights that answer, at most. A profile fills them in. Without one, or 0: nothing."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
 
     @property
@@ -266,6 +256,7 @@ class ServingConfig:
                 self.scaling.max_replicas == 0 or self.scaling.max_replicas >= self.replicas,
                 "serving.scaling.max_replicas must not be below serving.replicas",
             ),
+            (self.promises.get("accuracy", 0) <= 1, "serving.promises.accuracy must be a share, at most 1"),
             (self.group != "", "serving.group must have a name"),
             (self.http_host != "", "serving.http_host must be an address; 0.0.0.0 is every one of this machine"),
             (

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from serving.config import ServiceLevelConfig
+from serving.config import Promises
 from serving.errors import Unhealthy
 from serving.models import Live, number_of
 from serving.queue import Batch, EmbeddedText, Item, Outcome, Unanswered
@@ -341,8 +341,8 @@ class ServiceLevel:
             busy_s = sum(batch.busy_s for batch in self._batches if batch.ended_s > since_s)
         return min(1.0, busy_s / (now_s - since_s)) if now_s > since_s else 0.0
 
-    def promises(self, level: ServiceLevelConfig, *, accuracy: float, model_bytes: int) -> tuple[Promise, ...]:
-        """Returns each limit of `level` with what was measured; nothing was where no text came within the minute."""
+    def promises(self, limits: Promises, *, accuracy: float, model_bytes: int) -> tuple[Promise, ...]:
+        """Returns each of the `limits` with what was measured; nothing was where no text came within the minute."""
         since_s = self._clock() - LEVEL_WINDOW_S
         with self._lock:
             batches = [batch for batch in self._batches if batch.ended_s >= since_s]
@@ -352,11 +352,11 @@ class ServiceLevel:
         busy_s = sum(batch.busy_s for batch in batches)
         num_tokens = sum(batch.num_tokens for batch in batches)
         measured = (
-            ("p99_ms", level.p99_ms, 1e3 * percentile(waits_s, 0.99) if waits_s else None),
-            ("answers_per_s", level.answers_per_s, len(waits_s) / busy_s if busy_s else None),
-            ("tokens_per_s", level.tokens_per_s, num_tokens / busy_s if busy_s else None),
-            ("accuracy", level.accuracy, accuracy or None),
-            ("model_mb", level.model_mb, model_bytes / 1e6 if model_bytes else None),
+            ("p99_ms", limits.get("p99_ms"), 1e3 * percentile(waits_s, 0.99) if waits_s else None),
+            ("answers_per_s", limits.get("answers_per_s"), len(waits_s) / busy_s if busy_s else None),
+            ("tokens_per_s", limits.get("tokens_per_s"), num_tokens / busy_s if busy_s else None),
+            ("accuracy", limits.get("accuracy"), accuracy or None),
+            ("model_mb", limits.get("model_mb"), model_bytes / 1e6 if model_bytes else None),
         )
         return tuple(
             Promise(name=name, limit=limit, is_ceiling=name in CEILINGS, value=value)

@@ -211,7 +211,7 @@ class Replica:
     def _promises(self, report: ReplicaReport) -> tuple[Promise, ...]:
         stable = str(report.versions[0]) if report.versions else ""
         return self._engine.level.promises(
-            self._config.level,
+            self._config.promises,
             accuracy=_accuracy_of(self._engine.live, self._engine.choice),
             model_bytes=report.model_bytes.get(stable, 0),
         )

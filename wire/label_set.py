@@ -37,6 +37,7 @@ MAX_LABELS = 65_536
 """Most labels of the list: as many as a head may have classes."""
 
 Bound: TypeAlias = Annotated[float, Ge(-1e12), Le(1e12)]
+ScoreRange: TypeAlias = Annotated[tuple[Bound, Bound], BeforeValidator(decoded)]
 
 UNIT_STEPS = 1 << 16
 """Steps of the range of a score."""
@@ -74,10 +75,9 @@ class LabelConfig:
     kind: Kind = "class"
     """What the label of an event is: one `class`, a set of classes (`multilabel`), or a number (`score`), see
     docs/kinds.md. What was learnt under one kind is of no use under another."""
-    low: Bound = 0.0
-    """Lowest score: a lower one counts as this. Errors are measured as shares of the range."""
-    high: Bound = 1.0
-    """Highest score."""
+    range: ScoreRange = (0.0, 1.0)
+    """Lowest and highest score: one beyond them counts as the nearer one. Errors are measured as shares of the
+    range."""
     mode: Literal["open", "listed", "ask"] = "open"
     """`open`: a label that nobody has used makes a class. `listed`: one that is not in `allow` is refused. `ask`: it
     lies in quarantine until `lifelong labels add`."""
@@ -96,13 +96,23 @@ class LabelConfig:
                 self.mode == "listed" or self.mode == "ask" or not self.allow,
                 "labels.allow is used under labels.mode listed or ask; the mode is open",
             ),
-            (self.low < self.high, "labels.low must be below labels.high"),
+            (self.low < self.high, "labels.range must be the lowest score and a higher one"),
             (all(map(str.strip, self.allow)), "labels.allow must not have a blank label"),
             (
                 self.kind == "class" or not self.class_weights,
                 f"labels.class_weights is used under labels.kind class; the kind is {self.kind}",
             ),
         )
+
+    @property
+    def low(self) -> float:
+        """The lowest score."""
+        return self.range[0]
+
+    @property
+    def high(self) -> float:
+        """The highest score."""
+        return self.range[1]
 
     @property
     def width(self) -> float:
@@ -112,7 +122,7 @@ class LabelConfig:
     def unit(self, value: float) -> float:
         """Returns the place of a score in its range, in [0, 1], to 16 bits.
 
-        >>> LabelConfig(low=1.0, high=5.0).unit(4.5), LabelConfig(low=1.0, high=5.0).unit(9.0)
+        >>> LabelConfig(range=(1.0, 5.0)).unit(4.5), LabelConfig(range=(1.0, 5.0)).unit(9.0)
         (0.875, 1.0)
         """
         share = (value - self.low) / self.width

@@ -39,7 +39,7 @@ from model.tokenizer import TextTokenizer
 from wire.records import TIERS
 
 PASSES = 2
-TIERED = LearnerConfig(domain_layers=3, base_layers=4)
+TIERED = LearnerConfig(deeper_layers=(3, 4))
 """A learner with three tiers. Its task tier is the default."""
 
 FULL_RATES = (3e-5, 1e-4, 3e-4)
@@ -167,7 +167,7 @@ TECHNIQUE = Technique(
                 f"% of the test texts, learner.{setting} blocks trained",
                 baseline="the other tiers of a learner with three",
             )
-            for tier, setting in zip(TIERS, ("trainable_layers", "domain_layers", "base_layers"), strict=True)
+            for tier, setting in zip(TIERS, ("trainable_layers", "deeper_layers", "deeper_layers"), strict=True)
         ),
     ),
 )

@@ -36,8 +36,8 @@ from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
 from learner.config import LearnerConfig
+from learner.encoder.base import with_own_top
 from learner.encoder.served import StoredTensor, export_encoder
-from learner.encoder.top import with_own_top
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import RidgeHead
 from learner.learner import Learner

@@ -106,7 +106,7 @@ def within(buffer: int, config: LearnerConfig, *, num_classes: int, num_items: i
     """
     num_holdout = min(config.holdout_samples, int(HOLDOUT_PART * buffer))
     if not num_trainable(buffer - num_holdout, num_items, num_classes):
-        frozen = replace(config, trainable_layers=0, domain_layers=0, base_layers=0)
+        frozen = replace(config, trainable_layers=0, deeper_layers=(0, 0))
         return replace(frozen, replay_samples=buffer, holdout_share=0.0)
     return replace(
         config,

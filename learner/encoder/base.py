@@ -5,8 +5,9 @@
     Adopted of a checkpoint --of--> the file --> BaseEncoder
     Origin in the checkpoint, Origin of the settings --compare--> nothing | the sums are made anew | StateRefused
 
-A checkpoint holds the top blocks that were ever trained, which may be more than are trained now, and the digest of the
-blocks below them.
+Rounds train the top blocks: a copy of their own (`with_own_top`), whose weights (`top_state`, `load_top`) stand on what
+lies below them (`lower_digests`). A checkpoint holds the top blocks that were ever trained, which may be more than
+are trained now, and the digest of the blocks below them.
 
 The origin of a state is the encoder and the settings that it belongs to. The sums are sums of features, so another
 encoder, seed or number of features makes them worthless. The memory holds texts, which mean the same under all of
@@ -21,11 +22,13 @@ settings (the operator could only throw the state away), the states of several s
 undone), and reading an adopted encoder from the store when the learner starts (the store may be away, or wiped).
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from torch import Tensor
@@ -33,18 +36,17 @@ from torch import Tensor
 from learner.config import MAX_FEATURES, MIN_FEATURES, LearnerConfig
 from learner.encoder.rounded import read_tensors, rounded_encoder, write_tensors
 from learner.encoder.served import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
-from learner.encoder.top import load_top, lower_digests, top_state, with_own_top
 from learner.errors import OfferRefused, StateRefused
 from learner.failpoints import failpoint
 from model.config import StrataConfig
 from model.encoders import WholeEncoder
 from model.errors import ModelError, WrongConfig
 from model.features import SCALES
-from model.grid import attach_grids
+from model.grid import attach_grids, set_grids
 from model.head import PROJ
 from model.module_encoder import WholeModule
 from model.packed import Inputs
-from model.plan import names_from
+from model.plan import layer_of, names_from
 from model.qtensor import NUMBERS, QTensor
 from model.weights import to_strata
 from wire.records import EncoderOffer
@@ -81,7 +83,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SETTINGS = {
-    "seed": "learner.seed",
+    "seed": "seed",
     "num_features": "learner.num_features",
     "trainable_layers": "learner.trainable_layers or a deeper tier",
     "label_capacity": "learner.label_capacity",
@@ -360,3 +362,50 @@ def _key_of(shape: StrataConfig, tensors: Mapping[str, QTensor]) -> str:
         digest.update(f"\n{name} ".encode())
         digest.update(sha256(tensor.to_blob()).digest())
     return digest.hexdigest()
+
+
+AnyEncoder = TypeVar("AnyEncoder", bound=WholeEncoder)
+
+
+def with_own_top(strata: AnyEncoder, first_layer: int) -> AnyEncoder:
+    """Returns a second encoder with its own copy of the blocks from `first_layer` on; the rest is shared."""
+    lower = (strata.embed, *list(strata.layers)[:first_layer])
+    shared = chain.from_iterable(each.modules() for each in lower)  # the top may use their matrices
+    copied: AnyEncoder = copy.deepcopy(strata, {id(each): each for each in shared})
+    copied.eval()
+    return copied
+
+
+def top_state(strata: WholeEncoder, first_layer: int) -> dict[str, Tensor]:
+    """Returns the weights of the blocks from `first_layer` on, by name."""
+    state = strata.state_dict()
+    return {name: state[name] for name in names_from(state, first_layer)}
+
+
+def load_top(strata: WholeEncoder, state: Mapping[str, Tensor]) -> None:
+    """Writes back the weights that `top_state` returned, and the grids to which they are rounded."""
+    set_grids(strata, state)
+    strata.load_state_dict(dict(state), strict=False)
+
+
+def lower_digests(strata: WholeEncoder) -> list[str]:
+    """Returns the digests of the weights below each block, and last that of all weights.
+
+    The first `first_layer` blocks are frozen, so entry `first_layer` identifies what training leaves unchanged. Weights
+    that are pooled otherwise are another encoder.
+
+    >>> from model.config import StrataConfig
+    >>> from model.strata import Strata
+    >>> len(lower_digests(Strata(StrataConfig(vocab=9, d_model=4, n_layers=2, n_heads=1, d_ff=4))))
+    3
+    """
+    digest = sha256(strata.config.frozen_facts.encode())
+    digests = list[str]()
+    state = sorted(strata.state_dict().items(), key=lambda item: layer_of(item[0]))
+    for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):
+        if layer >= 0:
+            digests.append(digest.hexdigest())
+        for name, value in weights:
+            digest.update(name.encode())
+            digest.update(value.contiguous().numpy())
+    return [*digests, digest.hexdigest()]

@@ -24,6 +24,11 @@ class ErasedSubjects:
         self._digest = digest
         self._erasures = {erasure.digest: erasure for erasure in state.erasures} if state else {}
         self.is_due = state.is_due if state else False
+        self.num = len(self._erasures)
+        """How many subjects are erased: none in most services, which look at this alone."""
+        self.clean_since = 0
+        """The version before which every version holds something that was erased; 0 before an erasure is published."""
+        self._note_versions()
 
     def restored(self, state: ErasedState) -> "ErasedSubjects":
         """Returns the erasures that go on from `state`."""
@@ -49,30 +54,29 @@ class ErasedSubjects:
 
     def add(self, digest: str, *, time_ms: int) -> None:
         """Adds an erasure: from now on nothing about this subject may be known."""
-        self._erasures[digest] = Erasure(digest=digest, number=len(self) + 1, time_ms=time_ms)
+        self.num += digest not in self._erasures
+        self._erasures[digest] = Erasure(digest=digest, number=self.num, time_ms=time_ms)
         self.is_due = True
 
     def replace(self, erasure: Erasure) -> None:
         """Replaces what is known of an erasure."""
         self._erasures[erasure.digest] = erasure
+        self._note_versions()
 
     def mark_published(self, version: int, erased: int) -> None:
         """Notes that `version` is free of the first `erased` erasures, as its manifest says."""
         for erasure in self:
             if not erasure.version and erasure.number <= erased:
-                self.replace(msgspec.structs.replace(erasure, version=version))
+                self._erasures[erasure.digest] = msgspec.structs.replace(erasure, version=version)
+        self._note_versions()
 
     def mark_rolled_back(self, num_known: int) -> None:
         """Makes erasures due again, as the learner is back at a state that knows only the first `num_known` of them."""
         for erasure in self:
             if erasure.number > num_known:
-                self.replace(msgspec.structs.replace(erasure, version=0, is_purged=False))
+                self._erasures[erasure.digest] = msgspec.structs.replace(erasure, version=0, is_purged=False)
                 self.is_due = True
-
-    @property
-    def clean_since(self) -> int:
-        """The version before which every version holds something that was erased; 0 before an erasure is published."""
-        return max((erasure.version for erasure in self), default=0)
+        self._note_versions()
 
     def export(self) -> ErasedState:
         return ErasedState(erasures=list(self), is_due=self.is_due)
@@ -84,4 +88,7 @@ class ErasedSubjects:
         return iter(tuple(self._erasures.values()))
 
     def __len__(self) -> int:
-        return len(self._erasures)
+        return self.num
+
+    def _note_versions(self) -> None:
+        self.clean_since = max((erasure.version for erasure in self), default=0)

@@ -254,7 +254,7 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         evaluation=candidate.measured.evaluation,
         epoch=epoch,
         created_ms=time_ms,
-        erased=len(learner.erased),
+        erased=learner.erased.num,
         label_commands=learner.knowledge.labels.number,
         lineage=learner.knowledge.lineage,
         max_tokens=candidate.version.served.tokenizer.max_tokens,

@@ -185,7 +185,7 @@ class CheckpointWriter:
         """Exports what is known now; what comes afterwards is for the journal of this draft."""
         learner = self._learner
         now_s = self._clock_s()
-        is_synced = now_s >= self._sync_at_s or len(learner.erased) != self._num_erasures_synced
+        is_synced = now_s >= self._sync_at_s or learner.erased.num != self._num_erasures_synced
         if self.is_followed_by_journal:
             self._append(0, 0)
         else:

@@ -214,7 +214,7 @@ class ParentVersion:
         Otherwise a restart would be a way past the gate. The head is the one that the store has, where the encoder is
         the one in use; else the version is made from its checkpoint.
         """
-        if stored is not None and stored.erased == len(self._learner.erased):
+        if stored is not None and stored.erased == self._learner.erased.num:
             self._maker.parent = self._as_stored(stored) or self.remake(stored)
         if self._maker.parent is None:
             self._learner.counts["parent_missing"] += 1
@@ -233,7 +233,7 @@ class ParentVersion:
             learner.counts["snapshot_missing"] += 1
             learner.read_on(current, {}, {})
             self._maker.parent = None
-            self._is_due = len(learner.erased) > 0  # the current version may know somebody who was erased
+            self._is_due = learner.erased.num > 0  # the current version may know somebody who was erased
         self._set_known(self._progress.num_effects)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 

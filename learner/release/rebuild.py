@@ -160,7 +160,7 @@ def _repeat(learner: Learner, recorded: Round, reader: _Reader) -> None:
     if layers > most:
         raise NotRebuilt(
             f"round {recorded.number} trained {layers} blocks, but the settings train {most} at most: set "
-            "learner.domain_layers or learner.base_layers as they were"
+            "learner.deeper_layers as it was"
         )
     learner.begin(recorded.kind, layers=layers)
     done = learner.knowledge.round

@@ -39,8 +39,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from learner.config import LearnerConfig, is_import_path
+from learner.encoder.base import with_own_top
 from learner.encoder.served import ServedEncoder
-from learner.encoder.top import with_own_top
 from learner.errors import DataError
 from learner.failpoints import failpoint
 from learner.rounds.plan import RoundPlan, StepPlan

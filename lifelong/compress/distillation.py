@@ -35,7 +35,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learner.encoder.top import lower_digests
+from learner.encoder.base import lower_digests
 from learner.errors import StateRefused
 from learner.rounds.adamw import AdamW, ParameterGroup
 from model.calibration import trainable

@@ -1,6 +1,6 @@
 """Defines the profiles: each fixes a model, its precision, the limits of serving, and what the service promises.
 
-    profile = "base" --filled_in: what nothing else sets--> serving.*, serving.level.* --> the replica checks them
+    profile = "base" --filled_in: what nothing else sets--> serving.*, serving.promises.* --> the replica checks them
 
 A profile is frozen: what it means changes with a release, not with the machine. A setting that a file, the environment
 or a flag gives wins. The encoders of `nano` and `pro` are not installed with us: `encoder` names the folder of one.
@@ -32,7 +32,7 @@ class Profile:
     scheme: str
     """The scheme in which its matrices are read: see `lifelong.compress.cost.matrix_bytes`."""
     settings: Mapping[str, object]
-    """The settings that it fills in, by dotted name. Those below `serving.level` are its promises."""
+    """The settings that it fills in, by dotted name. Those below `serving.promises` are its promises."""
 
 
 def _nano_layer(index: int) -> LayerSpec:
@@ -61,8 +61,8 @@ NANO: Final = Profile(
         {
             "serving.threads": 1,
             "serving.precision.mode": "int8",
-            "serving.level.answers_per_s": 30.0,
-            "serving.level.model_mb": 11.3,
+            "serving.promises.answers_per_s": 30.0,
+            "serving.promises.model_mb": 11.3,
         }
     ),
 )
@@ -77,8 +77,8 @@ BASE: Final = Profile(
             "serving.precision.mode": "int4",
             "serving.precision.max_accuracy_loss": 0.02,
             "serving.max_queue_items": 256,  # what waits longer would only break the promise
-            "serving.level.p99_ms": 150.0,
-            "serving.level.accuracy": 0.88,
+            "serving.promises.p99_ms": 150.0,
+            "serving.promises.accuracy": 0.88,
         }
     ),
 )
@@ -93,7 +93,7 @@ PRO: Final = Profile(
             "serving.max_tokens": 512,
             "serving.max_batch_tokens": 4_096,
             "serving.precision.mode": "int8",
-            "serving.level.tokens_per_s": round(500 * 512 / 60, 1),
+            "serving.promises.tokens_per_s": round(500 * 512 / 60, 1),
         }
     ),
 )
@@ -121,17 +121,19 @@ def _without_head(config: StrataConfig) -> str:
 def after_restart(settings: Settings, profile: Profile) -> dict[str, tuple[object, object]]:
     """Returns the settings that a restart under `profile` would change: by dotted name, the value now and the next one.
 
-    A value that is neither a default nor that of the profile in use was set by somebody, and stays.
+    A promise that is not made is None. A value that is neither a default nor that of the profile in use was set by
+    somebody, and stays.
     """
     now = values_of(settings)
     defaults = values_of(Settings())
     before = {**defaults, **PROFILES[settings.profile].settings} if settings.profile else defaults
     after = {**defaults, **profile.settings}
-    return {
-        name: (now[name], after[name])
-        for name in defaults
-        if name.startswith("serving.") and now[name] == before[name] != after[name]
-    }
+    changes: dict[str, tuple[object, object]] = {}
+    for name in {**now, **before, **after}:
+        value, was, then = (each.get(name) for each in (now, before, after))
+        if name.startswith("serving.") and value == was != then and value != {} and then != {}:
+            changes[name] = (value, then)
+    return changes
 
 
 def restart_lines(settings: Settings, profile: Profile) -> list[str]:

@@ -66,8 +66,8 @@ class Bounds:
 def bounds_of(config: ServingConfig) -> Bounds:
     """Returns the bounds of the settings."""
     return Bounds(
-        header_timeout_s=config.header_timeout_s,
-        body_timeout_s=config.body_timeout_s,
+        header_timeout_s=config.http_timeout_s,
+        body_timeout_s=config.http_timeout_s,
         keep_alive_s=config.keep_alive_s,
         max_header_bytes=config.max_header_bytes,
         max_connections=config.max_connections,

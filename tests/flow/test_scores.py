@@ -14,7 +14,7 @@ from wire.records import Answer, Event, Feedback, LabelSpace
 from wire.store import Store
 from wire.targets import value_of
 
-SCORES = LabelConfig(kind="score", low=1.0, high=5.0)
+SCORES = LabelConfig(kind="score", range=(1.0, 5.0))
 
 
 def score_of(number: int) -> float:

@@ -41,4 +41,4 @@ class KindRig(PublishRig):
 
 
 class ScoreRig(KindRig):
-    labels = LabelConfig(kind="score", low=1.0, high=5.0)
+    labels = LabelConfig(kind="score", range=(1.0, 5.0))

@@ -35,7 +35,7 @@ CONFIG = StrataConfig(
     vocab=30522, d_model=64, n_layers=2, n_heads=2, d_ff=128, max_pos=256, head_features=96, label_capacity=8
 )
 
-Setting: TypeAlias = float | str | TrustConfig
+Setting: TypeAlias = float | str | tuple[int, int] | TrustConfig
 
 SMALL = LearnerConfig(
     num_features=96,

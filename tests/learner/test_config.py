@@ -31,11 +31,11 @@ def test_a_path_has_its_arguments_apart() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"domain_layers": 2}, "learner.domain_layers must be more than learner.trainable_layers"),
-        ({"trainable_layers": 0, "domain_layers": 2}, "which must be at least 1"),
-        ({"domain_layers": 4, "base_layers": 4}, "learner.base_layers must be more than learner.domain_layers"),
-        ({"trainable_layers": 0, "base_layers": 2}, "which must be at least 1"),
-        ({"base_layers": 4, "drift_delta": 0.0}, "set learner.drift_delta above 0"),
+        ({"deeper_layers": (2, 0)}, "first of learner.deeper_layers must be more than learner.trainable_layers"),
+        ({"trainable_layers": 0, "deeper_layers": (2, 0)}, "which must be at least 1"),
+        ({"deeper_layers": (4, 4)}, "second of learner.deeper_layers must be more than the first one"),
+        ({"trainable_layers": 0, "deeper_layers": (0, 2)}, "which must be at least 1"),
+        ({"deeper_layers": (0, 4), "drift_delta": 0.0}, "set learner.drift_delta above 0"),
     ],
 )
 def test_tiers_that_could_never_be_trained_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -45,12 +45,17 @@ def test_tiers_that_could_never_be_trained_are_refused(settings: dict[str, Any],
 
 def test_a_tier_that_is_not_set_trains_as_much_as_the_one_above() -> None:
     assert LearnerConfig().tiers == (2, 2, 2)
-    assert LearnerConfig(domain_layers=3).tiers == (2, 3, 3)
-    config = LearnerConfig(base_layers=4)
-    assert (config.tiers, config.deepest_layers, config.deepest_setting) == ((2, 2, 4), 4, "learner.base_layers is 4")
-    assert LearnerConfig(domain_layers=3).deepest_setting == "learner.domain_layers is 3"
+    assert LearnerConfig(deeper_layers=(3, 0)).tiers == (2, 3, 3)
+    config = LearnerConfig(deeper_layers=(0, 4))
+    assert (config.tiers, config.deepest_layers, config.deepest_setting) == ((2, 2, 4), 4, "learner.deeper_layers is 4")
+    assert LearnerConfig(deeper_layers=(3, 0)).deepest_setting == "learner.deeper_layers is 3"
 
 
 def test_a_holdout_that_could_never_refuse_is_refused() -> None:
     with pytest.raises(ValueError, match="accuracy would never refuse"):
         LearnerConfig(holdout_samples=10, min_holdout=11)
+
+
+def test_a_larger_memory_has_more_bytes() -> None:
+    memories = [LearnerConfig(replay_samples=num).replay_bytes for num in (0, 20_000, 100_000)]
+    assert memories == [16 << 20, 16 << 20, 83_800_000]

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from river.drift import ADWIN
 
 from learner.config import LearnerConfig
-from learner.drift import GROUP_SIZE, MAX_JOURNAL, RECENT_DRIFTS, Detector, DriftWatch
+from learner.drift import CLOCK, GROUP_SIZE, MAX_JOURNAL, RECENT_DRIFTS, Detector, DriftWatch
 from learner.samples import Sample
 from tests.learner.streams import sample
 
@@ -64,6 +65,14 @@ def test_drift_is_found_at_the_same_places_every_time() -> None:
     detector = Detector(DELTA)
     values = errors(0.05, 700, 1) + errors(0.5, 700, 2) + errors(0.9, 700, 3)
     assert fired(detector, values) == [727, 1447]
+
+
+def test_a_detector_is_the_adwin_of_the_library() -> None:
+    """The detector runs the library's core; the class around it takes a second to load."""
+    values = errors(0.1, 700, 1) + errors(0.5, 300, 2)
+    (place,) = fired(Detector(DELTA), values)
+    adwin = ADWIN(delta=DELTA, clock=CLOCK)
+    assert next(at for at, value in enumerate(values) if adwin.update(value) or adwin.drift_detected) == place
 
 
 def test_getting_better_is_no_drift() -> None:

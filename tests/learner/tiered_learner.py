@@ -12,7 +12,7 @@ from tests.learner.small_learner import CONFIG, Setting, small_config, tokenizer
 from tests.learner.streams import answer, feedback, label_of
 from wire.records import Answer, Feedback
 
-LAYERS: dict[str, Setting] = {"trainable_layers": 1, "domain_layers": 2, "base_layers": 3}
+LAYERS: dict[str, Setting] = {"trainable_layers": 1, "deeper_layers": (2, 3)}
 
 
 def tiered_learner(**changed: Setting) -> Learner:

@@ -1,15 +1,16 @@
 """Tests `lifelong versions rebuild` on versions of a learner that was killed in between."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from signal import SIGKILL
 
 import msgspec
 import pytest
+from pydantic import SecretStr
 
 from learner.release.rebuild import NotRebuilt
 from services.rebuild import rebuild_version
+from services.settings import Settings, as_environment
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import stream
@@ -60,15 +61,13 @@ def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
 
 
 def environment(bus: BusConfig, store: StoreConfig, folder: Path, **changed: float | str) -> dict[str, str]:
-    """Returns the settings of the learner as flags of a command."""
-    learner = asdict(small_config(**(LEARNS | changed)))
-    environ = {f"LIFELONG_LEARNER__{name.upper()}": str(value) for name, value in learner.items() if name != "trust"}
-    return environ | {
-        "LIFELONG_STATE_DIR": str(folder / "state"),
-        "LIFELONG_ENCODER": str(folder / "encoder"),
-        "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
-        "LIFELONG_STORE__URL": store.url,
-        "LIFELONG_STORE__PREFIX": store.prefix,
-        "LIFELONG_BUS__BOOTSTRAP_SERVERS": bus.bootstrap_servers,
-        "LIFELONG_BUS__PREFIX": bus.prefix,
-    }
+    """Returns the variables of a command under the settings of the learner, its constants included."""
+    settings = Settings(
+        state_dir=folder / "state",
+        encoder=str(folder / "encoder"),
+        signing_key=SecretStr(SIGNING_KEY.decode()),
+        store=store,
+        bus=bus,
+        learner=small_config(**(LEARNS | changed)),
+    )
+    return as_environment(settings)

@@ -29,7 +29,7 @@ def test_the_set_of_settings_is_frozen() -> None:
 
 
 def test_there_are_few_settings_and_fewer_that_a_user_must_know() -> None:
-    assert len(schemas(Settings)) <= 169
+    assert len(schemas(Settings)) <= 160
     assert len({*MAIN}) == len(MAIN) <= 30 and schemas(Settings).keys() >= {*MAIN}
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from serving.config import ServiceLevelConfig
+from serving.config import Promises
 from serving.observers import LEVEL_WINDOW_S, MAX_BATCHES, ServiceLevel
 from serving.queue import Batch, Item
 from wire.records import LATENCY_BOUNDS_MS, Event, Promise
 
-ALL = ServiceLevelConfig(p99_ms=150, answers_per_s=30, tokens_per_s=100, accuracy=0.88, model_mb=11.3)
+ALL: Promises = {"p99_ms": 150, "answers_per_s": 30, "tokens_per_s": 100, "accuracy": 0.88, "model_mb": 11.3}
 
 
 def batch(*arrived_s: float, num_tokens: int = 4) -> Batch[Item]:
@@ -22,8 +22,8 @@ def add(level: ServiceLevel, batch: Batch[Item], *, began_s: float, ended_s: flo
     level.batch_ended(batch, {}, [], ended_s)
 
 
-def promises(level: ServiceLevel, config: ServiceLevelConfig = ALL, *, accuracy: float = 0.9) -> dict[str, Promise]:
-    found = level.promises(config, accuracy=accuracy, model_bytes=12_000_000)
+def promises(level: ServiceLevel, limits: Promises = ALL, *, accuracy: float = 0.9) -> dict[str, Promise]:
+    found = level.promises(limits, accuracy=accuracy, model_bytes=12_000_000)
     return {promise.name: promise for promise in found}
 
 
@@ -48,8 +48,8 @@ def test_a_busy_second_is_what_rates_are_held_against() -> None:
 
 def test_only_what_is_promised_is_reported() -> None:
     level = ServiceLevel(clock=lambda: LEVEL_WINDOW_S)
-    assert promises(level, ServiceLevelConfig()) == {}
-    assert promises(level, ServiceLevelConfig(accuracy=0.5), accuracy=0.0)["accuracy"].is_met is None
+    assert promises(level, {}) == {}
+    assert promises(level, {"accuracy": 0.5}, accuracy=0.0)["accuracy"].is_met is None
 
 
 def test_the_memory_is_bounded() -> None:

@@ -111,7 +111,7 @@ def test_a_label_of_the_other_kind_is_refused_with_what_to_send() -> None:
     assert LabelSet().why(WRONG_KIND, set_of(["bill"])).endswith("labels.kind is class: send `label`, one name")
 
 
-SCORES = LabelConfig(kind="score", low=1.0, high=5.0)
+SCORES = LabelConfig(kind="score", range=(1.0, 5.0))
 
 
 @given(st.floats(-1e6, 1e6))

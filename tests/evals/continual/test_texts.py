@@ -66,7 +66,7 @@ def test_without_a_memory_nothing_is_stored(name: str, encoder: str) -> None:
 
 
 def test_holdout_and_memory_share_the_buffer_and_one_that_is_too_small_freezes_the_encoder() -> None:
-    config = small_config(min_holdout=50, domain_layers=2)
+    config = small_config(min_holdout=50, deeper_layers=(2, 0))
     small = within(30, config, num_classes=5, num_items=100)
     assert (small.replay_samples, small.holdout_share, small.deepest_layers) == (30, 0.0, 0)
     larger = within(40, config, num_classes=5, num_items=100)

@@ -192,8 +192,8 @@ def test_a_checkpoint_of_format_1_is_gone_on_from() -> None:
 def test_more_trained_blocks_than_there_are_is_refused() -> None:
     with pytest.raises(WrongConfig, match="trainable_layers is 3, but the encoder has 2 blocks"):
         small_learner(trainable_layers=3)
-    with pytest.raises(WrongConfig, match="domain_layers is 3, but the encoder has 2 blocks"):
-        small_learner(domain_layers=3)
+    with pytest.raises(WrongConfig, match="deeper_layers is 3, but the encoder has 2 blocks"):
+        small_learner(deeper_layers=(3, 0))
 
 
 @pytest.mark.live

@@ -19,7 +19,7 @@ OLD = Origin(
         ({"label_capacity": 16}, {"learner.label_capacity": "8 -> 16"}, False),
         ({"label_capacity": 4}, {"learner.label_capacity": "8 -> 4"}, False),
         ({"num_features": 64}, {"learner.num_features": "96 -> 64"}, True),
-        ({"seed": 0}, {"learner.seed": "1 -> 0"}, True),
+        ({"seed": 0}, {"seed": "1 -> 0"}, True),
         ({"trainable_layers": 2}, {"learner.trainable_layers or a deeper tier": "1 -> 2"}, True),
         ({"max_tokens": 32}, {"serving.max_tokens": "64 -> 32"}, True),
         ({"tokenizer": "other"}, {"encoder (its tokenizer)": "t -> other"}, True),

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from learner.encoder import rounded
+from learner.encoder.base import lower_digests
 from learner.encoder.rounded import FILE, rounded_encoder
 from learner.encoder.served import StoredTensor, export_encoder
-from learner.encoder.top import lower_digests
 from model.calibration import to_int4
 from model.errors import NonFinite
 from model.grid import grid_of

@@ -137,7 +137,7 @@ def test_another_depth_of_a_round_is_another_version(
 def test_settings_that_train_fewer_blocks_than_a_round_did_are_named(
     topics: Topics, through_tiers: WeightManifest
 ) -> None:
-    flat = {"domain_layers": 0, "base_layers": 0}
+    flat = {"deeper_layers": (0, 0)}
     with pytest.raises(NotRebuilt, match="round 2 trained 2 blocks, but the settings train 1 at most"):
         rebuild(through_tiers, tiered_learner(**(TIERED | flat)), small_config(**TIERED), reader(topics, 17))
 

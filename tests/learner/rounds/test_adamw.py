@@ -14,7 +14,7 @@ IMPORTS = """
 import sys
 import torch
 from learner.rounds.round import SlowRound
-from learner.encoder.top import with_own_top
+from learner.encoder.base import with_own_top
 from learner.rounds.trainer import Trainer
 from model.ragged import RaggedBatch
 from tests.learner.small_learner import small_config, small_strata

@@ -9,7 +9,7 @@ import torch
 from structlog.testing import capture_logs
 from torch import Tensor
 
-from learner.encoder.top import top_state
+from learner.encoder.base import top_state
 from learner.errors import DataError
 from learner.rounds.avalanche import SHOWN, AvalancheTrainer, try_out
 from learner.rounds.plan import RoundPlan, StepPlan, draw_plan, step_sizes

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from learner.config import LearnerConfig, SlowStrategy
-from learner.encoder.top import top_state
+from learner.encoder.base import top_state
 from learner.fast.fast_head import FastHead
 from learner.memory import Replay, hash_key
 from learner.rounds.plan import RoundPlan, draw_plan, step_sizes

@@ -173,7 +173,7 @@ def test_an_empty_memory_and_a_frozen_encoder_have_nothing_to_do() -> None:
 
 def test_a_round_is_counted_by_its_tier_and_the_deepest_one_is_not_written_down() -> None:
     counts = Counter[str]()
-    config = small_config(trainable_layers=1, domain_layers=2, base_layers=4)
+    config = small_config(trainable_layers=1, deeper_layers=(2, 4))
     it = Schedule(config, LearnerProgress(num_labels=EVERY), counts)
     plans = [it.begin("labels", labelled(0, 9), memory(80), waiting(0), layers=layers) for layers in config.tiers]
     assert [plan.layers for plan in plans] == [1, 2, 0]

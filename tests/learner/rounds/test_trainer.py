@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from learner.config import SlowStrategy
+from learner.encoder.base import load_top, top_state, with_own_top
 from learner.encoder.served import export_encoder
-from learner.encoder.top import load_top, top_state, with_own_top
 from learner.rounds.strategies import draws_per_step
 from learner.rounds.trainer import Trainer
 from model.grid import attach_grids

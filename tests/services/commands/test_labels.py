@@ -78,9 +78,10 @@ def test_labels_are_changed_while_the_learner_runs_and_its_versions_are_rebuilt(
     actions = [(each["action"], each["outcome"]) for each in json.loads(audit.stdout)["actions"]]
     assert actions[:2] == [("labels rename", "asked"), ("labels rename", "done")] and len(actions) == 6
 
-    learner = {"num_features": 96, "ridge": 1e-4, "label_capacity": 8, "trainable_layers": 0, "trial_labels": 0}
+    learner = {"num_features": 96, "label_capacity": 8, "trainable_layers": 0}
     settings = {f"LIFELONG_LEARNER__{name.upper()}": str(value) for name, value in learner.items()}
-    settings |= {"LIFELONG_LEARNER__HOLDOUT_SHARE": "0.1", "LIFELONG_LEARNER__MIN_HOLDOUT": "5"}
+    constants = {"learner.min_holdout": 5, "learner.ridge": 1e-4, "learner.trial_labels": 0}
+    settings |= {"LIFELONG_LEARNER__HOLDOUT_SHARE": "0.1", "LIFELONG_INTERNAL": json.dumps(constants)}
     settings |= {"LIFELONG_ENCODER": str(tmp_path / "encoder"), "LIFELONG_SERVING__MAX_TOKENS": "256"}
     done = lifelong("versions", "rebuild", "--json", **environ, **settings)
     assert done.returncode == 0, done.stderr + done.stdout

@@ -9,7 +9,7 @@ from tests.services.command_line import lifelong
 def test_profiles_are_shown_as_text_and_as_json() -> None:
     explained = lifelong("profile", "base", "--explain")
     assert explained.returncode == 0, explained.stderr
-    assert "serving.level.p99_ms = 150.0" in explained.stdout and "parameters, dense (G)" in explained.stdout
+    assert "serving.promises.p99_ms = 150.0" in explained.stdout and "parameters, dense (G)" in explained.stdout
     shown = json.loads(lifelong("profile", "--json").stdout)
     assert [profile["name"] for profile in shown] == ["nano", "base", "pro"]
     assert not any("at_full_size" in profile for profile in shown)

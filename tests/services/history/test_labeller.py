@@ -121,6 +121,6 @@ def test_one_label_where_sets_are_wanted_says_which_map_makes_them() -> None:
 
 @pytest.mark.parametrize("points", [4.5, "4.5"])
 def test_a_score_is_a_number_or_a_cell_that_reads_as_one(points: float | str) -> None:
-    scores = LabelSet(LabelConfig(kind="score", high=5.0))
+    scores = LabelSet(LabelConfig(kind="score", range=(0.0, 5.0)))
     assert labelled({"value": "{points}"}, scores).feedback({"text": "hello", "points": points}).value == 4.5
     assert labelled(None, scores).feedback({"text": "hello", "value": points}).value == 4.5

@@ -9,7 +9,7 @@ from services.profiles.profile import PROFILES
 def test_a_profile_says_what_it_fixes() -> None:
     shown = text(["nano"], explains=False)
     assert "6.2 M stored parameters, 6.6 MB as w8c" in shown
-    assert "serving.level.answers_per_s = 30.0" in shown
+    assert "serving.promises.answers_per_s = 30.0" in shown
     assert "billion" not in shown
 
 

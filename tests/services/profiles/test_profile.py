@@ -19,9 +19,10 @@ FROZEN = {
 
 
 def test_a_profile_fills_in_what_nothing_else_sets() -> None:
-    loaded = filled_in(load(file=None, environ={"LIFELONG_PROFILE": "base", "LIFELONG_SERVING__LEVEL__P99_MS": "90"}))
+    environ = {"LIFELONG_PROFILE": "base", "LIFELONG_SERVING__PROMISES": '{"p99_ms": 90}'}
+    loaded = filled_in(load(file=None, environ=environ))
     serving = loaded.settings.serving
-    assert (serving.precision.mode, serving.level.p99_ms, serving.level.accuracy) == ("int4", 90.0, 0.88)
+    assert (serving.precision.mode, serving.promises) == ("int4", {"p99_ms": 90.0, "accuracy": 0.88})
     assert loaded.origins["serving.precision.mode"] == "follows profile base"
     assert serving.precision.brown_out_load == 0.5
 
@@ -29,7 +30,7 @@ def test_a_profile_fills_in_what_nothing_else_sets() -> None:
 def test_without_a_profile_nothing_is_promised() -> None:
     loaded = load(file=None, environ={})
     assert filled_in(loaded) == loaded
-    assert loaded.settings.serving.level.p99_ms == 0
+    assert loaded.settings.serving.promises == {}
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -55,10 +56,10 @@ def test_a_restart_changes_what_the_profiles_set_and_nobody_else() -> None:
     assert after_restart(settings, NANO) == {
         "serving.precision.mode": ("int4", "int8"),
         "serving.precision.max_accuracy_loss": (0.02, 0.005),
-        "serving.level.p99_ms": (150.0, 0.0),
-        "serving.level.answers_per_s": (0.0, 30.0),
-        "serving.level.accuracy": (0.88, 0.0),
-        "serving.level.model_mb": (0.0, 11.3),
+        "serving.promises.p99_ms": (150.0, None),
+        "serving.promises.answers_per_s": (None, 30.0),
+        "serving.promises.accuracy": (0.88, None),
+        "serving.promises.model_mb": (None, 11.3),
     }
     lines = restart_lines(settings, NANO)
     assert "still those of profile base" in lines[0] and "serving.precision.mode int4 -> int8" in lines[1]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from learner.encoder.top import load_top, lower_digests, top_state, with_own_top
+from learner.encoder.base import load_top, lower_digests, top_state, with_own_top
 from model.grid import attach_grids, grid_of
 from model.weights import encoder_tensors
 from tests.learner.small_learner import small_strata
