@@ -14,6 +14,7 @@ from typing import Final
 VARIABLE: Final = "LIFELONG_FAILPOINT"
 
 NAMES: Final = (
+    "after-command",
     "after-poll",
     "after-learn",
     "after-slow-step",

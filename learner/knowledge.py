@@ -52,6 +52,7 @@ class Knowledge:
 
     `fresh` holds what was learnt since the last round began. `labels` is the set of labels, `temperature` that of the
     last candidate, and `trial` that of the encoder in use. `rule` decides trials; without it there are none.
+    `applied_seq` is the number of the last command of an operator that is in here.
     """
 
     config: LearnerConfig
@@ -67,6 +68,7 @@ class Knowledge:
     concept_changes: ConceptChanges
     labels: LabelSet
     lineage: Lineage
+    applied_seq: int = 0
     temperature: float = DEFAULT_TEMPERATURE
     anchor: Anchor | None = None
     trial: EncoderTrial = NO_TRIAL

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from learner.commands import HeldCommands
 from learner.config import LearnerConfig
 from learner.drift import ConceptChanges
 from learner.encoder.base import BaseEncoder, Bases, OriginDiff
@@ -57,7 +58,6 @@ from wire.records import (
     Answer,
     ConceptChange,
     Feedback,
-    LabelCommand,
     Lineage,
     LogMarks,
     Quarantined,
@@ -96,7 +96,7 @@ class Learner:
         self.counts = self.knowledge.counts
         self.schedule = Schedule(config, self.progress, self.counts)
         self.trust = LabelTrust(config, receipts=receipts, reads=tokenizer.reads)
-        self.label_commands: tuple[LabelCommand, ...] = ()  # all that were read
+        self.commands = HeldCommands()
         self.names = LabelNames(lambda: self.knowledge, HoldoutDraw(config.holdout_share))
         self.join = Join(config, self.trust, self.names)
         self.letters = Outbox()
@@ -200,12 +200,11 @@ class Learner:
             holdout=known.holdout.samples.export(),
             since_round=known.fresh.export(),
             concept_changes=known.concept_changes.export(),
-            label_commands=self.label_commands,
-            labels_followed=known.labels.number,
+            commands=self.commands.export(),
+            applied_seq=known.applied_seq,
             lineage=known.lineage,
             round_plan=trained.plan if trained else None,
             drift=self.drift.export(),
-            erased=self.erased.export(),
         )
         means_CD = trained.means_CD if trained else None
         stored = known.fast_head.served.tensors.get(SCALES)
@@ -219,11 +218,12 @@ class Learner:
         self.knowledge.count_in(self.progress, self.counts)
         self.trust = self.trust.restored(facts.trust)
         self.join = Join(self._config, self.trust, self.names, facts.join)
-        self.label_commands = facts.label_commands
+        self.commands = HeldCommands(facts.commands)
         self.letters.restore(facts.letters)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)
-        self.erased = self.erased.restored(facts.erased)
+        is_due = self.commands.take_back(self.knowledge.applied_seq)
+        self.erased = self.erased.restored(facts.commands.digests, is_due=is_due)
         self.progress.restore(snapshot.progress)  # the schedule and the knowledge hold the same
         self.counts.clear()
         self.counts.update(facts.counts)
@@ -248,7 +248,8 @@ class Learner:
         set_aside(self.knowledge, known)
         self.knowledge = known
         self.version = version
-        self.erased.mark_rolled_back(len(state.snapshot.facts.erased.erasures))
+        if self.commands.take_back(known.applied_seq):
+            self.erased.is_due = True
         self._note_difference(difference)
 
     def erase(self, *, keep_alive: Callable[[], None]) -> dict[str, int]:
@@ -263,8 +264,8 @@ class Learner:
         """Goes on from `manifest`, which was published from what is known here."""
         self.version = manifest.version
         self.reserve(manifest.version)
-        if manifest.erased:
-            self.erased.mark_published(manifest.version, manifest.erased)
+        if manifest.commands:
+            self.commands.mark_published(manifest.version, manifest.commands)
 
     def read_on(self, version: int, offsets: Mapping[str, int], ends: Mapping[str, int]) -> None:
         """Goes on from `version`: publishes nothing before the records below `offsets`, and before `ends`, are read."""
@@ -279,6 +280,11 @@ class Learner:
     def forget_read_first(self) -> None:
         """Waits for no more records: they are lost, or the version that knew them was withdrawn."""
         self.read_first = {}
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether something has to be read, or a command to be followed, before anything is published."""
+        return self.is_behind or self.commands.last_kept > self.knowledge.applied_seq
 
     @property
     def is_behind(self) -> bool:
@@ -380,7 +386,8 @@ def restore_knowledge(
         holdout=holdout_of(config, facts.holdout),
         fresh=fresh_of(config, facts.since_round),
         concept_changes=ConceptChanges(config.trust.change_sources, facts.concept_changes),
-        labels=LabelSet.of(labels, facts.label_commands[: facts.labels_followed]),
+        labels=LabelSet.of(labels, facts.commands.label_commands(facts.applied_seq)),
+        applied_seq=facts.applied_seq,
         temperature=facts.temperature,
         anchor=None if change.is_rebuilt else facts.anchor,
         lineage=facts.lineage,

@@ -28,7 +28,7 @@ from learner.intake.consumer import CLOSE_S, Consumer, ReadState
 from learner.label_traces import LabelTraces
 from learner.leadership import Leadership, patiently
 from learner.learner import Learner
-from learner.release.commands import Adopter, Eraser, Relabeller, Repairer
+from learner.release.commands import CommandRunner
 from learner.release.publisher import WeightPublisher
 from learner.report import Reporter
 from learner.rounds.trial import AdoptionRule
@@ -164,10 +164,9 @@ def lead(
     """Learns from labels until `stop` is set. Raises StaleEpoch when another learner leads.
 
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
-              erasures, LabelCommand      from wire.store, before anything is learnt
-              EncoderOffer        from wire.store, decided on by a slow round of its own
+              Command             from wire.store, all of them before anything is learnt
     produces: WeightManifest      to wire.store, when the gate finds no reason to refuse it
-              OfferOutcome, LabelOutcome  to wire.store, when that round has ended, and a version knows the command
+              CommandOutcome      to wire.store, when a command was followed, and when a version knows it
               blobs               to wire.store, where it has damaged ones
               Quarantined, DeadLetter     to wire.bus, labels that are not believed, records that cannot be read
                                   (both: acknowledged, or part of the checkpoint whose offsets are behind them)
@@ -177,27 +176,30 @@ def lead(
     """
     pending = restore(learner, checkpoints)
     publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
-    eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
-    relabeller = Relabeller(learner, store, publisher, leadership=leadership, now_ms=now_ms)
-    repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
-    adopter = Adopter(learner, store, publisher, leadership=leadership, now_ms=now_ms)
+    commands = CommandRunner(
+        learner,
+        store,
+        checkpoints,
+        publisher,
+        leadership=leadership,
+        now_ms=now_ms,
+        verify_every_s=config.verify_blobs_every_s,
+    )
     reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)
     consumer = _new_consumer(config, learner, bus, stop)
     ends = patiently(consumer.ends, stop)
     patiently(lambda: publisher.recover(pending, ends or {}), stop)
+    patiently(commands.catch_up, stop)
     if stop.is_set():
         return
     label_traces = LabelTraces()
     publisher.checkpoint()
     while not stop.is_set():
         leadership.check()
-        eraser.carry_out()
-        relabeller.carry_out()
+        commands.turn()  # erase, relabel, adopt, repair: asked once a second at most
         _learn(config, learner, consumer, publisher, label_traces)  # poll, join, fast head, replay memory; a slow unit
         publisher.turn()  # a version, where one is due
         label_traces.published(learner.version, learner.progress.published_effects, now_ms=now_ms())
-        adopter.turn()
-        repairer.repair()
         reporter.report(learner, publisher, consumer, label_traces)
     publisher.finish()
     consumer.close()

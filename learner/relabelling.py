@@ -45,8 +45,7 @@ def follow_settings(learner: "Learner") -> None:
     known = learner.knowledge
     if known.labels.config != learner.label_config:
         known.check_kind(learner.label_config.kind)
-        followed = learner.label_commands[: known.labels.number]
-        known.labels = LabelSet.of(learner.label_config, followed)
+        known.labels = LabelSet.of(learner.label_config, learner.commands.label_commands(known.applied_seq))
 
 
 def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:

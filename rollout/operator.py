@@ -2,8 +2,9 @@
 
     Operator.promote --promote_step, pure--> PlanChange --compare and swap--> RolloutPlan, in Redis
 
-Each change is one atomic write of the plan, so it works with the controller running or stopped; the controller reads
-the plan again before it writes. It returns when the plan is on disk, but is in force before.
+Each change is one atomic write of the plan and of its entry in the log of commands, so it works with the controller
+running or stopped; the controller reads the plan again before it writes. It returns when the plan is on disk, but is in
+force before.
 
 An operator's choice of the stable version is a verdict of its own: the reference moves with it.
 """
@@ -27,7 +28,7 @@ from wire.records import (
     VersionEntry,
     WeightManifest,
 )
-from wire.store import Store
+from wire.store import Step, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Operator:
     def __init__(self, store: Store, *, name: str, config: RolloutConfig | None = None) -> None:
         self._store = store
         self._config = config or RolloutConfig()
+        self._name = name
         self._by = f"asked for by {name}"
 
     def status(self, *, entries: int = 10) -> RolloutStatus:
@@ -84,7 +86,7 @@ class Operator:
             number = self._stored_version(version, plan)
             return start_step(plan, number, self._config, by=self._by, now_ms=now_ms)
 
-        return self._change(step)
+        return self._change("start", step)
 
     def promote(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Makes `version` (None: the candidate) the stable one."""
@@ -93,11 +95,11 @@ class Operator:
             number = self._stored_version(version, plan)
             return promote_step(plan, number, self._config, by=self._by, now_ms=now_ms)
 
-        return self._change(step)
+        return self._change("promote", step)
 
     def rollback(self, *, now_ms: int) -> RolloutPlan:
         """Makes the stable version before this one stable again."""
-        return self._change(partial(rollback_step, by=self._by, now_ms=now_ms))
+        return self._change("rollback", partial(rollback_step, by=self._by, now_ms=now_ms))
 
     def approve(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Allows `version` (None: the candidate) to become stable when the evidence is for it."""
@@ -106,7 +108,7 @@ class Operator:
             number = self._stored_version(version, plan)
             return approve_step(plan, number, by=self._by, now_ms=now_ms)
 
-        return self._change(step)
+        return self._change("approve", step)
 
     def pin(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Holds all traffic at `version` (None: the stable one)."""
@@ -115,25 +117,30 @@ class Operator:
             number = self._stored_version(plan.stable if version is None else version, plan)
             return pin_step(plan, number, by=self._by, now_ms=now_ms)
 
-        return self._change(step)
+        return self._change("pin", step)
 
     def unpin(self, *, now_ms: int) -> RolloutPlan:
         """Lets candidates follow and be judged again."""
-        return self._change(partial(unpin_step, by=self._by, now_ms=now_ms))
+        return self._change("unpin", partial(unpin_step, by=self._by, now_ms=now_ms))
 
     def pause(self, *, now_ms: int) -> RolloutPlan:
         """Stops ramps and promotions; what is bad is withdrawn."""
-        return self._change(partial(pause_step, by=self._by, now_ms=now_ms))
+        return self._change("pause", partial(pause_step, by=self._by, now_ms=now_ms))
 
     def resume(self, *, now_ms: int) -> RolloutPlan:
         """Lets ramps and promotions go on."""
-        return self._change(partial(resume_step, by=self._by, now_ms=now_ms))
+        return self._change("resume", partial(resume_step, by=self._by, now_ms=now_ms))
 
-    def _change(self, step: Callable[[RolloutPlan], PlanChange]) -> RolloutPlan:
+    def _change(self, verb: str, step: Callable[[RolloutPlan], PlanChange]) -> RolloutPlan:
         def stored_step(plan: RolloutPlan | None) -> PlanChange:
             return without_missing(step(_existing(plan)), self._store.versions.stored())
 
-        after = change(self._store.plans, stored_step)
+        def asked(proposed: PlanChange) -> Step:
+            decision = proposed.decision
+            assert decision is not None, "an operator's step is a decision"
+            return Step(verb, decision.version, self._name, decision.time_ms)
+
+        after = change(self._store.plans, stored_step, asked=asked)
         assert after is not None, "an operator's step always changes something or raises"
         self._store.plans.sync()
         return after

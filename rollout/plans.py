@@ -26,7 +26,7 @@ from rollout.paired_rule import Ruling
 from rollout.publication_rule import PublicationRuling
 from wire.errors import PlanMoved
 from wire.records import CANDIDATE, NEWEST, STABLE, Action, Arm, Decision, RolloutPlan
-from wire.store import Plans
+from wire.store import Plans, Step
 
 MAX_NUMBER: Final = 1e9
 """Largest number that is written with a decision: JSON has no infinity."""
@@ -264,18 +264,21 @@ MAX_TRIES = 20
 """The writers are a controller and a few operators: one that loses this often is not in a race but faulty."""
 
 
-def change(plans: Plans, step: PlanStep) -> RolloutPlan | None:
+def change(plans: Plans, step: PlanStep, *, asked: Callable[[PlanChange], Step] | None = None) -> RolloutPlan | None:
     """Writes the result of `step` for the plan in force (None: there is none yet); returns the new plan, or None for no
     change.
 
-    Raises PlanMoved where others write all the time.
+    If an operator has asked for it, `asked` returns what the log of commands says of it. Raises PlanMoved where others
+    write all the time.
     """
     for _ in range(MAX_TRIES):
         proposed = step(plans.read())
         if proposed is None:
             return None
         try:
-            plans.write(proposed.plan, proposed.decision, proposed.current)
+            plans.write(
+                proposed.plan, proposed.decision, proposed.current, step=None if asked is None else asked(proposed)
+            )
         except PlanMoved:
             continue
         return proposed.plan

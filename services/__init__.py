@@ -17,6 +17,7 @@ demo/, bench/, tune/, members/, profiles/, encoder_check   what `lifelong demo`,
 templates/, exported, history/   what `lifelong new` writes, `lifelong export` and `import`
 label_commands, refused, admin_log   what operators change and send again, by `lifelong labels`, `quarantine` and
                     `deadletters` and by the page, and the record of it
+operator_commands   waits for what becomes of a command in the log
 doctor, backups, state_formats   what `lifelong doctor`, `backup`, `restore` and `migrate` do
 open_store          the store of a service that may not run
 rebuild, versions_at   what `lifelong versions rebuild` and `versions at` do

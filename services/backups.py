@@ -25,7 +25,7 @@ Rejected: an archive file (a folder can be copied by parts, and its blobs be sha
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -40,8 +40,9 @@ from services.settings import Settings
 from wire.errors import BadSignature, BlobCorrupt, CannotSign, NotFound
 from wire.files import sync_path
 from wire.keyring import Kind, signer_of
+from wire.records import Command, Erase
 from wire.store import Store
-from wire.store.dump import StoredKey, blobs_of, erasures_in, in_force_since, manifests
+from wire.store.dump import StoredKey, blobs_of, entries_of, in_force_since, manifests
 
 MANIFEST: Final = "backup.json"
 KEYS: Final = "store/keys.msgpack"
@@ -280,14 +281,15 @@ def restore_backup(
         raise BackupRefused(f"{', '.join(programs)}: runs on this store. End it, and try again ten seconds later")
     if not is_forced and (problems := [*_in_use(store, target)]):
         raise BackupRefused(f"{'; '.join(problems)}. Restore elsewhere, or use --force, which takes its place")
-    newer = {*filter(None, store.erasures.requested(0)), *_erased(target)} - erasures_in(stored)
+    newer = {*_erased_by(store.commands.read()), *_erased(target)}
+    newer -= {*_erased_by(entry.command for entry in entries_of(stored))}
     for digest in sorted(newer):
-        # Before anything is removed: the list of the store is kept, also if this is interrupted.
-        store.erasures.request(digest)
+        # Before anything is removed: the log of the store is kept, also if this is interrupted.
+        store.commands.append(Erase(digest=digest), source="restore", time_ms=now_ms)
     say("the learner's files")
     aside = target.with_name(f"{target.name}.before-restore")
     _replace_learner(folder / LEARNER, manifest.learner_files, target, aside=aside)
-    store.dump.clear(kept=("erasures",))
+    store.dump.clear(kept=("commands",))
     blobs = blobs_of(stored)
     for number, digest in enumerate(blobs, 1):
         say(f"blob {number} of {len(blobs)}")
@@ -347,4 +349,11 @@ def _erased(folder: Path) -> list[str]:
         snapshot = Checkpoints(folder, num_newest=1).newest()
     except StateRefused:
         return []
-    return [erasure.digest for erasure in snapshot.facts.erased.erasures] if snapshot else []
+    return snapshot.facts.commands.digests if snapshot else []
+
+
+def _erased_by(commands: Iterable[Command]) -> Iterator[str]:
+    """Yields the digests of the subjects that are to be erased."""
+    for command in commands:
+        if command.verb == Erase.VERB:
+            yield command.read(Erase).digest

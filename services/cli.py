@@ -45,6 +45,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "model": ("services.commands.model", "app"),
     "rollout": ("services.commands.rollout", "app"),
     "labels": ("services.commands.labels", "app"),
+    "commands": ("services.commands.operator_log", "app"),
     "quarantine": ("services.commands.refused", "quarantine"),
     "topics": ("services.commands.topics", "app"),
     "deadletters": ("services.commands.refused", "deadletters"),

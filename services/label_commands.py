@@ -1,7 +1,7 @@
-"""Commands about labels: checked, recorded in the audit, requested in the store, and awaited.
+"""Commands about labels: checked, recorded in the audit, and put into the log of commands.
 
-    an operator --checked against what is known--> audit.v1 (asked) --> LabelCommand in the store --> the learner
-    LabelOutcome, with the first version that knows the command --> audit.v1 (done) --> what lies in quarantine for it
+    an operator --checked against what is known--> audit.v1 (asked) --> LabelCommand in the log --> the learner
+    what became of it, with the first version that knows it         --> what lies in quarantine for it
 
 The check is for people: a misspelt name would be a new class, and a rename to the name of another class would be a
 merge that nobody meant. What is requested is followed whatever it says.
@@ -11,7 +11,6 @@ who follows the commands would have to know which of them count).
 """
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -27,23 +26,14 @@ from wire.bus import Bus
 from wire.config import LabelConfig
 from wire.errors import NotFound
 from wire.label_set import NEW, NOT_LISTED, RETIRED, LabelSet, did_you_mean
-from wire.records import Feedback, LabelAction, LabelCommand, LabelOutcome
+from wire.records import Command, Feedback, LabelAction, LabelCommand
 from wire.store import Store
 from wire.targets import names_of
 
 TIMEOUT_S: Final = 30.0
-WAIT_S: Final = 1.0
 
 REASONS: Final = (NEW, NOT_LISTED, RETIRED)
 """Why a label that is added may lie in quarantine."""
-
-
-class NotFollowedYet(RuntimeError):
-    """No version knows the command in time; it stays requested."""
-
-
-class NotErasedYet(RuntimeError):
-    """The learner has not published a version without the subject in time; the request stays stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,17 +145,17 @@ class LabelOperator:
         self._config = config
         self._max_chars = max_chars
 
-    def request(self, wish: Wish, *, source: str, now_ms: int) -> LabelCommand:
-        """Requests what is wished; returns the command when it is on disk and in the audit.
+    def request(self, wish: Wish, *, source: str, now_ms: int) -> Command:
+        """Asks for what is wished; returns the command when it is on disk and in the audit.
 
         Raises NotPossible, and WireError where it cannot be recorded: then it is not requested.
         """
         known = ClassesInForce.read(self._store, self._config)
-        command = known.command(wish, max_chars=self._max_chars, source=source, now_ms=now_ms)
-        detail = json.dumps(msgspec.to_builtins(command), ensure_ascii=False)
+        body = known.command(wish, max_chars=self._max_chars, source=source, now_ms=now_ms)
+        detail = json.dumps(msgspec.to_builtins(body), ensure_ascii=False)
         self._audit.write(f"labels {wish.action}", "asked", detail=detail, client=source)
-        self._store.labels.request(command)
-        self._audit.write(f"labels {wish.action}", "done", detail=f"command {command.number}", client=source)
+        command = self._store.commands.append(body, source=source, time_ms=now_ms)
+        self._audit.write(f"labels {wish.action}", "done", detail=f"command {command.seq}", client=source)
         return command
 
     def release(self, labels: Iterable[str]) -> int:
@@ -188,21 +178,6 @@ class LabelOperator:
         with closing(self._bus.publisher()) as publisher:
             publisher.send_all(waiting(), TIMEOUT_S)
         return num
-
-
-def await_version(store: Store, command: LabelCommand, *, timeout_s: float) -> LabelOutcome:
-    """Waits until a version knows the command. Raises NotFollowedYet."""
-    deadline_s = time.monotonic() + timeout_s
-    with closing(store.watch()) as watch:
-        while (outcome := store.labels.outcome(command.number)) is None or not outcome.version:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                is_learning = store.reports.learner() is not None
-                done = "the learner follows it, but no version is published" if outcome else "no learner has seen it"
-                hint = "`lifelong rollout status` says why" if is_learning else "is `lifelong learn` running?"
-                raise NotFollowedYet(f"after {timeout_s:g} s {done} ({hint}); command {command.number} stays requested")
-            watch.wait(min(left_s, WAIT_S))
-    return outcome
 
 
 def waiting_labels(bus: Bus, known: ClassesInForce) -> dict[str, int]:

@@ -149,17 +149,17 @@ def examined_store(store: Store) -> Iterator[FormatFinding]:
         yield _of_manifest(store, number, is_needed=number in needed)
     yield from _of_tallies(store)
     reads: dict[str, Callable[[], object]] = {
-        "offer": store.offers.open,
+        "offer": store.commands.open_offer,
         "decisions": lambda: store.plans.decisions.since(0, 1_000_000),
         "history": lambda: store.versions.history(1_000_000),
         "labels": lambda: [*store.labels.requested()],
-        "erasures": lambda: [store.erasures.of(digest) for digest in filter(None, store.erasures.requested(0))],
+        "commands": store.commands.entries,
     }
     for name, reader in reads.items():
         try:
             found = reader()
         except REFUSALS as error:
-            yield _unreadable(name, f"{error}. {RELEASE}", is_needed=name in ("erasures", "labels"))
+            yield _unreadable(name, f"{error}. {RELEASE}", is_needed=name in ("commands", "labels"))
         else:
             if found:
                 yield read(name, name, f"{len(found)} of them" if isinstance(found, list) else "")

@@ -93,12 +93,16 @@ class PlanMoved(WireError):
     """Another process changed the rollout plan (the compare and swap failed): read it again."""
 
 
-class ErasuresFull(WireError):
-    """The list of erased subjects is full."""
+class CommandsFull(WireError):
+    """The log of what operators ask holds as many commands as are kept."""
 
 
 class LabelsChanged(WireError):
-    """A command about labels is not the next one, or there is room for no more: read the commands again."""
+    """A command about labels is not the next one: read the commands again."""
+
+
+class CommandMoved(WireError):
+    """The log was written again after the store had lost it, and another command has this number now."""
 
 
 class BusRefused(WireError):

@@ -256,6 +256,7 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         created_ms=time_ms,
         erased=learner.erased.num,
         label_commands=learner.knowledge.labels.number,
+        commands=learner.knowledge.applied_seq or msgspec.UNSET,
         lineage=learner.knowledge.lineage,
         max_tokens=candidate.version.served.tokenizer.max_tokens,
         name_changes=candidate.name_changes,

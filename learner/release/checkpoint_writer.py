@@ -82,7 +82,7 @@ class CheckpointWriter:
         self._write_at_s = 0.0
         self._sync_at_s = 0.0
         self._tidy_at_s = 0.0
-        self._num_erasures_synced = -1
+        self._seq_synced = -1
         self._versions_in_plan: set[int] | None = None
         """The versions that the plan which was read last names; None before one was read."""
 
@@ -102,7 +102,7 @@ class CheckpointWriter:
         return is_same and self._checkpoints.journal is not None and not self._is_full
 
     def write(self, pending: WeightManifest | None) -> None:
-        """Writes everything down now; syncs it to the disk now and then, and whenever somebody was erased.
+        """Writes everything down now; syncs it to the disk now and then, and whenever a command was followed.
 
         `pending` is the version that this state is about to be published as. Raises StaleEpoch, CheckpointFailed.
         """
@@ -185,7 +185,7 @@ class CheckpointWriter:
         """Exports what is known now; what comes afterwards is for the journal of this draft."""
         learner = self._learner
         now_s = self._clock_s()
-        is_synced = now_s >= self._sync_at_s or learner.erased.num != self._num_erasures_synced
+        is_synced = now_s >= self._sync_at_s or learner.knowledge.applied_seq != self._seq_synced
         if self.is_followed_by_journal:
             self._append(0, 0)
         else:
@@ -209,7 +209,7 @@ class CheckpointWriter:
         self._written = draft
         if draft.is_synced:
             self._sync_at_s = self._write_at_s
-            self._num_erasures_synced = len(draft.snapshot.facts.erased.erasures)
+            self._seq_synced = draft.snapshot.facts.applied_seq
 
     def _append(self, version: int, epoch: int) -> None:
         """Appends what is unwritten to the journal, and to the draft that is being written, which lacks it too."""
@@ -229,4 +229,4 @@ class CheckpointWriter:
             return
         needed = self._versions_in_plan | {self._learner.version}
         self._attempts.cache.keep(needed)
-        self._checkpoints.prune(needed, since=self._learner.erased.clean_since)
+        self._checkpoints.prune(needed, since=self._learner.commands.clean_since)

@@ -59,8 +59,7 @@ class ParentVersion:
     @property
     def may_publish(self) -> bool:
         """Whether there is something to publish, and nothing has to be read before."""
-        must_wait = self._learner.is_behind or self._learner.erased.is_due
-        return not must_wait and (self._is_due or self.has_news)
+        return not self._learner.must_wait and (self._is_due or self.has_news)
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
         """Finds the parent of a restored learner. `ends`: the last offsets that can be read now.

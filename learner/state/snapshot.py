@@ -15,7 +15,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import torch
@@ -23,11 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from learner.commands import CommandsState
 from learner.drift import ConceptChangesState, DriftState
 from learner.encoder.base import Adopted, Origin
 from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.fast.rows import ClassesState
-from learner.intake.erasures import ErasedState
 from learner.intake.join import JoinState
 from learner.intake.outbox import LettersState
 from learner.intake.trust import TrustState
@@ -37,12 +37,12 @@ from learner.quality.comparison import Anchor
 from learner.rounds.plan import RoundPlan
 from learner.samples import Labelled
 from model.plan import layer_of
-from wire.records import LabelCommand, Lineage, LogMark, WeightManifest
+from wire.records import Lineage, LogMark, WeightManifest
 
 MAGIC: Final = b"LLCKPT01"
 HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """The number grows with every release that has another field, so that an older program refuses the file instead of
 losing what it does not know. The fields of each format are in tests/learner/golden."""
 
@@ -75,8 +75,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     offsets      `topic/partition` -> the next offset to read: every record below it had its effect
     marks        `topic/partition` -> what is known of its log before the offset
     read_first   offsets below which nothing is published: `version` already knows those records
-    labels_followed
-                 how many of `label_commands` were followed
+    commands     those of operators that the learner holds
+    applied_seq  the number of the last command that is in what is known
     adopted      the encoder that took the place of that of the settings, if one did
     source       what format 1 had in place of `origin`
     """
@@ -101,7 +101,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     since_round: ReplayState[Labelled] | None = None
     lineage: Lineage = Lineage(gap="the program that kept it before had no lineage")
     anchor: Anchor | None = None
-    erased: ErasedState = ErasedState()
     trust: TrustState | None = msgspec.field(default=None, name="guard")
     letters: LettersState = LettersState()
     support: ClassesState = ClassesState()
@@ -109,8 +108,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     drift: DriftState = DriftState()
     concept_changes: ConceptChangesState = ConceptChangesState()
     read_first: dict[str, int] = {}
-    label_commands: tuple[LabelCommand, ...] = ()
-    labels_followed: int = 0
+    commands: CommandsState = CommandsState()
+    applied_seq: int = 0
     origin: Origin | None = None
     adopted: Adopted | None = None
     source: str = ""
@@ -214,15 +213,22 @@ def decode(data: bytes) -> Snapshot:
 
 
 class _Head(msgspec.Struct):
-    """The part that is decoded before the rest, so that a newer format is refused by its number."""
+    """The part that is decoded before the rest, so that a newer format is refused by its number.
+
+    Formats before 5 held erasures and commands about labels otherwise. They are lost if they are not read.
+    """
 
     format: int = 1
+    erased: dict[str, Any] = {}
+    label_commands: list[Any] = []
 
 
 def _decode_facts(data: bytes) -> Facts:
-    number = msgspec.msgpack.decode(data, type=_Head).format
-    if number > FORMAT:
-        raise CheckpointUnknown(f"written by a newer program: format {number}; this one reads up to {FORMAT}")
+    head = msgspec.msgpack.decode(data, type=_Head)
+    if head.format > FORMAT:
+        raise CheckpointUnknown(f"written by a newer program: format {head.format}; this one reads up to {FORMAT}")
+    if head.erased.get("erasures") or head.label_commands:
+        raise CheckpointUnknown(f"format {head.format} with commands of operators, which no release has written")
     facts = msgspec.msgpack.decode(data, type=Facts)
     counts = {RENAMED_COUNTS.get(name, name): count for name, count in facts.counts.items()}
     return msgspec.structs.replace(facts, counts=counts)

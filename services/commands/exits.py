@@ -17,11 +17,10 @@ def codes() -> dict[type[Exception], int]:
     from services.history.labeller import BadHistory
     from services.history.sending import NotLearntYet
     from services.keys import KeysUnfit
-    from services.label_commands import NotErasedYet, NotFollowedYet
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
     from services.local.supervisor import StackFailed
-    from services.members.adopt import NotAdoptedYet
+    from services.operator_commands import NotDoneYet
     from services.running import NotRunning
     from services.settings import BadSettings
     from services.templates.writing import NameTaken
@@ -49,8 +48,7 @@ def codes() -> dict[type[Exception], int]:
         NotRunning: TEMPORARY,
         RayLost: TEMPORARY,
         NoAnswer: TEMPORARY,
-        **dict.fromkeys((NotErasedYet, NotFollowedYet, NotLearntYet), TEMPORARY),
-        **dict.fromkeys((NotAdoptedYet, StackFailed, TuneFailed), TEMPORARY),
+        **dict.fromkeys((NotDoneYet, NotLearntYet, StackFailed, TuneFailed), TEMPORARY),
         wire_errors.WireError: TEMPORARY,
     }
 

@@ -4,7 +4,6 @@ The learner follows both while the service runs.
 """
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,7 @@ from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
     from services.label_commands import LabelOperator, Wish
-    from wire.records import Erasure, WeightManifest
+    from wire.records import CommandOutcome, WeightManifest
     from wire.store import Store
 
 
@@ -27,8 +26,6 @@ LabelsArgument = Annotated[list[str], typer.Argument(metavar="LABEL...", help="W
 OldArgument = Annotated[str, typer.Argument(metavar="LABEL", help="Which class")]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for a version that knows it")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")]
-
-WAIT_S = 1.0
 
 
 @app.command("list")
@@ -169,17 +166,15 @@ def _changed(context: CliContext, wish: "Wish", timeout_s: float) -> dict[str, A
 
 
 def _carried_out(store: "Store", operator: "LabelOperator", wish: "Wish", timeout_s: float) -> dict[str, Any]:
-    """Requests what is wished, and waits for its version where there is time; returns what is so now."""
-    import msgspec
-
+    """Asks for what is wished, and waits for its version if there is time; returns what is so now."""
     from services.commands.rollout import user_name
-    from services.label_commands import await_version
+    from services.operator_commands import await_effect
 
     command = operator.request(wish, source=user_name(), now_ms=now_ms())
-    done: dict[str, Any] = msgspec.to_builtins(command)
+    done = command.body | {"command": command.seq}
     if timeout_s:
-        outcome = await_version(store, command, timeout_s=timeout_s)
-        done |= {"samples": dict(outcome.samples), "version": outcome.version}
+        outcome = await_effect(store, command, timeout_s=timeout_s)
+        done |= {"samples": outcome.numbers, "version": outcome.version}
     return done
 
 
@@ -188,7 +183,7 @@ def _print(done: dict[str, Any], as_json: bool) -> None:
         echo(*json_lines(done))
         return
     to = f" -> {', '.join(done['to'])}" if done["to"] else ""
-    echo(f"{done['action']} {', '.join(done['labels'])}{to}: command {done['number']}")
+    echo(f"{done['action']} {', '.join(done['labels'])}{to}: command {done['command']}")
     if "version" not in done:
         echo("The learner will follow it.")
         return
@@ -224,9 +219,12 @@ def forget(
 ) -> None:
     """Erase what was learnt from the texts of a subject, by all tasks, publish weights without it, and never learn from
     it again."""
+    from services.commands.rollout import user_name
     from services.keys import ring_of
+    from services.operator_commands import await_effect
     from services.programs import open_stores
     from wire.keyring import subject_digest
+    from wire.records import Erase
     from wire.tasks import DEFAULT
 
     if not subject:
@@ -235,17 +233,19 @@ def forget(
     digest = subject_digest(ring_of(settings).subject, subject)
     with ExitStack() as opened:
         stores = open_stores(settings, opened)
-        for store in stores.values():
-            store.erasures.request(digest)
+        asked = {
+            task: store.commands.append(Erase(digest=digest), source=user_name(), time_ms=now_ms())
+            for task, store in stores.items()
+        }
         if not wait:
             echo(json.dumps({"digest": digest}) if as_json else f"Asked for, as {digest}. The learner will see to it.")
             return
-        done: dict[str, tuple[Erasure, WeightManifest]] = {}
+        done: dict[str, tuple[CommandOutcome, WeightManifest]] = {}
         for task, store in stores.items():
-            erasure = _published(store, digest, timeout_s=timeout)
-            done[task] = erasure, store.versions.manifest(store.versions.current())
+            outcome = await_effect(store, asked[task], timeout_s=timeout)
+            done[task] = outcome, store.versions.manifest(store.versions.current())
     if as_json:
-        told = {task: _told(*each) for task, each in done.items()}
+        told = {task: {"digest": digest} | _told(*each) for task, each in done.items()}
         print(json.dumps({**told.pop(DEFAULT), "tasks": told} if len(told) > 1 else told[DEFAULT], indent=2))
         return
     for task, each in done.items():
@@ -253,45 +253,24 @@ def forget(
         echo(f"Task {task}. {lines[0]}" if task else lines[0], *lines[1:])
 
 
-def _published(store: "Store", digest: str, *, timeout_s: float) -> "Erasure":
-    """Waits until a version without the subject is published; returns the erasure."""
-    from services.label_commands import NotErasedYet
-
-    deadline_s = time.monotonic() + timeout_s
-    with closing(store.watch()) as watch:
-        while (erasure := store.erasures.of(digest)) is None or not erasure.version:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise NotErasedYet(_why(erasure, is_learning=store.reports.learner() is not None, timeout_s=timeout_s))
-            watch.wait(min(left_s, WAIT_S))
-    return erasure
-
-
-def _why(erasure: "Erasure | None", *, is_learning: bool, timeout_s: float) -> str:
-    done = "what it had is removed, but no version is published" if erasure else "no learner has seen it"
-    hint = "`lifelong rollout status` says why" if is_learning else "is `lifelong learn` running?"
-    return f"after {timeout_s:g} s {done} ({hint}); the request stays, and the same command asks again"
-
-
-def _told(erasure: "Erasure", manifest: "WeightManifest") -> dict[str, Any]:
+def _told(outcome: "CommandOutcome", manifest: "WeightManifest") -> dict[str, Any]:
     import msgspec
 
     proof = {"version": manifest.version, "erased": manifest.erased, "trained_through": manifest.trained_through}
-    return {**msgspec.to_builtins(erasure), "current": proof}
+    return {**msgspec.to_builtins(outcome), "current": proof}
 
 
-def _summary(erasure: "Erasure", manifest: "WeightManifest") -> list[str]:
-    where = ", ".join(f"{count} {place.replace('_', ' ')}" for place, count in erasure.removed.items() if count)
-    lines = [
+def _summary(outcome: "CommandOutcome", manifest: "WeightManifest") -> list[str]:
+    where = ", ".join(f"{count} {place.replace('_', ' ')}" for place, count in outcome.numbers.items() if count)
+    knows = (
+        f"Version {outcome.version} is the first without it; version {manifest.version} says that {manifest.erased} "
+        f"erasures went before it, and this is command {outcome.seq}."
+    )
+    if outcome.state == "purged":
+        return [knows, "No older version and no older checkpoint is left."]
+    return [
         f"Removed: {where if where else 'nothing, for nothing of it was kept'}.",
-        f"Version {erasure.version} is the first without it; version {manifest.version} says that {manifest.erased} "
-        f"erasures went before it, and this is number {erasure.number}.",
+        knows,
+        f"Versions before {outcome.version} and their checkpoints go when the rollout needs none of them any more; ask "
+        "again to see whether they have.",
     ]
-    if erasure.is_purged:
-        lines.append("No older version and no older checkpoint is left.")
-    else:
-        lines.append(
-            f"Versions before {erasure.version} and their checkpoints go when the rollout needs none of them any more; "
-            "ask again to see whether they have."
-        )
-    return lines

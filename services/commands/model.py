@@ -238,20 +238,25 @@ def adopt(
     from contextlib import closing
 
     from model.tokenizer import TextTokenizer
-    from services.members.adopt import AdoptOptions, decision_of, offer
+    from services.commands.rollout import user_name
+    from services.members.adopt import AdoptOptions, Decided, offer
+    from services.operator_commands import await_outcome
     from services.profiles.profile import after_restart, changed_profile, restart_lines
     from services.programs import open_store
+    from wire.records import EncoderOffer
 
     settings = context.attached()
     options = AdoptOptions(num_features=flags.features, label_capacity=flags.capacity, max_loss=flags.max_loss)
     tokenizer = TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
     with closing(open_store(settings)) as store, progress() as say:
-        made = offer(store, encoder, options, learner=settings.learner, tokenizer=tokenizer, say=say)
+        made = offer(
+            store, encoder, options, learner=settings.learner, tokenizer=tokenizer, say=say, source=user_name()
+        )
         if not flags.wait:
-            echo(json.dumps({"offer": made.id}) if as_json else f"Offered, as {made.id}.")
+            echo(json.dumps({"command": made.seq}) if as_json else f"Offered, as command {made.seq}.")
             return
-        found = decision_of(store, made, timeout_s=flags.timeout, say=say)
-    profile = None if found.is_refused else changed_profile(settings, made.config)
+        found = Decided(await_outcome(store, made, timeout_s=flags.timeout, say=say))
+    profile = None if found.is_refused else changed_profile(settings, made.read(EncoderOffer).config)
     waiting = after_restart(settings, profile) if profile else {}
     lines = found.lines() + (restart_lines(settings, profile) if profile else [])
     echo(*(json_lines(found.fields() | {"after_restart": waiting}) if as_json else lines))

@@ -1,5 +1,7 @@
-"""`lifelong versions ...`: what was published, what is in a version, how two differ, who answered when, and the same
-version made again."""
+"""`lifelong versions ...`: what was published, what is in a version, how two differ, who answered when.
+
+A version can be made again, and its blobs repaired.
+"""
 
 import dataclasses
 import json
@@ -12,7 +14,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.output import echo, json_lines, progress
-from services.commands.rollout import open_operator, to_builtins
+from services.commands.rollout import open_operator, to_builtins, user_name
 from services.commands.rollout_text import NOTHING
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ NumberArgument = Annotated[int, typer.Argument(metavar="VERSION", min=1, show_de
 OtherArgument = Annotated[int, typer.Argument(metavar="OTHER", min=1, show_default=False)]
 
 DIFFERS = 1
-"""Exit code where the reproduced version differs."""
+"""Exit code where the reproduced version differs, or a blob cannot be repaired."""
 
 MEASURED = ("accuracy", "negative_flips", "head_update", "top_update")
 """What is shown of a version's evaluation."""
@@ -118,6 +120,40 @@ def at(
         echo(f"{each.arm:<10} version {each.version:<5} {each.answers} answers, the last {_moment(each.last_ms)}")
     if not found:
         echo(f"nothing was answered in the {span_s:g} s before")
+
+
+@app.command()
+@reads_settings
+def repair(
+    context: CliContext,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the current one")] = None,
+    *,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the learner has done it")] = True,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")] = 120.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the learner compare the blobs of VERSION with what it makes of them, and write those that are damaged.
+
+    It does so by itself for what replicas report. Exits with 1 where a blob is one that the learner cannot make again.
+    """
+    from services.operator_commands import await_effect
+    from services.programs import open_store
+    from wire.records import Repair
+    from wire.timestamps import now_ms
+
+    with closing(open_store(context.attached())) as store:
+        manifest = store.versions.manifest(store.versions.current() if version is None else version)
+        digests = tuple(sorted({tensor.digest for tensor in manifest.tensors}))
+        command = store.commands.append(Repair(digests=digests), source=user_name(), time_ms=now_ms())
+        if not wait:
+            echo(json.dumps({"command": command.seq}) if as_json else f"Asked for, as command {command.seq}.")
+            return
+        numbers = await_effect(store, command, timeout_s=timeout).numbers
+    found = {name: numbers.get(name, 0) for name in ("sound", "repaired", "not_at_hand")}
+    told = ", ".join(f"{num} {name.replace('_', ' ')}" for name, num in found.items())
+    echo(*(json_lines({"version": manifest.version} | found) if as_json else [f"Version {manifest.version}: {told}."]))
+    if found["not_at_hand"]:
+        raise typer.Exit(DIFFERS)
 
 
 @app.command()

@@ -17,11 +17,12 @@ from evals.load.ledger import Ledger
 from evals.load.mixed import Recomputed, recompute
 from model.tokenizer import TextTokenizer
 from rollout.operator import Operator
-from services.members.adopt import AdoptOptions, NotAdoptedYet, decision_of, offer
+from services.members.adopt import AdoptOptions, Decided, offer
+from services.operator_commands import NotDoneYet, await_outcome
 from services.profiles.profile import NANO, Profile, after_restart, restart_lines
 from services.settings import Settings
 from wire.bus import Bus, every_record
-from wire.records import Answer, OfferOutcome
+from wire.records import Answer, CommandOutcome
 from wire.store import Store
 from wire.threads import BackgroundThread
 from wire.timestamps import now_ms
@@ -44,7 +45,7 @@ class Change:
     """
 
     profile: str
-    outcome: OfferOutcome | None
+    outcome: CommandOutcome | None
     recomputed: Recomputed
     after_restart: Mapping[str, tuple[object, object]] = field(default_factory=dict)
 
@@ -80,7 +81,7 @@ class ProfileChange:
         self._num_events = num_events
         self._say = say
         self._tokenizer = TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
-        self._outcome: OfferOutcome | None = None
+        self._outcome: CommandOutcome | None = None
 
     @contextmanager
     def during(self, ledger: Ledger) -> Iterator[None]:
@@ -124,11 +125,19 @@ class ProfileChange:
     def _change(self) -> None:
         learner = self._settings.learner
         options = AdoptOptions(max_loss=MAX_LOSS if self._profile is NANO else None)
-        made = offer(self._store, self._encoder, options, learner=learner, tokenizer=self._tokenizer, say=_say_nothing)
+        made = offer(
+            self._store,
+            self._encoder,
+            options,
+            learner=learner,
+            tokenizer=self._tokenizer,
+            say=_say_nothing,
+            source="demo",
+        )
         self._say(f"The encoder of profile {self._profile.name} is offered to the learner.")
         try:
-            decided = decision_of(self._store, made, timeout_s=DECIDES_WITHIN_S, say=_say_nothing)
-        except NotAdoptedYet as error:
+            decided = Decided(await_outcome(self._store, made, timeout_s=DECIDES_WITHIN_S))
+        except NotDoneYet as error:
             self._say(str(error))
             return
         self._outcome = decided.outcome

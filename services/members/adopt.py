@@ -1,7 +1,7 @@
 """`lifelong model quantize` and `adopt`: rounds an encoder to what replicas run, and hands it to a running learner.
 
     Strata --calibrate, GPTQ--> stored weights: INT8 with INT4 inside, or INT4 alone --> cosine with the source
-    stored weights --check--> blobs, EncoderOffer --store--> the learner --OfferOutcome--> Decided
+    stored weights --check--> blobs, EncoderOffer --log--> the learner --CommandOutcome--> Decided
 
 What the folder of `quantize` holds is what a version would ship, so it is read faster than it was made, and to the same
 bits.
@@ -15,9 +15,6 @@ learner can make one).
 
 import copy
 import secrets
-import time
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,11 +36,9 @@ from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from services.members.source import BATCH, Made, Say, Source, compared, cosine, open_source, require_free, step_of
-from wire.records import EncoderOffer, OfferOutcome
+from wire.records import Command, CommandOutcome, EncoderOffer
 from wire.store import Store
 from wire.timestamps import now_ms
-
-WAIT_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,11 +113,12 @@ def offer(
     learner: LearnerConfig,
     tokenizer: TextTokenizer,
     say: Say,
-) -> EncoderOffer:
+    source: str = "",
+) -> Command:
     """Puts the weights of `encoder` into the store and offers it; None offers another head for the encoder in use.
 
-    `learner` and `tokenizer` are those of the service. Raises WrongConfig where they do not fit, before anything is
-    written.
+    `learner` and `tokenizer` are those of the service; `source` says who offers. Raises WrongConfig where they do not
+    fit, before anything is written.
     """
     made = EncoderOffer(
         id=secrets.token_hex(16),
@@ -146,8 +142,7 @@ def offer(
         for number, each in enumerate(stored):
             say(f"storing its weights: {number} of {len(stored)}")
             store.blobs.put(each.tensor.to_blob())
-    store.offers.make(made)
-    return made
+    return store.commands.append(made, source=source, time_ms=made.time_ms)
 
 
 def stored_weights(encoder: str, say: Say) -> tuple[StrataConfig, dict[str, QTensor]]:
@@ -160,15 +155,15 @@ def stored_weights(encoder: str, say: Say) -> tuple[StrataConfig, dict[str, QTen
     return strata.config, tensors
 
 
-class NotAdoptedYet(RuntimeError):
-    """The learner has not decided in time; the offer stays."""
-
-
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of an offer."""
+    """What became of an offer. `numbers` of the outcome say how it did beside the encoder before.
 
-    outcome: OfferOutcome
+    Of the `held` holdout samples it alone named `held_won` rightly, and the encoder before alone `held_lost`. `tried`
+    new labels were named by both before either had learnt them, with `tried_won` and `tried_lost` likewise.
+    """
+
+    outcome: CommandOutcome
 
     @property
     def is_refused(self) -> bool:
@@ -176,12 +171,13 @@ class Decided:
 
     def lines(self) -> list[str]:
         outcome = self.outcome
+        held, held_won, held_lost = (outcome.numbers.get(name, 0) for name in ("held", "held_won", "held_lost"))
+        tried, tried_won, tried_lost = (outcome.numbers.get(name, 0) for name in ("tried", "tried_won", "tried_lost"))
         beside = (
-            f"Of {outcome.held} holdout samples it alone names {outcome.held_won} rightly, "
-            f"and the encoder before alone {outcome.held_lost}"
+            f"Of {held} holdout samples it alone names {held_won} rightly, and the encoder before alone {held_lost}"
         )
-        if outcome.tried:
-            beside += f"; of {outcome.tried} new labels {outcome.tried_won} and {outcome.tried_lost}"
+        if tried:
+            beside += f"; of {tried} new labels {tried_won} and {tried_lost}"
         if self.is_refused:
             return [f"Refused, and nothing has changed: {', '.join(outcome.reasons)}.", f"{beside}."]
         return [
@@ -193,19 +189,3 @@ class Decided:
     def fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = msgspec.to_builtins(self.outcome)
         return fields
-
-
-def decision_of(store: Store, offer: EncoderOffer, *, timeout_s: float, say: Callable[[str], None]) -> Decided:
-    """Waits for the learner's decision. Raises NotAdoptedYet."""
-    deadline_s = time.monotonic() + timeout_s
-    with closing(store.watch()) as watch:
-        while (outcome := store.offers.outcome(offer.id)) is None:
-            report = store.reports.learner()
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                why = "`lifelong versions` will say what it decides" if report else "is `lifelong learn` running?"
-                raise NotAdoptedYet(f"after {timeout_s:g} s the learner has not decided; the offer stays, and {why}")
-            if report is not None:
-                say(f"the learner: {report.round_phase or 'waits'} {report.round_progress:.0%}")
-            watch.wait(min(left_s, WAIT_S))
-    return Decided(outcome)

@@ -179,9 +179,9 @@ class PageOperations:
         wish = Wish(action=action, labels=call.labels, to=call.to, forgets=call.forgets)
         known = ClassesInForce.read(self._store, settings.labels)
         max_chars = settings.learner.max_label_chars
-        command = known.command(wish, max_chars=max_chars, source=SOURCE, now_ms=now_ms())
-        self._store.labels.request(command)
-        return f"command {command.number} about labels is requested"
+        body = known.command(wish, max_chars=max_chars, source=SOURCE, now_ms=now_ms())
+        command = self._store.commands.append(body, source=SOURCE, time_ms=body.time_ms)
+        return f"command {command.seq} about labels is requested"
 
     def _release(self, ids: tuple[str, ...]) -> str:
         if not ids:

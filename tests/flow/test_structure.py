@@ -33,7 +33,8 @@ from services.members.adopt import AdoptOptions, offer
 from services.programs import open_store
 from services.settings import load, replaced
 from wire.bus import Bus, every_record
-from wire.records import Answer, OfferOutcome, RolloutPlan, WeightManifest
+from wire.records import Answer, Command, CommandOutcome, RolloutPlan, WeightManifest
+from wire.store import Store
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -48,11 +49,16 @@ LABELS = 6
 class Outcome:
     """What the run has shown."""
 
-    decided: OfferOutcome
+    decided: CommandOutcome
     manifest: WeightManifest
     plan: RolloutPlan
     audit: Audit
     recomputed: Recomputed
+
+
+def is_decided(store: Store, command: Command) -> bool:
+    outcome = store.commands.outcome(command)
+    return outcome is not None and outcome.is_final
 
 
 def write_pruned(folder: Path) -> None:
@@ -104,13 +110,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             pruned, options = str(folder / "pruned"), AdoptOptions(max_loss=0.2)
             made = offer(store, pruned, options, learner=own.learner, tokenizer=tokenizer, say=print)
             sent = EVENTS
-            while store.offers.outcome(made.id) is None and sent < 20 * EVENTS:
+            while not is_decided(store, made) and sent < 20 * EVENTS:
                 player.play("meanwhile", cycled(items, sent), RATE)
                 sent += EVENTS
             player.play("after", cycled(items, sent), RATE)
             player.await_answers(at_most=0)
-            decided = store.offers.outcome(made.id)
-            assert decided is not None, "the learner has not decided"
+            decided = store.commands.outcome(made)
+            assert decided is not None and decided.is_final, "the learner has not decided"
             ledger = participants.ledger
             back = read_back(bus, TopicContents(ledger.number_of), [Answer])
         answers = [record for record in every_record(bus, [Answer]) if isinstance(record, Answer)]
@@ -126,7 +132,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
 
 
 def test_the_encoder_is_adopted_by_the_learner(outcome: Outcome) -> None:
-    assert outcome.decided.state == "adopted", outcome.decided
+    assert outcome.decided.state == "published", outcome.decided
     assert {layer.heads for layer in StrataConfig.from_json(outcome.manifest.config).layers} == {10}
 
 

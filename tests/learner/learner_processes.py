@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 class LearnerProcesses:
     """Starts learners with `changed` settings; `close` kills those that still run."""
 
+    program = "tests.learner.learner_process"
+
     def __init__(self, folder: Path, bus_config: BusConfig, store_config: StoreConfig, **changed: Any) -> None:
         (folder / "encoder").mkdir()
         self.state_dir = folder / "state"
@@ -43,7 +45,7 @@ class LearnerProcesses:
     def start(self, failpoint: str = "") -> subprocess.Popen[str]:
         env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
         env |= {VARIABLE: failpoint} if failpoint else {}
-        command = [sys.executable, "-m", "tests.learner.learner_process", *self._args]
+        command = [sys.executable, "-m", self.program, *self._args]
         child = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self._running.append(child)
         return child

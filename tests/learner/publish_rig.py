@@ -4,6 +4,7 @@ from pathlib import Path
 
 from learner.leadership import Leadership
 from learner.learner import Learner
+from learner.release.commands import CommandRunner
 from learner.release.publisher import WeightPublisher
 from learner.rounds.worker import INLINE
 from learner.state.checkpoints import Checkpoints
@@ -11,7 +12,7 @@ from learner.stopwatch import Clocks
 from tests.learner.small_learner import Setting, small_config, small_learner
 from tests.learner.streams import stream
 from wire.receipts import Receipts
-from wire.records import Arm, RolloutPlan
+from wire.records import Arm, Command, CommandOutcome, RolloutPlan
 from wire.store import Store
 
 
@@ -51,6 +52,26 @@ class PublishRig:
         if snapshot is not None:
             self.learner.restore(snapshot)
         self.publisher.recover(snapshot.facts.pending if snapshot else None, {})
+        self.runner = self.make_runner()
+
+    def make_runner(self, *, verify_every_s: float = 0.0) -> CommandRunner:
+        """Returns what follows the commands of operators, one second after another."""
+        return CommandRunner(
+            self.learner,
+            self.store,
+            self.checkpoints,
+            self.publisher,
+            leadership=self.leadership,
+            now_ms=lambda: 7,
+            verify_every_s=verify_every_s,
+            clock_s=lambda: self.now_s,
+        )
+
+    def follow(self, command: Command | None = None) -> CommandOutcome | None:
+        """Follows the commands after a while; returns what the store then has of `command`."""
+        self.now_s += 10.0
+        self.runner.turn()
+        return None if command is None else self.store.commands.outcome(command)
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
         """Returns the learner, in which nothing is learnt."""

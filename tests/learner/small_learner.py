@@ -28,6 +28,7 @@ from tests.model.published_encoder import write_modules
 from wire.config import TrustConfig
 from wire.keyring import parse, subject_digest
 from wire.receipts import Receipts
+from wire.records import Command, CommandBody, CommandOutcome
 
 torch.set_num_threads(1)  # small tensors, and tests that run side by side
 
@@ -93,6 +94,17 @@ def small_learner(
 
 def small_config(**changed: Setting) -> LearnerConfig:
     return replace(SMALL, **changed)  # type: ignore[arg-type]
+
+
+def hold(learner: Learner, body: CommandBody, *, is_applied: bool = True) -> Command:
+    """Lets the learner hold a command behind all others, by default as one whose effect it knows."""
+    command = Command.of(body, len(learner.commands) + 1, source="", time_ms=1)
+    learner.commands.add(command)
+    learner.commands.last = command
+    if is_applied:
+        learner.knowledge.applied_seq = command.seq
+        learner.commands.note(CommandOutcome(seq=command.seq, time_ms=1, state="applied"))
+    return command
 
 
 def labelled(first: int, last: int) -> list[Labelled]:

@@ -6,9 +6,9 @@ import torch
 from learner.learner import Learner
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
-from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
+from tests.learner.small_learner import SUBJECT_DIGEST, hold, small_learner
 from tests.learner.streams import answer, feedback, labelled_events, stream, subject_of, text_of
-from wire.records import Answer, Feedback
+from wire.records import Answer, Erase, Feedback
 
 SUBJECT = subject_of(3)
 DIGEST = SUBJECT_DIGEST(SUBJECT)
@@ -21,7 +21,8 @@ def others() -> list[Answer | Feedback]:
 
 
 def erase_subject(learner: Learner) -> dict[str, int]:
-    learner.erased.add(DIGEST, time_ms=1)
+    hold(learner, Erase(digest=DIGEST))
+    learner.erased.add(DIGEST)
     return learner.erase(keep_alive=lambda: None)
 
 
@@ -113,7 +114,7 @@ def test_an_erasure_survives_a_restart_and_a_rollback(learner: Learner) -> None:
     assert DIGEST in restored.erased and state(restored) == (False, False)
     restored.set_aside(VersionState(old), 1)
     assert state(restored) == (True, True)
-    assert [erasure.version for erasure in restored.erased] == [0]
+    assert [entry.outcome for entry in restored.commands] == [None] and restored.must_wait
     restored.erase(keep_alive=lambda: None)
     assert state(restored) == (False, False)
 

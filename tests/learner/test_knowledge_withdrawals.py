@@ -11,7 +11,7 @@ from learner.relabelling import relabel
 from learner.samples import WITHDRAWN, Learnable
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
-from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_learner
+from tests.learner.small_learner import SUBJECT_DIGEST, Setting, hold, small_learner
 from tests.learner.streams import answer, feedback, label_of, subject_of
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, LabelCommand, Quarantined
@@ -187,7 +187,7 @@ def test_the_withdrawn_have_the_names_of_now() -> None:
     it = frozen()
     fed(it, range(FIRST_LIE + 8))
     command = LabelCommand(number=1, action="rename", labels=(FALSE,), to=("bill",), time_ms=1)
-    it.label_commands += (command,)
+    hold(it, command)
     relabel(it, command)
     withdrawn = withdrawn_of(fed(it, range(FIRST_LIE + 8, 500)))
     assert {label.label for label in withdrawn} == {"bill"}
@@ -201,6 +201,6 @@ def test_nothing_of_an_erased_subject_can_be_withdrawn() -> None:
     fed(it, range(FIRST_LIE + 8))
     subject = subject_of(FIRST_LIE)
     assert subject in {sample.subject for sample in it.trust.export().suspects}
-    it.erased.add(SUBJECT_DIGEST(subject), time_ms=1)
+    it.erased.add(SUBJECT_DIGEST(subject))
     assert it.erase(keep_alive=lambda: None)["suspects"] == 1
     assert subject.encode() not in msgspec.msgpack.encode(it.trust.export())

@@ -7,7 +7,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from learner.leadership import CircuitBreaker
-from learner.release.commands import Eraser
 from services.local.redis import LocalRedis, start_redis
 from tests.learner.publish_rig import PublishRig
 from tests.stores import KEYS
@@ -44,25 +43,16 @@ def test_an_outage_is_said_once_and_its_end_once() -> None:
 @pytest.mark.alone
 @pytest.mark.live
 def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redis: LocalRedis, tmp_path: Path) -> None:
-    """B21: in one turn the loop read erasures and the current version, renewed the lease, reported: four timeouts."""
+    """B21: in one turn the loop read commands and the current version, renewed the lease, reported: four timeouts."""
     store = Store(StoreConfig(url=redis.url, timeout_ms=int(1e3 * TIMEOUT_S)), KEYS)
     rig = PublishRig(store, tmp_path / "state")
-    eraser = Eraser(
-        rig.learner,
-        store,
-        rig.checkpoints,
-        rig.publisher,
-        leadership=rig.leadership,
-        now_ms=lambda: 1,
-        clock_s=lambda: rig.now_s,
-    )
     rig.publish()
     rig.learn(0, 30)
     suspend(redis.process.pid)
     started_s = time.monotonic()
     for _ in range(3):
         rig.now_s += 10.0
-        eraser.carry_out()
+        rig.runner.turn()
         if rig.publisher.is_due():
             rig.publisher.publish()
         rig.publisher.checkpoint_if_due()

@@ -16,7 +16,7 @@ from tests.learner.streams import stream
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
-from wire.records import Feedback
+from wire.records import Command, Feedback
 from wire.store import Store
 from wire.timestamps import now_ms
 
@@ -53,8 +53,12 @@ def learn(children: LearnerProcesses, bus: Bus, store: Store) -> None:
     assert stop(child) == 0
 
 
-def decided(store: Store) -> Callable[[], bool]:
-    return lambda: store.offers.outcome("one") is not None
+def decided(store: Store, command: Command) -> Callable[[], bool]:
+    def is_decided() -> bool:
+        outcome = store.commands.outcome(command)
+        return outcome is not None and outcome.is_final
+
+    return is_decided
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -64,14 +68,14 @@ def test_a_killed_learner_adopts_the_encoder_to_the_same_bits(
     learn(children, bus, store)
     parent = store.versions.current()
     offer = offer_of(store)
-    store.offers.make(offer)
+    command = store.commands.append(offer)
     assert exit_code(children.start(point)) == -SIGKILL
     child = children.start()
-    eventually(decided(store), within_s=90)
+    eventually(decided(store, command), within_s=90)
     assert stop(child) == 0
 
-    outcome = store.offers.outcome("one")
-    assert outcome is not None and outcome.state == "adopted" and outcome.version > parent
+    outcome = store.commands.outcome(command)
+    assert outcome is not None and outcome.state == "published" and outcome.version > parent
     manifest = store.versions.manifest(store.versions.current())
     assert {entry.digest for entry in offer.tensors} <= {entry.digest for entry in manifest.tensors}
     found = children.snapshot()

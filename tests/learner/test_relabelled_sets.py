@@ -6,7 +6,7 @@ import torch
 from learner.errors import StateRefused
 from learner.learner import Learner
 from learner.relabelling import follow_settings, relabel
-from tests.learner.small_learner import small_learner
+from tests.learner.small_learner import hold, small_learner
 from tests.learner.streams import TOPICS, answer
 from wire.config import LabelConfig
 from wire.records import Answer, Feedback, LabelAction, LabelCommand
@@ -39,7 +39,7 @@ def fed(it: Learner, first: int, last: int, new: dict[str, str]) -> Learner:
 
 def follow(it: Learner, action: LabelAction, *labels: str, to: tuple[str, ...] = ()) -> dict[str, int]:
     command = LabelCommand(number=1, action=action, labels=labels, to=to, time_ms=10_000)
-    it.label_commands += (command,)
+    hold(it, command)
     return relabel(it, command)
 
 

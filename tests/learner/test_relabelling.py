@@ -13,7 +13,7 @@ from learner.quality.comparison import Anchor, sample_hash
 from learner.relabelling import relabel
 from learner.samples import Labelled
 from learner.state.snapshot import Facts
-from tests.learner.small_learner import Setting, small_learner
+from tests.learner.small_learner import Setting, hold, small_learner
 from tests.learner.streams import TOPICS, answer, feedback, label_of, labelled_events
 from wire.config import LabelConfig
 from wire.records import Answer, Feedback, LabelAction, LabelCommand
@@ -44,8 +44,11 @@ def fed(it: Learner, first: int, last: int, names: Mapping[str, str]) -> Learner
 
 
 def follow(it: Learner, *commands: LabelCommand) -> list[dict[str, int]]:
-    it.label_commands += commands
-    return [relabel(it, each) for each in commands]
+    samples: list[dict[str, int]] = []
+    for each in commands:
+        hold(it, each)
+        samples.append(relabel(it, each))
+    return samples
 
 
 def sums(it: Learner) -> dict[str, torch.Tensor]:
@@ -169,12 +172,12 @@ def test_a_round_under_way_is_dropped() -> None:
 def test_the_set_survives_a_restart() -> None:
     it = taught(0, 60)
     follow(it, command(1, "rename", "refund", to=("money back",)), command(2, "retire", "invoice"))
-    it.label_commands += (command(3, "add", "new"),)  # read, and not followed yet
+    hold(it, command(3, "add", "new"), is_applied=False)
     facts: Facts = it.export(None).facts
-    assert (facts.labels_followed, len(facts.label_commands)) == (2, 3)
+    assert (facts.applied_seq, len(facts.commands.entries)) == (2, 3)
     again = small_learner()
     again.restore(it.export(None))
-    assert again.knowledge.labels == it.knowledge.labels and again.label_commands == it.label_commands
+    assert again.knowledge.labels == it.knowledge.labels and again.commands.export() == it.commands.export()
     assert_same(it, again)
 
 

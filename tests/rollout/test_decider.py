@@ -234,8 +234,8 @@ def test_labels_count_by_the_names_of_now(published: Store) -> None:
     """The answers named the class "no" by its old name; a label that was retired counts for nothing."""
     judging = Judging(published)
     rename = LabelCommand(number=1, action="rename", labels=("no",), to=("yes",))
-    published.labels.request(rename)
-    published.labels.request(LabelCommand(number=2, action="retire", labels=("spam",)))
+    published.commands.append(rename)
+    published.commands.append(LabelCommand(number=2, action="retire", labels=("spam",)))
     judging.decider.follow_health()
     judging.label(12, WORSE)
     assert judging.arms()[:2] == [(STABLE, 1), (CANDIDATE, 2)] and "0 won" in judging.decider.state().evidence

@@ -28,7 +28,7 @@ from tests.stores import KEYS, lease_of, publish
 from tests.wire.store.test_reports import report_of
 from wire.config import StoreConfig
 from wire.keyring import new_ring
-from wire.records import RolloutPlan
+from wire.records import Command, Erase, RolloutPlan
 from wire.store import Store
 from wire.store.versions import GAP
 
@@ -107,15 +107,16 @@ def test_requests_to_forget_that_are_newer_than_the_backup_are_kept_and_counted(
 ) -> None:
     """N3: the subject was back in the weights. One request was only in the store, one only in a checkpoint."""
     for digest in ("in the backup", "in the store"):
-        rig.other.erasures.request(digest)
+        rig.other.commands.append(Erase(digest=digest))
     learner = small_learner()
-    learner.erased.add("in a checkpoint", time_ms=1)
+    learner.commands.add(Command.of(Erase(digest="in a checkpoint"), 1, source="", time_ms=1))
     Checkpoints(rig.target, num_newest=1).write(learner.export(None, epoch=1))
-    store.erasures.request("in the backup")
+    store.commands.append(Erase(digest="in the backup"))
     manifest = write_backup(rig.source, store, tmp_path / "newer", now_ms=1, say=quiet)
     newer = rig._replace(backup=tmp_path / "newer", manifest=manifest)
     assert newer.restore(is_forced=True).newer_erasures == 2
-    assert {*rig.other.erasures.requested(0)} == {"in the backup", "in the store", "in a checkpoint"}
+    found = [command.read(Erase).digest for command in rig.other.commands.read()]
+    assert sorted(found) == ["in a checkpoint", "in the backup", "in the store"]
 
 
 def test_the_plan_of_a_backup_is_in_force_from_now_on(rig: Rig, store: Store) -> None:

@@ -9,10 +9,10 @@ import pytest
 from services.state_formats import FormatFinding, Readability, examined_store
 from tests.services.migration.states import JUDGED, TALLIES
 from tests.stores import KEYS, lease_of, publish
-from wire.records import Erasure, RolloutPlan
+from wire.records import Erase, RolloutPlan
 from wire.store import Store
 
-GOLDEN = Path(__file__).parents[2] / "wire" / "golden"
+GOLDEN = Path(__file__).parents[1] / "wire" / "golden"
 
 
 def found_in(store: Store) -> dict[str, FormatFinding]:
@@ -23,11 +23,10 @@ def test_what_this_release_wrote_is_read_as_it_is(store: Store) -> None:
     publish(store, lease_of(store), 2)
     store.plans.write(RolloutPlan(revision=1, salt="", arms=()))
     store.plans.write_evidence(TALLIES, [JUDGED], max_judged=10)
-    store.erasures.request("d" * 32)
-    store.erasures.note(Erasure(digest="d" * 32, number=1, time_ms=1, removed={}, version=1, is_purged=False))
+    store.commands.append(Erase(digest="d" * 32))
     found = found_in(store)
     assert {finding.verdict for finding in found.values()} == {Readability.READ}
-    names = {"plan", "manifest of version 1", "manifest of version 2", "tallies", "history", "erasures"}
+    names = {"plan", "manifest of version 1", "manifest of version 2", "tallies", "history", "commands"}
     assert found.keys() == names and found["tallies"].why == "1 judged events"
 
 

@@ -42,7 +42,7 @@ def test_a_task_follows_its_own_plan_and_labels_and_reports_to_its_own_store(
         for number in (1, 2):
             learner.publish(number)
         learner.plan(2)
-        own.labels.request(LabelCommand(number=1, action="add", labels=("low",)))
+        own.commands.append(LabelCommand(number=1, action="add", labels=("low",)))
         task.swap.start()
         eventually(lambda: any(report.versions == (2,) for report in own.reports.replicas()))
         (report,) = own.reports.replicas()

@@ -15,7 +15,7 @@ def test_a_replica_has_the_set_that_the_store_has(store: Store) -> None:
     watch.follow()
     assert watch.labels.listed == {"bill"}
     for number, label in enumerate(("card", "cash"), start=1):
-        store.labels.request(LabelCommand(number=number, action="add", labels=(label,)))
+        store.commands.append(LabelCommand(number=number, action="add", labels=(label,)))
         watch.follow()
     assert watch.labels.listed == {"bill", "card", "cash"} and watch.labels.number == 2
 

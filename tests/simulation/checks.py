@@ -16,9 +16,20 @@ from wire.envelope import from_message
 from wire.features import parts_of
 from wire.keyring import subject_digest
 from wire.message import Place
-from wire.records import Answer, Erasure, Event, Feedback, Quarantined, RolloutPlan, TopicRecord, WeightManifest
+from wire.records import (
+    Answer,
+    Command,
+    CommandOutcome,
+    Event,
+    Feedback,
+    Quarantined,
+    RolloutPlan,
+    TopicRecord,
+    WeightManifest,
+)
 from wire.store import keys
 from wire.store.signed import decode, decode_manifest
+from wire.store.signed import parts_of as parts_of_entry
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -127,12 +138,14 @@ class Checks:
     def _purged(self) -> list[str]:
         """Returns the subjects of which the store says that no version and no checkpoint knows them."""
         model = self._world.redis.model
-        purged: list[str] = []
-        for subject in self._world.clients.erased:
-            body = model.value(PREFIX + f"{keys.ERASURE}:{self._digest(subject)}".encode())
-            if body is not None and decode(body, Erasure, "erasure").is_purged:
-                purged.append(subject)
-        return purged
+        outcomes = model.value(PREFIX + keys.OUTCOMES.encode()) or {}
+        gone = set[str]()
+        for entry in model.value(PREFIX + keys.COMMANDS.encode()) or {}:
+            command = decode(parts_of_entry(entry)[0], Command, keys.COMMANDS)
+            body = outcomes.get(b"%d" % command.seq)
+            if body is not None and decode(body, CommandOutcome, keys.OUTCOMES).state == "purged":
+                gone.add(str(command.body.get("digest", "")))
+        return [subject for subject in self._world.clients.erased if self._digest(subject) in gone]
 
     def _digest(self, subject: str) -> str:
         return subject_digest(RING.subject, subject)
@@ -186,7 +199,7 @@ class Checks:
         """Returns the subjects that asked to be forgotten, and are not out of what answers."""
         learner = self._world.learner
         assert learner is not None
-        free = {erasure.digest for erasure in learner.erased if erasure.version}
+        free = {command.body.get("digest") for command, outcome in learner.commands if outcome and outcome.version}
         waiting = [subject for subject in self._world.clients.erased if self._digest(subject) not in free]
         return f"{waiting} are not erased" if waiting else ""
 

@@ -18,7 +18,7 @@ from tests.simulation.threads import SimEvent
 from wire.bus import Bus
 from wire.errors import WireError
 from wire.keyring import subject_digest
-from wire.records import Answer, Event, Feedback, TopicRecord
+from wire.records import Answer, Erase, Event, Feedback, TopicRecord
 from wire.store import Store
 from wire.tasks import TaskNames
 
@@ -162,7 +162,7 @@ class Clients:
             subject = self._rng.choice(SUBJECTS)
             while subject not in self.erased:
                 try:
-                    store.erasures.request(subject_digest(self._digest, subject))
+                    store.commands.append(Erase(digest=subject_digest(self._digest, subject)))
                     self.erased[subject] = self._scheduler.now_s
                     self._scheduler.note(f"forget {subject}")
                 except WireError:

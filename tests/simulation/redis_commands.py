@@ -187,12 +187,15 @@ class RedisCommands:
         members = [member for member, _ in self._ranked(key)]
         return members[_span(first, last, len(members))]
 
-    def _zrevrange(self, key: bytes, first: bytes, last: bytes) -> Any:
-        members = [member for member, _ in reversed(self._ranked(key))]
-        return members[_span(first, last, len(members))]
+    def _zrevrange(self, key: bytes, first: bytes, last: bytes, *options: bytes) -> Any:
+        ranked = self._ranked(key)[::-1]
+        return _members(ranked[_span(first, last, len(ranked))], options)
 
-    def _zrangebyscore(self, key: bytes, low: bytes, high: bytes) -> Any:
-        return [member for member, score in self._ranked(key) if _is_within(score, low, high)]
+    def _zrangebyscore(self, key: bytes, low: bytes, high: bytes, *options: bytes) -> Any:
+        return _members([each for each in self._ranked(key) if _is_within(each[1], low, high)], options)
+
+    def _zcard(self, key: bytes) -> Any:
+        return len(self._ranked(key))
 
     def _zremrangebyscore(self, key: bytes, low: bytes, high: bytes) -> Any:
         return self._zkeep(key, lambda rank, member, score: not _is_within(score, low, high))
@@ -218,6 +221,13 @@ def encoded(value: Any) -> Any:
     if isinstance(value, bool):
         raise TypeError("Redis knows no truth values")
     return text(value)
+
+
+def _members(ranked: list[tuple[bytes, float]], options: tuple[bytes, ...]) -> list[bytes]:
+    """Returns the members, each before its score if the options ask for it."""
+    if options != (b"WITHSCORES",):
+        return [member for member, _ in ranked]
+    return [part for member, score in ranked for part in (member, b"%.17g" % score)]
 
 
 def _span(first: bytes, last: bytes, length: int) -> slice:

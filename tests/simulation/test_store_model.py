@@ -11,8 +11,8 @@ from tests.simulation.redis_model import RedisModel
 from tests.stores import KEYS, entry_of, manifest_of
 from wire.config import StoreConfig
 from wire.errors import WireError
-from wire.records import STABLE, Arm, Decision, Erasure, RolloutPlan
-from wire.store import Lease, Store
+from wire.records import STABLE, Arm, CommandOutcome, Decision, Erase, RolloutPlan
+from wire.store import Lease, Step, Store
 from wire.store import store as module
 from wire.store.server import Server
 
@@ -109,14 +109,15 @@ class Steps:
             version=version, action="promoted", rule="A", reason="", revision=revision, time_ms=revision
         )
         new = RolloutPlan(revision=revision, salt="salt", arms=arms, time_ms=revision)
-        self._store.plans.write(new, decision, current=version if self._rng.random() < 0.3 else None)
+        step = Step("promote", version, "me", revision) if self._rng.random() < 0.5 else None
+        self._store.plans.write(new, decision, current=version if self._rng.random() < 0.3 else None, step=step)
         return self._store.plans.read()
 
     def _erase(self) -> object:
         digest = f"{self._rng.randrange(3):032x}"
-        self._store.erasures.request(digest)
-        self._store.erasures.note(Erasure(digest=digest, number=1, time_ms=1))
-        return self._store.erasures.requested(0), self._store.erasures.of(digest)
+        command = self._store.commands.append(Erase(digest=digest))
+        self._store.commands.note([CommandOutcome(seq=command.seq, time_ms=1, state="applied")])
+        return self._store.commands.entries(), self._store.commands.outcome(command)
 
     def _collect(self) -> object:
         entry_of(self._store, b"%d" % self._rng.randrange(5))

@@ -4,12 +4,12 @@
     client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
     rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
-    operator --EncoderOffer + blobs--> learner --OfferOutcome--> operator          page --AdminAction--> operator
-    operator --LabelCommand--> learner, replicas, rollout          learner --LabelOutcome, Erasure--> operator
+    operator --Command: Erase, LabelCommand, EncoderOffer, Repair--> learner --CommandOutcome--> operator
+    operator --LabelCommand--> replicas, rollout                                   page --AdminAction--> operator
 
 topics      the records of Kafka topics, what a text in them may be, and what a reader knows of a log
 weights     versions of the weights, and encoders that are offered to the learner
-commands    what operators do to labels and data subjects, and what became of it
+commands    what operators ask for, and what became of it
 plans       the rollout plan, and the decisions about it
 reports     the reports of replicas, learner and controller
 schemas     the JSON Schemas of what clients read and write; imported by its name, since clients need none
@@ -25,7 +25,17 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
-from wire.records.commands import Erasure, LabelAction, LabelChange, LabelCommand, LabelOutcome
+from wire.records.commands import (
+    Command,
+    CommandBody,
+    CommandEntry,
+    CommandOutcome,
+    Erase,
+    LabelAction,
+    LabelChange,
+    LabelCommand,
+    Repair,
+)
 from wire.records.plans import (
     ADDITIVE,
     CANDIDATE,
@@ -88,7 +98,6 @@ from wire.records.weights import (
     Lineage,
     NameChanges,
     NewClass,
-    OfferOutcome,
     PrecisionEvaluation,
     Probe,
     Round,
@@ -126,6 +135,10 @@ __all__ = [
     "ArmName",
     "Certainty",
     "CohortEvaluation",
+    "Command",
+    "CommandBody",
+    "CommandEntry",
+    "CommandOutcome",
     "ConceptChange",
     "Confusion",
     "ControllerReport",
@@ -133,7 +146,7 @@ __all__ = [
     "Decision",
     "Drift",
     "EncoderOffer",
-    "Erasure",
+    "Erase",
     "Evaluation",
     "Event",
     "Feedback",
@@ -141,7 +154,6 @@ __all__ = [
     "LabelAction",
     "LabelChange",
     "LabelCommand",
-    "LabelOutcome",
     "LabelRate",
     "LabelSpace",
     "LearnerReport",
@@ -150,12 +162,12 @@ __all__ = [
     "LogMarks",
     "NameChanges",
     "NewClass",
-    "OfferOutcome",
     "PrecisionEvaluation",
     "Probe",
     "Promise",
     "Quarantined",
     "Record",
+    "Repair",
     "ReplicaReport",
     "RolloutPlan",
     "Round",

@@ -4,7 +4,7 @@
                    -> Evaluation, PrecisionEvaluation      -> Lineage, HeadSolution: how to make them again, bit for bit
                    -> NameChanges: what it names differently       -> Certainty: how certain it is of texts
                    -> LabelSpace: what its labels are
-    EncoderOffer   -> TensorEntry: an encoder that an operator offers         -> OfferOutcome: what became of it
+    EncoderOffer   -> TensorEntry: an encoder that an operator offers
 
 Rejected: tensors inside the manifest (a version that changed only its head would be stored and fetched whole), tensors
 as a pickled object (reading it would run whatever is in it), and an offer by the path of a folder (the learner may run
@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from wire.records.commands import LabelChange
+from wire.records.commands import CommandBody, LabelChange
 from wire.records.record import Record
 from wire.targets import Kind
 
@@ -257,9 +257,10 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     `version` grows by one; `parent` is the version it was trained from (0: none). `config` is the model's canonical
     JSON, and `model_spec` is the hash of it and of the tokenizer's. `trained_through` maps `topic/partition` to the
     next offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are
-    those that may answer, the best first; the probes hold for the first. `erased` counts the erasures (`Erasure`) that
+    those that may answer, the best first; the probes hold for the first. `erased` counts the erasures (`Erase`) that
     were done before the version was made: its sums hold nothing about those subjects. `label_commands` counts the
-    commands about labels (`LabelCommand`) that its classes follow. `lineage` says how to reproduce the version.
+    commands about labels (`LabelCommand`) that its classes follow, and `commands` is the number (`Command.seq`) of the
+    last command of any verb that it knows. `lineage` says how to reproduce the version.
     `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they must be
     truncated in serving (0: not recorded, as by older programs, which truncated at 256). `name_changes` tells what the
     version names differently from the reference of the rollout, `solution` how its head was computed, and `certainty`
@@ -286,6 +287,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     created_ms: int
     erased: int = 0
     label_commands: int = 0
+    commands: int | msgspec.UnsetType = msgspec.UNSET
     lineage: Lineage = Lineage(gap="the program that made it kept no lineage")
     max_tokens: int = 0
     name_changes: NameChanges = msgspec.field(default=NameChanges(), name="changes")
@@ -323,7 +325,7 @@ class VersionEntry(Record, frozen=True, kw_only=True):
     detail: str = ""
 
 
-class EncoderOffer(Record, frozen=True, kw_only=True):
+class EncoderOffer(CommandBody, frozen=True, kw_only=True):
     """A finished encoder, to take the place of the one in use, together with a head of another size, if that is wanted.
 
     `name` is what the operator called it, and `tokenizer` the digest of its tokenizer. `config` is its canonical JSON,
@@ -331,6 +333,8 @@ class EncoderOffer(Record, frozen=True, kw_only=True):
     has `num_features` random features, and room for `label_capacity` classes (0: as many as before). The accuracy may
     be lower by `max_loss`, in [0, 1] (None: as much as between any two versions).
     """
+
+    VERB: ClassVar[str] = "adopt"
 
     id: str
     name: str
@@ -341,24 +345,3 @@ class EncoderOffer(Record, frozen=True, kw_only=True):
     num_features: int = 0
     label_capacity: int = 0
     max_loss: float | None = None
-
-
-class OfferOutcome(Record, frozen=True, kw_only=True):
-    """What became of the offer `offer`: adopted, and published first as `version`, or refused, for these `reasons`.
-
-    Of the `held` holdout samples it alone named `held_won` rightly, and the encoder before alone `held_lost`. `tried`
-    new labels were named by both before either had learnt them, with `tried_won` and `tried_lost` likewise.
-    """
-
-    offer: str
-    name: str
-    state: Literal["adopted", "refused"]
-    time_ms: int
-    version: int = 0
-    reasons: tuple[str, ...] = ()
-    held: int = 0
-    held_won: int = 0
-    held_lost: int = 0
-    tried: int = 0
-    tried_won: int = 0
-    tried_lost: int = 0

@@ -6,7 +6,7 @@
 store       the door, which shows these parts            folder    copies of plan, versions and blobs in files
 server      the connection                               keys      names every Redis key, and says who may write which
 signed      signs and verifies records, and seals files  watch     waits for changes
-plans       the plan, the decisions, the evidence        commands  labels, offers and erasures: operators to learner
+plans       the plan, the decisions, the evidence        commands  the log of what operators ask for
 signatures  signs anew after keys have rotated           dump      everything that a backup holds
 collect     removes what no version needs
 
@@ -15,7 +15,7 @@ Other rooms import from here, and nothing from inside besides `signed`, and the 
 """
 
 from wire.store.blobs import Blobs
-from wire.store.commands import FOREIGN
+from wire.store.commands import CommandLog, Step, merged
 from wire.store.keys import account_rules
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
@@ -25,17 +25,19 @@ from wire.store.versions import GAP, Contents, Versions
 from wire.store.watch import Watch
 
 __all__ = [
-    "FOREIGN",
     "GAP",
     "SEAL_CHARS",
     "Blobs",
+    "CommandLog",
     "Contents",
     "Lease",
     "Leases",
     "Plans",
     "Seals",
+    "Step",
     "Store",
     "Versions",
     "Watch",
     "account_rules",
+    "merged",
 ]

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from wire.errors import NotFound, StoreFull
 from wire.store import keys
-from wire.store.commands import Offers
+from wire.store.commands import CommandLog
 from wire.store.plans import Plans
 from wire.store.server import Server
 from wire.store.versions import Versions
@@ -68,11 +68,11 @@ return removed
 class Collector:
     """The garbage collector of one server. It needs no lease: any number may run concurrently, at any time."""
 
-    def __init__(self, server: Server, versions: Versions, plans: Plans, offers: Offers) -> None:
+    def __init__(self, server: Server, versions: Versions, plans: Plans, commands: CommandLog) -> None:
         self._server = server
         self._versions = versions
         self._plans = plans
-        self._offers = offers
+        self._commands = commands
 
     def collect(self, keep: Iterable[int], *, grace_ms: int = GRACE_MS) -> int:
         """Removes versions that are not in `keep`, current or in the plan, and their blobs. Returns how many of both.
@@ -116,7 +116,7 @@ class Collector:
 
     def _referenced(self) -> Iterator[str]:
         """Yields the digests of the blobs of every stored version, and of the open offer."""
-        offer = self._offers.open()
+        offer = self._commands.open_offer()
         yield from (tensor.digest for tensor in offer.tensors) if offer else ()
         readable = self._versions.contents()
         for version in self._versions.stored():

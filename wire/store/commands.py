@@ -1,195 +1,365 @@
-"""What operators ask of the learner, and what became of it: changes of the set of labels, an encoder, erasures.
+"""The log of what operators ask: one order, each entry signed under its number, and what became of each.
 
-    LabelCommands  request(LabelCommand) -> the signed list `labels`, in order -> learner, replicas, rollout
-    Offers         make(EncoderOffer), whose blobs are stored -> one signed record -> the learner
-    Erasures       request(digest) -> the sealed list `erasures`, in order -> the learner
-    the learner    note(...) -> outcome(number), outcome(id), of(digest) -> operators
+    append(body) --numbered, signed, on disk--> `commands` --read(first)--> the learner --note(outcome)--> `outcomes`
+           |-- a LabelCommand, in its order --> the list `labels`, which replicas and the rollout read as well
+           '-- an EncoderOffer -------------> the hash `offer`, whose blobs the collector keeps until it is closed
+    a step of the rollout --the script that writes the plan--> its entry, with its outcome
 
-Commands about labels and requests to erase are permanent: a learner that starts from nothing reads both lists before it
-learns, and whoever translates labels reads all commands about them. The learner has both lists in its checkpoint, and
-writes them again if the server was wiped. The number of a command about labels is its place in the list, so that two
-operators at the same time cannot both be right about what the set was. Each entry is signed or sealed, so whoever may
-write to the server and has no key of ours requests nothing.
+Commands whose effect is a part of what the learner knows (`CommandBody.IS_KEPT`) are permanent: a learner that starts
+from nothing follows them before it learns. There are MAX_KEPT of them at most. Of the others the newest MAX_PASSING are
+in the log. Every checkpoint of the learner holds the permanent ones, and it writes the log again (`rewrite`) if the
+server was wiped. What is asked twice is one command, if it is permanent.
 
-There is one offer at a time: the next one takes its place. An offer without an outcome is open, so a learner that is
-killed finds it again, and the collector keeps its blobs.
+A signature names the service, the task, the kind of the record and its number. So whoever may write to the server and
+has no key of ours asks for nothing: what is not signed, or stands under another number, is no entry.
 
 Rejected: one record of the set of labels as it is now (a label of the time between two changes could not be told, and
-whoever wrote last would undo what came between), a queue of offers (the second would be measured against an encoder
-that nobody has seen yet), a topic of erasures (it expires, and is not ordered relative to the topics of answers and
-labels), and only a flag on the manifest (a learner without a checkpoint would learn the subject first).
+whoever wrote last would undo what came between), a topic (it expires, and is not ordered relative to the topics of
+answers and labels), the next number as a condition for every verb (an erasure would fail because somebody has paused
+the rollout; commands about labels do have that condition, among themselves), and a list for each verb (each had a
+poller, and none said which of two commands came first).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from itertools import count
+from typing import Final, Literal, NamedTuple
 
-from wire.errors import BadSignature, ErasuresFull, LabelsChanged
+import msgspec
+
+from wire.errors import BadSignature, CommandMoved, CommandsFull, LabelsChanged, UnknownFormat, UnknownKey
 from wire.keyring import KeyRing
-from wire.records import EncoderOffer, Erasure, LabelCommand, LabelOutcome, OfferOutcome, VersionEntry
+from wire.records import Command, CommandBody, CommandEntry, CommandOutcome, EncoderOffer, LabelCommand, VersionEntry
 from wire.store import keys, signed
-from wire.store.server import Server
+from wire.store.server import WHEN_FULL, Server
 from wire.store.watch import NOTIFY
 
-MAX_COMMANDS = 10_000
-"""Most commands: every checkpoint of the learner holds all of them."""
+MAX_KEPT: Final = 100_000
+"""Most commands that are never removed: every checkpoint of the learner holds all of them."""
 
-_REQUEST_CHANGE = """
-local number = tonumber(ARGV[2])
-local length = redis.call('LLEN', KEYS[1])
-if length >= number then return redis.call('LINDEX', KEYS[1], number - 1) == ARGV[1] and 1 or 0 end
-if length ~= number - 1 then return 0 end
-redis.call('RPUSH', KEYS[1], ARGV[1])
+MAX_PASSING: Final = 1_000
+"""Most others: the oldest goes when another one comes."""
+
+MAX_SEQ: Final = 1 << 50
+"""No command of ours has so high a number; whatever has is a stranger's."""
+
+BATCH: Final = 1_000
+"""Outcomes that one call writes."""
+
+APPEND: Final = """
+local function is_taken(commands, seq)
+  local top = redis.call('ZREVRANGE', commands, 0, 0, 'WITHSCORES')
+  return tonumber(top[2] or 0) >= tonumber(seq)
+end
+
+local function append(commands, outcomes, passing, seq, entry, outcome, is_kept, max_passing)
+  redis.call('ZADD', commands, seq, entry)
+  if outcome ~= '' then redis.call('HSET', outcomes, seq, outcome) end
+  if is_kept == '1' then return end
+  redis.call('RPUSH', passing, seq)
+  if redis.call('LLEN', passing) <= tonumber(max_passing) then return end
+  local oldest = redis.call('LRANGE', passing, 0, 0)[1]
+  redis.call('LTRIM', passing, 1, -1)
+  redis.call('ZREMRANGEBYSCORE', commands, oldest, oldest)
+  redis.call('HDEL', outcomes, oldest)
+end
+"""
+"""Lua that defines `append`, which the script of the plan calls as well."""
+
+_PROJECT: Final = """
+local function project(labels, offer, asked, seq, digest, verb, body, signature)
+  if digest ~= '' then redis.call('HSET', asked, digest, seq) end
+  if verb == 'relabel' then redis.call('RPUSH', labels, body) end
+  if verb == 'adopt' then
+    redis.call('DEL', offer)
+    redis.call('HSET', offer, 'body', body, 'signature', signature, 'seq', seq)
+  end
+end
+"""
+
+_ADD: Final = f"""{APPEND}{_PROJECT}
+local outcomes, commands, passing, asked, labels, offer = unpack(KEYS, 1, 6)
+local seq, entry, is_kept, digest, verb, body, signature = unpack(ARGV, 1, 7)
+local number, max_passing, max_kept = unpack(ARGV, 8, 10)
+if redis.call('ZSCORE', commands, entry) then return 'ok' end
+if is_taken(commands, seq) then return 'taken' end
+if verb == 'relabel' and redis.call('LLEN', labels) ~= tonumber(number) - 1 then return 'labels' end
+local kept = redis.call('ZCARD', commands) - redis.call('LLEN', passing)
+if is_kept == '1' and kept >= tonumber(max_kept) then return 'full' end
+{WHEN_FULL}
+append(commands, outcomes, passing, seq, entry, '', is_kept, max_passing)
+project(labels, offer, asked, seq, digest, verb, body, signature)
+return 'ok'
+"""
+
+_REPLACE: Final = f"""{APPEND}{_PROJECT}
+local outcomes, commands, passing, asked, labels, offer = unpack(KEYS, 1, 6)
+local top = redis.call('ZREVRANGE', commands, 0, 0)[1] or ''
+if top ~= ARGV[1] then return 0 end
+for i = 1, #KEYS do redis.call('DEL', KEYS[i]) end
+for i = 3, #ARGV, 8 do
+  local seq, entry, outcome, is_kept, digest, verb, body, signature = unpack(ARGV, i, i + 7)
+  append(commands, outcomes, passing, seq, entry, outcome, is_kept, ARGV[2])
+  project(labels, offer, asked, seq, digest, verb, body, signature)
+end
 return 1
 """
 
-_MAKE_OFFER = """
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'body', ARGV[1], 'signature', ARGV[2], 'id', ARGV[3])
-"""
-
-_NOTE_OFFER = f"""{NOTIFY}
+_CLOSE: Final = f"""{NOTIFY}
 local offer, history, notices = unpack(KEYS, 1, 3)
-local id, body, entry, limit = unpack(ARGV, 1, 4)
-if redis.call('HGET', offer, 'id') ~= id or redis.call('HEXISTS', offer, 'outcome') == 1 then return end
-redis.call('HSET', offer, 'outcome', body)
-notify(history, notices, entry, limit)
+if redis.call('HGET', offer, 'seq') ~= ARGV[1] or redis.call('HEXISTS', offer, 'outcome') == 1 then return end
+redis.call('HSET', offer, 'outcome', 1)
+notify(history, notices, ARGV[2], ARGV[3])
 """
 
-MAX_ERASURES = 100_000
-"""Most subjects that may be erased: every checkpoint of the learner holds all of them."""
 
-FOREIGN = ""
-"""Stands for an entry of the list that no key of ours has sealed."""
+class Step(NamedTuple):
+    """What an operator did to the rollout, which is done with the plan: its verb, and about which version."""
 
-_REQUEST_ERASURE = """
-if redis.call('LPOS', KEYS[1], ARGV[1]) then return 1 end
-if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('RPUSH', KEYS[1], ARGV[1])
-return 1
-"""
+    verb: str
+    version: int
+    source: str
+    time_ms: int
+
+
+class CommandLog:
+    """The log on one server."""
+
+    def __init__(self, server: Server, ring: KeyRing) -> None:
+        self._server = server
+        self._ring = ring
+        self._log = server.key(keys.COMMANDS)
+        self._outcomes = server.key(keys.OUTCOMES)
+        self._projections = [server.key(name) for name in (keys.ASKED, keys.LABELS, keys.OFFER)]
+
+    @property
+    def names(self) -> list[str]:
+        """The keys that `APPEND` writes."""
+        return [self._log, self._outcomes, self._server.key(keys.PASSING)]
+
+    def append(self, body: CommandBody, *, source: str = "", time_ms: int = 0) -> Command:
+        """Adds a command behind all others; returns it when it is on disk. What is there already is not added again.
+
+        Raises LabelsChanged where a command about labels is not the next one, CommandsFull, CannotSign.
+        """
+        self._ring.require_signer()
+        log, outcomes, passing = self.names
+        number = body.number if isinstance(body, LabelCommand) else 0
+        while (command := self._find(body)) is None:
+            command = Command.of(body, self.last_seq() + 1, source=source, time_ms=time_ms)
+            args = (*self._written(command), number, MAX_PASSING, MAX_KEPT)
+            reply = self._server.run(_ADD, (outcomes, log, passing, *self._projections), args).decode()
+            if reply == "labels":
+                raise LabelsChanged(f"somebody else has changed the labels: command {number} is not the next one")
+            if reply == "full" and not self._remove_foreign():
+                raise CommandsFull(f"{MAX_KEPT} commands that are kept for good were given already")
+            if reply == "ok":
+                break
+        self._server.sync()
+        return command
+
+    def read(self, first: int = 1) -> list[Command]:
+        """Returns the commands from number `first` on, in their order. What our keys have not signed is left out.
+
+        Raises UnknownKey for a key that is not among ours: it may be one that this process has not read yet.
+        """
+        values = self._server.ask("ZRANGEBYSCORE", self._log, first, "+inf", "WITHSCORES")
+        return [command for _, command in self._entries(values, is_strict=True) if command is not None]
+
+    def outcomes(self, commands: Sequence[Command]) -> dict[int, CommandOutcome]:
+        """Returns what became of these commands, by their numbers, as far as it was noted."""
+        found: dict[int, CommandOutcome] = {}
+        for start in range(0, len(commands), BATCH):
+            numbers = [command.seq for command in commands[start : start + BATCH]]
+            bodies = self._server.ask("HMGET", self._outcomes, *numbers)
+            for body in filter(None, bodies):
+                outcome = signed.decode(body, CommandOutcome, self._outcomes)
+                found[outcome.seq] = outcome
+        return found
+
+    def outcome(self, command: Command) -> CommandOutcome | None:
+        """Returns what became of a command; None while nobody has said. Raises CommandMoved."""
+        questions = [
+            ("ZRANGEBYSCORE", self._log, command.seq, command.seq, "WITHSCORES"),
+            ("HGET", self._outcomes, command.seq),
+        ]
+        values, body = self._server.ask_many(questions)
+        if all(found != command for _, found in self._entries(values)):
+            raise CommandMoved(
+                f"command {command.seq} is another one now, since the log was written again: `lifelong commands list` "
+                "shows what became of yours"
+            )
+        return None if body is None else signed.decode(body, CommandOutcome, self._outcomes)
+
+    def entries(self, limit: int = MAX_KEPT + MAX_PASSING) -> list[CommandEntry]:
+        """Returns the last `limit` commands with their outcomes, in their order. Raises UnknownKey."""
+        values = self._server.ask("ZREVRANGE", self._log, 0, limit - 1, "WITHSCORES")
+        commands = [command for _, command in self._entries(values, is_strict=True) if command is not None][::-1]
+        outcomes = self.outcomes(commands)
+        return [CommandEntry(command, outcomes.get(command.seq)) for command in commands]
+
+    def note(self, outcomes: Sequence[CommandOutcome]) -> None:
+        """Stores what became of commands."""
+        for start in range(0, len(outcomes), BATCH):
+            pairs: list[int | bytes] = []
+            for outcome in outcomes[start : start + BATCH]:
+                pairs += [outcome.seq, signed.encode(outcome)]
+            self._server.ask("HSET", self._outcomes, *pairs)
+
+    def close_offer(self, outcome: CommandOutcome, name: str) -> None:
+        """Adds what became of an offer to the history of versions, once; its blobs are kept no longer."""
+        action: Literal["adopted", "refused"] = "refused" if outcome.state == "refused" else "adopted"
+        detail = ": ".join(["encoder " + name, *filter(None, [", ".join(outcome.reasons)])])
+        entry = VersionEntry(version=outcome.version, action=action, time_ms=outcome.time_ms, detail=detail)
+        script_keys = [self._server.key(name) for name in (keys.OFFER, keys.HISTORY, keys.NOTICES)]
+        self._server.run(_CLOSE, script_keys, (outcome.seq, signed.encode(entry), self._server.config.history))
+
+    def open_offer(self) -> EncoderOffer | None:
+        """Returns the last offer, unless it is closed. Raises BadSignature, UnknownFormat."""
+        key = self._server.key(keys.OFFER)
+        if self._server.ask("HEXISTS", key, "outcome"):
+            return None
+        body = signed.fetch(self._server, key, self._ring)
+        return None if body is None else signed.decode(body, EncoderOffer, key)
+
+    def rewrite(self, change: Callable[[list[CommandEntry]], Sequence[CommandEntry]]) -> Sequence[CommandEntry]:
+        """Puts what `change` makes of the log in its place, projections included; returns it when it is on disk.
+
+        `change` is called again where somebody else was faster.
+        """
+        log, outcomes, passing = self.names
+        while True:
+            top = self._server.ask("ZREVRANGE", log, 0, 0)
+            entries = change(self.entries())
+            args: list[int | str | bytes] = [top[0] if top else b"", MAX_PASSING]
+            for command, outcome in entries:
+                seq, entry, is_kept, digest, verb, body, signature = self._written(command)
+                is_closed = verb == EncoderOffer.VERB and outcome is not None and outcome.is_final
+                args += [seq, entry, b"" if outcome is None else signed.encode(outcome), is_kept, digest]
+                args += ["" if is_closed else verb, body, signature]
+            if self._server.run(_REPLACE, (outcomes, log, passing, *self._projections), args):
+                self._server.sync()
+                return entries
+
+    def written_step(self, step: Step | None) -> tuple[int | str | bytes, ...]:
+        """Returns number, entry, outcome and MAX_PASSING, as `APPEND` takes them, for a step that is done."""
+        if step is None:
+            return ("", "", "", MAX_PASSING)
+        seq = self.last_seq() + 1
+        body = {"version": step.version}
+        command = Command(seq=seq, verb=step.verb, body=body, source=step.source, time_ms=step.time_ms)
+        outcome = CommandOutcome(seq=seq, time_ms=step.time_ms, state="done", version=step.version)
+        return (seq, self._signed(command), signed.encode(outcome), MAX_PASSING)
+
+    def last_seq(self) -> int:
+        """Returns the highest number that is taken."""
+        top = self._server.ask("ZREVRANGE", self._log, 0, 0, "WITHSCORES")
+        seq = float(top[1]) if top else 0
+        if seq < MAX_SEQ:
+            return int(seq)
+        self._remove_foreign()
+        return max((command.seq for command in self.read()), default=0)
+
+    def _find(self, body: CommandBody) -> Command | None:
+        """Returns the command that is there already and asks for the same, if it is kept."""
+        if not body.IS_KEPT:
+            return None
+        wanted = Command.of(body, 0, source="", time_ms=0)
+        seq = self._server.ask("HGET", self._projections[0], _digest_of(wanted))
+        if seq is None:
+            return None
+        values = self._server.ask("ZRANGEBYSCORE", self._log, int(seq), int(seq), "WITHSCORES")
+        commands = [command for _, command in self._entries(values)]
+        return next((each for each in commands if each and each.verb == body.VERB and each.body == wanted.body), None)
+
+    def _written(self, command: Command) -> tuple[int | str | bytes, ...]:
+        """Returns what the scripts write of a command: its number, its entry, and its part of the projections."""
+        digest = _digest_of(command) if command.is_kept else ""
+        body = signature = b""
+        if command.verb == LabelCommand.VERB:
+            label = command.read(LabelCommand)
+            body = signed.signed_entry(signed.encode(label), self._ring, self._server.key(keys.LABEL, label.number))
+        elif command.verb == EncoderOffer.VERB:
+            body = signed.encode(command.read(EncoderOffer))
+            signature = self._ring.sign(body, self._projections[2]).encode()
+        return (command.seq, self._signed(command), int(command.is_kept), digest, command.verb, body, signature)
+
+    def _signed(self, command: Command) -> bytes:
+        name = self._server.key(keys.COMMAND, command.seq)
+        return signed.signed_entry(signed.encode(command), self._ring, name)
+
+    def _entries(self, values: Sequence[bytes], *, is_strict: bool = False) -> Iterator[tuple[bytes, Command | None]]:
+        """Yields the entries of a reply, in which each is before its number; None stands for what is none of ours.
+
+        Raises UnknownKey if `is_strict`.
+        """
+        for entry, score in zip(values[::2], values[1::2], strict=True):
+            try:
+                yield entry, verified(entry, score, self._ring, self._server.config.prefix)
+            except (BadSignature, UnknownFormat) as error:
+                if is_strict and isinstance(error, UnknownKey):
+                    raise
+                yield entry, None
+
+    def _remove_foreign(self) -> int:
+        """Removes what is no entry of ours; returns how many there were."""
+        values = self._server.ask("ZRANGEBYSCORE", self._log, "-inf", "+inf", "WITHSCORES")
+        foreign = [entry for entry, command in self._entries(values) if command is None]
+        self._server.ask_many([("ZREM", self._log, entry) for entry in foreign])
+        return len(foreign)
 
 
 class LabelCommands:
-    """The commands on one server."""
+    """The commands about labels on one server, as everybody reads them who translates labels."""
 
     def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
         self._ring = ring
         self._list = server.key(keys.LABELS)
 
-    def request(self, command: LabelCommand) -> None:
-        """Adds a command behind those below its number; returns when it is on disk. Idempotent.
-
-        Raises LabelsChanged where another command has that number, or one below it is missing.
-        """
-        if command.number > MAX_COMMANDS:
-            raise LabelsChanged(f"{MAX_COMMANDS} commands about labels were given already, and no more are kept")
-        body = signed.signed_entry(signed.encode(command), self._ring, self._name(command.number))
-        if not self._server.run(_REQUEST_CHANGE, (self._list,), (body, command.number)):
-            raise LabelsChanged(f"somebody else has changed the labels: command {command.number} is not the next one")
-        self._server.sync()
-
     def requested(self, first: int = 0) -> Sequence[LabelCommand]:
         """Returns the commands from index `first` on, in their order. Raises BadSignature, UnknownFormat."""
         commands = list[LabelCommand]()
         for number, value in enumerate(self._server.ask("LRANGE", self._list, first, -1), start=first + 1):
-            name = self._name(number)
+            name = self._server.key(keys.LABEL, number)
             command = signed.decode(signed.body_of(value, self._ring, name), LabelCommand, name)
             if command.number != number:
                 raise BadSignature(f"{name} was signed as number {command.number}")
             commands.append(command)
         return commands
 
-    def _name(self, number: int) -> str:
-        return self._server.key(keys.LABEL, number)
 
-    def note(self, outcome: LabelOutcome) -> None:
-        """Stores what became of a command."""
-        self._server.ask("SET", self._server.key(keys.LABEL, outcome.number), signed.encode(outcome))
-
-    def outcome(self, number: int) -> LabelOutcome | None:
-        """Returns what became of a command; None where no learner has followed it yet."""
-        key = self._server.key(keys.LABEL, number)
-        body = self._server.ask("GET", key)
-        return None if body is None else signed.decode(body, LabelOutcome, key)
+def verified(entry: bytes, score: bytes, ring: KeyRing, prefix: str) -> Command:
+    """Returns the command of an entry of the log below `prefix`. Raises BadSignature, UnknownFormat."""
+    name = f"{prefix}{keys.COMMAND}:{score.decode()}"
+    command = signed.decode(signed.body_of(entry, ring, name), Command, name)
+    if command.seq != float(score):
+        raise BadSignature(f"{name} was signed as number {command.seq}")
+    return command
 
 
-class Offers:
-    """The offer on one server."""
+def merged(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> list[CommandEntry]:
+    """Returns a log with `others` behind it, under the next numbers; commands about labels count on, too.
 
-    def __init__(self, server: Server, ring: KeyRing) -> None:
-        self._server = server
-        self._ring = ring
-        self._key = server.key(keys.OFFER)
-
-    def make(self, offer: EncoderOffer) -> None:
-        """Offers an encoder, whose blobs are stored, in place of the last one; returns when the offer is on disk."""
-        body = signed.encode(offer)
-        self._server.run(_MAKE_OFFER, (self._key,), (body, self._ring.sign(body, self._key), offer.id))
-        self._server.sync()
-
-    def open(self) -> EncoderOffer | None:
-        """Returns the last offer, unless it has an outcome. Raises BadSignature, UnknownFormat."""
-        if self._server.ask("HEXISTS", self._key, "outcome"):
-            return None
-        body = signed.fetch(self._server, self._key, self._ring)
-        return None if body is None else signed.decode(body, EncoderOffer, self._key)
-
-    def note(self, outcome: OfferOutcome) -> None:
-        """Stores what became of the offer, and adds it to the history of versions. The first outcome of each holds."""
-        detail = ": ".join(["encoder " + outcome.name, *filter(None, [", ".join(outcome.reasons)])])
-        entry = VersionEntry(version=outcome.version, action=outcome.state, time_ms=outcome.time_ms, detail=detail)
-        script_keys = (self._key, self._server.key(keys.HISTORY), self._server.key(keys.NOTICES))
-        bodies = (signed.encode(outcome), signed.encode(entry))
-        self._server.run(_NOTE_OFFER, script_keys, (outcome.offer, *bodies, self._server.config.history))
-
-    def outcome(self, offer: str) -> OfferOutcome | None:
-        """Returns what became of an offer; None while the learner has not decided, or where another took its place."""
-        body = self._server.ask("HGET", self._key, "outcome")
-        outcome = None if body is None else signed.decode(body, OfferOutcome, self._key)
-        return outcome if outcome is not None and outcome.offer == offer else None
+    What is kept and asked for in `entries` already is left out.
+    """
+    found = [*entries]
+    known = {_digest_of(command) for command, _ in entries if command.is_kept}
+    num_labels = sum(command.verb == LabelCommand.VERB for command, _ in entries)
+    numbers = count(max((command.seq for command, _ in entries), default=0) + 1)
+    for command, outcome in others:
+        if command.is_kept and _digest_of(command) in known:
+            continue
+        body = command.body
+        if command.verb == LabelCommand.VERB:
+            num_labels += 1
+            body = body | {"number": num_labels}
+        command = msgspec.structs.replace(command, seq=next(numbers), body=body)
+        found.append(CommandEntry(command, outcome and msgspec.structs.replace(outcome, seq=command.seq)))
+    return found
 
 
-class Erasures:
-    """The requests on one server."""
-
-    def __init__(self, server: Server, ring: KeyRing) -> None:
-        self._server = server
-        self._ring = ring
-        self._list = server.key(keys.ERASURES)
-
-    def request(self, digest: str) -> None:
-        """Requests an erasure; returns when the request is on disk. Idempotent. Raises ErasuresFull, CannotSign."""
-        entry = signed.sealed(digest.encode(), self._ring, self._list)
-        is_listed = self._server.run(_REQUEST_ERASURE, (self._list,), (entry, MAX_ERASURES))
-        if not is_listed and self._remove_foreign():
-            is_listed = self._server.run(_REQUEST_ERASURE, (self._list,), (entry, MAX_ERASURES))
-        if not is_listed:
-            raise ErasuresFull(f"{MAX_ERASURES} subjects were erased already, and a learner remembers no more")
-        self._server.sync()
-
-    def requested(self, first: int) -> list[str]:
-        """Returns the digests from index `first` on, in the order of the requests; FOREIGN for what is no request."""
-        return [self._digest_of(entry) for entry in self._server.ask("LRANGE", self._list, first, -1)]
-
-    def note(self, erasure: Erasure) -> None:
-        """Stores the state of a request."""
-        self._server.ask("SET", self._server.key(keys.ERASURE, erasure.digest), signed.encode(erasure))
-
-    def of(self, digest: str) -> Erasure | None:
-        """Returns the state of a request; None where no learner has read it yet."""
-        key = self._server.key(keys.ERASURE, digest)
-        body = self._server.ask("GET", key)
-        return None if body is None else signed.decode(body, Erasure, key)
-
-    def _digest_of(self, entry: bytes) -> str:
-        try:
-            return signed.opened(entry, self._ring, self._list).decode()
-        except (BadSignature, UnicodeDecodeError):
-            return FOREIGN
-
-    def _remove_foreign(self) -> int:
-        """Removes the entries that are no requests of ours; returns how many there were."""
-        entries = self._server.ask("LRANGE", self._list, 0, -1)
-        foreign = [entry for entry in entries if self._digest_of(entry) == FOREIGN]
-        self._server.ask_many([("LREM", self._list, 0, entry) for entry in foreign])
-        return len(foreign)
+def _digest_of(command: Command) -> str:
+    """Returns what tells what a command asks for from anything else."""
+    fields = msgspec.json.encode((command.verb, command.body), order="deterministic")
+    return sha256(fields).hexdigest()[:32]

@@ -12,15 +12,16 @@ to all services on it, and not to us), and SCAN (its keys are of many moments).
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, repeat
+from itertools import chain
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from wire.errors import UnknownFormat
 from wire.keyring import KeyRing
-from wire.records import EncoderOffer, RolloutPlan
+from wire.records import Command, CommandEntry, CommandOutcome, EncoderOffer, Erase, RolloutPlan
 from wire.store import keys, signed
+from wire.store.commands import CommandLog, merged, verified
 from wire.store.server import Server
 from wire.store.signatures import SEALED
 from wire.store.versions import GAP
@@ -31,28 +32,27 @@ BATCH: Final = 500
 FOLLOWED: Final = (keys.NEWEST, keys.CURRENT, keys.PLAN)
 """Written last: a program that finds them finds everything else."""
 
+LOG: Final = (keys.COMMANDS, keys.OUTCOMES)
+"""The log of commands: whatever else is made of it is written with it."""
+
 _SINGLE: Final = (
-    *(keys.VERSIONS, keys.HISTORY, keys.EVIDENCE, keys.JUDGED, keys.DECISIONS, keys.ERASURES, keys.OFFER, keys.LABELS),
+    *(keys.VERSIONS, keys.HISTORY, keys.EVIDENCE, keys.JUDGED, keys.DECISIONS, *LOG),
     *(keys.EPOCH, keys.NOTICES, *FOLLOWED),
 )
 
-_READ: Final = f"""
-local prefix, found = ARGV[1], {{}}
-local readers = {{
-  string = function(key) return {{redis.call('GET', key)}} end,
+_READ: Final = """
+local prefix, found = ARGV[1], {}
+local readers = {
+  string = function(key) return {redis.call('GET', key)} end,
   hash = function(key) return redis.call('HGETALL', key) end,
   list = function(key) return redis.call('LRANGE', key, 0, -1) end,
   zset = function(key) return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end,
-}}
+}
 local function add(name)
   local kind = redis.call('TYPE', prefix .. name).ok
-  if readers[kind] then found[#found + 1] = {{name, kind, readers[kind](prefix .. name)}} end
+  if readers[kind] then found[#found + 1] = {name, kind, readers[kind](prefix .. name)} end
 end
 for _, version in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do add('manifest:' .. version) end
-for _, entry in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
-  add('erasure:' .. string.sub(entry, {signed.SEAL_CHARS + 1}))
-end
-for number = 1, redis.call('LLEN', KEYS[3]) do add('label:' .. number) end
 for i = 2, #ARGV do add(ARGV[i]) end
 return found
 """
@@ -92,16 +92,16 @@ class StoredKey(msgspec.Struct, frozen=True, array_like=True):
 class Dump:
     """The keys of one service on one server."""
 
-    def __init__(self, server: Server, ring: KeyRing) -> None:
+    def __init__(self, server: Server, ring: KeyRing, commands: CommandLog) -> None:
         self._server = server
         self._ring = ring
+        self._commands = commands
         self._prefix = server.config.prefix
 
     def read(self, leases: Sequence[str]) -> list[StoredKey]:
         """Returns every key but the blobs, as they are in one moment; of `leases` the epochs alone."""
         names = [*(f"{keys.LEASE}:{name}" for name in leases), *_SINGLE]
-        lists = [self._server.key(name) for name in (keys.VERSIONS, keys.ERASURES, keys.LABELS)]
-        found = self._server.run(_READ, lists, [self._prefix, *names])
+        found = self._server.run(_READ, [self._server.key(keys.VERSIONS)], [self._prefix, *names])
         return [_without_holder(StoredKey(name.decode(), kind.decode(), tuple(values))) for name, kind, values in found]
 
     def verify(self, stored: Sequence[StoredKey], prefix: str) -> None:
@@ -114,10 +114,10 @@ class Dump:
             name = f"{prefix}{key.name}"
             if key.is_signed:
                 self._ring.verify(key.fields[b"body"], key.fields.get(b"signature", b""), name)
-            if key.name == keys.LABELS:
-                for number, entry in enumerate(key.values, 1):
-                    signed.body_of(entry, self._ring, f"{prefix}{keys.LABEL}:{number}")
-            if key.name in SEALED:
+            if key.name == keys.COMMANDS:
+                for entry, score in zip(key.values[::2], key.values[1::2], strict=True):
+                    verified(entry, score, self._ring, prefix)
+            if key.name == SEALED:
                 for entry in key.values:
                     signed.opened(entry, self._ring, name)
 
@@ -139,14 +139,12 @@ class Dump:
     def write(self, stored: Sequence[StoredKey], *, newest: int) -> int:
         """Writes the keys, whose blobs are put; returns the number from which versions go on: above `newest`, too.
 
-        They are signed anew, by our first key and for our prefix. Requests to forget that the store has already are
-        kept: they are permanent. Returns when all is on the server's disk. Idempotent.
+        They are signed anew, by our first key and for our prefix. Erasures that the store has already are kept, behind
+        the commands that are written: they are permanent. Returns when all is on the server's disk. Idempotent.
         """
-        by_name = {key.name: self._signed_here(key) for key in stored}
-        requests = dict.fromkeys(by_name[keys.ERASURES].values if keys.ERASURES in by_name else ())
-        requests |= dict.fromkeys(self._server.ask("LRANGE", self._server.key(keys.ERASURES), 0, -1))
-        if requests:
-            by_name[keys.ERASURES] = StoredKey(keys.ERASURES, "list", tuple(requests))
+        by_name = {key.name: self._signed_here(key) for key in stored if key.name not in LOG}
+        entries = entries_of(stored)
+        self._commands.rewrite(lambda own: merged(entries, [each for each in own if each.command.verb == Erase.VERB]))
         last = [by_name.pop(name) for name in FOLLOWED if name in by_name]
         highest = max(newest, *(int(key.values[0]) for key in last if key.name == keys.NEWEST), 0) + GAP
         last = [key for key in last if key.name != keys.NEWEST]
@@ -162,11 +160,7 @@ class Dump:
         if key.is_signed:
             signature = self._ring.sign(key.fields[b"body"], name).encode()
             values = tuple(chain.from_iterable((key.fields | {b"signature": signature}).items()))
-        if key.name == keys.LABELS:
-            bodies = [signed.parts_of(entry)[0] for entry in values]
-            places = [self._server.key(keys.LABEL, number) for number in range(1, len(bodies) + 1)]
-            values = tuple(map(signed.signed_entry, bodies, repeat(self._ring), places))
-        if key.name in SEALED:
+        if key.name == SEALED:
             values = tuple(signed.sealed(entry[signed.SEAL_CHARS :], self._ring, name) for entry in values)
         return StoredKey(key.name, key.type, values)
 
@@ -188,17 +182,23 @@ def blobs_of(stored: Sequence[StoredKey]) -> dict[str, int]:
     found: dict[str, int] = {}
     for version, body in manifests(stored):
         found |= {tensor.digest: tensor.num_bytes for tensor in signed.decode_manifest(body, version).tensors}
-    for key in stored:
-        if key.name == keys.OFFER and b"outcome" not in key.fields:
-            offer = signed.decode(key.fields[b"body"], EncoderOffer, keys.OFFER)
-            found |= {tensor.digest: tensor.num_bytes for tensor in offer.tensors}
+    offers = [each for each in entries_of(stored) if each.command.verb == EncoderOffer.VERB]
+    if offers and (offers[-1].outcome is None or not offers[-1].outcome.is_final):
+        offer = offers[-1].command.read(EncoderOffer)
+        found |= {tensor.digest: tensor.num_bytes for tensor in offer.tensors}
     return found
 
 
-def erasures_in(stored: Sequence[StoredKey]) -> set[str]:
-    """Returns the digests of the subjects that are to be forgotten."""
-    entries = (key.values for key in stored if key.name == keys.ERASURES)
-    return {entry[signed.SEAL_CHARS :].decode() for entry in chain.from_iterable(entries)}
+def entries_of(stored: Sequence[StoredKey]) -> list[CommandEntry]:
+    """Returns the log of commands. Raises UnknownFormat."""
+    by_name = {key.name: key for key in stored if key.name in LOG}
+    outcomes = by_name[keys.OUTCOMES].fields if keys.OUTCOMES in by_name else {}
+    entries: list[CommandEntry] = []
+    for entry in by_name[keys.COMMANDS].values[::2] if keys.COMMANDS in by_name else ():
+        command = signed.decode(signed.parts_of(entry)[0], Command, keys.COMMANDS)
+        body = outcomes.get(b"%d" % command.seq)
+        entries.append(CommandEntry(command, signed.decode(body, CommandOutcome, keys.OUTCOMES) if body else None))
+    return entries
 
 
 def in_force_since(stored: Sequence[StoredKey], time_ms: int) -> list[StoredKey]:

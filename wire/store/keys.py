@@ -1,7 +1,7 @@
 """The Redis keys of the store, each named once, and the accounts (ACL) that may read and write them.
 
-one key      plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, labels, offer, ...
-a key each   manifest:<version>, blob:<digest>, lease:<name>, erasure:<digest>, label:<number>, report:<replica>
+one key      plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, commands, ...
+a key each   manifest:<version>, blob:<digest>, lease:<name>, report:<replica>
 
 The names here are without the prefix of the environment (`Server.key` puts it before).
 
@@ -13,10 +13,16 @@ accounts need Redis 7 or newer, which knows keys that may only be read.
 from hashlib import sha256
 from typing import Final
 
+ASKED: Final = "asked"
+"""A hash: the numbers of the commands that are kept, by the digest of what each asks for."""
 BLOB: Final = "blob"
 """A hash for each digest: the chunks of a blob."""
 BLOBS: Final = "blobs"
 """A sorted set: the digests of all blobs, by when each was last put or published."""
+COMMAND: Final = "command"
+"""What the name of a signed entry of `commands` begins with; its number follows."""
+COMMANDS: Final = "commands"
+"""A sorted set: what operators ask for, each entry signed, by number."""
 CONTROLLER: Final = "controller"
 """The report of the rollout controller that leads."""
 CURRENT: Final = "current"
@@ -27,10 +33,6 @@ DISK: Final = "disk"
 """A hash that `Server.sync` writes to before it waits for the disk."""
 EPOCH: Final = "epoch"
 """The fencing token: the epoch of the last publication."""
-ERASURE: Final = "erasure"
-"""A record for each digest of a subject: what has become of its erasure."""
-ERASURES: Final = "erasures"
-"""A list: the digests of the subjects to forget, in the order of the requests."""
 EVIDENCE: Final = "evidence"
 """A hash: the signed evidence about the versions of the plan."""
 HISTORY: Final = "history"
@@ -38,9 +40,9 @@ HISTORY: Final = "history"
 JUDGED: Final = "judged"
 """A list: the events that were judged last, each signed, beside the evidence."""
 LABEL: Final = "label"
-"""A record for each command about labels, by its number: what became of it."""
+"""What the name of a signed entry of `labels` begins with; its number follows."""
 LABELS: Final = "labels"
-"""A list: the signed commands about labels, in their order."""
+"""A list: the commands about labels, each signed, in their order."""
 LEARNER: Final = "learner"
 """The report of the learner that leads."""
 LEASE: Final = "lease"
@@ -52,7 +54,11 @@ NEWEST: Final = "newest"
 NOTICES: Final = "changes"
 """The counter of notices about publications and plans, and their channel. Its key has an older name."""
 OFFER: Final = "offer"
-"""A hash: the signed offer of an encoder, and what became of it."""
+"""A hash: the signed offer of an encoder that was made last, and whether it is closed."""
+OUTCOMES: Final = "outcomes"
+"""A hash: what became of each command, by its number."""
+PASSING: Final = "passing"
+"""A list: the numbers of the commands that go one day, the oldest first."""
 PLAN: Final = "plan"
 """A hash: the signed rollout plan, and its revision."""
 REPORT: Final = "report"
@@ -64,19 +70,18 @@ VERSIONS: Final = "versions"
 
 ALL: Final = frozenset(
     (
+        ASKED,
         BLOB,
         BLOBS,
+        COMMANDS,
         CONTROLLER,
         CURRENT,
         DECISIONS,
         DISK,
         EPOCH,
-        ERASURE,
-        ERASURES,
         EVIDENCE,
         HISTORY,
         JUDGED,
-        LABEL,
         LABELS,
         LEARNER,
         LEASE,
@@ -84,6 +89,8 @@ ALL: Final = frozenset(
         NEWEST,
         NOTICES,
         OFFER,
+        OUTCOMES,
+        PASSING,
         PLAN,
         REPORT,
         REPORTS,

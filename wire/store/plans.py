@@ -1,6 +1,7 @@
 """The rollout plan, one signed record that is replaced by compare and swap on its revision, and the decisions about it.
 
     read -> a plan with revision + 1 -> write: one script compares, writes, adds the decision, notifies
+                                              an operator's step: it adds the entry in the log of commands, too
     decisions.since(time) -> the decisions, newest first
 
 The script refuses a plan that names a version without a manifest: no replica could load it, and the rollout would
@@ -28,6 +29,7 @@ from wire.errors import NotFound, PlanMoved
 from wire.keyring import KeyRing
 from wire.records import ADDITIVE, NOT_WORSE, SUPERIOR, Decision, Record, RolloutPlan
 from wire.store import keys, signed
+from wire.store.commands import APPEND, CommandLog, Step
 from wire.store.server import WHEN_FULL, Server
 from wire.store.watch import NOTIFY
 
@@ -56,20 +58,23 @@ end
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-_WRITE = f"""{NOTIFY}{DECIDE}
-local plan, decisions, notices, current = unpack(KEYS, 1, 4)
+_WRITE = f"""{NOTIFY}{DECIDE}{APPEND}
+local plan, decisions, notices, current, commands, outcomes, passing = unpack(KEYS, 1, 7)
 local body, signature, revision, version = unpack(ARGV, 1, 4)
 local slot, decision, is_shared, oldest, max = unpack(ARGV, 5, 9)
+local seq, entry, outcome, max_passing = unpack(ARGV, 10, 13)
 local stored, last = unpack(redis.call('HMGET', plan, 'body', 'revision'))
 if stored == body then return {{'ok'}} end
 if tonumber(last or 0) + 1 ~= tonumber(revision) then return {{'moved', last or '0'}} end
-for i = 5, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 0 then return {{'missing', ARGV[i + 5]}} end
+for i = 8, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 0 then return {{'missing', ARGV[i + 6]}} end
 end
+if seq ~= '' and is_taken(commands, seq) then return {{'taken'}} end
 {WHEN_FULL}
 redis.call('HSET', plan, 'body', body, 'signature', signature, 'revision', revision)
 if version ~= '' then redis.call('SET', current, version) end
 decide(decisions, slot, decision, is_shared, oldest, max)
+if seq ~= '' then append(commands, outcomes, passing, seq, entry, outcome, '0', max_passing) end
 notify('', notices, '', 0)
 return {{'ok'}}
 """
@@ -129,9 +134,10 @@ class Decisions:
 class Plans:
     """The rollout plan on one server."""
 
-    def __init__(self, server: Server, ring: KeyRing) -> None:
+    def __init__(self, server: Server, ring: KeyRing, commands: CommandLog) -> None:
         self._server = server
         self._ring = ring
+        self._commands = commands
         self.decisions = Decisions(server)
 
     def read(self) -> RolloutPlan | None:
@@ -140,8 +146,17 @@ class Plans:
         body = signed.fetch(self._server, key, self._ring)
         return None if body is None else signed.decode(body, RolloutPlan, key)
 
-    def write(self, plan: RolloutPlan, decision: Decision | None = None, current: int | None = None) -> None:
+    def write(
+        self,
+        plan: RolloutPlan,
+        decision: Decision | None = None,
+        current: int | None = None,
+        *,
+        step: Step | None = None,
+    ) -> None:
         """Replaces the plan of revision `plan.revision - 1`; keeps `decision` and sets `current`, if given.
+
+        An operator's `step` gets an entry in the log of commands.
 
         Idempotent. Raises PlanMoved where another revision is in force, NotFound where the version of an arm, of a
         rollback, of the reference or of the pointer is not stored. Version 0 stands for none.
@@ -150,11 +165,15 @@ class Plans:
         body = signed.encode(plan)
         needed = sorted({*plan.needed, current or 0} - {0})
         script_keys = [key(keys.PLAN), key(keys.DECISIONS), key(keys.NOTICES), key(keys.CURRENT)]
+        script_keys += self._commands.names
         script_keys += [key(keys.MANIFEST, version) for version in needed]
         pointer = "" if current is None else current
         signature = self._ring.sign(body, script_keys[0])
-        args = (body, signature, plan.revision, pointer, *self.decisions.arguments(decision), *needed)
-        outcome, *details = (part.decode() for part in self._server.run(_WRITE, script_keys, args))
+        about = (body, signature, plan.revision, pointer, *self.decisions.arguments(decision))
+        outcome = "taken"
+        while outcome == "taken":
+            args = (*about, *self._commands.written_step(step), *needed)
+            outcome, *details = (part.decode() for part in self._server.run(_WRITE, script_keys, args))
         if outcome == "moved":
             raise PlanMoved(f"revision {details[0]} is in force; revision {plan.revision} cannot follow it")
         if outcome == "missing":

@@ -23,8 +23,8 @@ from wire.store.versions import Versions
 BATCH: Final = 500
 """Entries of a list that one script replaces."""
 
-SEALED: Final = (keys.JUDGED, keys.ERASURES)
-"""The lists whose entries are sealed."""
+SEALED: Final = keys.JUDGED
+"""The list whose entries are sealed."""
 
 NOBODY: Final = ""
 """Stands for the id of a key that is none of ours."""
@@ -43,6 +43,16 @@ for i, event in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
 end
 """
 
+_RENEW_MEMBERS = """
+for i = 1, #ARGV, 2 do
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if score then
+    redis.call('ZREM', KEYS[1], ARGV[i])
+    redis.call('ZADD', KEYS[1], score, ARGV[i + 1])
+  end
+end
+"""
+
 
 class Signatures:
     """The signatures of everything on one server."""
@@ -57,11 +67,10 @@ class Signatures:
         found = dict[str, dict[str, None]]()
         for name, body, signature in self._records():
             found.setdefault(self._signer(name, body, signature), {})[name] = None
-        for name, entry in self._commands():
-            found.setdefault(self._signer(name, *signed.parts_of(entry)), {})[keys.LABELS] = None
-        for name in SEALED:
-            for entry in self._entries(name):
-                found.setdefault(self._sealer(name, entry), {})[name] = None
+        for place, name, entry in self._commands():
+            found.setdefault(self._signer(name, *signed.parts_of(entry)), {})[place] = None
+        for entry in self._entries(SEALED):
+            found.setdefault(self._sealer(SEALED, entry), {})[SEALED] = None
         return {signer: list(names) for signer, names in found.items()}
 
     def renew(self) -> int:
@@ -72,15 +81,15 @@ class Signatures:
             if self._signer(name, body, signature) not in (first, NOBODY):
                 key = self._server.key(name)
                 renewed += self._server.run(_RENEW, [key], [body, self._ring.sign(body, key)])
-        for name in SEALED:
-            renewed += self._renew_seals(name, first)
-        commands = {
-            entry: signed.signed_entry(signed.parts_of(entry)[0], self._ring, self._server.key(name))
-            for name, entry in self._commands()
-            if self._signer(name, *signed.parts_of(entry)) not in (first, NOBODY)
-        }
-        self._replace(keys.LABELS, commands)
-        return renewed + len(commands)
+        renewed += self._renew_seals(SEALED, first)
+        entries: dict[str, dict[bytes, bytes]] = {keys.COMMANDS: {}, keys.LABELS: {}}
+        for place, name, entry in self._commands():
+            body, signature = signed.parts_of(entry)
+            if self._signer(name, body, signature) not in (first, NOBODY):
+                entries[place][entry] = signed.signed_entry(body, self._ring, self._server.key(name))
+        self._replace(keys.COMMANDS, entries[keys.COMMANDS], script=_RENEW_MEMBERS)
+        self._replace(keys.LABELS, entries[keys.LABELS])
+        return renewed + len(entries[keys.COMMANDS]) + len(entries[keys.LABELS])
 
     def _renew_seals(self, name: str, first: str) -> int:
         """Seals the entries of a list with our first key; returns how many another one had sealed."""
@@ -93,12 +102,12 @@ class Signatures:
         self._replace(name, entries)
         return len(entries)
 
-    def _replace(self, name: str, entries: Mapping[bytes, bytes]) -> None:
-        """Replaces entries of a list, each by another of the same record."""
+    def _replace(self, name: str, entries: Mapping[bytes, bytes], *, script: str = _RENEW_ENTRIES) -> None:
+        """Replaces entries of a list, or of a sorted set, each by another of the same record."""
         pairs = list(entries.items())
         for start in range(0, len(pairs), BATCH):
             batch = [*chain.from_iterable(pairs[start : start + BATCH])]
-            self._server.run(_RENEW_ENTRIES, [self._server.key(name)], batch)
+            self._server.run(script, [self._server.key(name)], batch)
 
     def _records(self) -> Iterator[tuple[str, bytes, bytes]]:
         """Yields the name, the body and the signature of every signed hash."""
@@ -112,10 +121,13 @@ class Signatures:
         entries: list[bytes] = self._server.ask("LRANGE", self._server.key(name), 0, -1)
         return entries
 
-    def _commands(self) -> Iterator[tuple[str, bytes]]:
-        """Yields the name and the entry of every command about labels."""
+    def _commands(self) -> Iterator[tuple[str, str, bytes]]:
+        """Yields the key, the name and the entry of every command, in the log and in the list about labels."""
+        values = self._server.ask("ZRANGEBYSCORE", self._server.key(keys.COMMANDS), "-inf", "+inf", "WITHSCORES")
+        for entry, score in zip(values[::2], values[1::2], strict=True):
+            yield keys.COMMANDS, f"{keys.COMMAND}:{score.decode()}", entry
         for number, entry in enumerate(self._entries(keys.LABELS), 1):
-            yield f"{keys.LABEL}:{number}", entry
+            yield keys.LABELS, f"{keys.LABEL}:{number}", entry
 
     def _signer(self, name: str, body: bytes, signature: bytes) -> str:
         try:

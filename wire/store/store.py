@@ -1,8 +1,8 @@
 """The store: everything that the programs keep in Redis.
 
-    learner: leases, blobs, versions, erasures, labels, offers, reports
+    learner: leases, blobs, versions, commands, reports
     serving: plans, versions, blobs, labels, reports    rollout: leases, versions, plans, labels, reports, collector
-    operator: plans, versions, reports, erasures, labels, offers, signatures, dump
+    operator: commands, plans, versions, reports, labels, signatures, dump
 
 Each part is implemented in the file named after its noun. Each task of a service (`wire.tasks`) has a store of its own,
 behind a prefix of its own.
@@ -16,7 +16,7 @@ from wire.config import StoreConfig
 from wire.keyring import KeyRing
 from wire.store.blobs import Blobs
 from wire.store.collect import Collector
-from wire.store.commands import Erasures, LabelCommands, Offers
+from wire.store.commands import CommandLog, LabelCommands
 from wire.store.lease import Leases
 from wire.store.plans import Plans
 from wire.store.reports import Reports
@@ -47,12 +47,11 @@ class Store:
         self._server = server or Server(of_task(config, task))
         self._ring = ring
         self.versions = Versions(self._server, ring)
-        self.plans = Plans(self._server, ring)
-        self.offers = Offers(self._server, ring)
-        self.collector = Collector(self._server, self.versions, self.plans, self.offers)
+        self.commands = CommandLog(self._server, ring)
+        self.plans = Plans(self._server, ring, self.commands)
+        self.collector = Collector(self._server, self.versions, self.plans, self.commands)
         self.blobs = Blobs(self._server, self.collector.make_room)
         self.leases = Leases(self._server)
-        self.erasures = Erasures(self._server, ring)
         self.labels = LabelCommands(self._server, ring)
         self.seals = Seals(ring, self._server.config.prefix)
         self.reports = Reports(self._server, ring, task)
@@ -68,7 +67,7 @@ class Store:
     def dump(self) -> "Dump":
         from wire.store.dump import Dump
 
-        return Dump(self._server, self._ring)
+        return Dump(self._server, self._ring, self.commands)
 
     def watch(self) -> Watch:
         """Returns a watch that waits for publications and plans from now on."""

@@ -1,4 +1,4 @@
-"""Which subjects are erased, and how far each erasure has come."""
+"""Which subjects are erased, and what of their records is left."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ from wire.records import Answer, Feedback
 def erased(*subjects: str) -> ErasedSubjects:
     known = ErasedSubjects(SUBJECT_DIGEST)
     for subject in subjects:
-        known.add(SUBJECT_DIGEST(subject), time_ms=1)
+        known.add(SUBJECT_DIGEST(subject))
     return known
 
 
@@ -67,30 +67,3 @@ def test_features_of_an_erased_subject_are_not_learnt() -> None:
     join = make_join()
     assert join.match(list(erased("anna").without_erased([with_features], join.skip))) == []
     assert join.export().labels[0].features == {}
-
-
-def test_a_version_is_clean_of_the_erasures_that_its_manifest_counts() -> None:
-    known = erased("anna", "bert")
-    assert known.clean_since == 0
-    known.mark_published(7, 1)
-    assert [erasure.version for erasure in known] == [7, 0]
-    known.mark_published(9, 2)
-    assert [erasure.version for erasure in known] == [7, 9]
-    assert known.clean_since == 9
-
-
-def test_a_rollback_makes_what_it_does_not_know_due_again() -> None:
-    known = erased("anna", "bert")
-    known.mark_published(7, 2)
-    known.is_due = False
-    known.mark_rolled_back(1)
-    assert [erasure.version for erasure in known] == [7, 0]
-    assert known.is_due
-
-
-def test_what_was_exported_is_known_again() -> None:
-    known = erased("anna")
-    again = ErasedSubjects(SUBJECT_DIGEST, known.export())
-    assert list(again) == list(known)
-    assert SUBJECT_DIGEST("anna") in again
-    assert again.is_due

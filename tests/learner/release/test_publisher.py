@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.learner.publish_rig import PublishRig, withdraw
+from tests.learner.small_learner import hold
 from tests.learner.streams import labelled_events
 from wire.errors import StaleEpoch, StoreUnavailable
 from wire.files import DRAFT_SUFFIX
+from wire.records import Erase
 from wire.store import GAP, Store
 
 pytestmark = pytest.mark.live
@@ -146,8 +148,7 @@ def test_checkpoints_are_synced_now_and_then_at_the_end_and_after_an_erasure(rig
         return rig.checkpoints.synced == rig.checkpoints.entries()[0].path
 
     assert [synced_after(last) for last in (10, 20, 30, 40, 50)] == [True, False, False, True, False]
-    rig.learner.erased.add("a digest", time_ms=1)
-    rig.learner.erased.is_due = False
+    hold(rig.learner, Erase(digest="a digest"))
     assert synced_after(60) and not synced_after(70)
     rig.publisher.finish()
     assert rig.checkpoints.synced == rig.checkpoints.entries()[0].path

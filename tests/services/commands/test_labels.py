@@ -128,6 +128,6 @@ def test_a_new_label_waits_until_it_is_added(
         assert late.returncode == 0 and "kept: they are 'refund'" in late.stdout, late.stderr
         assert stop(child) == 0
         gone = lifelong("labels", "retire", "refund", "--timeout", "1", **asks)
-        assert (gone.returncode, gone.stdout) == (75, "") and "stays requested" in gone.stderr
+        assert (gone.returncode, gone.stdout) == (75, "") and "stays in the log" in gone.stderr
     finally:
         children.close()

@@ -12,16 +12,16 @@ from services.demo.change import Change, ProfileChange
 from services.profiles.profile import NANO
 from services.settings import load
 from tests.services.members.small import write_small
-from wire.records import OfferOutcome
+from wire.records import CommandOutcome
 from wire.store import Store
 
 FOUND = Recomputed(answers=30, mixed=0, gone=0, encoders=(20, 10))
 
 
 def test_the_line_says_what_was_lost_and_mixed() -> None:
-    outcome = OfferOutcome(offer="a", name="nano", state="adopted", time_ms=1, version=3)
+    outcome = CommandOutcome(seq=1, state="published", time_ms=1, version=3)
     line = Change(profile="nano", outcome=outcome, recomputed=FOUND).line
-    assert line == "change to profile nano: adopted; 20 and 10 answers by one encoder after another, 0 of 30 mixed"
+    assert line == "change to profile nano: published; 20 and 10 answers by one encoder after another, 0 of 30 mixed"
     assert "not decided" in Change(profile="nano", outcome=None, recomputed=FOUND).line
 
 
@@ -40,10 +40,10 @@ def test_the_encoder_is_offered_when_its_share_of_the_events_was_sent(
     )
     with change.during(ledger):
         ledger.record_event(StreamItem("please play", "music"), stage=0, time_ms=1)
-        assert store.offers.open() is None
+        assert store.commands.open_offer() is None
         ledger.record_event(StreamItem("rain today", "weather"), stage=0, time_ms=2)
         while not said:
             ledger.wait(lambda counts: False, 0.05)
-    offer = store.offers.open()
+    offer = store.commands.open_offer()
     assert offer is not None and offer.max_loss == changes.MAX_LOSS
-    assert "the learner has not decided" in said[-1]
+    assert "no learner has seen it" in said[-1]

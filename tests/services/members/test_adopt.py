@@ -10,6 +10,7 @@ from model.member import read_member, read_stored
 from model.tokenizer import TextTokenizer
 from services.members.adopt import AdoptOptions, offer, quantize, stored_weights
 from tests.services.members.small import write_small
+from wire.records import EncoderOffer
 from wire.store import Store
 
 LEARNER = LearnerConfig(trainable_layers=1)
@@ -37,8 +38,9 @@ def test_an_offer_names_weights_that_are_stored(store: Store, tmp_path: Path) ->
     source = write_small(tmp_path / "source")
     tokenizer = TextTokenizer.from_encoder(source)
     made = offer(store, source, AdoptOptions(max_loss=0.1), learner=LEARNER, tokenizer=tokenizer, say=silent)
-    assert store.offers.open() == made and made.name == "source" and made.max_loss == 0.1
-    digests = {entry.digest for entry in made.tensors}
+    offered = made.read(EncoderOffer)
+    assert store.commands.open_offer() == offered and offered.name == "source" and offered.max_loss == 0.1
+    digests = {entry.digest for entry in offered.tensors}
     assert store.blobs.has(digests) == digests
 
 
@@ -48,11 +50,12 @@ def test_an_encoder_that_does_not_fit_is_not_offered(store: Store, tmp_path: Pat
     tokenizer = TextTokenizer.from_encoder("minilm-l6")
     with pytest.raises(WrongConfig, match="source cannot be adopted: it has another tokenizer"):
         offer(store, source, AdoptOptions(), learner=LEARNER, tokenizer=tokenizer, say=silent)
-    assert store.offers.open() is None
+    assert store.commands.open_offer() is None
 
 
 @pytest.mark.live
 def test_a_head_alone_needs_no_weights(store: Store) -> None:
     tokenizer = TextTokenizer.from_encoder("minilm-l6")
     made = offer(store, None, AdoptOptions(num_features=64), learner=LEARNER, tokenizer=tokenizer, say=silent)
-    assert not made.tensors and made.num_features == 64 and store.offers.open() == made
+    offered = made.read(EncoderOffer)
+    assert not offered.tensors and offered.num_features == 64 and store.commands.open_offer() == offered

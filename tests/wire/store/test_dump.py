@@ -15,8 +15,8 @@ from tests.wire.store.test_signatures import COMMAND, EVENTS, fill
 from wire.config import StoreConfig
 from wire.errors import BadSignature, NotFound
 from wire.keyring import Kind, new_ring
-from wire.records import Decision, Erasure, LabelOutcome, RolloutPlan, VersionEntry
-from wire.store import Store
+from wire.records import CommandOutcome, Decision, Erase, RolloutPlan, VersionEntry
+from wire.store import Step, Store
 from wire.store.dump import StoredKey, blobs_of
 from wire.store.versions import GAP
 
@@ -27,10 +27,9 @@ def filled(store: Store) -> None:
     """Stores something under every key."""
     fill(store)
     decision = Decision(version=1, action="promoted", time_ms=1_700_000_000_000, rule="B", reason="", numbers={})
-    store.plans.write(RolloutPlan(revision=2, salt="", arms=()), decision, current=1)
-    store.erasures.request("d" * 32)
-    store.erasures.note(Erasure(digest="d" * 32, number=1, time_ms=1, removed={}, version=1, is_purged=False))
-    store.labels.note(LabelOutcome(number=1, time_ms=1))
+    plan = RolloutPlan(revision=2, salt="", arms=())
+    store.plans.write(plan, decision, current=1, step=Step("promote", 1, "me", 1))
+    store.commands.note([CommandOutcome(seq=number, time_ms=1, state="applied", version=1) for number in (2, 3)])
     store.reports.write_replica(report_of("r1"))
 
 
@@ -62,12 +61,14 @@ def test_what_is_written_elsewhere_reads_the_same(store: Store, other: Store, st
         assert other.blobs.get(tensor.digest, tensor.num_bytes) == store.blobs.get(tensor.digest, tensor.num_bytes)
     assert other.versions.stored() == [1, 2] and other.versions.current() == 1
     assert other.versions.history(10) == store.versions.history(10)
-    assert other.plans.read() == store.plans.read() and other.offers.open() == store.offers.open()
+    assert other.plans.read() == store.plans.read()
+    assert other.commands.open_offer() == store.commands.open_offer() is not None
     assert other.plans.read_judged(VersionEntry) == EVENTS
     assert other.plans.read_evidence(VersionEntry) == EVENTS[0]
     assert other.plans.decisions.since(0, 9) == store.plans.decisions.since(0, 9) != []
-    assert other.erasures.requested(0) == ["d" * 32] and other.erasures.of("d" * 32) is not None
-    assert other.labels.requested() == [COMMAND] and other.labels.outcome(1) == store.labels.outcome(1) is not None
+    entries = other.commands.entries()
+    assert entries == store.commands.entries() and [entry.outcome is None for entry in entries] == [True, *3 * [False]]
+    assert other.labels.requested() == [COMMAND]
     assert other.reports.replicas() == []
     other.dump.verify(other.dump.read(LEASES), "elsewhere*:")
     with pytest.raises(BadSignature):
@@ -93,10 +94,13 @@ def test_the_same_keys_may_be_written_again(store: Store, other: Store) -> None:
 def test_requests_to_forget_are_permanent(store: Store, other: Store) -> None:
     """N3: whatever is written in the place of what is there, a subject that was to be forgotten stays so."""
     filled(store)
-    other.erasures.request("e" * 32)
-    other.dump.clear(kept=("erasures",))
+    other.commands.append(COMMAND)
+    other.commands.append(Erase(digest="e" * 32))
+    other.commands.append(Erase(digest="d" * 32))
+    other.dump.clear(kept=("commands",))
     move(store, other)
-    assert other.erasures.requested(0) == ["d" * 32, "e" * 32]
+    commands = other.commands.read()
+    assert commands[:-1] == store.commands.read() and commands[-1].body == {"digest": "e" * 32}
 
 
 def test_only_keys_of_ours_are_removed(store: Store, other: Store, raw: Any, key: Callable[..., str]) -> None:

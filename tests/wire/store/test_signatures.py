@@ -14,7 +14,7 @@ from tests.wire.stored_samples import SAMPLES
 from wire.config import StoreConfig
 from wire.errors import BadSignature, CannotSign
 from wire.keyring import Kind, new_ring, parse
-from wire.records import EncoderOffer, LabelCommand, RolloutPlan, VersionEntry
+from wire.records import EncoderOffer, Erase, LabelCommand, RolloutPlan, VersionEntry
 from wire.store import Store
 from wire.store.signatures import BATCH
 
@@ -35,10 +35,10 @@ def fill(store: Store) -> None:
     store.plans.write(RolloutPlan(revision=1, salt="", arms=()))
     offer = SAMPLES["encoder_offer.v1"]
     assert isinstance(offer, EncoderOffer)
-    store.offers.make(offer)
+    store.commands.append(offer)
     store.plans.write_evidence(EVENTS[0], EVENTS, max_judged=10_000)
-    store.labels.request(COMMAND)
-    store.erasures.request("d" * 32)
+    store.commands.append(COMMAND)
+    store.commands.append(Erase(digest="d" * 32))
 
 
 def test_everything_is_signed_anew_and_reads_the_same(
@@ -46,19 +46,20 @@ def test_everything_is_signed_anew_and_reads_the_same(
 ) -> None:
     with closing(Store(store_config, SHARED)) as old, closing(Store(store_config, NEW)) as new:
         fill(old)
-        names = ["plan", "evidence", "offer", "manifest:1", "manifest:2", "labels", "judged", "erasures"]
+        names = ["plan", "evidence", "offer", "manifest:1", "manifest:2", "commands", "labels", "judged"]
         assert new.signatures.signers() == {OLD_ID: names}
         before = [raw.hget(key(*name.split(":")), "body") for name in names[:-3]]
-        assert new.signatures.renew() == 7 + len(EVENTS)
+        commands = new.commands.read()
+        assert new.signatures.renew() == 5 + 3 + 1 + len(EVENTS)
         assert new.signatures.signers() == {NEW_ID: names}
         assert [raw.hget(key(*name.split(":")), "body") for name in names[:-3]] == before
         assert new.signatures.renew() == 0
         with closing(Store(store_config, NEW.for_replicas())) as replica:
             assert replica.versions.manifest(2) == new.versions.manifest(2)
             assert replica.plans.read() == new.plans.read()
-            assert replica.labels.requested() == [COMMAND]
-        assert new.plans.read_judged(VersionEntry) == EVENTS and new.offers.open() is not None
-        assert new.erasures.requested(0) == ["d" * 32]
+            assert replica.labels.requested() == [COMMAND] and replica.commands.read() == commands
+        assert new.plans.read_judged(VersionEntry) == EVENTS and new.commands.open_offer() is not None
+        assert new.commands.read() == commands and commands[-1].body == {"digest": "d" * 32}
         with pytest.raises(BadSignature):
             old.versions.manifest(1)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from learner.release.commands import Relabeller
 from tests.learner.publish_rig import PublishRig, wipe, withdraw
 from wire.records import LabelAction, LabelCommand
 from wire.store import GAP, Store
@@ -16,22 +15,7 @@ RENAME = LabelCommand(number=1, action="rename", labels=("refund",), to=("money 
 
 
 class Rig(PublishRig):
-    """A rig whose learner follows the commands in the store, one second after another."""
-
-    def start(self, **changed: object) -> None:
-        super().start(**changed)  # type: ignore[arg-type]
-        self.relabeller = Relabeller(
-            self.learner,
-            self.store,
-            self.publisher,
-            leadership=self.leadership,
-            now_ms=lambda: 1,
-            clock_s=lambda: self.now_s,
-        )
-
-    def follow(self) -> None:
-        self.now_s += 2.0
-        self.relabeller.carry_out()
+    """A rig that shows the classes of the current version."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -52,7 +36,7 @@ def rig(store: Store, tmp_path: Path) -> Rig:
 
 def test_the_next_version_has_the_new_name_and_is_the_same_in_all_else(rig: Rig, store: Store) -> None:
     before = store.versions.manifest(1)
-    store.labels.request(RENAME)
+    store.commands.append(RENAME)
     rig.follow()
     assert rig.publish() == 2
     after = store.versions.manifest(2)
@@ -61,8 +45,8 @@ def test_the_next_version_has_the_new_name_and_is_the_same_in_all_else(rig: Rig,
     assert [each.command for each in after.lineage.label_changes] == [RENAME] and not after.lineage.gap
     assert after.evaluation.negative_flips == 0.0 and after.evaluation.num_labels == before.evaluation.num_labels
     rig.follow()
-    outcome = store.labels.outcome(1)
-    assert outcome is not None and outcome.version == 2 and outcome.samples["replay"] > 5
+    outcome = store.commands.outcome(store.commands.append(RENAME))
+    assert outcome is not None and outcome.version == 2 and outcome.numbers["replay"] > 5
 
 
 def test_a_rename_says_the_same_as_the_reference_by_the_names_of_now(rig: Rig, store: Store) -> None:
@@ -72,7 +56,7 @@ def test_a_rename_says_the_same_as_the_reference_by_the_names_of_now(rig: Rig, s
     store.plans.write(msgspec.structs.replace(plan, revision=plan.revision + 1, reference=1), current=1)
     rig.learn(60, 90)
     rig.publish()
-    store.labels.request(RENAME)
+    store.commands.append(RENAME)
     rig.follow()
     rig.publish()
     changes = store.versions.manifest(3).name_changes
@@ -81,7 +65,7 @@ def test_a_rename_says_the_same_as_the_reference_by_the_names_of_now(rig: Rig, s
 
 
 def test_a_retired_class_is_in_no_version_after(rig: Rig, store: Store) -> None:
-    store.labels.request(command(1, "retire", "refund"))
+    store.commands.append(command(1, "retire", "refund"))
     rig.follow()
     rig.learn(60, 70)
     rig.publish()
@@ -90,7 +74,7 @@ def test_a_retired_class_is_in_no_version_after(rig: Rig, store: Store) -> None:
 
 
 def test_a_command_that_was_not_written_down_is_followed_again_after_a_kill(rig: Rig, store: Store) -> None:
-    store.labels.request(RENAME)
+    store.commands.append(RENAME)
     rig.follow()
     rig.start()  # as after a kill: the checkpoint knows nothing of the command
     assert rig.learner.knowledge.labels.number == 0
@@ -100,12 +84,12 @@ def test_a_command_that_was_not_written_down_is_followed_again_after_a_kill(rig:
     rig.start()
     assert rig.learner.knowledge.labels.number == 1
     rig.follow()
-    outcome = store.labels.outcome(1)
+    outcome = store.commands.outcome(store.commands.append(RENAME))
     assert outcome is not None and outcome.version == 2 + GAP
 
 
 def test_a_rollback_undoes_no_command(rig: Rig, store: Store) -> None:
-    store.labels.request(RENAME)
+    store.commands.append(RENAME)
     rig.follow()
     rig.publish()
     withdraw(store, to=1)
@@ -118,7 +102,7 @@ def test_a_rollback_undoes_no_command(rig: Rig, store: Store) -> None:
 
 
 def test_a_store_that_was_wiped_gets_the_commands_back(rig: Rig, store: Store) -> None:
-    store.labels.request(RENAME)
+    store.commands.append(RENAME)
     rig.follow()
     wipe(store)
     rig.follow()

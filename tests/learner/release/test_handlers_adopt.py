@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from learner.release.commands import Adopter
+from learner.release.handlers import SUPERSEDED
 from learner.rounds.round import Phase
 from model.config import StrataConfig
 from model.module_code import built_in
@@ -17,7 +17,7 @@ from tests.learner.offers import NARROW, PRUNED, offer_of, offer_of_head, strata
 from tests.learner.publish_rig import PublishRig, withdraw
 from tests.learner.small_learner import CONFIG
 from tests.learner.streams import stream
-from wire.records import EncoderOffer, OfferOutcome
+from wire.records import Command, CommandOutcome, EncoderOffer
 from wire.store import GAP, Store
 
 pytestmark = pytest.mark.live
@@ -26,34 +26,25 @@ pytestmark = pytest.mark.live
 class AdoptRig(PublishRig):
     """A publish rig whose learner follows offers."""
 
-    def start(self, **changed: object) -> None:
-        super().start(**changed)  # type: ignore[arg-type]
-        self.adopter = Adopter(
-            self.learner,
-            self.store,
-            self.publisher,
-            leadership=self.leadership,
-            now_ms=lambda: 7,
-            clock_s=lambda: self.now_s,
-        )
-
-    def offer(self, offer: EncoderOffer) -> OfferOutcome | None:
+    def offer(self, offer: EncoderOffer) -> CommandOutcome | None:
         """Makes an offer, and does what follows, a version of it included; returns what became of it."""
-        self.store.offers.make(offer)
-        self.follow()
-        if self.learner.knowledge.base.adopted is not None and self.store.offers.outcome(offer.id) is None:
+        command = self.store.commands.append(offer)
+        self.decide(command)
+        if self.learner.knowledge.base.adopted is not None and self.is_open(command):
             self.publish()
-            self.follow()
-        return self.store.offers.outcome(offer.id)
+            self.decide(command)
+        return self.store.commands.outcome(command)
 
-    def follow(self) -> None:
+    def decide(self, command: Command | None = None) -> None:
         """Follows the offer to the end of its round."""
-        self.now_s += 2.0
-        self.adopter.turn()
+        self.follow(command)
         while self.learner.has_work:
             self.learner.tick()
-        self.now_s += 2.0
-        self.adopter.turn()
+        self.follow(command)
+
+    def is_open(self, command: Command) -> bool:
+        outcome = self.store.commands.outcome(command)
+        return outcome is None or not outcome.is_final
 
 
 @pytest.fixture
@@ -71,8 +62,8 @@ def test_an_encoder_of_another_shape_is_adopted_and_published(
 ) -> None:
     num_texts = rig.learner.fast_head.ridge.num_texts
     outcome = rig.offer(offer_of(store, config))
-    assert outcome is not None and (outcome.state, outcome.version, outcome.reasons) == ("adopted", 2, ())
-    assert outcome.held > 0
+    assert outcome is not None and (outcome.state, outcome.version, outcome.reasons) == ("published", 2, ())
+    assert outcome.numbers["held"] > 0
     manifest = store.versions.manifest(2)
     shape = StrataConfig.from_json(manifest.config)
     assert shape.without_labels == replace(config, head_features=96).without_labels
@@ -91,7 +82,7 @@ def test_what_is_not_in_memory_is_carried_over_to_another_width(store: Store, tm
     rig.publish()
     counts = rig.learner.fast_head.ridge.num_by_class
     outcome = rig.offer(offer_of(store, NARROW))
-    assert outcome is not None and outcome.state == "adopted"
+    assert outcome is not None and outcome.state == "published"
     assert rig.learner.fast_head.ridge.num_by_class == counts
 
 
@@ -102,14 +93,14 @@ def test_a_refused_encoder_changes_nothing_and_the_reason_is_in_the_history(stor
     before = rig.learner.export(None)
     outcome = rig.offer(offer_of(store, strata=blind()))
     assert outcome is not None and outcome.state == "refused" and outcome.version == 1
-    assert "worse_than_parent" in outcome.reasons and outcome.held_lost > outcome.held_won
+    assert "worse_than_parent" in outcome.reasons and outcome.numbers["held_lost"] > outcome.numbers["held_won"]
     assert store.versions.history(1)[0].detail.startswith("encoder other: ")
     after = rig.learner.export(None)
     assert after.tensors.keys() == before.tensors.keys()
     assert all(torch.equal(value, before.tensors[name]) for name, value in after.tensors.items())
     assert after.facts.adopted is None and after.facts.lineage == before.facts.lineage
     assert not rig.publisher.is_due()
-    assert store.offers.open() is None
+    assert store.commands.open_offer() is None
 
 
 def blind() -> Strata:
@@ -127,7 +118,7 @@ def test_an_operator_may_accept_a_loss_but_no_forgotten_class(store: Store, tmp_
     outcome = rig.offer(offer_of(store, strata=blind(), max_loss=1.0))
     assert outcome is not None and outcome.state == "refused" and "worse_than_parent" not in outcome.reasons
     outcome = rig.offer(offer_of(store, id="two", max_loss=1.0))
-    assert outcome is not None and outcome.state == "adopted"
+    assert outcome is not None and outcome.state == "published"
     assert rig.learner.knowledge.anchor is not None and rig.learner.knowledge.anchor.version == 2
 
 
@@ -162,7 +153,7 @@ def test_blobs_that_are_gone_refuse_the_offer(rig: AdoptRig, store: Store) -> No
 def test_the_head_gets_more_features_and_more_rows_under_the_same_encoder(rig: AdoptRig, store: Store) -> None:
     before = rig.learner.fast_head.served.z_many(["where is my card"])
     outcome = rig.offer(offer_of_head(num_features=128, label_capacity=16))
-    assert outcome is not None and outcome.state == "adopted"
+    assert outcome is not None and outcome.state == "published"
     manifest = store.versions.manifest(2)
     assert StrataConfig.from_json(manifest.config).head_features == 128
     assert rig.learner.knowledge.config.label_capacity == 16
@@ -191,7 +182,7 @@ def test_a_version_that_is_withdrawn_takes_the_encoder_before_back(rig: AdoptRig
     rig.learn(300, 310)
     assert rig.publish() == 1
     assert rig.learner.knowledge.base.adopted is None and rig.learner.fast_head.served.key == key
-    rig.follow()
+    rig.decide()
     assert rig.learner.knowledge.base.adopted is None  # the offer was decided on
 
 
@@ -205,12 +196,14 @@ def test_after_a_change_of_the_settings_these_hold_again(rig: AdoptRig, store: S
 
 
 def test_the_next_offer_takes_the_place_of_one_under_way(rig: AdoptRig, store: Store) -> None:
-    store.offers.make(offer_of(store, id="one"))
-    rig.now_s += 2.0
-    rig.adopter.turn()
+    first = store.commands.append(offer_of(store, id="one"))
+    rig.follow()
     rig.learner.tick()
     outcome = rig.offer(offer_of(store, NARROW, id="two"))
-    assert outcome is not None and outcome.state == "adopted" and store.offers.outcome("one") is None
+    assert outcome is not None and outcome.state == "published"
+    superseded = store.commands.outcome(first)
+    assert superseded is not None and (superseded.state, superseded.reasons) == ("refused", (SUPERSEDED,))
+    assert [entry.action for entry in store.versions.history(2)] == ["adopted", "published"]
     assert rig.learner.fast_head.served.config.d_model == NARROW.d_model
 
 
@@ -224,7 +217,7 @@ def test_an_offer_takes_the_place_of_a_round_that_trains(rig: AdoptRig, store: S
         rig.learner.tick()
         assert rig.learner.knowledge.round is training
     outcome = rig.offer(offer_of(store, NARROW))
-    assert outcome is not None and (outcome.state, outcome.version) == ("adopted", 2)
+    assert outcome is not None and (outcome.state, outcome.version) == ("published", 2)
     assert [each.outcome for each in rig.learner.knowledge.lineage.rounds] == ["dropped"]
     rig.learn(300, 360)
     rig.train()
@@ -232,18 +225,16 @@ def test_an_offer_takes_the_place_of_a_round_that_trains(rig: AdoptRig, store: S
 
 
 def test_a_restart_amid_the_round_decides_again_with_the_same_result(rig: AdoptRig, store: Store) -> None:
-    store.offers.make(offer_of(store))
+    command = store.commands.append(offer_of(store))
     rig.publisher.checkpoint()
-    rig.now_s += 2.0
-    rig.adopter.turn()
+    rig.follow()
     for _ in range(5):
         rig.learner.tick()
     rig.start()
-    rig.follow()
+    rig.decide()
     rig.publish()
-    rig.follow()
-    outcome = store.offers.outcome("one")
-    assert outcome is not None and outcome.state == "adopted"
+    outcome = rig.follow(command)
+    assert outcome is not None and outcome.state == "published"
     first = store.versions.manifest(rig.learner.version)
     again = rig.learner.fast_head.successor(rig.learner.fast_head.served)
     again.relearn(rig.learner.replay.samples())

@@ -6,14 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from learner.release.commands import Repairer
 from learner.state.snapshot import Facts
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.weights.loader import Loader
 from tests.learner.publish_rig import PublishRig, withdraw
 from tests.learner.small_learner import tokenizer
-from wire.records import ReplicaReport
+from wire.records import Repair, ReplicaReport
 
 pytestmark = pytest.mark.live
 
@@ -38,17 +37,6 @@ def damage(raw: Any, key: Callable[..., str]) -> Callable[[str], None]:
     return flip
 
 
-def repairer_of(rig: PublishRig, *, verify_every_s: float = 0.0) -> Repairer:
-    return Repairer(
-        rig.learner,
-        rig.store,
-        rig.publisher,
-        leadership=rig.leadership,
-        verify_every_s=verify_every_s,
-        clock_s=lambda: rig.now_s,
-    )
-
-
 def loader(rig: PublishRig) -> Loader:
     """The loader of a replica that has just started."""
     return Loader(rig.store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
@@ -63,10 +51,10 @@ def refused(rig: PublishRig, version: int) -> tuple[str, ...]:
     return damaged
 
 
-def repair(rig: PublishRig, repairer: Repairer) -> None:
-    """Lets the repairer run two seconds later."""
+def repair(rig: PublishRig) -> None:
+    """Lets the learner look for damage two seconds later."""
     rig.now_s += 2.0
-    repairer.repair()
+    rig.runner.turn()
 
 
 def known(rig: PublishRig) -> Facts:
@@ -82,7 +70,7 @@ def test_what_a_replica_reports_is_written_again(rig: PublishRig, damage: Callab
     for name in ("embed.word", "head.out"):
         damage(digests(rig, 1)[name])
     assert len(refused(rig, 1)) == 2
-    repair(rig, repairer_of(rig))
+    repair(rig)
     assert rig.learner.counts["blobs_repaired"] == 2
     assert loader(rig).load(1).number == 1
 
@@ -96,7 +84,7 @@ def test_the_head_of_an_older_version_is_at_hand_while_the_plan_names_it(
         rig.publish()
     damage(digests(rig, 1)["head.out"])
     assert refused(rig, 1)
-    repair(rig, repairer_of(rig))
+    repair(rig)
     assert loader(rig).load(1).number == 1
 
 
@@ -111,7 +99,7 @@ def test_after_a_restart_a_head_is_made_again_from_its_checkpoint(
     before = known(rig)
     damage(digests(rig, 1)["head.out"])
     assert refused(rig, 1)
-    repair(rig, repairer_of(rig))
+    repair(rig)
     assert loader(rig).load(1).number == 1
     assert known(rig) == before
 
@@ -127,20 +115,19 @@ def test_what_nobody_can_make_again_is_said_and_looked_at_again_later(
     rig.start()
     damage(digests(rig, 1)["head.out"])
     assert refused(rig, 1)
-    repairer = repairer_of(rig)
     for _ in range(7):
-        repair(rig, repairer)
+        repair(rig)
     assert rig.learner.counts["blobs_not_at_hand"] == 2
 
 
 def test_all_of_the_current_version_is_read_back_now_and_then(rig: PublishRig, damage: Callable[[str], None]) -> None:
     damage(digests(rig, 1)["head.proj"])
-    repairer = repairer_of(rig, verify_every_s=3_600.0)
-    repair(rig, repairer)
+    rig.runner = rig.make_runner(verify_every_s=3_600.0)
+    repair(rig)
     with pytest.raises(VersionRefused):
         loader(rig).load(1)
     rig.now_s += 3_600.0
-    repair(rig, repairer)
+    repair(rig)
     assert rig.learner.counts["blobs_repaired"] == 1
     assert loader(rig).load(1).number == 1
 
@@ -154,7 +141,7 @@ def test_a_blob_that_says_nonsense_of_itself_does_not_end_the_learner(
     raw.hset(encoder, "chunk", "many")
     raw.hdel(encoder, "bytes")
     assert rig.publish() == 1 and rig.learner.counts["publications_failed"] == 1
-    repair(rig, repairer_of(rig))
+    repair(rig)
     assert rig.publish() == 2
     assert loader(rig).load(2).number == 2
 
@@ -165,5 +152,20 @@ def test_a_blob_whose_size_is_wrong_does_not_stop_the_publications(
     rig.learn(40, 80)
     raw.hset(key("blob", digests(rig, 1)["head.proj"]), "bytes", "7")
     assert rig.publish() == 1 and rig.learner.counts["publications_failed"] == 1
-    repair(rig, repairer_of(rig))
+    repair(rig)
     assert rig.publish() == 3
+
+
+def test_what_an_operator_asks_for_is_compared_and_written_again(
+    rig: PublishRig, damage: Callable[[str], None]
+) -> None:
+    damaged = digests(rig, 1)["head.proj"]
+    damage(damaged)
+    command = rig.store.commands.append(Repair(digests=(*digests(rig, 1).values(), "f" * 64)))
+    outcome = rig.follow(command)
+    assert outcome is not None and (outcome.state, outcome.version) == ("done", 1)
+    assert outcome.numbers == {"repaired": 1, "sound": len(digests(rig, 1)) - 1, "not_at_hand": 1}
+    assert loader(rig).load(1).number == 1
+    rig.start()
+    rig.follow()
+    assert rig.learner.counts["blobs_repaired"] == 0, "it was done by the learner before"
