@@ -18,8 +18,9 @@ a later layer wins as always.
 Constants, the fields that are marked INTERNAL, are no settings: each layer is refused one. Tests and benchmarks set
 them by the variable LIFELONG_INTERNAL, a table of JSON by dotted name, which names constants alone (CONTRIBUTING.md).
 
-Rejected: the sources of pydantic-settings in a chain of its own (it tells neither where a value is from nor which of
-our variables it passes over, so `load` merges the layers and compares), and a setting `..._file` for each secret (a
+Rejected: the sources of pydantic-settings (they tell neither where a value is from nor which of our variables they pass
+over, and skip a file that is missing or a pipe, so that `load` would merge the layers and compare all the same; what
+they would parse is one call of tomllib, and a loop over the environment), and a setting `..._file` for each secret (a
 secret would then have two values, and each reader would have to choose).
 """
 
@@ -35,18 +36,17 @@ from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from annotated_types import MinLen
-from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from learner.config import LearnerConfig, LeaseTtlMs, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
-from services.settings_docs import INTERNAL_VARIABLE, SUFFIX, mistake, name_of, schemas, setting_of, tables
+from services.settings_docs import SUFFIX, mistake, name_of, schemas, setting_of, tables
 from serving.replica_config import ReplicaSettings, inherited, own_rows
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
-from wire.sections import constants, refused_constant
+from wire.sections import INTERNAL_VARIABLE, constants, refused_constant
 from wire.tasks import TaskNames
 
 PREFIX = "LIFELONG_"
@@ -88,12 +88,10 @@ class BadSettings(ValueError):
         self.problems = problems
 
 
-class Settings(ReplicaSettings, BaseSettings):
+class Settings(ReplicaSettings):
     """The settings of Lifelong. The sections are the configurations of the rooms."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", enable_decoding=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(validate_default=True)
 
     state_dir: Folder = Field(default_factory=lambda: Path(os.getenv("XDG_STATE_HOME") or "~/.local/state", "lifelong"))
     """Folder of this machine's state: servers' data, checkpoints, logs, the signing key. Default: XDG state home."""
@@ -117,11 +115,6 @@ class Settings(ReplicaSettings, BaseSettings):
     learner: LearnerConfig = LearnerConfig()
     rollout: RolloutConfig = RolloutConfig()
     page: PageConfig = PageConfig()
-
-    @classmethod
-    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
-        """Leaves the file and the environment to `load`."""
-        return (init_settings,)
 
     @property
     def readers(self) -> TaskNames:
@@ -280,17 +273,20 @@ def _internal(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
     """Returns the values of our variables by dotted name, also of those that are the name of no setting."""
-    environment = EnvSettingsSource(Settings)
-    elsewhere = {*READ_ELSEWHERE, INTERNAL_VARIABLE}
-    ours = [name for name in environ if name.startswith(PREFIX) and name not in elsewhere]
-    environment.env_vars = {name.lower(): environ[name] for name in ours}
-    variables = flat(environment())
-    read = {*map(variable_of, variables)}
+    below = tuple(f"{name}." for name in schemas(Settings))
+    variables: dict[str, Any] = {}
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in (*READ_ELSEWHERE, INTERNAL_VARIABLE):
+            words = variable.removeprefix(PREFIX).lower()
+            name = words.replace("__", ".")
+            # The value of `seed` would hide a wrong `seed.x`; below a table are its rows.
+            is_hidden = name.startswith(below) and setting_of(Settings, name) == name
+            variables[words if is_hidden else name] = environ[variable]
     for table in tables(Settings):
         if isinstance(rows := _rows_in(variables.get(table)), dict):
             del variables[table]
             variables |= {f"{table}.{name}": value for name, value in rows.items()}
-    return variables | {name.removeprefix(PREFIX).lower(): environ[name] for name in ours if name not in read}
+    return variables
 
 
 def _variable_with(name: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from wire.logs import HIDDEN, without_password
+from wire.sections import INTERNAL_VARIABLE
 
 MAIN = (
     "encoder",
@@ -47,9 +48,6 @@ MAIN = (
     "metrics.port",
 )
 """The settings that a user must know, in the order of their rooms. All others are advanced."""
-
-INTERNAL_VARIABLE = "LIFELONG_INTERNAL"
-"""The variable of constants that a test or a benchmark needs otherwise: `{"learner.slow_batch": 8}`."""
 
 SUFFIX = "_file"
 """What a secret's name has behind it where a setting names the file of the secret."""

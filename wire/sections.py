@@ -9,17 +9,27 @@ Rejected: checking rules at their first breach (`require` says all that are brok
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Never, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict
-from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticOmit
 
 SECTION = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 """How pydantic reads a section: unknown names are refused, and the docstring of a field is its description."""
 
-INTERNAL: Final = SkipJsonSchema()
-"""Marks a field as a constant, as in `Annotated[int, Ge(1), INTERNAL]`. No file, variable or flag sets it, and neither
-the schema nor the reference of the settings has it."""
+INTERNAL_VARIABLE: Final = "LIFELONG_INTERNAL"
+"""The variable of constants that a test or a benchmark needs otherwise: `{"learner.slow_batch": 8}`."""
+
+
+class Internal:
+    """Marks a field as a constant: no file, variable or flag sets it, and the schema of the settings leaves it out."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Never:
+        raise PydanticOmit
+
+
+INTERNAL: Final = Internal()
+"""As in `Annotated[int, Ge(1), INTERNAL]`."""
 
 Value = TypeVar("Value")
 OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None if value == "" else value)]

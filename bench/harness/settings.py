@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.settings import Loaded, known_constants, load
-from services.settings_docs import INTERNAL_VARIABLE
+from wire.sections import INTERNAL_VARIABLE
 
 
 def loaded(named: Mapping[str, Any], *, file: Path | None, environ: Mapping[str, str]) -> Loaded:

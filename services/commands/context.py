@@ -77,8 +77,8 @@ class CliContext:
         import structlog
 
         from services.local.children import OWNER_ONLY
-        from services.settings import INTERNAL_VARIABLE
         from wire.logs import configure
+        from wire.sections import INTERNAL_VARIABLE
 
         os.umask(OWNER_ONLY)
         loaded = self.load(**own_flags)

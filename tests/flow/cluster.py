@@ -16,7 +16,6 @@ from pathlib import Path
 
 from services.local.children import free_port
 from services.local.kafka import LocalBroker, kafka_home
-from services.settings import INTERNAL_VARIABLE
 from services.versions import ROOT
 from tests.clusters import RayNode, WatchedRedis, ray_environment, start_kafka_nodes
 from tests.learner.small_learner import save_encoder
@@ -27,6 +26,7 @@ from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.errors import StoreUnavailable, WireError
 from wire.records import Answer, Event, Feedback, ReplicaReport
+from wire.sections import INTERNAL_VARIABLE
 from wire.store import Store
 
 EVENTS_PER_S = 15

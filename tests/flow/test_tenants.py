@@ -21,7 +21,6 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 from learner.state.checkpoints import Checkpoints
 from services.commands.exits import CONFIGURATION
 from services.local.children import free_port
-from services.settings import INTERNAL_VARIABLE
 from services.versions import ROOT
 from tests.clusters import RayNode, ray_environment
 from tests.flow.cluster import CONSTANTS, Traffic, end
@@ -33,6 +32,7 @@ from wire.config import BusConfig, StoreConfig
 from wire.errors import UnknownKey
 from wire.keyring import new_ring
 from wire.records import DeadLetter, Quarantined
+from wire.sections import INTERNAL_VARIABLE
 from wire.store import Store
 
 pytestmark = [

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from services.local.children import free_port
-from services.settings import INTERNAL_VARIABLE, variable_of
+from services.settings import variable_of
 from services.versions import ROOT
 from tests.flow.cluster import CONSTANTS, Traffic, end
 from tests.learner.small_learner import save_encoder
@@ -30,6 +30,7 @@ from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.records import DeadLetter, Quarantined, ReplicaReport
+from wire.sections import INTERNAL_VARIABLE
 from wire.store import Store
 
 pytestmark = [

@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from kernels import dispatch
 from learner import failpoints
 from services.settings import (
-    INTERNAL_VARIABLE,
     READ_ELSEWHERE,
     BadSettings,
     Settings,
@@ -20,6 +19,7 @@ from services.settings import (
     values_of,
 )
 from tests.required import REQUIRE
+from wire.sections import INTERNAL_VARIABLE
 
 API_KEY = "the key of a client"
 

@@ -44,7 +44,7 @@ def test_labels_of_a_map_of_its_own_are_of_the_task() -> None:
     tables = {"urgency": {"bus": {"map": {"feedback": {"label": "{urgency}"}}}}, "queue": {}}
     assert rows_of(tables, "urgency")["bus.map.feedback.task"] == "urgency"
     assert rows_of(tables, "queue") == {}
-    assert problems_of(tables) == []
+    assert problems_of(tables, {}) == []
 
 
 def test_a_map_of_a_task_has_labels_of_one_kind() -> None:

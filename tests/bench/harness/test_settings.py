@@ -8,7 +8,7 @@ import pytest
 
 from bench.harness.settings import loaded
 from services.settings import BadSettings, as_environment, load
-from services.settings_docs import INTERNAL_VARIABLE
+from wire.sections import INTERNAL_VARIABLE
 
 NAMED = {"serving.replicas": 2, "learner.slow_batch": 16}
 
