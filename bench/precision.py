@@ -15,10 +15,10 @@ from torch import Tensor
 from bench.harness.case import Run
 from bench.harness.process import run_module
 from bench.harness.texts import clinc150, few_of_each
+from bench.techniques.tasks import head_accuracy, ridge_head
 from evals.results.row import Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
-from learner.fast.ridge import RidgeHead
 from learner.learner import Learner
 from model.bert import load_encoder
 from model.head import features, projection
@@ -65,31 +65,15 @@ def main() -> None:
         return encode_many(learner.knowledge.strata, tokens, batch_size=BATCH)
 
     full_z_ND = full(test)
-    head = _train_head(config, features(full(train), proj_RD), train)
-    measured = {"fp32": {"accuracy": _accuracy(head, features(full_z_ND, proj_RD), test)}}
-    head = _train_head(config, served.features(served.z_many([item.text for item in train], INT8)), train)
+    head = ridge_head(features(full(train), proj_RD), train)
+    measured = {"fp32": {"accuracy": head_accuracy(head, features(full_z_ND, proj_RD), test)}}
+    head = ridge_head(served.features(served.z_many([item.text for item in train], INT8)), train)
     for name in PRECISIONS:
         z_ND = served.z_many([item.text for item in test], name)
         cosine_N = (z_ND * full_z_ND).sum(dim=1)
-        accuracy = _accuracy(head, served.features(z_ND), test)
+        accuracy = head_accuracy(head, served.features(z_ND), test)
         measured[name] = {"accuracy": accuracy, "mean": float(cosine_N.mean()), "min": float(cosine_N.min())}
     print(json.dumps(measured))
-
-
-def _train_head(config: LearnerConfig, phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
-    head = RidgeHead(config.num_features, config.label_capacity, penalty=config.ridge)
-    labels = [item.label for item in items]
-    for label in dict.fromkeys(labels):
-        head.admit(label)
-    head.learn_many(phi_NR, labels)
-    return head
-
-
-def _accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[StreamItem]) -> float:
-    """Returns the accuracy in percent."""
-    rows = {label: row for row, label in enumerate(head.classes)}
-    right = head.predict_many(phi_NR).argmax(dim=1) == torch.tensor([rows[item.label] for item in items])
-    return 100 * float(right.float().mean())
 
 
 if __name__ == "__main__":

@@ -46,6 +46,13 @@ from wire.records import Answer, Event
 from wire.threads import BackgroundThread
 
 
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """The size of a comparison by turns: the rounds of either side."""
+
+    rounds: int
+
+
 @contextmanager
 def pair(settings: Mapping[str, object]) -> Iterator[tuple[Service, Service]]:
     """Runs a service as the settings have it, and one with `settings` besides. Raises Skip and NoResult."""
@@ -82,16 +89,8 @@ EXACTLY_ONCE_GOAL = 0.8
 AT_LEAST_ONCE = "at least once"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExactlyOnceSize:
-    """The size of the benchmark."""
-
-    rounds: int = 5
-    """Rounds of either service."""
-
-
 def measure_exactly_once(run: Run) -> Iterator[Row]:
-    size = run.sized(ExactlyOnceSize(), quick=ExactlyOnceSize(rounds=1))
+    size = run.sized(Rounds(5), quick=Rounds(1))
     apache_kafka()
     with pair({"serving.exactly_once": True}) as (plain, exactly_once):
         measured = by_turns(partial(full_speed, plain), partial(full_speed, exactly_once), size.rounds)
@@ -111,16 +110,8 @@ PATIENCE_S = 60.0
 POLL_MS = 200
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MappingSize:
-    """The size of the benchmark."""
-
-    rounds: int = 5
-    """Rounds through either topic."""
-
-
 def measure_mapping(run: Run) -> Iterator[Row]:
-    size = run.sized(MappingSize(), quick=MappingSize(rounds=1))
+    size = run.sized(Rounds(5), quick=Rounds(1))
     numbers = count()
     with _broker_with_topic() as servers, running_service({"bus.bootstrap_servers": servers} | MAPPING) as service:
         with closing(KafkaProducer(bootstrap_servers=servers, linger_ms=5)) as producer:
@@ -179,14 +170,6 @@ PORTS = 4
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TelemetrySize:
-    """The size of the benchmark."""
-
-    rounds: int = 9
-    """Rounds of either service."""
-
-
 @dataclass(slots=True)
 class Told:
     """What the service has told: scrapes that were answered, and posts to the collector with their bytes."""
@@ -198,7 +181,7 @@ class Told:
 
 
 def measure_telemetry(run: Run) -> Iterator[Row]:
-    size = run.sized(TelemetrySize(), quick=TelemetrySize(rounds=1))
+    size = run.sized(Rounds(9), quick=Rounds(1))
     told = Told()
     metrics_port = free_port()
     with collector(told) as port, scraped(metrics_port, told):

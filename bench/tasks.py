@@ -7,7 +7,6 @@ The goal is a cost of 1 + 0.4 (T - 1) for T tasks: 1.8 for three.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -16,7 +15,7 @@ from bench.harness.process import await_that
 from bench.harness.service import LABELS_OF_EACH, Service, is_rested
 from bench.harness.texts import clinc150, few_of_each
 from bench.over_kafka import full_speed
-from bench.setting_costs import by_turns, pair, row
+from bench.setting_costs import Rounds, by_turns, pair, row
 from evals.results.row import NoResult, Row
 from evals.streams.stream import StreamItem
 from model.config import MINILM_L6
@@ -50,16 +49,8 @@ TRAINED_WITHIN_S = 300.0
 SEND_S = 30.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TasksSize:
-    """The size of the benchmark."""
-
-    rounds: int = 5
-    """Rounds of either service."""
-
-
 def measure(run: Run) -> Iterator[Row]:
-    size = run.sized(TasksSize(), quick=TasksSize(rounds=1))
+    size = run.sized(Rounds(5), quick=Rounds(1))
     yield beside_one("tasks.throughput", {}, size.rounds)
     yield beside_one("tasks.trained", TRAINED, size.rounds)
 

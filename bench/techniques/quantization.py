@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.harness.case import Bar, Run, Technique
-from bench.techniques.tasks import distilled, tasks_of, token_ids_of
+from bench.techniques.tasks import distilled, head_accuracy, ridge_head, tasks_of, token_ids_of
 from evals.results.row import Peer, Row, Skip
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
@@ -39,7 +39,6 @@ from learner.config import LearnerConfig
 from learner.encoder.base import with_own_top
 from learner.encoder.served import StoredTensor, export_encoder
 from learner.fast.fast_head import FastHead
-from learner.fast.ridge import RidgeHead
 from learner.learner import Learner
 from learner.rounds.plan import RoundPlan, StepPlan
 from learner.rounds.training import PseudoLabels, Training
@@ -173,22 +172,6 @@ class Case:
         )
         return features(train, proj_RD), features(test, proj_RD)
 
-    def head(self, phi_NR: Tensor) -> RidgeHead:
-        """Returns the closed-form head of all training texts."""
-        head = RidgeHead(phi_NR.shape[1], len(self.task.labels), penalty=LearnerConfig().ridge)
-        for label in self.task.labels:
-            head.admit(label)
-        head.learn_many(phi_NR, [item.label for item in self.task.train])
-        return head
-
-    def accuracy(self, head: RidgeHead, phi_NR: Tensor) -> float:
-        """Returns the share of the test texts that the head names rightly, in percent."""
-        rows_N = head.predict_many(phi_NR).argmax(dim=1)
-        right: list[bool] = [
-            head.classes[row] == item.label for row, item in zip(rows_N.tolist(), self.task.test, strict=True)
-        ]
-        return 100 * sum(right) / len(right)
-
 
 class AccuracyLosses:
     """The points of accuracy that encoders lose to full precision."""
@@ -196,8 +179,8 @@ class AccuracyLosses:
     def __init__(self, case: Case) -> None:
         self._case = case
         train_NR, test_NR = case.vectors(case.teacher)
-        self._head = case.head(train_NR)
-        self._accuracy = case.accuracy(self._head, test_NR)
+        self._head = ridge_head(train_NR, case.task.train)
+        self._accuracy = head_accuracy(self._head, test_NR, case.task.test)
         self.under_old_head: dict[str, float] = {}
         """The same without a new head, by the name of the encoder."""
         case.say(f"full precision: {self._accuracy:.2f} %")
@@ -205,8 +188,9 @@ class AccuracyLosses:
     def of(self, name: str, encode: Encode) -> Peer:
         """Returns the loss of an encoder with a head of its own."""
         train_NR, test_NR = self._case.vectors(encode)
-        accuracy = self._case.accuracy(self._case.head(train_NR), test_NR)
-        self.under_old_head[name] = self._accuracy - self._case.accuracy(self._head, test_NR)
+        task = self._case.task
+        accuracy = head_accuracy(ridge_head(train_NR, task.train), test_NR, task.test)
+        self.under_old_head[name] = self._accuracy - head_accuracy(self._head, test_NR, task.test)
         self._case.say(f"{name}: {accuracy:.2f} %, {self.under_old_head[name]:+.2f} lost under the old head")
         return Peer(name, self._accuracy - accuracy)
 

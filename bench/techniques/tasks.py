@@ -33,6 +33,7 @@ from learner.config import LearnerConfig
 from learner.encoder.served import ServedEncoder, export_head
 from learner.errors import DataError
 from learner.fast.fast_head import FastHead
+from learner.fast.ridge import RidgeHead
 from learner.learner import Learner
 from learner.rounds.adamw import AdamW, ParameterGroup
 from learner.rounds.trainer import HEAD_RATE, cosine_logits
@@ -201,6 +202,24 @@ def task_accuracy(served: ServedEncoder, task: TextSet, precision: str | None = 
     classes = head.ridge.classes
     right: int = sum(classes[row] == item.label for row, item in zip(rows_B.tolist(), task.test, strict=True))
     return 100.0 * right / len(task.test)
+
+
+def ridge_head(phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
+    """Returns the closed-form head of these texts, whose random features are given."""
+    labels = [item.label for item in items]
+    classes = list(dict.fromkeys(labels))
+    head = RidgeHead(phi_NR.shape[1], len(classes), penalty=LearnerConfig().ridge)
+    for label in classes:
+        head.admit(label)
+    head.learn_many(phi_NR, labels)
+    return head
+
+
+def head_accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[StreamItem]) -> float:
+    """Returns the share of the texts that the head names rightly, in percent."""
+    rows_N = head.predict_many(phi_NR).argmax(dim=1)
+    right = [head.classes[row] == item.label for row, item in zip(rows_N.tolist(), items, strict=True)]
+    return 100 * sum(right) / len(right)
 
 
 def served_model(strata: Strata, tokenizer: TextTokenizer, train: Sequence[StreamItem]) -> QuantizedModel:

@@ -3,6 +3,7 @@
 import torch
 
 from bench.techniques.quantization import Case, _rounded, served
+from bench.techniques.tasks import head_accuracy, ridge_head
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
 from lifelong.compress.distillation import DistillOptions
@@ -35,4 +36,4 @@ def test_progressive_training_ends_in_int4() -> None:
     assert grid.scheme == "w4g64"
     train_NR, test_NR = case.vectors(served(strata))
     assert torch.equal(train_NR, test_NR)
-    assert case.accuracy(case.head(train_NR), test_NR) > 25
+    assert head_accuracy(ridge_head(train_NR, case.task.train), test_NR, case.task.test) > 25
