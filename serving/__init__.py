@@ -7,10 +7,11 @@
 
 `app` is the deployment on Ray Serve, `cluster` the Ray below it and what notices that either is gone, `scaling` says
 how many replicas there should be. `replica` assembles one process, and `served_task` one task of it: its versions, its
-labels and its reports. `pipeline` is what both ways in share. `queue` cuts batches, `engine` answers them and tells
-what fails apart, `models` has the versions that are live and the choice of their precisions. `predict` makes answers,
-`encodings` the vectors for it, and `ranking` says what a version names, one class or a set of them. `observers` watch
-the batches, and `deaths` finds the events and versions that kill a process.
+labels and its reports. `endpoints` opens the ways in beside Kafka, each by its name, and `pipeline` is what all of them
+share. `queue` cuts batches, `engine` answers them and tells what fails apart, `models` has the versions that are live
+and the choice of their precisions. `predict` makes answers, `encodings` the vectors for it, and `ranking` says what a
+version names, one class or a set of them. `observers` watch the batches, and `deaths` finds the events and versions
+that kill a process.
 
 Parts that can be left out: `series` gives events what they take over from those of their key before, `refusal` gives
 the fallback label if a version is not certain enough, `filters` let some answers ask for a label and make the spans of

@@ -20,7 +20,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -47,8 +46,6 @@ from wire.tasks import DEFAULT
 if TYPE_CHECKING:
     from ray.serve import Application
     from starlette.types import ASGIApp
-
-    from serving.grpc.listener import GrpcListener
 
 
 KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
@@ -83,9 +80,7 @@ class AppReplica:
         import ray
         from ray import serve
 
-        from serving.http.app import make_app
-        from serving.http.connection import bounds_of
-        from serving.http.listener import Listener
+        from serving.endpoints import OpenEndpoints, endpoints_of
         from serving.replica import Replica
         from wire import metrics, traces
         from wire.logs import configure
@@ -98,37 +93,25 @@ class AppReplica:
         _bind_internal_server("127.0.0.1" if listens else ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
+        self._listens = listens
         self._hang_timeout_s = config.serving.batch_timeout_s
-        api = self._replica.api(listens=listens)
-        self._app = make_app(api)
         self._replica.start()
-        self._listener: Listener | None = None
         if listens:
             self._replica.await_weights(FIRST_WEIGHTS_S)
-            self._listener = Listener(
-                self._app,
-                host=config.serving.http_host,
-                port=config.serving.http_port,
-                drain_timeout_s=config.serving.drain_timeout_s,
-                bounds=bounds_of(config.serving),
-                note=api.count_refused,
-            )
-        self._grpc: GrpcListener | None = None
-        if config.serving.grpc_port:
-            from serving.grpc.listener import listener_of
-
-            self._grpc = listener_of(self._replica.api(), config.serving)
+        # Where this process does not listen, Serve's proxy carries HTTP.
+        endpoints = endpoints_of(config.serving, but=() if listens else ("http",))
+        self._endpoints = OpenEndpoints(self._replica, config.serving, endpoints)
         gc.freeze()  # objects of the imports live for ever, so the collector need not scan them
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":
-        return self._app
+        from serving.http.app import make_app
+
+        return make_app(self._replica.api(listens=self._listens))
 
     def check_health(self) -> None:
         """Is called by Serve. Raises Unhealthy."""
         self._replica.check()
-        for listener in (self._listener, self._grpc):
-            if listener is not None:
-                listener.check(timeout_s=self._hang_timeout_s)
+        self._endpoints.check(timeout_s=self._hang_timeout_s)
         if self._ray_metrics is not None:
             self._ray_metrics.update()
 
@@ -138,9 +121,7 @@ class AppReplica:
 
     def __del__(self) -> None:
         """Is called by Serve when the replica is stopped: answers the accepted events, and ends the threads."""
-        for listener in (self._listener, self._grpc):
-            if listener is not None:
-                listener.close()
+        self._endpoints.close()
         self._replica.close()
         self._telemetry.close()
 
@@ -192,20 +173,14 @@ def run(config: ReplicaConfig, stop: threading.Event) -> None:
     Raises PortTaken, BadKeys, BadCertificate, TracesUnavailable, UnsafePolicy, RayLost, and RuntimeError where the
     replicas do not start; its message has their reason.
     """
-    from serving.grpc.certificates import certificates_of
-    from serving.http.access import read_keys
-    from serving.http.listener import await_port
+    from serving.endpoints import endpoints_of
     from wire import traces
 
     _require_addresses(config)
     traces.require(config.traces)
-    if config.serving.keys_file:
-        read_keys(Path(config.serving.keys_file))
-    certificates_of(config.serving)
     _check_policy(config)
-    for port in (config.serving.http_port, config.serving.grpc_port):
-        if port:
-            await_port(config.serving.http_host, port, stop)
+    for endpoint in endpoints_of(config.serving):
+        endpoint.check(config.serving, stop)
     with running_ray(config):
         _serve(config, stop)
 

@@ -82,6 +82,10 @@ class Pipeline:
             events = self.series.joined(events)
         return items_of(events, dones, self.encode, terms, text_chars(self.max_tokens()), self.deaths)
 
+    def submit(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> int:
+        """Queues the first events that there is room for, and returns how many. Raises QueueClosed."""
+        return self.queue.submit_many(self.items(events, dones, terms))
+
     @property
     def is_ready(self) -> bool:
         """Whether there are weights to answer with."""

@@ -23,6 +23,7 @@ import msgspec
 import torch
 
 from model.encoders import open_inputs
+from serving.endpoints import Gateway
 from serving.http.access import Access, KeyFile
 from serving.http.api import Api
 from serving.http.bridge import RequestBridge
@@ -92,6 +93,11 @@ class Replica:
                 trust=config.trust,
                 backoff=serving.reconnect_backoff,
             )
+
+    @property
+    def gateway(self) -> Gateway:
+        """What a way in submits its events to."""
+        return self._pipeline
 
     def api(self, *, listens: bool = True) -> Api:
         """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own.

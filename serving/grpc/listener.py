@@ -29,13 +29,14 @@ import grpc.aio
 from grpc_reflection.v1alpha import reflection
 
 from serving.config import ServingConfig
+from serving.endpoints import Core
 from serving.errors import Unhealthy
 from serving.grpc.certificates import Certificates, certificates_of
 from serving.grpc.proto import SERVICE, pool
 from serving.grpc.service import HEALTH, InferenceService, Reads
 from serving.http.api import Api
 from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, bounds_of
-from serving.http.listener import within_file_limit
+from serving.http.listener import await_port, within_file_limit
 from serving.http.origin import network_of
 from wire.records import MAX_EVENT_BYTES
 from wire.threads import BackgroundThread
@@ -132,18 +133,26 @@ class _State:
     stop: asyncio.Event | None = None
 
 
-def listener_of(api: Api, config: ServingConfig) -> "GrpcListener | None":
-    """Returns a listener as the settings have it; None where they have none. Raises BadCertificate and OSError."""
-    if not config.grpc_port:
-        return None
-    return GrpcListener(
-        api,
-        host=config.http_host,
-        port=config.grpc_port,
-        drain_timeout_s=config.drain_timeout_s,
-        bounds=bounds_of(config),
-        certificates=certificates_of(config),
-    )
+class GrpcEndpoint:
+    """The port of gRPC."""
+
+    def check(self, config: ServingConfig, stop: threading.Event) -> None:
+        certificates_of(config)
+        await_port(config.http_host, config.grpc_port, stop)
+
+    def open(self, core: Core, config: ServingConfig) -> "GrpcListener":
+        """Begins to listen. Raises BadCertificate, and OSError if it cannot."""
+        return GrpcListener(
+            core.api(),
+            host=config.http_host,
+            port=config.grpc_port,
+            drain_timeout_s=config.drain_timeout_s,
+            bounds=bounds_of(config),
+            certificates=certificates_of(config),
+        )
+
+
+ENDPOINT: Final = GrpcEndpoint()
 
 
 class GrpcListener:

@@ -1,6 +1,7 @@
 """The application: its operations, each path with what answers it, and how an exception becomes a response.
 
     Api --operations_of--> Operation --make_app--> routes, and the document (`serving/http/openapi.py`)
+    HttpEndpoint --open--> a port that answers by them (`serving/http/listener.py`)
 
 The records here say what comes and goes, for the document: those that are read and written lie beside the endpoints.
 
@@ -11,6 +12,8 @@ import json
 from collections.abc import Awaitable, Callable
 from functools import cache
 from http import HTTPStatus
+from pathlib import Path
+from threading import Event
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -21,11 +24,15 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serving.http.access import Role
+from serving.config import ServingConfig
+from serving.endpoints import Core
+from serving.http.access import Role, read_keys
 from serving.http.api import REF, Api, Operation, json_response
 from serving.http.cloud_events import CloudEventsApi
+from serving.http.connection import bounds_of
 from serving.http.embeddings import EmbeddingsApi, EmbeddingsBody, EmbeddingsRequest
 from serving.http.feedback import AcceptedBody, FeedbackApi, LabelBody
+from serving.http.listener import Listener, await_port
 from serving.http.problems import INTERNAL, ErrorBody, Problem, RequestId, RequestRefused, problem_response
 from serving.http.schemas import MAX_ID_CHARS, AnswerBody
 from serving.http.v2 import InferRequest, InferResponse, ModelReady, V2Api
@@ -200,6 +207,30 @@ def _v2_operations(v2: V2Api) -> list[Operation]:
             ),
         ]
     return operations
+
+
+class HttpEndpoint:
+    """The port of HTTP, with all the operations."""
+
+    def check(self, config: ServingConfig, stop: Event) -> None:
+        if config.keys_file:
+            read_keys(Path(config.keys_file))
+        await_port(config.http_host, config.http_port, stop)
+
+    def open(self, core: Core, config: ServingConfig) -> Listener:
+        """Begins to listen. Raises OSError if it cannot."""
+        api = core.api()
+        return Listener(
+            make_app(api),
+            host=config.http_host,
+            port=config.http_port,
+            drain_timeout_s=config.drain_timeout_s,
+            bounds=bounds_of(config),
+            note=api.count_refused,
+        )
+
+
+ENDPOINT: Final = HttpEndpoint()
 
 
 def make_app(api: Api) -> ASGIApp:
