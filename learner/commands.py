@@ -109,9 +109,9 @@ class HeldCommands:
                 self.note(msgspec.structs.replace(outcome, state="published", version=version))
 
     def published(self) -> list[CommandOutcome]:
-        """Returns what became of commands that are published, and not purged."""
+        """Returns what became of commands that are published, and not purged, as far as the store was told."""
         outcomes = [outcome for _, outcome in self._kept.values() if outcome is not None]
-        return [outcome for outcome in outcomes if outcome.state == "published"]
+        return [each for each in outcomes if each.state == "published" and each.seq not in self.untold]
 
     def take_back(self, applied_seq: int) -> bool:
         """Makes the commands above this number open again: the learner went back. Whether an erasure is among them."""

@@ -3,7 +3,7 @@
     wait -> kept: a thread renews, three times in the life of the lease -> another's: check raises -> release
                                                                         -> nobody's: acquired again, in the next epoch
     any request gets StoreUnavailable -> CircuitBreaker.trip -> the loop sends no requests -> renewed -> reset
-    a server is away at the start -> patiently: again after 1, 2, 4, ... seconds, with jitter
+    a server is away at the start -> retry_until: again after 1, 2, 4, ... seconds, with jitter
 
 The lease only keeps learners from wasting work. The store's fencing, by the epoch, keeps them from harm. The lease is
 renewed in a thread of its own because everything else that the learner does may take longer than the lease lives:
@@ -40,7 +40,7 @@ BACKOFF = Backoff(first_s=1.0, longest_s=10.0, jitter=0.25)
 log = structlog.get_logger("learner")
 
 
-def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
+def retry_until(ask: Callable[[], T], stop: threading.Event) -> T | None:
     """Returns what `ask` returns once the servers answer; None when `stop` came first. An outage is logged once.
 
     `ask` is called again from its beginning, so it must be idempotent. Raises StoreRefused, which time does not mend.

@@ -26,7 +26,7 @@ from learner.failpoints import failpoint
 from learner.intake.answer_finder import AnswerFinder
 from learner.intake.consumer import CLOSE_S, Consumer, ReadState
 from learner.label_traces import LabelTraces
-from learner.leadership import Leadership, patiently
+from learner.leadership import Leadership, retry_until
 from learner.learner import Learner
 from learner.release.commands import CommandRunner
 from learner.release.publisher import WeightPublisher
@@ -117,10 +117,10 @@ def run(
         learner.names.draw_holdout_by(ring.holdout)
         checkpoints = Checkpoints(folder, num_newest=config.checkpoints, on_written=shared.offer, shared=shared.entries)
         leadership = _leadership(config, store, lambda: max(checkpoints.highest_epoch(), shared.highest_epoch()))
-        patiently(store.check_policy, stop)
+        retry_until(store.check_policy, stop)
         if leadership.wait(stop):
             with leadership.renewal():
-                patiently(shared.fetch, stop)
+                retry_until(shared.fetch, stop)
                 lead(config, learner, bus, store, checkpoints, leadership=leadership, stop=stop)
                 shared.close()  # before the next leader looks there
             leadership.release()
@@ -187,9 +187,9 @@ def lead(
     )
     reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)
     consumer = _new_consumer(config, learner, bus, stop)
-    ends = patiently(consumer.ends, stop)
-    patiently(lambda: publisher.recover(pending, ends or {}), stop)
-    patiently(commands.catch_up, stop)
+    ends = retry_until(consumer.ends, stop)
+    retry_until(lambda: publisher.recover(pending, ends or {}), stop)
+    retry_until(commands.catch_up, stop)
     if stop.is_set():
         return
     label_traces = LabelTraces()
@@ -245,7 +245,7 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
 
 def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threading.Event) -> Consumer:
     """Returns the consumer of a learner, from its offsets on; where it has none, from where `bus.begin` says."""
-    learner.offsets = learner.offsets or patiently(partial(bus.begin_offsets, Answer, Feedback), stop) or {}
+    learner.offsets = learner.offsets or retry_until(partial(bus.begin_offsets, Answer, Feedback), stop) or {}
     return Consumer(
         bus,
         ReadState(offsets=learner.offsets, marks=learner.marks, letters=learner.letters, counts=learner.counts),

@@ -31,7 +31,8 @@ def test_a_version_has_the_commands_up_to_the_number_in_its_manifest() -> None:
     assert versions(held) == [7, 0]
     held.mark_published(9, 2)
     assert versions(held) == [7, 9]
-    assert held.clean_since == 9 and [outcome.seq for outcome in held.published()] == [1, 2]
+    held.untold.discard(2)  # whoever waits for the first one reads what was counted, before it is purged
+    assert held.clean_since == 9 and [outcome.seq for outcome in held.published()] == [2]
 
 
 def test_a_rollback_makes_what_it_does_not_know_open_again() -> None:

@@ -38,7 +38,7 @@ def test_each_task_learns_and_is_shown_by_its_name_and_a_subject_is_forgotten_by
         code, output, errors = command("forget", "--subject", "customer 7", "--json")
         assert code == 0, errors
         forgotten = json.loads(output)
-        assert all(sum(each["removed"].values()) for each in (forgotten, forgotten["tasks"]["urgency"]))
+        assert all(sum(each["numbers"].values()) for each in (forgotten, forgotten["tasks"]["urgency"]))
 
         code, _, errors = command("status", "--task", "urgncy")
         assert (code, "Did you mean 'urgency'?" in errors) == (78, True)

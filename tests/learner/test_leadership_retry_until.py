@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 from structlog.testing import capture_logs
 
-from learner.leadership import BACKOFF, patiently
+from learner.leadership import BACKOFF, retry_until
 from wire.errors import StoreUnavailable
 
 
@@ -33,7 +33,7 @@ def test_a_server_is_asked_until_it_answers_and_said_to_be_away_once() -> None:
         return "here"
 
     with capture_logs() as logs:
-        assert patiently(ask, stop) == "here"
+        assert retry_until(ask, stop) == "here"
     assert [log["event"] for log in logs] == ["waiting_for_server"]
     for waited_s, longest_s in zip(stop.waited_s, [1.0, 2.0, 4.0, 8.0, 10.0, 10.0], strict=True):
         assert waited_s <= longest_s
@@ -47,4 +47,4 @@ def test_waiting_ends_when_told_to_stop() -> None:
         stop.set()
         raise StoreUnavailable("nobody is there")
 
-    assert patiently(ask, stop) is None
+    assert retry_until(ask, stop) is None
