@@ -42,7 +42,8 @@ from services.programs import open_store
 from services.settings import Settings, as_environment, load, replaced
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable
-from wire.receipts import Receipts, Verdicts, name_hash
+from wire.kinds import name_hash
+from wire.receipts import Receipts, Verdicts
 from wire.records import STABLE, Answer, Feedback, LearnerReport
 from wire.timestamps import now_ms
 

@@ -27,10 +27,10 @@ from bench.harness.timing import seconds_of
 from evals.results.row import Peer, Row
 from learner.fast.fast_head import MAX_ROWS
 from learner.fast.ridge import BaseSolution, NormalEquations, on_grid, ridge_penalty
-from learner.fast.rows import Entries
 from learner.fast.solver import IncrementalHead
 from model.config import StrataConfig
 from model.head import features, projection
+from model.kinds import Entries
 
 GOAL_MS = {150: 12, 10_000: 60}
 """The most milliseconds for 20 labels, by the number of classes."""

@@ -86,8 +86,8 @@ from torch import Tensor
 
 from learner.fast.rows import Nearest
 from learner.samples import Sample
+from wire.kinds import kind_of, row_names
 from wire.records import TIERS, ConceptChange, Drift, RoundKind
-from wire.targets import kind_of, names_of
 
 DOMAIN_EFFECT: Final = 1.5
 BASE_EFFECT: Final = 2.5
@@ -216,7 +216,7 @@ class DriftWatch:
             self._num_answers += 1
             error = float(not sample.is_correct)
             self._add(ERROR, error)
-            known = [rows[name] for name in names_of(sample.label) if name in rows]
+            known = [rows[name] for name in row_names(sample.label) if name in rows]
             for signal in dict.fromkeys(map(_group, known)):
                 self._add(signal, error)
 
@@ -453,6 +453,6 @@ def observations(
     label that the head named rightly (`is_named_B`, where that is known) is right by all labels.
     """
     for sample, by_all, by_newest, is_named in zip(samples, nearest.by_all, nearest.by_newest, is_named_B, strict=True):
-        if sample is not None and kind_of(sample.label) == "class":
+        if sample is not None and kind_of(sample.label).is_exclusive:
             by_all = sample.label if is_named else by_all
             yield Observation(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)

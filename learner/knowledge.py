@@ -29,7 +29,7 @@ from learner.intake.join import Join
 from learner.memory import Holdout, Replay, num_trainable
 from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
-from learner.quality.evaluation import DEFAULT_TEMPERATURE, MeasuredCandidate
+from learner.quality.evaluation import MeasuredCandidate
 from learner.rounds.plan import RoundPlan
 from learner.rounds.round import NextEncoder, OfferedEncoder, Phase, SlowRound, TrainedEncoder
 from learner.rounds.schedule import Schedule
@@ -39,9 +39,11 @@ from learner.state.lineage import add_round, end_round, record_gap, set_memory_o
 from learner.state.parts import classes_of, fresh_of
 from model.encoders import WholeEncoder
 from model.errors import NonFinite
+from model.kinds import DEFAULT_TEMPERATURE
+from wire.kinds import KINDS, kind_of
 from wire.label_set import LabelSet
+from wire.plugins import PluginError
 from wire.records import Lineage, RoundKind
-from wire.targets import Kind, kind_of
 
 log = structlog.get_logger("learner")
 
@@ -157,13 +159,16 @@ class Knowledge:
         """Notes that nothing can be rebuilt from the topics any more, because of `gap`."""
         self.lineage = record_gap(self.lineage, gap)
 
-    def check_kind(self, kind: Kind) -> None:
+    def check_kind(self, kind: str) -> None:
         """Raises StateRefused where what is known was learnt of labels of another kind."""
         samples = self.replay.samples() or self.holdout.samples.samples()
-        learnt = kind_of(samples[0].label) if samples else kind
-        if learnt != kind:
+        try:
+            learnt = kind_of(samples[0].label) if samples else None
+        except PluginError as error:
+            raise StateRefused(str(error)) from error
+        if learnt is not None and learnt is not KINDS.get(kind):
             raise StateRefused(
-                f"labels.kind is {kind}, and what was learnt is of kind {learnt}: set it back, or begin anew with "
+                f"labels.kind is {kind}, and what was learnt is of kind {learnt.name}: set it back, or begin anew with "
                 "another learner.state_dir, store.prefix and bus.prefix"
             )
 

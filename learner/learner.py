@@ -395,7 +395,7 @@ def restore_knowledge(
     )
     known.check_kind(labels.kind)
     held_none = "newest_z" not in snapshot.sums or not snapshot.sums["newest_z"].numel()
-    is_filled = held_none and labels.kind == "class" and hold_newest(fast_head, replay)
+    is_filled = held_none and known.labels.kind.is_exclusive and hold_newest(fast_head, replay)
     if is_filled and fast_head.ridge.num_samples > len(replay):
         known.break_lineage("the newest labels were taken from a memory that did not hold everything")
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):

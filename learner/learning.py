@@ -28,8 +28,8 @@ from learner.memory import with_names
 from learner.rounds.worker import INLINE, in_order
 from learner.samples import Labelled, Learnable, Sample
 from wire.features import has_text
+from wire.kinds import kind_of
 from wire.records import ConceptChange
-from wire.targets import kind_of
 
 LONGEST: Final = 2.0
 """Length above which a vector cannot be learnt: encoders make unit vectors, and one that overflowed may be of any."""
@@ -63,7 +63,7 @@ def _learn_in_order(known: Knowledge, samples: Iterable[Learnable], drift: Drift
             unlearning.restart(known, each)
             continue
         sample = unlearning.correct(known, each) if each.is_correction else each
-        if sample is None or kind_of(sample.label) != "class":
+        if sample is None or not kind_of(sample.label).is_exclusive:
             admitted += [known.classes.within(sample)] if sample else []
             continue
         if known.concept_changes.is_outdated(sample.label, sample.answer_time_ms):

@@ -47,10 +47,11 @@ from torch import Tensor
 
 from learner.config import ReplayPolicy
 from learner.encoder.served import ServedEncoder
+from learner.kinds import tensors_for
 from learner.samples import Labelled
-from learner.targets import Targets, group_name
+from model.kinds import TargetBatch
 from model.quantized import QuantizedHead
-from wire.targets import class_names, is_set, set_of
+from wire.kinds import class_names, group_name, kind_of
 
 AnyItem = TypeVar("AnyItem")
 
@@ -176,7 +177,8 @@ def with_names(added: Iterable[Labelled], is_known: Predicate, reads: Predicate 
 def name_sample(name: str, like: Labelled) -> Labelled:
     """Returns the words of a class's name as a sample of it, as early as `like`, which has one class or a set."""
     words = re.sub(r"[\W_]+", " ", name).strip()
-    return Labelled(words or name, set_of([name]) if is_set(like.label) else name, experience=like.experience)
+    label = kind_of(like.label).with_classes(like.label, [name])
+    return Labelled(words or name, label, experience=like.experience)
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -412,7 +414,7 @@ class Holdout:
         *,
         precision: str | None = None,
         samples: Sequence[Labelled] | None = None,
-    ) -> tuple[Tensor, Targets]:
+    ) -> tuple[Tensor, TargetBatch]:
         """Returns z_ND of `samples` (default: all), and what their labels say of `classes`."""
         samples = self.samples.samples() if samples is None else samples
         precision = encoder.precisions[0] if precision is None else precision
@@ -422,7 +424,7 @@ class Holdout:
         z_ND = torch.stack(vectors) if vectors else torch.empty(0, encoder.config.d_model)
         return z_ND, targets_of(samples, classes)
 
-    def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, Targets]:
+    def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, TargetBatch]:
         """Returns the random features phi_NR of all samples, and what their labels say of `classes`.
 
         Those of at most MAX_FEATURES samples are cached, 8 KB each at R = 2048. The caller does not change them.
@@ -472,6 +474,7 @@ class Holdout:
         self.add_vectors(encoder, precision, texts, encoder.z_many(texts, precision))
 
 
-def targets_of(samples: Sequence[Labelled], classes: Sequence[str]) -> Targets:
+def targets_of(samples: Sequence[Labelled], classes: Sequence[str]) -> TargetBatch:
     """Returns what the labels of `samples` say of `classes`."""
-    return Targets.of([sample.label for sample in samples], [sample.text for sample in samples], classes)
+    labels = [sample.label for sample in samples]
+    return tensors_for(labels).targets(labels, [sample.text for sample in samples], classes)

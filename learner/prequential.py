@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from learner.samples import Sample
+from wire.kinds import kind_of, render
 from wire.records import Confusion
-from wire.targets import is_value, shown_label
 
 RECENT: Final = 1_000
 """Number of samples in the moving average."""
@@ -54,8 +54,9 @@ class Prequential:
 
     def confusions(self) -> tuple[Confusion, ...]:
         """Returns the most frequent mistakes among the recent answers; a checkpoint does not keep them."""
-        mistakes = Counter(named for named in self._named if named[0] != named[1] and not is_value(named[0]))
+        named_wrongly = (named for named in self._named if named[0] != named[1])
+        mistakes = Counter(named for named in named_wrongly if kind_of(named[0]).has_classes)
         return tuple(
-            Confusion(label=shown_label(label), answered=answered and shown_label(answered), answers=num)
+            Confusion(label=render(label), answered=answered and render(answered), answers=num)
             for (label, answered), num in mistakes.most_common(MAX_CONFUSIONS)
         )

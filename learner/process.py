@@ -36,12 +36,14 @@ from learner.rounds.worker import worker_thread
 from learner.state.checkpoints import Checkpoints
 from learner.state.shared import shared_folder
 from model.encoders import WholeEncoder, open_encoder
+from model.kinds import tensors_of
 from model.module_encoder import WholeModule
 from model.packed import Inputs
 from wire.bus import Bus
 from wire.config import BusConfig, LabelConfig, StoreConfig
 from wire.errors import BusUnavailable, StaleEpoch
 from wire.keyring import KeyRing, subject_digest
+from wire.kinds import KINDS
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Store
@@ -141,9 +143,12 @@ def opened(config: LearnerConfig, given: EncoderChoice, task: TaskChoice) -> tup
     strata, inputs = open_encoder(given.name, max_tokens=given.max_tokens)
     if isinstance(strata, WholeModule):
         config = config.of_module(is_trainable=strata.is_trainable)
-    if task.labels.kind == "score":  # rounds and pseudo-labels tell classes apart
+    kind = KINDS.get(task.labels.kind)
+    # A kind whose tensors cannot be used ends the program here, and not at its first label.
+    tensors_of(kind)
+    if not kind.trains_encoder:
         config = replace(config, trainable_layers=0, deeper_layers=(0, 0))
-    return replace(config, learn_unlabelled=config.learn_unlabelled and task.labels.kind == "class"), strata, inputs
+    return replace(config, learn_unlabelled=config.learn_unlabelled and kind.is_exclusive), strata, inputs
 
 
 def _leadership(config: LearnerConfig, store: Store, highest_epoch: Callable[[], int]) -> Leadership:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from learner.memory import Replay, name_sample
 from learner.samples import Labelled
-from wire.targets import names_of, set_of
+from wire.kinds import class_names, kind_of
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -27,7 +27,7 @@ def rename_in_sets(known: "Knowledge", new: Mapping[str, str]) -> Counter[str]:
     if not new:
         return Counter()
     named = {name for name in new.values() if name and known.fast_head.ridge.num_of(name)}
-    words = [sample for sample in known.replay.samples() if not sample.event and new.keys() & names_of(sample.label)]
+    words = [sample for sample in known.replay.samples() if not sample.event and new.keys() & class_names(sample.label)]
     for memory in (known.replay, known.fresh):
         memory.take_out(set(words).__contains__)
     known.fast_head.unlearn_many(words)
@@ -50,19 +50,19 @@ def rename_in_sets(known: "Knowledge", new: Mapping[str, str]) -> Counter[str]:
 
 
 def _rename_in(memory: Replay[Labelled], new: Mapping[str, str]) -> int:
-    changed = memory.take_out(lambda sample: bool(new.keys() & names_of(sample.label)))
+    changed = memory.take_out(lambda sample: bool(new.keys() & class_names(sample.label)))
     memory.add([_renamed(sample, new) for sample in changed])
     return len(changed)
 
 
 def _renamed(sample: Labelled, new: Mapping[str, str]) -> Labelled:
-    names = (new.get(name, name) for name in names_of(sample.label))
-    return sample._replace(label=set_of(filter(None, names)))
+    names = (new.get(name, name) for name in class_names(sample.label))
+    return sample._replace(label=kind_of(sample.label).with_classes(sample.label, [*filter(None, names)]))
 
 
 def _loses_a_name(sample: Labelled, new: Mapping[str, str]) -> bool:
     """Whether two classes of the sample become one."""
-    kept = [new.get(name, name) for name in names_of(sample.label)]
+    kept = [new.get(name, name) for name in class_names(sample.label)]
     kept = [name for name in kept if name]
     return len(set(kept)) < len(kept)
 
@@ -70,7 +70,7 @@ def _loses_a_name(sample: Labelled, new: Mapping[str, str]) -> bool:
 def _learn_words(known: "Knowledge", words: list[Labelled], new: Mapping[str, str], named: set[str]) -> None:
     """Learns the words of each new name where those of an old one were learnt; classes that are `named` have theirs."""
     for name in sorted(set(filter(None, new.values())) - named):
-        old = [sample for sample in words if name in names_of(_renamed(sample, new).label)]
+        old = [sample for sample in words if name in class_names(_renamed(sample, new).label)]
         first = min(old, key=lambda sample: sample.experience, default=None)
         samples = [name_sample(name, first)] if first else []
         if samples and known.fast_head.served.tokenizer.reads(samples[0].text):

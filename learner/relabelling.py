@@ -26,9 +26,9 @@ from learner.quality.comparison import Anchor, sample_hash
 from learner.relabelled_sets import rename_in_sets
 from learner.samples import Labelled
 from learner.state.lineage import add_label_change
+from wire.kinds import row_names
 from wire.label_set import LabelSet
 from wire.records import ConceptChange, LabelChange, LabelCommand
-from wire.targets import names_of
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -61,7 +61,7 @@ def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
     if known.round is not None and (changed or command.action == "split"):
         known.round.wait()
         known.drop()
-    is_of_sets = known.labels.config.kind == "multilabel"
+    is_of_sets = not known.labels.kind.is_exclusive
     new = {label: known.labels.name_of(label) for label in sorted(changed)}
     new = {label: name for label, name in new.items() if label != name}
     if command.action == "retire":
@@ -82,7 +82,7 @@ def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
 
 def _classes(known: "Knowledge") -> set[str]:
     """Returns the classes that something is known of."""
-    held = (names_of(sample.label) for sample in known.holdout.samples.samples())
+    held = (row_names(sample.label) for sample in known.holdout.samples.samples())
     return set(chain.from_iterable(held)).union(known.fast_head.ridge.classes)
 
 

@@ -28,13 +28,12 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 import mmh3
 import msgspec
 
-from wire.agreement import is_right
 from wire.draws import keyed_place
 from wire.events import EventKey, content, encoded_key, with_later_time
 from wire.features import content_of, own_content, parts_of
+from wire.kinds import is_right, render
 from wire.recent import hash_of
 from wire.records import MAX_TEXT_CHARS, Answer, ConceptChange, Feedback, Quarantined
-from wire.targets import shown_label
 
 OVERHEAD: Final = 400
 """Bytes of memory that an item takes besides its encoding, measured: its id once more, and its place in the window."""
@@ -174,7 +173,7 @@ WITHDRAWN: Final = "it was learnt before the alarm began, and was taken out"
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what an event says and its true label, as one string each (`wire.features`, `wire.targets`). `subject` is
+    """Holds what an event says and its true label, as one string each (`wire.features`, `wire.kinds`). `subject` is
     its key.
 
     Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
@@ -233,7 +232,7 @@ Learnable: TypeAlias = Sample | ConceptChange
 
 
 class Labelled(NamedTuple):
-    """Holds what an event says and its label, as one string each (`wire.features`, `wire.targets`).
+    """Holds what an event says and its label, as one string each (`wire.features`, `wire.kinds`).
 
     The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
     had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and
@@ -350,7 +349,7 @@ def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw)
     return Sample(
         event_id=answer.event_id,
         text=answer.text,
-        label=feedback.target,
+        label=feedback.said,
         predicted_label=answer.label,
         arm=answer.arm,
         weights_version=answer.weights_version,
@@ -377,13 +376,14 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         label=feedback.label,
         labels=feedback.labels,
         value=feedback.value,
+        target=feedback.target,
         key=feedback.key,
         source=feedback.source,
         time_ms=feedback.time_ms,
         receipt=feedback.receipt,
         text=text,
         features=features,
-        answered=shown_label(answer.label) if answer and answer.label is not None else None,
+        answered=render(answer.label) if answer and answer.label is not None else None,
         event_source=event_source,
         task=feedback.task,
     )

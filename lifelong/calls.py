@@ -18,6 +18,7 @@ from lifelong.errors import ClientError, UnknownAnswer
 from lifelong.exchange import Exchange, ExchangePolicy, exchange
 from lifelong.replies import FEEDBACK, PREDICT, Result, not_understood
 from wire.features import Features
+from wire.kinds import LABEL_FIELDS
 from wire.records import Answer, Event, Feedback
 
 HTTP_SOURCE: Final = "http"
@@ -34,8 +35,9 @@ class ServedAnswer(Answer, frozen=True, kw_only=True):
     can_be_labelled: bool = True
 
 
-Label: TypeAlias = str | Collection[str] | float
-"""The label of an event: one class, a set of them, or a score, as the service has `labels.kind`."""
+Label: TypeAlias = str | Collection[str] | float | Mapping[str, Any]
+"""The label of an event, as the service has `labels.kind`: one class, a set of them, a score, or an object with the
+name of its `kind`."""
 
 Labels: TypeAlias = Iterable[tuple[Answer | str, Label]]
 """Answers, or the ids of their events, each with its label."""
@@ -113,9 +115,7 @@ class Calls:
             raise UnknownAnswer(f"task {task!r} did not answer {event_id!r}: {answered} did", code="unknown_answer")
         return Feedback(
             event_id=event_id,
-            label=label if isinstance(label, str) else "",
-            labels=None if isinstance(label, str | float | int) else tuple(label),
-            value=float(label) if isinstance(label, float | int) else None,
+            **_said(label),
             key=proof.key,
             receipt=proof.receipts[of_task],
             task=of_task,
@@ -123,6 +123,19 @@ class Calls:
             text=proof.text,
             features=proof.features,
         )
+
+
+def _said(label: Label) -> dict[str, Any]:
+    """Returns the field of the label, by its name."""
+    match label:
+        case str():
+            return {"label": label}
+        case float() | int():
+            return {"value": float(label)}
+        case Mapping():
+            return {"target": dict(label)}
+        case _:
+            return {"labels": tuple(label)}
 
 
 def _event_of(event: str | Event) -> Event:
@@ -166,10 +179,7 @@ def _entry_of(record: Feedback, *, correct: bool) -> bytes:
     }
     if record.features:
         entry["features"] = record.features
-    if record.labels is not None:
-        entry["labels"] = record.labels
-    if record.value is not None:
-        entry["value"] = record.value
+    entry |= {name: value for name in LABEL_FIELDS if (value := getattr(record, name)) is not None}
     if record.task:
         entry["task"] = record.task
     return msgspec.json.encode(entry)

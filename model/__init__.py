@@ -6,6 +6,7 @@
     bert                   reads a BERT, RoBERTa or XLM-R into `Strata`, with the biases of its norms folded
     tokenizer, ragged      texts to token ids; batches of sequences without padding
     features               the numbers and categories of an event as part of its vector
+    kinds                  what the labels of each kind say of the rows of a head, and logits of labels
     strata, head           the encoder and the head in full precision
     linears                the linear layers of the encoder, tied or in pairs
     calibration            rounds an encoder by the second moments of its activations: SmoothQuant's scales, INT4 alone

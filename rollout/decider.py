@@ -29,7 +29,7 @@ from rollout.tallies import Frame, Tallies, TalliesState
 from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
 from wire.events import with_key
-from wire.label_set import LabelSet, with_target
+from wire.label_set import LabelSet, with_label
 from wire.records import Answer, Feedback, LabelRate, LogMark, LogMarks, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
 
@@ -159,10 +159,10 @@ class Decider:
         return True
 
     def _add_label(self, feedback: Feedback) -> JudgedLabel | None:
-        if reason := self._refusal(feedback) or self._labels.refusal(feedback.target, lambda name: True):
+        if reason := self._refusal(feedback) or self._labels.refusal(feedback.said, lambda name: True):
             self._join.counts[f"label_{reason}"] += 1
             return None
-        return self._join.add_label(with_target(feedback, self._labels.name_of(feedback.target)))
+        return self._join.add_label(with_label(feedback, self._labels.name_of(feedback.said)))
 
     def decide(self) -> bool:
         """Carries out what is known now about the plan that is followed; returns whether it was changed.

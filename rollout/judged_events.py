@@ -17,11 +17,10 @@ from typing import Final
 
 import msgspec
 
-from wire.agreement import f1
-from wire.receipts import Named, Verdicts
+from wire.kinds import DEFAULT, KINDS, Fingerprint
+from wire.receipts import Verdicts
 from wire.recent import RecentHashes, hash_of
 from wire.records import Record
-from wire.targets import UNIT_BITS
 
 MAX_EVENTS: Final = 10_000
 """Most events whose labels may be corrected. Of those before them it is only known that they were judged."""
@@ -31,10 +30,10 @@ MAX_EVENTS: Final = 10_000
 class JudgedLabel:
     """A label of `source`, and what the versions named when the event was answered at `answer_ms`.
 
-    `name` is the hash of the label, as the verdicts hash theirs. Of a set of labels it is that of the whole set,
-    `names` are those of its labels, and `draw` is what is drawn for the event (`wire.agreement`); `unit` is the place
-    of a score in its range. `share` is that of the labels of its class which count as evidence: this one does where the
-    draw is below it. `number` counts all labels that were judged, in their order. `entity` is that of the event, by its
+    `name` is the hash of the label, and `labelled` its fingerprint, as verdicts have theirs, by its `kind`; without
+    one, it is the hash. `draw` is what is drawn for the event (`wire.kinds`). `share` is that of the labels of its
+    class which count as evidence: this one does where the draw is below it. `number` counts all labels that were
+    judged, in their order. `entity` is that of the event, by its
     hash. `is_audited` says that the label was asked for, whatever the answer. `corrected` is the label whose place this
     one takes.
     """
@@ -47,26 +46,21 @@ class JudgedLabel:
     entity: int = 0
     is_audited: bool = False
     corrected: "JudgedLabel | None" = None
-    names: tuple[int, ...] | None = None
     draw: float = 0.0
-    unit: float | None = None
     share: float = 1.0
+    kind: str = DEFAULT
+    labelled: Fingerprint | None = None
 
     def rights(self) -> dict[int, bool]:
-        """Returns for each version that was at hand whether it named the label; a set, as far as the draw asks.
+        """Returns for each version that was at hand whether it named the label, as far as the draw asks.
 
         There is nothing where the label does not count as evidence.
         """
         if self.draw >= self.share:
             return {}
-        return {version: self._is_right(named) for version, named in self.verdicts.names}
-
-    def _is_right(self, named: Named) -> bool:
-        if self.unit is not None:
-            return isinstance(named, int) and named > 0 and self.draw < 1 - abs(named / UNIT_BITS - self.unit)
-        if self.names is None or not isinstance(named, tuple):
-            return named == self.name
-        return self.draw < f1(named, self.names)
+        agreement = KINDS.get(self.kind).agreement
+        labelled = self.name if self.labelled is None else self.labelled
+        return {version: self.draw < agreement(named, labelled) for version, named in self.verdicts.names}
 
 
 class JudgedEvent(Record, frozen=True, kw_only=True):

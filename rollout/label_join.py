@@ -31,7 +31,6 @@ from typing import Final, TypeAlias
 import msgspec
 
 from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
-from wire.agreement import draw_of
 from wire.config import TrustConfig
 from wire.events import (
     AMBIGUOUS,
@@ -45,12 +44,12 @@ from wire.events import (
     matching,
     with_later_time,
 )
+from wire.kinds import Fingerprint, draw_of, kind_of, name_hash
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
-from wire.receipts import Named, Verdicts, name_hash, time_of, verdicts_of
+from wire.receipts import Verdicts, time_of, verdicts_of
 from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
-from wire.targets import names_of
 
 
 @dataclass(slots=True, eq=False)
@@ -179,7 +178,7 @@ class LabelJoin:
 
     `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
     may (`source_limits`); its event is then left to other labels. `is_audited` says of the
-    id of an event whether its label is asked for. A score is given by its place in the range.
+    id of an event whether its label is asked for. Labels are given as they are learnt (`LabelSet.name_of`).
     """
 
     max_unlabelled: int
@@ -298,25 +297,25 @@ class LabelJoin:
     def _correct(self, event: JudgedEvent, feedback: Feedback) -> JudgedLabel | None:
         """Judges a label in the place of the one before."""
         before = event.label
-        name = name_hash(feedback.target)
+        label = feedback.said
+        name = name_hash(label)
         excess = "" if feedback.approval else self.excess(feedback.source, before.answer_ms)
         if name == before.name or excess:
             self.counts[f"label_{excess}" if excess else "label_repeated"] += 1
             return None
         number = self.judged.number()
-        label = replace(
+        corrected = replace(
             before,
             name=name,
-            names=_names_of(feedback),
-            unit=feedback.value,
-            share=self._evidence_share(feedback.target),
+            labelled=kind_of(label).fingerprint(label),
+            share=self._evidence_share(label),
             source=feedback.source,
             number=number,
             corrected=before,
         )
-        self.judged.correct(event, label)
+        self.judged.correct(event, corrected)
         self.counts["corrected"] += 1
-        return label
+        return corrected
 
     def _counted(self, feedback: Feedback, verdicts: Verdicts, answer_ms: int, entity: str) -> JudgedLabel | None:
         """Returns the label where it counts, which is decided before it is compared with any verdict."""
@@ -324,13 +323,15 @@ class LabelJoin:
         self.counts[f"label_{excess}" if excess else "judged"] += 1
         if excess:
             return None
+        label = feedback.said
+        kind = kind_of(label)
         return JudgedLabel(
             verdicts=self._by_names_of_now(verdicts),
-            name=name_hash(feedback.target),
-            names=_names_of(feedback),
-            unit=feedback.value,
+            name=name_hash(label),
+            kind=kind.name,
+            labelled=kind.fingerprint(label),
             draw=draw_of(feedback.event_id.encode()),
-            share=self._evidence_share(feedback.target),
+            share=self._evidence_share(label),
             source=feedback.source,
             answer_ms=answer_ms,
             number=self.judged.number(),
@@ -340,10 +341,12 @@ class LabelJoin:
 
     def _by_names_of_now(self, verdicts: Verdicts) -> Verdicts:
         """Returns verdicts of which each names the label that its name means now."""
+        if not self._renamed:
+            return verdicts
         names = tuple((version, self._by_name_of_now(named)) for version, named in verdicts.names)
         return replace(verdicts, names=names)
 
-    def _by_name_of_now(self, named: Named) -> Named:
+    def _by_name_of_now(self, named: Fingerprint) -> Fingerprint:
         if isinstance(named, int):
             return self._renamed.get(named, named)
         return tuple(dict.fromkeys(self._renamed.get(name, name) for name in named))
@@ -374,11 +377,6 @@ class LabelJoin:
         self._by_id[answer.event_id].remove(answer)
         if not self._by_id[answer.event_id]:
             del self._by_id[answer.event_id]
-
-
-def _names_of(feedback: Feedback) -> tuple[int, ...] | None:
-    """Returns the hashes of a set of labels; None of one label."""
-    return None if feedback.labels is None else tuple(map(name_hash, names_of(feedback.target)))
 
 
 def _own_aliases(answer: WaitingAnswer) -> list[bytes]:

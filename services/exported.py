@@ -46,7 +46,7 @@ from model.qtensor import QTensor, from_blob
 from model.strata import Strata
 from model.weights import to_strata
 from wire.errors import WireError
-from wire.receipts import MAX_NAMED
+from wire.kinds import KINDS, Card
 from wire.records import HeadSolution, LabelSpace, Lineage, NameChanges, TensorEntry, WeightManifest
 from wire.store import Store
 from wire.store.signed import decode_manifest, encode
@@ -81,10 +81,6 @@ class Exported:
         {predict}
 """
 """How sentence-transformers loads the folder, where `{scores}` and `{predict}` are those of the kind."""
-
-SET_NAMED: Final = f"""rows = [sorted(zip(row, self.labels), reverse=True) for row in self.scores(texts).tolist()]
-        return [[label for score, label in row[:{MAX_NAMED}] if score > 0.5] for row in rows]"""
-"""The classes that a version of sets names, best first."""
 
 NAMED: Final = 20
 """Most labels that the card names."""
@@ -170,7 +166,8 @@ def export_version(
     write_version(partial, manifest, tensors)
     head = _head(manifest, tensors)
     save_file(head, partial / HEAD)
-    labels = () if manifest.labelled.kind == "score" else manifest.labels  # its only row has no name to tell
+    # The rows of a kind without classes have no names to tell.
+    labels = manifest.labels if KINDS.get(manifest.labelled.kind).has_classes else ()
     (partial / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1) + "\n")
     (partial / CARD).write_text(card(manifest, lacks=lacks, with_onnx=with_onnx))
     if with_onnx:
@@ -218,21 +215,15 @@ def _head(manifest: WeightManifest, tensors: dict[str, QTensor]) -> dict[str, Te
     }
 
 
-def scores_of(space: LabelSpace) -> str:
-    """Returns the expression that makes scores of `logits`, as replicas do."""
-    if space.kind == "score":
-        return f"{space.low!r} + logits.clamp(0, 1) * {space.high - space.low!r}"
-    return "torch.sigmoid(logits)" if space.kind == "multilabel" else "torch.softmax(logits, dim=1)"
+def card_of(space: LabelSpace) -> Card:
+    """Returns what the kind of the labels says of answers."""
+    return KINDS.get(space.kind).card(space)
 
 
 def load_code(space: LabelSpace) -> str:
     """Returns the class that loads the folder. A test runs it for each kind."""
-    predict = {
-        "class": "return [self.labels[row] for row in self.scores(texts).argmax(dim=1).tolist()]",
-        "multilabel": SET_NAMED,
-        "score": "return self.scores(texts)[:, 0].tolist()",
-    }
-    return LOAD.replace("{scores}", scores_of(space)).replace("{predict}", predict[space.kind])
+    kind = card_of(space)
+    return LOAD.replace("{scores}", kind.scores).replace("{predict}", kind.predict)
 
 
 def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
@@ -245,6 +236,8 @@ def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
         measured += f"; micro-F1 {evaluation.micro_f1[0]:.3f}"
     if evaluation.absolute_error:
         measured += f"; mean absolute error {evaluation.absolute_error[0]:.4g}"
+    for name, (value, _) in (evaluation.figures or {}).items():
+        measured += f"; {name} {value:.4g}"
     precisions = ", ".join(f"{each.name} (cosine {each.cosine:.4f})" for each in manifest.precisions)
     lines = [
         "---",
@@ -269,7 +262,7 @@ def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
     if with_onnx:
         lines += [
             "`model.onnx` takes `input_ids` and `attention_mask`, and returns `logits` and `vectors`. The scores are "
-            f"`{scores_of(manifest.labelled)}`.",
+            f"`{card_of(manifest.labelled).scores}`.",
             "",
         ]
     return "\n".join(lines)
@@ -277,15 +270,13 @@ def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
 
 def _answers(manifest: WeightManifest) -> list[str]:
     """Returns what it answers, a line each."""
-    space = manifest.labelled
-    if space.kind == "score":
-        return [f"- answers: a number from {space.low:g} to {space.high:g}"]
+    answers = card_of(manifest.labelled).answers
+    lines = [f"- answers: {answers}"] if answers else []
+    if not KINDS.get(manifest.labelled.kind).has_classes:
+        return lines
     labels = ", ".join(f"`{label}`" for label in manifest.labels[:NAMED])
     more = f" and {len(manifest.labels) - NAMED} more" if len(manifest.labels) > NAMED else ""
-    lines = [f"- labels: {labels or 'none yet'}{more}"]
-    if space.kind == "multilabel":
-        lines.append(f"- answers: each label whose score is above 0.5, at most {MAX_NAMED}; a text may have none")
-    return lines
+    return [f"- labels: {labels or 'none yet'}{more}", *lines]
 
 
 class PaddedClassifier(nn.Module):

@@ -25,10 +25,10 @@ from services.refused import LabelFilter, quarantined_labels
 from wire.bus import Bus
 from wire.config import LabelConfig
 from wire.errors import NotFound
+from wire.kinds import class_names
 from wire.label_set import NEW, NOT_LISTED, RETIRED, LabelSet, did_you_mean
 from wire.records import Command, Feedback, LabelAction, LabelCommand
 from wire.store import Store
-from wire.targets import names_of
 
 TIMEOUT_S: Final = 30.0
 
@@ -72,12 +72,13 @@ class ClassesInForce:
         for label in (*labels, *to):
             if not label.strip() or len(label) > max_chars:
                 raise NotPossible(f"a label has 1 to {max_chars} characters; got {label!r}")
-        if self.labels.config.kind == "score":
-            raise NotPossible("labels.kind is score: there are no classes that could be changed")
-        if wish.forgets and self.labels.config.kind != "class":
+        kind = self.labels.kind
+        if not kind.has_classes:
+            raise NotPossible(f"labels.kind is {kind.name}: there are no classes that could be changed")
+        if wish.forgets and not kind.is_exclusive:
             raise NotPossible(
-                "--forget takes out texts by their class, and labels.kind is multilabel, where they have others, too: "
-                "split without it, or `lifelong labels retire` the class and `add` it again"
+                f"--forget takes out texts by their class, and labels.kind is {kind.name}, where they have others, "
+                "too: split without it, or `lifelong labels retire` the class and `add` it again"
             )
         if wish.action == "add":
             self._check_new(labels)
@@ -170,7 +171,7 @@ class LabelOperator:
         def waiting() -> Iterator[Feedback]:
             nonlocal num
             for label in quarantined_labels(self._bus, LabelFilter()):
-                said = {known.name_of(name) for name in names_of(label.feedback.target)}
+                said = {known.name_of(name) for name in class_names(label.feedback.said)}
                 if label.reason in REASONS and said & names:
                     num += 1
                     yield label.feedback
@@ -185,7 +186,7 @@ def waiting_labels(bus: Bus, known: ClassesInForce) -> dict[str, int]:
     labels = known.labels
     found = Counter[str]()
     for each in quarantined_labels(bus, LabelFilter(reason=NEW)):
-        target = each.feedback.target
-        if labels.refusal(target, known.classes.__contains__) == NEW:
-            found.update(name for name in names_of(labels.name_of(target)) if known.is_new(name))
+        label = each.feedback.said
+        if labels.refusal(label, known.classes.__contains__) == NEW:
+            found.update(name for name in class_names(labels.name_of(label)) if known.is_new(name))
     return dict(found.most_common())

@@ -114,7 +114,7 @@ def _shortened(letter: DeadLetter) -> DeadLetter:
 
 def id_of(label: Quarantined) -> str:
     """Returns the id of a quarantined label: of its event, its source, its reason, what it says, and its time."""
-    said = msgspec.json.encode((label.message_id, label.feedback.target, label.time_ms))
+    said = msgspec.json.encode((label.message_id, label.feedback.said, label.time_ms))
     return sha256(said).hexdigest()[:ID_CHARS]
 
 

@@ -16,9 +16,9 @@ from pydantic import BeforeValidator
 
 from serving.scaling import ScalingConfig
 from wire.backoff import Backoff
+from wire.kinds import KINDS
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
 from wire.sections import INTERNAL, SECTION, OrNone, decoded, require
-from wire.targets import Kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,9 +74,9 @@ class RefusalConfig:
         """Whether anything may be refused."""
         return bool(self.min_score or self.known_share or self.max_risk)
 
-    def problems(self, kind: Kind) -> list[str]:
+    def problems(self, kind: str) -> list[str]:
         """Returns what is wrong with it for labels of this kind."""
-        if kind == "class" or not self.is_on:
+        if not self.is_on or KINDS.get(kind).is_exclusive:
             return []
         return [f"serving.refusal refuses to name one class, and labels.kind is {kind}: leave it unset"]
 

@@ -23,12 +23,14 @@ from typing import Final, TypeAlias
 import msgspec
 from torch import Tensor
 
+from model.kinds import KindTensors, tensors_of
 from model.packed import PackedEncoder
 from model.quantized import QuantizedModel
 from model.tokenizer import MAX_TOKENS
 from serving.config import PrecisionConfig
 from serving.encodings import Health
 from serving.refusal import Refusal
+from wire.kinds import KINDS, LabelKind
 from wire.records import CLASSES, STAND_IN, Arm, Event, LabelSpace, PrecisionEvaluation, RolloutPlan
 from wire.tasks import DEFAULT
 
@@ -72,8 +74,8 @@ class Version:
     `precisions` has at least one entry, the best first; `latency` has their times on this machine, where there is a
     choice. `max_tokens` is the length at which the learner cut texts for it, `encoding` the name of how its encoder
     makes vectors in INT8 ("" where they are of no use to the learner). `refusal` says which of its answers are refused
-    (None: none are).
-    `labelled` is what its labels are: of sets, it names each class whose logit is above 0; of scores, it expects one.
+    (None: none are). `labelled` is what its labels are; `kind` and `tensors`, which say what its logits mean, are found
+    by that.
     """
 
     number: int
@@ -85,6 +87,13 @@ class Version:
     encoding: str = ""
     refusal: Refusal | None = None
     labelled: LabelSpace = CLASSES
+    kind: LabelKind = field(init=False, repr=False)
+    tensors: KindTensors = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        kind = KINDS.get(self.labelled.kind)
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "tensors", tensors_of(kind))
 
 
 EncodeEvents: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], PackedEncoder, str], Tensor]

@@ -28,7 +28,7 @@ Shape suffixes: B texts of one encoder, D width.
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import torch
@@ -43,6 +43,7 @@ from serving.queue import EmbeddedText
 from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
 from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
+from wire.kinds import ANSWER_FIELDS, field_with
 from wire.receipts import Receipts, Verdicts
 from wire.records import Answer, Arm, Event, TaskAnswer, TextVector
 
@@ -166,16 +167,14 @@ def _answer(
     vector: TextVector | None,
     time_ms: int,
 ) -> Answer:
-    label, score = scored.scores[0] if scored.scores else (None, 0.0)
-    is_class = scored.labels is None and scored.value is None
+    version = live.versions[arm.version]
+    predicted = scored.predicted
+    said: dict[str, Any] = {"label": None, **field_with(version.kind, predicted.value, ANSWER_FIELDS)}
     answer = Answer(
         event_id=event.id,
         text=event.text,
-        label=label if is_class else None,
-        labels=scored.labels,
-        value=scored.value,
-        score=score,
-        scores=scored.scores,
+        score=predicted.score,
+        scores=predicted.scores,
         weights_version=arm.version,
         arm=arm.name,
         precision=precision,
@@ -189,9 +188,9 @@ def _answer(
         headers=event.headers,
         features=event.features,
         task=live.task,
+        **said,
     )
-    refusal = live.versions[arm.version].refusal
-    return refusal.applied(answer, scored.certainty) if refusal else answer
+    return version.refusal.applied(answer, scored.certainty) if version.refusal else answer
 
 
 def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:

@@ -43,11 +43,11 @@ from wire.config import TrustConfig
 from wire.errors import WireError
 from wire.events import EventKey, key_of
 from wire.features import MAX_FEATURES, PAST, Features, own_features, problem_of
+from wire.kinds import render
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
 from wire.receipts import Receipts, time_of
 from wire.records import Event, Feedback
-from wire.targets import shown_label
 from wire.threads import BackgroundThread
 
 LABEL_WAIT: Final = 64
@@ -227,9 +227,9 @@ class SeriesLabels:
     def _add(self, received: Received[Any]) -> None:
         feedback: Feedback = received.record
         labels = self._labels()
-        if labels.refusal(feedback.target, lambda _: True) or not self._is_trusted(feedback, received.log_ms):
+        if labels.refusal(feedback.said, lambda _: True) or not self._is_trusted(feedback, received.log_ms):
             return
-        self._series.add_label(feedback, shown_label(labels.name_of(feedback.target)))
+        self._series.add_label(feedback, render(labels.name_of(feedback.said)))
 
     def _is_trusted(self, feedback: Feedback, log_ms: int) -> bool:
         """Whether the label is believed. The clock of its source is the time of the answers that it labels; of a label

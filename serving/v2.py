@@ -27,6 +27,7 @@ from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import UNREADABLE, Reply, Unpublished, event_of
 from serving.models import ActiveVersions
 from wire.features import Features
+from wire.kinds import kind_of
 from wire.records import Answer, Event
 
 BYTES: Final = "BYTES"
@@ -273,7 +274,7 @@ def _row(reply: Reply) -> dict[str, str | float | int | bool]:
     answer = reply.answer if isinstance(reply, Unpublished) else reply
     assert isinstance(answer, Answer), "no vector was asked for"
     return {
-        "label": answer.label or ", ".join(answer.labels or ()),
+        "label": answer.label or _shown(answer.named),
         "score": answer.score,
         "version": answer.weights_version,
         "arm": answer.arm,
@@ -281,6 +282,14 @@ def _row(reply: Reply) -> dict[str, str | float | int | bool]:
         "event_id": answer.event_id,
         "can_be_labelled": not isinstance(reply, Unpublished),
     }
+
+
+def _shown(label: str | None) -> str:
+    """Returns what an answer without `label` says: the names of its classes, or what its kind renders."""
+    if label is None:
+        return ""
+    kind = kind_of(label)
+    return ", ".join(kind.class_names(label)) if kind.has_classes else kind.render(label)
 
 
 def _tensors(datatypes: Mapping[str, str]) -> tuple[TensorMetadata, ...]:

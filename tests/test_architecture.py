@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
+from lifelong.plugins import BUILT_IN
 from services.versions import ROOT
 from tests.sources import ROOMS, files, imports, parsed, room_of
 
@@ -12,6 +13,7 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "wire": (),
     "lifelong": ("wire", "model", "learner"),  # the latter two when their protocols are first used
     "lifelong/compress": ("kernels", "wire", "model", "learner"),
+    "lifelong/plugins": ("wire", "model"),  # what stands behind the doors of the core, which imports none of it
     "model": ("kernels",),
     "serving": ("kernels", "wire", "model"),
     "learner": ("kernels", "wire", "model"),
@@ -71,6 +73,41 @@ def test_outside_systems_have_one_door_each() -> None:
 def test_what_clients_import_is_light() -> None:
     wrong = [f"{here} imports {name}" for room in LIGHT for here, name in sources(room) if name.split(".")[0] in HEAVY]
     assert not wrong, "\n".join(wrong)
+
+
+CORE = ("serving", "learner", "rollout", "model", "kernels", "wire")
+"""The rooms that know no implementation of a door."""
+
+
+def test_the_symbols_of_a_plugin_are_light() -> None:
+    """Wire and rollout load them, and clients; the tensors are files of their own."""
+    wrong = [
+        f"{here} imports {name}"
+        for here, name in sources("lifelong/plugins")
+        if name.split(".")[0] in (*HEAVY, "model") and not here.endswith(("_tensors.py", "temperature.py"))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_of_the_core_asks_for_a_plugin_by_its_name() -> None:
+    """A plug-in is looked up by the name that settings or records have; the core compares that with none."""
+    names = {name for plugins in BUILT_IN.values() for name in plugins}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+        for room in CORE
+        for path in files(room)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Compare | ast.Match)
+        and any(isinstance(each, ast.Constant) and each.value in names for each in ast.walk(node))
+    ]
+    paths = [
+        f"{path.relative_to(ROOT)} names {node.value}"
+        for room in CORE
+        for path in files(room)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("lifelong.plugins.")
+    ]
+    assert not wrong + paths, "\n".join(wrong + paths)
 
 
 def test_nothing_is_unpickled() -> None:

@@ -104,10 +104,13 @@ def modules() -> Mapping[str, Path]:
 
 
 def started(path: Path) -> Iterator[str]:
-    """Yields the modules that a file names in a string: it starts them as programs."""
+    """Yields the modules that a file names in a string: it starts them as programs, or imports a plug-in by its path,
+    `module:attribute`."""
     for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in modules():
-            yield node.value
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            name = node.value.partition(":")[0]
+            if name in modules():
+                yield name
 
 
 def reached_from(programs: Iterable[str]) -> set[str]:

@@ -59,6 +59,9 @@ BROAD_EXCEPTS = {
     "serving/engine.py": "whatever a forward raises is the outcome of its events, and the next batch goes on",
     "serving/observers.py": "what watches a batch must not end the loop that answers it: it is logged",
     "serving/cluster.py": "the thread that waits raises what another thread has caught",
+    "wire/plugins.py": "the module of a plug-in of somebody else may raise anything: the error names it",
+    "wire/kinds.py": "a kind of somebody else may raise anything, about one label",
+    "model/kinds.py": "the tensors of somebody else may raise anything: the error names them",
     "tests/simulation/scheduler.py": "whatever a simulated task raises is what the simulation has found",
     "tests/simulation/threads.py": "a pool's task may raise anything, which its future raises",
 }

@@ -11,8 +11,8 @@ letters      dead letters of what is refused                        timestamps  
 mapping      foreign messages as our records                        registry   messages whose schema lies in a registry
 features     numbers and categories of an event                     tasks   which tasks an event is for
 events       which answer a label is about                          receipts   proof that an answer was given
-targets      a label as one string, a class or a set of them        label_set   what labels mean now, and their settings
-agreement    whether an answer that names a set is right            recent   which names occurred recently
+kinds        a label as one string, whatever its kind               label_set   what labels mean now, and their settings
+plugins      the implementations of a door, by name                 recent   which names occurred recently
 draws        which arm answers an entity, which events are drawn    rate_limits   token buckets, bounds on label sources
 keyring      the keys of a program, and keyed digests of subjects
 config       the settings of the clients                            sections   what all settings are made with

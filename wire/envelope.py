@@ -20,7 +20,6 @@ Rejected: writing structured mode (a payload that is no JSON would have to be wr
 the records (their errors name neither the field's size nor what to do).
 """
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,9 +27,9 @@ import msgspec
 
 from wire.errors import BadMessage
 from wire.features import problem_of, problem_of_content
+from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
 from wire.message import Decode, Message, Place, is_structured, object_of, shown, unpacked
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
-from wire.targets import MARKS, problem_of_labels
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that travel as headers a
 }
 ATTRIBUTES = frozenset({"source", "time_ms", "headers"})  # the same for the records that are not listed
 OMITTED = frozenset({"features", "replaces", "task", "tasks"})  # fields that a value lacks if they are empty
-UNSAID = frozenset({"labels", "value"})  # the same if they are None
+UNSAID = frozenset({*LABEL_FIELDS, *ANSWER_FIELDS})  # the same if they are None
 
 COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time", "content-type"})
 ORIGIN_HEADERS = frozenset({"ce_origintopic", "ce_originpartition", "ce_originoffset"})
@@ -246,8 +245,11 @@ def check_fields(record: TopicRecord) -> None:
     """Raises BadMessage, with the field, where a value of `record` is too long, blank, or no time."""
     for name in SHORT_FIELDS[type(record)]:
         check_length(f"`{name}`", _num_bytes(getattr(record, name)), at_most=MAX_FIELD_BYTES)
-    for label in _labels_of(record):
-        check_length("a name in `labels`", _num_bytes(label), at_most=MAX_FIELD_BYTES)
+    if isinstance(record, Answer | Feedback | Quarantined):
+        for label in record.labels or ():
+            check_length("a name in `labels`", _num_bytes(label), at_most=MAX_FIELD_BYTES)
+    if isinstance(record, Feedback | Quarantined) and record.target is not None:
+        check_length("`target`", len(msgspec.json.encode(record.target)), at_most=MAX_FIELD_BYTES)
     if problem := _problem_of(record):
         raise BadMessage("wrong_schema", problem)
     if not is_time(record.time_ms):
@@ -269,25 +271,6 @@ def _problem_of(record: TopicRecord) -> str:
         if problem := problem_of_label(record):
             return problem
     return problem_of(record.features) if isinstance(record, Answer | Feedback | Quarantined) else ""
-
-
-def problem_of_label(record: Feedback) -> str:
-    """Returns what is wrong with the label, the set of labels or the score that was sent; "" where nothing is."""
-    num_given = (record.labels is not None) + (record.value is not None) + bool(record.label)
-    if num_given > 1:
-        return "give either `label` or `labels` or `value`"
-    if record.value is not None:
-        return "" if math.isfinite(record.value) else f"`value` is {record.value}, not a finite number"
-    if record.labels is None and not record.label.strip():
-        return "`label` is blank"
-    if any(mark in name for name in (record.label, *_labels_of(record)) for mark in MARKS):
-        return "a label has one of the characters U+001C, U+001D and U+001F, which separate labels: leave it out"
-    return problem_of_labels(_labels_of(record))
-
-
-def _labels_of(record: TopicRecord) -> tuple[str, ...]:
-    """Returns the set of labels of a record that has one."""
-    return (record.labels or ()) if isinstance(record, Answer | Feedback | Quarantined) else ()
 
 
 def _num_bytes(text: str | None) -> int:

@@ -1,6 +1,7 @@
 """The set of labels: how a label is written, what it is called now, and whether it may be learnt. Pure.
 
     label --normal form--> its name --renamed, merged?--> the class that it means --refusal--> "", or a reason
+          --of another kind than the settings say?--> refusal        what it names is said by its kind (`wire.kinds`)
     LabelCommand, LabelCommand, ... --after--> LabelSet
 
 The set is a function of the settings and of the commands in their order. So everybody who has read the same commands
@@ -28,19 +29,16 @@ from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import BeforeValidator
 
 from wire.errors import BadMessage
-from wire.receipts import Receipts, name_hash
+from wire.kinds import DEFAULT, KINDS, LabelKind, class_names, fields_of, kind_of, name_hash
+from wire.receipts import Receipts
 from wire.records import Feedback, LabelCommand
 from wire.sections import SECTION, decoded, require
-from wire.targets import SENT_MARK, Kind, is_set, is_value, kind_of, names_of, set_of, unit_value, value_of
 
 MAX_LABELS = 65_536
 """Most labels of the list: as many as a head may have classes."""
 
 Bound: TypeAlias = Annotated[float, Ge(-1e12), Le(1e12)]
 ScoreRange: TypeAlias = Annotated[tuple[Bound, Bound], BeforeValidator(decoded)]
-
-UNIT_STEPS = 1 << 16
-"""Steps of the range of a score."""
 
 WhiteSpace = re.compile(r"\s+")
 
@@ -58,13 +56,6 @@ WRONG_KIND: Final = "wrong_kind"
 """Why a label is refused: its class was retired; it is outside the list; it waits for `lifelong labels add`; it is one
 class where the settings ask for sets of them, or a set where they ask for one."""
 
-KINDS: Final[Mapping[Kind, tuple[str, str]]] = {
-    "class": ("one label", "`label`, one name"),
-    "multilabel": ("a set of labels", "`labels`, a list"),
-    "score": ("a score", "`value`, a number"),
-}
-"""What a label of each kind is called, and how it is sent."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelConfig:
@@ -72,9 +63,9 @@ class LabelConfig:
 
     __pydantic_config__ = SECTION
 
-    kind: Kind = "class"
-    """What the label of an event is: one `class`, a set of classes (`multilabel`), or a number (`score`), see
-    docs/kinds.md. What was learnt under one kind is of no use under another."""
+    kind: str = DEFAULT
+    """What the label of an event is: one `class`, a set of classes (`multilabel`), a number (`score`), or the name or
+    the import path of a kind of yours, see docs/kinds.md. What was learnt under one kind is of no use under another."""
     range: ScoreRange = (0.0, 1.0)
     """Lowest and highest score: one beyond them counts as the nearer one. Errors are measured as shares of the
     range."""
@@ -91,6 +82,7 @@ class LabelConfig:
     a class is named earlier, and counts so much more in the rollout (docs/labels.md#rare-classes)."""
 
     def __post_init__(self) -> None:
+        is_exclusive = KINDS.get(self.kind).is_exclusive
         require(
             (
                 self.mode == "listed" or self.mode == "ask" or not self.allow,
@@ -99,8 +91,8 @@ class LabelConfig:
             (self.low < self.high, "labels.range must be the lowest score and a higher one"),
             (all(map(str.strip, self.allow)), "labels.allow must not have a blank label"),
             (
-                self.kind == "class" or not self.class_weights,
-                f"labels.class_weights is used under labels.kind class; the kind is {self.kind}",
+                is_exclusive or not self.class_weights,
+                f"labels.class_weights is used where an event has one class; labels.kind is {self.kind}",
             ),
         )
 
@@ -113,20 +105,6 @@ class LabelConfig:
     def high(self) -> float:
         """The highest score."""
         return self.range[1]
-
-    @property
-    def width(self) -> float:
-        """The width of the range of scores."""
-        return self.high - self.low
-
-    def unit(self, value: float) -> float:
-        """Returns the place of a score in its range, in [0, 1], to 16 bits.
-
-        >>> LabelConfig(range=(1.0, 5.0)).unit(4.5), LabelConfig(range=(1.0, 5.0)).unit(9.0)
-        (0.875, 1.0)
-        """
-        share = (value - self.low) / self.width
-        return round(min(max(share, 0.0), 1.0) * UNIT_STEPS) / UNIT_STEPS
 
     def normal_form(self, label: str) -> str:
         """Returns a label as it is learnt.
@@ -150,6 +128,11 @@ class LabelSet:
     meanings: Mapping[str, str] = field(default_factory=dict)
     added: frozenset[str] = frozenset()
     retired: frozenset[str] = frozenset()
+    kind: LabelKind = field(init=False, compare=False, repr=False)
+    """The kind of the labels."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", KINDS.get(self.config.kind))
 
     @classmethod
     def of(cls, config: LabelConfig, commands: Iterable[LabelCommand]) -> "LabelSet":
@@ -176,13 +159,14 @@ class LabelSet:
         return after._with(map(self.config.normal_form, command.labels) if command.action == "add" else to)
 
     def name_of(self, label: str) -> str:
-        """Returns the name of the class that a label means now; of a set of labels that set, of a score its
-        place in the range (`wire.targets`)."""
-        if is_set(label):
-            return set_of(map(self.name_of, names_of(label)))
-        if is_value(label):
-            return unit_value(self.config.unit(value_of(label))) if label.startswith(SENT_MARK) else label
-        name = self.config.normal_form(label)
+        """Returns a label by the names that its classes have now, and as it is learnt: the name of a class, a set of
+        them, the place of a score in the range."""
+        kind = kind_of(label)
+        renamed = kind.with_classes(label, [self._meaning_of(name) for name in kind.class_names(label)])
+        return kind.learnt(renamed, self.config)
+
+    def _meaning_of(self, name: str) -> str:
+        name = self.config.normal_form(name)
         return self.meanings.get(name, name)
 
     @property
@@ -207,11 +191,9 @@ class LabelSet:
 
         Of a set of labels, it is that of the first one that is not learnt.
         """
-        if kind_of(label) != self.config.kind:
+        if kind_of(label) is not self.kind:
             return WRONG_KIND
-        if is_value(label):
-            return ""
-        reasons = (self._refusal_of_name(self.name_of(name), is_class) for name in names_of(label))
+        reasons = (self._refusal_of_name(self._meaning_of(name), is_class) for name in self.kind.class_names(label))
         return next(filter(None, reasons), "")
 
     def _refusal_of_name(self, name: str, is_class: Callable[[str], bool]) -> str:
@@ -226,10 +208,9 @@ class LabelSet:
     def why(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
         """Returns the sentence of a refusal, with the fix. `known` are classes that may be meant besides the list."""
         if reason == WRONG_KIND:
-            sent = KINDS[kind_of(label)][0]
-            return f"{sent} came, and labels.kind is {self.config.kind}: send {KINDS[self.config.kind][1]}"
+            return f"{kind_of(label).noun} came, and labels.kind is {self.config.kind}: send {self.kind.how_sent}"
         classes = {*known}
-        names = [self.name_of(name) for name in names_of(label)]
+        names = [self._meaning_of(name) for name in class_names(label)]
         name = next((each for each in names if self._refusal_of_name(each, classes.__contains__) == reason), label)
         if reason == RETIRED:
             return f"the label {name!r} was retired; `lifelong labels add` takes it back"
@@ -264,7 +245,7 @@ class LabelSet:
 def check_label(label: str, labels: LabelSet, *, max_chars: int) -> None:
     """Raises BadMessage where a label is not learnt, whoever sends it: it is too long, of another kind, or not in the
     set. Under labels.mode ask a new one waits for an operator, and so is none of these."""
-    longest = max(map(len, names_of(label)), default=0)
+    longest = max(map(len, class_names(label)), default=0)
     if longest > max_chars:
         at_most = f"at most {max_chars} are learnt"
         raise BadMessage("oversized", f"a label has {longest} characters, {at_most}")
@@ -272,13 +253,9 @@ def check_label(label: str, labels: LabelSet, *, max_chars: int) -> None:
         raise BadMessage(reason, labels.why(reason, label))
 
 
-def with_target(feedback: Feedback, target: str) -> Feedback:
-    """Returns the label with what it says, as one string, in the place of what it said."""
-    if is_value(target):
-        return msgspec.structs.replace(feedback, label="", labels=None, value=value_of(target))
-    if is_set(target):
-        return msgspec.structs.replace(feedback, label="", labels=names_of(target), value=None)
-    return msgspec.structs.replace(feedback, label=target, labels=None, value=None)
+def with_label(feedback: Feedback, label: str) -> Feedback:
+    """Returns the feedback with what it says, as one string, in the place of what it said."""
+    return msgspec.structs.replace(feedback, **fields_of(label))
 
 
 def did_you_mean(label: str, known: Iterable[str]) -> str:
@@ -299,7 +276,7 @@ def refusal_of(
     A name may have `max_chars` characters; `is_required` and `max_age_ms` are of receipts. Without `receipts` no
     signature counts.
     """
-    names = names_of(feedback.target)
+    names = class_names(feedback.said)
     if not all(map(str.strip, names)):
         return "blank"
     if any(len(name) > max_chars for name in names):

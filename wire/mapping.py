@@ -32,11 +32,11 @@ from pydantic import BeforeValidator
 
 from wire.errors import BadMessage
 from wire.features import Features
+from wire.kinds import KINDS, LABEL_FIELDS
 from wire.label_set import LabelConfig
 from wire.message import CONTENT_TYPE, shown
 from wire.records import Answer, TopicRecord
 from wire.sections import SECTION, decoded, require
-from wire.targets import Kind
 
 MAX_TEMPLATE_CHARS = 1_000
 MAX_FILLED_BYTES = 1 << 20
@@ -50,8 +50,8 @@ MAX_FIELDS = 32
 RESERVED = ("ce_", "content-type")
 """Beginnings of the names of headers that are ours."""
 
-LABEL_OF: Final[Mapping[Kind, str]] = {"class": "label", "multilabel": "labels", "score": "value"}
-"""The setting of a map that makes a label of each kind."""
+LABEL_SETTINGS: Final = ("label", *LABEL_FIELDS[:-1])
+"""The settings of a map that make a label, by the fields that they make."""
 
 NO_TEMPLATES: Final = frozenset({"topic", "on_second_label", "features"})
 """The settings of a map that are no template of one field."""
@@ -263,18 +263,18 @@ class FeedbackMap:
     @property
     def makes(self) -> list[str]:
         """What is made of a message, of `label`, `labels` and `value`."""
-        return [name for name in LABEL_OF.values() if getattr(self, name)]
+        return [name for name in LABEL_SETTINGS if getattr(self, name)]
 
     def misfit(self, labels: LabelConfig, task: str) -> str:
         """Returns what is wrong where the labels that the map makes for a task are of another kind than those of the
         task; "" where they fit, or are of another task."""
-        wanted = LABEL_OF[labels.kind]
+        wanted = KINDS.get(labels.kind).field
         if self.task != task or not self.makes or self.makes == [wanted]:
             return ""
-        return (
-            f"bus.map.feedback.{self.makes[0]} makes no label of labels.kind {labels.kind}: map "
-            f"bus.map.feedback.{wanted} in its place"
-        )
+        wrong = f"bus.map.feedback.{self.makes[0]} makes no label of labels.kind {labels.kind}"
+        if wanted not in LABEL_SETTINGS:
+            return f"{wrong}: no map makes one, send them to the topic of labels"
+        return f"{wrong}: map bus.map.feedback.{wanted} in its place"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -332,7 +332,7 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
 
     def fields(body: Mapping[str, Any]) -> dict[str, Any]:
         mapped: dict[str, Any] = {
-            field: target_of(field, template, body) if field in LABEL_OF.values() else template.fill(body)
+            field: label_in(field, template, body) if field in LABEL_SETTINGS else template.fill(body)
             for field, template in templates.items()
         }
         if "tasks" in mapped:
@@ -343,31 +343,15 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
     return fields
 
 
-def target_of(field: str, template: Template, body: Mapping[str, Any]) -> Any:
+def label_in(field: str, template: Template, body: Mapping[str, Any]) -> Any:
     """Returns what a template makes of a message for `label`, `labels` or `value`. Raises BadMessage where it is no
     name, no list of names, or no number: nobody wants a class that is called `["a", "b"]`."""
     value = template.value(body)
-    if field == "label":
-        if isinstance(value, list | dict):
-            other = f"{template.name}s takes a list of names, where labels.kind is multilabel"
-            raise BadMessage("wrong_schema", f"{_made(template, value)}, and a label is one name: {other}")
-        return template.fill(body)
-    if field == "labels":
-        if isinstance(value, list) and not any(isinstance(name, list | dict) for name in value):
-            return [name if isinstance(name, str) else msgspec.json.encode(name).decode() for name in value]
-        if value is None:
-            return None
-        raise BadMessage("wrong_schema", f"{_made(template, value)}, and a set of labels is a list of names")
-    if isinstance(value, bool | list | dict):
-        raise BadMessage("wrong_schema", f"{_made(template, value)}, and a score is a number")
     try:
-        return None if value is None else float(value)
-    except ValueError:
-        raise BadMessage("wrong_schema", f"{_made(template, value)}, and a score is a number") from None
-
-
-def _made(template: Template, value: Any) -> str:
-    return f"{template.name} is {shown(msgspec.json.encode(value).decode())}"
+        return KINDS.of_field(field).from_value(value)
+    except BadMessage as error:
+        found = shown(msgspec.json.encode(value).decode())
+        raise BadMessage(error.reason, f"{template.name} is {found}, and {error.detail}") from None
 
 
 def features_of(templates: Mapping[str, Template], body: Mapping[str, Any]) -> Features:

@@ -8,9 +8,9 @@
     TextVector <-- vector                              serving; --> is_code_of_vector    learner
 
     receipt  = <time of the answer in ms>.<verdicts>.<HMAC-SHA256 over event id, time, entity and verdicts, 128 bits>
-    verdicts = <arm>:<version that answered>:<version>-<hash of the label that it names>:...    numbers hexadecimal
-               where events have sets of labels, <version>-+<hash><hash>..., one for each that it names; where they
-               have scores, <version>-<place in the range, of 32 bits>
+    verdicts = <arm>:<version that answered>:<version>-<fingerprint of what it says>:...    numbers hexadecimal
+               a fingerprint (`wire.kinds`) is one word of 32 bits, or `+` and several: of a class its hash, of a set
+               those of all that are named, of a score its place in the range
 
 The verdicts are what every version would have answered that was at hand when the event was. Whoever gets the label
 hashes it too, and so sees which of them were right, however late it is and without the answer.
@@ -33,27 +33,21 @@ belong to the same installation; HMAC takes 2 us, and every answer has one).
 import hmac
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Final
 
-import mmh3
 import msgspec
 
 from wire.features import content_of
 from wire.keyring import Key, KeyRing, derived
+from wire.kinds import MAX_WORDS, Fingerprint
 from wire.records import Answer, ArmName, Feedback, TextVector
 
 MAC_BYTES: Final = 16
 MAX_VERDICTS: Final = 8
 """Most versions whose verdicts a receipt holds."""
 
-MAX_NAMED: Final = 12
-"""Most labels of a set that a version names: more would not fit a receipt."""
-
 MAX_CHARS: Final = 1_000
 """Longer than any receipt, with 107 characters for each of the most verdicts; a longer text is not parsed."""
-
-Named: TypeAlias = int | tuple[int, ...]
-"""The `name_hash` of the label that a version names; of a set, those of all; of a score, its `unit_bits`."""
 
 FORGED = "forged"
 EXPIRED = "expired"
@@ -70,7 +64,7 @@ class Verdicts:
 
     arm: ArmName
     version: int
-    names: tuple[tuple[int, Named], ...]
+    names: tuple[tuple[int, Fingerprint], ...]
 
 
 class _Keys:
@@ -178,7 +172,7 @@ def _approval_of(keys: _Keys, feedback: Feedback) -> str:
     Approvals without them are those of programs that did not have the fields yet.
     """
     event = _event(feedback.task, feedback.event_id)
-    fields = (event, feedback.target, feedback.key, feedback.source, feedback.time_ms)
+    fields = (event, feedback.said, feedback.key, feedback.source, feedback.time_ms)
     event_source = () if feedback.event_source is None else (feedback.event_source,)
     content = content_of(feedback.text, feedback.features)
     text = ("text", content) if content else ()
@@ -216,25 +210,20 @@ def verdicts_of(receipt: str) -> Verdicts | None:
         return None
 
 
-def name_hash(label: str | None) -> int:
-    """Returns the 32 bits by which a verdict names a label: MurmurHash3 of it, and 0 where no class is known."""
-    return mmh3.hash(label.encode(), signed=False) if label is not None else 0
-
-
 def _encoded(verdicts: Verdicts) -> str:
     names = (f"{version:x}-{_encoded_name(named)}" for version, named in verdicts.names)
     return ":".join((verdicts.arm, f"{verdicts.version:x}", *names))
 
 
-def _encoded_name(named: Named) -> str:
+def _encoded_name(named: Fingerprint) -> str:
     return f"{named:08x}" if isinstance(named, int) else "+" + "".join(f"{name:08x}" for name in named)
 
 
-def _decoded(encoded: str) -> Named:
+def _decoded(encoded: str) -> Fingerprint:
     """Returns what a version names. Raises ValueError where the text says nothing."""
     if not encoded.startswith("+"):
         return int(encoded, 16)
-    digits = encoded[1 : 1 + 8 * MAX_NAMED]
+    digits = encoded[1 : 1 + 8 * MAX_WORDS]
     return tuple(int(digits[first : first + 8], 16) for first in range(0, len(digits), 8))
 
 

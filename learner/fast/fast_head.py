@@ -40,7 +40,7 @@ from learner.fast.ridge import RidgeHead, RidgeSums, in_order, on_grid, renamed_
 from learner.fast.rows import Directions, Nearest, blend, decoder_of, grown, nearest
 from learner.samples import Labelled
 from model.head import PROJ
-from wire.targets import VALUE_ROW, names_of
+from wire.kinds import kind_of, row_names
 
 MAX_ROWS: Final = 512
 """The most rows that a head is updated by before its next base (`learner.fast.solver`)."""
@@ -228,8 +228,9 @@ class FastHead:
 
         It blends a class that has few labels with its mean, and multiplies each row by the factor of its count.
         """
-        if self.ridge.classes == (VALUE_ROW,):
-            return lambda solution_CR: solution_CR  # a mean of texts says nothing of their scores
+        if self.ridge.classes and not kind_of(self.ridge.classes[0]).has_classes:
+            # A mean of texts says nothing of their numbers.
+            return lambda solution_CR: solution_CR
         scales_C = self.ridge.scales_C
         counts_C = self.ridge.counts_C.clone()
         means_CD = self._means.first(len(counts_C)).clone()
@@ -280,7 +281,7 @@ class FastHead:
 
     def admit_all(self, labels: Iterable[str]) -> None:
         """Gives every class that a label names a row, in this order."""
-        for name in chain.from_iterable(map(names_of, labels)):
+        for name in chain.from_iterable(map(row_names, labels)):
             self.ridge.admit(name)
         self._grow()
 

@@ -35,7 +35,8 @@ import torch
 from torch import Tensor
 
 from learner.fast.ridge import on_grid
-from learner.fast.rows import Directions, Entries, grown, row_scales
+from learner.fast.rows import Directions, grown, row_scales
+from model.kinds import Entries
 
 MAX_VECTORS: Final = 16_384
 """The most vectors of all classes: 25 MB at a width of 384. With many classes, each has fewer."""

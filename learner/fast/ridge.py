@@ -15,7 +15,7 @@ equal counts: no difference). Third, below FULL_SAMPLES the penalty is the one t
 of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7 with 20 texts of
 15 classes).
 
-The label of a sample may be a set of classes (`wire.targets`): then its features are added to the column of each, and
+The label of a sample may be a set of classes (`wire.kinds`): then its features are added to the column of each, and
 once to the Gram matrix, which is the least-squares fit of a 0 or 1 for each class. Or it is a score, to which the only
 row is fitted: its place in the range is a multiple of 2^-16, so that every sum below 2^26 is exact.
 
@@ -39,7 +39,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from learner.fast.rows import ClassRows, Entries, grown, row_scales
+from learner.fast.rows import ClassRows, grown, row_scales
+from model.kinds import Entries
 
 FULL_SAMPLES: Final = 30_000
 """Number of samples from which on the penalty is the given share of the sums; with fewer, the share is larger."""

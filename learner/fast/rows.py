@@ -31,7 +31,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -40,9 +39,11 @@ import torch
 from torch import Tensor
 
 from learner.encoder.served import StoredTensor, rows_for
+from learner.kinds import tensors_for
 from learner.samples import Sample
+from model.kinds import Entries
+from wire.kinds import kind_of
 from wire.recent import hash_of
-from wire.targets import VALUE_ROW, is_set, is_value, names_of, set_of, value_of
 
 
 class OnlineClassifier(Protocol):
@@ -60,38 +61,6 @@ class OnlineClassifier(Protocol):
 
     def predict_many(self, x_BD: Tensor) -> Tensor:
         """Returns scores_BC; the highest wins. A class without a sample never wins while another class has one."""
-
-
-class Entries(NamedTuple):
-    """The rows of the classes that the labels of B samples name: one of each, or as many as its set has.
-
-    `places_E` are those of the samples; None where each sample has one entry, in their order. `values_E` are what the
-    rows are fitted to, where labels are scores; else that is 1.
-    """
-
-    rows_E: Tensor
-    places_E: Tensor | None = None
-    values_E: Tensor | None = None
-
-    @property
-    def are_classes(self) -> bool:
-        """Whether each label is a class, and not a set of them or a score."""
-        return self.places_E is None and self.values_E is None
-
-    def of(self, x_BD: Tensor) -> Tensor:
-        """Returns the values of each entry's sample."""
-        return x_BD if self.places_E is None else x_BD[self.places_E]
-
-    def sums_of(self, phi_BR: Tensor) -> Tensor:
-        """Returns what each entry adds to the column of its row."""
-        return self.of(phi_BR) if self.values_E is None else phi_BR * self.values_E[:, None]
-
-    def targets(self, num_samples: int, num_classes: int) -> Tensor:
-        """Returns 1 (or its score) for each class that a sample has and 0 for all others, float32 [B, C]."""
-        places_E = torch.arange(num_samples) if self.places_E is None else self.places_E
-        targets_BC = torch.zeros(num_samples, num_classes)
-        targets_BC[places_E, self.rows_E] = 1.0 if self.values_E is None else self.values_E.float()
-        return targets_BC
 
 
 class ClassRows:
@@ -118,15 +87,7 @@ class ClassRows:
 
     def entries(self, labels: Sequence[str]) -> Entries:
         """Returns the entries of samples whose labels have rows: classes, sets of them, or scores. Raises KeyError."""
-        if labels and is_value(labels[0]):
-            values_E = torch.tensor([value_of(label) for label in labels], dtype=torch.float64)
-            return Entries(self.of([VALUE_ROW] * len(labels)), values_E=values_E)
-        if not any(map(is_set, labels)):
-            return Entries(self.of(labels))
-        sets = list(map(names_of, labels))
-        sizes_B = torch.tensor([len(names) for names in sets])
-        places_E = torch.arange(len(sets)).repeat_interleave(sizes_B)
-        return Entries(self.of(list(chain.from_iterable(sets))), places_E)
+        return tensors_for(labels).entries(labels, self._rows)
 
     @property
     def by_label(self) -> Mapping[str, int]:
@@ -227,11 +188,12 @@ class Classes:
 
         A set makes no class go: a class of which samples have other labels, too, cannot be taken out alone.
         """
-        names = names_of(sample.label)
+        kind = kind_of(sample.label)
+        names = kind.row_names(sample.label)
         for name in names:
             self.count_label(name)
         kept = [name for name in names if self.has_row_for(msgspec.structs.replace(sample, label=name))]
-        return sample if is_value(sample.label) else msgspec.structs.replace(sample, label=set_of(kept))
+        return msgspec.structs.replace(sample, label=kind.with_classes(sample.label, kept))
 
     def in_the_way_of(self, sample: Sample) -> list[str]:
         """Returns the classes of which one has to make room for that of `sample`, weakest first; [] for no need."""

@@ -40,9 +40,9 @@ from learner.errors import BaseRefused
 from learner.fast.fast_head import MAX_ROWS, FastHead, RowLog, Rows
 from learner.fast.own_head import OwnHead
 from learner.fast.ridge import BaseSolution, on_grid, ridge_penalty
-from learner.fast.rows import Entries
+from model.kinds import Entries
+from wire.kinds import row_names
 from wire.records import HeadSolution
-from wire.targets import names_of
 
 MAX_GAP: Final = 2e-4
 """The largest difference from the next base, relative to that: rounding makes up to 3e-5, one label of 12,000 that one
@@ -265,6 +265,6 @@ class HeadSolver:
 def _in_order(rows: Rows, fast_head: FastHead) -> tuple[Tensor, Entries]:
     """Returns the rows in an order that depends on nothing but the rows: by classes, then by their bytes."""
     row_of = fast_head.ridge.rows.by_label
-    rows_B = [[row_of[name] for name in names_of(label)] for label in rows.labels]
+    rows_B = [[row_of[name] for name in row_names(label)] for label in rows.labels]
     order = sorted(range(len(rows_B)), key=lambda place: (rows_B[place], rows.phi_BR[place].numpy().tobytes()))
     return rows.phi_BR[order], fast_head.ridge.entries([rows.labels[place] for place in order])

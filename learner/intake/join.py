@@ -140,7 +140,7 @@ class LabelledEvents:
         for alias in aliases_of(answer):
             self.aliases.add(alias)
         for alias in (encoded_key(answer.key), lookup_alias(feedback)):
-            self._said[hash_of(alias)] = hash_of(feedback.target.encode())
+            self._said[hash_of(alias)] = hash_of(feedback.said.encode())
             self._said.move_to_end(hash_of(alias))
         while len(self._said) > 2 * MAX_SAID:
             self._said.popitem(last=False)
@@ -168,7 +168,7 @@ class LabelledEvents:
         return dict(self._said)
 
     def _is_said(self, alias: bytes, feedback: Feedback) -> bool:
-        return self._said.get(hash_of(alias)) == hash_of(feedback.target.encode())
+        return self._said.get(hash_of(alias)) == hash_of(feedback.said.encode())
 
 
 KEY_MISSING: Final = "the label has no `key`: send the key of the answer with its receipt, which is good for that alone"
@@ -207,7 +207,7 @@ class LabelNames:
     def refusal(self, feedback: Feedback) -> str:
         """Returns why a label is not learnt under the set as it is now; "" where it is."""
         known = self._known()
-        return known.labels.refusal(feedback.target, known.classes.__contains__)
+        return known.labels.refusal(feedback.said, known.classes.__contains__)
 
     def sample(self, answer: Waiting, feedback: Feedback) -> Sample:
         """Returns the sample of an answer and its label, both by the names of now."""
@@ -226,7 +226,7 @@ class LabelNames:
         if reason == AMBIGUOUS and feedback.replaces and feedback.event_source is None:
             return msgspec.structs.replace(record, detail=SOURCE_MISSING)
         is_ours = reason == self.refusal(feedback)
-        detail = self._known().labels.why(reason, feedback.target) if is_ours else ""
+        detail = self._known().labels.why(reason, feedback.said) if is_ours else ""
         return msgspec.structs.replace(record, detail=detail)
 
 

@@ -225,4 +225,4 @@ def answer_ms(feedback: Feedback) -> int:
 
 def _name(record: Answer | Feedback) -> tuple[str, str, str]:
     """Returns what tells the labels of one poll apart: two that are equal in it may stand for each other."""
-    return record.event_id, record.receipt, record.named or "" if isinstance(record, Answer) else record.target
+    return record.event_id, record.receipt, record.named or "" if isinstance(record, Answer) else record.said

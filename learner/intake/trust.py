@@ -27,11 +27,11 @@ from learner.config import LearnerConfig
 from learner.intake.flips import FlipDetector, FlipsState
 from learner.samples import Sample
 from wire.features import parts_of
+from wire.kinds import kind_of
 from wire.label_set import refusal_of
 from wire.rate_limits import MAX_NAME_CHARS, Rates, Shares, SourcesState
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
-from wire.targets import kind_of
 
 MAX_SUSPECTS: Final = 4_096
 MAX_BYTES: Final = 4 << 20
@@ -206,7 +206,7 @@ class LabelTrust:
         """Whether the label is part of a flip. An answer without a label contradicts nothing."""
         predicted = sample.predicted_label
         num_raised = self.flips.num_raised
-        if predicted is None or kind_of(sample.label) != "class":  # no class is given in the place of another
+        if predicted is None or not kind_of(sample.label).is_exclusive:  # no class is given in the place of another
             return False
         source = sample.source[:MAX_NAME_CHARS]
         is_part = self.flips.add(source, predicted=predicted, label=sample.label, event=sample.event)

@@ -2,21 +2,13 @@
 
     new encoder: before its first version is sent        else: beside publications, every REVIEW_S, a unit at a time
 
-    outputs of the holdout, their sets --fit_threshold--> threshold --fit_temperature--> T     p = sigmoid((o - t) / T)
+    outputs of the holdout --the kind of its labels--> threshold t, temperature T             logits = (outputs - t) / T
     texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement of the named classes
           -> ServedEncoder (INT8, INT4) -> z -> INT8 head
 
 One head after another changes these little, and they take longer than everything else that is measured: the cheaper
 precision encodes texts of its own, and the temperature is a search. What a review finds holds for the versions after
 it; a precision that has become too inaccurate refuses those (`learner.quality.gate`).
-
-Ridge logits lie around 0 and 1 whatever the number of classes, so without a temperature every score would be near 1/C.
-It is one number, folded into the head's weights, fitted by golden-section search on the mean log-likelihood (Guo et al.
-2017, arXiv:1706.04599). The class with the highest score does not change. If labels are sets, a class is named whose
-output is above one threshold, that of the highest micro-F1 on the holdout (Yang 2001 calls it SCut, with one for all
-classes), and the temperature is that of the binary likelihood.
-
-Rejected: Platt scaling per class, and a threshold per class (holdout samples are few).
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,10 +24,10 @@ from learner.config import LearnerConfig
 from learner.encoder.served import ENCODE_BATCH, ServedEncoder
 from learner.knowledge import Knowledge
 from learner.quality.class_weights import bias_of
-from learner.quality.evaluation import DEFAULT_TEMPERATURE, ScoredVersion
-from learner.targets import Targets, mean_f1
+from learner.quality.evaluation import ScoredVersion
 from model.encoders import WholeEncoder
 from model.head import features, projection
+from model.kinds import KindTensors, tensors_of
 from model.quantized import QuantizedHead
 from model.strata import encode_many
 from wire.features import parts_of
@@ -98,12 +90,12 @@ class Parity:
         head: QuantizedHead,
         weights_CR: Tensor,
         *,
+        tensors: KindTensors,
         threshold: float = 0.0,
         bias_C: Tensor | None = None,
     ) -> float:
-        """Returns the share of the stream's texts that are named alike in `precision` and in float32, in [0, 1].
-
-        With a threshold, sets are named: it is the mean F1 of the two. `bias_C` is added to the outputs in float32.
+        """Returns how alike the stream's texts are named in `precision` and in float32, in [0, 1], by the kind of the
+        labels. `bias_C` is added to the outputs in float32.
 
         `head` reads the vectors in `precision`, `weights_CR` those in float32. 1 while there are too few texts. The
         built-in texts are left out: they belong to none of the classes, so rounding decides which one is named.
@@ -116,72 +108,12 @@ class Parity:
         if bias_C is not None:
             full_NC += bias_C
         served_NC = head.logits(served_z_ND, len(weights_CR))
-        if threshold:
-            return mean_f1(full_NC > threshold, served_NC > 0)
-        return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
+        return tensors.agreement(full_NC, served_NC, threshold)
 
     def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:
         """Returns the probes: the first `num_texts` texts with their logits in the best precision."""
         logits_NC = head.logits(self._served_z_ND[self.served.precisions[0]][:num_texts], num_labels)
         return list(zip(self.texts, logits_NC, strict=False))
-
-
-LOWEST: Final = 0.01
-HIGHEST: Final = 1.0
-
-DEFAULT_THRESHOLD: Final = 0.5
-"""Used until the holdout has enough samples, where labels are sets: the outputs are fitted to 0 and 1."""
-
-MIN_SAMPLES: Final = 50
-STEPS: Final = 20
-GOLDEN: Final = (5**0.5 - 1) / 2
-
-
-def fit_threshold(outputs_BC: Tensor, has_BC: Tensor) -> float:
-    """Returns the threshold of the highest micro-F1, 2 TP / (named + labelled), in the middle between two outputs.
-
-    DEFAULT_THRESHOLD for fewer than MIN_SAMPLES samples, or where none has a class.
-
-    >>> fit_threshold(torch.tensor([[0.9, 0.2]] * 50), torch.tensor([[True, False]] * 50))
-    0.55
-    """
-    if len(outputs_BC) < MIN_SAMPLES or not has_BC.any():
-        return DEFAULT_THRESHOLD
-    outputs_M, order_M = outputs_BC.flatten().sort(descending=True)
-    num_right_M = has_BC.flatten()[order_M].cumsum(dim=0)
-    num_named_M = torch.arange(1, len(outputs_M) + 1)
-    f1_M = 2 * num_right_M / (num_named_M + num_right_M[-1])
-    f1_M[:-1][outputs_M[:-1] == outputs_M[1:]] = -1.0  # equal outputs are named together
-    last = int(f1_M.argmax())
-    below = outputs_M[min(last + 1, len(outputs_M) - 1)]
-    return round(float(outputs_M[last] + below) / 2, 6)
-
-
-def fit_temperature(logits_BC: Tensor, targets: Targets) -> float:
-    """Returns the maximum-likelihood temperature in [LOWEST, HIGHEST].
-
-    It is DEFAULT_TEMPERATURE for fewer than MIN_SAMPLES samples. The likelihood is unimodal in log T, which 20 golden
-    sections narrow to a ten-thousandth of its range.
-    """
-    if len(logits_BC) < MIN_SAMPLES:
-        return DEFAULT_TEMPERATURE
-
-    def loss(log_t: Tensor) -> float:
-        if targets.sets is None:
-            return float(torch.nn.functional.cross_entropy(logits_BC / log_t.exp(), targets.rows_N))
-        has_BC = targets.sets.has_NC.float()
-        return float(torch.nn.functional.binary_cross_entropy_with_logits(logits_BC / log_t.exp(), has_BC))
-
-    low = torch.tensor(LOWEST).log()
-    high = torch.tensor(HIGHEST).log()
-    for _ in range(STEPS):
-        left = high - GOLDEN * (high - low)
-        right = low + GOLDEN * (high - low)
-        if loss(left) <= loss(right):
-            high = right
-        else:
-            low = left
-    return float(((low + high) / 2).exp())
 
 
 MAX_LOGITS: Final = 1 << 22
@@ -206,20 +138,15 @@ class Review:
         self.precisions: tuple[PrecisionEvaluation, ...] = ()
 
     def calibrate(self, known: Knowledge, weights_CR: Tensor) -> None:
-        """Fits the temperature of these weights on the holdout, and the threshold where labels are sets."""
-        if known.labels.config.kind == "score":  # its logit is the score
-            known.calibrate(1.0)
-            return
-        phi_NR, targets = known.holdout.features(known.fast_head.served, known.fast_head.ridge.classes)
-        is_set = known.labels.config.kind == "multilabel"
-        used_N = torch.ones(len(phi_NR), dtype=torch.bool) if is_set else targets.is_known_N
-        used_N = used_N.nonzero().flatten()[:: len(phi_NR) * len(weights_CR) // MAX_LOGITS + 1]
-        targets = targets.only(used_N)
-        outputs_NC = phi_NR[used_N] @ weights_CR.T
-        threshold = 0.0
-        if is_set:
-            threshold = fit_threshold(outputs_NC, targets.sets.has_NC) if targets.sets else DEFAULT_THRESHOLD
-        known.calibrate(fit_temperature(outputs_NC - threshold, targets), threshold)
+        """Fits the temperature of these weights on the holdout, and the threshold, as the kind of the labels does."""
+        classes = known.fast_head.ridge.classes
+        tensors = tensors_of(known.labels.kind)
+        phi_NR, targets = known.holdout.features(known.fast_head.served, classes)
+        if not len(phi_NR):
+            targets = tensors.targets((), (), classes)
+        used_N = targets.calibrates_N.nonzero().flatten()[:: len(phi_NR) * len(weights_CR) // MAX_LOGITS + 1]
+        calibration = tensors.calibrate(phi_NR[used_N] @ weights_CR.T, targets.only(used_N))
+        known.calibrate(calibration.temperature, calibration.threshold)
 
     def measure(self, known: Knowledge, version: ScoredVersion) -> tuple[PrecisionEvaluation, ...]:
         """Measures all precisions of `version` at once."""
@@ -279,6 +206,8 @@ class Review:
 def _evaluate(precision: str, known: Knowledge, parity: Parity, version: ScoredVersion) -> PrecisionEvaluation:
     """Measures the head of `version` on the output of the encoder in this precision."""
     served, head, classes, weights_CR, *_ = version
+    tensors = tensors_of(known.labels.kind)
+    threshold = known.fast_head.threshold
     texts = known.holdout.subset
     bias_C = bias_of(known.labels.class_weights, classes)
     if bias_C is not None:  # `weights_CR` are those before the temperature
@@ -287,5 +216,5 @@ def _evaluate(precision: str, known: Knowledge, parity: Parity, version: ScoredV
         name=precision,
         accuracy=known.holdout.accuracy(served, head, classes, precision=precision, samples=texts),
         cosine=parity.cosine(precision),
-        agreement=parity.agreement(precision, head, weights_CR, threshold=known.fast_head.threshold, bias_C=bias_C),
+        agreement=parity.agreement(precision, head, weights_CR, threshold=threshold, tensors=tensors, bias_C=bias_C),
     )

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from learner.samples import Labelled
-from learner.targets import Targets, num_named
+from model.kinds import TargetBatch
 from wire.recent import hash_of
 
 NUM_COHORTS = 5
@@ -46,7 +46,7 @@ class ScoredHoldout(NamedTuple):
     samples: Sequence[Labelled]
     classes: tuple[str, ...]
     logits_NC: Tensor
-    targets: Targets
+    targets: TargetBatch
 
     @property
     def right_N(self) -> Tensor:
@@ -56,7 +56,7 @@ class ScoredHoldout(NamedTuple):
     @property
     def num_named(self) -> int:
         """How many classes are named for some sample."""
-        return num_named(self.logits_NC, self.targets)
+        return self.targets.num_named(self.logits_NC)
 
 
 class Paired(NamedTuple):
@@ -155,13 +155,13 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     right: list[int] = []
     wrong: list[int] = []
 
-    def compare_with(self, samples: Sequence[Labelled], logits_NC: Tensor, targets: Targets) -> Comparison:
+    def compare_with(self, samples: Sequence[Labelled], logits_NC: Tensor, targets: TargetBatch) -> Comparison:
         """Compares the anchor with a version that gives `samples` these logits, on the samples of the anchor."""
         right = set(self.right)
         wrong = set(self.wrong)
         hashes = [sample_hash(sample) for sample in samples]
         known_N = torch.tensor([name in right or name in wrong for name in hashes], dtype=torch.bool)
-        known_N &= targets.is_known_N & (targets.rows_N < self.num_classes)
+        known_N &= (targets.rows_N >= 0) & (targets.rows_N < self.num_classes)
         before_N = torch.tensor([name in right for name in hashes], dtype=torch.bool)[known_N]
         targets = targets.only(known_N).among(self.num_classes)
         after_N = targets.right(logits_NC[known_N, : self.num_classes])

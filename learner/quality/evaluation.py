@@ -6,7 +6,7 @@
     sets --> micro-F1, 2 TP / (named + labelled) over all holdout samples      scores --> mean absolute error
 
 Micro-F1 and the mean absolute error are reported, and decide nothing. The gate and the rollout decide by right answers,
-of which a set or a score is one with the probability of its F1 or its error (`wire.agreement`): a count of paired
+of which a set or a score is one with the probability of its F1 or its error (`wire.kinds`): a count of paired
 events has exact tests and bounds. Micro-F1 is a quotient of sums over events, which has none without a resampling for
 each decision; and 1 less the absolute error is what they decide by.
 
@@ -40,11 +40,11 @@ Shapes: N samples, C classes, Q quantiles.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import torch
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from torch import Tensor
 
 from learner.encoder.served import ServedEncoder, export_head
@@ -53,48 +53,11 @@ from learner.memory import Holdout
 from learner.quality.class_weights import NO_WEIGHTS, RankedClass, Weighted, rank_classes
 from learner.quality.comparison import Anchor, Comparison, Paired, ScoredHoldout, anchor_of, compare
 from learner.samples import Labelled
-from learner.targets import Targets
 from model.grid import is_of_grid
 from model.head import free_energies
+from model.kinds import UNIT, Space, TargetBatch
 from model.quantized import QuantizedHead
 from wire.records import Certainty, CohortEvaluation, Evaluation
-
-Pair: TypeAlias = tuple[float, float] | UnsetType
-
-
-class KindFigures(NamedTuple):
-    """Each by a version and by its parent, or twice by the version; UNSET where labels are of another kind.
-
-    `absolute_error` is in the unit of the scores.
-    """
-
-    micro_f1: Pair = UNSET
-    absolute_error: Pair = UNSET
-
-    @classmethod
-    def of(cls, new: ScoredHoldout, parent: ScoredHoldout | None, *, width: float) -> "KindFigures":
-        """Returns those of the holdout samples. `width` is that of the range of scores."""
-        one, other = (_micro_f1(each) for each in (new, parent or new))
-        if one is not None and other is not None:
-            return cls(micro_f1=(one, other))
-        one, other = (_absolute_error(each) for each in (new, parent or new))
-        if one is not None and other is not None:
-            return cls(absolute_error=(one * width, other * width))
-        return cls()
-
-
-def _micro_f1(scored: ScoredHoldout) -> float | None:
-    sets = scored.targets.sets
-    return sets.micro_f1(scored.logits_NC > 0) if sets else None
-
-
-def _absolute_error(scored: ScoredHoldout) -> float | None:
-    values = scored.targets.values
-    return float(values.errors(scored.logits_NC).mean()) if values else None
-
-
-DEFAULT_TEMPERATURE: Final = 0.05
-"""Used until the holdout has enough samples. The best value for CLINC150 lies between 0.04 and 0.06."""
 
 
 class ScoredVersion(NamedTuple):
@@ -117,7 +80,7 @@ class MeasuredCandidate:
     """Everything that the gate judges, but for the precisions. `anchor_version`: 0 where there is none.
 
     `record` is the candidate as an anchor: which samples were right. `ranked` has classes of a higher weight, and
-    `by_kind` what is reported of sets and scores.
+    `figures` what the kind of the labels reports besides, by the candidate and by its parent, or twice by it.
     """
 
     is_finite: bool = True
@@ -134,7 +97,7 @@ class MeasuredCandidate:
     top_update: float = 0.0
     certainty: Certainty = field(default_factory=Certainty)
     ranked: Mapping[str, RankedClass] = field(default_factory=dict)
-    by_kind: KindFigures = field(default_factory=KindFigures)
+    figures: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -156,8 +119,7 @@ class MeasuredCandidate:
             head_update=self.head_update,
             top_update=self.top_update,
             average_precision={label: (each.value, each.parent) for label, each in self.ranked.items()} or UNSET,
-            micro_f1=self.by_kind.micro_f1,
-            absolute_error=self.by_kind.absolute_error,
+            **_figure_fields(self.figures),
         )
 
     def next_anchor(self, anchor: Anchor | None, version: int) -> Anchor:
@@ -166,6 +128,13 @@ class MeasuredCandidate:
         if anchor is None or anchor.is_followed(self.anchor, num_known):
             return msgspec.structs.replace(self.record, version=version)
         return anchor
+
+
+def _figure_fields(figures: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """Returns the fields of an evaluation that have these figures: fields of their own, else `figures`."""
+    own = {name: pair for name, pair in figures.items() if name in Evaluation.__struct_fields__}
+    others = {name: pair for name, pair in figures.items() if name not in own}
+    return {**own, "figures": others or UNSET}
 
 
 def _evaluate_cohort(cohort: Paired) -> CohortEvaluation:
@@ -179,20 +148,27 @@ def measure(
     holdout: Holdout,
     weighted: Weighted = NO_WEIGHTS,
     *,
-    width: float = 1.0,
+    space: Space = UNIT,
 ) -> MeasuredCandidate:
     """Measures `new` on the holdout samples, beside its parent and the anchor where there are such.
 
-    `width` is that of the range of scores.
+    `space` is what the settings say of labels.
     """
     scored = _score(new, holdout)
     scored_parent = None if parent is None else _score(parent, holdout)
     measured = measure_scored(scored, scored_parent, anchor)
-    by_kind = KindFigures.of(scored, scored_parent, width=width)
-    measured = replace(measured, ranked=rank_classes(weighted, scored, scored_parent), by_kind=by_kind)
+    figures = measure_figures(scored, scored_parent or scored, space)
+    measured = replace(measured, ranked=rank_classes(weighted, scored, scored_parent), figures=figures)
     if parent is None:
         return measured
     return replace(measured, head_update=head_update(new, parent), top_update=top_update(new, parent))
+
+
+def measure_figures(new: ScoredHoldout, other: ScoredHoldout, space: Space) -> dict[str, tuple[float, float]]:
+    """Returns what the kind of the labels reports of both."""
+    own = new.targets.figures(new.logits_NC, space)
+    others = other.targets.figures(other.logits_NC, space)
+    return {name: (value, others[name]) for name, value in own.items() if name in others}
 
 
 def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anchor | None) -> MeasuredCandidate:
@@ -204,9 +180,7 @@ def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anc
         num_labels=len(new.samples),
         record=anchor_of(new.samples, right_N, rows_N, len(new.classes)),
         num_named=new.num_named,
-        certainty=Certainty()
-        if new.targets.sets or new.targets.values
-        else fit_certainty(new.logits_NC, right_N, rows_N >= 0),
+        certainty=fit_certainty(new.logits_NC, right_N, rows_N >= 0) if new.targets.is_exclusive else Certainty(),
     )
     if parent is not None:
         measured = _compare_with_parent(measured, new, parent)
@@ -225,12 +199,12 @@ class HeadOnHoldout:
     samples: Sequence[Labelled]
     classes: tuple[str, ...]
     z_ND: Tensor
-    targets: Targets
+    targets: TargetBatch
     threshold: float = 0.0
 
     def score(self) -> ScoredHoldout:
         """Returns what the head gives the samples."""
-        temperature = DEFAULT_TEMPERATURE if self.targets.values is None else 1.0
+        temperature = self.targets.default_temperature
         out = export_head(self.served.config, self.solve(), temperature=temperature, threshold=self.threshold)
         logits_NC = self.served.head(out).logits(self.z_ND, len(self.classes))
         return ScoredHoldout(self.samples, self.classes, logits_NC, self.targets)

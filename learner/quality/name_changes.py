@@ -1,16 +1,14 @@
 """What a version names differently from the reference, counted as its manifest says it.
 
     classes: rows of the head that both name, by the names of now --row_changes--> changed, new classes, right ones
-    sets and scores: outputs of both for the features of each     --set_changes--> the same
+    other kinds: outputs of both for the features of each, compared by the kind --output_changes--> the same
     another encoder: counts of the holdout and of its trial       --encoder_changes--> wins, ties, losses
 
 A version from before two classes became one has two rows of one name: whichever it names, it names that class, the
 first row of its name.
 
-If labels are sets, an event counts as changed between old classes if the two sets differ in a class that both know:
-only then can their F1 differ, but for names of new classes. An event that is named a new class counts as one of those
-as well; if the reference knows no class at all, every event does. A score counts as changed with the probability by
-which it differs, by the number that is drawn for the event.
+What counts as changed is said by the kind of the labels where an event may have several classes, or none
+(`model.kinds.TargetBatch.changes`).
 
 Rejected: comparing names in place of rows (a thousand texts would be a thousand look-ups for each version).
 
@@ -22,17 +20,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from learner.kinds import tensors_for
 from learner.quality.comparison import Paired
 from learner.quality.evaluation import ScoredVersion
-from learner.targets import Targets, Values, best_rows
+from model.kinds import TargetBatch, best_rows, is_new, rows_in
+from wire.kinds import kind_of
 from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
-from wire.targets import kind_of
 
 
 def named_rows(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
     """Returns the row that the version names for each event; -1 while it knows no class."""
     logits_BC = version.head.logits_of(phi_BR, len(version.classes))
-    return rows_in(version, version.classes)[best_rows(logits_BC).clamp(min=-1)]
+    return rows_in(version.classes, version.classes)[best_rows(logits_BC).clamp(min=-1)]
 
 
 def row_changes(
@@ -46,12 +45,12 @@ def row_changes(
     """Returns the counts of changed names, and for each event whether `version` names it rightly, and whether the
     reference names it as a class that was retired. `referred_N` are the rows that the reference names."""
     named_N = named_rows(version, phi_NR)
-    is_new_C = is_new(version, referred)
+    is_new_C = is_new(version.classes, referred.classes)
     is_new_N = is_new_C[named_N]
     is_gone_C = torch.tensor([*(label in retired for label in referred.classes), False])
     is_gone_N = is_gone_C[referred_N]
-    old_N = rows_in(version, referred.classes)[referred_N]
-    labels_N = rows_in(version, labels)[: len(labels)]
+    old_N = rows_in(version.classes, referred.classes)[referred_N]
+    labels_N = rows_in(version.classes, labels)[: len(labels)]
     texts_C = named_N.bincount(minlength=len(is_new_C))
     labels_C = labels_N[labels_N >= 0].bincount(minlength=len(is_new_C))
     changes = NameChanges(
@@ -64,23 +63,9 @@ def row_changes(
     return changes, named_N == labels_N, is_gone_N
 
 
-def rows_in(version: ScoredVersion, labels: Sequence[str]) -> Tensor:
-    """Returns the row of each label in `version`, -1 where it has none, and one more -1, for no label."""
-    rows = dict[str, int]()
-    for row, label in enumerate(version.classes):
-        rows.setdefault(label, row)
-    return torch.tensor([*(rows.get(label, -1) for label in labels), -1])
-
-
-def is_new(version: ScoredVersion, reference: ScoredVersion) -> Tensor:
-    """Returns whether the reference lacks each class of `version`, bool [C]."""
-    known = set(reference.classes)
-    return torch.tensor([label not in known for label in version.classes], dtype=torch.bool)
-
-
 def is_right(named_B: Tensor, version: ScoredVersion, labels: Sequence[str]) -> Tensor:
     """Returns whether the rows that `version` names are those of the labels, bool [B]."""
-    return (named_B == rows_in(version, labels)[: len(labels)]) & (named_B >= 0)
+    return (named_B == rows_in(version.classes, labels)[: len(labels)]) & (named_B >= 0)
 
 
 def new_classes(classes: tuple[str, ...], is_new_C: Tensor, texts_C: Tensor, labels_C: Tensor) -> tuple[NewClass, ...]:
@@ -111,20 +96,18 @@ def encoder_changes(held: Paired, tried: Paired, *, reference: int = 0) -> NameC
 def named(
     version: ScoredVersion, phi_BR: Tensor, labels: Sequence[str], numbers: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Returns the row of the class that each event is named (-1 where that is no class), and whether it is right."""
+    """Returns the row of the class that each event is named (-1 if that is no class), and whether it is right.
+
+    `numbers` are those of the events in the stream.
+    """
     if not are_classes(labels):
-        return torch.full((len(labels),), -1), _right_sets(version, phi_BR, labels, numbers)
+        logits_BC = version.head.logits_of(phi_BR, len(version.classes))
+        return torch.full((len(labels),), -1), _targets(version, labels, numbers).right(logits_BC)
     named_B = named_rows(version, phi_BR)
     return named_B, is_right(named_B, version, labels)
 
 
-def _right_sets(version: ScoredVersion, phi_BR: Tensor, labels: Sequence[str], numbers: Sequence[int]) -> Tensor:
-    """Returns whether `version` names each event rightly, bool [N]. `numbers` are those of the events in the stream."""
-    logits_NC = version.head.logits_of(phi_BR, len(version.classes))
-    return _targets(version, labels, numbers).right(logits_NC)
-
-
-def set_changes(
+def output_changes(
     version: ScoredVersion,
     referred: ScoredVersion,
     phi_NR: tuple[Tensor, Tensor],
@@ -139,44 +122,24 @@ def set_changes(
     """
     own_NR, before_NR = phi_NR
     logits_NC = version.head.logits_of(own_NR, len(version.classes))
+    before_NK = referred.head.logits_of(before_NR, len(referred.classes))
     targets = _targets(version, labels, numbers)
-    if targets.values is not None:
-        changes = _value_changes(targets.values, logits_NC, referred, before_NR)
-        return changes, targets.right(logits_NC), torch.zeros(len(labels), dtype=torch.bool)
-    named_NC = logits_NC > 0
-    referred_NK = referred.head.logits_of(before_NR, len(referred.classes)) > 0
-    is_new_C = is_new(version, referred)
-    before_NC = torch.zeros_like(named_NC)
-    rows_K = rows_in(version, referred.classes)[:-1]
-    is_known_K = rows_K >= 0
-    before_NC[:, rows_K[is_known_K]] = referred_NK[:, is_known_K]
-    is_gone_K = ~is_known_K & torch.tensor([label not in retired for label in referred.classes], dtype=torch.bool)
-    is_changed_N = (named_NC & ~is_new_C != before_NC).any(dim=1) | referred_NK[:, is_gone_K].any(dim=1)
-    labels_C = targets.sets.has_NC.sum(dim=0) if targets.sets else torch.zeros(len(is_new_C), dtype=torch.int64)
+    found = targets.changes(logits_NC, before_NK, version.classes, referred.classes, retired)
+    is_new_C = is_new(version.classes, referred.classes)
     changes = NameChanges(
         texts=len(labels),
-        between_old=int(is_changed_N.sum()),
-        to_new=int(named_NC[:, is_new_C].any(dim=1).sum()) if referred.classes else len(labels),
-        new_classes=new_classes(version.classes, is_new_C, named_NC.sum(dim=0), labels_C),
+        between_old=found.between_old,
+        to_new=found.to_new,
+        new_classes=new_classes(version.classes, is_new_C, found.named_C, found.labelled_C),
         labels=len(labels),
     )
     return changes, targets.right(logits_NC), torch.zeros(len(labels), dtype=torch.bool)
 
 
-def _value_changes(values: Values, logits_NC: Tensor, referred: ScoredVersion, phi_NR: Tensor) -> NameChanges:
-    """Returns how many scores are others than those of the reference; all are new where that knows none."""
-    num = len(logits_NC)
-    if not referred.classes:
-        return NameChanges(texts=num, to_new=num, labels=num)
-    before_N = referred.head.logits_of(phi_NR, 1)[:, 0].clamp(0.0, 1.0)
-    is_changed_N = values.draws_N < Values(before_N, values.draws_N).errors(logits_NC)
-    return NameChanges(texts=num, between_old=int(is_changed_N.sum()), labels=num)
-
-
 def are_classes(labels: Sequence[str]) -> bool:
-    """Whether the labels are single classes."""
-    return all(kind_of(label) == "class" for label in labels)
+    """Whether each label is exactly one class: then rows are compared, and else outputs."""
+    return not labels or kind_of(labels[0]).is_exclusive
 
 
-def _targets(version: ScoredVersion, labels: Sequence[str], numbers: Sequence[int]) -> Targets:
-    return Targets.of(labels, list(map(str, numbers)), version.classes)
+def _targets(version: ScoredVersion, labels: Sequence[str], numbers: Sequence[int]) -> TargetBatch:
+    return tensors_for(labels).targets(labels, list(map(str, numbers)), version.classes)

@@ -45,7 +45,7 @@ from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
-from learner.quality.name_changes import are_classes, encoder_changes, named, row_changes, set_changes
+from learner.quality.name_changes import are_classes, encoder_changes, named, output_changes, row_changes
 from wire.features import has_features
 from wire.label_set import LabelSet
 from wire.records import NameChanges
@@ -89,7 +89,7 @@ class RecentEvents:
         self._is_known_N = torch.zeros(num, dtype=torch.bool)  # whether the reference names the label
         self._was_right_N = torch.zeros(num, dtype=torch.bool)  # whether the version before names it
         self._counted: tuple[ScoredVersion | None, Tensor] = (None, self._was_right_N)  # the last one, as it names them
-        self._phi_of_referred_NR: Tensor | None = None  # of sets and scores, under other scales than those of the ring
+        self._phi_of_referred_NR: Tensor | None = None  # of outputs, under other scales than those of the ring
 
     def refer_to(self, reference: Reference | None) -> None:
         """Compares with `reference` from now on (None: with nothing)."""
@@ -187,7 +187,7 @@ class RecentEvents:
             own_NR = ring.phi_NR
             before_NR = self._phi_of_referred_NR
             both = (own_NR, own_NR if before_NR is None or self._has_scales_of(referred) else before_NR[: len(ring)])
-            changed = set_changes(version, referred, both, ring.labels, ring.numbers, retired)
+            changed = output_changes(version, referred, both, ring.labels, ring.numbers, retired)
         return self._with_line(version, *changed)
 
     def _with_line(

@@ -48,6 +48,7 @@ from model.head import OUT
 from model.module_code import config_from_json
 from wire.config import LabelConfig
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable, WireError
+from wire.kinds import DEFAULT
 from wire.label_set import LabelSet
 from wire.records import HeadSolution, LabelSpace, NameChanges, PrecisionEvaluation, Probe, WeightManifest
 from wire.store import Blobs, Store
@@ -136,7 +137,7 @@ class CandidateMaker:
     def _measured(self, known: Knowledge, version: ScoredVersion, parent: ScoredVersion | None) -> MeasuredCandidate:
         anchor = None if self.has_other_weights(known) else known.anchor
         weighted = Weighted(known.labels.class_weights, known.fast_head.ridge.num_by_class)
-        return measure(version, parent, anchor, known.holdout, weighted, width=known.labels.config.width)
+        return measure(version, parent, anchor, known.holdout, weighted, space=known.labels.config)
 
     def _solution_of(self, known: Knowledge) -> HeadSolution:
         weights = dict(known.labels.config.class_weights) or msgspec.UNSET
@@ -188,7 +189,7 @@ class CandidateMaker:
         return Candidate(
             version=version,
             tensors=served.tensors | {OUT: out},
-            measured=measure(version, None, known.anchor, known.holdout, width=known.labels.config.width),
+            measured=measure(version, None, known.anchor, known.holdout, space=known.labels.config),
             precisions=manifest.precisions,
             probes=manifest.probes,
             solution=manifest.solution,
@@ -263,12 +264,12 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         solution=candidate.solution,
         certainty=candidate.measured.certainty,
         label_space=_label_space(labels, candidate.threshold),
-        format_version=3 if labels.kind == "class" else 4,
+        format_version=3 if labels.kind == DEFAULT else 4,
     )
 
 
 def _label_space(labels: LabelConfig, threshold: float) -> LabelSpace | msgspec.UnsetType:
-    if labels.kind == "class":
+    if labels.kind == DEFAULT:
         return msgspec.UNSET
     return LabelSpace(kind=labels.kind, threshold=threshold, low=labels.low, high=labels.high)
 

@@ -16,7 +16,7 @@ import numpy as np
 from learner.memory import Replay, draw
 from learner.samples import Labelled
 from wire.features import has_text
-from wire.targets import names_of
+from wire.kinds import row_names
 
 
 class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
         """The classes that the round trains on, one row each in the auxiliary head."""
         labels = set[str]()
         for step in self.steps:
-            labels.update(*(names_of(sample.label) for sample in step.samples))
+            labels.update(*(row_names(sample.label) for sample in step.samples))
         return sorted(labels - {""})
 
     @property

@@ -51,7 +51,7 @@ from model.encoders import WholeEncoder
 from model.ragged import RaggedLayout
 from model.strata import Strata
 from wire.features import parts_of
-from wire.targets import is_set, names_of
+from wire.kinds import LabelKind, kind_of, row_names
 
 if TYPE_CHECKING:
     from learner.rounds.avalanche import AvalancheTrainer
@@ -196,10 +196,11 @@ class Training:
                 num_steps=num_steps,
                 config=config,
             )
-        if any(is_set(sample.label) for sample in self._plan.steps[0].samples):
+        kind = _kind_of(self._plan.steps[0].samples)
+        if not kind.is_exclusive:
             raise DataError(
-                f"{config.slow_strategy} learns one class of each sample, and labels.kind is multilabel: choose one of "
-                "learner/rounds/strategies.py, such as er"
+                f"{config.slow_strategy} learns one class of each sample, and labels.kind is {kind.name}: choose one "
+                "of learner/rounds/strategies.py, such as er"
             )
         strata = self.strata
         if not isinstance(strata, Strata):
@@ -228,18 +229,23 @@ class Training:
         """
         texts = [parts_of(sample.text)[0] for sample in samples]
         x_TD, layout = self._served.prefix(texts, self.first_layer, drop_tokens=drop_tokens)
-        if any(is_set(sample.label) for sample in samples):
+        if not _kind_of(samples).is_exclusive:
             return x_TD, layout, torch.stack([self._shares_of(sample) for sample in samples])
         return x_TD, layout, torch.tensor([self._row_of(sample) for sample in samples])
 
     def _shares_of(self, sample: Labelled) -> Tensor:
-        names = names_of(sample.label)
+        names = row_names(sample.label)
         shares_C = torch.zeros(len(self._rows))
         shares_C[[self._rows[name] for name in names]] = 1 / max(len(names), 1)
         return shares_C
 
     def _row_of(self, sample: Labelled) -> int:
         return self._rows[sample.label] if sample.label else self._pseudo_labels.rows[sample.text]
+
+
+def _kind_of(samples: Sequence[Labelled]) -> LabelKind:
+    """Returns the kind of the labels; a text without one is of a class."""
+    return kind_of(samples[0].label if samples else "")
 
 
 def excerpt(places: list[int], rng: np.random.Generator) -> list[int]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 
-SENT: Final = ("event_id", "label", "labels", "value", "key", "receipt", "event_source", "text", "task")
+SENT: Final = ("event_id", "label", "labels", "value", "target", "key", "receipt", "event_source", "text", "task")
 """The fields of a label that its sender says; the service knows the source, and the time."""
 
 LATER: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
@@ -97,23 +97,22 @@ def feedback(
     It is from the name of the API key, or from your address where the service requires none. Without an API key,
     --correct is vouched for by the keys that sign.
     """
-    from wire.label_set import with_target
+    from wire.kinds import render
     from wire.records import Feedback
-    from wire.targets import shown_label
 
     if correct and options.event_source is None:
         raise typer.BadParameter("name the source of the event: --event-source http for events over HTTP")
     settings = context.process()
-    target = _target(labels or [], settings.labels.kind, has_none=none)
-    record = with_target(Feedback(event_id=event_id, task=settings.task, **asdict(options)), target)
+    label = _label_fields(labels or [], settings.labels.kind, has_none=none)
+    record = Feedback(event_id=event_id, task=settings.task, **asdict(options), **label)
     if correct and settings.api_key is None:
         if settings.store.url and settings.signing_key is None:
             raise KeyNotTaken("a correction needs LIFELONG_API_KEY, of an administrator, or LIFELONG_SIGNING_KEY_FILE")
         _send_approved(context.attached(), record)
     else:
-        label = {name: getattr(record, name) for name in SENT}
-        post(_url(settings, "feedback"), {**label, "correct": correct}, _key(settings))
-    echo(f"{event_id} is {shown_label(target)!r}: sent to the learner")
+        body = {name: getattr(record, name) for name in SENT}
+        post(_url(settings, "feedback"), {**body, "correct": correct}, _key(settings))
+    echo(f"{event_id} is {render(record.said)!r}: sent to the learner")
 
 
 def _send_approved(settings: "Settings", record: "Feedback") -> None:
@@ -144,23 +143,19 @@ def _key(settings: "Settings") -> str:
     return settings.api_key.get_secret_value() if settings.api_key else ""
 
 
-def _target(labels: list[str], kind: str, *, has_none: bool) -> str:
-    """Returns what the label says, as one string. Raises BadParameter where it is not one of this kind."""
-    from wire.targets import sent_value, set_of
+def _label_fields(labels: list[str], kind: str, *, has_none: bool) -> dict[str, Any]:
+    """Returns the field of the label that these words mean. Raises BadParameter where they are none of this kind."""
+    from wire.errors import BadMessage
+    from wire.kinds import KINDS, field_with
 
-    if kind == "score":
-        try:
-            (value,) = map(float, labels)
-        except ValueError:
-            raise typer.BadParameter("name one number: labels.kind is score") from None
-        return sent_value(value)
-    if kind == "multilabel":
-        if has_none == bool(labels):
-            raise typer.BadParameter("name the labels of the event, or give --none where it has none")
-        return set_of(labels)
-    if has_none or len(labels) != 1:
-        raise typer.BadParameter("name one label: labels.kind is class")
-    return labels[0]
+    if has_none == bool(labels):
+        raise typer.BadParameter("name the label of the event, or give --none where it has none of the set")
+    found = KINDS.get(kind)
+    try:
+        value = found.from_text(labels[0]) if len(labels) == 1 else found.from_value(labels)
+    except BadMessage as error:
+        raise typer.BadParameter(f"{error.detail}; labels.kind is {kind}") from None
+    return field_with(found, value)
 
 
 def _answer_line(answer: dict[str, Any]) -> str:
@@ -169,6 +164,8 @@ def _answer_line(answer: dict[str, Any]) -> str:
         return f"(refused)  {answer['error']['code']}: {answer['error']['message']}"
     label = ", ".join(answer["labels"]) or "(none)" if "labels" in answer else answer["label"]
     label = f"{answer['value']:g}" if "value" in answer else label
+    if "output" in answer:
+        label = json.dumps({name: value for name, value in answer["output"].items() if name != "kind"})
     label = "(nothing was learnt yet)" if label is None else label
     return f"{label}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
 

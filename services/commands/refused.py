@@ -164,12 +164,12 @@ def _rows(labels: "Sequence[Quarantined]") -> list[dict[str, Any]]:
 
 def _label_line(label: "Quarantined") -> str:
     from services.refused import id_of
+    from wire.kinds import render
     from wire.logs import printable
-    from wire.targets import shown_label
 
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
     about = label.text[:60] if label.text else ", ".join(f"{name} {each}" for name, each in label.features.items())[:60]
     of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
-    said = shown_label(label.feedback.target)
+    said = render(label.feedback.said)
     return printable(f"{moment}  {id_of(label)}  {label.reason:<10}  {event}  {label.source!r} said {said!r}{of}")

@@ -82,7 +82,7 @@ def _check_label(settings: "Settings", label: "Feedback") -> None:
         if label.task not in settings.tasks:
             return  # of the default task, whose settings are not those of `--task`
         settings = settings.of_task(label.task)
-    check_label(label.target, LabelSet(settings.labels), max_chars=settings.learner.max_label_chars)
+    check_label(label.said, LabelSet(settings.labels), max_chars=settings.learner.max_label_chars)
 
 
 def _value(file: str) -> bytes:

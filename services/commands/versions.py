@@ -228,6 +228,8 @@ def _evaluation(manifest: "WeightManifest") -> str:
         lines.append("micro-F1 {:.3f} (parent {:.3f})".format(*evaluation.micro_f1))
     if evaluation.absolute_error:
         lines.append("mean absolute error {:.4g} (parent {:.4g})".format(*evaluation.absolute_error))
+    for name, (value, before) in (evaluation.figures or {}).items():
+        lines.append(f"{name} {value:.4g} (parent {before:.4g})")
     return "; ".join(lines)
 
 

@@ -31,11 +31,11 @@ import msgspec
 from wire.envelope import record_of
 from wire.errors import BadMessage
 from wire.features import Features, content_of, problem_of_content
+from wire.kinds import KINDS, LABEL_FIELDS, field_with
 from wire.label_set import LabelSet, check_label, did_you_mean
-from wire.mapping import LABEL_OF, Template, features_of, target_of
+from wire.mapping import LABEL_SETTINGS, Template, features_of, label_in
 from wire.message import json_object, shown
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Feedback
-from wire.targets import names_in
 from wire.tasks import DEFAULT
 
 Form: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet"]
@@ -164,6 +164,7 @@ class HistoryRow(msgspec.Struct, kw_only=True):
     label: str = ""
     labels: tuple[str, ...] | str | None = None
     value: float | None = None
+    target: dict[str, Any] | list[Any] | str | None = None
     text: str = ""
     features: Features = {}
     id: str = ""
@@ -192,7 +193,7 @@ class RowMaps:
         for name in maps:
             if name not in MAPPED and not name.startswith(FEATURE):
                 raise BadHistory(f"--map {name}: there is no such field{_meant(name)}")
-        if len(both := [f"--map {name}" for name in LABEL_OF.values() if name in maps]) > 1:
+        if len(both := [f"--map {name}" for name in LABEL_SETTINGS if name in maps]) > 1:
             raise BadHistory(f"{' and '.join(both)}: a row is one label, so only one of them makes it")
         try:
             templates = {name: Template.of(text, f"--map {name}") for name, text in maps.items()}
@@ -237,7 +238,7 @@ class RowLabeller:
         if problem := problem_of_content(row.text, row.features):
             raise BadMessage("wrong_schema", problem)
         feedback = record_of(Feedback, self._fields(row))
-        check_label(feedback.target, self._labels, max_chars=self._max_label_chars)
+        check_label(feedback.said, self._labels, max_chars=self._max_label_chars)
         return feedback
 
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
@@ -247,6 +248,7 @@ class RowLabeller:
             "label": row.label,
             "labels": _listed(row.labels),
             "value": row.value,
+            "target": self._target(row.target),
             "key": row.key,
             "source": self._source,
             "time_ms": row.time_ms,
@@ -255,6 +257,14 @@ class RowLabeller:
             "features": row.features,
             "task": self._task,
         }
+
+    def _target(self, value: Any) -> Any:
+        """Returns what a row says for a label of a kind without a field of its own."""
+        if value is None:
+            return None
+        kind = self._labels.kind
+        said = kind.from_text(value) if isinstance(value, str) else kind.from_value(value)
+        return field_with(kind, said).get("target")
 
     def _typed(self, value: float | str) -> float | str:
         """Returns a cell of a table as a number where it reads as one: tables of text have no others."""
@@ -269,12 +279,12 @@ class RowLabeller:
 def _mapped(name: str, template: Template, fields: Mapping[str, Any]) -> Any:
     """Returns what a map makes for a field of ours; a set of labels may be one text, with commas."""
     if name in ("label", "value"):
-        return target_of(name, template, fields)
-    return template.value(fields) if name == "labels" else template.fill(fields)
+        return label_in(name, template, fields)
+    return template.value(fields) if name in ("labels", "target") else template.fill(fields)
 
 
 def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
-    label = next((name for name in ("labels", "value") if name in own), "label")
+    label = next((name for name in LABEL_FIELDS if name in own), "label")
     for name in (label,) if "features" in own else ("text", label):
         if name not in own:
             close = get_close_matches(name, fields, n=1)
@@ -294,7 +304,8 @@ def _listed(labels: Sequence[str] | str | None) -> tuple[str, ...] | None:
     """
     if not isinstance(labels, str):
         return None if labels is None else tuple(labels)
-    return names_in(labels)
+    names: tuple[str, ...] = KINDS.of_field("labels").from_text(labels)
+    return names
 
 
 def _did_you_mean(name: str) -> str:

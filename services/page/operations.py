@@ -33,13 +33,12 @@ from services.refused import LabelFilter, id_of, newest_letters, quarantined_lab
 from services.settings import Settings
 from wire.bus import Bus
 from wire.envelope import from_message, to_message
-from wire.errors import BadMessage, WireError
-from wire.label_set import with_target
+from wire.errors import WireError
+from wire.kinds import KINDS, field_with
 from wire.message import Place
 from wire.receipts import Receipts
 from wire.records import MAX_TEXT_CHARS, Feedback, LabelAction
 from wire.store import Store
-from wire.targets import Kind, names_in, sent_value, set_of
 from wire.timestamps import now_ms
 
 SOURCE: Final = "page"
@@ -112,6 +111,7 @@ class PageOperations:
 
     def label(self, label: PageLabel) -> None:
         """Sends a label to the learner. Raises BadMessage where it could not be read there, and other WireErrors."""
+        kind = KINDS.get(self._settings.labels.kind)
         feedback = Feedback(
             event_id=label.event_id,
             key=label.key,
@@ -119,8 +119,8 @@ class PageOperations:
             time_ms=now_ms(),
             receipt=label.receipt,
             event_source=label.source,
+            **field_with(kind, kind.from_text(label.label)),
         )
-        feedback = with_target(feedback, _target(label.label, self._settings.labels.kind))
         from_message(Feedback, to_message(feedback), Place(topic=Feedback.TOPIC, partition=0, offset=0))
         with closing(self._bus.publisher()) as publisher:
             publisher.send_all([feedback], SEND_S)
@@ -199,15 +199,3 @@ class PageOperations:
             reasons = "; ".join(f"{letter_id}: {reason}" for letter_id, reason in replayed.refused.items())
             raise NotPossible(f"{len(replayed.sent)} sent again; not sent: {reasons}")
         return f"{len(replayed.sent)} sent again"
-
-
-def _target(text: str, kind: Kind) -> str:
-    """Returns what a person has written as a label of this kind. Raises BadMessage where it is no number."""
-    if kind == "multilabel":
-        return set_of(names_in(text))
-    if kind == "class":
-        return text
-    try:
-        return sent_value(float(text))
-    except ValueError:
-        raise BadMessage("wrong_schema", f"{text!r} is no number, and labels.kind is score") from None

@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -28,8 +29,9 @@ from serving.http.api import Api, json_response
 from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefused, accepted
 from serving.http.requests import ask_of
 from serving.http.schemas import UNREADABLE, whole_problem, wrong, wrong_shape
-from wire.envelope import MAX_FIELD_BYTES, problem_of_label
+from wire.envelope import MAX_FIELD_BYTES
 from wire.features import Features, problem_of
+from wire.kinds import LABEL_FIELDS, problem_of_label
 from wire.records import MAX_TEXT_CHARS, Feedback
 
 FORGED = Problem(
@@ -48,6 +50,7 @@ class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     label: str = ""
     labels: tuple[str, ...] | None = None
     value: float | None = None
+    target: dict[str, Any] | None = None
     key: str = ""
     receipt: str = ""
     event_source: str | None = None
@@ -70,6 +73,7 @@ class AcceptedBody(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     value: float | msgspec.UnsetType = msgspec.UNSET
+    target: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class AcceptedLabelsBody(msgspec.Struct, frozen=True):
@@ -121,6 +125,8 @@ class FeedbackApi:
         for name in ("event_id", "label", "key", "receipt", "event_source"):
             if len((getattr(body, name) or "").encode()) > MAX_FIELD_BYTES:
                 return wrong_shape(f"`{name}` has more than {MAX_FIELD_BYTES} bytes")
+        if body.target is not None and len(msgspec.json.encode(body.target)) > MAX_FIELD_BYTES:
+            return wrong_shape(f"`target` has more than {MAX_FIELD_BYTES} bytes")
         if problem := problem_of(body.features):
             return wrong_shape(problem)
         record = Feedback(
@@ -128,6 +134,7 @@ class FeedbackApi:
             label=body.label,
             labels=body.labels,
             value=body.value,
+            target=body.target,
             key=body.key,
             source=client.name,
             time_ms=self.api.now_ms(),
@@ -149,11 +156,11 @@ class FeedbackApi:
         """Returns what is wrong with a label that is not in the set; None where it may be learnt, or waits for an
         operator."""
         labels = self.api.labels(record.task)
-        reason = labels.refusal(record.target, lambda name: True)
+        reason = labels.refusal(record.said, lambda name: True)
         if not reason:
             return None
         self.api.bridge.pipeline.count(f"labels_{reason}")
-        message = labels.why(reason, record.target)
+        message = labels.why(reason, record.said)
         return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=f"label_{reason}", message=message)
 
     def _approved(self, record: Feedback, client: ApiClient) -> Feedback | Problem:
@@ -171,6 +178,5 @@ def write_labels(replies: Sequence[Feedback | Problem]) -> bytes:
 def _body_of(reply: Feedback | Problem) -> AcceptedBody | ErrorBody:
     if isinstance(reply, Problem):
         return ErrorBody(ProblemBody(reply.code, reply.message))
-    labels = msgspec.UNSET if reply.labels is None else reply.labels
-    value = msgspec.UNSET if reply.value is None else reply.value
-    return AcceptedBody(event_id=reply.event_id, label=reply.label, source=reply.source, labels=labels, value=value)
+    said = {name: value for name in LABEL_FIELDS if (value := getattr(reply, name)) is not None}
+    return AcceptedBody(event_id=reply.event_id, label=reply.label, source=reply.source, **said)

@@ -10,7 +10,7 @@ another shape than ours).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -72,9 +72,9 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     A label returns `event_id`, `key` and `receipt` unchanged, and `source` as `event_source`. An answer that is not
     `can_be_labelled` was kept nowhere: its label would find no answer. `audit` asks for a label, whatever the answer.
     One that is `refused` was not certain enough, and has the fallback label; see `Answer`. Where events have sets of
-    labels, `labels` has those that are named, where they have scores, `value` is that which is expected, and `label` is
-    null. It is of one `task`, and `tasks` has what others answer, each with a receipt of its own: a label names its
-    task, and returns that receipt.
+    labels, `labels` has those that are named, where they have scores, `value` is that which is expected, where they
+    have labels of another kind, `output` is that, and `label` is null. It is of one `task`, and `tasks` has what others
+    answer, each with a receipt of its own: a label names its task, and returns that receipt.
     """
 
     event_id: str
@@ -94,6 +94,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     certainty: float | None = None
     labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     value: float | msgspec.UnsetType = msgspec.UNSET
+    output: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     task: str | msgspec.UnsetType = msgspec.UNSET
     tasks: dict[str, TaskAnswer] | msgspec.UnsetType = msgspec.UNSET
 
@@ -203,6 +204,7 @@ def _answer_body(answer: Answer, *, can_be_labelled: bool) -> AnswerBody:
         certainty=answer.certainty,
         labels=msgspec.UNSET if answer.labels is None else answer.labels,
         value=msgspec.UNSET if answer.value is None else answer.value,
+        output=msgspec.UNSET if answer.output is None else answer.output,
         task=answer.task or msgspec.UNSET,
         tasks=answer.tasks or msgspec.UNSET,
     )

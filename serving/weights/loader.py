@@ -28,6 +28,7 @@ from torch import Tensor
 
 from model.encoders import precisions_in
 from model.errors import BadTokens, UnreadableInput
+from model.kinds import tensors_of
 from model.module_code import EncoderConfig, config_from_json
 from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor, from_blob
@@ -42,6 +43,7 @@ from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
 from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
 from wire.features import parts_of
+from wire.kinds import KINDS
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store, Versions
 
@@ -123,6 +125,7 @@ class Loader:
         """Loads a version, ready to answer. Raises VersionRefused; StoreUnavailable and NotYet say nothing of it."""
         with refusing(), ExitStack() as loading:
             manifest = self._manifests.read(number, self._store.versions)
+            tensors_of(KINDS.get(manifest.labelled.kind))
             config = self._checked_config(manifest)
             if self._guard is not None and (key := key_of(manifest)) not in self._shared:
                 loading.enter_context(self._guard.loading(manifest, key))

@@ -32,6 +32,7 @@ from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, Unreadabl
 from serving.deaths import Deaths, digest_of
 from serving.errors import NotYet, VersionRefused
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey
+from wire.plugins import PluginError
 from wire.records import ReplicaReport, WeightManifest
 
 REASONS: Final[Mapping[type[Exception], str]] = {
@@ -41,6 +42,7 @@ REASONS: Final[Mapping[type[Exception], str]] = {
     UnknownFormat: "unknown_format",
     BlobCorrupt: "blob_corrupt",
     WrongConfig: "wrong_config",
+    PluginError: "wrong_config",
     WrongShape: "wrong_shape",
     MissingWeight: "missing_weight",
     UnreadableInput: "bad_probe",

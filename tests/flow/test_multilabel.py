@@ -14,6 +14,7 @@ import torch
 
 from learner.learner import Learner
 from learner.relabelling import follow_settings
+from lifelong.plugins.kinds.sets import f1
 from tests.flow.test_in_memory import NUM_EVENTS, Service, carried
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import Setting
@@ -23,7 +24,6 @@ from tests.services.command_line import lifelong
 from tests.services.stack_owner import UP, Owner, owning
 from tests.serving.versions import RECEIPTS
 from tests.waiting import eventually
-from wire.agreement import f1
 from wire.config import LabelConfig
 from wire.receipts import Receipts
 from wire.records import Answer, Event, Feedback

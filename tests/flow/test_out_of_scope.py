@@ -13,10 +13,9 @@ from learner.config import LearnerConfig
 from learner.encoder.served import export_head
 from learner.fast.fast_head import FastHead
 from learner.learner import Learner
-from learner.quality.calibration import fit_temperature
 from learner.quality.evaluation import fit_certainty
 from learner.samples import Labelled
-from learner.targets import Targets
+from lifelong.plugins.kinds.class_tensors import TENSORS, ClassTargets
 from model.bert import load_encoder
 from serving.config import RefusalConfig
 from serving.refusal import Refusal
@@ -42,7 +41,8 @@ def test_texts_out_of_scope_are_told_from_those_in_scope() -> None:
     weights_CR = head.solve()
     val_VD = served.z_many([text for text, _ in data["val"]])
     rows_V = torch.tensor([rows[label] for _, label in data["val"]])
-    temperature = fit_temperature(served.features(val_VD) @ weights_CR.T, Targets(rows_V))
+    outputs_VC = served.features(val_VD) @ weights_CR.T
+    temperature = TENSORS.calibrate(outputs_VC, ClassTargets(rows_V)).temperature
     scored = served.head(export_head(served.config, weights_CR, temperature=temperature))
     logits_VC = scored.logits(val_VD, len(classes))
     certainty = fit_certainty(logits_VC, logits_VC.argmax(dim=1) == rows_V, torch.ones(len(rows_V), dtype=torch.bool))

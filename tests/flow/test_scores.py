@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from learner.relabelling import follow_settings
+from lifelong.plugins.kinds.scores import value_of
 from tests.flow.test_in_memory import NUM_EVENTS, Service
 from tests.learner.streams import TOPICS
 from tests.serving.versions import RECEIPTS
 from wire.config import LabelConfig
 from wire.records import Answer, Event, Feedback, LabelSpace
 from wire.store import Store
-from wire.targets import value_of
 
 SCORES = LabelConfig(kind="score", range=(1.0, 5.0))
 

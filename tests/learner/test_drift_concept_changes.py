@@ -9,8 +9,8 @@ import torch
 
 from learner.drift import ConceptChanges, ConceptChangesState, Observation, observations
 from learner.fast.rows import Nearest
+from lifelong.plugins.kinds.sets import set_of
 from tests.learner.streams import sample
-from wire.targets import set_of
 
 SOURCES = ("one", "two", "three", "four")
 

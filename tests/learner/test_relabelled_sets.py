@@ -6,11 +6,11 @@ import torch
 from learner.errors import StateRefused
 from learner.learner import Learner
 from learner.relabelling import follow_settings, relabel
+from lifelong.plugins.kinds.sets import names_of
 from tests.learner.small_learner import hold, small_learner
 from tests.learner.streams import TOPICS, answer
 from wire.config import LabelConfig
 from wire.records import Answer, Feedback, LabelAction, LabelCommand
-from wire.targets import names_of
 
 SETS = LabelConfig(kind="multilabel")
 

@@ -4,7 +4,8 @@ import msgspec
 
 from rollout.judged_events import JudgedEvents, JudgedLabel
 from rollout.label_join import Excess, LabelJoin
-from wire.receipts import Receipts, Verdicts, name_hash
+from wire.kinds import name_hash
+from wire.receipts import Receipts, Verdicts
 from wire.records import STABLE, Answer, Feedback
 
 RECEIPTS = Receipts(b"a key for tests")

@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
+from lifelong.plugins.kinds.scores import unit_bits
 from rollout import judged_events
 from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
 from wire.receipts import Verdicts
 from wire.records import STABLE
-from wire.targets import unit_bits
 
 
 def label(events: JudgedEvents) -> JudgedLabel:
@@ -72,7 +72,14 @@ def test_of_a_set_of_labels_versions_are_right_as_far_as_the_draw_asks_also_afte
     events = JudgedEvents(100, seed=3)
     for number, draw in enumerate((0.1, 0.7)):
         each = JudgedLabel(
-            verdicts=verdicts, name=1, names=(7, 8), draw=draw, source="desk", answer_ms=1, number=number
+            verdicts=verdicts,
+            name=1,
+            kind="multilabel",
+            labelled=(7, 8),
+            draw=draw,
+            source="desk",
+            answer_ms=1,
+            number=number,
         )
         events.add([b"ab"[number : number + 1]], each)
     again = stored(events, last_number=1)
@@ -82,6 +89,8 @@ def test_of_a_set_of_labels_versions_are_right_as_far_as_the_draw_asks_also_afte
 
 def test_of_a_score_versions_are_right_as_far_as_the_draw_asks() -> None:
     verdicts = Verdicts(STABLE, 4, ((4, unit_bits(0.5)), (5, unit_bits(0.9)), (6, 0)))
-    each = JudgedLabel(verdicts=verdicts, name=1, unit=0.5, draw=0.7, source="desk", answer_ms=1)
+    each = JudgedLabel(
+        verdicts=verdicts, name=1, kind="score", labelled=unit_bits(0.5), draw=0.7, source="desk", answer_ms=1
+    )
     saved = msgspec.json.decode(msgspec.json.encode(each), type=JudgedLabel)
     assert saved.rights() == each.rights() == {4: True, 5: False, 6: False}

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.rollout.joined import Judged, answer, feedback, with_receipt
-from wire.receipts import Verdicts, name_hash
+from wire.kinds import name_hash
+from wire.receipts import Verdicts
 from wire.records import STAND_IN, Answer, Feedback
 
 NAMES = ((1, name_hash("yes")), (2, name_hash("no")), (3, name_hash("yes")))

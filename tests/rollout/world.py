@@ -21,7 +21,8 @@ from tests.stores import SIGNING_KEY, manifest_of
 from wire.bus import Bus, Publisher
 from wire.config import TrustConfig
 from wire.draws import arm_for
-from wire.receipts import Receipts, Verdicts, name_hash
+from wire.kinds import name_hash
+from wire.receipts import Receipts, Verdicts
 from wire.records import CANDIDATE, STABLE, Answer, ArmName, Feedback, NameChanges, RolloutPlan
 from wire.store import Lease, Store
 from wire.timestamps import now_ms

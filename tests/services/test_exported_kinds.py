@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from model.kinds import Predicted
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
-from services.exported import BadExport, Exported, card, export_version, load_code, scores_of
+from services.exported import BadExport, Exported, card, card_of, export_version, load_code
 from serving.config import PrecisionConfig
-from serving.ranking import Scored, rankings_of
+from serving.ranking import rankings_of
 from serving.weights.loader import Loader
 from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
@@ -46,10 +47,11 @@ def loaded_from(made: Exported, space: LabelSpace) -> Any:
     return names["Exported"](made.folder)
 
 
-def served(store: Store, number: int, z_BD: torch.Tensor) -> list[Scored]:
+def served(store: Store, number: int, z_BD: torch.Tensor) -> list[Predicted]:
     """What a replica makes of these vectors."""
     loader = Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
-    return rankings_of(z_BD, [loader.load(number)], 5)[number].scored(range(len(z_BD)))
+    ranking = rankings_of(z_BD, [loader.load(number)], 5)[number]
+    return [each.predicted for each in ranking.scored(range(len(z_BD)))]
 
 
 def logits_of_onnx(folder: Path) -> torch.Tensor:
@@ -72,9 +74,9 @@ def test_onnx_runtime_gives_the_same_scores_by_what_the_card_says(
     rig.learn(0, 200)
     made = exported(store, rig, with_onnx=True)
     space = store.versions.manifest(1).labelled
-    assert f"The scores are `{scores_of(space)}`." in (Path(made.folder) / "README.md").read_text()
+    assert f"The scores are `{card_of(space).scores}`." in (Path(made.folder) / "README.md").read_text()
     names: dict[str, Any] = {"torch": torch, "logits": logits_of_onnx(Path(made.folder))}
-    exec(f"scores = {scores_of(space)}", names)
+    exec(f"scores = {card_of(space).scores}", names)
     assert torch.allclose(names["scores"], loaded_from(made, space).scores(TEXTS), atol=1e-3)
 
 
@@ -89,7 +91,7 @@ def test_an_exported_version_of_sets_names_the_sets_that_replicas_name(store: St
     assert {0, 1, 2} <= sizes
     scores_BC = loaded.scores(TEXTS)
     is_sure_B = ((scores_BC - 0.5).abs() > NEAR).all(dim=1).tolist()
-    pairs = [(names, each.labels) for names, each, is_sure in zip(sets, expected, is_sure_B, strict=True) if is_sure]
+    pairs = [(names, each.value) for names, each, is_sure in zip(sets, expected, is_sure_B, strict=True) if is_sure]
     assert len(pairs) > len(TEXTS) / 2
     assert all(set(names) == set(theirs or ()) for names, theirs in pairs)
     for row, each in zip(scores_BC.tolist(), expected, strict=True):

@@ -12,7 +12,8 @@ from model.ragged import RaggedBatch
 from serving.models import ActiveVersions, Version
 from serving.predict import LONG_TOKENS, predict_many
 from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
-from wire.receipts import Verdicts, name_hash, verdicts_of
+from wire.kinds import name_hash
+from wire.receipts import Verdicts, verdicts_of
 from wire.records import Event, Feedback
 
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]

@@ -1,17 +1,20 @@
 """What a version of sets makes of a text: every class above the threshold is named, also in the receipt."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 
-from serving import ranking
+from lifelong.plugins.kinds import class_tensors, set_tensors
+from lifelong.plugins.kinds.scores import UNIT_BITS
+from model.kinds import UNIT, Ranked, Space
 from serving.models import ActiveVersions
 from serving.predict import predict_many
 from tests.serving.versions import RECEIPTS, labels_of, live_of, tokenizer
-from wire.receipts import name_hash, verdicts_of
+from wire.kinds import name_hash
+from wire.receipts import verdicts_of
 from wire.records import Answer, Event, LabelSpace
-from wire.targets import UNIT_BITS
 
 TEXTS = ["where is my card", "hi"]
 
@@ -51,15 +54,28 @@ def test_the_receipt_has_the_set_that_each_version_names() -> None:
 
 
 def test_more_classes_than_a_receipt_holds_are_not_named_and_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "MAX_NAMED", 3)
-    version = sets(live_of([1])).versions[1]
+    monkeypatch.setattr(set_tensors, "MAX_WORDS", 3)
     logits_BC = torch.stack([torch.linspace(1, 2, 4), torch.full((4,), -1.0)])
-    ranked = ranking.SetRanking(version, logits_BC, logits_BC.topk(4, dim=1).indices, 2)
-    full, empty = ranked.scored([0, 1])
-    assert full.labels == tuple(reversed(labels_of(1)))[:3]
+    ranked = set_tensors.TENSORS.rank(logits_BC, labels_of(1), UNIT, 2)
+    full, empty = ranked.predictions([0, 1])
+    assert full.value == tuple(reversed(labels_of(1)))[:3]
     assert len(full.scores) == 3
-    assert (empty.labels, len(empty.scores)) == ((), 2)
-    assert ranked.names()[1] == (1, ())
+    assert (empty.value, len(empty.scores)) == ((), 2)
+    assert ranked.fingerprints()[1] == ()
+
+
+class Twice:
+    """The tensors of a kind that names each text twice."""
+
+    def rank(self, logits_BC: torch.Tensor, labels: Sequence[str], space: Space, top_scores: int) -> Ranked:
+        return class_tensors.TENSORS.rank(logits_BC.repeat(2, 1), labels, space, top_scores)
+
+
+def test_a_kind_that_names_more_texts_than_there_are_is_an_error_that_names_it() -> None:
+    live = live_of([1])
+    object.__setattr__(live.versions[1], "tensors", Twice())
+    with pytest.raises(ValueError, match=r"version 1: its labels.kind class names 4 of 2 texts"):
+        answers(live)
 
 
 @pytest.mark.parametrize("top_scores", [1, 9])

@@ -12,7 +12,8 @@ from serving.config import RefusalConfig
 from serving.predict import predict_many
 from serving.refusal import NO_REFUSALS, Refusal, refusal_of, share_below
 from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
-from wire.receipts import name_hash, verdicts_of
+from wire.kinds import name_hash
+from wire.receipts import verdicts_of
 from wire.records import Answer, Certainty, Event
 
 MEASURED = Certainty(temperature=1.0, quantiles=(0.0, 1.0, 2.0), risks=(0.3, 0.1, 0.2), samples=90)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.wire.samples import PLACE, SAMPLES, plain
 from wire.envelope import from_message, to_message
+from wire.kinds import MARKS
 from wire.message import Message, Place
 from wire.records import TOPIC_RECORDS, AdminAction, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
-from wire.targets import MARKS
 from wire.timestamps import MAX_TIME_MS
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifelong.plugins.kinds.scores import sent_value, value_of
+from lifelong.plugins.kinds.sets import set_of
 from wire.errors import BadMessage
+from wire.kinds import name_hash
 from wire.label_set import NEW, NOT_LISTED, RETIRED, WRONG_KIND, LabelConfig, LabelSet, check_label
-from wire.receipts import name_hash
 from wire.records import LabelAction, LabelCommand
-from wire.targets import sent_value, set_of, value_of
 
 LISTED = LabelConfig(mode="listed", allow=("bill", "card"))
 NAMES = st.sampled_from("abcd")

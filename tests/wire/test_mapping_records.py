@@ -185,7 +185,7 @@ def test_a_number_of_a_foreign_message_becomes_a_score_also_where_it_is_text() -
         (
             "label",
             ["a", "b"],
-            """feedback.label is '["a","b"]', and a label is one name: bus.map.feedback.labels takes""",
+            """feedback.label is '["a","b"]', and a label is one name: `labels` takes""",
         ),
         ("label", {"name": "a"}, "a label is one name"),
         ("labels", "b, a", """feedback.labels is '"b, a"', and a set of labels is a list of names"""),

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from tests.wire.samples import VERDICTS, answer_to
 from wire.envelope import MAX_FIELD_BYTES
+from wire.kinds import MAX_WORDS, name_hash
 from wire.receipts import (
     FORGED,
     MAX_CHARS,
-    MAX_NAMED,
     MAX_VERDICTS,
     Receipts,
     Verdicts,
-    name_hash,
     time_of,
     verdicts_of,
 )
@@ -188,7 +187,7 @@ def test_receipts_of_every_secret_are_accepted_and_made_with_the_first() -> None
 
 
 sets = st.dictionaries(
-    versions, st.lists(hashes, max_size=MAX_NAMED, unique=True).map(tuple), min_size=1, max_size=MAX_VERDICTS
+    versions, st.lists(hashes, max_size=MAX_WORDS, unique=True).map(tuple), min_size=1, max_size=MAX_VERDICTS
 )
 
 

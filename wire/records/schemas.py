@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from wire.kinds import LABEL_FIELDS
 from wire.records.topics import Answer, Event, Feedback, Quarantined, TopicRecord
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -38,7 +39,7 @@ def _schema_of(record: type[TopicRecord]) -> dict[str, Any]:
         del own["required"]  # an event without an id has that of its header, or its place
         own["anyOf"] = [{"required": ["text"]}, {"required": ["features"]}]
     if record is Feedback:
-        own["anyOf"] = [{"required": [name]} for name in ("label", "labels", "value")]
+        own["anyOf"] = [{"required": [name]} for name in ("label", *LABEL_FIELDS)]
     whole = {"$schema": DIALECT, "$id": record.TYPE, **own}
     if definitions:
         whole["$defs"] = definitions

@@ -11,13 +11,13 @@ write the file can change what is in it, and each machine has its own).
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
 from wire.features import Features
+from wire.kinds import ANSWER_FIELDS, said_by
 from wire.records.record import ArmName, Record
-from wire.targets import sent_value, set_of
 
 MAX_EVENT_BYTES = 1 << 20
 """Largest payload of an event, in bytes; a larger one becomes a dead letter (Kafka) or a 413 (HTTP)."""
@@ -86,7 +86,8 @@ class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     Where events have sets of labels, `labels` are those that the weights name, best first (None while they know no
     class), `label` is None, and `score` is the probability of the best class. Where they have scores, `value` is the
-    one that the weights expect (None while they know none), `label` is None and `score` 0.
+    one that the weights expect (None while they know none), `label` is None and `score` 0. Where they have labels of a
+    kind without a field of its own, `output` is an object with the name of the `kind`, and what that says.
     """
 
     label: str | None
@@ -101,15 +102,16 @@ class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
     certainty: float | None = None
     labels: tuple[str, ...] | None = None
     value: float | None = None
+    output: dict[str, Any] | None = None
 
     @property
     def named(self) -> str | None:
-        """What the weights name, as one string (`wire.targets`), also where the answer was refused."""
-        if self.labels is not None:
-            return set_of(self.labels)
-        if self.value is not None:
-            return sent_value(self.value)
-        return self.scores[0][0] if self.refused and self.scores else self.label
+        """What the weights name, as one string (`wire.kinds`), also where the answer was refused."""
+        if self.refused and self.scores:
+            return self.scores[0][0]
+        if self.label is None and self.labels is None and self.value is None and self.output is None:
+            return None
+        return said_by(self, ANSWER_FIELDS)
 
 
 class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
@@ -224,7 +226,9 @@ class Feedback(Record, frozen=True, kw_only=True):
     any age and labelled history can be learnt. Where the answer waits, its own ones count. `answered` and `proof` are
     set by the learner alone, which has found the answer again for a late label: the label that was answered, and its
     own code over it and what the event says. Where events have sets of labels, `labels` is that of the event, where
-    they have scores, `value` is it, and `label` is "". `task` is the one that the label is of, "" the default one.
+    they have scores, `value` is it, and `label` is "". Where they have labels of a kind without a field of its own,
+    `target` is an object with the name of the `kind`, and what that says. `task` is the one that the label is of, ""
+    the default one.
     `replaces` is set by the reader of a mapped topic alone, whatever a message says: the label takes the place of the
     one before.
     """
@@ -246,6 +250,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     features: Features = {}
     labels: tuple[str, ...] | None = None
     value: float | None = None
+    target: dict[str, Any] | None = None
     task: str = ""
     replaces: bool = False
 
@@ -255,11 +260,9 @@ class Feedback(Record, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, text="", features={}, answered=None, proof="")
 
     @property
-    def target(self) -> str:
-        """What the label says, as one string (`wire.targets`)."""
-        if self.value is not None:
-            return sent_value(self.value)
-        return self.label if self.labels is None else set_of(self.labels)
+    def said(self) -> str:
+        """What the label says, as one string (`wire.kinds`)."""
+        return said_by(self)
 
     @property
     def message_id(self) -> str:
@@ -306,8 +309,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
 
     `text`, `features` and `answered`, the label that the service gave, are set where the answer was known, and
     `event_source` is then the answer's. `detail` says what to do, where the reason alone does not. An operator may
-    release the label. Where events have sets of labels, `labels` is that which was sent, and
-    where they have scores, `value`.
+    release the label. `labels`, `value` and `target` are those of the label, where events have such.
     """
 
     TOPIC: ClassVar[str] = "quarantine.v1"
@@ -327,6 +329,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     features: Features = {}
     labels: tuple[str, ...] | None = None
     value: float | None = None
+    target: dict[str, Any] | None = None
     task: str = ""
 
     @property
@@ -358,6 +361,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
             features=self.features,
             labels=self.labels,
             value=self.value,
+            target=self.target,
             task=self.task,
         )
 

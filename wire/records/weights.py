@@ -15,9 +15,9 @@ from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from wire.kinds import DEFAULT
 from wire.records.commands import CommandBody, LabelChange
 from wire.records.record import Record
-from wire.targets import Kind
 
 MAX_NEW_CLASSES: Final = 64
 """The most new classes that a manifest names."""
@@ -98,18 +98,18 @@ class NameChanges(Record, frozen=True, kw_only=True):
 
 
 class LabelSpace(Record, frozen=True, kw_only=True):
-    """What the labels of a version are.
+    """What the labels of a version are: the `kind` that the settings name.
 
     Of sets of classes, `threshold` was taken off each output of the head. Scores lie between `low` and `high`.
     """
 
-    kind: Kind
+    kind: str
     threshold: float = 0.0
     low: float = 0.0
     high: float = 1.0
 
 
-CLASSES: Final = LabelSpace(kind="class")
+CLASSES: Final = LabelSpace(kind=DEFAULT)
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
@@ -157,7 +157,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
     `worst_class_drop` of its accuracy. `anchor` is an older version, compared on `anchor_labels` samples whose classes
     it knew; both choose among the classes of the anchor. `head_update` and `top_update` are the changes of the head and
     of the trained blocks, relative to their norm. Pairs of the version and its parent: `average_precision` of weighted
-    classes, `micro_f1` of sets, the mean `absolute_error` of scores.
+    classes, `micro_f1` of sets, the mean `absolute_error` of scores, and `figures` of labels of other kinds.
     """
 
     num_labels: int = 0
@@ -176,6 +176,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
     average_precision: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET
     micro_f1: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET
     absolute_error: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET
+    figures: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PrecisionEvaluation(Record, frozen=True, kw_only=True):

@@ -12,12 +12,14 @@ from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
 from learner.fast.own_head import head_of
 from learner.fast.recency import MAX_NEWEST, MIN_HELD, Fading
-from learner.fast.rows import ClassRows, Entries
+from learner.fast.rows import ClassRows
 from learner.fast.solver import HeadSolver
 from learner.samples import Labelled
+from lifelong.plugins.kinds.scores import VALUE_ROW, unit_value
+from lifelong.plugins.kinds.sets import set_of
+from model.kinds import Entries
 from tests.learner.fast.heads import Ridge, path_of
 from tests.learner.small_learner import small_served
-from wire.targets import VALUE_ROW, set_of, unit_value
 
 WIDTH = 8
 NUM_FEATURES = 48

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from learner.fast.ridge import GRID, RidgeHead, narrowed, on_grid, ridge_penalty
-from wire.targets import VALUE_ROW, set_of, unit_value
+from lifelong.plugins.kinds.scores import VALUE_ROW, unit_value
+from lifelong.plugins.kinds.sets import set_of
 
 R = 24
 CLASSES = ("a", "b", "c")

@@ -11,9 +11,10 @@ from torch import Tensor
 from learner.errors import BaseRefused
 from learner.fast.fast_head import MAX_ROWS
 from learner.fast.ridge import BaseSolution, NormalEquations, on_grid
-from learner.fast.rows import ClassRows, Entries
+from learner.fast.rows import ClassRows
 from learner.fast.solver import IncrementalHead
-from wire.targets import set_of
+from lifelong.plugins.kinds.sets import set_of
+from model.kinds import Entries
 
 R = 24
 C = 5

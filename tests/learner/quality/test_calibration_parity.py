@@ -1,9 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 
 from learner.encoder.served import export_head
 from learner.quality import calibration as parities
 from learner.quality.calibration import Parity
+from lifelong.plugins.kinds.class_tensors import TENSORS
 from model.tokenizer import PROBE_TEXTS
 from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 
@@ -49,13 +52,14 @@ def test_agreement_is_about_the_class_that_is_named() -> None:
     served = small_served()
     weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
     head = served.head(export_head(CONFIG, weights_CR, temperature=0.1))
-    assert measured.agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
+    agreement = partial(measured.agreement, tensors=TENSORS)
+    assert agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
     measured.add(sample.text for sample in labelled(0, 20))
-    assert measured.agreement("int8", head, weights_CR) > 0.7
-    assert measured.agreement("int8", head, -weights_CR) < 0.3
-    assert measured.agreement("int8", head, weights_CR[:0]) == 1.0
-    assert measured.agreement("int4", head, weights_CR) > 0.5
-    assert measured.agreement("int4", head, weights_CR) <= measured.agreement("int8", head, weights_CR)
+    assert agreement("int8", head, weights_CR) > 0.7
+    assert agreement("int8", head, -weights_CR) < 0.3
+    assert agreement("int8", head, weights_CR[:0]) == 1.0
+    assert agreement("int4", head, weights_CR) > 0.5
+    assert agreement("int4", head, weights_CR) <= agreement("int8", head, weights_CR)
 
 
 def test_probes_have_the_logits_of_the_served_bytes() -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from learner.quality.comparison import NUM_COHORTS, Anchor, Comparison, Paired, anchor_of, compare
-from learner.targets import Targets, best_rows
+from lifelong.plugins.kinds.class_tensors import ClassTargets
+from model.kinds import best_rows
 from tests.learner.small_learner import labelled
 from tests.learner.streams import TOPICS
 
@@ -62,22 +63,24 @@ def anchor(num_right: int, num_classes: int = len(TOPICS)) -> Anchor:
 
 def test_what_was_right_and_is_wrong_is_lost() -> None:
     named_rows = torch.where(torch.arange(20) < 4, (ROWS + 1) % 5, ROWS)
-    assert anchor(10).compare_with(SAMPLES, logits(named_rows), Targets(ROWS)).overall == Paired(
+    assert anchor(10).compare_with(SAMPLES, logits(named_rows), ClassTargets(ROWS)).overall == Paired(
         num=20, right=10, lost=4, won=10
     )
 
 
 def test_the_candidate_chooses_among_the_classes_that_the_anchor_had() -> None:
     both = logits(ROWS) + 2 * logits(torch.full_like(ROWS, 3))  # a newer class takes everything
-    beside = anchor(20, num_classes=3).compare_with(SAMPLES, both, Targets(ROWS))
+    beside = anchor(20, num_classes=3).compare_with(SAMPLES, both, ClassTargets(ROWS))
     assert beside.overall == Paired(num=12, right=12, lost=0, won=0)
-    assert anchor(20).compare_with(SAMPLES, both, Targets(ROWS)).overall.lost == 16
+    assert anchor(20).compare_with(SAMPLES, both, ClassTargets(ROWS)).overall.lost == 16
 
 
 def test_samples_that_came_later_do_not_count() -> None:
     more = [*SAMPLES, *labelled(20, 30)]
     rows = torch.tensor([TOPICS.index(sample.label) for sample in more])
-    assert anchor(20).compare_with(more, logits(rows), Targets(rows)).overall == Paired(num=20, right=20, lost=0, won=0)
+    assert anchor(20).compare_with(more, logits(rows), ClassTargets(rows)).overall == Paired(
+        num=20, right=20, lost=0, won=0
+    )
 
 
 def test_an_anchor_gives_way_to_one_as_good_and_to_one_that_covers_twice_as_much() -> None:

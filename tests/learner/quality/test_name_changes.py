@@ -3,7 +3,7 @@
 import torch
 
 from learner.quality.evaluation import ScoredVersion
-from learner.quality.name_changes import is_new, is_right, named_rows, rows_in
+from learner.quality.name_changes import is_right, named_rows
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import stream
 
@@ -25,6 +25,4 @@ def test_two_rows_of_one_name_are_one_class() -> None:
     rows_B = named_rows(it, phi_BR)
     merged = it._replace(classes=("a", "a", *it.classes[2:]))
     assert named_rows(merged, phi_BR).tolist() == [0 if row == 1 else row for row in rows_B.tolist()]
-    assert rows_in(merged, ("a", "none")).tolist() == [0, -1, -1]
     assert is_right(torch.tensor([0, -1]), merged, ["a", "none"]).tolist() == [True, False]
-    assert is_new(merged, it).tolist() == [True, True, False, False, False]

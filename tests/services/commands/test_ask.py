@@ -95,15 +95,17 @@ def test_a_set_of_labels_is_shown_with_all_its_names() -> None:
     assert _answer_line({**answer, "labels": ["refund", "urgent"]}).startswith("refund, urgent  0.91  version 7")
     assert _answer_line({**answer, "labels": []}).startswith("(none)  ")
     assert _answer_line({**answer, "value": 4.5}).startswith("4.5  ")
+    output = {"kind": "interval", "low": 1.0, "high": 2.0}
+    assert _answer_line({**answer, "output": output}).startswith('{"low": 1.0, "high": 2.0}  ')
 
 
 @pytest.mark.parametrize(
     ("kind", "arguments", "said"),
     [
-        ("class", ["refund", "urgent"], "name one label: labels.kind is class"),
-        ("class", ["--none"], "name one label: labels.kind is class"),
-        ("score", ["many"], "name one number: labels.kind is score"),
-        ("score", [], "name one number: labels.kind is score"),
+        ("class", ["refund", "urgent"], "a label is one name"),
+        ("class", ["--none"], "a label is one name"),
+        ("score", ["many"], "a score is a number; labels.kind is score"),
+        ("score", [], "name the label of the event"),
         ("multilabel", [], "or give --none where it has none"),
         ("multilabel", ["refund", "--none"], "or give --none where it has none"),
     ],

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from lifelong.plugins.kinds.sets import set_of
 from services.history.labeller import FIXES, BadHistory, RowLabeller, RowMaps
 from tests.learner.intake.joins import make_join
 from wire.errors import BadMessage
 from wire.label_set import LabelConfig, LabelSet
-from wire.targets import set_of
 
 TICKET = {"ticket_id": 7, "subject": None, "body": "where is it", "queue": "delivery", "agent": {"name": "eve"}}
 MAPS = {"id": "{ticket_id}", "text": "{subject?} {body}", "label": "{queue}", "key": "{agent.name}"}
@@ -108,9 +108,9 @@ def test_a_map_that_is_none_is_refused_before_a_row_is_read(maps: dict[str, str]
 def test_sets_of_labels_are_lists_or_names_between_commas(tags: list[str] | str) -> None:
     sets = LabelSet(LabelConfig(kind="multilabel"))
     row = {"text": "hello", "tags": tags}
-    assert labelled({"labels": "{tags}"}, sets).feedback(row).target == set_of(["refund", "urgent"])
-    assert labelled(None, sets).feedback({"text": "hello", "labels": tags}).target == set_of(["refund", "urgent"])
-    assert labelled(None, sets).feedback({"text": "hello", "labels": []}).target == set_of([])
+    assert labelled({"labels": "{tags}"}, sets).feedback(row).said == set_of(["refund", "urgent"])
+    assert labelled(None, sets).feedback({"text": "hello", "labels": tags}).said == set_of(["refund", "urgent"])
+    assert labelled(None, sets).feedback({"text": "hello", "labels": []}).said == set_of([])
 
 
 def test_one_label_where_sets_are_wanted_says_which_map_makes_them() -> None:

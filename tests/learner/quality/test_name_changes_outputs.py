@@ -5,6 +5,7 @@ from functools import partial
 from learner.fast.fast_head import Rows
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import RecentEvents
+from lifelong.plugins.kinds.sets import set_of
 from model.features import FeatureMap, Scale
 from tests.learner.quality.versions import SERVED, events_with, ring_beside
 from tests.learner.quality.versions import version as one_class_version
@@ -12,7 +13,6 @@ from tests.learner.small_learner import CONFIG
 from wire.features import content_of
 from wire.label_set import LabelSet
 from wire.records import LabelCommand, NewClass
-from wire.targets import set_of
 
 version = partial(one_class_version, threshold=0.5)
 

@@ -5,35 +5,39 @@ from pathlib import Path
 import pytest
 import torch
 
+from learner.kinds import tensors_for
 from learner.quality.comparison import ScoredHoldout
-from learner.quality.evaluation import KindFigures
+from learner.quality.evaluation import measure_figures
 from learner.samples import Labelled
-from learner.targets import Targets
+from lifelong.plugins.kinds.scores import VALUE_ROW, unit_value
+from lifelong.plugins.kinds.sets import set_of
+from model.kinds import UNIT
 from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
+from wire.config import LabelConfig
 from wire.records import Evaluation
 from wire.store import Store
-from wire.targets import VALUE_ROW, set_of, unit_value
 
 
 def scored(labels: list[str], classes: tuple[str, ...], logits: list[list[float]]) -> ScoredHoldout:
     samples = [Labelled(str(number), label) for number, label in enumerate(labels)]
-    return ScoredHoldout(samples, classes, torch.tensor(logits), Targets.of(labels, labels, classes))
+    return ScoredHoldout(samples, classes, torch.tensor(logits), tensors_for(labels).targets(labels, labels, classes))
 
 
 def test_micro_f1_of_a_version_stands_beside_that_of_its_parent() -> None:
     labels = [set_of("ab"), set_of("b"), set_of("")]
     parent = scored(labels, ("a",), [[1.0], [1.0], [-1.0]])  # it names a twice, once rightly
     new = scored(labels, ("a", "b"), [[1.0, 1.0], [-1.0, 1.0], [-1.0, 1.0]])  # all three, and b once too often
-    assert KindFigures.of(new, parent, width=1.0).micro_f1 == pytest.approx((6 / 7, 2 / 5))
-    assert KindFigures.of(new, None, width=1.0).micro_f1 == pytest.approx((6 / 7, 6 / 7))
+    assert measure_figures(new, parent, UNIT) == {"micro_f1": pytest.approx((6 / 7, 2 / 5))}
+    assert measure_figures(new, new, UNIT) == {"micro_f1": pytest.approx((6 / 7, 6 / 7))}
 
 
 def test_absolute_errors_are_in_the_unit_of_the_scores() -> None:
     labels = [unit_value(0.5), unit_value(1.0)]
     parent = scored(labels, (VALUE_ROW,), [[0.0], [2.0]])  # what is above the range counts as its bound
     new = scored(labels, (VALUE_ROW,), [[0.5], [0.75]])
-    assert KindFigures.of(new, parent, width=4.0) == KindFigures(absolute_error=(0.5, 1.0))
+    space = LabelConfig(kind="score", range=(1.0, 5.0))
+    assert measure_figures(new, parent, space) == {"absolute_error": (0.5, 1.0)}
 
 
 def evaluation_of(rig: PublishRig, first: int, last: int) -> Evaluation:

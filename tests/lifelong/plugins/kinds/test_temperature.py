@@ -1,25 +1,27 @@
 import torch
 
-from learner.quality.calibration import DEFAULT_THRESHOLD, fit_temperature, fit_threshold
-from learner.quality.evaluation import DEFAULT_TEMPERATURE
-from learner.targets import Sets, Targets
+from lifelong.plugins.kinds.class_tensors import TENSORS as CLASS
+from lifelong.plugins.kinds.class_tensors import ClassTargets
+from lifelong.plugins.kinds.set_tensors import DEFAULT_THRESHOLD, SetTargets, fit_threshold
+from lifelong.plugins.kinds.set_tensors import TENSORS as MULTILABEL
+from model.kinds import DEFAULT_TEMPERATURE
 
 
 def test_the_temperature_of_sampled_labels_is_found() -> None:
     rng = torch.Generator().manual_seed(0)
     logits = torch.rand(4_000, 10, generator=rng)
     rows = torch.multinomial((logits / 0.1).softmax(1), 1, generator=rng)[:, 0]
-    assert abs(fit_temperature(logits, Targets(rows)) - 0.1) < 0.01
+    assert abs(CLASS.calibrate(logits, ClassTargets(rows)).temperature - 0.1) < 0.01
 
 
 def test_perfect_logits_stop_at_the_lowest() -> None:
-    temperature = fit_temperature(torch.eye(100), Targets(torch.arange(100)))
+    temperature = CLASS.calibrate(torch.eye(100), ClassTargets(torch.arange(100))).temperature
     assert temperature > 0.009
     assert temperature < 0.02
 
 
 def test_few_samples_say_nothing() -> None:
-    assert fit_temperature(torch.eye(9), Targets(torch.arange(9))) == DEFAULT_TEMPERATURE
+    assert CLASS.calibrate(torch.eye(9), ClassTargets(torch.arange(9))).temperature == DEFAULT_TEMPERATURE
 
 
 def micro_f1(outputs: torch.Tensor, has: torch.Tensor, threshold: float) -> float:
@@ -48,5 +50,5 @@ def test_the_temperature_of_sampled_sets_is_found() -> None:
     rng = torch.Generator().manual_seed(0)
     outputs = torch.rand(4_000, 10, generator=rng) - 0.5
     has = torch.rand(4_000, 10, generator=rng) < (outputs / 0.1).sigmoid()
-    sets = Sets(has, has.sum(dim=1), torch.zeros(4_000))
-    assert abs(fit_temperature(outputs, Targets(torch.zeros(4_000), sets)) - 0.1) < 0.01
+    targets = SetTargets(torch.zeros(4_000), has, has.sum(dim=1), torch.zeros(4_000))
+    assert abs(MULTILABEL.calibrate(outputs, targets).temperature - 0.1) < 0.01

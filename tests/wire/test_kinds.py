@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.agreement import draw_of, f1, is_right
-from wire.targets import set_of, unit_value
+from lifelong.plugins.kinds.scores import unit_value
+from lifelong.plugins.kinds.sets import f1, set_of
+from wire.kinds import draw_of, is_right
 
 SETS = st.frozensets(st.sampled_from("abcdef"))
 EVENTS = [f"event-{number}".encode() for number in range(4_000)]

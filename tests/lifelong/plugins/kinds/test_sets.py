@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.targets import MARKS, MAX_NAMES, is_set, names_of, problem_of_labels, set_of
+from lifelong.plugins.kinds.sets import MAX_NAMES, MULTILABEL, names_of, set_of
+from wire.kinds import MARKS, kind_of
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="".join(MARKS)), min_size=1)
 
@@ -13,17 +14,16 @@ def test_a_set_is_one_string_whatever_its_order_and_has_its_names_again(names: l
     target = set_of(names)
     assert set_of(reversed(names)) == target == set_of(names + names)
     assert names_of(target) == tuple(sorted(set(names)))
-    assert is_set(target)
+    assert kind_of(target) is MULTILABEL
 
 
 @given(NAMES)
 def test_one_class_is_no_set(name: str) -> None:
-    assert not is_set(name)
-    assert names_of(name) == (name,)
+    assert kind_of(name).class_names(name) == (name,)
     assert set_of([name]) != name
 
 
 def test_a_set_with_too_many_names_or_a_blank_one_says_what_to_do() -> None:
-    assert "at most 64" in problem_of_labels(tuple(map(str, range(MAX_NAMES + 1))))
-    assert "leave it out" in problem_of_labels(("refund", ""))
-    assert not problem_of_labels(())
+    assert "at most 64" in MULTILABEL.problem(tuple(map(str, range(MAX_NAMES + 1))))
+    assert "leave it out" in MULTILABEL.problem(("refund", ""))
+    assert not MULTILABEL.problem(())

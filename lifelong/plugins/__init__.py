@@ -1,0 +1,18 @@
+"""What stands behind the doors of the core, by door and name. The core finds it by this table, and imports none of it.
+
+kinds/    kinds of labels: one class, a set of them, a number
+
+Packages of others add theirs as entry points of the group `lifelong.<door>`, or are named by an import path.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
+    "kinds": {
+        "class": "lifelong.plugins.kinds.classes:CLASS",
+        "multilabel": "lifelong.plugins.kinds.sets:MULTILABEL",
+        "score": "lifelong.plugins.kinds.scores:SCORE",
+    },
+}
+"""The import path of each built-in plug-in, by door and name."""

@@ -1,0 +1,126 @@
+"""The tensors of labels that are numbers: the logit of the only row, between 0 and 1, is the place in the range.
+
+A sample is right by its absolute error and the number that is drawn for it (`wire.kinds`).
+
+Shapes: B texts, N samples, C = 1 row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lifelong.plugins.kinds.scores import VALUE_ROW, unit_bits, value_of
+from model.kinds import Calibration, Changes, Entries, Predicted, Space, best_rows
+from wire.kinds import Fingerprint, draw_of
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The logits of some texts, of a version with a row or without."""
+
+    logits_BC: Tensor
+    is_known: bool
+    space: Space
+
+    def predictions(self, indices: Sequence[int]) -> list[Predicted]:
+        if not self.is_known:
+            return [Predicted(None)] * len(indices)
+        logits_B = self.logits_BC[indices, 0]
+        if not torch.isfinite(logits_B).all():
+            raise ValueError("a score is not finite")
+        low = self.space.low
+        width = self.space.high - low
+        return [Predicted(low + unit * width) for unit in logits_B.clamp(0.0, 1.0).tolist()]
+
+    def fingerprints(self) -> list[Fingerprint]:
+        if not self.is_known:
+            return [0] * len(self.logits_BC)
+        return [unit_bits(unit) for unit in self.logits_BC[:, 0].clamp(0.0, 1.0).tolist()]
+
+
+class ScoreTargets(NamedTuple):
+    """The place of the score of each sample, in [0, 1], and what is drawn for it. `rows_N` are 0, or -1 without a
+    row."""
+
+    rows_N: Tensor
+    units_N: Tensor
+    draws_N: Tensor
+    is_exclusive: bool = False
+    default_temperature: float = 1.0
+
+    @property
+    def calibrates_N(self) -> Tensor:
+        return torch.ones(len(self.rows_N), dtype=torch.bool)
+
+    def errors(self, logits_NC: Tensor) -> Tensor:
+        """Returns the absolute error of each sample; 1 if there is no row."""
+        if not logits_NC.shape[1]:
+            return torch.ones(len(self.units_N))
+        return (logits_NC[:, 0].clamp(0.0, 1.0) - self.units_N).abs()
+
+    def right(self, logits_NC: Tensor) -> Tensor:
+        return self.draws_N < 1 - self.errors(logits_NC)
+
+    def num_named(self, logits_NC: Tensor) -> int:
+        return len(set(best_rows(logits_NC).tolist()))
+
+    def only(self, where_N: Tensor) -> "ScoreTargets":
+        return ScoreTargets(self.rows_N[where_N], self.units_N[where_N], self.draws_N[where_N])
+
+    def among(self, num_classes: int) -> "ScoreTargets":
+        return self
+
+    def figures(self, logits_NC: Tensor, space: Space) -> dict[str, float]:
+        """Returns the mean absolute error, in the unit of the scores."""
+        return {"absolute_error": float(self.errors(logits_NC).mean()) * (space.high - space.low)}
+
+    def changes(
+        self,
+        logits_NC: Tensor,
+        before_NK: Tensor,
+        classes: Sequence[str],
+        before: Sequence[str],
+        retired: frozenset[str],
+    ) -> Changes:
+        """Counts a score as changed with the probability by which it differs, by the number that is drawn for the
+        event; all are new if the reference knows none."""
+        none_C = torch.zeros(len(classes), dtype=torch.int64)
+        if not before:
+            return Changes(0, len(logits_NC), none_C, none_C)
+        before_N = before_NK[:, 0].clamp(0.0, 1.0)
+        referred = ScoreTargets(self.rows_N, before_N, self.draws_N)
+        is_changed_N = self.draws_N < referred.errors(logits_NC)
+        return Changes(int(is_changed_N.sum()), 0, none_C, none_C)
+
+
+class ScoreTensors:
+    """The functions of the kind."""
+
+    def rank(self, logits_BC: Tensor, labels: Sequence[str], space: Space, top_scores: int) -> Expected:
+        return Expected(logits_BC, bool(labels), space)
+
+    def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
+        values_E = torch.tensor([value_of(label) for label in labels], dtype=torch.float64)
+        return Entries(torch.tensor([rows[VALUE_ROW]] * len(labels), dtype=torch.int64), values_E=values_E)
+
+    def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> ScoreTargets:
+        row = classes.index(VALUE_ROW) if VALUE_ROW in classes else -1
+        return ScoreTargets(
+            torch.full((len(labels),), row),
+            torch.tensor([value_of(label) for label in labels]),
+            torch.tensor([draw_of(draw.encode()) for draw in draws]),
+        )
+
+    def calibrate(self, outputs_NC: Tensor, targets: ScoreTargets) -> Calibration:
+        """Returns none: the logit is the score."""
+        return Calibration(1.0)
+
+    def agreement(self, full_NC: Tensor, served_NC: Tensor, threshold: float) -> float:
+        """Returns 1: a score has one row, which is named in any precision."""
+        return 1.0
+
+
+TENSORS: Final = ScoreTensors()

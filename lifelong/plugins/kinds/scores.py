@@ -1,0 +1,137 @@
+"""Labels that are numbers in a range: `value`. A head has one row for them, whose logit is the place in the range.
+
+    sent_value(4.5)     a score as it was sent       unit_value(0.875)       its place in the range, in [0, 1]
+
+An answer agrees with its label by 1 less its absolute error, as a share of the range: so the share of right answers is
+1 less the mean absolute error.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from wire.errors import BadMessage
+from wire.kinds import Card, Fingerprint, Range
+
+SENT_MARK: Final = "\x1c"
+"""The file separator of ASCII stands before a score as it was sent."""
+
+UNIT_MARK: Final = "\x1f"
+"""The unit separator of ASCII stands before the place of a score in its range."""
+
+VALUE_ROW: Final = f"{UNIT_MARK}score"
+"""The name of the only row of a head of scores."""
+
+UNIT_STEPS: Final = 1 << 16
+"""Steps of the range of a score."""
+
+UNIT_BITS: Final = 1 << 32
+"""Steps of the range of a score in a receipt."""
+
+NUMBER: Final = "a score is a number"
+
+
+class ScoreKind:
+    """A number of each event."""
+
+    name = "score"
+    field = "value"
+    noun = "a score"
+    how_sent = "`value`, a number"
+    marks = (SENT_MARK, UNIT_MARK)
+    tensors = "lifelong.plugins.kinds.score_tensors:TENSORS"
+    is_exclusive = False
+    has_classes = False
+    trains_encoder = False
+    examples = (f"{UNIT_MARK}0.875", f"{UNIT_MARK}0.0", f"{UNIT_MARK}1.0")
+
+    def problem(self, value: float) -> str:
+        return "" if math.isfinite(value) else f"`value` is {value}, not a finite number"
+
+    def read(self, value: float) -> str:
+        return sent_value(value)
+
+    def write(self, label: str) -> float:
+        return value_of(label)
+
+    def from_value(self, value: Any) -> float | None:
+        if isinstance(value, bool | list | dict):
+            raise BadMessage("wrong_schema", NUMBER)
+        try:
+            return None if value is None else float(value)
+        except ValueError:
+            raise BadMessage("wrong_schema", NUMBER) from None
+
+    def from_text(self, text: str) -> float | None:
+        return self.from_value(text)
+
+    def render(self, label: str) -> str:
+        return label[1:]
+
+    def class_names(self, label: str) -> tuple[str, ...]:
+        return ()
+
+    def row_names(self, label: str) -> tuple[str, ...]:
+        return (VALUE_ROW,)
+
+    def with_classes(self, label: str, names: Sequence[str]) -> str:
+        return label
+
+    def learnt(self, label: str, space: Range) -> str:
+        if not label.startswith(SENT_MARK):
+            return label
+        return unit_value(unit_of(value_of(label), space.low, space.high))
+
+    def fingerprint(self, label: str) -> Fingerprint:
+        return unit_bits(value_of(label))
+
+    def agreement(self, predicted: Fingerprint, labelled: Fingerprint) -> float:
+        if not (isinstance(predicted, int) and isinstance(labelled, int) and predicted and labelled):
+            return 0.0
+        return 1 - abs(predicted - labelled) / UNIT_BITS
+
+    def card(self, space: Range) -> Card:
+        scores = f"{space.low!r} + logits.clamp(0, 1) * {space.high - space.low!r}"
+        answers = f"a number from {space.low:g} to {space.high:g}"
+        return Card(scores, "return self.scores(texts)[:, 0].tolist()", answers)
+
+
+def sent_value(value: float) -> str:
+    """Returns a score as it was sent, as one string."""
+    return f"{SENT_MARK}{value!r}"
+
+
+def unit_value(unit: float) -> str:
+    """Returns the place of a score in its range, in [0, 1], as one string: 0 is the lowest, 1 the highest."""
+    return f"{UNIT_MARK}{unit!r}"
+
+
+def value_of(label: str) -> float:
+    """Returns the number of a score.
+
+    >>> value_of(sent_value(4.5)), value_of(unit_value(0.875))
+    (4.5, 0.875)
+    """
+    return float(label[1:])
+
+
+def unit_of(value: float, low: float, high: float) -> float:
+    """Returns the place of a number in its range, in [0, 1], to 16 bits.
+
+    >>> unit_of(4.5, 1.0, 5.0), unit_of(9.0, 1.0, 5.0)
+    (0.875, 1.0)
+    """
+    share = (value - low) / (high - low)
+    return round(min(max(share, 0.0), 1.0) * UNIT_STEPS) / UNIT_STEPS
+
+
+def unit_bits(unit: float) -> int:
+    """Returns the place of a score in its range as 32 bits; never 0, which stands for no score.
+
+    >>> [unit_bits(unit) / UNIT_BITS for unit in (0.5, 1.0)], unit_bits(0.0)
+    ([0.5, 0.9999999997671694], 1)
+    """
+    return min(max(int(unit * UNIT_BITS), 1), UNIT_BITS - 1)
+
+
+SCORE: Final = ScoreKind()

@@ -1,0 +1,214 @@
+"""The tensors of labels that are sets of classes: each class is named whose logit is above 0.
+
+    logits --sigmoid--> probabilities of the best classes; named are those above 0.5, at most MAX_WORDS
+
+A sample counts as right by the F1 of the two sets and the number that is drawn for it (`wire.kinds`). A class is named
+whose output is above one threshold, that of the highest micro-F1 on the holdout (Yang 2001 calls it SCut, with one for
+all classes), and the temperature is that of the binary likelihood.
+
+Rejected: a threshold per class (holdout samples are few).
+
+Shapes: B texts, N samples, E entries, C classes, K best classes, M outputs of all classes for all samples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from lifelong.plugins.kinds.sets import names_of
+from lifelong.plugins.kinds.temperature import MIN_SAMPLES, fit_temperature
+from model.kinds import (
+    DEFAULT_TEMPERATURE,
+    Calibration,
+    Changes,
+    Entries,
+    Predicted,
+    Space,
+    is_new,
+    rows_in,
+)
+from wire.kinds import MAX_WORDS, Fingerprint, draw_of, group_name, name_hash
+
+DEFAULT_THRESHOLD: Final = 0.5
+"""Used until the holdout has enough samples: the outputs are fitted to 0 and 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetRanking:
+    """The logits of some texts, and their best classes, best first: as many as are named or told."""
+
+    logits_BC: Tensor
+    classes_BK: Tensor
+    labels: Sequence[str]
+    top_scores: int
+
+    def predictions(self, indices: Sequence[int]) -> list[Predicted]:
+        classes_BK = self.classes_BK[indices]
+        values_BK = torch.sigmoid(self.logits_BC[indices]).gather(1, classes_BK)
+        if not torch.isfinite(values_BK).all():
+            raise ValueError("a score is not finite")
+        if not self.labels:
+            return [Predicted(None)] * len(indices)
+        found: list[Predicted] = []
+        for row, classes, values in zip(indices, classes_BK.tolist(), values_BK.tolist(), strict=True):
+            named = self._named(row)
+            scores = [(self.labels[index], value) for index, value in zip(classes, values, strict=True)]
+            found.append(Predicted(named, values[0], tuple(scores[: max(self.top_scores, len(named))])))
+        return found
+
+    def fingerprints(self) -> list[Fingerprint]:
+        if not self.labels:
+            return [0] * len(self.logits_BC)
+        return [tuple(map(name_hash, self._named(row))) for row in range(len(self.logits_BC))]
+
+    def _named(self, row: int) -> tuple[str, ...]:
+        """Returns the classes that are named, best first."""
+        classes_K = self.classes_BK[row, :MAX_WORDS]
+        named_K = classes_K[self.logits_BC[row, classes_K] > 0]
+        return tuple(self.labels[index] for index in named_K.tolist())
+
+
+class SetTargets(NamedTuple):
+    """Whether each sample has each class, how many names its set has (known or not), and what is drawn for it.
+
+    `rows_N` is the row of the class that it is grouped by.
+    """
+
+    rows_N: Tensor
+    has_NC: Tensor
+    sizes_N: Tensor
+    draws_N: Tensor
+    is_exclusive: bool = False
+    default_temperature: float = DEFAULT_TEMPERATURE
+
+    @property
+    def calibrates_N(self) -> Tensor:
+        return torch.ones(len(self.rows_N), dtype=torch.bool)
+
+    def right(self, logits_NC: Tensor) -> Tensor:
+        return self.draws_N < f1_of(logits_NC > 0, self.has_NC, self.sizes_N)
+
+    def num_named(self, logits_NC: Tensor) -> int:
+        return int((logits_NC > 0).any(dim=0).sum())
+
+    def only(self, where_N: Tensor) -> "SetTargets":
+        return SetTargets(self.rows_N[where_N], self.has_NC[where_N], self.sizes_N[where_N], self.draws_N[where_N])
+
+    def among(self, num_classes: int) -> "SetTargets":
+        """Returns the targets of those who know the first classes only: sets have no others."""
+        has_NC = self.has_NC[:, :num_classes]
+        return SetTargets(self.rows_N, has_NC, has_NC.sum(dim=1), self.draws_N)
+
+    def figures(self, logits_NC: Tensor, space: Space) -> dict[str, float]:
+        return {"micro_f1": self.micro_f1(logits_NC > 0)}
+
+    def micro_f1(self, named_NC: Tensor) -> float:
+        """Returns the F1 of all names of all samples together, 2 TP / (named + labelled); 1 if there are none."""
+        num = int(named_NC.sum() + self.sizes_N.sum())
+        return 2 * int((named_NC & self.has_NC).sum()) / num if num else 1.0
+
+    def changes(
+        self,
+        logits_NC: Tensor,
+        before_NK: Tensor,
+        classes: Sequence[str],
+        before: Sequence[str],
+        retired: frozenset[str],
+    ) -> Changes:
+        """Counts an event as changed between old classes if the two sets differ in a class that both know.
+
+        Only then can their F1 differ, but for names of new classes. An event that is named a new class counts as one of
+        those as well; if the reference knows no class at all, every event does.
+        """
+        is_new_C = is_new(classes, before)
+        named_NC = logits_NC > 0
+        referred_NK = before_NK > 0
+        rows_K = rows_in(classes, before)[:-1]
+        is_known_K = rows_K >= 0
+        before_NC = torch.zeros_like(named_NC)
+        before_NC[:, rows_K[is_known_K]] = referred_NK[:, is_known_K]
+        is_gone_K = ~is_known_K & torch.tensor([label not in retired for label in before], dtype=torch.bool)
+        is_changed_N = (named_NC & ~is_new_C != before_NC).any(dim=1) | referred_NK[:, is_gone_K].any(dim=1)
+        return Changes(
+            between_old=int(is_changed_N.sum()),
+            to_new=int(named_NC[:, is_new_C].any(dim=1).sum()) if before else len(logits_NC),
+            named_C=named_NC.sum(dim=0),
+            labelled_C=self.has_NC.sum(dim=0),
+        )
+
+
+class SetTensors:
+    """The functions of the kind."""
+
+    def rank(self, logits_BC: Tensor, labels: Sequence[str], space: Space, top_scores: int) -> SetRanking:
+        num_best = min(max(top_scores, MAX_WORDS), len(labels))
+        return SetRanking(logits_BC, logits_BC.topk(num_best, dim=1).indices, labels, top_scores)
+
+    def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
+        sets = list(map(names_of, labels))
+        sizes_B = torch.tensor([len(names) for names in sets])
+        places_E = torch.arange(len(sets)).repeat_interleave(sizes_B)
+        return Entries(torch.tensor([rows[name] for name in chain.from_iterable(sets)], dtype=torch.int64), places_E)
+
+    def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> SetTargets:
+        row_of = {label: row for row, label in enumerate(classes)}
+        sets = list(map(names_of, labels))
+        has_NC = torch.zeros(len(labels), len(classes), dtype=torch.bool)
+        for place, names in enumerate(sets):
+            has_NC[place, [row_of[name] for name in names if name in row_of]] = True
+        grouped_by = [group_name(label, draw) for label, draw in zip(labels, draws, strict=True)]
+        return SetTargets(
+            torch.tensor([row_of.get(name, -1) for name in grouped_by], dtype=torch.int64),
+            has_NC,
+            torch.tensor([len(names) for names in sets]),
+            torch.tensor([draw_of(draw.encode()) for draw in draws]),
+        )
+
+    def calibrate(self, outputs_NC: Tensor, targets: SetTargets) -> Calibration:
+        threshold = fit_threshold(outputs_NC, targets.has_NC)
+        loss = partial(binary_cross_entropy_with_logits, target=targets.has_NC.float())
+        return Calibration(fit_temperature(outputs_NC - threshold, loss), threshold)
+
+    def agreement(self, full_NC: Tensor, served_NC: Tensor, threshold: float) -> float:
+        """Returns the mean F1 of the two sets of each text; of a head without a threshold, how often the best class is
+        the same."""
+        if not threshold:
+            return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
+        named_NC = served_NC > 0
+        return float(f1_of(full_NC > threshold, named_NC, named_NC.sum(dim=1)).mean())
+
+
+def f1_of(named_NC: Tensor, has_NC: Tensor, sizes_N: Tensor) -> Tensor:
+    """Returns the F1 of what is named (bool) beside each set, which has so many names."""
+    num_N = named_NC.sum(dim=1) + sizes_N
+    f1_N: Tensor = torch.where(num_N == 0, 1.0, 2 * (named_NC & has_NC).sum(dim=1) / num_N.clamp(min=1))
+    return f1_N
+
+
+def fit_threshold(outputs_BC: Tensor, has_BC: Tensor) -> float:
+    """Returns the threshold of the highest micro-F1, 2 TP / (named + labelled), in the middle between two outputs.
+
+    DEFAULT_THRESHOLD for fewer than MIN_SAMPLES samples, or if none has a class.
+
+    >>> fit_threshold(torch.tensor([[0.9, 0.2]] * 50), torch.tensor([[True, False]] * 50))
+    0.55
+    """
+    if len(outputs_BC) < MIN_SAMPLES or not has_BC.any():
+        return DEFAULT_THRESHOLD
+    outputs_M, order_M = outputs_BC.flatten().sort(descending=True)
+    num_right_M = has_BC.flatten()[order_M].cumsum(dim=0)
+    num_named_M = torch.arange(1, len(outputs_M) + 1)
+    f1_M = 2 * num_right_M / (num_named_M + num_right_M[-1])
+    f1_M[:-1][outputs_M[:-1] == outputs_M[1:]] = -1.0  # equal outputs are named together
+    last = int(f1_M.argmax())
+    below = outputs_M[min(last + 1, len(outputs_M) - 1)]
+    return round(float(outputs_M[last] + below) / 2, 6)
+
+
+TENSORS: Final = SetTensors()

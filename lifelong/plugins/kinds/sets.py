@@ -1,0 +1,133 @@
+"""Labels that are sets of classes, perhaps empty: `labels`, a list of names. No name stands twice, nor has a place.
+
+    set_of(["urgent", "refund"]) == "\\x1drefund\\x1durgent"         set_of([]) == "\\x1d"
+
+An answer agrees with its label by the F1 of the event, 2 |named and labelled| / (|named| + |labelled|).
+
+Rejected: the share of events whose set is named wholly (of ten labels, one that is missed counts as much as ten).
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from lifelong.plugins.kinds.classes import MARKED, is_marked
+from wire.errors import BadMessage
+from wire.kinds import MAX_WORDS, Card, Fingerprint, Range, name_hash
+
+MARK: Final = "\x1d"
+"""The group separator of ASCII stands before each name of a set."""
+
+MAX_NAMES: Final = 64
+"""Most names of a set."""
+
+NAMED_CODE: Final = f"""rows = [sorted(zip(row, self.labels), reverse=True) for row in self.scores(texts).tolist()]
+        return [[label for score, label in row[:{MAX_WORDS}] if score > 0.5] for row in rows]"""
+"""The classes that an exported version names, best first."""
+
+
+class SetKind:
+    """A set of classes of each event."""
+
+    name = "multilabel"
+    field = "labels"
+    noun = "a set of labels"
+    how_sent = "`labels`, a list"
+    marks = (MARK,)
+    tensors = "lifelong.plugins.kinds.set_tensors:TENSORS"
+    is_exclusive = False
+    has_classes = True
+    trains_encoder = True
+    examples = (f"{MARK}refund{MARK}urgent", f"{MARK}refund", MARK)
+
+    def problem(self, value: Sequence[str]) -> str:
+        if any(map(is_marked, value)):
+            return MARKED
+        if len(value) > MAX_NAMES:
+            return f"`labels` has {len(value)} names, at most {MAX_NAMES} are read"
+        return "" if all(map(str.strip, value)) else "`labels` has a blank name: leave it out"
+
+    def read(self, value: Sequence[str]) -> str:
+        return set_of(value)
+
+    def write(self, label: str) -> tuple[str, ...]:
+        return names_of(label)
+
+    def from_value(self, value: Any) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        if not isinstance(value, list) or any(isinstance(name, list | dict) for name in value):
+            raise BadMessage("wrong_schema", "a set of labels is a list of names")
+        return tuple(name if isinstance(name, str) else msgspec.json.encode(name).decode() for name in value)
+
+    def from_text(self, text: str) -> tuple[str, ...]:
+        """Returns the names between commas."""
+        return names_in(text)
+
+    def render(self, label: str) -> str:
+        return ", ".join(names_of(label)) or "(none)"
+
+    def class_names(self, label: str) -> tuple[str, ...]:
+        return names_of(label)
+
+    def row_names(self, label: str) -> tuple[str, ...]:
+        return names_of(label)
+
+    def with_classes(self, label: str, names: Sequence[str]) -> str:
+        return set_of(names)
+
+    def learnt(self, label: str, space: Range) -> str:
+        return label
+
+    def fingerprint(self, label: str) -> Fingerprint:
+        return tuple(map(name_hash, names_of(label)))
+
+    def agreement(self, predicted: Fingerprint, labelled: Fingerprint) -> float:
+        if isinstance(predicted, int) or isinstance(labelled, int):
+            return 0.0
+        return f1(predicted, labelled)
+
+    def card(self, space: Range) -> Card:
+        answers = f"each label whose score is above 0.5, at most {MAX_WORDS}; a text may have none"
+        return Card("torch.sigmoid(logits)", NAMED_CODE, answers)
+
+
+def set_of(names: Iterable[str]) -> str:
+    """Returns the set of these names as one string: equal sets have equal ones.
+
+    >>> set_of(["urgent", "refund", "urgent"]), set_of([])
+    ('\\x1drefund\\x1durgent', '\\x1d')
+    """
+    return "".join(MARK + name for name in sorted({*names})) or MARK
+
+
+def names_of(label: str) -> tuple[str, ...]:
+    """Returns the names of a set.
+
+    >>> names_of(set_of(["urgent", "refund"])), names_of(set_of([]))
+    (('refund', 'urgent'), ())
+    """
+    return tuple(filter(None, label.split(MARK)))
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Returns the names of a set as people write it.
+
+    >>> names_in("refund, urgent"), names_in("")
+    (('refund', 'urgent'), ())
+    """
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def f1(named: Collection[object], labelled: Collection[object]) -> float:
+    """Returns the F1 of a set that was named beside the one that is right, in [0, 1]; 1 if both are empty.
+
+    >>> f1(["refund"], ["refund", "urgent"]), f1([], [])
+    (0.6666666666666666, 1.0)
+    """
+    num = len(named) + len(labelled)
+    return 2 * len({*named} & {*labelled}) / num if num else 1.0
+
+
+MULTILABEL: Final = SetKind()

@@ -1,0 +1,39 @@
+"""A score is sent as a number and learnt by its place in the range, to 16 bits."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifelong.plugins.kinds.scores import SCORE, sent_value, unit_bits, unit_of, unit_value, value_of
+from wire.errors import BadMessage
+from wire.label_set import LabelConfig
+
+RANGE = LabelConfig(kind="score", range=(1.0, 5.0))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, width=32))
+def test_a_number_is_learnt_once_whatever_was_sent(value: float) -> None:
+    learnt = SCORE.learnt(sent_value(value), RANGE)
+    assert 0 <= value_of(learnt) <= 1
+    assert SCORE.learnt(learnt, RANGE) == learnt
+    assert SCORE.read(SCORE.write(sent_value(value))) == sent_value(value)
+
+
+@pytest.mark.parametrize("value", [True, [1.0], {"a": 1}, "high"])
+def test_what_is_no_number_says_so(value: object) -> None:
+    with pytest.raises(BadMessage, match="a score is a number"):
+        SCORE.from_value(value)
+    assert (SCORE.from_value("4.5"), SCORE.from_value(None), SCORE.from_text("4.5")) == (4.5, None, 4.5)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_fingerprints_agree_by_the_absolute_error(one: float, other: float) -> None:
+    words = SCORE.fingerprint(unit_value(one)), SCORE.fingerprint(unit_value(other))
+    assert SCORE.agreement(*words) == pytest.approx(1 - abs(one - other), abs=2**-31)
+    assert SCORE.agreement(0, words[1]) == 0.0 == SCORE.agreement((1,), words[1])
+    assert unit_bits(one) > 0
+
+
+def test_what_lies_outside_of_the_range_counts_as_its_bound() -> None:
+    assert (unit_of(9.0, 1.0, 5.0), unit_of(-9.0, 1.0, 5.0)) == (1.0, 0.0)
+    assert "not a finite number" in SCORE.problem(float("inf"))

@@ -1,0 +1,101 @@
+"""A plug-in is found by its name, in the table, among entry points, or by a path; anything else is one clear error."""
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any, Protocol
+
+import pytest
+
+from wire import plugins
+from wire.plugins import Named, PluginError, Registry, imported, members_of
+
+
+class Greeting(Named, Protocol):
+    """What a plug-in of the door has."""
+
+    loudness: int
+
+    def greet(self) -> str: ...
+
+
+@dataclass
+class Greeter:
+    name: str
+    loudness: int = 1
+
+    def greet(self) -> str:
+        return f"hello from {self.name}"
+
+
+@dataclass
+class Silent:
+    name: str
+
+
+HELLO = Greeter("hello")
+WORLD = Greeter("world")
+OTHER_HELLO = Greeter("hello")
+SILENT = Silent("silent")
+HERE = "tests.wire.test_plugins"
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry[Any]:
+    monkeypatch.setattr(plugins, "built_in", lambda door: {"hello": f"{HERE}:HELLO", "wrong": f"{HERE}:WORLD"})
+    entries = [EntryPoint("world", f"{HERE}:WORLD", "lifelong.greetings")]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: entries if group == "lifelong.greetings" else [])
+    return Registry("greetings", Greeting)
+
+
+def test_a_name_is_looked_up_in_the_table_among_entry_points_and_as_a_path(registry: Registry[Any]) -> None:
+    assert registry.get("hello") is HELLO
+    assert registry.get("world") is WORLD
+    assert registry.get(f"{HERE}:WORLD") is WORLD
+    own = registry.register(Greeter("own"))
+    assert registry.get("own") is own
+
+
+def test_all_are_those_of_the_table_and_those_that_were_asked_for(registry: Registry[Any]) -> None:
+    registry.get("world")
+    with pytest.raises(PluginError, match="is called 'world', and 'wrong' where it is listed"):
+        registry.all()
+    assert [each.name for each in registry._plugins.values()] == ["world", "hello"]
+
+
+def test_a_name_that_two_have_is_refused_and_one_may_come_twice(registry: Registry[Any]) -> None:
+    registry.get("hello")
+    assert registry.register(HELLO) is HELLO
+    with pytest.raises(PluginError, match="are both called 'hello': rename one of them"):
+        registry.get(f"{HERE}:OTHER_HELLO")
+    assert registry.get("hello") is HELLO
+
+
+def test_what_lacks_a_member_is_refused_with_what_it_lacks(registry: Registry[Any]) -> None:
+    with pytest.raises(PluginError, match=r"Silent, a plug-in of lifelong.greetings, lacks loudness, greet"):
+        registry.get(f"{HERE}:SILENT")
+
+
+def test_an_unknown_name_says_what_may_be_meant(registry: Registry[Any]) -> None:
+    with pytest.raises(PluginError, match=r"there is no 'helo' among .*; did you mean 'hello'"):
+        registry.get("helo")
+    with pytest.raises(PluginError, match="there are hello, world, wrong, and module:attribute"):
+        registry.get("zzz")
+
+
+def test_two_packages_with_one_entry_point_are_refused(
+    registry: Registry[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [EntryPoint("twin", f"{HERE}:{name}", "lifelong.greetings") for name in ("WORLD", "OTHER_HELLO")]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: both)
+    with pytest.raises(PluginError, match="are both the entry point 'twin'"):
+        registry.get("twin")
+
+
+@pytest.mark.parametrize("path", ["nowhere.at.all:X", f"{HERE}:NOTHING", "tests.wire.raises:X"])
+def test_what_cannot_be_imported_names_the_path(path: str) -> None:
+    with pytest.raises(PluginError, match=f"{path} cannot be imported: "):
+        imported(path)
+
+
+def test_the_members_of_a_protocol_are_its_attributes_and_methods() -> None:
+    assert set(members_of(Greeting)) == {"name", "loudness", "greet"}
