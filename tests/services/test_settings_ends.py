@@ -63,7 +63,7 @@ def test_a_replica_can_be_built(section: str) -> None:
                     "replica",
                 )
                 num_built += 1
-    assert num_built >= 4
+    assert num_built >= 1
 
 
 def test_a_learner_can_be_built() -> None:
