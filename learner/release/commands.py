@@ -97,6 +97,7 @@ class CommandRunner:
                 self._read()
             self._follow()
             if is_time:
+                self._note()
                 self._mark_purged()
                 self._note()
                 self._suspects.repair()
@@ -115,20 +116,25 @@ class CommandRunner:
         """Reads the commands that are new, and takes those that are the learner's and not decided on yet."""
         held = self._learner.commands
         commands = self._store.commands.read(held.last.seq if held.last else 1)
-        if held.last is None or commands[:1] == [held.last]:
-            commands = commands[1:] if held.last else commands
-            held.last = commands[-1] if commands else held.last
-        else:
-            commands = self._restore()
+        last = commands[-1] if commands else None
+        if held.last is not None and commands[:1] == [held.last]:
+            commands = commands[1:]
+        elif held.last is not None:
+            commands, last = self._restore()
         ours = [command for command in commands if command.verb in self._handlers]
         decided = self._store.commands.outcomes([command for command in ours if not command.is_kept])
         for command in ours:
             outcome = decided.get(command.seq)
             if outcome is None or not outcome.is_final:
                 held.add(command)
+        # Behind them, or a store that goes away in between would hide them for good.
+        held.last = last
 
-    def _restore(self) -> list[Command]:
-        """Writes the log again, if the store has lost what is held; returns the commands that are not held."""
+    def _restore(self) -> tuple[list[Command], Command | None]:
+        """Writes the log again, if the store has lost what is held.
+
+        Returns the commands that are not held, and the last one of the log.
+        """
         held = self._learner.commands
         mine = sorted(held, key=lambda entry: entry.command.seq)
         theirs = self._store.commands.entries()
@@ -137,8 +143,7 @@ class CommandRunner:
             log.warning("commands_restored", held=len(mine), found=len(theirs))
             theirs = list(self._store.commands.rewrite(lambda found: merged(mine, _without(found, mine))))
             held.untold |= {command.seq for command, _ in mine}
-        held.last = theirs[-1].command if theirs else None
-        return [command for command, _ in _without(theirs, mine)]
+        return [command for command, _ in _without(theirs, mine)], theirs[-1].command if theirs else None
 
     def _follow(self) -> None:
         """Follows what the learner does not know, in the order of the log, then what is open."""

@@ -197,9 +197,9 @@ def test_a_learner_that_is_killed_between_two_steps_has_followed_each_command_on
         commands = [store.commands.append(Touched(number=number)) for number in (1, 2)]
         assert exit_code(children.start(point)) == -SIGKILL
         child = children.start()
-        eventually(lambda: all(is_published(store, command) for command in commands), within_s=60)
+        eventually(lambda: all(is_published(store, command) for command in commands), within_s=120)
         commands.append(store.commands.append(Touched(number=3)))
-        eventually(lambda: is_published(store, commands[-1]), within_s=60)
+        eventually(lambda: is_published(store, commands[-1]), within_s=120)
         assert stop(child) == 0
     finally:
         children.close()

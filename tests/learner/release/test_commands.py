@@ -8,7 +8,7 @@ import pytest
 from learner.release.commands import INTERVAL_S
 from tests.learner.publish_rig import PublishRig
 from wire.errors import NotFound, StaleEpoch, StoreUnavailable
-from wire.records import Command
+from wire.records import Command, CommandOutcome, Repair
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -69,6 +69,23 @@ def test_another_failure_is_counted_and_it_asks_again(rig: PublishRig, question:
     turn(rig, 0.0)
     turn(rig)
     assert rig.learner.counts["commands_failed"] == 2
+
+
+def test_a_store_that_goes_away_while_the_log_is_read_hides_no_command(
+    rig: PublishRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(commands: object) -> dict[int, CommandOutcome]:
+        raise NotFound("gone")
+
+    turn(rig)
+    command = rig.store.commands.append(Repair(digests=()))
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store.commands, "outcomes", fail)
+        turn(rig)
+    assert rig.store.commands.outcome(command) is None
+    turn(rig)
+    outcome = rig.store.commands.outcome(command)
+    assert outcome is not None and outcome.state == "done"
 
 
 def test_another_leader_is_no_failure(rig: PublishRig, question: Question) -> None:
