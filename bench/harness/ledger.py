@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.harness.case import SEEDS, Bar, Case, Technique
 from evals.results.rows import ResultLine, decode, encode
-from evals.results.tables import beside, check_source
+from evals.results.tables import MET, beside, check_source
 
 LINES = "ledger.jsonl"
 DOCUMENT = "ledger.md"
@@ -73,7 +73,7 @@ def _row(bar: Bar, line: ResultLine | None, machines: Sequence[str]) -> str:
         return f"| {name} | not run | {goal} | | {bar.baseline} | |"
     if line.goal != (goal or None):
         goal = f"{goal}; the run had {line.goal}"
-    met = {True: "yes", False: "**no**", None: ""}[line.met]
+    met = MET[line.met]
     num_seeds = len(line.calls)
     seeds = f"{num_seeds} seeds"
     if num_seeds < SEEDS:

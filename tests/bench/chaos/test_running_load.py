@@ -1,0 +1,81 @@
+"""The load of a scene, on a real broker and a real Redis: events are answered and labelled; the topics have both."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from bench.chaos.faults import FaultKind
+from bench.chaos.ledger import IDS
+from bench.chaos.running import running
+from bench.chaos.scene import SOURCE, Missing, api_keys, scene_settings
+from bench.chaos.size import SceneSize
+from bench.chaos.synced import LostTails
+from evals.load.readback import TopicContents, read_back
+from evals.load.session import Loops
+from evals.streams.stream import StreamItem
+from services.local.children import free_port
+from services.settings import Settings
+from tests.evals.load.answerer import Answerer
+from tests.stores import SIGNING_KEY
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
+from wire.records import Answer, DeadLetter, Event, Feedback
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+SIZE = SceneSize(rate=50.0, http_every=10, label_delay_s=(0.05, 0.2))
+ITEMS = [StreamItem("red one", "red"), StreamItem("blue one", "blue")]
+
+
+class KafkaAlone:
+    """A scene without HTTP, whose broker and store are those of the test."""
+
+    name = "kafka alone"
+    num_ended = 0
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self.api_keys = api_keys(folder)
+        self.lost = LostTails()
+
+    def settings(self) -> Settings:
+        return self._settings
+
+    def kinds(self) -> list[FaultKind]:
+        return []
+
+    def missing(self) -> dict[Missing, str]:
+        return {}
+
+    def start(self) -> None: ...
+
+    def check(self) -> None: ...
+
+    def restart(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_events_are_answered_and_labelled_and_those_over_http_wait(
+    tmp_path: Path, bus: Bus, bus_config: BusConfig, store: Store, store_config: StoreConfig
+) -> None:
+    settings = scene_settings(state_dir=str(tmp_path), serving__http_port=free_port())
+    parts = {"bus": bus_config, "store": store_config, "signing_key": SecretStr(SIGNING_KEY.decode())}
+    scene = KafkaAlone(settings.model_copy(update=parts), tmp_path)
+    answerer = Answerer(bus, store)
+    with Loops(answerer), running(scene, ITEMS, SIZE) as load:
+        assert load.wait(lambda: load.ledger.num_sent >= 40, 60.0)
+        load.pacer.stop()
+        num_http = len([number for number in range(load.ledger.num_sent) if load.ledger.is_http(number)])
+        assert load.wait(lambda: load.ledger.num_unanswered == num_http, 60.0)
+        assert load.wait(lambda: not load.ledger.num_unlabelled and not load.sender.num_open, 60.0)
+        assert load.ledger.http_failures, "nobody listens"
+        contents = TopicContents(IDS.number_of, source=SOURCE, keeps=True)
+        back = read_back(bus, contents, (Event, Answer, Feedback, DeadLetter))
+        sent = load.ledger.as_sent()
+    over_kafka = {number for number in range(len(sent.sent_s)) if not sent.is_http(number)}
+    assert set(back.answers) == set(back.labels) == over_kafka
+    assert back.labels.total() == sum(sent.labelled)
+    assert back.num_records[Answer.TOPIC] == len(over_kafka)
