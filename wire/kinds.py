@@ -318,8 +318,12 @@ def claim(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> tuple[LabelKind,
 
 def said_by(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> str:
     """Returns what the label of a record says. Raises BadMessage as `claim` does."""
-    kind, value = claim(record, fields)
-    return kind.read(value)
+    for field in fields:
+        if getattr(record, field) is not None:
+            kind, value = claim(record, fields)
+            return kind.read(value)
+    # Most labels are one class: nothing else has to be asked of them.
+    return KINDS.of_field("label").read(record.label)
 
 
 def problem_of_label(record: Any) -> str:

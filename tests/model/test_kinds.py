@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from lifelong.plugins.kinds import class_tensors
 from model.errors import WrongConfig
 from model.kinds import Entries, tensors_of
 from wire.kinds import KINDS
@@ -46,8 +47,6 @@ class Shapeless:
         return tensors_of(KINDS.get("class")).targets(labels[1:], draws[1:], classes)
 
 
-SHAPELESS = Shapeless()
-NO_TENSORS = "no tensors"
 HERE = "tests.model.test_kinds"
 
 
@@ -56,11 +55,14 @@ HERE = "tests.model.test_kinds"
     [
         ("tests.model.nowhere:TENSORS", "ModuleNotFoundError"),
         (f"{HERE}:NOTHING", "AttributeError"),
-        (f"{HERE}:NO_TENSORS", "AttributeError: 'str' object has no attribute 'entries'"),
-        (f"{HERE}:SHAPELESS", "have not one row for each sample"),
+        (f"{HERE}:HERE", "AttributeError: 'str' object has no attribute 'entries'"),
+        ("lifelong.plugins.kinds.class_tensors:SHAPELESS", "have not one row for each sample"),
     ],
 )
-def test_tensors_that_cannot_be_used_are_one_error_when_they_are_asked_for(path: str, said: str) -> None:
+def test_tensors_that_cannot_be_used_are_one_error_when_they_are_asked_for(
+    path: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_tensors, "SHAPELESS", Shapeless(), raising=False)
     with pytest.raises(WrongConfig) as caught:
         tensors_of(Symbols(path))
     assert said in str(caught.value)

@@ -34,7 +34,6 @@ class Silent:
 
 HELLO = Greeter("hello")
 WORLD = Greeter("world")
-OTHER_HELLO = Greeter("hello")
 SILENT = Silent("silent")
 HERE = "tests.wire.test_plugins"
 
@@ -49,6 +48,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry[Any]:
 
 def test_a_name_is_looked_up_in_the_table_among_entry_points_and_as_a_path(registry: Registry[Any]) -> None:
     assert registry.get("hello") is HELLO
+    assert (HELLO.greet(), HELLO.loudness) == ("hello from hello", 1)
     assert registry.get("world") is WORLD
     assert registry.get(f"{HERE}:WORLD") is WORLD
     own = registry.register(Greeter("own"))
@@ -66,7 +66,7 @@ def test_a_name_that_two_have_is_refused_and_one_may_come_twice(registry: Regist
     registry.get("hello")
     assert registry.register(HELLO) is HELLO
     with pytest.raises(PluginError, match="are both called 'hello': rename one of them"):
-        registry.get(f"{HERE}:OTHER_HELLO")
+        registry.register(Greeter("hello"))
     assert registry.get("hello") is HELLO
 
 
@@ -85,7 +85,7 @@ def test_an_unknown_name_says_what_may_be_meant(registry: Registry[Any]) -> None
 def test_two_packages_with_one_entry_point_are_refused(
     registry: Registry[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = [EntryPoint("twin", f"{HERE}:{name}", "lifelong.greetings") for name in ("WORLD", "OTHER_HELLO")]
+    both = [EntryPoint("twin", f"{HERE}:{name}", "lifelong.greetings") for name in ("WORLD", "HELLO")]
     monkeypatch.setattr(plugins, "entry_points", lambda group: both)
     with pytest.raises(PluginError, match="are both the entry point 'twin'"):
         registry.get("twin")
