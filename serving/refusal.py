@@ -33,7 +33,10 @@ NOT_MEASURED: Final = Certainty()
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Which answers of a version are refused: by the settings, and by what its manifest says of its certainty."""
+    """Which answers of a version are refused: by the settings, and by what its manifest says of its certainty.
+
+    If the settings refuse nothing, a version has none.
+    """
 
     config: RefusalConfig
     measured: Certainty = NOT_MEASURED
@@ -60,11 +63,6 @@ class Refusal:
         if not is_uncertain and answer.score >= self.config.min_score:
             return msgspec.structs.replace(answer, certainty=shown)
         return msgspec.structs.replace(answer, certainty=shown, label=self.config.label, refused=True)
-
-
-def refusal_of(config: RefusalConfig, measured: Certainty) -> Refusal | None:
-    """Returns which answers of a version are refused; None if the settings refuse nothing."""
-    return Refusal(config, measured) if config.is_on else None
 
 
 def _threshold(config: RefusalConfig, risks: Sequence[float]) -> float:

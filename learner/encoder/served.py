@@ -285,6 +285,8 @@ class ServedEncoder:
         z_BD = torch.zeros(len(parts), self.config.d_model)
         if rows:
             z_BD[rows] = encode(self.tokenizer.encode_many([parts[row][0] for row in rows]))
+        if not any(features for _, features in parts):
+            return z_BD
         return self._encoder.features.joined(z_BD, parts)
 
     @property

@@ -38,7 +38,7 @@ from model.tokenizer import MAX_TOKENS
 from serving.config import PrecisionConfig, RefusalConfig
 from serving.errors import VersionRefused
 from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed
-from serving.refusal import NO_REFUSALS, refusal_of
+from serving.refusal import NO_REFUSALS, Refusal
 from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
 from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
@@ -88,7 +88,7 @@ class Loader:
         self._precision = precision
         self._probe_tolerance = probe_tolerance
         self._names_encodings = names_encodings
-        self._refusal = refusal
+        self._refusal = refusal if refusal.is_on else None
         self._weights = weights or WeightsInUse()
         self._manifests = Manifests(store.versions)
         self._guard: LoadGuard | None = None
@@ -146,7 +146,7 @@ class Loader:
             max_tokens=max_tokens,
             latency=latency,
             encoding=encoder.encoding(manifest.encoder_digests, max_tokens) if self._names_encodings else "",
-            refusal=refusal_of(self._refusal, manifest.certainty),
+            refusal=Refusal(self._refusal, manifest.certainty) if self._refusal else None,
             labelled=manifest.labelled,
         )
         return self.versions[number]

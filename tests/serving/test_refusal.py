@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from model.head import free_energies
 from serving.config import RefusalConfig
 from serving.predict import predict_many
-from serving.refusal import NO_REFUSALS, Refusal, refusal_of, share_below
+from serving.refusal import NO_REFUSALS, Refusal, share_below
 from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
 from wire.kinds import name_hash
 from wire.receipts import verdicts_of
@@ -22,7 +22,7 @@ MEASURED = Certainty(temperature=1.0, quantiles=(0.0, 1.0, 2.0), risks=(0.3, 0.1
 def answered(config: RefusalConfig, certainty: Certainty) -> Answer:
     """The answer of a version that was measured so, under these settings."""
     live = live_of([1])
-    versions = {1: replace(live.versions[1], refusal=refusal_of(config, certainty))}
+    versions = {1: replace(live.versions[1], refusal=Refusal(config, certainty) if config.is_on else None)}
     tokens = tokenizer().encode_many(["hi"])
     (answer,) = predict_many(
         [Event(id="e", text="hi")],
