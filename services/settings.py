@@ -51,6 +51,9 @@ from wire.tasks import TaskNames
 
 PREFIX = "LIFELONG_"
 
+TUNE_FILE = "tune.json"
+"""What `lifelong tune` leaves in `state_dir`: from then on it fills in settings."""
+
 MIN_KEY_CHARS = 16
 READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", "LIFELONG_REQUIRE"})
 """Variables with our prefix that are no settings: options of tests and benchmarks, which are read elsewhere."""

@@ -64,13 +64,20 @@ class CliContext:
 
     def load(self, **own_flags: Any) -> "Loaded":
         """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
-        from services.profiles.profile import filled_in
-        from services.settings import load, with_tasks
-        from services.tune.table import tuned
+        from services.settings import TUNE_FILE, load, with_tasks
 
         flags = {name.replace("__", "."): value for name, value in own_flags.items() if value is not None}
-        loaded = load(file=self.file, environ=os.environ, flags={**self.assignments, **flags})
-        return tuned(filled_in(with_tasks(loaded)))
+        loaded = with_tasks(load(file=self.file, environ=os.environ, flags={**self.assignments, **flags}))
+        # What fills in settings is imported if there is something that does.
+        if loaded.settings.profile:
+            from services.profiles.profile import filled_in
+
+            loaded = filled_in(loaded)
+        if (loaded.settings.state_dir / TUNE_FILE).exists():
+            from services.tune.table import tuned
+
+            loaded = tuned(loaded)
+        return loaded
 
     def process(self, **own_flags: Any) -> "Settings":
         """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""

@@ -15,11 +15,9 @@ from pathlib import Path
 import msgspec
 
 from services.cores import num_cores
-from services.settings import Loaded
+from services.settings import TUNE_FILE, Loaded
 from services.tune.measure import MeasuredLayout, best
 from wire.files import atomic_write
-
-FILE = "tune.json"
 
 
 def processor() -> str:
@@ -36,7 +34,7 @@ def machine() -> str:
 
 def read(folder: Path) -> list[MeasuredLayout]:
     """Returns the table of this machine; empty where there is none, or it cannot be read."""
-    return _tables(folder).get(machine(), []) if (folder / FILE).exists() else []
+    return _tables(folder).get(machine(), []) if (folder / TUNE_FILE).exists() else []
 
 
 def tuned(loaded: Loaded) -> Loaded:
@@ -54,12 +52,12 @@ def write(table: Sequence[MeasuredLayout], folder: Path) -> None:
     """Stores the table of this machine beside those of other machines that use the folder."""
     content = msgspec.json.format(msgspec.json.encode(_tables(folder) | {machine(): list(table)}))
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / FILE) as file:
+    with atomic_write(folder / TUNE_FILE) as file:
         file.write(content)
 
 
 def _tables(folder: Path) -> dict[str, list[MeasuredLayout]]:
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=dict[str, list[MeasuredLayout]])
+        return msgspec.json.decode((folder / TUNE_FILE).read_bytes(), type=dict[str, list[MeasuredLayout]])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
