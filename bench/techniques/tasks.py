@@ -218,8 +218,9 @@ def ridge_head(phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
 def head_accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[StreamItem]) -> float:
     """Returns the share of the texts that the head names rightly, in percent."""
     rows_N = head.predict_many(phi_NR).argmax(dim=1)
-    right = [head.classes[row] == item.label for row, item in zip(rows_N.tolist(), items, strict=True)]
-    return 100 * sum(right) / len(right)
+    named: list[str] = [head.classes[row] for row in rows_N.tolist()]
+    num_right = sum(name == item.label for name, item in zip(named, items, strict=True))
+    return 100 * num_right / len(items)
 
 
 def served_model(strata: Strata, tokenizer: TextTokenizer, train: Sequence[StreamItem]) -> QuantizedModel:
