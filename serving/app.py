@@ -68,6 +68,9 @@ FIRST_WEIGHTS_S = 10.0
 connections that another replica would answer. Where no weights are published, or the store does not answer, it listens
 and answers 503."""
 
+BESIDE_OTHERS_S = 60.0
+"""Longest time that a replica without weights does not listen while another one of the machine answers."""
+
 STOP_MARGIN_S = 5.0
 """Added to a replica's own limits, so that Serve kills none that would have ended by itself."""
 
@@ -81,6 +84,7 @@ class AppReplica:
         from ray import serve
 
         from serving.endpoints import OpenEndpoints, endpoints_of
+        from serving.http.listener import leave_to_others
         from serving.replica import Replica
         from wire import metrics, traces
         from wire.logs import configure
@@ -97,7 +101,9 @@ class AppReplica:
         self._hang_timeout_s = config.serving.batch_timeout_s
         self._replica.start()
         if listens:
+            serving = config.serving
             self._replica.await_weights(FIRST_WEIGHTS_S)
+            leave_to_others(serving.http_host, serving.http_port, self._replica.has_weights, BESIDE_OTHERS_S)
         # Where this process does not listen, Serve's proxy carries HTTP.
         endpoints = endpoints_of(config.serving, but=() if listens else ("http",))
         self._endpoints = OpenEndpoints(self._replica, config.serving, endpoints)

@@ -142,6 +142,10 @@ class Replica:
         for swap in self._swaps:
             swap.await_first(max(0.0, end_s - time.monotonic()))
 
+    def has_weights(self) -> bool:
+        """Whether the default task can be answered."""
+        return self._engine.live is not None
+
     def check(self) -> None:
         """Raises Unhealthy where a thread has ended, or the model hangs."""
         self._engine.check(batch_timeout_s=self._config.batch_timeout_s)

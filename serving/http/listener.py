@@ -10,6 +10,7 @@ to).
 """
 
 import errno
+import http.client
 import resource
 import socket
 import threading
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 import psutil
 import structlog
@@ -35,6 +37,12 @@ RESERVED_FILES = 256
 
 TICKS_PER_CHECK = 10
 """Ticks of uvicorn, which come every 0.1 s, between two checks of the connections."""
+
+LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a replica that listens on all addresses is asked."""
+
+HEALTH_TIMEOUT_S: Final = 1.0
+"""How long another replica may take to say that it has weights."""
 
 REPLICA_TITLE = "ray::ServeReplica:lifelong:"
 """The prefix of the process title that Ray gives a replica."""
@@ -85,6 +93,29 @@ def await_port(host: str, port: int, stop: threading.Event) -> None:
             stop.wait(PORT_POLL_S)
         else:
             return
+
+
+def leave_to_others(host: str, port: int, can_answer: Callable[[], bool], timeout_s: float) -> None:
+    """Returns when this replica can answer, or when no other one of this machine can, or after `timeout_s` seconds.
+
+    The kernel shares the connections out among all replicas that listen on the port. So a replica that starts without
+    weights, because the store was wiped or is away, would refuse requests that another one answers.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not can_answer() and time.monotonic() < deadline_s and _another_answers(host, port):
+        time.sleep(PORT_POLL_S)  # nothing tells when the other replica ends
+
+
+def _another_answers(host: str, port: int) -> bool:
+    """Whether a replica that listens there has weights. This one does not listen yet."""
+    connection = http.client.HTTPConnection(LOOPBACK.get(host, host), port, timeout=HEALTH_TIMEOUT_S)
+    try:
+        connection.request("GET", "/v1/health/ready")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 class Listener:

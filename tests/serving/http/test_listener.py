@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from serving.http.listener import Listener, PortTaken, await_port, check_port
+from serving.http.listener import Listener, PortTaken, await_port, check_port, leave_to_others
 from tests.waiting import eventually
 
 
@@ -126,3 +126,26 @@ def test_the_port_of_an_orphan_is_waited_for_and_that_of_a_stranger_is_not(title
             with pytest.raises(PortTaken):
                 await_port("127.0.0.1", port, threading.Event())
         orphan.kill()
+
+
+def replica_with(answers: list[int]) -> Starlette:
+    """Returns a replica that gives these statuses in turn when it is asked whether it has weights."""
+
+    async def ready(_: Request) -> Response:
+        return PlainTextResponse("", answers.pop(0))
+
+    return Starlette(routes=[Route("/v1/health/ready", ready)])
+
+
+def test_a_replica_without_weights_leaves_the_port_to_one_that_has_them() -> None:
+    """With the store wiped, a replica that came back refused each second request, and the other one had weights."""
+    answers = [200, 200, 503, 200]
+    other = Listener(replica_with(answers), host="127.0.0.1", port=0, drain_timeout_s=2)
+    try:
+        leave_to_others("0.0.0.0", other.port, lambda: False, timeout_s=60)
+        assert answers == [200], "it listens when the other one cannot answer either"
+        leave_to_others("127.0.0.1", other.port, lambda: True, timeout_s=60)
+        assert answers == [200], "who has weights asks nobody"
+    finally:
+        other.close()
+    leave_to_others("127.0.0.1", other.port, lambda: False, timeout_s=60)  # nobody listens
