@@ -6,9 +6,6 @@ MiniLM-L6 in INT8 with a head of 150 classes, on all cores of the machine, which
 kept open; a client sends its next request when it has the answer to the last one. Ours is the whole service, in which
 every answer is also written to disk and published to Kafka; the peers only answer. The goals are held against the best
 peer of the same call. Over gRPC the client library of Python takes more of the processor than the server does.
-
-Rejected: an open loop (the rate that a server can take is what is measured), and a client on another machine (there is
-none).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -3,8 +3,7 @@
     request (bytes, made once) --num connections, keep-alive--> responses --> requests a second, latency
 
 It shares the machine with the server, like the clients of all sides here, so it does as little as it can: a request is
-made once, and of a response only the length is parsed. Rejected: `wrk` and `hey` (not there where this runs), and
-httpx, aiohttp (they would take more of the processor than the server).
+made once, and of a response only the length is parsed.
 """
 
 import asyncio

@@ -11,9 +11,6 @@ it is in the note. The encoder is frozen: rounds train beside labels, and take a
 
 A text comes in several events, but no event twice. Every label is scored before it is learnt, by the version that is
 published then.
-
-Rejected: random vectors (nothing would be named rightly or wrongly), and new texts for every event (to encode a million
-of them takes longer than to learn them).
 """
 
 import os

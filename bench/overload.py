@@ -5,9 +5,6 @@
 Requests have many texts, so that the sender, which shares the machine, takes little of it. Goodput is the texts of the
 requests that were answered. The queue (`serving.max_queue_items`) is what an admitted request waits for, so its
 latency has no goal here: it is the length of the queue over the rate.
-
-Rejected: three times as many clients in a closed loop (they wait for their answers, so that the load is that of the
-service).
 """
 
 import asyncio

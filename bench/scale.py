@@ -11,10 +11,6 @@ Measured: the operations that the INT8 encoder does a second, what the learner t
 label from Apache Kafka, what a publication takes, and the bytes of an answer. Computed from the size: the encoder's
 operations (two for each parameter and token), how many replicas there are, and what they fetch. The rest is assumed and
 said in `ScaleSize`.
-
-Rejected: the load itself, played on as many machines (there are two cores here), the mean of the day divided by the
-capacity (the busiest hour decides, and what it leaves behind), and single events in place of seconds (hundreds of
-millions a day, for delays below a second that other rows measure).
 """
 
 import math

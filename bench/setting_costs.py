@@ -12,9 +12,6 @@ transactions. Both topics of the map carry plain JSON with the same texts and ke
 answer. For the telemetry every process is scraped once a second, as OpenMetrics with exemplars, fifteen times as often
 as is usual, and every event begins a trace, as far as `max_per_s` lets it: that bound is what a service can pay
 at most. The collector is a thread of this process, which reads what it gets and counts the bytes.
-
-Rejected: one service after the other (what else the machine does in these minutes is more than a few per cent), and one
-service whose settings change (they are read when a process starts).
 """
 
 import json

@@ -7,9 +7,6 @@ A slope is of the means of BATCHES batches, since samples that follow each other
 where it is at most two standard errors above zero. What the settings bound is bounded so low that it is full before the
 warm-up is over: what still grows then grows without end. The topics are not counted, which keep what their retention
 says, nor Redis' file, which Redis rewrites when it has doubled.
-
-Rejected: the difference of first and last sample (one batch of labels decides it), and a slope of all samples as if
-each were drawn by itself (its error is several times too small).
 """
 
 import math

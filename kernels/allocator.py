@@ -7,9 +7,6 @@ loses a third of its time to page faults. After `keep_freed_memory` such blocks 
 **Huge pages.** Weights are read from front to back for every batch. In pages of 4 KB they need thousands of entries of
 the translation lookaside buffer, which exceeds the TLB reach of a processor: a text of 16 tokens takes 1.03 times as
 long as with pages of 2 MB.
-
-Rejected: preallocated buffers for every intermediate tensor (half of torch's operations cannot write into one, and two
-threads could not share an encoder), and environment variables (whoever starts the process would have to know).
 """
 
 import ctypes

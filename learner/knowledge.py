@@ -6,9 +6,6 @@
 
 A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
 beside what is known now (`learner.learner`), and its version made again, while the learner stays as it is.
-
-Rejected: these as fields of the learner itself (an old version could only be made again by putting the learner, its
-offsets and all, back and forth).
 """
 
 from collections import Counter

@@ -4,9 +4,6 @@
     labels --are learnt--> the times of their reading --a version is published--> read_ms, that of its oldest label
 
 Nothing of it is in a checkpoint, so a label that was learnt before a restart has no version in its trace.
-
-Rejected: one span for a publication, with a link to each label (whoever looks at the trace of an event would have to
-look for the version in another one).
 """
 
 from collections import deque

@@ -5,8 +5,6 @@
 
 The learner owns everything that a checkpoint holds. `export` and `restore` are inverse: what is restored goes on as if
 nothing had happened, bit for bit, but for a slow round, which it repeats from its plan.
-
-Rejected: parts that write themselves down one by one (offsets and sums of two moments would count labels twice).
 """
 
 import math

@@ -7,9 +7,6 @@
                                                                             '--> fast head, replay memory, fresh
 
 A vector does not depend on what is encoded beside it, and the sums are exact, so the batches change nothing.
-
-Rejected: larger batches (64 texts are encoded, and enter the Gram matrix, as fast as 512), and encoding in the helper
-alone (it would be waited for where it gets no time).
 """
 
 from collections.abc import Iterable, Sequence

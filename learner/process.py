@@ -4,8 +4,6 @@
 
 One leader holds the lease; a standby waits for it. A learner that starts before its servers waits for them. Exit codes:
 0 when it was stopped, 75 when another learner leads now (start it again). Exceptions are for the reader of the log.
-
-Rejected: a thread for each stage (all of them change the sums), and a timer for publications (news makes one due).
 """
 
 import os

@@ -1,8 +1,6 @@
 """How far the learner is: the numbers that it decides by. Counters count the same for reports, and decide nothing.
 
-    labels, rounds, erasures --> LearnerProgress --> which round is due, whether there is news, where a journal ends
-
-Rejected: deciding by counters (whoever renames or resets one for a report would change what is learnt).
+labels, rounds, erasures --> LearnerProgress --> which round is due, whether there is news, where a journal ends
 """
 
 from collections.abc import Mapping, Sequence

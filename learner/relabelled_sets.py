@@ -6,8 +6,6 @@ A sample stays when one of its classes goes, with the others. So only the row of
 the sums are those of a learner that was never given its name. Where two classes become one, their rows are added up;
 samples that have both are taken out before and learnt again after, as far as the memory holds them, or they would count
 twice.
-
-Rejected: taking out every sample with such a class, and learning it again (the memory may have dropped some).
 """
 
 from collections import Counter

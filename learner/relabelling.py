@@ -9,9 +9,6 @@ start, bit for bit. So are the memories, but for what they have dropped. The wor
 learnt.
 
 A slow round under way is dropped: its plan has the old names.
-
-Rejected: renaming the rows alone (the memory would teach the old name again in the next round), and refusing a command
-that comes out of place (the set must be the same for everybody who reads the commands).
 """
 
 from collections import Counter

@@ -12,10 +12,6 @@ place, so that it is about the memory that the process takes.
 Several items may share an id (sources that both count 1, 2, 3), but at most SAME_ID of them. So a client that gives
 every event the same id costs a search no more than that many items, and evicts its own items, not those of other
 sources.
-
-Rejected: a window bounded by number (an id may have a megabyte) or by time (a stalled stream would expire all at once),
-and drawing the holdout by a generator (its state would be one more thing to keep, and an event that comes again might
-be learnt the second time).
 """
 
 import struct

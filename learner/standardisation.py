@@ -7,9 +7,6 @@ Scales are of one encoder, as its weights are: a version names them by digest, a
 they are measured seldom: after MIN_LABELS labels, and whenever there are twice as many, while the memory holds
 everything that was learnt, as then everything can be learnt again. Where it does not, a number keeps its scale, and
 only those without one get theirs, now and then: what the memory has dropped was learnt as if they had their mean.
-
-Rejected: a round of its own (`learner.rounds.round`: nothing is trained, and without scales there is nothing to
-compare), and scales that follow every label (each sum would hold rows of different meaning).
 """
 
 from typing import TYPE_CHECKING, Final

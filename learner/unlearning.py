@@ -5,10 +5,6 @@
 All sums are exact, so what is taken out leaves no trace, as far as the replay memory holds it. Where that has dropped
 samples, some may be an erased subject's: then the head is made anew from what the memory holds.
 
-Rejected: subtracting what the memory holds of a subject where it has dropped samples (the others would stay in the
-sums), and encoding the texts of a changed class each time they are compared, taken out or learnt again (labels wait
-meanwhile).
-
 Shapes: N samples from before a change, M of them that have a name now, D width.
 """
 
@@ -46,7 +42,6 @@ def erase(known: Knowledge, holds: Callable[[str], bool], *, keep_alive: Callabl
 
     A round under way is dropped, for its plan holds texts, and so is the anchor, for it holds hashes of them.
     `keep_alive` is called now and then: making the head anew takes seconds. The gradient steps on the texts stay.
-    Rejected: training the blocks anew (minutes, and every version was made on top of them).
     """
     is_complete = known.fast_head.ridge.num_texts == len(known.replay)
     gone = [sample for sample in known.replay.samples() if holds(sample.subject)]

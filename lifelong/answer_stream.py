@@ -5,9 +5,6 @@
 Nothing is read ahead of the one who iterates but the records of one poll (`max_poll_records`), so memory is bounded and
 a slow reader delays nobody. While no broker answers it is asked again, with pauses, until the deadline of the client.
 Unreadable messages of others are left out, counted, and logged.
-
-Rejected: a stream over HTTP (each replica has only answers of its own, and would have to keep what a reader missed),
-and a consumer group (everyone who asks is to see every answer; who shares work reads the topic by a group).
 """
 
 import logging

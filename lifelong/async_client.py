@@ -1,7 +1,4 @@
-"""The client for asyncio: the calls of `lifelong.client`, to be awaited.
-
-Rejected: one class for both (each method would be two).
-"""
+"""The client for asyncio: the calls of `lifelong.client`, to be awaited."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

@@ -1,8 +1,6 @@
 """What clients ask of the service, in records: events to answers, and labels to what the service took of them.
 
 text | Event --> entry --exchange--> ServedAnswer, whose receipt is kept        Answer, label --> entry --> Feedback
-
-Rejected: receipts kept for good (their number is that of all answers ever; the last ones are what is labelled by id).
 """
 
 import threading

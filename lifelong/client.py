@@ -7,9 +7,6 @@
 
 Both need httpx: `pip install 'lifelong[client]'`. An extra, because the service itself does not need it. The client of
 Kafka is imported when the first iteration over answers begins.
-
-Rejected: urllib (no pool of connections, and nothing for asyncio), and records that hold the connection to label
-themselves (they could not be stored).
 """
 
 import ssl

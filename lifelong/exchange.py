@@ -5,9 +5,6 @@
 
 An exchange is a generator: it yields attempts, is sent what came of each, and returns the results. So the clients with
 and without asyncio share all of it, and the tests need neither a network nor a clock.
-
-Rejected: the retries of a library for HTTP (they know statuses, and not which events of a list were refused for now),
-one request for each event (the service answers many at once), and two copies of the client, one of them generated.
 """
 
 import time

@@ -1,7 +1,4 @@
-"""What a response says: a JSON object for each event or label, or the error in its place. No network here.
-
-Rejected: one class for each code (the service may have new ones, and what to do about them depends on their kind).
-"""
+"""What a response says: a JSON object for each event or label, or the error in its place. No network here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

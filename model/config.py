@@ -9,8 +9,6 @@ equality.
 
 The JSON leaves out every field of LATER that is at its default, and every size of a layer that is the encoder's. So a
 field that comes later changes no hash, and a model has one JSON, however its config was written.
-
-Rejected: a schema that grows with every field (replicas would refuse weights that they can run).
 """
 
 import dataclasses

@@ -6,8 +6,6 @@ estimator (Bengio et al., arXiv 1308.3432; the scheme is that of Jacob et al., a
 differentiated at the quantized values, and the gradient of rounding is the identity. On a grid, scales are learnt too,
 and what lies beyond the range has no gradient (LSQ, `model.grid`).
 
-Rejected: simulating the rounding in float32 (it differs from the kernel in the last bits, and is slower than it).
-
 Shape suffixes: M tokens, K inputs, N outputs.
 """
 

@@ -13,9 +13,6 @@ are a stored tensor of the version, `features.scales`, under its digest as every
 that the learner computed with. A number without an entry, one never seen, adds nothing. Without features, a text's
 vector is that of the encoder, to the last bit.
 
-Rejected: columns of their own beside the text's (every shape would depend on what somebody sends), a scale that follows
-the stream (sums of older samples would mean something else), and a scale from the settings (nobody knows it before).
-
 Shape suffixes: B events, D width, N numbers.
 """
 

@@ -12,8 +12,6 @@ of a scale relative to its start, so that one learning rate fits all rows, and w
 A matrix without a grid is rounded anew with every change, to the range of its largest value. With a grid, a step of
 training moves few integers, so a version differs in few bytes from the one before it.
 
-Rejected: learnt multipliers (integers from 1 to 16 move by 6 % or more, and every nibble of a group with them).
-
 Shape suffixes: N outputs, K inputs, G = K / 64 groups.
 """
 

@@ -6,9 +6,6 @@
 
 The folder appears as a whole or not at all: it is written under another name and renamed. `history` says how it was
 made, step by step, from the published encoder on.
-
-Rejected: the format of published encoders. It has no place for shared matrices, and a program that knows nothing of
-them would read other weights than were written; `lifelong.compress.plain` makes an encoder that has that format.
 """
 
 import json

@@ -13,9 +13,6 @@ same in every process and after every restart; one that was trained before loads
 `ModuleConfig` has the same questions as `StrataConfig` (`without_labels`, `canonical_json`, `spec_hash`), so whoever
 needs the head alone need not know which family a version is of.
 
-Rejected: a function for each of these things (a class of one file is copied and tested as a whole), and code in the
-store (whoever may write there could run anything in every replica).
-
 Shape suffixes: B inputs, D width.
 """
 

@@ -9,9 +9,6 @@ matrix that several layers use is one tensor, which is named after the lowest of
     y = bank(x) + bias + B (A x)        relaxed recursive transformers: Bae et al., arXiv 2410.20672, equation 5
 
 A pair A, B rounds its inputs as the matrix beside it does: A reads what the matrix reads, with the same `in_scale`.
-
-Rejected: tied weights copied into every layer that uses them (training would part them, and every copy would be
-shipped), and names of banks beside those of layers (a model without ties would have to be renamed).
 """
 
 from collections.abc import Iterable

@@ -7,10 +7,6 @@
 
 The first file is that of the library `transformers`, the others are those of `sentence-transformers`. What we do not
 compute is refused by name, with the fix.
-
-Rejected: mean pooling where modules.json is missing, and no prompt where there are several and none is the default.
-This is what sentence-transformers does, but an encoder that was published otherwise would answer with wrong vectors,
-and nobody would see it.
 """
 
 from collections.abc import Mapping

@@ -13,10 +13,6 @@ not rounded yet. The Gram matrix of the inputs (their second moments) determines
 same pass, each with its own errors: q8 to the nearest integer, and hi to the nearest integer for which lo = q8 - m * hi
 is still a nibble. A weight that is INT4 alone has the second of them without that condition.
 
-Rejected: INT4 alone as INT8's upper plane, without the lower one (its multipliers must leave nibbles to the other), and
-rounding the planes one after the other (INT8 first leaves INT4 the same choices and costs a second pass; INT4 first
-makes INT8 follow it).
-
 Shape suffixes: N outputs (rows), K inputs, S rows that are rounded (N, or 2N: q8 above, q4 below), B inputs of a block.
 """
 

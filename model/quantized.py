@@ -13,8 +13,6 @@ number of threads (up to four) changes it.
 INT4 is the upper plane of the blocks' INT8 weights; embeddings and head are the same in both precisions. The precision
 is chosen for each batch, among those that the stored weights have: INT4 alone where their lower planes were left out.
 
-Rejected: INT4 alone under both names (the bits are the same, but the matrices would be packed twice).
-
 Shape suffixes: T tokens of all texts, B texts, D width, R random features, C classes.
 """
 

@@ -13,8 +13,6 @@ of that name). In a state, names are those of `model.plan` with the parameter's 
 `forward_from(k, x_TD, layout)` starts in the middle, from activations at the input of block k that another encoder may
 have computed: the learner trains the top blocks over a quantized bottom.
 
-Rejected: vectors of other lengths for the heads (all of them learn directions, and their penalties assume unit length).
-
 Shape suffixes: T tokens of all texts, B texts, D width, W width of qkv, X heads * head_width.
 """
 

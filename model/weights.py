@@ -9,9 +9,6 @@ matrices, and the scales of their inputs) are float32, in one tensor. So a matri
 once, and a version that trained biases and norms alone ships no matrix. `in_scale` belongs to the integers: it is in
 the vectors of the lowest layer that uses them. Names are the module paths of `Strata`, so a version that trained the
 top block replaces five tensors and shares the others by digest.
-
-Rejected: one tensor for a whole layer (its matrices could not be shared, and each change would ship all of them), and a
-tensor for each vector (their headers would be as large as they are).
 """
 
 import hashlib

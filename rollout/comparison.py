@@ -6,9 +6,6 @@
 
 Each label of a pair is counted in the group of its source. What is decided must hold without any one group; if there is
 only one, it counts in full, as on a laptop.
-
-Rejected: one count for all labels (whoever sends most would decide), and a group for each source (the state would grow
-with the names that somebody makes up).
 """
 
 from typing import Final, NamedTuple

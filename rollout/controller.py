@@ -16,9 +16,6 @@ version is the newest arm's, and the next candidate if there is none.
 A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
 the leading controller: its writes are compared with the plan in force, so going on is safe. Collection comes before the
 renewal of the lease, and any controller makes room on a server that is nearly full. It keeps what `retained` says.
-
-Rejected: one loop over both. A poll of Kafka that waits for answers delays the notice of a new version, and with it the
-time from label to live.
 """
 
 import secrets

@@ -3,9 +3,6 @@
     Answer, Feedback --refusal--> LabelJoin --JudgedLabel--> Tallies --due_step--> a step of the plan --> the store
 
 There is no thread and no topic here: `rollout/judge.py` reads the records, and calls.
-
-Rejected: deciding by the plan as it was read, without comparing it with the one in force when the step is written. An
-operator who pins a version would then be overruled by labels from before.
 """
 
 import secrets

@@ -6,9 +6,6 @@ It asks, in this order: did the stable version turn bad; have newer versions ove
 to be withdrawn or promoted; are the newest versions better than the stable one; may the reference move; is the next
 step of the ramp due? A candidate that was overtaken is not withdrawn, since that would set back the learner, too.
 Versions that share the stable one's encoder are decided on by paired evidence, others by the answers of their own arms.
-
-Rejected: asking about the candidate first (a stable version that turned bad has most of the traffic), and taking
-several steps at once (the numbers that a decision is stored with are those of one step).
 """
 
 from collections.abc import Callable, Mapping

@@ -7,8 +7,6 @@ The tallies are in the store with the offsets that they are of: at most once a s
 judge that starts reads on from there, amid a ramp, and a label counts once; without tallies it begins at the end of the
 topics. A log that was cut or made anew is an alarm, and what was read of it before does not count again (`wire.bus`).
 Answers that wait for labels without receipts are not kept.
-
-Rejected: beginning at the end of a log that lost records (labels that came since would never count).
 """
 
 import time

@@ -5,9 +5,6 @@
 
 A label that is corrected is taken out of the counts that it is in. Which these are follows from its number and from
 what its receipt said (`rollout/tallies.py`), so that a controller that starts again knows it as well.
-
-Rejected: the functions that take a label out, kept beside it (a restart loses them), and reading the topics again
-(whether a label counted depends on those before it).
 """
 
 from collections import OrderedDict, deque

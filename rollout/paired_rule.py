@@ -23,10 +23,6 @@ once.
 Asked after every label, 10,000 simulated runs each (`tests/rollout/test_paired_rule_rates.py`): equal and withdrawn
 0.9 %; 5 points worse and promoted 0.07 % at most, 10 points worse 0; equal and not worse by the margin after 640, 1,220
 and 2,340 labels (median) if the versions differ on 1, 5 and 10 % of them.
-
-Rejected: an error of 0.5 % for withdrawal, which would take 460 labels instead of 396 (median) until a version that is
-5 points worse and differs on 10 % of the labels is withdrawn. A reference that moves as soon as something is better: a
-chain of versions that learns its classes would begin its evidence anew every few labels, and wait for it each time.
 """
 
 import math

@@ -9,9 +9,6 @@
 
 What an operator may do is in `rollout/operator.py`. A step returns what is written together: the plan, the decision,
 and `current`, the version that the learner goes on from (None: unchanged).
-
-Rejected: a plan whose fields are set one by one. Each step is one new plan, so that replicas never see half of it, and
-a table of plans tests it.
 """
 
 import math

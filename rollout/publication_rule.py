@@ -40,10 +40,6 @@ it lost no more labels than it won, so that a chain of encoders does not creep.
 What the holdout does not say: its samples are balanced by class, not as frequent as the events; labels of all sources
 are in it, none without another; and which events are labelled somebody has chosen. Of classes that the reference lacks
 it says nothing: there the gate has compared the version with its parent.
-
-Rejected: the whole error for each encoder (rounds come without end), a twentieth of it (a version that is 1.8 points
-better is promoted by 600 samples in 34 to 50 % of the cases instead of 50 to 67), and the accuracies in the manifest
-(they do not say on how many samples the versions differ).
 """
 
 import math

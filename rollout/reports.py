@@ -6,9 +6,6 @@
 
 A label whose answer was traced ends in that trace: in a span from its own time to the first answer of the stable arm
 under a version that has learnt it. `evals/load/score.py` computes the same times of a run that is over.
-
-Rejected for the time to live: the learner's time from a label to a publication (a version that nobody answers with is
-not live), and the replicas' swaps (they do not know the labels).
 """
 
 from bisect import bisect_left

@@ -21,10 +21,6 @@ that was at hand. If each of them is no better (or no worse) than the other side
 An event is settled when it is older than the 90th percentile of the delay of recent labels. A restart loses nothing but
 the counts of keys. Each label has a number, and each count knows that of its first one: so it is known afterwards
 whether it has a label.
-
-Rejected: the labels themselves, which grow without end; one pair for each version that was ever stable, which has too
-few labels to be decided on; a record for each owner in the store (offsets and tallies are of one moment, or labels
-count twice).
 """
 
 from collections import Counter, deque

@@ -10,9 +10,6 @@ any more.
 
 Pages that write at the same time may continue the same record: the chain then forks, and is whole. What retention has
 removed of its beginning, and what was cut off at its end, cannot be seen.
-
-Rejected: plain digests (whoever may write the topic could compute them anew), and one writer under a lease (a rollback
-must not wait for one).
 """
 
 import threading

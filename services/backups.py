@@ -18,10 +18,6 @@ rolled back to.
 Every program must have ended before a restore. A request to forget somebody is permanent, so requests that are newer
 than the backup are kept: those of the store, and those of the learner's checkpoints. The plan of the backup is in force
 from then on, so that replicas follow it.
-
-Rejected: an archive file (a folder can be copied by parts, and its blobs be shared with the backup before), a lock
-(whatever is replaced meanwhile was whole, and is so in the copy), and a restore into a store that programs use
-(replicas refuse a plan that is older than theirs, and a learner would publish on from a version that is gone).
 """
 
 import shutil

@@ -10,7 +10,7 @@ Where a `services` in another folder wins, there is no check.
 
 A start looks at the first files of our packages and at the names of distributions, which takes 2 ms. Only where a
 package of ours has lost, and in `lifelong doctor`, every distribution is asked for its packages, which takes a quarter
-of a second. Rejected: that at every start.
+of a second.
 """
 
 import os

@@ -1,9 +1,6 @@
 """How many cores this process may use: those that it may run on, and no more than its cgroup has time for.
 
-    sched_getaffinity, cpu.max of its cgroup and of those above (containers, systemd) -> whole cores, at least one
-
-Rejected: `os.cpu_count` and `os.process_cpu_count`, which do not know the limit of a container: programs that believe
-them start more threads than get time, and stand still for most of each period.
+sched_getaffinity, cpu.max of its cgroup and of those above (containers, systemd) -> whole cores, at least one
 """
 
 import math

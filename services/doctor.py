@@ -4,8 +4,6 @@
              --> the servers: check_broker, check_topics, check_redis, check_key --^
 
 A check never starts or changes anything. `warn` means that something works less well, `fail` that it will not work.
-
-Rejected: starting what is checked. A doctor that starts a server cannot say that it was not running.
 """
 
 import ctypes

@@ -12,9 +12,6 @@ at most MAX_VECTORS are read:
     {"text": "where is my card", "vector": [0.0371, -0.0214, ...]}
 
 A class that does not do what `Encoder` says is refused when it is imported, with the reason.
-
-Rejected: computing published vectors here (the libraries are no dependency of ours, and a mistake of both would not be
-seen).
 """
 
 import time

@@ -13,10 +13,6 @@
 The first files are of the integers that are served, as float32. The last two are those integers: an imported version
 answers with the same bits as where it came from. What it knows is in its weights alone. The learner here goes on from
 what its own labels have taught it, and publishes versions of that; they and the imported one compete by labels.
-
-Rejected: pickled models (reading one runs what is in it), the INT8 of the kernels in the graph (the operations of ONNX
-round otherwise, so it would be a third arithmetic), and making the imported version the learner's current one (the
-learner knows none of its samples, and could neither go on from it nor compare with it).
 """
 
 import json

@@ -16,9 +16,6 @@ accept is in their reports.
 
 Each folder of secrets is a volume of its own, so that a container sees the secrets it needs and no others. What exists
 is kept: only the replicas' public keys are written again, since a rotation changes them.
-
-Rejected: one step for all three. Programs follow their file (`wire/keyring/key_file.py`) some seconds behind one
-another, so a key has to be known everywhere before it signs.
 """
 
 import secrets

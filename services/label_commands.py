@@ -5,9 +5,6 @@
 
 The check is for people: a misspelt name would be a new class, and a rename to the name of another class would be a
 merge that nobody meant. What is requested is followed whatever it says.
-
-Rejected: the check in the learner (who typed the command would hear of it by the outcome, a second later, and everybody
-who follows the commands would have to know which of them count).
 """
 
 import json

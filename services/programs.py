@@ -2,8 +2,7 @@
 
     serve | learner, rollout | learner-urgency, rollout-urgency, for each task besides the default one
 
-The commands are those that a user would type. Rejected: one learner for all tasks (one that computes would hold up the
-labels of the others).
+The commands are those that a user would type.
 """
 
 from collections.abc import Iterator, Mapping, Set

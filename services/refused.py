@@ -12,8 +12,6 @@ which event how and when; a label that nobody has proved is released only if its
 of one event none is sent, since the last one would replace the others.
 
 Both topics are logs: what was sent again stays in them until their retention ends. Sending again is idempotent.
-
-Rejected: releasing what lies there for an event (whoever may send labels adds one of his own and waits).
 """
 
 from collections import Counter, defaultdict

@@ -5,8 +5,6 @@
 
 The process that holds the lock owns the folder; the kernel releases the lock however the process ends. The announcement
 holds no password; a command that needs one must have it in its settings.
-
-Rejected: comparing the start time of the process that the file names. It is computed from the clock, which may be set.
 """
 
 import json

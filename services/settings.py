@@ -17,11 +17,6 @@ a later layer wins as always.
 
 Constants, the fields that are marked INTERNAL, are no settings: each layer is refused one. Tests and benchmarks set
 them by the variable LIFELONG_INTERNAL, a table of JSON by dotted name, which names constants alone (CONTRIBUTING.md).
-
-Rejected: the sources of pydantic-settings (they tell neither where a value is from nor which of our variables they pass
-over, and skip a file that is missing or a pipe, so that `load` would merge the layers and compare all the same; what
-they would parse is one call of tomllib, and a loop over the environment), and a setting `..._file` for each secret (a
-secret would then have two values, and each reader would have to choose).
 """
 
 import json

@@ -1,9 +1,6 @@
 """Which version answered at a moment of the past, by arm: as the answers themselves say.
 
-    answers.v1 --the span of time before the moment--> arm, version --> how many answers, the first and the last
-
-Rejected: the decisions. Promotions by the quick rules in the same hour are one of these, and a replica follows a plan
-some milliseconds after it was made.
+answers.v1 --the span of time before the moment--> arm, version --> how many answers, the first and the last
 """
 
 import time

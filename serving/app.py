@@ -8,8 +8,6 @@ Ray Serve starts the replicas, restarts those that die or are unhealthy, and sto
 the traffic: replicas read Kafka and listen on the port themselves. So its request metrics and autoscaling see only what
 comes through a handle or a proxy. On a cluster, a replica also mirrors its metrics as Serve's, to which Ray adds
 deployment, replica and application as labels, and `ray_` to the names. A Ray that we start has no agent.
-
-Rejected: Serve's own proxies (`serving/http/listener.py` says why).
 """
 
 import gc

@@ -6,8 +6,6 @@
 
 Ray restarts what dies on it, but nothing restarts Ray. RayLost tells whoever started us to start us again. What
 watches does not import Ray: it asks both questions through callables.
-
-Rejected: a placement group for the replicas (Serve then neither bounds them by node nor adds any by lag).
 """
 
 import atexit

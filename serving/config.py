@@ -1,9 +1,6 @@
 """The settings of serving: batches, queues, windows, bounds, addresses, and what each optional part is to do.
 
-    [serving] --> ServingConfig    [serving.precision, .refusal, .series, .scaling] --> a record of its own each
-
-Rejected: passing `ServingConfig` on to the parts (each part takes the values that it needs, so its constructor says
-what it depends on; only the records of sections are passed as one value, since each has a meaning of its own).
+[serving] --> ServingConfig    [serving.precision, .refusal, .series, .scaling] --> a record of its own each
 """
 
 from collections.abc import Mapping

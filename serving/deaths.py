@@ -14,10 +14,6 @@ after its second death. A version is always loaded alone. What is answered or lo
 forgotten after KEPT_S, so that a kill from outside has no lasting effect.
 
 Nothing waits for the disk (no fsync): the kernel keeps what a killed process has written into a mapped file.
-
-Rejected: a count of deliveries in the records (Kafka has none), deaths in the store (a replica must know them before it
-answers, and writes nothing there but its report), and a file that is written anew for each batch (system calls each
-time, while a mapped page costs a copy).
 """
 
 import fcntl

@@ -9,8 +9,6 @@ The last forwards of the stable version's encoder are known by their number of t
 compared with the median of those of about as many tokens: it is slow beyond the tolerated multiple of that. If there
 are too few of them, it is not timed. Versions that share the stable encoder share its forwards, and so its latency.
 If several encoders go on from the same lower blocks, the time of these counts for each as if it had computed them.
-
-Rejected: the time of whole batches, in which rows of all arms are answered together.
 """
 
 import math

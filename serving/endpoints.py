@@ -7,8 +7,6 @@
 A way in is a module of its own: nothing else in this room knows it. HTTP has the paths of all its protocols on one port
 (`serving/http/app.py`), gRPC another one. Both ask for `Core.api`: what they share of keys, limits and problems. A way
 in that needs none of that asks for `Core.gateway` alone. A module is imported only if its way in is to be opened.
-
-Rejected: Kafka as one of them (a replica commits its offsets by what it has answered, so it owns the subscription).
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -11,9 +11,6 @@ and no sender can choose. Who labels only what looks wrong says little of what i
 
 An answer of a traced event carries on that trace, and so does its label. Its span lasts from the queue to the answer,
 and is an exemplar of the latency histogram. Other answers have the headers of their events, unchanged.
-
-Rejected: events drawn by a random number (the rollout, which sees the label alone, could not tell which they are), and
-a span for each step of the model's thread (a batch computes them for all its events at once).
 """
 
 import time

@@ -8,10 +8,6 @@ learner measured it, on holdout feedback, within a floor below the version's bes
 another is faster by a margin on this machine; one that answers already is kept until half of the margin is lost. An
 overloaded replica browns out: until half of the load is gone, the floor is lower and the fastest answers, whatever its
 margin.
-
-Rejected: a plan and models that change one by one (a batch could see a plan whose version is not there yet), one plan
-for all tasks (each has its own revision, and one of them would be rolled back with the others), and a mode that may go
-below the floor (weights that lost more than that should not be published in that precision).
 """
 
 from bisect import bisect_right

@@ -1,7 +1,4 @@
-"""The parts that both ways into a replica share, Kafka and HTTP: series, tokenizer, queue, engine, outbox, counters.
-
-Rejected: a queue and an engine for each way (no batch would hold events of both).
-"""
+"""The parts that both ways into a replica share, Kafka and HTTP: series, tokenizer, queue, engine, outbox, counters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

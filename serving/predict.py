@@ -19,9 +19,6 @@ A lean batch is one behind which another full one waits: the events come faster 
 goes through one encoder, and only answers to texts of LONG_TOKENS have a vector; with both, and three encoders in the
 plan, a replica answered half as many events a second. The learner encodes the other texts itself.
 
-Rejected: every event through every encoder (a candidate with an encoder of its own would halve the throughput), and an
-item of the queue for each task (an event would be finished several times).
-
 Shape suffixes: B texts of one encoder, D width.
 """
 

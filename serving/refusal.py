@@ -9,9 +9,6 @@ no class. The threshold is that of the settings, or the lowest that leaves a sta
 alone, so that all replicas agree. What the version names stays in `scores`, and in the receipt: the learner and the
 rollout judge that.
 
-Rejected: a threshold for each replica by its own answers (they would disagree), and no label at all in place of the
-fallback one (it is what clients get before the first class is known).
-
 Shapes: B texts, C classes.
 """
 

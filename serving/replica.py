@@ -8,9 +8,6 @@
 A replica starts at once and connects by itself: unreachable servers are asked again until they answer, and the replica
 is not ready before its first weights. It stops in the order of the stream, so that accepted events are answered,
 acknowledged and committed: intake, queue, outbox, swaps.
-
-Rejected: a process for Kafka and one for HTTP (each would hold the weights, and batch by itself), and a start that
-fails without its servers (an outage of Kafka would end the answers by HTTP).
 """
 
 import time

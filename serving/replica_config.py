@@ -5,9 +5,6 @@
 
 A task is the service once more: what it does not set is as for the default one. What belongs to all tasks together,
 such as topics, batches and addresses, no task can set.
-
-Rejected: settings that are passed on as they are (a replica needs keys, which are no settings, and no other sections),
-and a section of its own for tasks, with fewer settings (each would be named, documented and checked twice).
 """
 
 import os

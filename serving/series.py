@@ -19,9 +19,6 @@ Every replica reads all labels from its start on, since a label of an event may 
 soon as it lies in the topic, under the name that it has now, before the learner has judged it. Receipts, rates and
 shares are checked as in the learner, under the same settings (`learner.trust`); the flip alarm, which needs what the
 model has answered, is the learner's alone.
-
-Rejected: the past as a state of the learner (an event would wait for it), and taking the labels that come by HTTP to
-this replica (most come over Kafka, or to another one).
 """
 
 import math

@@ -6,8 +6,6 @@
 
 The replica adds to the report of the default task what is of all tasks together: queue, latencies, promises. While the
 store is away, the set of labels stays as it was: the learner refuses what it must not learn in any case.
-
-Rejected: asking the store for each label (an outage of the store would end the labels by HTTP).
 """
 
 from collections.abc import Callable

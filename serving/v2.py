@@ -9,9 +9,6 @@ A BYTES tensor is a 4-byte length, little-endian, before each element; other ten
 There is one model. A version is an arm of the plan (`stable`, `candidate`) or the number of weights that are loaded.
 Without one the plan says who answers, and the answer is traffic like any other: published, and evidence. What a named
 version answers is neither, and has no receipt.
-
-Rejected: the best classes of each text as a tensor [n, k] (their number differs while few classes are known, and
-clients of this protocol expect a label), and versions as paths of their own models (an arm is no model).
 """
 
 import struct

@@ -3,9 +3,6 @@
 Each section is a frozen record whose fields have type, range, default and description in one place. The set of labels
 has its section beside it (`wire.label_set`), and so have maps and registries (`wire.mapping`, `wire.registry`). What
 all sections are made with is in `wire.sections`.
-
-Rejected: reading the environment where a value is needed (a wrong one would be found long after the start), and a
-setting that skips the verification of the brokers' certificates.
 """
 
 import json

@@ -15,9 +15,6 @@ key or a header somewhere (`check_fields`). Headers of other programs are ignore
 A message is refused for one of these reasons, whose names are stable: `empty`, `oversized` (the value, or one field of
 it), `undecodable` (no JSON object, or a header that cannot be read), `wrong_schema` (a field is missing, blank or of
 another type), `wrong_type` (another record), `future_schema` (a newer version of the record or of CloudEvents).
-
-Rejected: writing structured mode (a payload that is no JSON would have to be wrapped), and constraints in the types of
-the records (their errors name neither the field's size nor what to do).
 """
 
 from collections.abc import Mapping

@@ -11,9 +11,6 @@ both. The source must be that of the answer. The receipt must have the time and 
 `wire.receipts` has verified its code before. An event that was answered twice has two receipts, and both are valid.
 
 The learner's join and the judge of the rollout both use these functions, so that both believe the same pairs.
-
-Rejected: ids that are unique over all sources (two producers that both count 1, 2, 3 do not know of each other), and
-the source inside the receipt (a label without a source could then not be checked before its answer arrives).
 """
 
 from collections.abc import Callable, Iterable, Iterator

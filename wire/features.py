@@ -5,9 +5,6 @@
 
 A number is a JSON number, a category a JSON string. Where events are compared, digested, remembered or learnt, this is
 done by their content, one string: that of an event without features is its text, as it was before there were features.
-
-Rejected: a list of values without names (a column more would give every other one another meaning), and numbers as
-words of the text (an encoder of texts knows no order of them).
 """
 
 import math

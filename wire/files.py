@@ -8,9 +8,6 @@ A folder of state has an owner, which `service.json` names by the service's pref
 same machine may differ in nothing but their prefixes, and both settings then name the same folder. Without an owner one
 service would go on from the other's checkpoint, with its texts, or send the answers that the other has left in its
 spool. A folder without the file belongs to the service that starts on it first.
-
-Rejected: the prefixes inside a checkpoint (a backup could not be restored under another prefix), and folders named by
-prefix (after a prefix has changed, nobody would find the state in the old folder).
 """
 
 import fcntl

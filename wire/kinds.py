@@ -17,9 +17,6 @@ probability by which their agreements differ, and no other rounding makes them d
 
 An implementation has two halves: this one, which loads no torch, and its tensors (`model.kinds`), which replicas and
 the learner import by the path that is its `tensors`.
-
-Rejected: a record of a class for each kind in the place of a string (whatever waits, is remembered or stored would need
-to be told which), and sums of agreement in the place of counts of right answers (another form of every test).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -10,10 +10,6 @@ labels by it. A label that comes late, under a name of long ago, means what that
 
 A name means itself where nothing was done to it, and a command is about what its names mean then. A new meaning
 replaces the old one: whoever renames A to B, and then C to A, has a class A whose labels are learnt as A again.
-
-Rejected: commands that fail halfway (a rename to a name that a class has would be one; here it is a merge), names that
-point to names (each look-up would follow a chain), and one regular expression for what is allowed (nobody could be told
-which label was meant).
 """
 
 import re

@@ -7,9 +7,6 @@
 Every field of a letter is bounded, so the dead-letter topic accepts it whatever a client has sent. The payload of a
 refused message is complete up to MAX_PAYLOAD_BYTES. The payload of a record that the broker refused is truncated to
 MAX_SHORT_PAYLOAD_BYTES, because its size may have been the reason. The detail names the original size.
-
-Rejected: refusing such a letter too (its partition would never advance), and a letter that only refers to the message's
-place (retention removes the message before an operator looks).
 """
 
 import msgspec

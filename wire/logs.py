@@ -2,9 +2,6 @@
 
 Strings of others, such as an id that a client has chosen, are shown by `printable`, here and by the commands, so that
 they can write nothing else on a terminal.
-
-Rejected: repr (it also escapes quotes and backslashes, so a name would not be shown as it is sent), and refusing such
-strings when they are read (an id is whatever its sender says).
 """
 
 import dataclasses

@@ -5,8 +5,6 @@
 
 The second is a CloudEvent in structured mode: one object with the attributes and the data. Senders choose the mode by
 the header `content-type: application/cloudevents+json`. We read both modes and write the binary one.
-
-Rejected: the `cloudevents` package (it has neither a Kafka key nor limits, and this is a page).
 """
 
 import base64

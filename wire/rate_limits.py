@@ -14,10 +14,6 @@ So a single source is never capped, and neither are a few sources of about equal
 
 The buckets are bounded in number (LRU), the shares by the window of recent labels. Both identify a source by the name
 in its labels. The broker decides who may write under which name (an ACL of the topic, one producer for each source).
-
-Rejected: the LRUCache of cachetools (it does not show the order of its keys, which a checkpoint keeps), wall-clock time
-(a replay would refuse other labels), the time in the label (its sender chooses it), and a cap on the share of learnt
-labels alone (two sources of unequal size would stop each other).
 """
 
 from collections import Counter, OrderedDict, deque

@@ -7,10 +7,7 @@ import mmh3
 
 
 class RecentHashes:
-    """Holds the last `capacity` names as 64-bit hashes, which `seed` keys; the oldest is dropped first.
-
-    Rejected: a dict in order of insertion (to find its first key, Python walks over all that were deleted before it).
-    """
+    """Holds the last `capacity` names as 64-bit hashes, which `seed` keys; the oldest is dropped first."""
 
     def __init__(self, capacity: int, hashes: Iterable[int] = (), *, seed: int = 0) -> None:
         self._capacity = capacity

@@ -2,8 +2,6 @@
 
 A field that is marked INTERNAL is a constant: it has a type, a range and a default as any other, and a test may make a
 section with another value, but it is no setting.
-
-Rejected: checking rules at their first breach (`require` says all that are broken at once).
 """
 
 import json

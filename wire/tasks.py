@@ -5,8 +5,6 @@
 
 The default task has no name, and is always there: a service without other tasks is that one. What comes without a task
 is of it, as everything is that was written before there were tasks; an event without any is answered by all of them.
-
-Rejected: topics for each task (each event would be sent, read and encoded once for each of them).
 """
 
 from dataclasses import dataclass

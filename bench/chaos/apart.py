@@ -7,8 +7,6 @@ must not wait for it.
 
 The broker has a listener for each program, which tells that program the address of its proxy. The load bypasses the
 proxies: faults must hit the service, not the judge.
-
-Rejected: one proxy before each server. A fault could then cut one program off only together with all others.
 """
 
 import os

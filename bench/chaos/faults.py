@@ -176,9 +176,10 @@ def network_fault(what: str, connection: str, proxies: Sequence[Proxy], lasts_s:
         return ""
 
     def poison() -> str:
+        toxic, severity = TOXICS[what]
         for proxy in proxies:
-            proxy.poison(*TOXICS[what])
-        return f"{TOXICS[what]}"
+            proxy.poison(toxic, severity)
+        return f"{toxic} {severity}"
 
     def cure() -> None:
         for proxy in proxies:

@@ -4,8 +4,6 @@
     not recovered: everything is started anew, as an operator would, and counted
 
 They are spread evenly over the events. Every kind comes once before one comes again.
-
-Rejected: faults at drawn moments. A second one before the first is over would hide how long recovery takes.
 """
 
 import math

@@ -3,8 +3,6 @@
     pacer: record_sent --> asker: record_reply | reader: record_answer --> labeller: record_label --> judge: as_sent
 
 An event's id is `chaos-<number>`; its text and label follow from the number.
-
-Rejected: a record for each event. At 100,000 events the garbage collection of the load would be in its latencies.
 """
 
 import math

@@ -1,8 +1,6 @@
 """Plays one scene from its start to its verdict.
 
 start -> load -> faults (injection.py) -> no more events -> settle -> read back -> stop -> judge
-
-Rejected: a fresh service for each fault. What one fault leaves behind is what the next one meets.
 """
 
 import math

@@ -1,7 +1,4 @@
-"""The scene `lifelong up`: one command, with its own Apache Kafka and its own Redis, on a small disk of its own.
-
-Rejected: the stack in this process (its supervisor could not be killed).
-"""
+"""The scene `lifelong up`: one command, with its own Apache Kafka and its own Redis, on a small disk of its own."""
 
 import os
 import signal

@@ -4,8 +4,6 @@
 
 An environment is made once, below build/bench/peers/venvs, by pip. A peer whose packages pip cannot get, or that does
 not answer, is missing: it is named, and no goal is judged without it.
-
-Rejected: the peers in our own environment (each brings versions of what we use), and containers (there is no engine).
 """
 
 import os

@@ -3,9 +3,7 @@
     Strata -> Padded -> plain.onnx --transformer optimizer--> fused.onnx;  each --quantize_dynamic--> *-int8.onnx
                         plain.onnx --quantize_static, calibrated (exported.py)--> plain-qdq.onnx
 
-Weights have a scale for each channel: as fast as one scale a matrix, and a cosine of 0.994 instead of 0.96. Rejected:
-MatMulNBits with 8 bits in blocks (cosine 0.9995, at half the speed) and fused multi-head attention (slower than both of
-these).
+Weights have a scale for each channel: as fast as one scale a matrix, and a cosine of 0.994 instead of 0.96.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@
 
 What is not INT8 is float32, or bfloat16 where the processor has it: two peers, since the faster one may be less
 accurate. Where all texts have one length, each is also tried with that shape fixed at compile time. All have the
-latency hint. Rejected: smaller groups and whole rows as groups, which are slower.
+latency hint.
 """
 
 import functools

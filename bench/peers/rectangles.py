@@ -9,8 +9,6 @@ there, and so does one of a peer that has a new variant. The settings that are f
 everything else; only the search for them is spared. A lane is an instance of the engine with its share of the threads;
 two lanes of one thread often beat one of two.
 
-Rejected: one way of padding for all peers. The best size differs by a factor of two from one engine to the next.
-
 Shape suffixes: B texts, T tokens of the longest, D width.
 """
 

@@ -11,8 +11,6 @@ each text.
 
 The tiers of a learner (`learner.drift`) are numbers of whole blocks: a full run shows what each of them costs and
 brings. The best rate of full tuning is chosen on the test texts, to its advantage.
-
-Rejected: LoRA for the domain tier (its gradient passes through the same matrices, so a step is no faster).
 """
 
 import time

@@ -12,8 +12,6 @@ value where the value follows it, which is the first hop; queries and keys begin
 their biases begin at random, so that heads prefer distances; and values are named by their embeddings. All of it is the
 same for every kind of attention. Recall is measured at the later places alone.
 
-Rejected: a causal model (the family's blocks are an encoder's; a query does not see what is asked for any earlier).
-
 Shape suffixes: B texts, S tokens of a text, T tokens of all texts.
 """
 

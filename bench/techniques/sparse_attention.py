@@ -8,7 +8,7 @@
     long texts   what is known of whole contracts, and of their first 512 tokens              long_texts.py
 
 The three toy encoders have the same weights until the texts become longer than what all spans see whole; then each has
-as many further steps of its own. Rejected: three trainings from the start (they would be the same until then).
+as many further steps of its own.
 """
 
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ Strata --FineTuning: cosine classifier, cross-entropy, AdamW--> a copy that suit
 Strata, labelled texts --served_model--> a model as a learner publishes it and a replica runs it
 contracts, clauses      the long texts: the contracts of CUAD (Hendrycks et al., arXiv 2103.06268)
 
-Rejected: the trainer of the learner's rounds (it leaves the embedding alone, and some baselines tune all of it).
-
 Shape suffixes: T tokens, B texts, D width, C classes.
 """
 

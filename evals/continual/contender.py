@@ -5,9 +5,6 @@ Two accuracies can be compared if these are equal, so the table of results shows
 What it computes is counted by a hook, alike for our training loop and for Avalanche's:
 
     net --forward hook--> the size of each batch, by whether torch records it for a backward pass
-
-Rejected: counting in the loops, since strategies make passes of their own (the Fisher information of EWC, the reference
-gradient of A-GEM, the teacher of LwF).
 """
 
 from collections.abc import Iterator

@@ -8,8 +8,6 @@ The memory is offered each batch after its step, with the outputs that the batch
 for more sample gradients, further epochs follow, in another order and without the memory being offered the same rows
 again. `ElasticWeights` is online EWC, which stores no samples; all other strategies are the learner's.
 
-Rejected: DataLoader, which takes longer for a batch of 10 than the step does.
-
 Shape suffixes: B rows of a batch, N rows, C classes.
 """
 

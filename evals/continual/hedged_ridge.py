@@ -18,11 +18,7 @@ coordinate's last turn (Gay 1996, dynamically regularized RLS). Both are updates
 keeps P symmetric bit for bit. Otherwise 1 / f amplifies the rounding difference between the halves of P until nothing
 else is left.
 
-All settings were chosen on the first fifth of Elec2. Rejected there: starting the longest memory anew when ADWIN finds
-drift, as a forest does (no gain beyond noise: a short memory beside it has the same effect without a threshold); and
-standardising over 200 rows (0.7 points better, but the mean of a price over a few days comes close to the mean over
-24 hours that defines the label). Rejected also: solving the sums for each row (M^3), or for each block of rows (as
-costly at 8 rows, and 8 rows behind).
+All settings were chosen on the first fifth of Elec2.
 
 Shape suffixes: N rows, F inputs, M features, C classes, E experts (the memories and the last label).
 """

@@ -2,8 +2,6 @@
 
 A request is repeated once at once if the connection was refused or lost: a prediction is idempotent, since its event
 has an id, and `wget` and every load balancer do so. What fails then is told, and tried again after a pause.
-
-Rejected: `lifelong.Client`, which tries again until its deadline, so that nobody learns what has failed meanwhile.
 """
 
 import http.client

@@ -1,8 +1,6 @@
 """Loads a stream: the carried data set, CLINC150, or a folder of lines.
 
-    load(name) -> lines, each with its stage and where it was read -> checked -> Stream
-
-Rejected: a data set library. One format of lines is enough, and the demo must work offline.
+load(name) -> lines, each with its stage and where it was read -> checked -> Stream
 """
 
 import gzip

@@ -6,8 +6,6 @@
 Images are rows of 784 bytes: the 20 stages take 1.1 GB, and a replay memory a quarter of what float32 takes. The four
 gzipped idx files are those that LeCun, Cortes and Burges published.
 
-Rejected: torchvision, which would download them, and whose transforms process one image at a time.
-
 Shape suffixes: N images, P pixels.
 """
 

@@ -2,8 +2,7 @@
 
     Stream -> shuffled (inside each stage) -> limited (to N training events, evenly)
 
-It loads no torch. Rejected: shuffling across stages. The point is that old classes do not come back; `arrivals.py` has
-other orders.
+It loads no torch.
 """
 
 import random

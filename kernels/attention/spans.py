@@ -14,9 +14,6 @@ the earlier block wins. `kernels.attention_i8.spans` defines the same in integer
 A key that is not seen weighs exactly 0. A query that would see no key has the result 0. Gradients flow through the
 attention, not through the choice of the blocks.
 
-Rejected: scores times a mask of 0 and 1 (a score of 0 still has the weight of e**0), and a choice of single keys (they
-lie apart in memory).
-
 Shape suffixes: T tokens of all sequences, B sequences of a group, S their length, H heads, J kv heads, D width of a
 head, G = H / J heads that share their keys, Q queries of a chunk, I tiles of queries, N blocks of keys.
 """

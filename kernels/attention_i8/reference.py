@@ -31,9 +31,6 @@ from full precision, by 0.003 of cosine.
 A sequence is quantized as a whole, head by head, so its result does not depend on its neighbours in the batch. The
 order of the float operations is part of the definition: every implementation gives the same bits.
 
-Rejected: a scale for each query and key (twice the work before the first product, no gain in accuracy on MiniLM), and
-exp2 in float32 (three times the time, and no nearer to full precision).
-
 Shape suffixes: T tokens of all sequences, S tokens of one, Q queries of a tile, H heads, D width of a head, W = 3 * H *
 D.
 """

@@ -16,10 +16,6 @@ equal sums the first block wins, so every implementation chooses the same blocks
 **Lists.** The keys that any query of a tile sees are listed in whole quads, in order. Error diffusion (`reference`)
 goes along that list. A key that a query of the tile does not see has no part in its maximum and weighs 0.
 
-Rejected, by the share of MiniLM's attention that a tile of 512 tokens sees with 147 keys (0.636; the best blocks have
-0.674, random ones 0.569): the highest bound of any query (0.630), the highest relative to the best of its query (0.627)
-and the sum of the softmax of the bounds (0.636, for 30 times the work).
-
 Shape suffixes: S tokens of a sequence, Q queries of a tile, N blocks, G heads that share keys, D width of a head.
 """
 

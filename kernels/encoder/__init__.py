@@ -13,8 +13,6 @@ This package has no reference of its own. Its definition is those of its operati
 tests/model/forward/test_native.py compares the two layer by layer. A second copy of that chain here would be a second
 definition. Callers use `why_not` and `EncoderKernel`, and make its weights from the records of `weights`.
 
-Rejected: one native call for each operation. At one short text the calls take as long as the products.
-
 Shape suffixes: T tokens of all sequences, B sequences, D width.
 """
 

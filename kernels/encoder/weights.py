@@ -7,9 +7,6 @@ All matrices are copied into one allocation, in the order in which they are read
 that comes next. A matrix that several blocks share is held once, and one that another encoder has placed stays there.
 The kernels check nothing, so every tensor is checked here.
 
-Rejected: the bias outside of every packed matrix (a short text would wait for one more piece of memory for each), and a
-low-rank addition merged into a copy of its matrix (each block would hold that copy).
-
 Shape suffixes: T tokens, V vocabulary, E width of a word, G its groups, P positions, D width, C half the width of a
 head, N outputs, K inputs, R rank.
 """

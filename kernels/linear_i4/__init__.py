@@ -7,8 +7,6 @@ gives the same bits. Callers use `pack` once for each weight, and `linear_i4`.
 Torch has no product of nibbles and 8-bit rows, so `LIBRARY` is the INT8 layer on a weight that is unpacked at every
 call, which is never faster than INT8. It exists so that INT4 can be measured and served on every machine, with the same
 bits as on those on which it is fast. Hence it stores only the nibbles and their multipliers.
-
-Rejected: unpacking once (as many bytes again as the INT8 weight, for a precision that saves none here).
 """
 
 import functools

@@ -6,9 +6,6 @@ and the order of the float operations are those of `linear_i8`, and `ksum` is th
 
     hi_NJ, m_NG --high_plane--> q4_NK --linear_i8's reference--> y_MN
 
-Rejected: a float scale for every group (the sums of a row would no longer be one exact integer, so two implementations
-could differ, and INT8 would have to pay for the groups too).
-
 Shape suffixes: M tokens, K inputs, N outputs, J = K / 2 bytes, G = K / 64 groups.
 """
 

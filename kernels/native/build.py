@@ -6,9 +6,6 @@ The name is a digest of the sources and the compiler's flags, so an object never
 built from, and an outdated one is not found. An object is written under another name and renamed, which is atomic: two
 processes that build at once do not disturb each other. Only the standard library is imported, because the build of the
 wheel runs this file before anything is installed.
-
-Rejected: torch's C++ extensions (a minute of building, and again for every version of torch) and a build for one
-instruction set only (a wheel built on one machine would crash on another).
 """
 
 import hashlib

@@ -16,10 +16,6 @@ log says how much. More rows cost nothing, and fewer rows are refused only if th
 
 An encoder that was adopted holds until the operator changes what it took the place of: after a change of the settings
 `encoder`, `learner.num_features` or `learner.label_capacity`, these hold again.
-
-Rejected: all blocks in every checkpoint (those that are never trained are four fifths of it), refusing every change of
-settings (the operator could only throw the state away), the states of several settings side by side (a change is rarely
-undone), and reading an adopted encoder from the store when the learner starts (the store may be away, or wiped).
 """
 
 import copy

@@ -6,9 +6,6 @@
 Rounding the blocks that are never trained takes a third of the learner's start. It depends on the weights, the
 tokenizer and the program alone, and the cache key is a digest of these. A file under another key, or with a byte that
 is not what was written, is a cache miss.
-
-Rejected: reading the tensors from the store (it may be away when the learner starts), and the weights of an encoder in
-every checkpoint (they are 23 MB, and change when an operator wants them to).
 """
 
 from collections.abc import Mapping

@@ -15,10 +15,6 @@ of each of 45 changed classes and 68 of each other one, the others lose up to 0.
 1.8 points below a learner with 20 labels of each class. An heir is a function of which labels were learnt, and not of
 their order, so a version that is rebuilt from the topics has the same heirs.
 
-Rejected: one head for all encoders (their vectors have nothing in common, so that the sums of both would mean nothing),
-a decay of the sums (they would depend on the order, and no sample could be taken out again), and naming each old text
-by itself (the means of a few labels name every fifth text wrongly, and a class that was split has no heir).
-
 Shapes: B samples, N texts, R features, C classes, D width.
 """
 

@@ -7,9 +7,6 @@ The sums stay ours: what is learnt, taken out, renamed, restored or carried to a
 head, to the last bit, and only what is made of it differs. Each version is solved from its sums; there is no update
 after a few labels as the ridge head has (`learner.fast.solver`). The weights are not blended with class means either.
 
-Rejected: a head that learns samples by itself (corrections, erasures, changed concepts and rebuilt versions need one
-that can take samples out again, bit for bit), and one that is not linear in the features (replicas score by a product).
-
 Shapes: R features, C classes.
 """
 

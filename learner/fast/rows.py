@@ -19,10 +19,6 @@ names `min_labels` labels each does fill the rows for good; `learner.trust.sourc
 Mean directions (`Directions`). Every label is compared with the means of all classes before it is learnt. A batch
 changes a few rows, and to compute 10,000 takes as long as to learn the batch, so only what has changed is computed.
 
-Rejected: tables of the capacity (a head for 10,000 classes would take half a gigabyte before the first label), a row
-only after `min_labels` labels (that a class is known by its first label is what few-shot learning is), and a sketch of
-counts (count-min: in a flood, names that share a cell come out with as many labels).
-
 Shapes: B samples, E entries (a pair of a sample and one of its classes), N rows, D width, R features, C classes in the
 order in which they came.
 """
@@ -301,8 +297,7 @@ def row_scales(counts_C: Tensor) -> Tensor:
     A class that is hardly known is named too seldom by ridge regression. Of one that is well known, the labels say how
     often it comes, and so how often it is right to name it: with that root at every count, 72.4 and not 80.6 % of the
     texts of TREC's 50 classes are named rightly (4 to 962 labels of each), and a new class of SNIPS hardly better (79
-    and 75.5 % of its texts, 30 labels beside 1,800 of each old class). Rejected: counting no more than 128 labels of
-    any class (as good against that, and names 10 % of the texts of that new class).
+    and 75.5 % of its texts, 30 labels beside 1,800 of each old class).
 
     >>> from torch import tensor
     >>> row_scales(tensor([90, 10, 20])), row_scales(tensor([9_000, 1_000, 64]))
@@ -341,9 +336,6 @@ def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tens
         nearest class mean    65.65  76.78  82.12  85.63  88.65  91.77
         ridge alone           63.07  74.11  79.77  84.14  89.37  94.90
         blended               65.45  76.93  81.91  85.94  90.00  95.07
-
-    Rejected: the mean of the features in place of B m_c (centred, 64.0 % at 1 label; as a unit vector, 64.4 %), and
-    PRIOR_LABELS = 2 (81.3 % at 3).
 
     `means_CD` are unit vectors, zero for a class without a sample (`learner.fast.fast_head.FastHead.means`);
     `scales_C` are the factors by which the rows are multiplied later on (`row_scales`).

@@ -10,10 +10,6 @@ at most, however many labels it has.
 
 What is learnt lies in the topic of labels, in the order in which it is learnt: a version is rebuilt from it, and
 whoever finds a label twice has sent a duplicate.
-
-Rejected: a search for each few labels (each opens clients, and reads minutes of answers where one is gone: hours for a
-week's labels), the offset of the answer in its receipt (the broker gives it after the answer was signed), and handing
-the answer to the join directly (whether a version has learnt it would depend on when the search ended).
 """
 
 import time

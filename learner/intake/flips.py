@@ -38,9 +38,6 @@ share, what was always so, and a context that is new, since its mean begins with
 By Wald's inequality a chart in control reaches the threshold in a share of at most exp(-THRESHOLD) = 1/10,000 of the
 excursions from 0. At p0 = 0.1 six wrong outcomes in a row reach it, and so do 18 trials of which every second is wrong.
 The sum is clipped at the threshold, so an alarm ends some 16 trials of its context after its cause.
-
-Rejected: a binomial test over a window (its delay is the window's, for small changes and large ones alike), and ADWIN
-(one test for each cut of the window, and a mean that falls is a change to it, too).
 """
 
 from collections import Counter, OrderedDict, deque

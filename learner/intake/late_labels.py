@@ -10,9 +10,6 @@ in the checkpoint, and so are the places of the others. Labels are bounded in by
 
 What was found comes again on feedback.v1, where labels in time lie, too: not more than MAX_OUTSTANDING are on their way
 through it at a time, so that a label in time waits for no more than these.
-
-Rejected: reading no more while there is no room (all learning stood still for hours), and an index from event to offset
-(it would grow with the topic).
 """
 
 import threading

@@ -11,9 +11,6 @@ while they are full, the learner reads no more records.
 
 A letter that can never be sent as it is becomes a short dead letter. A short one that cannot be sent either is counted
 and dropped.
-
-Rejected: waiting for the acknowledgements before each checkpoint (a broker that is slow with one topic would stop all
-publishing), and going back to older offsets after a restart (the labels behind them have had their effect).
 """
 
 import threading

@@ -11,8 +11,6 @@ were believed until they raised a flip alarm are withdrawn when it begins: then 
 Which of them have raised a chart, `learner.intake.flips` knows by the hashes of their events. The contents are here
 once, for the quarantine and for `learner.unlearning`. The oldest go first: a chart is raised within some hundred
 labels, and a label that has gone stays learnt.
-
-Rejected: looking for the contents in the replay memory (it has dropped most of a long stream, and knows no ids).
 """
 
 from collections import OrderedDict

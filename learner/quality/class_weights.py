@@ -11,9 +11,6 @@ Of a class of which 2 in 1,000 events are, accuracy says little, whatever it is 
 mean of the precision at each of its events, when all are put in the order of their probability. The holdout has a class
 as often as any other; each of its samples counts for as many labels as its class had.
 
-Rejected: weights in the sums (they could not be changed, and a correction would need those of the time of its label),
-and the area under the ROC curve (at 0.2 % of positives, 0.99 may be five false alarms for each right one).
-
 Shapes: N samples, C classes, B resamples.
 """
 

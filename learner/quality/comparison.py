@@ -18,9 +18,6 @@ A published version becomes the anchor in two cases: it is at least as good on t
 are less than half of the holdout of now. In the second case the stream has moved on, and an anchor that covers little
 protects little. So accuracy may fall by the tolerance each time that half of the holdout is renewed, and no faster.
 
-Rejected: the weights of an old version (it would have to encode every new holdout sample), and the best accuracy of
-each cohort so far (the maximum of many measurements is partly luck).
-
 Shapes: N samples.
 """
 

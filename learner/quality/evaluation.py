@@ -30,10 +30,6 @@ threshold fitted to answer 95 % in scope, on the validation texts. AUROC of the 
     Mahalanobis, relative (Ren et al. 2021)   97.4 %   87.6 %     needs two matrices of the width in each version
     logit less twice the leverage             97.6 %   86.6 %     needs the inverse Gram matrix in each version
 
-Rejected: the accuracy of the parent from when it was published itself (the holdout has got other samples since), the
-accuracy of the served answers (it comes after the candidate is served, and labels come late), and a class of its own
-for texts of none (it takes labels that nobody gives, and names only what is like them).
-
 Shapes: N samples, C classes, Q quantiles.
 """
 

@@ -10,8 +10,6 @@ first row of its name.
 What counts as changed is said by the kind of the labels where an event may have several classes, or none
 (`model.kinds.TargetBatch.changes`).
 
-Rejected: comparing names in place of rows (a thousand texts would be a thousand look-ups for each version).
-
 Shapes: N or B events, R features, C classes.
 """
 

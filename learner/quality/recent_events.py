@@ -26,11 +26,6 @@ encoder of the reference.
 Operators rename classes, and retire some: then all are compared by the names of now, and what the reference names as a
 class that was retired says nothing against a version.
 
-Rejected: the names of holdout samples if the encoder is the same (they are balanced by class, events are not), the
-events of the encoder before (all of them would have to be encoded again), and the ring anew under other scales, too
-(numbers are standardised whenever there are twice as many labels, and each time traffic would wait for the evidence
-that the versions after it are as good).
-
 Shapes: N events in the ring, B new events, R features, C classes.
 """
 

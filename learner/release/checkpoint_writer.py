@@ -7,9 +7,6 @@
 
 A checkpoint holds tens of megabytes, and a version of the head comes several times a second. What such a version knows
 are labels, so the checkpoint before it and its journal lead to it (`learner.state.checkpoints`).
-
-Rejected: a checkpoint for each version (the disk would be busy with nothing else), and keeping the newest ones (the
-plan may return to a version from long before them).
 """
 
 import time

@@ -11,9 +11,6 @@ subject or an old name. The order is that of the log alone. A command and its ef
 manifest made afterwards has its number. A learner that is killed between the effect and the checkpoint follows the
 command again; between the checkpoint and the note it notes it again. A store that lost its log gets it back, signed
 again, and what was asked meanwhile comes behind.
-
-Rejected: a thread for the questions (what is asked for changes what the learner knows), and the outcome in the store as
-a sign that a command which is kept was followed (it may be that of a checkpoint that is lost).
 """
 
 import time

@@ -13,11 +13,6 @@ same, the learner goes back to the version before, as after `learner.max_refusal
 
 A blob that never changes is named by every version and written once. So without the learner nobody would notice that it
 is damaged until a replica starts and cannot load anything. The store compares before it writes.
-
-Rejected: encoders from a folder of the learner's machine (an operator would have to copy them there, and nobody had
-verified them), a decision on an offer by its first version alone (labels of some seconds would have to be set aside
-each time), publishing another version in place of a repair (it names the same encoder), and verifying before each
-publication (an encoder that never changes would be fetched for every version).
 """
 
 import time

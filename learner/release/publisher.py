@@ -12,9 +12,6 @@ be away it is not asked.
 A version is served before it is durable: a Redis that syncs once a second would hold it back for up to a second, and
 what a power cut takes from it the learner still knows. So a version is provisional until the disk has it. If the store
 has lost it by then, the learner publishes what it knows again.
-
-Rejected: sending in the learner's thread (a slow store would hold labels up), and several publications under way (the
-gate would compare with a parent that is perhaps never served).
 """
 
 import time

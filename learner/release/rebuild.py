@@ -7,9 +7,6 @@ A learner of the same settings reads every partition up to the offsets of each r
 round to its end, and adopts or drops its encoder as the lineage says. Then it knows what the learner knew that
 published the version. It solves the head where that learner solved it. This holds on processors of one instruction set
 only: floating-point sums differ in their last bits between instruction sets.
-
-Rejected: beginning from the newest checkpoint (it is what might be wrong), and repeating the timing of the rounds (what
-they train on does not depend on it).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

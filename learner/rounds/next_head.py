@@ -32,11 +32,6 @@ rounds and a rehearsal had trained, with 1,500 samples in memory: 95.4 %, with 6
 texts of the memory that lose a fifth of their tokens 95.5 %, with 3,000 other texts of the stream 95.6 %; fitted on all
 texts of the stream 95.9 %, with every sample learnt again 96.1 %.
 
-Rejected: learning what comes meanwhile in the learner's thread (each label would be encoded by both encoders there),
-exact means of the classes beside a mapped Gram matrix (94.0 %: the two have to belong together), weighing the memory
-three times as much as the rest (95.0 %), and the means and the scatter of the memory in place of the mapped ones (93.8
-to 95.1 %).
-
 Shapes: B samples, R and S old and new features, D and E entries of an old and a new z, C classes.
 """
 

@@ -3,8 +3,6 @@
     new labels, replay memory --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
 
 A checkpoint holds the plan, so a restart repeats the round, and it trains as deep whatever has drifted meanwhile.
-
-Rejected: batches drawn step by step (a restart would have to know the state of the generator).
 """
 
 from collections.abc import Iterable, Sequence

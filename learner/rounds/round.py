@@ -19,9 +19,6 @@ refuse its first version for: beside the encoder in use, and beside the anchor.
 Units run beside the learner's thread (`learner.rounds.worker`). A unit touches nothing but its round and what it was
 given: the memory is read in the learner's thread, and labels that come meanwhile wait for the next unit. So what a
 round makes is the same, bit for bit, whenever its units end.
-
-Rejected: the state of the optimizer in the checkpoint (two numbers for each trained weight), several units at once
-(each begins from what the one before has made), and two classes of rounds (from STORE on they do the same).
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -17,8 +17,6 @@ A mark (`round_at`, `rehearsed_at`, `pseudo_labelled_at`) is the number of label
 The marks are a part of the learner's progress, and so of its checkpoint. When a round is due may depend on the clock;
 what it trains on depends only on which labels were learnt before it. All batches of a round are drawn when it begins,
 so that a restart can repeat the round.
-
-Rejected: rounds by the clock (a replay of the topics would train otherwise).
 """
 
 import math

@@ -21,9 +21,6 @@ encoder and 5 labels a class:
     no balancing          90.2 %        91.6 %                      87.0 %
     label propagation     88.9 %, and it takes a graph
 
-Rejected: token ids instead of texts in the plan (a checkpoint would hold both), and a threshold on the probability of a
-pseudo-label (the loss of a slow round already gives little weight to what it is unsure of).
-
 Shapes: T tokens, B samples, U texts without a label, C classes, D width.
 """
 

@@ -9,9 +9,6 @@ in the rollout: of a stream of 20 events a second the stable version stood still
 each round. So both fast heads go on learning, versions with the encoder in use go on being published, and the round
 ends when the rollout would make its encoder stable at once. Each label is named before it is learnt (prequential
 evaluation, Dawid 1984), so the counts are evidence for whoever reads the manifest.
-
-Rejected: comparing with the reference of the rollout (it has learnt less than the head in use, so a worse encoder would
-win), and with the answers as given (they are older than their labels, and so know less than the next head).
 """
 
 from collections.abc import Callable, Sequence

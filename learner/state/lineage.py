@@ -7,9 +7,6 @@ where it began and those where it read the memory, and of the number of blocks t
 since what drifts depends on the order of the records. So the topics and this list lead to the same weights, bit for
 bit, on the same processor, however the partitions were interleaved and however often the learner was killed on the way.
 Where something else has changed what is known, `gap` says so, for good.
-
-Rejected: a round that begins after a fixed number of labels and nowhere else (labels have no common order over the
-partitions, and a rehearsal begins when the learner is idle), and the plans of all rounds (a plan holds texts).
 """
 
 from collections.abc import Mapping

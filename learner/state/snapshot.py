@@ -4,9 +4,6 @@
 
 Everything that is no tensor is encoded with msgpack and stored as one uint8 tensor, `facts`. The digest is needed
 because safetensors notices a missing byte, but no flipped one.
-
-Rejected: pickle, also that of `torch.load` (a file that somebody else wrote could run code), and a file for each part
-(a kill between two of them would leave parts of two states).
 """
 
 import math

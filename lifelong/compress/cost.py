@@ -5,8 +5,6 @@
 A matrix that several layers use is stored once and computed with by each. Counts are exact for the definition: a query
 and a key that it sees cost 4 operations for each channel of a head (product and sum, for the score and for the value).
 Softmax, norms and GELU are left out, as is usual (Kaplan et al., arXiv 2001.08361, table 1).
-
-Rejected: counting what runs (`torch.utils.flop_counter` does not see our kernels).
 """
 
 import math

@@ -15,9 +15,6 @@ A distillation whose process was killed goes on from its file. The key is a dige
 on. A file with another key belongs to another run; it is refused, so that nobody's hours are overwritten by a slip of
 an option.
 
-Rejected: the teacher's vectors computed once and kept. All layers of a small corpus take gigabytes, and a teacher costs
-a third of a step.
-
 Shape suffixes: T tokens, B texts, D width.
 """
 

@@ -16,9 +16,6 @@ a layer fills whole groups of inputs of `linear_i4`. Layers that share attention
 importance of a shared head is the sum over its uses. What an encoder computes after it is what it computed with the
 outputs of these heads set to 0.
 
-Rejected: the importance of one task alone (it removes what other tasks need: section 4.3 there), and a mask that stays
-in the model (it stores and computes what it hides).
-
 Shape suffixes: B texts, H heads, T tokens, D width, C classes.
 """
 

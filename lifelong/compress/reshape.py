@@ -15,9 +15,6 @@ layers alone cannot save more than the other half.
 
 Keys: after GQA (Ainslie et al., arXiv 2305.13245, section 2.1), whose authors found means better than picking a head.
 
-Rejected: interpolated positions (near tokens are told apart by what was learnt for whole steps), and vectors of pieces
-in the service (a text would have several, and an answer no version that gives it in one pass).
-
 Shape suffixes: P positions, V vocabulary, D width, E narrow width.
 """
 

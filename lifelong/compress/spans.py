@@ -13,9 +13,6 @@ Texts must be about as long as those to come: in a short text, a window sees eve
 A router reads the bounds of all blocks before it reads keys, so on short texts a routed span is slower than all keys,
 which also see more. Where these cross depends on the processor.
 
-Rejected: a number for all machines (its place moves by a factor of four between them), and the time of whole encoders
-(everything but the attention takes the same time in both).
-
 Shape suffixes: B texts of a group, S tokens of each, H heads, J kv heads, D width of a head, N spans.
 """
 

@@ -3,8 +3,6 @@
 The fallback computes attention in float32, which is fastest in torch. The reference has it in 8-bit integers, as in the
 native forward.
 
-Rejected: one call for all blocks by a compiler (it would compile again for each new length).
-
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
 """
 

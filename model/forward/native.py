@@ -3,8 +3,6 @@
 Matrices are packed once for all encoders of a process: a version that trained the top blocks, or has another structure
 above them, uses the packed matrices of the blocks that it has in common with a version that is there already. They stay
 as long as an encoder uses one of those that were placed with them.
-
-Rejected: a cache that keeps packed matrices by itself (it would need a bound, and somebody who clears it).
 """
 
 from collections.abc import Callable, Mapping, Sequence

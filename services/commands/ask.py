@@ -5,9 +5,6 @@
 
 Who has neither the right to write to Kafka nor a key that signs may ask and label so, and the source of the label is
 the name of the API key. Only a correction needs somebody who vouches for it.
-
-Rejected: `lifelong.Client` (it needs httpx, and the program without extras has these commands, too), and labels by
-Kafka (they need rights and keys, and anybody could name any source).
 """
 
 import json

@@ -1,8 +1,6 @@
 """What commands print: lines, in which a string of others writes nothing but itself, and what a command is doing now.
 
 Progress is shown on standard error: in place on a terminal, as lines elsewhere.
-
-Rejected: rich's status alone, which shows nothing where standard error is a file or a pipe.
 """
 
 import json

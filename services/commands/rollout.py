@@ -1,8 +1,4 @@
-"""`lifelong rollout ...`: which version answers whom, why, and what an operator may change.
-
-Rejected: a command that writes the plan itself. Each step is one of `rollout/operator.py`, which the controller obeys,
-too.
-"""
+"""`lifelong rollout ...`: which version answers whom, why, and what an operator may change."""
 
 import getpass
 import json

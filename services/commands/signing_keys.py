@@ -1,7 +1,4 @@
-"""`lifelong signing-keys ...`: makes, lists, rotates and retires the keys that sign weights and plans.
-
-Rejected: one command that rotates at once. Programs have to know a key before it signs, and get its file in between.
-"""
+"""`lifelong signing-keys ...`: makes, lists, rotates and retires the keys that sign weights and plans."""
 
 import json
 import os

@@ -4,8 +4,6 @@
 
 A profile is chosen by an operator, for its size and speed, so the demo promotes it as one would: the canary would hold
 an encoder that is not as accurate. Replicas load it beside the one that answers, and go over to it between two batches.
-
-Rejected: another stack with the other profile (what is to be shown is that nothing stops).
 """
 
 import threading

@@ -5,8 +5,6 @@
 A run starts untrained: it has its own state folder, and its own prefix on shared servers (`services/demo/fresh.py`). So
 everything it shows was learnt during the run, and your own weights are not changed. `DemoFeed` gives the page what the
 demo alone knows.
-
-Rejected: a demo on the stack that runs already. What it shows would be learnt before, and your weights would change.
 """
 
 import logging

@@ -7,9 +7,6 @@
 On a broker or a Redis that is not the demo's own, a run has topics, a consumer group and keys under a prefix that no
 other run has. The folder of a run stays with its note until they are gone. A note has no password, so servers are
 reached as the settings say: what lies on others is told, and stays.
-
-Rejected: topics that expire (Kafka knows an age of records, and none of topics), keys with an expiry (a demo that stays
-up would lose its weights), and removing all that begins with `demo-` (a run of somebody else may be under way).
 """
 
 import shutil

@@ -1,10 +1,7 @@
 """What a demo shows: a panel while it runs, and at its end a table, a JSON and a plot.
 
-    Ledger, Watcher --> a panel, drawn four times a second (terminal), or a line every five seconds (elsewhere)
-    Figures --> table (terminal), write_json (--json FILE), plot (--plot FILE)
-
-Rejected: a progress bar alone (the accuracy per stage and the changes of versions are what is worth watching), and a
-report for each of the three with figures of its own (a number would mean two things).
+Ledger, Watcher --> a panel, drawn four times a second (terminal), or a line every five seconds (elsewhere)
+Figures --> table (terminal), write_json (--json FILE), plot (--plot FILE)
 """
 
 import json

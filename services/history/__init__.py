@@ -7,7 +7,4 @@
 `labeller` reads files and makes a label of a row; `sending` sends it, and remembers how far a file was sent. A row
 without an id gets the digest of its text as one, so whatever is sent twice is learnt once. An operator vouches for the
 file, so no limit on sources holds its labels.
-
-Rejected: refusing the whole file for one bad row (history has bad rows, and its owner may not be here), and bookmarks
-in the store (a file and its bookmark lie on the same machine, and an import needs no lease).
 """

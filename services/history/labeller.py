@@ -8,9 +8,6 @@ row, and by the row groups of Parquet.
 
 Where events have sets of labels, `labels` is a list of names, or a text of names between commas. A map `features.NAME`
 makes the number or the category NAME; a cell of a table that reads as a number is one.
-
-Rejected: pandas (it reads a file as a whole, and guesses types: an id "007" would be 7), and guessing which field has
-the label (what is learnt wrongly has to be found and taken out again).
 """
 
 import csv

@@ -4,9 +4,6 @@
 
 The program writes to a pipe, so its writes do not fail on a full disk. Output that cannot be written is dropped here,
 and its size is logged as soon as there is space. Nothing else is lost: files are rotated between two lines.
-
-Rejected: passing the file itself to the program (a log line on a full disk raises in the program, and the file grows
-without bound), and rotating by copy and truncate (lines that are written in between are lost).
 """
 
 import contextlib

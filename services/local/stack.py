@@ -10,8 +10,6 @@ settings in their environment. A program that ends is started again at the same 
 the others.
 
 A terminal that takes no output (Ctrl-S, a full pipe) stops nothing else, since only the announcer's thread prints.
-
-Rejected: threads in one process (a computing learner would block everything else), and waiting for a fixed time.
 """
 
 import contextlib

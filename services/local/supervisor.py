@@ -8,9 +8,6 @@ and one that was killed soon after its start must not be away for longer.
 Until everything was ready once, an end that would only repeat itself (wrong settings, a bug) fails the whole start:
 the user is watching, and has just changed something. From then on no end of a program ends the others, since the
 service must go on.
-
-Rejected: a limit of restarts (after it the service would stay down), and restarting the clients of a program that ended
-(they wait for their server by themselves).
 """
 
 import os

@@ -8,9 +8,6 @@ bits.
 
 An operator can only offer: the learner measures the encoder as it does one of its own, and the rollout judges the
 versions made with it. So this command belongs to those that make encoders, and `lifelong rollout` shows what follows.
-
-Rejected: a step of the rollout that names a folder (no replica could compare an encoder without a head, and only the
-learner can make one).
 """
 
 import copy

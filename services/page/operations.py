@@ -5,8 +5,6 @@
 
 The steps are those of the commands `lifelong rollout`, `labels`, `quarantine` and `deadletters`. What cannot be
 recorded is not done: the command line does it then.
-
-Rejected: recording afterwards (a step could happen without a trace).
 """
 
 import json

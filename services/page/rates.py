@@ -1,7 +1,4 @@
-"""Answers a second and their latencies over the last seconds, from what replicas have counted since their start.
-
-Rejected: the rate since the start (it says nothing of now), and a second count in the replicas (two would differ).
-"""
+"""Answers a second and their latencies over the last seconds, from what replicas have counted since their start."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -1,10 +1,7 @@
 """What the page shows at one moment, read from the reports of the service. A demo adds what it alone knows.
 
-    Operator.status, Operator.history --StateReader.read--> PageState: figures, tables, curves
-    Feed (a demo): the curve as given, the oracle's, the matrix of stages --> more of these
-
-Rejected: a reader of the topics (each answer and label would be read once more), and a database of the past (the curve
-begins where the page does; Prometheus keeps what is older).
+Operator.status, Operator.history --StateReader.read--> PageState: figures, tables, curves
+Feed (a demo): the curve as given, the oracle's, the matrix of stages --> more of these
 """
 
 from collections.abc import Callable, Sequence

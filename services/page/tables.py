@@ -4,8 +4,6 @@
                                           confusions, cohorts, drifts: PageTable each
 
 A cell is a number or a text, and its column says how it is shown: so a browser, a terminal and JSON have the same.
-
-Rejected: a table for each of the three (they would differ), and texts alone (a program could not read them).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -9,8 +9,6 @@ bank: the gradient of a gate on each is that of the shared head.
 `base` is the default encoder: its weights have INT4 inside, and slow rounds train through its rounding. A kill costs
 the last minute of the distillation, which goes on at the next use. What is made is a function of the recipe alone,
 which names the folder.
-
-Rejected: encoders that are installed with us (eight megabytes for a profile that few use).
 """
 
 import hashlib

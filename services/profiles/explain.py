@@ -7,8 +7,6 @@ Nothing here was measured at that scale. The time of a token is that of reading 
 that of 2 operations for each weight of a layer and token; a real engine takes longer. The shapes are those that the
 three promises were made for: a tied vocabulary and four key-value heads (nano), Mistral's shape (base), and 13 billion
 parameters (pro). A feed-forward part has three matrices, since it is gated. Norms are left out: 0.01 %.
-
-Rejected: `StrataConfig` for these shapes (its blocks are an encoder's, which has no gate and no cache).
 """
 
 from collections.abc import Iterator, Sequence

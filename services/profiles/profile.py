@@ -7,9 +7,6 @@ or a flag gives wins. The encoders of `nano` and `pro` are not installed with us
 
 A running service goes over to the encoder of another profile, and to its head, without a restart (`lifelong model
 adopt`). Settings are read at the start of a process: `after_restart` says which of them would then be others.
-
-Rejected: a class for each profile (they differ in values alone), and a profile that picks the encoder by itself (one
-that is missing would be noticed late).
 """
 
 from collections.abc import Mapping

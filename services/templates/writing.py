@@ -1,8 +1,6 @@
 """Copies a template under the user's names: a module, its test, and the settings that name it.
 
-    `lifelong new encoder digits` --> digits.py, test_digits.py, digits.toml
-
-Rejected: a template engine (two names are replaced), and a folder of its own (the module must lie where Python looks).
+`lifelong new encoder digits` --> digits.py, test_digits.py, digits.toml
 """
 
 import keyword

@@ -5,9 +5,6 @@ concurrently.
 
 The rounds of the layouts are interleaved, and the best round of each counts, so that a slow moment of the machine
 decides nothing.
-
-Rejected: threads instead of processes (they would share an interpreter lock, as replicas do not), and measuring the
-running service (its load would distort ours, and ours would slow it down).
 """
 
 import subprocess

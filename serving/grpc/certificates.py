@@ -5,8 +5,6 @@
 A certificate that was renewed counts from the next connection on, within CHECK_S. Files that cannot be read any more,
 or of which certificate and key do not belong together, as while they are replaced one after the other, change nothing:
 connections go on with what was read last.
-
-Rejected: credentials that are read once (a certificate that lives for a day would need a restart a day).
 """
 
 import threading

@@ -9,10 +9,6 @@ connections have the bounds of those of HTTP, and beyond it are closed: by the l
 `ConnectionGuard` those of one address. gRPC does not show its connections to a program. They are files of this process,
 so they are found among these: twice a second, which takes 4 us for each file. Within half a second one address may have
 more, within the bound of the server.
-
-Rejected: methods that get their message from the library (it would be in memory before anybody looks at how many are),
-and a proxy before the server that counts what it accepts (every byte would be copied once more by Python, and the
-server would see the proxy's address).
 """
 
 import asyncio

@@ -5,9 +5,6 @@
 The parser reads what such a file of plain messages needs: one statement a line; messages within messages, `repeated`,
 `map<string, ...>`, `oneof`, and services. The pool is our own, so that a client library with the same protocol may be
 loaded beside it.
-
-Rejected: code of `grpcio-tools` (a compiler at every build, and its version tied to that of protobuf), and a table in
-Python (clients want the `.proto`).
 """
 
 import re

@@ -9,10 +9,6 @@ the deadline of the call is one, too. Errors have the status of gRPC that is nea
 A call does not say how long its message is, so each counts as the longest while it is read, and the others wait
 (`Reads`). One address has half of the places at most, so one that begins messages and does not end them keeps no other
 out.
-
-Rejected: an interceptor for errors (it would not see what a method raises in `grpc.aio`), streams of requests (a call
-of many texts is one batch already), and counting the bytes of messages after they were read (by then they are in
-memory).
 """
 
 import asyncio

@@ -13,9 +13,6 @@ file that cannot be read any more changes nothing: the keys that were read last 
 The source of an event is part of its identity, so a client chooses it only below its own name: what is sent as `S` is
 of the source `http/S`, with an API key `http/NAME/S`, and what names none `http` or `http/NAME`. A key may be given
 sources that it names as they are.
-
-Rejected: keys among the settings (they would have to be secret, and a new one would need a restart), and keys in Redis
-(an outage of the store would end the answers by HTTP).
 """
 
 import secrets

@@ -4,8 +4,6 @@
     HttpEndpoint --open--> a port that answers by them (`serving/http/listener.py`)
 
 The records here say what comes and goes, for the document: those that are read and written lie beside the endpoints.
-
-Rejected: decorators on the endpoints (what a path has would be spread over five files).
 """
 
 import json

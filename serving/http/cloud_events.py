@@ -8,8 +8,6 @@ An event is read as from its topic (`wire/envelope.py`), so the same bounds and 
 CloudEvent as on the topic of answers, less the vector. Its source is what it names, below the name of the client
 (`serving/http/access.py`): nobody sends an event in the name of another source. An answer that was kept nowhere has the
 extension `unpublished`.
-
-Rejected: the `cloudevents` package (it parses data of any size and shape before anybody looks at it).
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,8 +10,6 @@ labels in another's name, and the limits of the learner hold for each sender. A 
 label outside the set are refused here, where their sender can see it; everything else is judged by the learner
 (`learner/intake/trust.py`). Whoever has the role
 `admin` may replace a label (`correct`), which the learner believes without a receipt.
-
-Rejected: asking the learner what it thinks of a label (it may be away, and reads labels from the topic in any case).
 """
 
 import math

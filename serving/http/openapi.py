@@ -4,8 +4,6 @@
 
 The page needs nothing from elsewhere, so it works offline, and its Content-Security-Policy allows nothing but its own
 style.
-
-Rejected: Swagger UI and Redoc (scripts of others, from elsewhere or of a megabyte in the tree).
 """
 
 import html

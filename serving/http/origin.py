@@ -8,8 +8,6 @@ which page (Origin), under which name it found us (Host), and asks us first if t
 send. So three headers tell such a request apart from one that a program of the user sends. A page that finds us by a
 name of its own (DNS rebinding) has an Origin that equals the Host, and is told by the name: a name of ours is an
 address, or loopback.
-
-Rejected: a list of names that are allowed as a setting (an API key says more, and is asked of every client alike).
 """
 
 from collections.abc import Mapping

@@ -2,9 +2,6 @@
 
 {"text"?, "features"?, "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
 Answer or Problem, one for each  -->  {"answers": [{...} or {"error": {...}}, ...]}
-
-Rejected: the validation of a web framework (a wrong event of a list would fail the whole request, and its errors have
-another shape than ours).
 """
 
 from collections.abc import Callable, Sequence

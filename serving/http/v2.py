@@ -5,8 +5,6 @@
 
 With the header `inference-header-content-length` the body is that many bytes of JSON, and after them the bytes of the
 tensors that have `binary_data_size`, in order. Every error is {"error": "..."}.
-
-Rejected: numpy (texts would become objects and texts again).
 """
 
 from collections.abc import Sequence

@@ -14,9 +14,6 @@ count as lost, and a result counts again when its event has come again.
 What Kafka delivers twice under two offsets (its sender sent it twice) is answered once as long as the window remembers
 it, as without transactions. Answers by HTTP have no offset, and are sent as before. A reader must read only what is
 committed (`isolation.level=read_committed`), as ours do.
-
-Rejected: a transaction for each batch of the model (it would wait for the broker), and sending answers at once into an
-open transaction (one that is aborted has to send all of them again, and where a gap stays open it could not end).
 """
 
 import threading

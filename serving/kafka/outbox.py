@@ -26,10 +26,6 @@ order, before anything newer. If the broker accepts other records meanwhile, a r
 overtaken, and goes again after a back-off of its own; after MAX_ATTEMPTS it counts as one that can never be sent. An
 outage is no record's fault, and is not an attempt. A record that fails at once, before another was handed over, goes
 behind the waiting ones: they show whether the broker is away or refuses this record alone.
-
-Rejected: sending from the model's thread (the client takes 40 us of it for each record, and may block for seconds;
-writing an answer to disk takes 5), writing to disk only during an outage (which is known 30 s late), and leaving
-retries to the client library alone (it gives up after its delivery timeout, and the record is lost).
 """
 
 import heapq

@@ -10,10 +10,6 @@ that it has followed itself.
 The weights are for a replica that starts while the store is away. Nothing is believed that the store would not be
 believed for: signatures and digests are verified as there. The age of the plan is not, since only plans that were
 followed are saved. Once the store answers it alone is asked.
-
-Rejected: the revision alone as the age (after a wipe of the store it begins anew, under another salt), a save of every
-version (learners publish several in a second), and files that are read although the store answers (they save 30 ms of a
-start, and would be a second way to load).
 """
 
 import time

@@ -10,10 +10,6 @@ out, and times beyond the largest size are extrapolated in proportion. Times are
 under load a thread waits for a processor as long as it computes, and by the clock on the wall 7 of 40 tables called
 INT4 faster for 40 tokens where it is slower (two busy cores, Zen 4; none of 40 does now). The precisions take turns,
 and the best of their times counts.
-
-Rejected: one loader for all tasks (numbers of versions are of one task, and so is what was refused), a table of times
-that comes with the weights (another processor has other times), and learning it from the batches that are answered (a
-precision that was never chosen would never be measured).
 """
 
 import math

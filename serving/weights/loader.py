@@ -12,9 +12,6 @@ repair costs only the damaged ones.
 A store that lost its last writes in a power cut has forgotten numbers, and may give one to another version. Whoever
 still holds the first would answer with it for good. So signatures are compared, which is one small request; if one
 differs, the manifests are.
-
-Rejected: packing into live weights (a batch could see half), comparing the manifests alone (tens of kilobytes to fetch
-and to verify for each plan), and the signatures alone (after keys have rotated every version would be loaded again).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

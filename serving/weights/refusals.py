@@ -12,9 +12,6 @@ Each reason to refuse a version has a stable code, and is logged once. A replica
 when another one has loaded it, or when its own turn has come: by the order of the names of the replicas that report,
 one each TURN_S. So an encoder that kills a process takes one replica at a time, and after two deaths no replica of that
 machine loads it. A replica that answers nothing yet waits for nobody.
-
-Rejected: a lease for the first load (replicas may write nothing to the store but their own report, and one that died
-would hold the lease).
 """
 
 import time

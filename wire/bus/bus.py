@@ -10,10 +10,6 @@ fetch.
 
 A consumer group that has committed nothing begins at the offsets that `bus.begin` stands for. They are committed before
 the first member joins, so that all members, and those of a later start, go on from there.
-
-Rejected: one producer for all publishers of a process (a flush would wait for the records of others), and the client's
-`auto_offset_reset="latest"` (a partition that is added later would lose its first records, and one without traffic
-would begin anew at each start).
 """
 
 import threading

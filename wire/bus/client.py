@@ -11,9 +11,6 @@ of a machine on which other processes have to answer, among them the restarting 
 If no connection can be made for the first time, the library says only that the time was over. `failures` are the
 reasons of the last attempts: a wrong password or certificate is none that time mends. What a broker says before it
 hangs up is lost in 3.0.12 if both are read at once, so that a refusal would seem to be an outage.
-
-Rejected: the library's own defaults (it commits and creates topics by itself, and waits up to 30 s before it connects
-again).
 """
 
 from collections import deque

@@ -9,9 +9,6 @@ or truth value, is refused with the reason. Some have defaults of ours (`wire.co
 
 Broker and client authenticate each other. The broker's certificate and its host name are always verified; a private
 certificate authority is set by `bus.ssl_cafile`.
-
-Rejected: a setting of ours for every option of the library (there are 60, and their meaning is the library's), and a
-setting that skips the verification.
 """
 
 import importlib

@@ -14,10 +14,6 @@ from a replica without events, and nearly as much from the broker. With IdleFetc
 Kafka assigns an id to every topic at its creation, since 2.8; Tansu, which stores nothing, assigns new ids at every
 start. The metadata of a consumer has these ids. It is refreshed every few seconds, and after a lost connection. Records
 that were fetched meanwhile are held until then, so that no record is attributed to a log that is gone.
-
-Rejected: polls of few records (each costs about as much as reading twenty of them), longer waits than IDLE_WAIT_MS (a
-broker answers the requests of a connection one after another, so commits and heartbeats wait behind a fetch), and the
-id of the cluster in the place of topic ids (Tansu's is always the same, and a topic can be recreated in one cluster).
 """
 
 import base64

@@ -11,11 +11,6 @@ marks, which are stored with the offsets, say what was read.
 
 Topics are paused by giving up their partitions, and resumed by assigning them again at our own position. Records of
 them that were fetched meanwhile are fetched again.
-
-Rejected: a group of one (it would commit offsets that nobody may use, and wait for a rebalance at every start), the
-client's own pause (kafka-python 3.0.12 sets aside the fetched records of a paused partition, and loses them if another
-partition was read meanwhile), one client for each topic (two threads and two fetches), and an error for the reader at a
-loss (each reader would have to find the place to go on, and to know again what it has read).
 """
 
 import time

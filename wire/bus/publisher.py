@@ -8,9 +8,6 @@ producer id any more. Then a new producer takes its place.
 
 The library does not bound the memory of its send buffer: `InFlight` makes senders wait while too much is
 unacknowledged.
-
-Rejected: sending a failed record again here (the broker would keep it twice if only the acknowledgement was lost; the
-caller knows whether that matters).
 """
 
 import threading

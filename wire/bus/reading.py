@@ -1,7 +1,4 @@
-"""The results of reading: records and refusals, each with its position, and what the broker has lost.
-
-Rejected: an exception for a record that cannot be read (the records behind it would wait for whoever handles it).
-"""
+"""The results of reading: records and refusals, each with its position, and what the broker has lost."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -9,10 +9,6 @@ records, and offsets that compaction has removed.
 Functions that read a part of a record take the bytes and a position, and return what they read with the position behind
 it. They raise ValueError or IndexError if the bytes do not fit. `inflate` decompresses at most MAX_INFLATED_BYTES of a
 batch: a decompression bomb of kilobytes can inflate to gigabytes. All its errors are ValueError.
-
-Rejected: the client library's own reader (it raises for a checksum, a compression or a header name that it cannot read,
-does not tell where the batch begins and ends, raises at the same offset for ever, and decompresses without a bound),
-and a bound on the ratio of compression (a batch of zeros is no attack, and a large batch of texts may be one).
 """
 
 import struct

@@ -11,10 +11,6 @@ between: we go on from what is committed, and not from our position, which may l
 none ever stays. A recreated topic is read from its beginning.
 
 All partitions are paused together or none is.
-
-Rejected: pausing only a full partition (kafka-python 3.0.12 sets aside the fetched records of a paused partition, and
-loses them if another partition was read meanwhile), and `auto_offset_reset` of the client library (a member whose log
-has lost its tail would read all of it again).
 """
 
 import threading

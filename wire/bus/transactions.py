@@ -6,11 +6,6 @@
 The broker refuses the offsets of a member whose partitions have gone to another one (KIP-447): so of two replicas that
 both answered an event, one commits its answer. Where nobody can tell how a transaction ended, this publisher must be
 closed, and what the group has committed must be asked: the next publisher of the same name ends the transaction first.
-
-Rejected: the client's own abort (with kafka-python 3.0.12, records of a transaction that it had aborted were seen after
-the next commit; a client that begins anew has another epoch, and the broker refuses those of the one before), a
-transactional id for each partition (a producer for each), and an id that outlives the process (the member of the group
-says already who may commit).
 """
 
 from collections.abc import Callable, Iterable, Mapping

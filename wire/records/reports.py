@@ -1,7 +1,4 @@
-"""The reports of replicas, the learner and the rollout controller on their own state.
-
-Rejected: metrics of a library (the rollout decides by these reports, and needs fields that are typed and versioned).
-"""
+"""The reports of replicas, the learner and the rollout controller on their own state."""
 
 from typing import Final, Literal
 

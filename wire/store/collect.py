@@ -12,9 +12,6 @@ full server accepts the commands of a collection, since they only remove.
     put -> make_room: above MOST_USED of the memory -> drop all but the plan's and the newest versions -> StoreFull
 
 So a publisher makes room itself where nobody collects, or where the retained versions take too much memory.
-
-Rejected: expiry of blobs (an unchanged encoder would expire while it serves), and one script for everything (it blocks
-the server for as long as there is garbage).
 """
 
 from collections.abc import Iterable, Iterator

@@ -12,12 +12,6 @@ server was wiped. What is asked twice is one command, if it is permanent.
 
 A signature names the service, the task, the kind of the record and its number. So whoever may write to the server and
 has no key of ours asks for nothing: what is not signed, or stands under another number, is no entry.
-
-Rejected: one record of the set of labels as it is now (a label of the time between two changes could not be told, and
-whoever wrote last would undo what came between), a topic (it expires, and is not ordered relative to the topics of
-answers and labels), the next number as a condition for every verb (an erasure would fail because somebody has paused
-the rollout; commands about labels do have that condition, among themselves), and a list for each verb (each had a
-poller, and none said which of two commands came first).
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -6,9 +6,6 @@
 What expires is left out: reports, and who holds a lease. The epoch of a lease is kept, or the next holder would have
 one that the store refuses. After a restore the numbers of versions go on GAP higher: numbers that were given after the
 backup are in receipts, and must never name two versions.
-
-Rejected: DUMP and RESTORE (an older server does not read what a newer one wrote), the server's own files (they belong
-to all services on it, and not to us), and SCAN (its keys are of many moments).
 """
 
 from collections.abc import Collection, Iterator, Sequence

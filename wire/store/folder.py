@@ -4,8 +4,6 @@
 
 A file is one hash of the server, and is believed for what its signature or its digest says, as in Redis. Only the plan,
 the manifests and the blobs are copied, each of which proves itself.
-
-Rejected: a format of its own for a copy (it would have a reader of its own, which might believe more).
 """
 
 import os

@@ -14,9 +14,6 @@ Decisions are kept for 90 days, whatever else is published meanwhile, in a sorte
 five versions a second may have each promoted at once, so promotions by one of the rules A, B and C in the same hour
 share a slot: the last of them stands for all, and counts them. There are then at most 72 of these a day. All others are
 kept one by one, `MAX_DECISIONS` in total at most, and the oldest go first.
-
-Rejected: a lease for the writer as well (the revision already refuses the second of two writers), and checking the
-manifests before the script (a collection may come between).
 """
 
 from collections.abc import Sequence

@@ -6,8 +6,6 @@
 A report that is written is also what this process tells Prometheus (`wire/metrics.py`). One that cannot be read
 (written by a later program, or damaged) is skipped and counted, so that it does not hide the others. There is no
 script, so the Redis account of a replica needs no permission for scripts.
-
-Rejected: KEYS and SCAN (both visit every blob).
 """
 
 from typing import TypeVar

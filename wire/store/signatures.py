@@ -4,9 +4,6 @@
 
 A record that is signed anew keeps its bytes; a script writes the signature only where they are still the same, so a
 program that publishes meanwhile loses nothing. What none of our keys signed is left as it is, and named.
-
-Rejected: a new version for a new key (every replica would load the same weights again), and to sign at the next
-publication alone (a rollback target may be the work of a key for months).
 """
 
 import hmac

@@ -6,8 +6,6 @@ A sample counts as right by the F1 of the two sets and the number that is drawn 
 whose output is above one threshold, that of the highest micro-F1 on the holdout (Yang 2001 calls it SCut, with one for
 all classes), and the temperature is that of the binary likelihood.
 
-Rejected: a threshold per class (holdout samples are few).
-
 Shapes: B texts, N samples, E entries, C classes, K best classes, M outputs of all classes for all samples.
 """
 

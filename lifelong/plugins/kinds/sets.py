@@ -3,8 +3,6 @@
     set_of(["urgent", "refund"]) == "\\x1drefund\\x1durgent"         set_of([]) == "\\x1d"
 
 An answer agrees with its label by the F1 of the event, 2 |named and labelled| / (|named| + |labelled|).
-
-Rejected: the share of events whose set is named wholly (of ten labels, one that is missed counts as much as ten).
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -3,8 +3,6 @@
 Ridge logits lie around 0 and 1 whatever the number of classes, so without a temperature every score would be near 1/C.
 It is one number, folded into the head's weights, fitted by golden-section search on the mean log-likelihood (Guo et al.
 2017, arXiv:1706.04599). The class with the highest score does not change.
-
-Rejected: Platt scaling per class (holdout samples are few).
 """
 
 from collections.abc import Callable
