@@ -35,6 +35,7 @@ NAMES = frozenset(
     (
         "event_id",
         "label",
+        "target",
         "key",
         "source",
         "time_ms",

@@ -99,10 +99,10 @@ def test_labels_that_come_to_nothing_are_an_alarm() -> None:
     join.match([answer("newer"), label("new"), *(label(f"nobody's {number}") for number in range(8))])
     late, orphan = make_join(join.export()).alarms()
     assert late == (
-        "1.9% of the last 106 labels came when their answer waited no longer, and are looked for:"
+        "1.9% of the last 107 labels came when their answer waited no longer, and are looked for:"
         " raise learner.pending_bytes"
     )
-    assert orphan.startswith("4.7% of the last 106 labels waited for an answer that did not come")
+    assert orphan.startswith("5.6% of the last 107 labels waited for an answer that did not come")
 
 
 def test_blank_and_endless_labels_are_refused() -> None:

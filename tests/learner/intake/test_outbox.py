@@ -188,5 +188,5 @@ def test_a_letter_about_an_erased_subject_says_nothing_of_its_event() -> None:
     bare = msgspec.structs.replace(about, text="", features={}, answered=None)
     assert letters.export() == LettersState(quarantined=[bare, quarantined(2)], dead_letters=[dead_letter(3)])
     changed = {name for name in Quarantined.__struct_fields__ if getattr(about, name) != getattr(bare, name)}
-    names = {"reason", "event_id", "label", "labels", "value", "key", "source", "event_source", "time_ms", "receipt"}
-    assert set(Quarantined.__struct_fields__) - changed == names | {"detail", "task"}
+    names = {"reason", "event_id", "label", "labels", "value", "target", "key", "source", "event_source", "time_ms"}
+    assert set(Quarantined.__struct_fields__) - changed == names | {"receipt", "detail", "task"}

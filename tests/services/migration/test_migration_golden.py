@@ -24,8 +24,9 @@ def test_json_is_written_and_read_as_before(value: TalliesState | JudgedEvent | 
     assert msgspec.json.decode(golden, type=type(value)) == value
 
 
-def test_a_judged_event_from_before_labels_had_kinds_is_read() -> None:
-    before = (GOLDEN / "judged_event.before_kinds.json").read_bytes()
+@pytest.mark.parametrize("change", ["kinds", "fingerprints"])
+def test_a_judged_event_from_before_labels_had_kinds_or_fingerprints_is_read(change: str) -> None:
+    before = (GOLDEN / f"judged_event.before_{change}.json").read_bytes()
     assert msgspec.json.decode(before, type=JudgedEvent) == JUDGED
 
 
