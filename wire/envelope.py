@@ -241,10 +241,12 @@ SHORT_FIELDS: dict[type, tuple[str, ...]] = {record: _short_fields(record) for r
 def check_fields(record: TopicRecord) -> None:
     """Raises BadMessage, with the field, where a value of `record` is too long, blank, or no time."""
     for name in SHORT_FIELDS[type(record)]:
-        check_length(f"`{name}`", _num_bytes(getattr(record, name)), at_most=MAX_FIELD_BYTES)
+        text = getattr(record, name)
+        if text:
+            check_length(f"`{name}`", len(text.encode()), at_most=MAX_FIELD_BYTES)
     if isinstance(record, Answer | Feedback | Quarantined):
         for label in record.labels or ():
-            check_length("a name in `labels`", _num_bytes(label), at_most=MAX_FIELD_BYTES)
+            check_length("a name in `labels`", len(label.encode()), at_most=MAX_FIELD_BYTES)
     if isinstance(record, Feedback | Quarantined) and record.target is not None:
         check_length("`target`", len(msgspec.json.encode(record.target)), at_most=MAX_FIELD_BYTES)
     if problem := _problem_of(record):
@@ -268,7 +270,3 @@ def _problem_of(record: TopicRecord) -> str:
         if problem := problem_of_label(record):
             return problem
     return problem_of(record.features) if isinstance(record, Answer | Feedback | Quarantined) else ""
-
-
-def _num_bytes(text: str | None) -> int:
-    return 0 if text is None else len(text.encode())

@@ -170,7 +170,10 @@ class EncoderKernel:
         threads: int,
         isa: str | None,
     ) -> Tensor:
-        self._check(ids_T, offsets)
+        # The kernels check the values of the ids: an operation of torch would take longer than all other checks.
+        if ids_T.dim() != 1 or ids_T.dtype != torch.int64 or not len(ids_T):
+            raise ValueError(f"ids_T is {ids_T.dtype} {tuple(ids_T.shape)}; expected int64 [T], T > 0")
+        self._check_lengths(len(ids_T), offsets)
         ids_T = ids_T.contiguous()
         offsets_B = array("i", offsets)
         rows_B = None if rows is None else array("i", rows)
@@ -190,15 +193,6 @@ class EncoderKernel:
             raise ValueError(f"ids_T lies in [{lowest}, {highest}]; expected [0, {self._num_words - 1}]")
         native.raise_for_status(status)
         return out
-
-    def _check(self, ids_T: Tensor, offsets: Sequence[int]) -> None:
-        """Checks everything but the values of the ids.
-
-        The kernels check those: one operation of torch would take longer than all other checks together.
-        """
-        if ids_T.dim() != 1 or ids_T.dtype != torch.int64 or not len(ids_T):
-            raise ValueError(f"ids_T is {ids_T.dtype} {tuple(ids_T.shape)}; expected int64 [T], T > 0")
-        self._check_lengths(len(ids_T), offsets)
 
     def _check_lengths(self, num_tokens: int, offsets: Sequence[int]) -> None:
         if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != num_tokens:
