@@ -75,7 +75,8 @@ def _return_step(inputs: DecisionInputs) -> Step | None:
     """Withdraws the stable version where it turned bad: the one before, or the reference, answers again."""
     plan = inputs.plan
     tallies = inputs.tallies
-    worse = paired_rule.shown_below(tallies.chain.comparison(), 0.0)
+    # By less than the margin the learner would set aside what it has learnt since, which is worth more.
+    worse = paired_rule.shown_below(tallies.chain.comparison(), -paired_rule.MARGIN)
     if plan.previous and tallies.stable_watch.is_alarm:
         version = plan.previous
         reason = f"it turned worse than version {version}, the one before"

@@ -142,7 +142,7 @@ def test_a_chain_of_stable_versions_that_turned_bad_gives_way_to_the_reference(p
         plan = judging.plan
         published.plans.write(add(plan, version, Grounds("A", "additive"), now_ms=1).plan)
         answers += [answer_of(f"late-{version}-{number}", judging.plan, ALL_BAD) for number in range(20)]
-        judging.label(6, (ALL_BAD,))
+        judging.label(7, (ALL_BAD,))
     assert (judging.plan.stable, judging.actions()[-1][2]) == (reference, "change")
     returned = judging.plan
     for answer in answers:

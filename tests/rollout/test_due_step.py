@@ -32,10 +32,14 @@ def tallies_of(labels: int, names: Mapping[int, int], plan: RolloutPlan = PLAN) 
     """Returns what `labels` labels of events say that the stable version answered. `names`: what each version names."""
     tallies = Tallies()
     tallies.follow(plan)
+    add(tallies, labels, names, plan)
+    return tallies
+
+
+def add(tallies: Tallies, labels: int, names: Mapping[int, int], plan: RolloutPlan = PLAN) -> None:
     verdicts = Verdicts(STABLE, plan.stable, tuple(names.items()))
     for _ in range(labels):
         tallies.add_label(JudgedLabel(verdicts=verdicts, name=RIGHT, source="desk", answer_ms=1_000), 1_000)
-    return tallies
 
 
 def due(
@@ -85,6 +89,18 @@ def test_a_version_that_fails_or_is_slow_is_withdrawn(version: int, bad: Mapping
     after = due(tallies_of(3, names), health={version: VersionHealth(version=version, **bad)})
     assert after is not None and after.versions == (4,), after
     assert due(tallies_of(3, names), health={4: VersionHealth(version=4, **bad)}) is None, "nothing stands in for it"
+
+
+def test_stable_versions_that_lost_less_than_the_margin_go_on() -> None:
+    """Labels that a power cut took from the topics cost 0.4 points: going back set aside a fifth of what was learnt."""
+    tallies = tallies_of(0, {})
+    for number in range(44):
+        add(tallies, 140, {2: RIGHT, 4: RIGHT})
+        add(tallies, 1, {2: RIGHT, 4: WRONG})
+        if number * 18 % 44 < 18:
+            add(tallies, 1, {2: WRONG, 4: RIGHT})
+    assert "worse than the reference" in objection(tallies)
+    assert due(tallies) is None
 
 
 def test_the_reference_moves_where_the_chain_was_better_on_many_labels() -> None:

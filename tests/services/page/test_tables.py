@@ -88,4 +88,4 @@ def test_promises_have_what_was_measured() -> None:
 def test_a_learner_says_what_the_gate_refused() -> None:
     refused = msgspec.structs.replace(LEARNER, refusals=("accuracy",), counts={"gate_in_a_row": 2})
     assert ("refused", "2 versions in a row, the last as accuracy") in learner(refused).rows
-    assert "refused" not in dict(learner(LEARNER).rows)
+    assert "refused" not in [name for name, _ in learner(LEARNER).rows]

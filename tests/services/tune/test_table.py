@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import load
+from services.settings import TUNE_FILE, load
 from services.tune import table as tune_table
 from services.tune.measure import Layout, MeasuredLayout
 
@@ -28,7 +28,7 @@ def test_another_machine_has_its_own_table(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"a machine": 1}'])
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / tune_table.TUNE_FILE).write_bytes(content)
+    (tmp_path / TUNE_FILE).write_bytes(content)
     assert tune_table.read(tmp_path) == []
     tune_table.write(TABLE, tmp_path)
     assert tune_table.read(tmp_path) == TABLE
