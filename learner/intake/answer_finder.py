@@ -12,6 +12,7 @@ What is learnt lies in the topic of labels, in the order in which it is learnt: 
 whoever finds a label twice has sent a duplicate.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -107,11 +108,13 @@ class AnswerFinder:
         places = {(place.partition, place.offset): place for place in self._late.oldest_places()}
         if not places:
             return
-        offsets = self._bus.end_offsets(Feedback)
-        ends = dict.fromkeys(offsets, 0)
+        log_ends = self._bus.end_offsets(Feedback)
+        offsets = dict(log_ends)
+        ends = dict.fromkeys(log_ends, 0)
         for partition, offset in places:
             offsets[partition] = min(offset, offsets[partition])
-            ends[partition] = max(offset + 1, ends[partition])
+            # Behind its end the log was cut: what lay there is gone, and waiting for it would never end.
+            ends[partition] = min(max(offset + 1, ends[partition]), log_ends[partition])
         with closing(self._bus.follow([Feedback], offsets, is_patient=True)) as follower:
             while any(offsets[name] < end for name, end in ends.items()):
                 followed = follower.poll(POLL_MS)
@@ -128,12 +131,12 @@ class AnswerFinder:
 
     def _pass_over_answers(self) -> None:
         """Reads the answers from the time of the oldest label on, and sends each label again whose answer comes."""
-        first_ms = self._late.next_ms(-1)
+        first_ms = self._late.next_ms(-math.inf)  # a clock of before 1970 gives answers a negative time
         if first_ms is None:
             return
         begun_s = time.monotonic()
         ends = self._bus.end_offsets(Answer)
-        start = self._bus.offsets_at(Answer, first_ms - EARLY_MS)
+        start = self._bus.offsets_at(Answer, max(0, first_ms - EARLY_MS))
         search = Search(self._late, ends, first_ms - EARLY_MS)
         log.info("late_labels_pass", **self._late.counts)
         with closing(self._bus.follow([Answer], start, is_patient=True)) as follower:

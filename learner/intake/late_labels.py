@@ -144,7 +144,7 @@ class LateLabels:
             labels = [label for event_id in ids for label in self._waiting.of(event_id)]
         return [label for label in labels if after_ms < answer_ms(label) <= last_ms]
 
-    def next_ms(self, after_ms: int) -> int | None:
+    def next_ms(self, after_ms: float) -> int | None:
         """Returns the time of the oldest answer after `after_ms` that is looked for; None where there is none."""
         with self._changed:
             first = bisect_right(self._order, after_ms, key=itemgetter(0))

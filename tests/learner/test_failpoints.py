@@ -10,7 +10,7 @@ from learner.failpoints import VARIABLE, failpoint
 
 def test_a_misspelt_failpoint_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "after-poll,after-learn")
-    with pytest.raises(ValueError, match="there are after-poll"):
+    with pytest.raises(ValueError, match="there are after-command, after-poll"):
         failpoint("after-poll")
 
 

@@ -58,7 +58,10 @@ FAMILY = {
 def small_strata(config: StrataConfig = SMALL, *, seed: int = 0) -> Strata:
     """Returns an encoder with weights as large as trained ones, so that attention is not uniform."""
     generator = torch.Generator().manual_seed(seed)
-    strata = Strata(config).eval().requires_grad_(False)
+    # The constructor draws biases from the global generator, which is where other tests have left it.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        strata = Strata(config).eval().requires_grad_(False)
     for parameter in strata.parameters():
         if parameter.dim() == 2:
             parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -91,8 +92,10 @@ def test_two_packages_with_one_entry_point_are_refused(
         registry.get("twin")
 
 
-@pytest.mark.parametrize("path", ["nowhere.at.all:X", f"{HERE}:NOTHING", "tests.wire.raises:X"])
-def test_what_cannot_be_imported_names_the_path(path: str) -> None:
+@pytest.mark.parametrize("path", ["nowhere.at.all:X", f"{HERE}:NOTHING", "raises_when_imported:X"])
+def test_what_cannot_be_imported_names_the_path(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raises_when_imported.py").write_text('raise RuntimeError("not today")')
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PluginError, match=f"{path} cannot be imported: "):
         imported(path)
 

@@ -11,7 +11,7 @@ import pytest
 from learner.intake.answer_finder import DELAYED_MS, EARLY_MS, AnswerFinder, Search
 from learner.intake.consumer import Consumer, ReadState
 from learner.intake.join import Join
-from learner.intake.late_labels import LateLabels, LateState
+from learner.intake.late_labels import LateLabels, LatePlace, LateState
 from learner.intake.outbox import Outbox
 from tests.brokers import take
 from tests.learner.intake.joins import answer, label_of, make_join, make_trust, pairs
@@ -166,6 +166,18 @@ def test_an_answer_that_the_topic_has_no_more_is_given_up(bus: Bus) -> None:
         eventually(lambda: join.late.counts.get("late_not_found") == 1)
     assert join.late.labels() == []
     assert bus.end_offsets(Feedback) == dict.fromkeys(bus.end_offsets(Feedback), 0)
+
+
+@pytest.mark.live
+def test_a_label_that_a_cut_log_has_no_more_is_given_up(bus: Bus) -> None:
+    """It was waited for until as many labels had come again."""
+    partition = next(iter(bus.end_offsets(Feedback)))
+    late = LateLabels(LateState(places=[LatePlace(1, partition, 7)]))
+    finder = AnswerFinder(bus, late, make_trust(), is_erased=lambda subject: False)
+    try:
+        eventually(lambda: late.counts.get("late_given_up") == 1)
+    finally:
+        finder.close()
 
 
 @pytest.mark.live

@@ -1,5 +1,6 @@
 """Labels whose answers wait no longer: they are looked for, in memory or by their places."""
 
+import math
 import random
 
 import msgspec
@@ -93,6 +94,14 @@ def test_labels_are_in_the_order_of_their_answers() -> None:
     for each in late.labels():
         late.remove(each, "late_found")
     assert late.next_ms(0) is None and not late.wait(0.0)
+
+
+def test_an_answer_of_before_1970_is_looked_for_too() -> None:
+    """A replica's clock may be wrong: the search had a label to look for, found no time to begin at, and span."""
+    late = LateLabels()
+    late.add(at(-5_000))
+    assert late.wait(0.0)
+    assert late.next_ms(-math.inf) == -5_000
 
 
 def test_of_labels_that_find_no_room_their_places_are_kept_and_the_oldest_comes_first() -> None:

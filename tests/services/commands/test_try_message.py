@@ -74,7 +74,7 @@ LABELS = {
         ({"ticket_id": 7, "queue": "refund"}, None, ""),
         ({"ticket_id": 7, "queue": "refnud"}, "not_listed", "did you mean 'refund'?"),
         ({"ticket_id": 7, "queue": 300 * "x"}, "oversized", "at most 200 are learnt"),
-        ({"ticket_id": 7, "queue": ["refund"]}, "wrong_schema", "bus.map.feedback.labels takes a list"),
+        ({"ticket_id": 7, "queue": ["refund"]}, "wrong_schema", "`labels` takes a list of names"),
     ],
 )
 def test_a_label_that_would_not_be_learnt_is_refused(file: Path, body: Any, reason: str | None, told: str) -> None:

@@ -1,3 +1,0 @@
-"""A module that raises when it is imported, as one of others may."""
-
-raise RuntimeError("not today")
