@@ -109,6 +109,10 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
     back_s = gone_back(load.ledger.replies(), _store_losses_s(injector.log.spans))
     log(f"older plans were seen at {[round(at_s - start_s, 1) for at_s in back_s]}")
     outcome = replace(_outcome(scene, load, injector.log, back), revisions_back=len(back_s))
+    sent = load.ledger.as_sent()
+    for number in outcome.verdict.twice_elsewhere:
+        sent_s, answered_s = sent.sent_s[number] - start_s, sent.answered_s[number] - start_s
+        log(f"event {number} has two answers: sent at {sent_s:.1f} s, first answered at {answered_s:.1f} s")
     silence_s = {track: longest_silence_s(load.ledger.heartbeats()[track], begun_s, ended_s) for track in (HTTP, KAFKA)}
     kills = sum(fault.num_kills for fault in faults)
     differing: list[str] = []
