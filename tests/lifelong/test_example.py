@@ -1,4 +1,4 @@
-"""Plays the example of docs/operations.md: a client of its own writes an event and a label, and reads the answer."""
+"""Plays the example of docs/operate/events.md: a client of its own writes an event and a label, and reads the answer."""
 
 import re
 from contextlib import closing
@@ -20,7 +20,7 @@ EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 @pytest.mark.live
 def test_the_example_is_understood(broker: LocalBroker) -> None:
-    (example,) = EXAMPLE.findall((ROOT / "docs" / "operations.md").read_text())
+    (example,) = EXAMPLE.findall((ROOT / "docs" / "operate" / "events.md").read_text())
     variables: dict[str, Any] = {"broker": broker.bootstrap_servers}
     client = Thread(target=exec, args=(example, variables))
     with closing(Bus(BusConfig(bootstrap_servers=broker.bootstrap_servers), client_id="service")) as bus:
