@@ -17,7 +17,7 @@ NAMED = re.compile(r"`([^`:]+)::(\w+)`")
 
 
 def rows() -> list[tuple[str, ...]]:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "operate" / "faults.md").read_text()
     return [match.groups() for match in ROW.finditer(text[text.index(HEADING) :])]
 
 

@@ -216,8 +216,8 @@ def test_08_another_encoder_is_named_and_checked() -> None:
 
 
 def test_09_metrics_are_documented_and_alerts_are_shipped() -> None:
-    operations = (ROOT / "docs" / "operations.md").read_text()
-    assert all(name in operations for name in METRICS)
+    metrics = (ROOT / "docs" / "operate" / "metrics.md").read_text()
+    assert all(name in metrics for name in METRICS)
     assert len(alerts()) == 9 and all(rule["annotations"] for rule in alerts())
 
 

@@ -4,7 +4,7 @@ from services.versions import ROOT
 from wire.metrics import EVERY, LEARNER, METRICS, REPLICA, ROLLOUT
 
 SNAPSHOT = ROOT / "tests/wire/metrics.txt"
-DOCUMENT = ROOT / "docs" / "operations.md"
+DOCUMENT = ROOT / "docs" / "operate" / "metrics.md"
 
 
 def frozen() -> str:
