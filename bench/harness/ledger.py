@@ -17,11 +17,12 @@ DOCUMENT = "ledger.md"
 
 HEAD = """# The ledger
 
-What each technique of the model family is held against, and what was measured. `make bench ONLY=E7`
-measures one again and `make figures` writes this file; `ARGS=--quick` checks mechanism and direction in seconds.
-A full run has three seeds; a short one has fewer and decides nothing. A bar is **met** if every seed meets it; the
-value is the median, with the lowest and the highest. The baseline is of the same run, and so is what other processes
-took of the machine meanwhile. What was not run says so.
+This page holds each technique of the model family against its claim, with the measured values. "The article" is a
+description of DeepSeek's lightweight architecture, which the model family follows.
+
+`make bench ONLY=E7` measures a technique again, and `make figures` writes this file; `ARGS=--quick` checks mechanism
+and direction in seconds. A bar is **met** if each of three seeds meets it; the value is the median, with the lowest and
+the highest. The baseline is measured in the same run. A short run has fewer seeds and decides nothing.
 """
 
 

@@ -272,12 +272,11 @@ def _trainable(strata: Strata) -> Strata:
 
 TECHNIQUE = Technique(
     title="quantization-aware training",
-    claim="The article promises an eighth of the size at a loss of 1.2 points, where rounding afterwards loses 3.7.",
+    claim="The article promises an eighth of the size at a loss of 1.2 points; rounding afterwards loses 3.7.",
     how=(
-        "MiniLM on CLINC150, 150 classes: 4-bit matrices and token embeddings in groups of 64, made by GPTQ and "
-        f"trained for {STEPS} steps of {BATCH} texts, the first {INT8_SHARE:.0%} of them in INT8, towards the vectors "
-        "and layers of full precision, on the training texts without labels; scales are learnt by LSQ. Every encoder "
-        "gets its own closed-form head of 15,000 labels, and 4,500 test texts."
+        "MiniLM on CLINC150: 4-bit matrices and token embeddings in groups of 64, made by GPTQ and trained for "
+        f"{STEPS} steps of {BATCH} unlabelled texts, the first {INT8_SHARE:.0%} in INT8, towards full precision; "
+        "scales are learnt by LSQ. Each encoder gets its own closed-form head of 15,000 labels; 4,500 test texts."
     ),
     bars=(
         Bar(
