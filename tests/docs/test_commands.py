@@ -23,7 +23,8 @@ EARLIER = ROOT / "docs/benchmarks-earlier.md"
 
 NEWEST = [page for page in PAGES if page not in (RECORDED, EARLIER)]
 
-CODE = re.compile(r"`([^`]+)`|^ {4}(.+)$", re.MULTILINE)
+CODE = re.compile(r"(?s:```.*?```)|`([^`]+)`|^ {4}(.+)$", re.MULTILINE)
+"""A fenced block, which is data or Python, or a span or an indented line of code."""
 COMMAND = re.compile(r"(?:^|[\s/(])lifelong ((?:(?!the )[a-z|-]+)(?: [^|&;#]*)?)")
 OPTION = re.compile(r"(?<!\S)(--[a-z][a-z0-9-]+)")
 SETTING = re.compile(r"^([a-z_]+(?:\.[a-z_0-9]+)+)(?: = .*|=.*)?$")
@@ -35,7 +36,8 @@ SECTIONS = {name.partition(".")[0] for name in schemas(Settings) if "." in name}
 
 def code(path: Path) -> Iterator[str]:
     for one, other in CODE.findall(path.read_text()):
-        yield " ".join((one or other).split())
+        if one or other:
+            yield " ".join((one or other).split())
 
 
 def commands() -> Any:

@@ -87,6 +87,7 @@ def learnt_on_disk(children: LearnerProcesses) -> int:
     return children.snapshot().facts.counts.get("learnt", 0)
 
 
+@pytest.mark.alone
 def test_without_a_broker_the_lease_and_the_reports_go_on(servers: Servers) -> None:
     leader = servers.children.start()
     send(servers.bus, stream(0, 40))

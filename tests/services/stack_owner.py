@@ -103,7 +103,7 @@ def owning(argv: list[str], folder: Path, **environ: str) -> Iterator[Owner]:
         listening = threading.Thread(target=owner.listen)
         listening.start()
         try:
-            eventually(lambda: bool(owner.lines("Ready")) or not listening.is_alive())
+            eventually(lambda: bool(owner.lines("Ready")) or not listening.is_alive(), within_s=180.0)
             assert owner.lines("Ready"), f"never ready: {owner.said}"
             yield owner
         finally:
