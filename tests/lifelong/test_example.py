@@ -1,4 +1,4 @@
-"""Plays the example of docs/operate/events.md: a client of its own writes an event and a label, and reads the answer."""
+"""Plays the example of docs/operate/events.md: a client writes an event and a label, and reads the answer."""
 
 import re
 from contextlib import closing
