@@ -13,8 +13,7 @@ consumers of other releases understand each other.
 `Event.TOPIC` is the topic of events, before `bus.prefix`. A message that is no record raises BadMessage, whose `reason`
 is one of the names in `deadletter.v1`.
 
-The clients need `pip install 'lifelong[client]'`, and are imported when they are first used: `client`, and
-`async_client` for asyncio. `calls` has what they ask in records, `exchange` how it is tried again, `replies` what
+The clients are imported when they are first used: `client`, and `async_client` for asyncio. `calls` has what they ask in records, `exchange` how it is tried again, `replies` what
 responses say, `answer_stream` the answers to all events, and `errors` what is raised.
 
 `Encoder` is the protocol of a class that `encoder = "module:Class"` names, `Head` that of one that `learner.head`
@@ -83,13 +82,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs httpx or torch when it is first used."""
+    """Imports what needs httpx2 or torch when it is first used."""
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = import_module(_LATER[name])
-    except ModuleNotFoundError as error:
-        if error.name != "httpx":
-            raise
-        raise ImportError(f"the clients need httpx: pip install 'lifelong[client]' ({error})") from error
-    return getattr(module, name)
+    return getattr(import_module(_LATER[name]), name)

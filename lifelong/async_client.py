@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
-import httpx
+import httpx2
 
 from lifelong.calls import Label, Labels, ServedAnswer
 from lifelong.client import READY_PATH, ClientConnection, one, reply_of, unreachable
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class AsyncClient(ClientConnection):
     """The client for asyncio: the same calls as those of `Client`, to be awaited. It belongs to one event loop."""
 
-    _open = httpx.AsyncClient
-    _http: httpx.AsyncClient
+    _open = httpx2.AsyncClient
+    _http: httpx2.AsyncClient
 
     async def predict(
         self,
@@ -72,7 +72,7 @@ class AsyncClient(ClientConnection):
         """Whether the service can be reached, and answers."""
         try:
             return (await self._http.get(READY_PATH)).status_code == HTTPStatus.OK
-        except httpx.RequestError:
+        except httpx2.RequestError:
             return False
 
     async def close(self) -> None:
@@ -92,6 +92,6 @@ class AsyncClient(ClientConnection):
             await asyncio.sleep(step.pause_s)
             try:
                 reply = reply_of(await self._http.send(self._request(step)))
-            except httpx.RequestError as error:
+            except httpx2.RequestError as error:
                 reply = unreachable(error)
         return step.result

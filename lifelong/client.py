@@ -1,12 +1,11 @@
 """The client of the service that waits.
 
-    Client --calls--> attempts --httpx--> /v1/predict, /v1/feedback, /v1/health/ready
+    Client --calls--> attempts --httpx2--> /v1/predict, /v1/feedback, /v1/health/ready
            <--answers, of all events-- Streams, answer_stream <-- the topic of answers
 
 `AsyncClient` of `async_client` is one of the same calls for asyncio.
 
-Both need httpx: `pip install 'lifelong[client]'`. An extra, because the service itself does not need it. The client of
-Kafka is imported when the first iteration over answers begins.
+The client of Kafka is imported when the first iteration over answers begins.
 """
 
 import ssl
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
-import httpx
+import httpx2
 
 from lifelong.calls import Calls, Label, Labels, ServedAnswer
 from lifelong.errors import ClientError, ServiceUnavailable
@@ -44,7 +43,7 @@ T = TypeVar("T")
 class ClientConnection:
     """What both clients have in common: how they are made, and how an attempt becomes a request."""
 
-    _open: ClassVar[type[httpx.Client | httpx.AsyncClient]]
+    _open: ClassVar[type[httpx2.Client | httpx2.AsyncClient]]
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class ClientConnection:
         256), one after another. The receipts of the last `max_receipts` answers are kept,
         so that their ids are enough to label them. `tls` has certificates of one's own.
         """
-        if httpx.URL(url).scheme not in ("http", "https"):
+        if httpx2.URL(url).scheme not in ("http", "https"):
             raise ValueError(f"{url!r} is no URL of a service: http://host:port or https://host")
         policy = ExchangePolicy(timeout_s=timeout_s, attempt_timeout_s=attempt_timeout_s, max_entries=max_entries)
         headers = {"accept": ACCEPTED, "content-type": "application/json"}
@@ -75,7 +74,7 @@ class ClientConnection:
         verify = True if tls is None else tls
         self._http = self._open(base_url=url, headers=headers, timeout=attempt_timeout_s, verify=verify)
 
-    def _request(self, attempt: Attempt) -> httpx.Request:
+    def _request(self, attempt: Attempt) -> httpx2.Request:
         told_ms = int(1e3 * TOLD_SHARE * attempt.timeout_s)
         headers = {"x-request-timeout-ms": str(min(max(told_ms, 1), MAX_TOLD_MS))}
         return self._http.build_request(
@@ -91,8 +90,8 @@ class Client(ClientConnection):
     asked again is the same one; a label counts once.
     """
 
-    _open = httpx.Client
-    _http: httpx.Client
+    _open = httpx2.Client
+    _http: httpx2.Client
 
     def predict(
         self,
@@ -161,7 +160,7 @@ class Client(ClientConnection):
         """Whether the service can be reached, and answers."""
         try:
             return self._http.get(READY_PATH).status_code == HTTPStatus.OK
-        except httpx.RequestError:
+        except httpx2.RequestError:
             return False
 
     def close(self) -> None:
@@ -181,16 +180,16 @@ class Client(ClientConnection):
             time.sleep(step.pause_s)
             try:
                 reply = reply_of(self._http.send(self._request(step)))
-            except httpx.RequestError as error:
+            except httpx2.RequestError as error:
                 reply = unreachable(error)
         return step.result
 
 
-def reply_of(response: httpx.Response) -> HttpReply:
+def reply_of(response: httpx2.Response) -> HttpReply:
     return HttpReply(response.status_code, response.headers, response.content)
 
 
-def unreachable(error: httpx.RequestError) -> ServiceUnavailable:
+def unreachable(error: httpx2.RequestError) -> ServiceUnavailable:
     reason = str(error) or type(error).__name__
     return ServiceUnavailable(
         f"no response from {error.request.url.copy_with(query=None)}: {reason}", code="unreachable"

@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.services.stack_owner import Owner
 
@@ -14,8 +14,8 @@ TEXTS = {"delivery": "where is my parcel", "billing": "I was charged twice", "ac
 
 
 def answers(url: str) -> bool:
-    with suppress(httpx.HTTPError):
-        httpx.get(url, timeout=5)
+    with suppress(httpx2.HTTPError):
+        httpx2.get(url, timeout=5)
         return True
     return False
 
@@ -30,7 +30,7 @@ class Newcomer:
     def __init__(self, owner: Owner, ports: dict[str, int]) -> None:
         self.owner = owner
         self.ports = ports
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{owner.port}", timeout=30)
+        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{owner.port}", timeout=30)
 
     def json(self, *words: str) -> Any:
         """Returns what a command prints as JSON."""

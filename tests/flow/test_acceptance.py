@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 import pytest
 import yaml
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -85,7 +85,7 @@ def test_01_the_demo_answers_within_a_minute_and_shows_a_page(tmp_path: Path) ->
             assert time.monotonic() - begun_s < FIRST_ANSWER_S + 30, log.read_text()
             (first,) = re.findall(r"first answer ([\d.]+) s after the start", log.read_text())
             assert float(first) <= FIRST_ANSWER_S
-            assert httpx.get(f"http://127.0.0.1:{port}/", timeout=30).status_code == 200
+            assert httpx2.get(f"http://127.0.0.1:{port}/", timeout=30).status_code == 200
         finally:
             demo.send_signal(signal.SIGINT)
             demo.wait(120)
@@ -99,7 +99,7 @@ def test_02_every_panel_of_the_dashboards_has_data_without_a_click(service: Newc
 
     def silent() -> set[str]:
         for port in range(service.ports["metrics"], service.ports["metrics"] + 3):
-            text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+            text = httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
             told.update(f"{name}_bucket" for name in re.findall(r"^# TYPE (\w+) histogram", text, re.MULTILINE))
             told.update(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
         return {each["title"] for each in panels if told.isdisjoint(METRIC.findall(json.dumps(each["targets"])))}
@@ -151,7 +151,7 @@ def test_03_the_commands_of_ray_serve_work(service: Newcomer, tmp_path: Path) ->
         serve = str(Path(sys.executable).parent / "serve")
         run(serve, "deploy", str(tmp_path / "serve.yaml"), *address)
         eventually(lambda: "status: RUNNING" in run(serve, "status", *address), within_s=300)
-        answer = httpx.post(f"http://127.0.0.1:{port}/v1/predict", json={"text": TEXTS["delivery"]}, timeout=60)
+        answer = httpx2.post(f"http://127.0.0.1:{port}/v1/predict", json={"text": TEXTS["delivery"]}, timeout=60)
         assert answer.json()["answers"][0]["label"] == "delivery", answer.text
 
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from learner.learner import Learner
@@ -90,7 +90,7 @@ class LongTexts:
         return version
 
     def ask(self, text: str, event_id: str) -> Any:
-        response = httpx.post(f"{self.url}/predict", json={"text": text, "id": event_id}, timeout=WAIT_S)
+        response = httpx2.post(f"{self.url}/predict", json={"text": text, "id": event_id}, timeout=WAIT_S)
         return response.json()["answers"][0]
 
     def send(self, *events: Event) -> None:
@@ -155,5 +155,5 @@ def test_texts_of_8192_tokens_are_answered_and_learnt(service: LongTexts) -> Non
     outcome = service.rig.learner.knowledge.lineage.rounds[-1].outcome
     assert outcome in ("adopted", "dropped"), "the round came to its end"
 
-    refused = httpx.post(f"{service.url}/predict", json={"text": "x" * MAX_EVENT_BYTES}, timeout=WAIT_S)
+    refused = httpx2.post(f"{service.url}/predict", json={"text": "x" * MAX_EVENT_BYTES}, timeout=WAIT_S)
     assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")

@@ -1,6 +1,6 @@
 """What the tests of whole replicas share: bounds that keep them short, and when a replica is ready."""
 
-import httpx
+import httpx2
 
 from serving.config import ServingConfig
 
@@ -8,4 +8,4 @@ SERVING = ServingConfig(report_interval_s=0.1, reconnect_s=0.1, drain_timeout_s=
 
 
 def is_ready(url: str) -> bool:
-    return httpx.get(f"{url}/health/ready").status_code == 200
+    return httpx2.get(f"{url}/health/ready").status_code == 200

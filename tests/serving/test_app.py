@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
+import httpx2
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -116,9 +116,9 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
     url = f"http://127.0.0.1:{port}/v1"
     with serve(port, replicas=2) as served:
         eventually(lambda: [report.versions for report in store.reports.replicas()] == [(1,), (1,)], within_s=60)
-        names = {httpx.get(f"{url}/status").json()["replica"] for _ in range(40)}
+        names = {httpx2.get(f"{url}/status").json()["replica"] for _ in range(40)}
         assert names == {report.replica for report in store.reports.replicas()}
-        assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["label"] == label_of(
+        assert httpx2.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["label"] == label_of(
             1, "hello"
         )
         with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel:
@@ -164,8 +164,8 @@ def test_a_replica_that_hangs_is_replaced_and_when_ray_dies_the_next_one_serves_
 
     def is_ready() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/v1/health/ready").status_code == 200
-        except httpx.TransportError:
+            return httpx2.get(f"http://127.0.0.1:{port}/v1/health/ready").status_code == 200
+        except httpx2.TransportError:
             return False
 
     with serve(port, replicas=1, ends_with=os.EX_TEMPFAIL) as served:

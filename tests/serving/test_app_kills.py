@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.serving import test_app
@@ -36,10 +36,10 @@ def test_with_every_replica_killed_requests_fail_within_a_second_and_are_answere
         """Returns whether a request is answered, and its seconds."""
         begun_s = time.monotonic()
         try:
-            status = httpx.post(f"http://127.0.0.1:{port}/v1/predict", json={"text": "hello"}, timeout=60).status_code
-        except httpx.TransportError:
+            status = httpx2.post(f"http://127.0.0.1:{port}/v1/predict", json={"text": "hello"}, timeout=60).status_code
+        except httpx2.TransportError:
             status = 0
-        return status == httpx.codes.OK, time.monotonic() - begun_s
+        return status == httpx2.codes.OK, time.monotonic() - begun_s
 
     with serve(port, replicas=2) as served:
         eventually(lambda: len(store.reports.replicas()) == 2, within_s=120)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from services.local.redis import start_redis
@@ -44,7 +44,7 @@ def test_kafka_and_http_are_answered_alike_and_both_are_published(
     learner.plan(1)
     url = listen(start())
     eventually(lambda: is_ready(url))
-    asked = httpx.post(f"{url}/predict", json={"text": "where is my card", "id": "by-http"}).json()
+    asked = httpx2.post(f"{url}/predict", json={"text": "where is my card", "id": "by-http"}).json()
     with closing(bus.publisher()) as publisher:
         publisher.send(Event(id="by-kafka", text="where is my card"))
     found = {answer.event_id: answer for answer in answers(bus, 2)}
@@ -52,7 +52,7 @@ def test_kafka_and_http_are_answered_alike_and_both_are_published(
     assert {answer.label for answer in found.values()} == {label_of(1, "where is my card")}
     assert asked["answers"][0]["label"] == label_of(1, "where is my card")
     eventually(lambda: [report.versions for report in store.reports.replicas()] == [(1,)])
-    status = httpx.get(f"{url}/status").json()
+    status = httpx2.get(f"{url}/status").json()
     assert (status["counts"]["answers"], status["counts"]["answers_int8"]) == (2, 2)
     assert status["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]
 
@@ -66,10 +66,10 @@ def test_a_label_by_http_lies_on_its_topic_and_a_named_version_answers_unseen(
     eventually(lambda: is_ready(url))
     text = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["where is my card"]}
     named = f"{url.removesuffix('/v1')}/v2/models/lifelong/versions/1/infer"
-    assert httpx.post(named, json={"inputs": [text]}).status_code == 200
-    (answer,) = httpx.post(f"{url}/predict", json={"text": "where is my card", "id": "e1"}).json()["answers"]
+    assert httpx2.post(named, json={"inputs": [text]}).status_code == 200
+    (answer,) = httpx2.post(f"{url}/predict", json={"text": "where is my card", "id": "e1"}).json()["answers"]
     label = {"event_id": "e1", "label": "lost card", "receipt": answer["receipt"], "event_source": answer["source"]}
-    assert httpx.post(f"{url}/feedback", json=label).json()["labels"][0]["source"] == "127.0.0.1"
+    assert httpx2.post(f"{url}/feedback", json=label).json()["labels"][0]["source"] == "127.0.0.1"
     with closing(bus.follow([Feedback], {})) as follower:
         (received,) = take(follower.poll, 1)
     assert isinstance(received.record, Feedback)
@@ -86,7 +86,7 @@ def test_texts_are_cut_where_the_stable_version_was_trained_to_end(
     eventually(lambda: is_ready(url))
 
     def scores(text: str) -> Any:
-        return httpx.post(f"{url}/predict", json={"text": text}).json()["answers"][0]["scores"]
+        return httpx2.post(f"{url}/predict", json={"text": text}).json()["answers"][0]["scores"]
 
     assert scores("where is my card") == scores("where is my parcel, please")
     assert scores("where is my card") != scores("where is a card")
@@ -103,12 +103,12 @@ def test_a_new_version_is_taken_while_it_answers(
     learner.plan(2, previous=1)
 
     def version() -> int:
-        answer = httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]
+        answer = httpx2.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]
         assert answer["label"] == label_of(answer["weights_version"], "hello")
         return int(answer["weights_version"])
 
     eventually(lambda: version() == 2)
-    eventually(lambda: httpx.get(f"{url}/status").json()["swaps"] == 1)
+    eventually(lambda: httpx2.get(f"{url}/status").json()["swaps"] == 1)
 
 
 def test_a_precision_that_is_asked_for_answers_where_it_is_accurate_enough(
@@ -120,14 +120,14 @@ def test_a_precision_that_is_asked_for_answers_where_it_is_accurate_enough(
     url = listen(replica)
 
     def precision() -> str:
-        return str(httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["precision"])
+        return str(httpx2.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["precision"])
 
     eventually(lambda: is_ready(url))
     assert precision() == "int4"
     learner.publish(2, precisions=measured(int4=0.8))
     learner.plan(2)
     eventually(lambda: precision() == "int8")
-    eventually(lambda: httpx.get(f"{url}/status").json()["counts"]["answers_int4"] > 0)
+    eventually(lambda: httpx2.get(f"{url}/status").json()["counts"]["answers_int4"] > 0)
 
 
 def test_behind_ray_s_proxy_it_may_be_asked_by_the_name_of_its_service(start: Callable[..., Replica]) -> None:
@@ -139,7 +139,7 @@ def test_behind_ray_s_proxy_it_may_be_asked_by_the_name_of_its_service(start: Ca
         with closing(Listener(app, host="127.0.0.1", port=0, drain_timeout_s=1)) as listener:
             url = f"http://127.0.0.1:{listener.port}/v1/predict"
             headers = {"host": "replicas-serve-svc:8000"}
-            statuses.append(httpx.post(url, json={"text": "hello"}, headers=headers).status_code)
+            statuses.append(httpx2.post(url, json={"text": "hello"}, headers=headers).status_code)
     assert statuses == [421, 503], "there are no weights yet"
 
 
@@ -151,7 +151,7 @@ def test_without_a_broker_http_is_answered(
     away = replace(bus_config, bootstrap_servers="127.0.0.1:1").with_client(request_timeout_ms=200)
     url = listen(replica := start(bus=away, serving=replace(SERVING, drain_timeout_s=0.5)))
     eventually(lambda: is_ready(url))
-    assert httpx.post(f"{url}/predict", json={"text": "hello"}).status_code == 200
+    assert httpx2.post(f"{url}/predict", json={"text": "hello"}).status_code == 200
     eventually(lambda: replica.status().counts.get("bus_unavailable", 0) > 1)
     replica.check()
 
@@ -161,8 +161,8 @@ def test_without_a_store_it_waits_for_its_first_weights(
 ) -> None:
     away = replace(store_config, url="redis://127.0.0.1:1/0", timeout_ms=100)
     url = listen(replica := start(store=away))
-    assert httpx.get(f"{url}/health/live").status_code == 200
-    assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["error"]["code"] == "no_weights"
+    assert httpx2.get(f"{url}/health/live").status_code == 200
+    assert httpx2.post(f"{url}/predict", json={"text": "hello"}).json()["error"]["code"] == "no_weights"
     replica.check()
     # the client library loses a socket when it is closed while it connects
     eventually(lambda: replica._intake._is_paused)
@@ -187,9 +187,9 @@ def test_a_replica_that_starts_without_its_store_answers_with_the_version_before
     server.process.wait()
     url = listen(start(store=config, serving=serving))
     eventually(lambda: is_ready(url))
-    asked = httpx.post(f"{url}/predict", json={"text": "where is my card"}).json()["answers"][0]
+    asked = httpx2.post(f"{url}/predict", json={"text": "where is my card"}).json()["answers"][0]
     assert asked["label"] == label_of(1, "where is my card")
-    assert httpx.get(f"{url}/status").json()["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]
+    assert httpx2.get(f"{url}/status").json()["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]
     store.close()
     server.stop()
 

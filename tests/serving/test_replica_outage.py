@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from services.local.kafka import LocalBroker
@@ -105,7 +105,7 @@ def start(
 
 
 def ask(url: str, names: list[str], *, pause_s: float = 0.0) -> None:
-    with httpx.Client() as client:
+    with httpx2.Client() as client:
         for name in names:
             (answer,) = client.post(url, json={"text": "hello", "id": name, "key": "k"}).json()["answers"]
             assert answer["can_be_labelled"]

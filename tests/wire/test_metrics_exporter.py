@@ -3,7 +3,7 @@
 import socket
 from contextlib import closing
 
-import httpx
+import httpx2
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def scraped(port: int) -> dict[tuple[str, ...], float]:
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    text = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
     found: dict[tuple[str, ...], float] = {}
     for family in text_string_to_metric_families(text):
         found |= {(sample.name, *sample.labels.values()): sample.value for sample in family.samples}
@@ -71,7 +71,7 @@ def test_processes_of_one_machine_take_one_port_after_the_other() -> None:
 def test_the_addresses_of_all_replicas_are_listed_for_prometheus() -> None:
     found = ["10.0.0.2:9465", "10.0.0.2:9464"]
     with metrics.served(MetricsConfig(port=free_port()), targets=lambda: found) as port:
-        listed = httpx.get(f"http://127.0.0.1:{port}/targets")
+        listed = httpx2.get(f"http://127.0.0.1:{port}/targets")
         assert ("process_resident_memory_bytes",) in scraped(port)
     assert listed.headers["content-type"] == "application/json"
     assert listed.json() == [{"targets": ["10.0.0.2:9464", "10.0.0.2:9465"]}]
@@ -82,14 +82,14 @@ def test_a_store_that_is_away_is_an_error_so_that_prometheus_keeps_its_targets()
         raise StoreUnavailable("no Redis answers")
 
     with metrics.served(MetricsConfig(port=free_port()), targets=away) as port:
-        assert httpx.get(f"http://127.0.0.1:{port}/targets").status_code == 503
+        assert httpx2.get(f"http://127.0.0.1:{port}/targets").status_code == 503
 
 
 def test_a_process_knows_the_address_of_its_metrics_while_it_serves_them() -> None:
     assert metrics.address() == ""
     with metrics.served(MetricsConfig(port=free_port())) as port:
         assert metrics.address() == f"127.0.0.1:{port}"
-        assert httpx.get(f"http://127.0.0.1:{port}/targets").headers["content-type"] != "application/json"
+        assert httpx2.get(f"http://127.0.0.1:{port}/targets").headers["content-type"] != "application/json"
     assert metrics.address() == ""
 
 
@@ -111,8 +111,8 @@ def test_the_latency_has_the_traces_of_answers_as_exemplars_for_who_asks_for_ope
         metrics.note_latency(seconds, f"00-{number:032x}-00f067aa0ba902b7-01")
     with metrics.served(MetricsConfig(port=free_port())) as port:
         url = f"http://127.0.0.1:{port}/metrics"
-        told = httpx.get(url, headers={"accept": "application/openmetrics-text; version=1.0.0"}).text
-        plain = httpx.get(url).text
+        told = httpx2.get(url, headers={"accept": "application/openmetrics-text; version=1.0.0"}).text
+        plain = httpx2.get(url).text
     families = openmetrics.text_string_to_metric_families(told)  # type: ignore[no-untyped-call]
     (family,) = [each for each in families if "latency" in each.name]
     exemplars = {sample.labels["le"]: sample.exemplar for sample in family.samples if sample.exemplar}

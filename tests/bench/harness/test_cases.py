@@ -24,7 +24,14 @@ def test_the_bars_of_the_ledger_are_told_apart_and_have_baselines() -> None:
         assert all(bar.baseline for bar in case.bars)
 
 
-@pytest.mark.parametrize("case", LEDGER, ids=lambda case: case.name)
+LONG = ("E4", "E6", "E7", "E12")
+"""Their quick runs take more than twenty seconds of two cores."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow if case.name in LONG else (), id=case.name) for case in LEDGER],
+)
 def test_the_quick_run_reaches_what_it_must(case: Case) -> None:
     said: list[str] = []
     lines = called(case, 1, is_quick=True, say=said.append)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-import httpx
+import httpx2
 import pytest
 
 from services.local.children import free_port
@@ -18,7 +18,7 @@ def test_it_serves_the_page_of_a_service_elsewhere_until_it_is_stopped(there: di
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=os.environ | there) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(f"Page: http://127.0.0.1:{port}/")
-        assert b"Try the model" in httpx.get(f"http://127.0.0.1:{port}/").content
+        assert b"Try the model" in httpx2.get(f"http://127.0.0.1:{port}/").content
         process.terminate()
         assert process.wait(60) == 0
 

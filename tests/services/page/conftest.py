@@ -25,7 +25,7 @@ TOKEN = "a token for the tests"
 class ServedPage:
     """The application, asked without a network; `latest` is what a test publishes."""
 
-    client: Any  # the test client has an httpx of its own
+    client: Any  # the test client has an httpx2 of its own
     latest: Latest
     store: Store
     bus: Bus

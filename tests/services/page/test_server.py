@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 
-import httpx
+import httpx2
 import pytest
 
 from services.local.children import free_port
@@ -30,10 +30,10 @@ def test_it_says_where_it_is_and_where_the_token_is(page_settings: Settings) -> 
         url = f"http://127.0.0.1:{page_settings.page.port}/"
         token_file = page_settings.state_dir / TOKEN_FILE
         assert said == [f"Page: {url} (the token to change something is in {token_file})"]
-        eventually(lambda: httpx.get(f"{url}api/state").content != b"")
-        assert httpx.get(f"{url}api/state").json()["title"] == "Lifelong"
+        eventually(lambda: httpx2.get(f"{url}api/state").content != b"")
+        assert httpx2.get(f"{url}api/state").json()["title"] == "Lifelong"
         token = token_file.read_text().strip()
-        assert httpx.get(f"{url}api/actions", headers={"authorization": f"Bearer {token}"}).json() == {"result": []}
+        assert httpx2.get(f"{url}api/actions", headers={"authorization": f"Bearer {token}"}).json() == {"result": []}
         assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
         with served(page_settings, say=said.append):
             assert f"Page: port {page_settings.page.port} is taken" in said[1]
@@ -77,6 +77,6 @@ def test_a_reader_that_takes_nothing_is_cut_off_and_others_go_on(page_settings: 
                 return ended == ["response_timeout"]
 
             eventually(is_cut_off)
-            assert httpx.get(f"http://127.0.0.1:{port}/api/state").status_code == 200
+            assert httpx2.get(f"http://127.0.0.1:{port}/api/state").status_code == 200
         latest.close()
         listener.close()

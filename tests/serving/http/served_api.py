@@ -26,7 +26,7 @@ from wire.label_set import LabelSet
 from wire.rate_limits import TokenBuckets
 from wire.records import MAX_EVENT_BYTES
 
-Response: TypeAlias = Any  # the test client has an httpx of its own
+Response: TypeAlias = Any  # the test client has an httpx2 of its own
 
 
 @dataclass

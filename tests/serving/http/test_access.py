@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from serving.http.access import Access, KeyFile, Role, create_key
@@ -90,9 +90,9 @@ def test_the_source_of_an_event_is_below_the_name_of_its_key(
     with served_at(broker, keys=KeyFile(path)) as url:
         headers = {"x-api-key": key}
         structured = {**headers, "content-type": "application/cloudevents+json"}
-        answer = httpx.post(f"{url}/v1/events", json={**CLOUD_EVENT, "source": sent}, headers=structured).json()
+        answer = httpx2.post(f"{url}/v1/events", json={**CLOUD_EVENT, "source": sent}, headers=structured).json()
         assert answer["source"] == source
-        plain = httpx.post(f"{url}/v1/predict", json={"text": "a", "source": sent}, headers=headers).json()
+        plain = httpx2.post(f"{url}/v1/predict", json={"text": "a", "source": sent}, headers=headers).json()
         assert plain["answers"][0]["source"] == own
     broker.close()
     assert [record.source for record, _ in broker.sent if isinstance(record, Answer)] == [source, own]
@@ -103,7 +103,7 @@ def test_without_keys_what_is_sent_stays_below_http() -> None:
     with served_at(broker) as url:
         structured = {"content-type": "application/cloudevents+json"}
         for sent, source in (("/crm", "http//crm"), ("x" * 1_000, f"http/{'x' * 1_000}")):
-            answer = httpx.post(f"{url}/v1/events", json={**CLOUD_EVENT, "source": sent}, headers=structured).json()
+            answer = httpx2.post(f"{url}/v1/events", json={**CLOUD_EVENT, "source": sent}, headers=structured).json()
             assert answer["source"] == source
     broker.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 
-import httpx
+import httpx2
 import psutil
 import pytest
 
@@ -68,7 +68,7 @@ def test_a_connection_too_many_is_a_503_until_there_is_room(serve: Callable[...,
     assert response.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in response
     assert served.ended == {"too_many_connections": 1}
     first.close()
-    eventually(lambda: httpx.get(f"http://127.0.0.1:{served.listener.port}/").status_code == 200, within_s=5)
+    eventually(lambda: httpx2.get(f"http://127.0.0.1:{served.listener.port}/").status_code == 200, within_s=5)
     second.close()
 
 

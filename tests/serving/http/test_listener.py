@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -36,15 +36,15 @@ def listener() -> Iterator[Listener]:
 
 
 def test_it_serves_the_application(listener: Listener) -> None:
-    assert httpx.get(f"http://127.0.0.1:{listener.port}/").text == "one"
+    assert httpx2.get(f"http://127.0.0.1:{listener.port}/").text == "one"
 
 
 def test_a_second_replica_shares_the_port_and_outlives_the_first(listener: Listener) -> None:
     second = listener_of("two", listener.port)
-    names = {httpx.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(40)}
+    names = {httpx2.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(40)}
     assert names == {"one", "two"}
     second.close()
-    assert {httpx.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(10)} == {"one"}
+    assert {httpx2.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(10)} == {"one"}
 
 
 def accepts(port: int) -> bool:
@@ -64,7 +64,7 @@ def test_close_answers_the_request_that_is_on_its_way() -> None:
     listener = Listener(Starlette(routes=[Route("/", wait)]), host="127.0.0.1", port=0, drain_timeout_s=5)
     answers: list[str] = []
     url = f"http://127.0.0.1:{listener.port}/"
-    asker = threading.Thread(target=lambda: answers.append(httpx.get(url).text))
+    asker = threading.Thread(target=lambda: answers.append(httpx2.get(url).text))
     asker.start()
     began.wait(10)
     closer = threading.Thread(target=listener.close)
