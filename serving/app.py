@@ -27,6 +27,7 @@ from serving.cluster import (
     app_name,
     await_start,
     ended_processes,
+    has_lost_replica,
     is_shared,
     number_of_replicas,
     running_ray,
@@ -174,7 +175,7 @@ def build(args: Mapping[str, Any]) -> "Application":
 def run(config: ReplicaConfig, stop: threading.Event) -> None:
     """Serves until `stop` is set, then drains. Must be called from the main thread.
 
-    Raises PortTaken, BadKeys, BadCertificate, TracesUnavailable, UnsafePolicy, RayLost, and RuntimeError where the
+    Raises PortTaken, BadKeys, BadCertificate, TracesUnavailable, UnsafePolicy, RayLost, and RuntimeError if the
     replicas do not start; its message has their reason.
     """
     from serving.endpoints import endpoints_of
@@ -198,12 +199,18 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
 
     def start() -> None:
         serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
-        serve.run(application(config, listens=True), name=name, route_prefix=None)
+        try:
+            serve.run(application(config, listens=True), name=name, route_prefix=None)
+        except RuntimeError:
+            # Serve calls a deployment failed, too, if one replica was killed while another one starts. It starts both
+            # again all the same: to end here would start Ray anew, and take the replicas that answer with it.
+            if not has_lost_replica(name):
+                raise
 
     with ExitStack() as cleanup:
         cleanup.callback(_remove, name)
         try:
-            await_start(start, ended=ended_processes)
+            await_start(start, stop, ended=ended_processes)
             wait_while_running(stop, serve_state=partial(serve_state, name), ended=ended_processes)
         except RayLost:
             cleanup.pop_all()  # there is no Ray from which anything could be removed

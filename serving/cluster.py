@@ -81,11 +81,17 @@ def wait_while_running(
             watch.check(silence_s, start_s)
 
 
-def await_start(start: Callable[[], object], *, ended: Callable[[], Sequence[str]], within_s: float = START_S) -> None:
-    """Calls `start`, returns when it has returned, and raises what it raises.
+def await_start(
+    start: Callable[[], object],
+    stop: threading.Event,
+    *,
+    ended: Callable[[], Sequence[str]],
+    within_s: float = START_S,
+) -> None:
+    """Calls `start`, returns when it has returned or `stop` is set, and raises what it raises.
 
-    Raises RayLost where `start` may never return: when a process of Ray ends first, and after `within_s` seconds.
-    `start` runs in a thread, which is left behind then.
+    Raises RayLost if `start` may never return: when a process of Ray ends first, and after `within_s` seconds.
+    `start` runs in a thread, which is left behind then, and when `stop` is set.
     """
     done: Future[object] = Future()
     deadline_s = time.monotonic() + within_s
@@ -98,6 +104,8 @@ def await_start(start: Callable[[], object], *, ended: Callable[[], Sequence[str
 
     threading.Thread(target=run, name="ray-start", daemon=True).start()
     while not wait([done], PROCESS_POLL_S).done:
+        if stop.is_set():
+            return
         _check_processes(ended)
         if time.monotonic() > deadline_s:
             raise RayLost(f"the replicas have not started in {within_s:.0f} s: start again")
@@ -241,6 +249,16 @@ def serve_state(app: str) -> ServeState | None:
     for deployment in application.deployments.values():
         states.update(state for state, number in deployment.replica_states.items() if number)
     return ServeState(is_there=True, has_replica="RUNNING" in states)
+
+
+def has_lost_replica(app: str) -> bool:
+    """Whether a replica of the application has started and ended since, or does not answer Serve's health checks."""
+    from ray import serve
+    from ray.serve.schema import DeploymentStatusTrigger
+
+    application = serve.status().applications.get(app)
+    deployments = application.deployments.values() if application else ()
+    return any(each.status_trigger == DeploymentStatusTrigger.HEALTH_CHECK_FAILED for each in deployments)
 
 
 def number_of_replicas(config: ServingConfig) -> dict[str, Any]:

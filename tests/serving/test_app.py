@@ -77,7 +77,8 @@ class Served:
 
     @property
     def replicas(self) -> list[psutil.Process]:
-        return [child for child in self.children if "ServeReplica" in " ".join(child.cmdline())]
+        living = [child for child in self.children if child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in living if "ServeReplica" in " ".join(child.cmdline())]
 
 
 @pytest.fixture

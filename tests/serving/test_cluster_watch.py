@@ -20,16 +20,16 @@ def test_a_process_of_ray_that_ends_while_replicas_start_is_noticed() -> None:
     """F32: after a raylet was killed, `serve` waited for ever."""
     never = threading.Event()
     with pytest.raises(RayLost, match="raylet of Ray ended"):
-        await_start(never.wait, ended=lambda: ["raylet"])
+        await_start(never.wait, threading.Event(), ended=lambda: ["raylet"])
     never.set()
 
 
 def test_a_start_ends_as_it_ends() -> None:
     begun = list[str]()
-    await_start(lambda: begun.append("replicas"), ended=list)
+    await_start(lambda: begun.append("replicas"), threading.Event(), ended=list)
     assert begun == ["replicas"]
     with pytest.raises(ZeroDivisionError):
-        await_start(lambda: 1 / 0, ended=list)
+        await_start(lambda: 1 / 0, threading.Event(), ended=list)
 
 
 def test_an_application_that_was_removed_is_noticed() -> None:
@@ -57,7 +57,7 @@ def test_a_serve_without_a_replica_is_started_again() -> None:
 def test_replicas_that_never_start_are_started_again() -> None:
     never = threading.Event()
     with pytest.raises(RayLost, match="not started in 1 s"):
-        await_start(never.wait, ended=list, within_s=1.0)
+        await_start(never.wait, threading.Event(), ended=list, within_s=1.0)
     never.set()
 
 
