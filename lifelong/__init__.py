@@ -33,11 +33,12 @@ from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TaskAnswer
 
 if TYPE_CHECKING:
-    from learner.fast.own_head import Head, HeadSums
     from learner.rounds.strategies import Outputs, Strategy
     from lifelong.async_client import AsyncClient
     from lifelong.client import Client
-    from model.module_code import Encoder
+    from lifelong.plugins.encoders.module_code import Encoder
+    from lifelong.plugins.heads.own import Head
+    from model.heads import HeadSums
 
 __version__ = "0.1.0"
 
@@ -73,9 +74,9 @@ __all__ = [
 _LATER = {
     "AsyncClient": "lifelong.async_client",
     "Client": "lifelong.client",
-    "Encoder": "model.module_code",
-    "Head": "learner.fast.own_head",
-    "HeadSums": "learner.fast.own_head",
+    "Encoder": "lifelong.plugins.encoders.module_code",
+    "Head": "lifelong.plugins.heads.own",
+    "HeadSums": "model.heads",
     "Outputs": "learner.rounds.strategies",
     "Strategy": "learner.rounds.strategies",
 }

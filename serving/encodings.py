@@ -23,8 +23,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from model.packed import PackedEncoder
-from model.quantized import QuantizedEncoder, common_layers
+from model.packed import PackedEncoder, checked
+from model.quantized import common_layers
 from model.ragged import RaggedBatch
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
@@ -94,7 +94,7 @@ class Health:
         """Returns the vectors of a batch, z_BD; counts the forward for the versions that have this encoder, here and in
         the `others`. With `lower`, of each text, it goes on from there, and their time is part of its own."""
         began_s = self._clock()
-        if lower and isinstance(encoder, QuantizedEncoder):
+        if lower:
             x_TD = batch.layout.join([rows.x_LD for rows in lower])
             z_BD = encoder.encode_from(lower[0].layer, x_TD, batch.layout, precision)
         else:
@@ -103,11 +103,9 @@ class Health:
         size = round(SIZES_PER_OCTAVE * math.log2(len(batch.ids_T)))
         for health in (self, *others):
             health._took(encoder, size, took_s)
-        return z_BD
+        return checked(z_BD, batch.layout.num_sequences, encoder.config)
 
-    def encode_lower(
-        self, encoder: QuantizedEncoder, batch: RaggedBatch, precision: str, layer: int
-    ) -> list[LowerRows]:
+    def encode_lower(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int) -> list[LowerRows]:
         """Returns what the blocks below `layer` give for each text of a batch, in the caller's order."""
         began_s = self._clock()
         x_TD = encoder.encode_prefix(batch, layer, precision)
@@ -170,7 +168,7 @@ class Vectors:
         self,
         events: Sequence[Event],
         token_ids: Sequence[list[int]],
-        encoders: Sequence[QuantizedEncoder],
+        encoders: Sequence[PackedEncoder],
         precision: str,
     ) -> None:
         """Computes the lower blocks that these encoders have in common, once for all of these events: `of` goes on from

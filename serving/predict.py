@@ -32,7 +32,6 @@ import torch
 from torch import Tensor
 
 from model.packed import PackedEncoder
-from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from serving.encodings import Vectors, of_rows
 from serving.models import ActiveVersions, Choice, Live, Version
@@ -289,11 +288,11 @@ def _wanted(
     return wanted
 
 
-def _sharing(keys: Iterable[tuple[PackedEncoder, str]]) -> Iterator[tuple[list[QuantizedEncoder], str]]:
+def _sharing(keys: Iterable[tuple[PackedEncoder, str]]) -> Iterator[tuple[list[PackedEncoder], str]]:
     """Yields the encoders that have the first block in common, where there are several, and their precision."""
-    groups: defaultdict[tuple[str, str], list[QuantizedEncoder]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[PackedEncoder]] = defaultdict(list)
     for encoder, precision in keys:
-        if isinstance(encoder, QuantizedEncoder) and encoder.prefixes:
+        if encoder.prefixes:
             groups[precision, encoder.prefixes[1]].append(encoder)
     for (precision, _), encoders in groups.items():
         if len(encoders) > 1:
