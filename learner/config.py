@@ -255,10 +255,11 @@ class LearnerConfig:
         """Number of top blocks that any slow round may train; all others are never trained."""
         return self.tiers[-1]
 
-    def of_module(self, *, is_trainable: bool) -> "LearnerConfig":
-        """Returns the settings for a module of the user: one block, so slow rounds train all of it or nothing."""
-        layers = min(self.trainable_layers, int(is_trainable))
-        return replace(self, trainable_layers=layers, deeper_layers=(0, 0))
+    def limited_to(self, max_layers: int | None) -> "LearnerConfig":
+        """Returns the settings for an encoder of which slow rounds can train so many top blocks (None: any number)."""
+        if max_layers is None:
+            return self
+        return replace(self, trainable_layers=min(self.trainable_layers, max_layers), deeper_layers=(0, 0))
 
     @property
     def deepest_setting(self) -> str:

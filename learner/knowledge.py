@@ -34,9 +34,9 @@ from learner.rounds.trial import AdoptionRule
 from learner.samples import Labelled
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import classes_of, fresh_of
-from model.encoders import WholeEncoder
 from model.errors import NonFinite
 from model.kinds import DEFAULT_TEMPERATURE
+from model.packed import WholeEncoder
 from wire.kinds import KINDS, kind_of
 from wire.label_set import LabelSet
 from wire.plugins import PluginError

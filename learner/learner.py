@@ -46,9 +46,8 @@ from learner.state.parts import classes_of, drift_of, fast_head_of, fresh_of, ho
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from learner.stopwatch import Pace
 from learner.unlearning import erase, set_aside
-from model.encoders import WholeEncoder
 from model.features import SCALES
-from model.packed import Inputs
+from model.packed import Inputs, WholeEncoder
 from wire.config import LabelConfig
 from wire.label_set import LabelSet
 from wire.receipts import Receipts

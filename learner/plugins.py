@@ -1,11 +1,10 @@
-"""Classes of others by their import path: strategies and heads of the user, strategies and plugins of Avalanche.
+"""Classes of others by their import path: strategies of the user, strategies and plugins of Avalanche.
 
     my.module:Mine(alpha=0.4) --import_any--> the class, {"alpha": 0.4}
 
 A path is `module:Class` or `module.Class`. Arguments stand in brackets, as Python literals.
 """
 
-import ast
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 from learner.config import IMPORT_PATH
 from learner.errors import DataError
+from wire.plugins import PluginError, parsed
 
 PREFIX = "avalanche-"
 """What the short name of a class of Avalanche begins with; `learner.rounds.avalanche` knows these."""
@@ -38,16 +38,10 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
     >>> parse("my.module:Mine(alpha=0.5, sizes=[1, 2])")
     ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
     """
-    match = IMPORT_PATH.fullmatch(name)
-    if match is None:
-        raise DataError(f"{name!r} is no import path: say package.module:Class(argument=value)")
     try:
-        call = ast.parse(f"it({match['arguments'] or ''})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("an argument without a name")
-        return match["path"], {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError) as error:
-        raise DataError(f"{name!r}: arguments are Python literals with their names, as in (alpha=0.5)") from error
+        return parsed(name, IMPORT_PATH)
+    except PluginError as error:
+        raise DataError(str(error)) from error
 
 
 @contextmanager

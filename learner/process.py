@@ -33,10 +33,9 @@ from learner.rounds.trial import AdoptionRule
 from learner.rounds.worker import worker_thread
 from learner.state.checkpoints import Checkpoints
 from learner.state.shared import shared_folder
-from model.encoders import WholeEncoder, open_encoder
+from model.encoders import open_encoder
 from model.kinds import tensors_of
-from model.module_encoder import WholeModule
-from model.packed import Inputs
+from model.packed import Inputs, WholeEncoder
 from wire.bus import Bus
 from wire.config import BusConfig, LabelConfig, StoreConfig
 from wire.errors import BusUnavailable, StaleEpoch
@@ -139,8 +138,7 @@ def run(
 def opened(config: LearnerConfig, given: EncoderChoice, task: TaskChoice) -> tuple[LearnerConfig, WholeEncoder, Inputs]:
     """Opens an encoder; returns the settings under which it learns the task, too. Raises ModelError."""
     strata, inputs = open_encoder(given.name, max_tokens=given.max_tokens)
-    if isinstance(strata, WholeModule):
-        config = config.of_module(is_trainable=strata.is_trainable)
+    config = config.limited_to(strata.max_trained_layers)
     kind = KINDS.get(task.labels.kind)
     # A kind whose tensors cannot be used ends the program here, and not at its first label.
     tensors_of(kind)

@@ -13,8 +13,9 @@ consumers of other releases understand each other.
 `Event.TOPIC` is the topic of events, before `bus.prefix`. A message that is no record raises BadMessage, whose `reason`
 is one of the names in `deadletter.v1`.
 
-The clients are imported when they are first used: `client`, and `async_client` for asyncio. `calls` has what they ask in records, `exchange` how it is tried again, `replies` what
-responses say, `answer_stream` the answers to all events, and `errors` what is raised.
+The clients are imported when they are first used: `client`, and `async_client` for asyncio. `calls` has what they ask
+in records, `exchange` how it is tried again, `replies` what responses say, `answer_stream` the answers to all events,
+and `errors` what is raised.
 
 `Encoder` is the protocol of a class that `encoder = "module:Class"` names, `Head` that of one that `learner.head`
 names, with the `HeadSums` that it gets, and `Strategy` the base of one that `learner.slow_strategy` names, with the
@@ -32,11 +33,12 @@ from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TaskAnswer
 
 if TYPE_CHECKING:
-    from learner.fast.own_head import Head, HeadSums
     from learner.rounds.strategies import Outputs, Strategy
     from lifelong.async_client import AsyncClient
     from lifelong.client import Client
-    from model.module_code import Encoder
+    from lifelong.plugins.encoders.module_code import Encoder
+    from lifelong.plugins.heads.own import Head
+    from model.heads import HeadSums
 
 __version__ = "0.1.0"
 
@@ -72,9 +74,9 @@ __all__ = [
 _LATER = {
     "AsyncClient": "lifelong.async_client",
     "Client": "lifelong.client",
-    "Encoder": "model.module_code",
-    "Head": "learner.fast.own_head",
-    "HeadSums": "learner.fast.own_head",
+    "Encoder": "lifelong.plugins.encoders.module_code",
+    "Head": "lifelong.plugins.heads.own",
+    "HeadSums": "model.heads",
     "Outputs": "learner.rounds.strategies",
     "Strategy": "learner.rounds.strategies",
 }

@@ -14,9 +14,9 @@
     grid                   the values that a weight may have, and how training moves them
     qtensor, weights       a stored weight and its bytes; an encoder as stored weights, and back
     forward, quantized     runs the stored weights, natively or in torch; the model as served
-    packed, encoders       what is asked of any encoder, and of what reads texts for it; opens and packs either kind
-    module_code            a torch module of the user in the place of the built-in family: its class and its config
-    module_encoder         that module at work: what reads texts for it, trained and served
+    packed, encoders       the door to encoders: what is asked of any of them, and of their families, found by name
+    strata_family          the built-in family
+    heads                  the door to heads: what makes weights of the sums of all labels
     fakequant              training against the rounding of the served kernels
     member                 an encoder of the family as a folder; `lifelong.compress` makes smaller ones
 

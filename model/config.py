@@ -151,7 +151,10 @@ def _check_spans(index: int, layer: LayerSpec, num_spans: int) -> None:
         raise WrongConfig(f"layer {index} has spans {layer.spans}; expected {layer.heads} heads in all")
 
 
-__all__ = ["MINILM_L6", "OWN", "LayerSpec", "Span", "StrataConfig"]
+__all__ = ["FAMILY", "MINILM_L6", "OWN", "LayerSpec", "Span", "StrataConfig"]
+
+FAMILY = "strata"
+"""The name of the built-in family of encoders."""
 
 MAX_PREFIX = 1024
 """The longest prefix, in characters."""
@@ -167,7 +170,7 @@ class StrataConfig:
     schema: int = 1
     """The version of this record; it grows when a field changes its meaning."""
 
-    family: str = "strata"
+    family: str = FAMILY
 
     vocab: int
     """Rows of the token embedding."""
@@ -228,8 +231,8 @@ class StrataConfig:
     """What is put before each text, such as `query: `."""
 
     def __post_init__(self) -> None:
-        if (self.schema, self.family) != (1, "strata"):
-            raise WrongConfig(f"schema {self.schema} of family {self.family!r}; this code reads schema 1 of 'strata'")
+        if (self.schema, self.family) != (1, FAMILY):
+            raise WrongConfig(f"schema {self.schema} of family {self.family!r}; this code reads schema 1 of {FAMILY!r}")
         for each in dataclasses.fields(self):
             if each.type is int:
                 check_int(each.name, getattr(self, each.name), smallest=0 if each.metadata else 1)
@@ -313,9 +316,9 @@ class StrataConfig:
                 values[name] = _records(name, record, values[name])
         return cls(**values)
 
-    def spec_hash(self, tokenizer_digest: str) -> str:
+    def spec_hash(self, inputs_digest: str) -> str:
         """Returns the hex SHA-256 over config and tokenizer: it is equal if weights are interchangeable."""
-        return hashlib.sha256(f"{self.canonical_json()}\n{tokenizer_digest}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()
 
     def _later(self) -> dict[str, Any]:
         """Returns the fields marked LATER as JSON values, without those that say what is so anyway."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.errors import WrongShape
-from model.module_code import EncoderConfig
+from model.packed import EncoderConfig
 from model.qtensor import QTensor
 from model.quantize import quantize_w8c
 

@@ -21,13 +21,12 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.config import StrataConfig
+from model.config import FAMILY, StrataConfig
 from model.errors import BadBlob, WrongConfig, WrongShape
 from model.qtensor import PartSpec, QTensor, from_blob
 from model.strata import Strata, rebuilt, state_of
 from model.weights import to_strata
 
-FAMILY = "strata"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.safetensors"

@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from model.config import StrataConfig
+from model.config import FAMILY, StrataConfig
 from model.errors import WrongConfig
-from model.member import FAMILY, read_member
+from model.member import read_member
 
 FIELDS = {
     "vocab": "vocab_size",

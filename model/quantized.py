@@ -30,8 +30,7 @@ from model.errors import WrongShape
 from model.features import FeatureMap
 from model.forward import Forward, forward_of
 from model.head import OUT, PROJ
-from model.module_code import EncoderConfig
-from model.packed import PackedEncoder
+from model.packed import EncoderConfig, PackedEncoder
 from model.qtensor import N8G64, W4G64, W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.weights import check_encoder, check_weight, encoder_key, prefix_names
@@ -42,6 +41,9 @@ INT8, INT4 = PRECISIONS = ("int8", "int4")
 
 class QuantizedEncoder:
     """Encodes texts to unit vectors."""
+
+    is_batch_invariant = True
+    is_one_block = False
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class QuantizedEncoder:
         return self._forwards[self.precisions[0]]
 
 
-def common_layers(encoders: Sequence[QuantizedEncoder]) -> int:
+def common_layers(encoders: Sequence[PackedEncoder]) -> int:
     """Returns how many lower blocks all of these have in common, with the embedding below them; 0 where none."""
     names = zip(*(encoder.prefixes for encoder in encoders), strict=False)
     return max(sum(len(set(each)) == 1 for each in names) - 1, 0)

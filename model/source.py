@@ -38,7 +38,7 @@ SHA256: dict[str, Mapping[str, str]] = {
 
 
 def is_import_path(encoder: str) -> bool:
-    """Whether an encoder is a class of the user, named by its import path (`model.module_code`).
+    """Whether an encoder is a class of the user, or a family of others, named by its import path.
 
     >>> [is_import_path(name) for name in ("digits:Digits", "minilm-l6", "org/name", "C:/models")]
     [True, False, False, False]

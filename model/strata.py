@@ -18,6 +18,7 @@ Shape suffixes: T tokens of all texts, B texts, D width, W width of qkv, X heads
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import TypeAlias, cast
 
@@ -40,6 +41,7 @@ from model.linears import (
     linear_at,
     product,
 )
+from model.packed import Through, WholeEncoder
 from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.ragged import RaggedBatch, RaggedLayout, runs
 
@@ -124,8 +126,11 @@ def _matrix(plan: MatrixPlan, lower: Sequence[nn.Module]) -> nn.Linear:
     return layer
 
 
-class Strata(nn.Module):
+class Strata(WholeEncoder):
     """The encoder. Its results are in the caller's order; activations `x_TD` are in the layout's."""
+
+    config: StrataConfig
+    embed: Embedding
 
     def __init__(self, config: StrataConfig) -> None:
         super().__init__()
@@ -172,9 +177,9 @@ class Strata(nn.Module):
         """Returns the parameters of the blocks from `first_layer` on, which are trained from now on."""
         return list(self.layers[first_layer:].requires_grad_().parameters())
 
-    def resize_head(self, *, head_features: int, label_capacity: int) -> None:
-        """Gives the config a head of these sizes."""
-        self.config = replace(self.config, head_features=head_features, label_capacity=label_capacity)
+    @property
+    def through(self) -> Through:
+        return partial(encode_through, pooling=self.config.pooling)
 
     def _blocks(self, first: int, end: int) -> list[nn.Module]:
         if first < 0 or end < first or end > self.config.n_layers:

@@ -29,9 +29,9 @@ from learner.config import LearnerConfig
 from learner.encoder.rounded import rounded_encoder
 from lifelong.compress.cost import parameters
 from model.bert import load_encoder
+from model.encoders import family_of, open_encoder
 from model.forward import native
-from model.module_code import FP32, import_encoder
-from model.module_encoder import ModuleEncoder, ModuleInputs, WholeModule, module_tensors
+from model.packed import PackedEncoder
 from model.published import PublishedEncoder, read_published
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
@@ -310,20 +310,20 @@ class ModuleCheck:
 
 def check_module(path: str) -> ModuleCheck:
     """Checks a class. Raises EncoderNotFound or WrongConfig."""
-    code = import_encoder(path)
-    whole = WholeModule(code).eval()
-    tensors = module_tensors(whole)
-    encoder = ModuleEncoder.from_tensors(code.config, tensors, code)
-    examples = ModuleInputs(code).encode_many(code.encoder.examples)
-    full_BD = encoder.encode(RaggedBatch.of(examples), FP32)
-    alone_BD = torch.cat([encoder.encode(RaggedBatch.of([each]), FP32) for each in examples])
+    whole, inputs = open_encoder(path)
+    family = family_of(whole.config)
+    tensors = family.stored(whole, first_layer=None, grams={})
+    encoder = family.pack(whole.config, tensors, inputs)
+    examples = inputs.encode_many(inputs.probe_texts)
+    full_BD = encoder.encode(RaggedBatch.of(examples))
+    alone_BD = torch.cat([encoder.encode(RaggedBatch.of([each])) for each in examples])
     others = {each: encoder.encode(RaggedBatch.of(examples), each) for each in encoder.precisions}
     return ModuleCheck(
         path=path,
-        source=code.config.source,
-        width=code.config.d_model,
-        max_inputs=code.config.max_inputs,
-        parameters=_count(list(code.module.parameters())),
+        source=inputs.digest,
+        width=whole.config.d_model,
+        max_inputs=inputs.max_tokens,
+        parameters=_count(list(whole.parameters())),
         trained=_count(list(whole.trainable(0))),
         bytes=sum(len(each.to_blob()) for each in tensors.values()),
         dependence=float((full_BD - alone_BD).abs().max()),
@@ -336,7 +336,7 @@ def _count(parameters: list[nn.Parameter]) -> int:
     return sum(each.numel() for each in parameters)
 
 
-def _module_times(encoder: ModuleEncoder, examples: list[list[int]], precision: str) -> dict[str, float]:
+def _module_times(encoder: PackedEncoder, examples: list[list[int]], precision: str) -> dict[str, float]:
     times: dict[str, float] = {}
     for size in MODULE_BATCHES:
         batch = RaggedBatch.of([examples[place % len(examples)] for place in range(size)])

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 from learner.errors import require
 from lifelong.compress.plain import Padded, to_dense, write_published
 from model.config import StrataConfig
+from model.encoders import config_from_json
 from model.errors import ModelError, WrongConfig
 from model.features import FeatureMap
 from model.head import OUT, PROJ
-from model.module_code import config_from_json
 from model.packed import Inputs
 from model.qtensor import QTensor, from_blob
 from model.strata import Strata

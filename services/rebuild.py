@@ -16,8 +16,8 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.release.rebuild import NotRebuilt, differences, rebuild
 from learner.release.tensors import stored_tensor
+from model.encoders import config_from_json
 from model.features import SCALES, FeatureMap
-from model.module_code import config_from_json
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Blobs

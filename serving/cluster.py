@@ -254,11 +254,10 @@ def serve_state(app: str) -> ServeState | None:
 def has_lost_replica(app: str) -> bool:
     """Whether a replica of the application has started and ended since, or does not answer Serve's health checks."""
     from ray import serve
-    from ray.serve.schema import DeploymentStatusTrigger
 
     application = serve.status().applications.get(app)
     deployments = application.deployments.values() if application else ()
-    return any(each.status_trigger == DeploymentStatusTrigger.HEALTH_CHECK_FAILED for each in deployments)
+    return any(each.status_trigger == "HEALTH_CHECK_FAILED" for each in deployments)
 
 
 def number_of_replicas(config: ServingConfig) -> dict[str, Any]:

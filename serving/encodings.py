@@ -1,7 +1,7 @@
 """The vectors of events: each encoder reads each event of a batch once, and its forwards are timed.
 
-    Vectors.share: the lower blocks that several encoders have in common, once for the events of all of them
-    Vectors.of --what is not known yet--> Health.encode_events --> z_BD
+    EncodingCache.share: the lower blocks that several encoders have in common, once for the events of all of them
+    EncodingCache.vectors --what is not known yet--> Health.encode_events --> z_BD
     engine, predict --answered, failed, encode--> Health --report--> ReplicaReport --> rollout
 
 `Health` says how the versions that answer do beside each other, whatever they name: answers, failures, slow forwards.
@@ -23,8 +23,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from model.packed import PackedEncoder
-from model.quantized import QuantizedEncoder, common_layers
+from model.packed import PackedEncoder, checked
+from model.quantized import common_layers
 from model.ragged import RaggedBatch
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
@@ -94,7 +94,7 @@ class Health:
         """Returns the vectors of a batch, z_BD; counts the forward for the versions that have this encoder, here and in
         the `others`. With `lower`, of each text, it goes on from there, and their time is part of its own."""
         began_s = self._clock()
-        if lower and isinstance(encoder, QuantizedEncoder):
+        if lower:
             x_TD = batch.layout.join([rows.x_LD for rows in lower])
             z_BD = encoder.encode_from(lower[0].layer, x_TD, batch.layout, precision)
         else:
@@ -103,11 +103,9 @@ class Health:
         size = round(SIZES_PER_OCTAVE * math.log2(len(batch.ids_T)))
         for health in (self, *others):
             health._took(encoder, size, took_s)
-        return z_BD
+        return checked(z_BD, batch.layout.num_sequences, encoder.config)
 
-    def encode_lower(
-        self, encoder: QuantizedEncoder, batch: RaggedBatch, precision: str, layer: int
-    ) -> list[LowerRows]:
+    def encode_lower(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int) -> list[LowerRows]:
         """Returns what the blocks below `layer` give for each text of a batch, in the caller's order."""
         began_s = self._clock()
         x_TD = encoder.encode_prefix(batch, layer, precision)
@@ -155,13 +153,15 @@ class Health:
                 self._counts[number] = msgspec.structs.replace(counts, **sums)
 
 
-class Vectors:
+class EncodingCache:
     """The vectors of the events of one batch, by encoder and precision: each is computed once, whoever asks.
 
-    The forwards count for the versions of all tasks, in the `health` of each.
+    The forwards count for the versions of all tasks, in the `health` of each. `answered_ms` is when the first task
+    answered its events, 0 before: the receipts of all tasks have that time.
     """
 
     def __init__(self, *health: Health) -> None:
+        self.answered_ms = 0
         self._first, *self._others = health
         self._known: defaultdict[tuple[int, str], dict[int, Tensor]] = defaultdict(dict)
         self._lower: dict[tuple[int, str], dict[int, LowerRows]] = {}
@@ -170,17 +170,17 @@ class Vectors:
         self,
         events: Sequence[Event],
         token_ids: Sequence[list[int]],
-        encoders: Sequence[QuantizedEncoder],
+        encoders: Sequence[PackedEncoder],
         precision: str,
     ) -> None:
-        """Computes the lower blocks that these encoders have in common, once for all of these events: `of` goes on from
-        there. Raises BadTokens."""
+        """Computes the lower blocks that these encoders have in common, once for all of these events: `vectors` goes on
+        from there. Raises BadTokens."""
         batch = RaggedBatch.of(token_ids)
         lower = self._first.encode_lower(encoders[0], batch, precision, common_layers(encoders))
         for encoder in encoders:
             self._lower[id(encoder), precision] = dict(zip(map(id, events), lower, strict=True))
 
-    def of(
+    def vectors(
         self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
     ) -> Tensor:
         """Returns z_BD of events, which are known by their identity, and have these tokens. Raises BadTokens."""

@@ -11,13 +11,12 @@ margin.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
-from torch import Tensor
 
 from model.kinds import KindTensors, tensors_of
 from model.packed import PackedEncoder
@@ -27,7 +26,7 @@ from serving.config import PrecisionConfig
 from serving.encodings import Health
 from serving.refusal import Refusal
 from wire.kinds import KINDS, LabelKind
-from wire.records import CLASSES, STAND_IN, Arm, Event, LabelSpace, PrecisionEvaluation, RolloutPlan
+from wire.records import CLASSES, STAND_IN, Arm, LabelSpace, PrecisionEvaluation, RolloutPlan
 from wire.tasks import DEFAULT
 
 
@@ -92,17 +91,12 @@ class Version:
         object.__setattr__(self, "tensors", tensors_of(kind))
 
 
-EncodeEvents: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], PackedEncoder, str], Tensor]
-"""Returns z_BD of events, which have these tokens, by an encoder in a precision."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ActiveVersions:
     """`versions` has every version that an arm of `plan` names, and those that the plan needs besides and that are
     loaded: they answer nothing, but an answer's receipt has their verdicts, too. `number` grows by one with every swap.
     `health` counts how they do, and they answer since `since_ms`. `paired_share` of the events go through the encoders
-    of all arms. A lean batch is answered with what its own arms need, and nothing for others. They are of one `task`;
-    `encode_shared` has what others have encoded of a batch, and `answered_ms` when these answered it (0: none has).
+    of all arms. A lean batch is answered with what its own arms need, and nothing for others. They are of one `task`.
     """
 
     number: int
@@ -113,8 +107,6 @@ class ActiveVersions:
     is_lean: bool = False
     since_ms: int = 0
     task: str = DEFAULT
-    encode_shared: EncodeEvents | None = None
-    answered_ms: int = 0
 
     @property
     def stand_in(self) -> int:

@@ -1,7 +1,7 @@
 """Events and their token ids to answers, under the plan of each task: a pure function of the weights.
 
-    predict_by_task: events --tasks of each, arm of each task--> what each encoder reads --one forward--> Vectors
-                     task by task --predict_many, of these vectors--> its answers --joined--> one Answer for each event
+    predict_by_task: events --tasks of each, arm of each task--> what each encoder reads --one forward--> EncodingCache
+                     task by task --predict_many, of its vectors--> its answers --joined--> one Answer for each event
     predict_many:    events --arm_for--> arm of each row --its encoder--> z_BD --each version's head--> Answer
 
 Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost as
@@ -24,7 +24,6 @@ Shape suffixes: B texts of one encoder, D width.
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -32,9 +31,8 @@ import torch
 from torch import Tensor
 
 from model.packed import PackedEncoder
-from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
-from serving.encodings import Vectors, of_rows
+from serving.encodings import EncodingCache, of_rows
 from serving.models import ActiveVersions, Choice, Live, Version
 from serving.queue import EmbeddedText
 from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
@@ -50,8 +48,14 @@ PAIRED_PER_S: Final = 50.0
 LONG_TOKENS: Final = 256
 """The tokens of a text that costs so much more to encode than its vector to send that the vector is always sent."""
 
-Predict: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], ActiveVersions, Mapping[int, str]], list[Answer]]
-"""Answers events by their token ids, under the versions that are live, each in the precision of its number."""
+EncodeEvents: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], PackedEncoder, str], Tensor]
+"""Returns z_BD of events, which have these tokens, by an encoder in a precision."""
+
+Predict: TypeAlias = Callable[
+    [Sequence[Event], Sequence[list[int]], ActiveVersions, Mapping[int, str], EncodingCache | None], list[Answer]
+]
+"""Answers events by their token ids, under the versions that are live, each in the precision of its number, of what is
+encoded of their batch (None: nothing that another task or encoder shares)."""
 
 
 def predict_many(
@@ -59,6 +63,7 @@ def predict_many(
     token_ids: Sequence[list[int]],
     live: ActiveVersions,
     precisions: Mapping[int, str],
+    encodings: EncodingCache | None = None,
     *,
     top_scores: int,
     receipts: Receipts,
@@ -66,11 +71,12 @@ def predict_many(
 ) -> list[Answer]:
     """Returns an answer for each event, in order, with its receipt. `token_ids[i]` are at least one, of `events[i]`.
 
-    `precisions` has that of each version of `live`, by its number. `now_ms` is called when the scores are computed.
+    `precisions` has that of each version of `live`, by its number. `now_ms` is called when the scores are computed,
+    unless another task has answered the batch of `encodings`.
 
     Raises BadTokens, and ValueError where the model returns a value that is not finite.
     """
-    encode = live.encode_shared or live.health.encode_events
+    encode = encodings.vectors if encodings else live.health.encode_events
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
     scored: dict[int, Scored] = {}
@@ -88,9 +94,10 @@ def predict_many(
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
     if len(live.encoders) > 1 and not live.is_lean:
-        for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions, receipts).items():
+        by_others = _names_by_other_encoders(encode, events, token_ids, live, versions, precisions, receipts)
+        for row, others in by_others.items():
             names[row] = tuple(sorted(names[row] + others))
-    time_ms = live.answered_ms or now_ms()
+    time_ms = encodings.answered_ms if encodings and encodings.answered_ms else now_ms()
     answers: list[Answer] = []
     for row, event in enumerate(events):
         arm = arms[row]
@@ -119,6 +126,7 @@ def predict_many(
 
 
 def _names_by_other_encoders(
+    encode: EncodeEvents,
     events: Sequence[Event],
     token_ids: Sequence[list[int]],
     live: ActiveVersions,
@@ -131,7 +139,6 @@ def _names_by_other_encoders(
     `versions[i]` answers `events[i]`. Which events are sampled depends on their ids, and on how many come, but never on
     what they say.
     """
-    encode = live.encode_shared or live.health.encode_events
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
     sampled = [row for row, event in enumerate(events) if is_drawn(receipts.draws, PAIRED, event.id, live.paired_share)]
     names: dict[int, VersionNames] = {}
@@ -228,18 +235,17 @@ def predict_by_task(
     if len(live) == 1:
         ((task, versions),) = live.items()
         if len(versions.encoders) == 1:
-            return predict(events, token_ids, versions, choice.of_task(task))
+            return predict(events, token_ids, versions, choice.of_task(task), None)
     rows_of = {task: _rows_of(events, task) for task in live}
-    vectors = _encoded(events, token_ids, live, rows_of, choice)
+    encodings = _encoded(events, token_ids, live, rows_of, choice)
     found: list[dict[str, Answer]] = [{} for _ in events]
-    time_ms = 0
     for task, rows in rows_of.items():
-        versions = replace(live[task], encode_shared=vectors.of, answered_ms=time_ms)
         picked, tokens = of_rows(rows, events, token_ids)
-        answers = predict(picked, tokens, versions, choice.of_task(task)) if rows else []
+        answers = predict(picked, tokens, live[task], choice.of_task(task), encodings) if rows else []
         for row, answer in zip(rows, answers, strict=True):
             found[row][task] = answer
-            time_ms = answer.time_ms  # that of all: a receipt has the time of its answer
+            # That of all tasks: a receipt has the time of its answer.
+            encodings.answered_ms = answer.time_ms
     return [_joined(event, answers) for event, answers in zip(events, found, strict=True)]
 
 
@@ -254,19 +260,19 @@ def _encoded(
     live: Live,
     rows_of: Mapping[str, Sequence[int]],
     choice: Choice,
-) -> Vectors:
+) -> EncodingCache:
     """Encodes each event by each encoder that answers it for a task: one batch for each encoder and precision, after
     one for the lower blocks of those that share some."""
     wanted = _wanted(events, live, rows_of, choice)
-    vectors = Vectors(*(versions.health for versions in live.values()))
+    encodings = EncodingCache(*(versions.health for versions in live.values()))
     for encoders, precision in _sharing(wanted):
         rows = sorted(set().union(*(wanted[encoder, precision] for encoder in encoders)))
         if rows:
-            vectors.share(*of_rows(rows, events, token_ids), encoders, precision)
+            encodings.share(*of_rows(rows, events, token_ids), encoders, precision)
     for (encoder, precision), found in wanted.items():
         if found:
-            vectors.of(*of_rows(sorted(found), events, token_ids), encoder, precision)
-    return vectors
+            encodings.vectors(*of_rows(sorted(found), events, token_ids), encoder, precision)
+    return encodings
 
 
 def _wanted(
@@ -289,11 +295,11 @@ def _wanted(
     return wanted
 
 
-def _sharing(keys: Iterable[tuple[PackedEncoder, str]]) -> Iterator[tuple[list[QuantizedEncoder], str]]:
+def _sharing(keys: Iterable[tuple[PackedEncoder, str]]) -> Iterator[tuple[list[PackedEncoder], str]]:
     """Yields the encoders that have the first block in common, where there are several, and their precision."""
-    groups: defaultdict[tuple[str, str], list[QuantizedEncoder]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[PackedEncoder]] = defaultdict(list)
     for encoder, precision in keys:
-        if isinstance(encoder, QuantizedEncoder) and encoder.prefixes:
+        if encoder.prefixes:
             groups[precision, encoder.prefixes[1]].append(encoder)
     for (precision, _), encoders in groups.items():
         if len(encoders) > 1:

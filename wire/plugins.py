@@ -15,6 +15,8 @@ old as the last `pip install -e .`, and a service would not find its own plug-in
 every command and every client would wait for.
 """
 
+import ast
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -105,6 +107,47 @@ class Registry(Generic[P]):
         raise PluginError(f"there is no {name!r} among the plug-ins of lifelong.{self.door}; {meant}")
 
 
+class Claiming(Named, Protocol):
+    """What a plug-in of a door has whose settings may mean something of it, and not the plug-in itself."""
+
+    def claims(self, setting: str) -> bool: ...
+
+
+C = TypeVar("C", bound=Claiming)
+
+
+class Families(Registry[C]):
+    """The plug-ins of a door, of which one claims what a setting says."""
+
+    def __init__(self, door: str, protocol: type) -> None:
+        super().__init__(door, protocol)
+        self._claimed: dict[str, C] = {}
+
+    def register(self, plugin: C) -> C:
+        self._claimed = {}
+        return super().register(plugin)
+
+    def claiming(self, setting: str) -> C:
+        """Returns the plug-in that claims a setting, or that the setting names. Raises PluginError.
+
+        Those of others are asked before the built-in ones.
+        """
+        if setting not in self._claimed:
+            own = built_in(self.door)
+            listed = {*own, *_entry_points(self.door), *self._plugins}
+            plugins = [self.get(name) for name in sorted(listed, key=lambda name: (name in own, name))]
+            claiming = next((plugin for plugin in plugins if _claims(plugin, setting)), None)
+            found = claiming if claiming is not None else self.get(setting)
+            self._claimed[setting] = found
+        return self._claimed[setting]
+
+    def of_record(self, name: str) -> C:
+        """Returns the plug-in that a record names. Raises PluginError for a path: no record makes a process import."""
+        if ":" in name:
+            raise PluginError(f"{name!r} is no name of a plug-in of lifelong.{self.door}")
+        return self.get(name)
+
+
 def imported(path: str) -> Any:
     """Returns what an import path, `module:attribute`, names. Raises PluginError.
 
@@ -117,6 +160,28 @@ def imported(path: str) -> Any:
     except Exception as error:
         # The module is another's: whatever its import raises has to name it.
         raise PluginError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+_CALL: Final = re.compile(r"(?P<path>[^\W\d]\w*(?:\.\w+)*(?::\w+|\.[A-Z]\w*))(?:\((?P<arguments>.*)\))?")
+"""An import path with arguments. After a dot, the name begins with a capital: `er.ace`, a misspelt name, is no path."""
+
+
+def parsed(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[str, Any]]:
+    """Splits a name into an import path and the arguments in brackets, Python literals. Raises PluginError.
+
+    >>> parsed("my.module:Mine(alpha=0.5, sizes=[1, 2])")
+    ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
+    """
+    match = pattern.fullmatch(name)
+    if match is None:
+        raise PluginError(f"{name!r} is no import path: say package.module:Class(argument=value)")
+    try:
+        call = ast.parse(f"it({match['arguments'] or ''})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("an argument without a name")
+        return match["path"], {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise PluginError(f"{name!r}: arguments are Python literals with their names, as in (alpha=0.5)") from error
 
 
 def built_in(door: str) -> Mapping[str, str]:
@@ -140,6 +205,13 @@ def check_members(plugin: object, members: Iterable[str], shown: str) -> None:
     """Raises PluginError, which names the plug-in as it is `shown`, if it lacks one of these members."""
     if missing := [name for name in members if not hasattr(plugin, name)]:
         raise PluginError(f"{shown} lacks {', '.join(missing)}")
+
+
+def _claims(plugin: Claiming, setting: str) -> bool:
+    try:
+        return plugin.claims(setting)
+    except Exception as error:
+        raise PluginError(f"{_shown(plugin)} fails on {setting!r}: {type(error).__name__}: {error}") from error
 
 
 def _annotations_of(each: type) -> Iterable[str]:

@@ -27,11 +27,11 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from model.bert import load_encoder
 from model.head import out_weight, proj_weight
-from model.module_code import built_in
 from model.qtensor import N8G64, QTensor
 from model.quantized import INT8, QuantizedEncoder, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata
+from model.strata_family import built_in
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 

@@ -13,6 +13,7 @@ from typing import Any
 from model.quantized import QuantizedModel
 from model.tokenizer import TextTokenizer
 from serving.config import ServingConfig
+from serving.encodings import EncodingCache
 from serving.engine import Engine
 from serving.models import ActiveVersions, Version
 from serving.observers import Counts
@@ -72,9 +73,10 @@ class RunningEngine:
         token_ids: Sequence[list[int]],
         live: ActiveVersions,
         precisions: Mapping[int, str],
+        encodings: EncodingCache | None,
     ) -> list[Answer]:
         start_s = time.perf_counter()
-        answers = self._predict_many(events, token_ids, live, precisions)
+        answers = self._predict_many(events, token_ids, live, precisions, encodings)
         self.busy_s += time.perf_counter() - start_s
         return answers
 

@@ -40,10 +40,10 @@ from lifelong.compress.distillation import Distiller, DistillOptions
 from lifelong.compress.heads import LabelledTexts, class_means
 from model.fakequant import fake_layer
 from model.linears import full_precision
-from model.module_code import built_in
 from model.quantized import QuantizedEncoder, QuantizedModel
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
+from model.strata_family import built_in
 from model.tokenizer import TextTokenizer
 
 QUICK_TRAIN = 200

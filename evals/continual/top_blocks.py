@@ -19,11 +19,11 @@ from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.frozen import FrozenEncoder
 from evals.streams.benchmark import Part, Texts
 from model.fakequant import fake_layer
-from model.module_code import built_in
 from model.packed import Inputs
 from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.strata import encode_through
+from model.strata_family import built_in
 
 PADDING = -1
 PREDICT_BATCH = 64

@@ -34,17 +34,14 @@ from learner.encoder.rounded import read_tensors, rounded_encoder, write_tensors
 from learner.encoder.served import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
 from learner.errors import OfferRefused, StateRefused
 from learner.failpoints import failpoint
-from model.config import StrataConfig
-from model.encoders import WholeEncoder
+from model.encoders import config_from_json, family_of
 from model.errors import ModelError, WrongConfig
 from model.features import SCALES
 from model.grid import attach_grids, set_grids
 from model.head import PROJ
-from model.module_encoder import WholeModule
-from model.packed import Inputs
+from model.packed import EncoderConfig, Inputs, WholeEncoder
 from model.plan import layer_of, names_from
 from model.qtensor import NUMBERS, QTensor
-from model.weights import to_strata
 from wire.records import EncoderOffer
 
 
@@ -157,9 +154,7 @@ class BaseEncoder:
         self._lower_digests = lower_digests(strata)
         self._num_kept = config.deepest_layers  # top blocks that may have been trained
         first_layer = shape.n_layers - config.deepest_layers
-        if isinstance(strata, WholeModule):
-            tensors = export_encoder(strata)
-        elif stored is None:
+        if stored is None:
             digest = self._lower_digests[-1]
             tensors = rounded_encoder(
                 strata, tokenizer, first_layer=first_layer, weights_digest=digest, cache_dir=cache_dir
@@ -283,7 +278,7 @@ class Bases:
         Raises OfferRefused.
         """
         try:
-            shape = StrataConfig.from_json(offer.config)
+            shape = config_from_json(offer.config)
             adopted = Adopted(
                 offer=offer.id,
                 name=offer.name,
@@ -311,7 +306,8 @@ class Bases:
 
     def _made(self, adopted: Adopted, stored: Mapping[str, QTensor]) -> BaseEncoder:
         config = replace(self._config, num_features=adopted.num_features, label_capacity=adopted.label_capacity)
-        strata = to_strata(StrataConfig.from_json(adopted.config), stored)
+        shape = config_from_json(adopted.config)
+        strata = family_of(shape).restored(shape, stored)
         return BaseEncoder(config, strata, self._tokenizer, stored=stored, adopted=adopted)
 
     def _path_of(self, adopted: Adopted) -> Path | None:
@@ -327,7 +323,7 @@ class Bases:
 def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: Inputs) -> str:
     """Returns what is wrong with an offer for a learner of these settings, with the fix; "" for nothing."""
     try:
-        shape = StrataConfig.from_json(offer.config)
+        shape = config_from_json(offer.config)
     except ModelError as error:
         return str(error)
     if offer.tokenizer != tokenizer.digest:
@@ -351,7 +347,7 @@ def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: Inputs) -> st
     return ""
 
 
-def _key_of(shape: StrataConfig, tensors: Mapping[str, QTensor]) -> str:
+def _key_of(shape: EncoderConfig, tensors: Mapping[str, QTensor]) -> str:
     """Returns the digest of the shape and of all weights."""
     digest = sha256(shape.canonical_json().encode())
     for name, tensor in sorted(tensors.items()):

@@ -8,7 +8,7 @@ tokenizer and the program alone, and the cache key is a digest of these. A file 
 is not what was written, is a cache miss.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,13 +19,9 @@ from safetensors.torch import load, save
 import kernels
 import model
 from learner.encoder.served import StoredTensor, export_tensor
-from model.calibration import grams, smooth
-from model.grid import attach_grids
-from model.packed import Inputs
-from model.plan import names_from, plan_of
+from model.encoders import family_of
+from model.packed import Inputs, Tensors, WholeEncoder
 from model.qtensor import QTensor
-from model.strata import Strata
-from model.weights import encoder_tensors, in_scale_of
 from wire.files import atomic_write
 
 FILE = "encoder.cache"
@@ -34,38 +30,29 @@ log = structlog.get_logger("learner")
 
 
 def rounded_encoder(
-    strata: Strata, tokenizer: Inputs, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
+    strata: WholeEncoder, tokenizer: Inputs, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
 ) -> dict[str, StoredTensor]:
-    """Rounds all weights of `strata`, and sets its `in_scale`s; returns the tensors by name. Raises NonFinite.
+    """Rounds all weights of `strata` as its family does; returns the tensors by name. Raises NonFinite.
 
-    The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training: to
-    the grids that they get here, with the multipliers of the smallest error. What has a grid is rounded to that.
-    `cache_dir` is the folder of the cache; without one, nothing is cached. `weights_digest` is that of all weights of
-    `strata`, the last of `lower_digests`.
+    The blocks from `first_layer` on are rounded as they are in training, the others need not be. `cache_dir` is the
+    folder of the cache; without one, nothing is cached. `weights_digest` is that of all weights of `strata`, the last
+    of `lower_digests`.
     """
     path = cache_dir / FILE if cache_dir else None
     key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
-    tensors = read_tensors(path, key) if path else None
-    if tensors is None:
-        tensors = _round_encoder(strata, tokenizer, first_layer)
-        if path:
+
+    def kept(make: Callable[[], Tensors]) -> Tensors:
+        known = read_tensors(path, key) if path else None
+        tensors = make() if known is None else known
+        if path and known is None:
             _write(path, key, tensors)
-    for matrix in plan_of(strata.config).banks:
-        in_scale_K = in_scale_of(tensors, matrix)
-        if in_scale_K is not None:
-            strata.get_buffer(f"{matrix.name}.in_scale").copy_(in_scale_K)
-    attach_grids(strata, {name: tensors[name] for name in names_from(tensors, first_layer)})
+        return tensors
+
+    tensors = family_of(strata.config).rounded(strata, tokenizer, first_layer=first_layer, kept=kept)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def _round_encoder(strata: Strata, tokenizer: Inputs, first_layer: int) -> dict[str, QTensor]:
-    smoothed = smooth(strata, grams(strata, tokenizer))
-    for name in names_from(smoothed, first_layer):
-        del smoothed[name]
-    return encoder_tensors(strata, grams=smoothed)
-
-
-def _key(strata: Strata, weights_digest: str, tokenizer: Inputs, first_layer: int) -> bytes:
+def _key(strata: WholeEncoder, weights_digest: str, tokenizer: Inputs, first_layer: int) -> bytes:
     """Returns the cache key: the digest of the weights, the tokenizer, the settings, and the program itself."""
     digest = sha256()
     for fact in (weights_digest, strata.config, tokenizer.digest, first_layer, torch.__version__):
@@ -76,7 +63,7 @@ def _key(strata: Strata, weights_digest: str, tokenizer: Inputs, first_layer: in
     return digest.digest()
 
 
-def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:
+def _write(path: Path, key: bytes, tensors: Tensors) -> None:
     """Writes the cache. A disk that fails costs the next start its time, and nothing else."""
     try:
         write_tensors(path, key, tensors)

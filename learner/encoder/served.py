@@ -40,18 +40,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.encoders import WholeEncoder, packed
+from model.encoders import family_of, packed
 from model.features import SCALES, FeatureMap
 from model.head import OUT, PROJ, out_weight, proj_weight
-from model.module_code import EncoderConfig
-from model.module_encoder import WholeModule, module_tensors
-from model.packed import Inputs
+from model.packed import EncoderConfig, Inputs, PackedEncoder, WholeEncoder, checked
 from model.plan import layer_of
 from model.qtensor import QTensor, from_blob
-from model.quantized import QuantizedEncoder, QuantizedHead, RandomFeatures
+from model.quantized import QuantizedHead, RandomFeatures
 from model.ragged import RaggedBatch, RaggedLayout, runs
 from model.strata import MAX_BATCH_TOKENS, encode_many
-from model.weights import encoder_tensors
 from wire.events import content
 from wire.features import Features, parts_of
 from wire.receipts import Receipts
@@ -186,14 +183,11 @@ def export_tensor(tensor: QTensor) -> StoredTensor:
 def export_encoder(
     strata: WholeEncoder, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, StoredTensor]:
-    """Returns all weights of the encoder, or those of the blocks from `first_layer` on. `grams`: see `encoder_tensors`.
+    """Returns all weights of the encoder, or those of the blocks from `first_layer` on. `grams`: see `EncoderFamily`.
 
     Raises NonFinite.
     """
-    if isinstance(strata, WholeModule):
-        tensors = {} if first_layer else module_tensors(strata)
-    else:
-        tensors = encoder_tensors(strata, first_layer=first_layer, grams=grams)
+    tensors = family_of(strata.config).stored(strata, first_layer=first_layer, grams=grams)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
@@ -271,13 +265,18 @@ class ServedEncoder:
 
     @property
     def _num_together(self) -> int:
-        """How many texts are encoded together: a module may round by that, and each text must have one vector."""
-        return ENCODE_BATCH if isinstance(self._encoder, QuantizedEncoder) else 1
+        """How many texts are encoded together: each text must have one vector, whatever it is encoded with."""
+        return ENCODE_BATCH if self._encoder.is_batch_invariant else 1
 
     def _encode(self, contents: Sequence[str], precision: str | None) -> Tensor:
         parts = [parts_of(content) for content in contents]
         encode = partial(self._encoder.encode, precision=precision)
-        return self.joined(parts, lambda token_ids: encode_many(encode, token_ids, batch_size=self._num_together))
+
+        def vectors(token_ids: list[list[int]]) -> Tensor:
+            z_BD = encode_many(encode, token_ids, batch_size=self._num_together)
+            return checked(z_BD, len(token_ids), self.config)
+
+        return self.joined(parts, vectors)
 
     def joined(self, parts: Sequence[tuple[str, Features]], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
         """Returns z_BD of texts and features, of which `encode` makes the vectors of the texts' tokens."""
@@ -313,11 +312,11 @@ class ServedEncoder:
         """Returns x_TD at the input of block `layer`, in the order of the layout. Texts that it still has are not
         encoded again. `drop_tokens` gets the places of a text's tokens, and returns those that stay.
 
-        A module has one block, so these are the numbers that it reads, all of them."""
+        Of an encoder that is one block, these are the numbers that it reads, all of them."""
         encoder = self._encoder
-        if not isinstance(encoder, QuantizedEncoder):
+        if encoder.is_one_block:
             batch = RaggedBatch.of(self.tokenizer.encode_many(texts))
-            return batch.ids_T[:, None], batch.layout
+            return encoder.encode_prefix(batch, layer), batch.layout
         below = self._digest_below(layer)
         known = self.activations.of(below, texts)
         new = [text for text in dict.fromkeys(texts) if text not in known]
@@ -330,7 +329,7 @@ class ServedEncoder:
         return layout.join([kept_pieces[row] for row in range(len(texts))]).float(), layout
 
     def _encoded(
-        self, encoder: QuantizedEncoder, token_ids: Mapping[str, list[int]], below: str, layer: int
+        self, encoder: PackedEncoder, token_ids: Mapping[str, list[int]], below: str, layer: int
     ) -> Iterator[tuple[str, Tensor]]:
         """Yields texts and their activations at the input of block `layer`, and keeps them; few tokens at a time."""
         texts = list(token_ids)

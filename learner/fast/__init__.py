@@ -5,7 +5,6 @@
     ridge         the ridge head: exact sums, solved by Cholesky; the same sums under other names of the classes
     solver        the weights of a release: solved anew, or updated by the samples since
     recency       the newest labels of each class, and a head of them with its share in the weights
-    own_head      a head of the user, which makes the weights of the sums in the place of the ridge head
 
 Samples are encoded, and their features enter the sums. From outside, `FastHead` is the way in; heads elsewhere
 implement `OnlineClassifier`. A release takes the weights from the solver, in milliseconds:

@@ -22,7 +22,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from functools import partial
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -30,12 +29,12 @@ import torch
 from torch import Tensor
 
 from learner.encoder.served import ServedEncoder
-from learner.fast.own_head import OwnHead, head_sums
 from learner.fast.recency import Fading
 from learner.fast.ridge import RidgeHead, RidgeSums, in_order, on_grid, renamed_sums
 from learner.fast.rows import Directions, Nearest, blend, decoder_of, grown, nearest
 from learner.samples import Labelled
 from model.head import PROJ
+from model.heads import RIDGE, Head, HeadSums
 from wire.kinds import kind_of, row_names
 
 MAX_ROWS: Final = 512
@@ -102,22 +101,20 @@ class FastHead:
     """Holds an encoder and the sums of everything learnt under it. `log` has what was learnt last.
 
     `num_recent` labels of each class are held by themselves, too, the newest ones. `threshold` is what the output of a
-    class must be above for it to be named, where labels are sets of classes; else it is 0, and the highest is named. A
-    `head` of the user makes the weights in the place of the ridge head.
+    class must be above for it to be named, where labels are sets of classes; else it is 0, and the highest is named.
+    `head` makes the weights of the sums.
     """
 
-    def __init__(
-        self, served: ServedEncoder, *, penalty: float, num_recent: int = 0, head: OwnHead | None = None
-    ) -> None:
+    def __init__(self, served: ServedEncoder, *, penalty: float, num_recent: int = 0, head: Head = RIDGE) -> None:
         config = served.config
         self.served = served
         self.ridge = RidgeHead(config.head_features, config.label_capacity, penalty=penalty)
-        self.own_head = head
+        self.head = head
         self.penalty = penalty
         self.threshold = 0.0
         self.log = RowLog()
         self.z_sums_CD = torch.zeros(0, config.d_model, dtype=torch.float64)
-        self.fading = Fading(config.d_model, num_recent, is_blended=head is None)
+        self.fading = Fading(config.d_model, num_recent, is_blended=head.is_updated)
         self._means = Directions(config.d_model, self._mean_directions)
         self._grow()
 
@@ -212,8 +209,16 @@ class FastHead:
 
     def solver(self) -> Callable[[], Tensor]:
         """Returns a function that returns weights_CR of what was learnt until now. Another thread may call it."""
-        if self.own_head is not None:
-            return partial(self.own_head.weights, head_sums(self.ridge.sums, len(self.ridge.classes)))
+        return self.head.solver(self)
+
+    def head_sums(self) -> HeadSums:
+        """Returns copies of the sums of the classes. The Gram matrix is a copy already."""
+        sums = self.ridge.sums
+        num_classes = len(self.ridge.classes)
+        return HeadSums(sums.gram_RR, sums.class_CR[:num_classes].clone(), sums.counts_C[:num_classes].clone())
+
+    def ridge_solver(self) -> Callable[[], Tensor]:
+        """Returns a function that solves the ridge head, and blends it with class means."""
         equations = self.ridge.equations()
         finish = self.finisher()
         num_classes = len(self.ridge.classes)
@@ -299,7 +304,7 @@ class FastHead:
         self.fading.restore(sums)
 
     def _empty(self, served: ServedEncoder) -> "FastHead":
-        return FastHead(served, penalty=self.penalty, num_recent=self.fading.recent.num_recent, head=self.own_head)
+        return FastHead(served, penalty=self.penalty, num_recent=self.fading.recent.num_recent, head=self.head)
 
     def _grow(self) -> None:
         num_rows = self.ridge.rows.num_in_tables

@@ -38,7 +38,6 @@ from torch import Tensor
 
 from learner.errors import BaseRefused
 from learner.fast.fast_head import MAX_ROWS, FastHead, RowLog, Rows
-from learner.fast.own_head import OwnHead
 from learner.fast.ridge import BaseSolution, on_grid, ridge_penalty
 from model.kinds import Entries
 from wire.kinds import row_names
@@ -199,8 +198,10 @@ class HeadSolver:
         `fading_share` takes the place of that which the losses say (`learner.fast.recency`).
         """
         self.rows = fast_head.log.take(fast_head.served.config.head_features)
-        if fast_head.own_head is not None:
-            return self._solve_own(fast_head, fast_head.own_head, dict(offsets))
+        if not fast_head.head.is_updated:
+            self._base = dict(offsets)
+            self._arithmetic = f"{ARITHMETIC}, {fast_head.head.name}"
+            return fast_head.solve()
         num_classes = len(fast_head.ridge.classes)
         self._take_next_base(num_classes)
         head = self._head
@@ -219,12 +220,6 @@ class HeadSolver:
             weights_CR, fast_head.served.features, penalty, share=fading_share
         )
         return blended_CR
-
-    def _solve_own(self, fast_head: FastHead, head: OwnHead, offsets: dict[str, int]) -> Tensor:
-        """Returns what a head of the user makes of the sums, which are solved anew each time."""
-        self._base = offsets
-        self._arithmetic = f"{ARITHMETIC}, {head.name}"
-        return fast_head.solve()
 
     def _has_room(self, head: IncrementalHead, num_classes: int) -> bool:
         num_rows = head.num_rows + len(self.rows.labels)

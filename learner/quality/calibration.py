@@ -25,9 +25,9 @@ from learner.encoder.served import ENCODE_BATCH, ServedEncoder
 from learner.knowledge import Knowledge
 from learner.quality.class_weights import bias_of
 from learner.quality.evaluation import ScoredVersion
-from model.encoders import WholeEncoder
 from model.head import features, projection
 from model.kinds import KindTensors, tensors_of
+from model.packed import WholeEncoder
 from model.quantized import QuantizedHead
 from model.strata import encode_many
 from wire.features import parts_of

@@ -42,10 +42,10 @@ from learner.quality.gate import GateLimits
 from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference
 from learner.release.tensors import stored_tensor
 from learner.stopwatch import Stopwatch
+from model.encoders import config_from_json
 from model.errors import ModelError
 from model.features import SCALES
 from model.head import OUT
-from model.module_code import config_from_json
 from wire.config import LabelConfig
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable, WireError
 from wire.kinds import DEFAULT

@@ -23,9 +23,9 @@ from learner.relabelling import follow_settings, relabel
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.rounds.round import Phase
 from learner.stopwatch import Stopwatch
+from model.encoders import config_from_json
 from model.errors import NonFinite
 from model.features import FeatureMap
-from model.module_code import config_from_json
 from wire.records import Answer, ConceptChange, Feedback, LabelChange, Lineage, Round, WeightManifest
 
 ReadTo: TypeAlias = Callable[[Mapping[str, int]], Iterable[Sequence[Answer | Feedback]]]

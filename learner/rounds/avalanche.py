@@ -47,8 +47,12 @@ from learner.rounds.trainer import cosine_logits, torch_adamw
 from learner.samples import Labelled
 from model.config import StrataConfig
 from model.fakequant import fake_layer
+from model.packed import Through, WholeEncoder
 from model.ragged import RaggedLayout
-from model.strata import Strata, encode_through
+from model.strata import Strata
+
+OWN = "learner/rounds/strategies.py"
+"""Where the strategies are that train every encoder."""
 
 SHOWN = 256
 """Number of samples of the memory, and of new ones, that are in the experiences which a strategy is shown."""
@@ -60,17 +64,17 @@ Inputs: TypeAlias = Callable[[Sequence[Labelled]], tuple[Tensor, RaggedLayout, T
 class TopClassifier(nn.Module):
     """The trained blocks and the auxiliary head, from padded activations x_BLD to logits_BC."""
 
-    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor, *, pooling: str) -> None:
+    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor, *, through: Through) -> None:
         super().__init__()
         self.blocks = blocks
-        self.pooling = pooling
+        self.through = through
         self.head_CD = nn.Parameter(means_CD.clone())
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         lengths = (x_BLD != 0).any(dim=2).sum(dim=1).tolist()
         layout = RaggedLayout.of(lengths)
         x_TD = layout.join([x_LD[:length] for x_LD, length in zip(x_BLD, lengths, strict=True)])
-        z_BD = encode_through(self.blocks, x_TD, layout, fake_layer, pooling=self.pooling)
+        z_BD = self.through(self.blocks, x_TD, layout, fake_layer)
         return cosine_logits(z_BD, self.head_CD)
 
 
@@ -83,7 +87,7 @@ class AvalancheTrainer:
 
     def __init__(
         self,
-        strata: Strata,
+        strata: WholeEncoder,
         means_CD: Tensor,
         *,
         first_layer: int,
@@ -92,6 +96,8 @@ class AvalancheTrainer:
         max_tokens: int,
         config: LearnerConfig,
     ) -> None:
+        if strata.through is None:
+            raise DataError(f"{config.slow_strategy} cannot train {strata.config.shown}: choose one of {OWN}")
         self._name = config.slow_strategy
         self._plan = plan
         self._inputs = inputs
@@ -100,7 +106,7 @@ class AvalancheTrainer:
         self._num_done = 0
         strata.requires_grad_(False)  # also the matrices below that the top uses
         top = strata.layers[first_layer:].requires_grad_()
-        net = TopClassifier(top, means_CD, pooling=strata.config.pooling)
+        net = TopClassifier(top, means_CD, through=strata.through)
         decay = config.slow_weight_decay
         optimizer = torch_adamw(top.parameters(), [net.head_CD], rate=config.slow_rate, decay=decay)
         optimizer.register_step_pre_hook(partial(_bound, max_norm=config.max_gradient_norm))

@@ -45,7 +45,7 @@ from learner.rounds.trial import AdoptionRule, Trial
 from learner.rounds.worker import INLINE, Units
 from learner.samples import Labelled
 from learner.state.parts import fast_head_of
-from model.encoders import WholeEncoder
+from model.packed import WholeEncoder
 from wire.records import EncoderOffer, PrecisionEvaluation
 
 Making: TypeAlias = Generator[Callable[[], Any], Any, FastHead]

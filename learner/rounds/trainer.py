@@ -21,8 +21,8 @@ from torch.nn import functional
 from learner.config import LearnerConfig
 from learner.rounds.adamw import BETAS, EPSILON, AdamW, ParameterGroup
 from learner.rounds.strategies import Outputs, make_strategy
-from model.encoders import WholeEncoder
 from model.fakequant import fake_layer
+from model.packed import WholeEncoder
 from model.ragged import RaggedLayout
 
 SCALE = 20.0

@@ -44,9 +44,8 @@ from learner.rounds.plan import RoundPlan, StepPlan
 from learner.rounds.strategies import own_strategy
 from learner.rounds.trainer import Trainer
 from learner.samples import Labelled
-from model.encoders import WholeEncoder
+from model.packed import WholeEncoder
 from model.ragged import RaggedLayout
-from model.strata import Strata
 from wire.features import parts_of
 from wire.kinds import LabelKind, kind_of, row_names
 
@@ -199,15 +198,10 @@ class Training:
                 f"{config.slow_strategy} learns one class of each sample, and labels.kind is {kind.name}: choose one "
                 "of learner/rounds/strategies.py, such as er"
             )
-        strata = self.strata
-        if not isinstance(strata, Strata):
-            raise DataError(
-                f"{config.slow_strategy} trains the built-in encoders alone: choose one of learner/rounds/strategies"
-            )
         from learner.rounds.avalanche import AvalancheTrainer
 
         return AvalancheTrainer(
-            strata,
+            self.strata,
             self._means_CD,
             first_layer=self.first_layer,
             plan=self._plan,

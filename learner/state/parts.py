@@ -8,19 +8,19 @@ from learner.config import LearnerConfig
 from learner.drift import DriftState, DriftWatch
 from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
-from learner.fast.own_head import head_of
 from learner.fast.rows import Classes, ClassesState
 from learner.memory import Holdout, Replay, ReplayState, hash_key
 from learner.rounds.schedule import GROWTH
 from learner.samples import Labelled
+from model.heads import open_head
 
 HOLDOUT_BYTES = 16 << 20
 """Most bytes of text in the holdout: 128 of the longest texts in ASCII, more than `learner.min_holdout`."""
 
 
 def fast_head_of(config: LearnerConfig, served: ServedEncoder) -> FastHead:
-    """Returns a fast head that has learnt nothing. Raises WrongConfig where `learner.head` names none."""
-    return FastHead(served, penalty=config.ridge, num_recent=config.recent_labels, head=head_of(config.head))
+    """Returns a fast head that has learnt nothing. Raises WrongConfig if `learner.head` names none."""
+    return FastHead(served, penalty=config.ridge, num_recent=config.recent_labels, head=open_head(config.head))
 
 
 def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:

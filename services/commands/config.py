@@ -88,13 +88,13 @@ def _classes(settings: "Settings") -> Iterator[tuple[str, Callable[[], object]]]
     from model.source import is_import_path
 
     if is_import_path(settings.encoder):
-        from model.module_code import import_encoder
+        from model.encoders import open_inputs
 
-        yield "encoder", partial(import_encoder, settings.encoder)
+        yield "encoder", partial(open_inputs, settings.encoder)
     if settings.learner.head:
-        from learner.fast.own_head import import_head
+        from model.heads import open_head
 
-        yield "learner.head", partial(import_head, settings.learner.head)
+        yield "learner.head", partial(open_head, settings.learner.head)
     if settings.bus.sasl_oauth_token_provider:
         from wire.bus.client_options import security_options
 

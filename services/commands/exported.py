@@ -29,13 +29,17 @@ def export_(
     as_json: JsonOption = False,
 ) -> None:
     """Write a version: weights, tokenizer, labels and card, for sentence-transformers and for another service."""
+    from model.encoders import FAMILIES
     from model.source import encoder_folder, is_import_path
     from services.exported import export_version
     from services.programs import open_store
 
     settings = context.attached()
     tokenizer_json = b""
-    if not is_import_path(settings.encoder):
+    if is_import_path(settings.encoder):
+        # The version may be of a family that nobody has asked for in this process.
+        FAMILIES.claiming(settings.encoder)
+    else:
         tokenizer_json = (encoder_folder(settings.encoder) / "tokenizer.json").read_bytes()
     with closing(open_store(settings)) as store, progress() as say:
         number = options.version

@@ -21,10 +21,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import structlog
 
-from model.encoders import packed
+from model.encoders import config_from_json, packed
 from model.head import PROJ
-from model.module_code import EncoderConfig, config_from_json
-from model.packed import Inputs, PackedEncoder
+from model.packed import EncoderConfig, Inputs, PackedEncoder
 from model.qtensor import QTensor
 from model.quantized import RandomFeatures
 from model.ragged import RaggedBatch
@@ -130,7 +129,7 @@ def measure(
 
 
 def times_of(encoder: PackedEncoder, precisions: Sequence[str], inputs: Inputs) -> LatencyTable:
-    """Measures the table of an encoder: of a module, whose numbers are no tokens, on its own examples."""
+    """Measures the table of an encoder: of one whose numbers are no tokens, on the examples of its inputs."""
     examples = [] if inputs.vocab_size else inputs.encode_many(inputs.probe_texts)
     return measure(encoder.encode, precisions, vocab=inputs.vocab_size, examples=examples)
 

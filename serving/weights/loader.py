@@ -23,11 +23,10 @@ import structlog
 import torch
 from torch import Tensor
 
-from model.encoders import precisions_in
+from model.encoders import config_from_json, precisions_in
 from model.errors import BadTokens, UnreadableInput
 from model.kinds import tensors_of
-from model.module_code import EncoderConfig, config_from_json
-from model.packed import Inputs, PackedEncoder
+from model.packed import EncoderConfig, Inputs, PackedEncoder, checked
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
@@ -265,7 +264,7 @@ def encode_contents(
     """Returns z_BD of the contents of events (`wire.features`), as `serving.encodings` does of events."""
     parts = [parts_of(content) for content in contents]
     token_ids = tokenizer.encode_many([text for text, _ in parts], max_tokens=max_tokens)
-    z_BD = encoder.encode(RaggedBatch.of(token_ids), precision)
+    z_BD = checked(encoder.encode(RaggedBatch.of(token_ids), precision), len(contents), encoder.config)
     return encoder.features.joined(z_BD, parts)
 
 

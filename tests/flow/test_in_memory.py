@@ -8,14 +8,16 @@ them have tests of their own: here a record is the message that would travel, wr
 required, so a label counts only if its answer was given with the receipt that comes back.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import TypeVar
 
 import pytest
 
+from model.packed import Inputs
 from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
@@ -24,6 +26,7 @@ from serving.pipeline import Pipeline, encoding
 from serving.queue import Outcome
 from serving.weights.in_use import WeightsInUse
 from tests.learner.publish_rig import PublishRig
+from tests.learner.small_learner import Setting
 from tests.learner.streams import label_of, text_of
 from tests.serving.pipelines import pipeline_of
 from tests.serving.versions import RECEIPTS, tokenizer
@@ -55,7 +58,8 @@ def no_judge() -> Judge:
 class Service:
     """A learner, a rollout controller, its decider, and a replica whose engine and swap have their threads.
 
-    That of another task is `beside` one, and shares its replica.
+    That of another task is `beside` one, and shares its replica. `inputs` are those of the encoder of the `rig`, whose
+    settings may be `changed`.
     """
 
     def __init__(
@@ -66,10 +70,13 @@ class Service:
         labels: LabelConfig | None = None,
         task: str = "",
         beside: "Service | None" = None,
+        rig: type[PublishRig] = PublishRig,
+        inputs: Inputs | None = None,
+        changed: Mapping[str, Setting] = MappingProxyType({}),
     ) -> None:
         config = RolloutConfig(ramp=(0.5,), newest_share=0.0)
         refusal = partial(RECEIPTS.refusal, is_required=True, max_age_ms=1e9)
-        self.learner = PublishRig(store, folder, RECEIPTS, trust=TrustConfig(require_receipts=True))
+        self.learner = rig(store, folder, RECEIPTS, trust=TrustConfig(require_receipts=True), **changed)
         self.controller = Controller(store, no_judge, config=config, holder="test", now_ms=lambda: 1)
         self.decider = Decider(
             store, config=config, trust=TrustConfig(), refusal=refusal, now_ms=lambda: 1, labels=labels
@@ -77,9 +84,9 @@ class Service:
         self.task = task
         self.weights: WeightsInUse = beside.weights if beside else WeightsInUse()
         self.pipeline: Pipeline = (
-            beside.pipeline if beside else pipeline_of(encoding(tokenizer(), max_tokens=lambda: 64))
+            beside.pipeline if beside else pipeline_of(encoding(inputs or tokenizer(), max_tokens=lambda: 64))
         )
-        self.swap = swap_of(store, self.pipeline.engine, task=task, weights=self.weights)
+        self.swap = swap_of(store, self.pipeline.engine, task=task, weights=self.weights, inputs=inputs)
         self._store = store
 
     def start(self) -> None:

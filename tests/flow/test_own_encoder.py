@@ -126,5 +126,5 @@ def test_an_event_that_cannot_be_read_says_why_and_stops_no_other() -> None:
 
 def test_a_module_is_one_block() -> None:
     config = LearnerConfig(trainable_layers=2, deeper_layers=(3, 0))
-    assert config.of_module(is_trainable=True).tiers == (1, 1, 1)
-    assert config.of_module(is_trainable=False).tiers == (0, 0, 0)
+    assert config.limited_to(1).tiers == (1, 1, 1)
+    assert config.limited_to(0).tiers == (0, 0, 0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from learner.rounds.worker import INLINE
-from model.module_code import built_in
+from model.strata_family import built_in
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.offers import PRUNED, offer_of
 from tests.learner.small_learner import small_learner

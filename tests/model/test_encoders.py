@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from lifelong.plugins.encoders.module_code import ModuleConfig
+from lifelong.plugins.encoders.module_encoder import ModuleInputs, WholeModule, module_tensors
 from model.encoders import open_encoder, open_inputs, packed, precisions_in
 from model.errors import EncoderNotFound, WrongConfig
-from model.module_code import ModuleConfig
-from model.module_encoder import ModuleInputs, WholeModule, module_tensors
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

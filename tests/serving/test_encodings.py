@@ -34,7 +34,7 @@ class TimedForward:
 
     def encode(self, batch: RaggedBatch) -> Tensor:
         self._clock.now_s += self.took_s
-        return torch.zeros(len(batch.offsets), TINY.d_model)
+        return torch.zeros(batch.layout.num_sequences, TINY.d_model)
 
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         self._clock.now_s += self.took_s * layers / TINY.n_layers

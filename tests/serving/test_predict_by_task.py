@@ -10,7 +10,6 @@ import pytest
 from torch import Tensor
 
 from model.packed import PackedEncoder
-from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from serving.encodings import Health, LowerRows
 from serving.models import ActiveVersions, Choice, versions_of
@@ -44,9 +43,7 @@ class CountingHealth(Health):
             self._forwards.append(batch.layout.num_sequences)
         return super().encode(encoder, batch, precision, others=others, lower=lower)
 
-    def encode_lower(
-        self, encoder: QuantizedEncoder, batch: RaggedBatch, precision: str, layer: int
-    ) -> list[LowerRows]:
+    def encode_lower(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int) -> list[LowerRows]:
         self._lower.append((layer, batch.layout.num_sequences))
         return super().encode_lower(encoder, batch, precision, layer)
 

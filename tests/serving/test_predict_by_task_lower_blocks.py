@@ -68,7 +68,7 @@ def test_blocks_that_encoders_have_in_common_run_once(forwards: list[int]) -> No
         for task in event.tasks or live:
             versions = whole[task]
             tokens = tokenizer().encode_many([event.text])
-            (alone,) = PREDICT([event], tokens, versions, dict.fromkeys(versions.versions, "int8"))
+            (alone,) = PREDICT([event], tokens, versions, dict.fromkeys(versions.versions, "int8"), None)
             own = answer.of_task(task)
             assert own is not None
             assert msgspec.structs.replace(own, vector=None) == msgspec.structs.replace(alone, vector=None)
@@ -80,7 +80,7 @@ def test_arms_of_one_task_share_their_lower_blocks(forwards: list[int]) -> None:
     given = events((), (), (), ())
     found = answered({"urgency": urgency}, given)
     assert (lower, forwards) == ([(2, 4)], [])
-    alone = PREDICT(given, tokenizer().encode_many(TEXTS), urgency, dict.fromkeys(urgency.versions, "int8"))
+    alone = PREDICT(given, tokenizer().encode_many(TEXTS), urgency, dict.fromkeys(urgency.versions, "int8"), None)
     assert found == alone
     assert len(forwards) > 1
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from wire import plugins
-from wire.plugins import Named, PluginError, Registry, imported, members_of
+from wire.plugins import Families, Named, PluginError, Registry, imported, members_of, parsed
 
 
 class Greeting(Named, Protocol):
@@ -102,3 +102,35 @@ def test_what_cannot_be_imported_names_the_path(path: str, tmp_path: Path, monke
 
 def test_the_members_of_a_protocol_are_its_attributes_and_methods() -> None:
     assert set(members_of(Greeting)) == {"name", "loudness", "greet"}
+
+
+@dataclass
+class Greeters(Greeter):
+    """A family, which claims the greetings that begin with its name."""
+
+    def claims(self, setting: str) -> bool:
+        return setting.startswith(self.name)
+
+
+def test_a_setting_is_claimed_by_a_family_or_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "built_in", lambda door: {"h": f"{HERE}:SHORT"})
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
+    families = Families[Any]("greetings", Greeting)
+    assert families.claiming("hello") is SHORT
+    others = families.register(Greeters("hello"))
+    assert families.claiming("hello") is others and families.claiming("hi") is SHORT
+    with pytest.raises(PluginError, match="there is no 'good day' among"):
+        families.claiming("good day")
+    assert families.of_record("h") is SHORT
+    with pytest.raises(PluginError, match="is no name of a plug-in of"):
+        families.of_record(f"{HERE}:SHORT")
+
+
+SHORT = Greeters("h")
+
+
+def test_an_import_path_may_have_arguments() -> None:
+    assert parsed("my.Mine(alpha=0.5)") == ("my.Mine", {"alpha": 0.5})
+    for name in ("mine", "my:Mine(0.5)", "my:Mine(alpha=print())"):
+        with pytest.raises(PluginError):
+            parsed(name)

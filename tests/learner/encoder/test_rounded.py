@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.encoder import rounded
 from learner.encoder.base import lower_digests
 from learner.encoder.rounded import FILE, rounded_encoder
 from learner.encoder.served import StoredTensor, export_encoder
+from model import strata_family
 from model.calibration import to_int4
 from model.errors import NonFinite
 from model.grid import grid_of
@@ -31,13 +31,13 @@ def digests(tensors: dict[str, StoredTensor]) -> dict[str, str]:
 def num_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the calls that round: one entry each."""
     calls: list[int] = []
-    make = rounded._round_encoder
+    make = strata_family._rounded
 
     def counted(strata: Strata, *others: object) -> object:
         calls.append(len(calls))
         return make(strata, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rounded, "_round_encoder", counted)
+    monkeypatch.setattr(strata_family, "_rounded", counted)
     return calls
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
-from learner.fast.own_head import head_of
 from learner.fast.recency import MAX_NEWEST, MIN_HELD, Fading
 from learner.fast.rows import ClassRows
 from learner.fast.solver import HeadSolver
 from learner.samples import Labelled
 from lifelong.plugins.kinds.scores import VALUE_ROW, unit_value
 from lifelong.plugins.kinds.sets import set_of
+from model.heads import open_head
 from model.kinds import Entries
 from tests.learner.fast.heads import Ridge, path_of
 from tests.learner.small_learner import small_served
@@ -219,6 +219,6 @@ def test_a_version_of_many_classes_has_the_weights_that_it_had_without_this(num_
 
 
 def test_a_head_of_the_user_is_not_blended() -> None:
-    head = FastHead(small_served(), penalty=0.01, num_recent=8, head=head_of(path_of(Ridge)))
+    head = FastHead(small_served(), penalty=0.01, num_recent=8, head=open_head(path_of(Ridge)))
     weights_CR, share = solved(head, 2)
     assert share == 0 and torch.equal(weights_CR, head.solve()) and head.fading.recent.num_held == 8

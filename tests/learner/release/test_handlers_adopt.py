@@ -11,8 +11,8 @@ import torch
 from learner.release.handlers import SUPERSEDED
 from learner.rounds.round import Phase
 from model.config import StrataConfig
-from model.module_code import built_in
 from model.strata import Strata
+from model.strata_family import built_in
 from tests.learner.offers import NARROW, PRUNED, offer_of, offer_of_head, strata_of
 from tests.learner.publish_rig import PublishRig, withdraw
 from tests.learner.small_learner import CONFIG

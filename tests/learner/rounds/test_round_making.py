@@ -6,7 +6,7 @@ from learner.encoder.base import BaseEncoder, Bases
 from learner.encoder.served import export_encoder
 from learner.errors import OfferRefused
 from learner.rounds.round import OfferedEncoder, Phase, SlowRound
-from model.module_code import built_in
+from model.strata_family import built_in
 from tests.learner.offers import PRUNED, strata_of
 from tests.learner.rounds.rounds import fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, small_strata, tokenizer

@@ -5,7 +5,7 @@ import base64
 import pytest
 import torch
 
-from model.module_code import import_encoder
+from lifelong.plugins.encoders.module_code import import_encoder
 from services.templates.encoder import GreyImages
 from tests.flow.images import image_of
 

@@ -1,5 +1,6 @@
 """A swap that follows the plan of a store, and what then answers."""
 
+from model.packed import Inputs
 from serving.config import PrecisionConfig
 from serving.engine import Engine
 from serving.weights.disk import FollowedPlan
@@ -22,6 +23,7 @@ def swap_of(
     task: str = "",
     weights: WeightsInUse | None = None,
     followed: FollowedPlan | None = None,
+    inputs: Inputs | None = None,
 ) -> Swap:
     def report() -> ReplicaReport:
         live = engine.live_of(task)
@@ -34,7 +36,7 @@ def swap_of(
 
     return Swap(
         store,
-        Loader(store, tokenizer(), precision=precision, probe_tolerance=0.05, weights=weights),
+        Loader(store, inputs or tokenizer(), precision=precision, probe_tolerance=0.05, weights=weights),
         engine,
         refusal_retry_s=retry_s,
         report_interval_s=0.05,

@@ -1,4 +1,4 @@
-"""What an encoder of the user is, a torch module in the place of the built-in family, and how a version names it.
+"""What a torch module of the user has that is an encoder, and how a version names it.
 
     encoder = "digits:Digits" --import--> class --()--> module --checked on its examples--> EncoderCode
     ModuleConfig: import path, digest of the source, width of the vectors, the head's sizes --> `config` of a manifest
@@ -10,27 +10,22 @@ nothing in a store is ever imported or unpickled.
 The constructor takes no arguments. It is called under a fixed seed, so that weights which are drawn at random are the
 same in every process and after every restart; one that was trained before loads its weights itself.
 
-`ModuleConfig` has the same questions as `StrataConfig` (`without_labels`, `canonical_json`, `spec_hash`), so whoever
-needs the head alone need not know which family a version is of.
-
 Shape suffixes: B inputs, D width.
 """
 
 import copy
 import dataclasses
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from model.config import StrataConfig
+from lifelong.plugins.source import source_digest
 from model.errors import EncoderNotFound, WrongConfig
 from model.source import is_import_path
 
@@ -72,6 +67,11 @@ class ModuleConfig:
         return 1
 
     @property
+    def vocab(self) -> int:
+        """Its numbers are no tokens."""
+        return 0
+
+    @property
     def max_sequence(self) -> int:
         """Longest input, in numbers."""
         return self.max_inputs
@@ -105,29 +105,14 @@ class ModuleConfig:
         return hashlib.sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()
 
 
-EncoderConfig: TypeAlias = StrataConfig | ModuleConfig
-
-
-def built_in(config: EncoderConfig) -> StrataConfig:
-    """Returns the config of an encoder of the built-in family. Raises WrongConfig for another."""
-    if isinstance(config, ModuleConfig):
-        raise WrongConfig(f"this is for encoders of the built-in family, and not for {config.shown}")
-    return config
-
-
-def config_from_json(text: str) -> EncoderConfig:
-    """Reads the config of a version, whichever family it is of. Raises WrongConfig."""
+def config_from_json(text: str) -> ModuleConfig:
+    """Reads the config of a version. Raises WrongConfig."""
     try:
         values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WrongConfig(f"not JSON: {error}") from error
-    if not isinstance(values, dict) or values.get("family") != FAMILY:
-        return StrataConfig.from_json(text)
-    try:
         return ModuleConfig(**values)
-    except TypeError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         known = ", ".join(each.name for each in dataclasses.fields(ModuleConfig))
-        raise WrongConfig(f"fields are {sorted(values)}; expected {known}") from error
+        raise WrongConfig(f"it is {text:.200}; expected the fields {known}") from error
 
 
 SEED: Final = 0
@@ -196,7 +181,7 @@ def import_encoder(path: str) -> EncoderCode:
     module = _made(path, found)
     config = ModuleConfig(
         path=path,
-        source=_digest(path, found),
+        source=source_digest(found, f"encoder {path!r}"),
         d_model=_size(path, module, "width"),
         max_inputs=_size(path, module, "max_inputs"),
         int8=bool(getattr(module, "int8", False)),
@@ -219,18 +204,6 @@ def _made(path: str, found: Any) -> nn.Module:
         lacks = f"has no {', '.join(missing)}" if missing else "is no torch.nn.Module"
         raise WrongConfig(f"encoder {path!r} {lacks}; `lifelong new encoder` writes one that is complete")
     return module.eval()
-
-
-def _digest(path: str, found: Any) -> str:
-    """Returns the digest of the file in which the class stands."""
-    try:
-        file = inspect.getsourcefile(found)
-        source = Path(file).read_bytes() if file else b""
-    except (TypeError, OSError) as error:
-        raise WrongConfig(f"encoder {path!r}: its source cannot be read ({error}), which names its versions") from error
-    if not source:
-        raise WrongConfig(f"encoder {path!r} has no source, which names its versions; install it with its .py file")
-    return hashlib.sha256(source).hexdigest()
 
 
 def _size(path: str, module: nn.Module, name: str) -> int:

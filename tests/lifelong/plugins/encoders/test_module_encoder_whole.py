@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from lifelong.plugins.encoders.module_code import import_encoder
+from lifelong.plugins.encoders.module_encoder import WholeModule, load_module, module_tensors
 from model.errors import WrongShape
-from model.module_code import import_encoder
-from model.module_encoder import WholeModule, load_module, module_tensors
 from model.qtensor import QTensor
 from model.ragged import RaggedBatch
 from tests.model.module_encoders import PATH
@@ -30,7 +30,7 @@ def test_vectors_have_unit_length_and_the_callers_order() -> None:
 
 def test_what_was_made_without_a_gradient_is_not_trained() -> None:
     made = whole()
-    assert made.is_trainable
+    assert made.max_trained_layers == 1
     assert len(made.trainable(0)) == 4 and made.trainable(1) == []
     assert not made.get_parameter("layers.0.embed.weight").requires_grad
 

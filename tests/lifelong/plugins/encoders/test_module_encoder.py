@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from lifelong.plugins.encoders.module_code import import_encoder
+from lifelong.plugins.encoders.module_encoder import ModuleInputs
 from model.errors import UnreadableInput, WrongConfig
-from model.module_code import import_encoder
-from model.module_encoder import ModuleInputs
 from tests.model.module_encoders import PATH
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from model.module_code import EncoderCode, import_encoder
-from model.module_encoder import ModuleEncoder, WholeModule, module_tensors
+from lifelong.plugins.encoders.module_code import EncoderCode, import_encoder
+from lifelong.plugins.encoders.module_encoder import ModuleEncoder, WholeModule, module_tensors
 from model.ragged import RaggedBatch
 from tests.model.module_encoders import Letters, LettersInInt8, path_of
 from tests.required import imported

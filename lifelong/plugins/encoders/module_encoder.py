@@ -15,20 +15,31 @@ Shape suffixes: T numbers of all inputs, B inputs, D width.
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lifelong.plugins.encoders.module_code import (
+    FAMILY,
+    FP32,
+    INT8,
+    EncoderCode,
+    ModuleConfig,
+    check_vectors,
+    config_from_json,
+    import_encoder,
+)
 from model.errors import UnreadableInput, WrongConfig, WrongShape
 from model.features import FeatureMap
 from model.linears import Linear, full_precision
-from model.module_code import FP32, INT8, EncoderCode, ModuleConfig, check_vectors
-from model.packed import PackedEncoder
+from model.packed import Inputs, Kept, PackedEncoder, Tensors, WholeEncoder
 from model.qtensor import QTensor
 from model.quantize import plain
 from model.ragged import RaggedBatch, RaggedLayout
+from model.source import is_import_path
+from wire.plugins import PluginError, imported
 
 MAX_NUMBER = (1 << 63) - 1
 
@@ -80,15 +91,18 @@ MAX_EXACT = 1 << 24
 """The largest whole number below which float32 has all of them."""
 
 
-class WholeModule(nn.Module):
-    """The module of `code`, with the weights that its constructor gives."""
+class WholeModule(WholeEncoder):
+    """The module of `code`, with the weights that its constructor gives. A slow round trains all of it, or nothing."""
+
+    config: ModuleConfig
 
     def __init__(self, code: EncoderCode) -> None:
         super().__init__()
-        self.config: ModuleConfig = code.config
+        self.config = code.config
         self.embed = nn.Identity()  # nothing lies below the block
         self.layers = nn.ModuleList([code.new_module()])
         self._trained = [name for name, each in self.layers.named_parameters() if each.requires_grad]
+        self.max_trained_layers = int(bool(self._trained))
 
     def forward(self, batch: RaggedBatch) -> Tensor:
         """Returns z_BD of unit length for the inputs of `batch`."""
@@ -113,15 +127,6 @@ class WholeModule(nn.Module):
         for parameter in trained:
             parameter.requires_grad_()
         return trained
-
-    @property
-    def is_trainable(self) -> bool:
-        """Whether a slow round has anything to train."""
-        return bool(self._trained)
-
-    def resize_head(self, *, head_features: int, label_capacity: int) -> None:
-        """Gives the config a head of these sizes."""
-        self.config = replace(self.config, head_features=head_features, label_capacity=label_capacity)
 
 
 @torch.no_grad()
@@ -159,6 +164,10 @@ def load_module(code: EncoderCode, tensors: Mapping[str, QTensor]) -> nn.Module:
 class ModuleEncoder:
     """A `PackedEncoder` that is a module of the user. Immutable; threads may share it."""
 
+    is_batch_invariant = False
+    is_one_block = True
+    prefixes = ()
+
     def __init__(
         self, config: ModuleConfig, modules: Mapping[str, nn.Module], features: FeatureMap | None = None
     ) -> None:
@@ -183,10 +192,21 @@ class ModuleEncoder:
     @torch.no_grad()
     def vectors(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD as the module makes them. Raises as `encode`."""
+        return self._vectors(batch.layout.split(batch.ids_T), precision)
+
+    def encode_prefix(self, batch: RaggedBatch, layer: int, precision: str | None = None) -> Tensor:
+        """Returns the numbers x_T1 that the module reads."""
+        return batch.ids_T[:, None]
+
+    @torch.no_grad()
+    def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout, precision: str | None = None) -> Tensor:
+        """Returns z_BD of unit length, of these numbers. Raises as `encode`."""
+        return functional.normalize(self._vectors(layout.split(x_TD[:, 0]), precision), dim=1)
+
+    def _vectors(self, inputs: list[Tensor], precision: str | None) -> Tensor:
         name = self.precisions[0] if precision is None else precision
         if name not in self._modules:
             raise ValueError(f"precision is {name!r}; expected one of {', '.join(self.precisions)}")
-        inputs = batch.layout.split(batch.ids_T)
         return check_vectors(self.config.path, self._modules[name](inputs), len(inputs), self.config.d_model)
 
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
@@ -213,3 +233,54 @@ def _in_int8(config: ModuleConfig, module: nn.Module) -> nn.Module:
     copied = copy.deepcopy(module)
     quantize_(copied, Int8DynamicActivationInt8WeightConfig())
     return copied
+
+
+class ModuleFamily:
+    """The family `module`: an encoder is the import path of a class, or of a function, that makes a module."""
+
+    name = FAMILY
+
+    def claims(self, setting: str) -> bool:
+        """Whether it is an import path, but that of a family of another, which nobody can call."""
+        if not is_import_path(setting):
+            return False
+        try:
+            return callable(imported(setting))
+        except PluginError:
+            return True
+
+    def open(self, encoder: str, *, max_tokens: int | None) -> tuple[WholeModule, Inputs]:
+        inputs = self.open_inputs(encoder, max_tokens=max_tokens)
+        return WholeModule(inputs.code).eval(), inputs
+
+    def open_inputs(self, encoder: str, *, max_tokens: int | None) -> ModuleInputs:
+        inputs = ModuleInputs(import_encoder(encoder))
+        if max_tokens not in (None, inputs.max_tokens):
+            raise WrongConfig(
+                f"serving.max_tokens is {max_tokens}, but {encoder} reads up to {inputs.max_tokens} numbers of an "
+                "input, and cuts none: leave serving.max_tokens out"
+            )
+        return inputs
+
+    def config_from_json(self, text: str) -> ModuleConfig:
+        return config_from_json(text)
+
+    def precisions(self, config: ModuleConfig, schemes: Mapping[str, str]) -> tuple[str, ...]:
+        return config.precisions
+
+    def pack(self, config: ModuleConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
+        if not isinstance(inputs, ModuleInputs) or inputs.code.config.source != config.source:
+            raise WrongConfig(f"it was made by {config.shown}; `encoder` names {inputs.name} here")
+        return ModuleEncoder.from_tensors(config, tensors, inputs.code)
+
+    def stored(self, whole: WholeModule, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+        return {} if first_layer else module_tensors(whole)
+
+    def rounded(self, whole: WholeModule, inputs: Inputs, *, first_layer: int, kept: Kept) -> Tensors:
+        return module_tensors(whole)
+
+    def restored(self, config: ModuleConfig, tensors: Tensors) -> WholeModule:
+        raise WrongConfig(f"{config.shown}, is code, which is not handed over: set `encoder` and restart the service")
+
+
+MODULE: Final = ModuleFamily()

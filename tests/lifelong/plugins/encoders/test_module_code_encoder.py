@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lifelong import Encoder
+from lifelong.plugins.encoders.module_code import import_encoder
 from model.errors import EncoderNotFound, WrongConfig
-from model.module_code import import_encoder
 from tests.model.module_encoders import (
     PATH,
     CannotRead,

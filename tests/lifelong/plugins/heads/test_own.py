@@ -4,23 +4,24 @@ import pytest
 import torch
 
 from learner.fast.fast_head import FastHead
-from learner.fast.own_head import HeadFailed, head_of, import_head
 from learner.fast.solver import HeadSolver
+from lifelong.plugins.heads.own import HeadFailed, import_head
 from model.errors import WrongConfig
+from model.heads import RIDGE, open_head
 from tests.learner.fast.heads import Counts, FailsLater, Infinite, NoHead, Ridge, Transposed, path_of
 from tests.learner.small_learner import labelled, small_served
 
 
 def fast_head(found: type, arguments: str = "") -> FastHead:
-    head = FastHead(small_served(), penalty=1e-4, head=head_of(path_of(found, arguments)))
+    head = FastHead(small_served(), penalty=1e-4, head=open_head(path_of(found, arguments)))
     samples = labelled(0, 40)
     head.admit_all(sample.label for sample in samples)
     head.learn_many(samples)
     return head
 
 
-def test_no_name_is_no_head() -> None:
-    assert head_of("") is None
+def test_no_name_is_the_ridge_head() -> None:
+    assert open_head("") is RIDGE
 
 
 def test_the_weights_are_those_of_the_sums_with_the_arguments_of_the_name() -> None:
@@ -51,7 +52,7 @@ def test_a_fast_head_that_is_made_of_another_has_its_head() -> None:
     assert torch.equal(head.copy().solve(), weights_CR)
     torch.testing.assert_close(head.with_order(classes[::-1]).solve(), weights_CR.flip(0))
     torch.testing.assert_close(head.with_names(str.upper).solve(), weights_CR)
-    assert head.successor(head.served).own_head is head.own_head
+    assert head.successor(head.served).head is head.head
 
 
 def test_what_is_learnt_from_is_not_changed_by_the_head() -> None:
@@ -69,7 +70,7 @@ def test_a_head_that_fails_says_why() -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("tests.learner.fast.heads:Missing", "does not import"),
+        ("tests.learner.fast.heads:Missing", "cannot be imported"),
         (path_of(NoHead), r"no method weights\(sums\)"),
         (path_of(Ridge, "(penality=1.0)"), "cannot be made"),
         (path_of(Ridge, "(0.1)"), "arguments are Python literals with their names"),

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from lifelong.plugins.encoders.module_code import ModuleConfig
 from model.config import MINILM_L6
+from model.encoders import config_from_json
 from model.errors import WrongConfig
-from model.module_code import ModuleConfig, built_in, config_from_json
 
 CONFIG = ModuleConfig(path="a:B", source="0123", d_model=4, max_inputs=9)
 
@@ -36,9 +37,3 @@ def test_a_value_out_of_range_is_refused(change: dict[str, Any]) -> None:
 def test_what_is_no_config_is_refused(text: str) -> None:
     with pytest.raises(WrongConfig):
         config_from_json(text)
-
-
-def test_what_is_for_one_family_says_so() -> None:
-    assert built_in(MINILM_L6) is MINILM_L6
-    with pytest.raises(WrongConfig, match="not for a:B, whose source has the digest 0123"):
-        built_in(CONFIG)

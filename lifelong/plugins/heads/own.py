@@ -3,42 +3,26 @@
     learner.head = "mine:NearestMean" --import, checked on example sums--> OwnHead
     sums of what was learnt --weights--> W_CR --checked--> a version as any other
 
-The sums stay ours: what is learnt, taken out, renamed, restored or carried to another encoder is the same under every
-head, to the last bit, and only what is made of it differs. Each version is solved from its sums; there is no update
-after a few labels as the ridge head has (`learner.fast.solver`). The weights are not blended with class means either.
+The class has one method, and gets copies of the sums. Each version is solved from its sums; there is no update after a
+few labels as the ridge head has (`learner.fast.solver`). The weights are not blended with class means either.
 
 Shapes: R features, C classes.
 """
 
-import hashlib
-import inspect
-from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from learner.errors import DataError
-from learner.fast.ridge import RidgeSums
-from learner.plugins import import_any
+from lifelong.plugins.source import source_digest
 from model.errors import NonFinite, WrongConfig
+from model.heads import HeadSums, Learnt
+from wire.plugins import PluginError, imported, parsed
 
 EXAMPLE: Final = (6, 3, 40)
 """Features, classes and samples of the sums on which a head is checked before it is used."""
-
-
-class HeadSums(NamedTuple):
-    """What was learnt: sums over all samples, exact in float64, of random features phi that are not negative.
-
-    `gram_RR` is the sum of phi phi^T over all texts, `class_CR` that of phi over the samples of each class, and
-    `counts_C`, int64, the number of these; 0 for a class that has none yet. The caller owns them.
-    """
-
-    gram_RR: Tensor
-    class_CR: Tensor
-    counts_C: Tensor
 
 
 @runtime_checkable
@@ -61,10 +45,16 @@ class HeadFailed(NonFinite):
 class OwnHead:
     """The head that the settings name. `name` is its path with the digest of its source, as versions name it."""
 
+    is_updated = False
+
     def __init__(self, path: str, head: Head, digest: str) -> None:
         self.name = f"{path} {digest[:12]}"
         self._path = path
         self._head = head
+
+    def solver(self, learnt: Learnt) -> Callable[[], Tensor]:
+        """Returns a function that makes the weights of the sums as they are now."""
+        return partial(self.weights, learnt.head_sums())
 
     def weights(self, sums: HeadSums) -> Tensor:
         """Returns weights_CR, float32. Raises HeadFailed. No class needs no weights."""
@@ -73,7 +63,8 @@ class OwnHead:
             return torch.zeros(shape)
         try:
             weights_CR = self._head.weights(sums)
-        except (RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:
+            # The class is another's: whatever it raises has to name it.
             raise HeadFailed(f"learner.head {self._path}: {error!r}") from error
         if not isinstance(weights_CR, Tensor) or weights_CR.shape != shape:
             found = f"{list(weights_CR.shape)}" if isinstance(weights_CR, Tensor) else type(weights_CR).__name__
@@ -83,25 +74,32 @@ class OwnHead:
         return weights_CR.detach().float()
 
 
-def head_sums(sums: RidgeSums, num_classes: int) -> HeadSums:
-    """Returns copies of the sums of the classes, which another thread may read. The Gram matrix is a copy already."""
-    return HeadSums(sums.gram_RR, sums.class_CR[:num_classes].clone(), sums.counts_C[:num_classes].clone())
+class OwnHeads:
+    """The family `own`: a head is the import path of a class, with its arguments."""
+
+    name = "own"
+
+    def claims(self, setting: str) -> bool:
+        return bool(setting)
+
+    def open(self, setting: str) -> OwnHead:
+        return import_head(setting)
 
 
-def head_of(path: str) -> OwnHead | None:
-    """Returns the head that the setting `learner.head` names; None where it names none. Raises as `import_head`."""
-    return import_head(path) if path else None
+OWN: Final = OwnHeads()
 
 
 @lru_cache(maxsize=4)
 def import_head(path: str) -> OwnHead:
     """Returns the head of an import path, with its arguments. Raises WrongConfig, which says what to mend."""
     try:
-        cls, arguments = import_any(path)
-    except DataError as error:
-        raise WrongConfig(f"learner.head {path!r}: {error}") from error
+        name, arguments = parsed(path)
+        module, _, attribute = name.replace(":", ".").rpartition(".")
+        cls = imported(f"{module}:{attribute}")
+    except PluginError as error:
+        raise WrongConfig(f"learner.head {path!r}: {error}; PYTHONPATH must name its folder") from error
     head = _made(path, cls, arguments)
-    own = OwnHead(path, head, _digest(path, cls))
+    own = OwnHead(path, head, source_digest(cls, f"learner.head {path!r}"))
     try:
         first, again = own.weights(_example()), own.weights(_example())
     except HeadFailed as error:
@@ -119,14 +117,6 @@ def _made(path: str, cls: Any, arguments: Mapping[str, Any]) -> Head:
     if not isinstance(head, Head):
         raise WrongConfig(f"learner.head {path!r} has no method weights(sums); see docs/own-model.md")
     return head
-
-
-def _digest(path: str, cls: Any) -> str:
-    try:
-        file = inspect.getsourcefile(cls)
-        return hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
-    except (TypeError, OSError) as error:
-        raise WrongConfig(f"learner.head {path!r} needs its source, which names its versions: {error}") from error
 
 
 def _example() -> HeadSums:

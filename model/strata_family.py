@@ -1,0 +1,83 @@
+"""The built-in family: encoders of `StrataConfig`, from a package, a folder or the local cache, on our C or on torch.
+
+a folder --load_encoder--> Strata --rounded (`model.calibration`)--> QTensors --pack--> QuantizedEncoder
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from torch import Tensor
+
+from model.bert import load_encoder
+from model.calibration import grams, smooth
+from model.config import FAMILY, StrataConfig
+from model.errors import WrongConfig
+from model.grid import attach_grids
+from model.packed import EncoderConfig, Inputs, Kept, PackedEncoder, Tensors
+from model.plan import names_from, plan_of
+from model.quantized import QuantizedEncoder, precisions_of
+from model.source import is_import_path
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+from model.weights import encoder_tensors, in_scale_of, to_strata
+
+
+class StrataFamily:
+    """The family `strata`. All that is no import path is of it, unless a family of another claims it."""
+
+    name = FAMILY
+
+    def claims(self, setting: str) -> bool:
+        return not is_import_path(setting)
+
+    def open(self, encoder: str, *, max_tokens: int | None) -> tuple[Strata, Inputs]:
+        return load_encoder(encoder, max_tokens=max_tokens)
+
+    def open_inputs(self, encoder: str, *, max_tokens: int | None) -> Inputs:
+        return TextTokenizer.from_encoder(encoder, max_tokens=max_tokens)
+
+    def config_from_json(self, text: str) -> StrataConfig:
+        return StrataConfig.from_json(text)
+
+    def precisions(self, config: StrataConfig, schemes: Mapping[str, str]) -> tuple[str, ...]:
+        return precisions_of(schemes)
+
+    def pack(self, config: StrataConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
+        return QuantizedEncoder.from_tensors(config, tensors)
+
+    def stored(self, whole: Strata, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+        return encoder_tensors(whole, first_layer=first_layer, grams=grams)
+
+    def rounded(self, whole: Strata, inputs: Inputs, *, first_layer: int, kept: Kept) -> Tensors:
+        """Rounds all weights of `whole`, and sets its `in_scale`s. Raises NonFinite.
+
+        The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training:
+        to the grids that they get here, with the multipliers of the smallest error. What has a grid is rounded to that.
+        """
+        tensors = kept(lambda: _rounded(whole, inputs, first_layer))
+        for matrix in plan_of(whole.config).banks:
+            in_scale_K = in_scale_of(tensors, matrix)
+            if in_scale_K is not None:
+                whole.get_buffer(f"{matrix.name}.in_scale").copy_(in_scale_K)
+        attach_grids(whole, {name: tensors[name] for name in names_from(tensors, first_layer)})
+        return tensors
+
+    def restored(self, config: StrataConfig, tensors: Tensors) -> Strata:
+        return to_strata(config, tensors)
+
+
+STRATA: Final = StrataFamily()
+
+
+def built_in(config: EncoderConfig) -> StrataConfig:
+    """Returns the config of an encoder of the built-in family. Raises WrongConfig for another."""
+    if not isinstance(config, StrataConfig):
+        raise WrongConfig(f"this is for encoders of the built-in family, and not for {config.shown}")
+    return config
+
+
+def _rounded(strata: Strata, inputs: Inputs, first_layer: int) -> Tensors:
+    smoothed = smooth(strata, grams(strata, inputs))
+    for name in names_from(smoothed, first_layer):
+        del smoothed[name]
+    return encoder_tensors(strata, grams=smoothed)
