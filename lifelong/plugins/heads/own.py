@@ -94,10 +94,14 @@ def import_head(path: str) -> OwnHead:
     """Returns the head of an import path, with its arguments. Raises WrongConfig, which says what to mend."""
     try:
         name, arguments = parsed(path)
-        module, _, attribute = name.replace(":", ".").rpartition(".")
+    except PluginError as error:
+        raise WrongConfig(f"learner.head {path!r}: {error}") from error
+    module, _, attribute = name.replace(":", ".").rpartition(".")
+    try:
         cls = imported(f"{module}:{attribute}")
     except PluginError as error:
-        raise WrongConfig(f"learner.head {path!r}: {error}; PYTHONPATH must name its folder") from error
+        fix = f"PYTHONPATH must name the folder of {module.split('.')[0]}"
+        raise WrongConfig(f"learner.head {path!r}: {name} does not import: {error.__cause__}. {fix}") from error
     head = _made(path, cls, arguments)
     own = OwnHead(path, head, source_digest(cls, f"learner.head {path!r}"))
     try:

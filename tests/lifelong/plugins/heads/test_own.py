@@ -70,7 +70,7 @@ def test_a_head_that_fails_says_why() -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("tests.learner.fast.heads:Missing", "cannot be imported"),
+        ("tests.learner.fast.heads:Missing", "does not import"),
         (path_of(NoHead), r"no method weights\(sums\)"),
         (path_of(Ridge, "(penality=1.0)"), "cannot be made"),
         (path_of(Ridge, "(0.1)"), "arguments are Python literals with their names"),
