@@ -19,7 +19,7 @@ from evals.results.row import NoResult, Row, Skip
 from evals.streams.tabular import ELEC2, LAGS, TABLES, read_table
 from learner.errors import DataError
 from lifelong import Client, ClientError
-from wire.features import Features
+from wire.inputs import Features
 
 FIRST = {"elec2": 9_062, "weather": 5_448}
 """The rows before these chose the learner's settings, so they are left out."""

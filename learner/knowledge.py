@@ -171,9 +171,9 @@ class Knowledge:
 
     @property
     def num_trainable(self) -> int:
-        """How many samples of the memory slow rounds may train on: none where no event had a text."""
+        """How many samples of the memory slow rounds may train on: none if the encoder reads no event."""
         ridge = self.fast_head.ridge
-        num_held = len(self.replay) if self.progress.has_texts else 0
+        num_held = len(self.replay) if self.progress.has_encoded else 0
         return num_trainable(num_held, ridge.num_samples, len(ridge.classes))
 
     @property

@@ -22,7 +22,7 @@ from learner.config import LearnerConfig
 from learner.drift import ConceptChanges
 from learner.encoder.base import BaseEncoder, Bases, OriginDiff
 from learner.encoder.served import ServedEncoder, take_vectors
-from learner.errors import DataError
+from learner.errors import DataError, StateRefused
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import num_samples_in
 from learner.fast.rows import backfill
@@ -46,9 +46,9 @@ from learner.state.parts import classes_of, drift_of, fast_head_of, fresh_of, ho
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from learner.stopwatch import Pace
 from learner.unlearning import erase, set_aside
-from model.features import SCALES
 from model.packed import Inputs, WholeEncoder
 from wire.config import LabelConfig
+from wire.inputs import problem_of_known
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import (
@@ -92,7 +92,7 @@ class Learner:
         self.progress = self.knowledge.progress
         self.counts = self.knowledge.counts
         self.schedule = Schedule(config, self.progress, self.counts)
-        self.trust = LabelTrust(config, receipts=receipts, reads=tokenizer.reads)
+        self.trust = LabelTrust(config, receipts=receipts, reads=lambda said: self.fast_head.served.reads(said))
         self.commands = HeldCommands()
         self.names = LabelNames(lambda: self.knowledge, HoldoutDraw(config.holdout_share))
         self.join = Join(config, self.trust, self.names)
@@ -204,9 +204,8 @@ class Learner:
             drift=self.drift.export(),
         )
         means_CD = trained.means_CD if trained else None
-        stored = known.fast_head.served.tensors.get(SCALES)
-        scales = stored.tensor.parts if stored else {}
-        return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD, scales=scales)
+        states = {name: stored.tensor.parts for name, stored in known.fast_head.served.states.items()}
+        return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD, states=states)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
@@ -368,8 +367,10 @@ def restore_knowledge(
     snapshot = state.snapshot
     facts = snapshot.facts
     replay = replay_of(config, facts.replay)
+    if problem := problem_of_known(sample.text for sample in replay.samples()):
+        raise StateRefused(problem)
     change = base.changed_from(snapshot.origin, num_classes=len(facts.classes))
-    strata, served = base.with_blocks(snapshot.origin, snapshot.top, snapshot.scales, like=like)
+    strata, served = base.with_blocks(snapshot.origin, snapshot.top, snapshot.states, like=like)
     fast_head = _restored_head(snapshot, fast_head_of(config, served), change, replay)
     known = Knowledge(
         config=config,

@@ -24,7 +24,7 @@ from learner.knowledge import Knowledge
 from learner.memory import with_names
 from learner.rounds.worker import INLINE, in_order
 from learner.samples import Labelled, Learnable, Sample
-from wire.features import has_text
+from wire.inputs import is_encoded
 from wire.kinds import kind_of
 from wire.records import ConceptChange
 
@@ -132,6 +132,6 @@ def _learn_batch(
     known.concept_changes.add(observations(samples, nearest, is_named_B))
     known.fast_head.learn_encoded(z_BD, phi_BR, batch)
     known.replay.add(batch)
-    known.fresh.add([sample for sample in batch if has_text(sample.text)])
+    known.fresh.add([sample for sample in batch if is_encoded(sample.text)])
     if known.round is not None:
         known.round.learn_meanwhile(batch)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from wire.features import has_features, has_text
+from wire.inputs import has_more, is_encoded
 
 
 class LearnerProgress(msgspec.Struct, kw_only=True):
@@ -23,7 +23,7 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
     published_effects    `num_effects` of the current version; -1 before there is one
     standardised_at      `num_labels` when the scales of numbers were measured last (`learner.standardisation`)
     num_featured, num_textless
-                         labels of events with features, and of those without a text among them
+                         labels of events that say more than a text, and of those of which the encoder reads nothing
     num_refused          candidates that the gate has refused since it let one pass
     """
 
@@ -42,20 +42,20 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
     num_textless: int = 0
 
     def learn(self, contents: Sequence[str]) -> None:
-        """Takes note of labels that were learnt, of events with these contents (`wire.features`)."""
+        """Takes note of labels that were learnt, of events with these contents (`wire.inputs`)."""
         self.num_labels += len(contents)
         self.num_effects += len(contents)
-        self.num_featured += sum(has_features(content) for content in contents)
-        self.num_textless += sum(not has_text(content) for content in contents)
+        self.num_featured += sum(has_more(content) for content in contents)
+        self.num_textless += sum(not is_encoded(content) for content in contents)
 
     @property
-    def has_features(self) -> bool:
-        """Whether any label was that of an event with features."""
+    def has_values(self) -> bool:
+        """Whether any label was that of an event that says more than a text."""
         return self.num_featured > 0
 
     @property
-    def has_texts(self) -> bool:
-        """Whether any label was that of a text: without one there is nothing to train an encoder on."""
+    def has_encoded(self) -> bool:
+        """Whether any label was that of an event that the encoder reads: without one nothing can be trained."""
         return self.num_labels > self.num_textless or not self.num_labels
 
     def break_off(self) -> None:

@@ -26,7 +26,7 @@ import msgspec
 
 from wire.draws import keyed_place
 from wire.events import EventKey, content, encoded_key, with_later_time
-from wire.features import content_of, own_content, parts_of
+from wire.inputs import content_of, fields_in, fields_of, sent
 from wire.kinds import is_right, render
 from wire.recent import hash_of
 from wire.records import MAX_TEXT_CHARS, Answer, ConceptChange, Feedback, Quarantined
@@ -169,7 +169,7 @@ WITHDRAWN: Final = "it was learnt before the alarm began, and was taken out"
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what an event says and its true label, as one string each (`wire.features`, `wire.kinds`). `subject` is
+    """Holds what an event says and its true label, as one string each (`wire.inputs`, `wire.kinds`). `subject` is
     its key.
 
     Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
@@ -228,7 +228,7 @@ Learnable: TypeAlias = Sample | ConceptChange
 
 
 class Labelled(NamedTuple):
-    """Holds what an event says and its label, as one string each (`wire.features`, `wire.kinds`).
+    """Holds what an event says and its label, as one string each (`wire.inputs`, `wire.kinds`).
 
     The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
     had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and
@@ -281,7 +281,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     def from_label(cls, feedback: Feedback, *, is_proved: bool = False) -> "Waiting":
         """Returns the event of a label that carries its text. Its answer counts only where it `is_proved`."""
         source = feedback.event_source if feedback.event_source is not None else ""
-        text = content_of(feedback.text[:MAX_TEXT_CHARS], feedback.features)
+        text = content_of(**{**fields_of(feedback), "text": feedback.text[:MAX_TEXT_CHARS]})
         answered = feedback.answered if is_proved else None
         return cls(feedback.event_id, text, answered, "", 0, feedback.key, feedback.time_ms, source)
 
@@ -313,8 +313,8 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     def is_same_event(self, answer: Answer) -> bool:
         """Whether `answer` is another answer to this event. The text counts too, since clients use an id twice."""
-        own = (self.event_id, own_content(self.text), self.subject)
-        is_same = own == (answer.event_id, own_content(content(answer)), answer.key)
+        own = (self.event_id, sent(self.text), self.subject)
+        is_same = own == (answer.event_id, sent(content(answer)), answer.key)
         return is_same and self.source in (None, answer.source)
 
     def with_repeat(self, answer: Answer) -> "Waiting":
@@ -363,7 +363,6 @@ def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw)
 def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
     """Returns the record of a label that is not trusted, with what is known of its answer."""
     event_source = feedback.event_source
-    text, features = parts_of(answer.text) if answer else ("", {})
     if answer is not None and answer.source is not None:
         event_source = answer.source
     return Quarantined(
@@ -377,8 +376,7 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         source=feedback.source,
         time_ms=feedback.time_ms,
         receipt=feedback.receipt,
-        text=text,
-        features=features,
+        **fields_in(answer.text if answer else ""),
         answered=render(answer.label) if answer and answer.label is not None else None,
         event_source=event_source,
         task=feedback.task,

@@ -1,23 +1,27 @@
-"""Measures mean and scale of the numbers in events, and puts what is known on new ones.
+"""Measures what inputs need to know of the values in events, such as mean and scale of numbers, and learns under that.
 
-    labels doubled since the last time --> samples of the memory --> FeatureMap --> served encoder with other scales
-    fast head --memory learnt anew, or what has new numbers taken out and learnt again--> fast head under these
+    labels a quarter more than the last time --> values of the memory --InputTensors.fit--> served encoder, other states
+    fast head --memory learnt anew, or what has another vector taken out and learnt again--> fast head under these
 
-Scales are of one encoder, as its weights are: a version names them by digest, and all sums are under the same ones. So
-they are measured seldom: after MIN_LABELS labels, and whenever there are twice as many, while the memory holds
-everything that was learnt, as then everything can be learnt again. Where it does not, a number keeps its scale, and
-only those without one get theirs, now and then: what the memory has dropped was learnt as if they had their mean.
+What was measured is of one encoder, as its weights are: a version names it by digest, and all sums are under the same.
+So it is measured seldom: after MIN_LABELS labels, and then whenever there are NEW_GROWTH times as many. If the memory
+holds everything that was learnt, everything can be learnt again. If it does not, an input must leave the vectors of
+what the memory has dropped as they were (`model.inputs`).
 """
 
-from typing import TYPE_CHECKING, Final
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from learner.drift import DriftWatch
+from learner.encoder.served import ServedEncoder, StoredTensor, export_tensor
 from learner.fast.fast_head import FastHead
 from learner.samples import Labelled
-from model.features import FeatureMap, scales_of
-from wire.features import Features, parts_of
+from model.errors import ModelError
+from model.inputs import fitted
+from wire.inputs import InputCodec, Said, said_in
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -25,48 +29,37 @@ if TYPE_CHECKING:
 log = structlog.get_logger("learner")
 
 MIN_LABELS: Final = 32
-"""The number of labels after which scales are measured first."""
-
-GROWTH: Final = 2.0
-"""The factor from one measurement of all scales to the next."""
+"""The number of labels after which values are measured first."""
 
 NEW_GROWTH: Final = 1.25
-"""The same for numbers that have no scale yet."""
+"""The factor from one measurement to the next."""
 
 
 def standardise(known: "Knowledge", drift: DriftWatch) -> bool:
-    """Measures the scales that are due; False where none has changed. The round under way is dropped where one has."""
+    """Measures what is due; False where nothing has changed. The round under way is dropped where something has."""
     progress = known.progress
     is_due = progress.num_labels >= max(MIN_LABELS, NEW_GROWTH * progress.standardised_at)
-    return is_due and progress.has_features and _standardise(known, drift)
+    return is_due and progress.has_values and _standardise(known, drift)
 
 
 def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
     progress = known.progress
     head = known.fast_head
     samples = known.replay.samples()
-    features = [parts_of(sample.text)[1] for sample in samples]
+    said = [said_in(sample.text) for sample in samples]
     is_complete = head.ridge.num_samples <= len(samples)
-    old = head.served.feature_map
-    measured = scales_of(features)
     progress.standardised_at = progress.num_labels
-    is_full = is_complete and progress.num_labels >= GROWTH * old.num_labels
-    scales = measured if is_full else measured | old.scales
-    if scales == old.scales or not scales:
+    try:
+        measured = _measured(said, head, num_labels=progress.num_labels, is_complete=is_complete)
+        if not measured:
+            return False
+        if known.round is not None:
+            known.round.wait()
+            known.drop()
+        known.fast_head = _anew(head, head.served.with_states(head.served.states | measured), samples, said)
+    except ModelError as error:  # of an input that is not ours
+        log.warning("not_standardised", error=str(error))
         return False
-    if known.round is not None:
-        known.round.wait()
-        known.drop()
-    num_labels = progress.num_labels if is_full else old.num_labels
-    following = FeatureMap(head.served.config.d_model, scales, num_labels=num_labels)
-    served = head.served.with_features(following)
-    if is_complete:
-        anew = head.successor(served)
-        anew.relearn(samples)
-        known.fast_head = anew
-    else:
-        affected = _with_new_numbers(samples, features, following, old)
-        known.fast_head = _relearnt(head, affected, head.successor(served))
     known.fast_head.log = head.log.encoded_again(lambda new: known.fast_head.encode(new)[1])
     if not is_complete or known.lineage.rounds:
         known.break_lineage("numbers were standardised when the memory did not hold everything, or after a round")
@@ -74,21 +67,37 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
     known.counts["standardisations"] += 1
     progress.break_off()
     drift.reset_distances()
-    log.info("standardised", numbers=len(scales), labels=progress.num_labels, anew=is_full)
+    log.info("standardised", states=sorted(measured), labels=progress.num_labels, complete=is_complete)
     return True
 
 
-def _with_new_numbers(
-    samples: list[Labelled], features: list[Features], following: FeatureMap, old: FeatureMap
-) -> list[Labelled]:
-    new = following.scales.keys() - old.scales.keys()
-    return [sample for sample, values in zip(samples, features, strict=True) if not new.isdisjoint(values)]
+def _measured(said: Sequence[Said], head: FastHead, *, num_labels: int, is_complete: bool) -> dict[str, StoredTensor]:
+    """Returns the tensors of inputs that have changed, by name. Raises ModelError."""
+    codecs: dict[str, InputCodec] = {}
+    values: defaultdict[str, list[Any]] = defaultdict(list)
+    for each in said:
+        for codec, value in each.values:
+            codecs[codec.name] = codec
+            values[codec.name].append(value)
+    measured: dict[str, StoredTensor] = {}
+    for name, codec in sorted(codecs.items()):
+        old = head.served.inputs.state_of(codec)
+        tensor = fitted(codec, values[name], old, num_labels=num_labels, is_complete=is_complete)
+        if tensor is not None:
+            measured[tensor.name] = export_tensor(tensor)
+    return measured
 
 
-def _relearnt(head: FastHead, samples: list[Labelled], empty: FastHead) -> FastHead:
-    """Returns the sums of `head` under the encoder of `empty`, with `samples` as they are under that."""
+def _anew(head: FastHead, served: ServedEncoder, samples: Sequence[Labelled], said: Sequence[Said]) -> FastHead:
+    """Returns a head of what was learnt, under another encoder. Raises UnreadableInput."""
+    empty = head.successor(served)
+    if head.ridge.num_samples <= len(samples):
+        empty.relearn(samples)
+        return empty
+    old, new = head.served.inputs, served.inputs
+    affected = [sample for sample, each in zip(samples, said, strict=True) if not new.is_same(old, each)]
     rest = head.copy()
-    rest.unlearn_many(samples)
+    rest.unlearn_many(affected)
     empty.restore(rest.export(), head.ridge.classes)
-    empty.relearn(samples)
+    empty.relearn(affected)
     return empty

@@ -12,7 +12,7 @@ from lifelong.client import READY_PATH, ClientConnection, one, reply_of, unreach
 from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, next_step
 from lifelong.replies import HttpReply
-from wire.features import Features
+from wire.inputs import Features, Part
 from wire.records import Answer, Event, Feedback
 
 T = TypeVar("T")
@@ -31,10 +31,11 @@ class AsyncClient(ClientConnection):
         key: str = "",
         event_id: str = "",
         features: Features | None = None,
+        parts: Sequence[Part] = (),
         tasks: Sequence[str] = (),
     ) -> ServedAnswer:
-        """Returns the answer to a text, or features, or both, as `Client.predict` does."""
-        event = Event(id=event_id, text=text, key=key, features=features or {}, tasks=tuple(tasks))
+        """Returns the answer to a text, features, parts, or several of them, as `Client.predict` does."""
+        event = Event(id=event_id, text=text, key=key, features=features or {}, parts=tuple(parts), tasks=tuple(tasks))
         (answer,) = await self.predict_many([event])
         return one(answer)
 

@@ -15,7 +15,7 @@ import msgspec
 from lifelong.errors import ClientError, UnknownAnswer
 from lifelong.exchange import Exchange, ExchangePolicy, exchange
 from lifelong.replies import FEEDBACK, PREDICT, Result, not_understood
-from wire.features import Features
+from wire.inputs import NOTHING_SAID, fields_of
 from wire.kinds import LABEL_FIELDS
 from wire.records import Answer, Event, Feedback
 
@@ -24,7 +24,7 @@ HTTP_SOURCE: Final = "http"
 
 
 class ServedAnswer(Answer, frozen=True, kw_only=True):
-    """An answer as it comes by HTTP; `text` and `features` are the event's, as the client sent them.
+    """An answer as it comes by HTTP; `text`, `features` and `parts` are the event's, as the client sent them.
 
     An answer that is not `can_be_labelled` was kept nowhere: its label finds it only where texts are taken without a
     receipt.
@@ -48,8 +48,7 @@ class _Proof:
     key: str
     receipts: Mapping[str, str]
     event_source: str
-    text: str = ""
-    features: Features = field(default_factory=dict)
+    said: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Calls:
@@ -94,7 +93,7 @@ class Calls:
         if isinstance(result, ClientError):
             return result
         try:
-            answer = msgspec.convert({**result, "text": event.text, "features": event.features}, ServedAnswer)
+            answer = msgspec.convert({**result, **fields_of(event)}, ServedAnswer)
         except msgspec.ValidationError as error:
             return not_understood(str(error))
         self.keep(answer)
@@ -118,8 +117,7 @@ class Calls:
             receipt=proof.receipts[of_task],
             task=of_task,
             event_source=proof.event_source,
-            text=proof.text,
-            features=proof.features,
+            **proof.said,
         )
 
 
@@ -151,15 +149,12 @@ def _proof_of(answer: Answer) -> _Proof:
         key=answer.key,
         receipts={answer.task: answer.receipt} | {task: each.receipt for task, each in answer.tasks.items()},
         event_source=answer.source,
-        text="" if is_kept else answer.text,
-        features={} if is_kept else answer.features,
+        said=NOTHING_SAID if is_kept else fields_of(answer),
     )
 
 
 def _asked_entry(event: Event) -> bytes:
-    entry: dict[str, Any] = {"id": event.id, "text": event.text, "key": event.key}
-    if event.features:
-        entry["features"] = event.features
+    entry: dict[str, Any] = {"id": event.id, "key": event.key, **_what_is_said(event)}
     if event.tasks:
         entry["tasks"] = event.tasks
     return msgspec.json.encode(entry)
@@ -172,15 +167,18 @@ def _entry_of(record: Feedback, *, correct: bool) -> bytes:
         "key": record.key,
         "receipt": record.receipt,
         "event_source": record.event_source,
-        "text": record.text,
         "correct": correct,
+        **_what_is_said(record),
     }
-    if record.features:
-        entry["features"] = record.features
     entry |= {name: value for name in LABEL_FIELDS if (value := getattr(record, name)) is not None}
     if record.task:
         entry["task"] = record.task
     return msgspec.json.encode(entry)
+
+
+def _what_is_said(record: Event | Feedback) -> dict[str, Any]:
+    """Returns the text, and the other fields that say anything."""
+    return {name: value for name, value in fields_of(record).items() if value or name == "text"}
 
 
 def _taken(result: Result, record: Feedback) -> Feedback | ClientError:

@@ -21,7 +21,7 @@ from lifelong.calls import Calls, Label, Labels, ServedAnswer
 from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, ExchangePolicy, next_step
 from lifelong.replies import HttpReply
-from wire.features import Features
+from wire.inputs import Features, Part
 from wire.records import Answer, Event, Feedback
 
 if TYPE_CHECKING:
@@ -100,13 +100,15 @@ class Client(ClientConnection):
         key: str = "",
         event_id: str = "",
         features: Features | None = None,
+        parts: Sequence[Part] = (),
         tasks: Sequence[str] = (),
     ) -> ServedAnswer:
-        """Returns the answer to a text, or features, or both, about the entity `key`, by these tasks (none: by all).
+        """Returns the answer to a text, features, parts, or several of them, about the entity `key`, by these tasks
+        (none: by all). A part is an object whose `type` is an input that is installed where the service runs.
 
         Raises ClientError.
         """
-        event = Event(id=event_id, text=text, key=key, features=features or {}, tasks=tuple(tasks))
+        event = Event(id=event_id, text=text, key=key, features=features or {}, parts=tuple(parts), tasks=tuple(tasks))
         (answer,) = self.predict_many([event])
         return one(answer)
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 from torch import Tensor, nn
 
 from model.errors import WrongShape
-from model.features import FeatureMap
+from model.inputs import InputMap
 from model.linears import Linear, full_precision
 from model.qtensor import QTensor
 from model.ragged import RaggedBatch, RaggedLayout
@@ -116,8 +116,8 @@ class PackedEncoder(Protocol):
         """The name of what computes it."""
 
     @property
-    def features(self) -> FeatureMap:
-        """How the features of events become part of the vectors."""
+    def inputs(self) -> InputMap:
+        """What is added to the vectors that it makes."""
 
     @property
     def is_batch_invariant(self) -> bool:

@@ -108,7 +108,8 @@ class QTensor:
     ksum is the sum of m * hi. `w8c` has q I8 [N, K] in place of the planes. `fp32` has value F32 of any shape.
     `vectors` has what a layer has besides its matrices, in F32: norm1 and norm2 [2, D], gain over bias, a bias for each
     matrix, and in_scale for those it owns whose inputs are scaled. In a manifest the parts bias and in_scale of a
-    matrix of the encoder are among those vectors. `numbers`: see `model.features`. `digest` is that of the bytes.
+    matrix of the encoder are among those vectors. `numbers` has what was measured of numbers, by name. `digest` is
+    that of the bytes.
     """
 
     name: str

@@ -27,9 +27,9 @@ from torch.nn import functional
 from kernels.linear_i8 import PackedLinear, linear_i8, pack
 from model.config import StrataConfig
 from model.errors import WrongShape
-from model.features import FeatureMap
 from model.forward import Forward, forward_of
 from model.head import OUT, PROJ
+from model.inputs import InputMap
 from model.packed import EncoderConfig, PackedEncoder
 from model.qtensor import N8G64, W4G64, W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
@@ -49,12 +49,12 @@ class QuantizedEncoder:
         self,
         config: StrataConfig,
         forwards: Mapping[str, Forward],
-        features: FeatureMap | None = None,
+        inputs: InputMap | None = None,
         prefixes: tuple[str, ...] = (),
     ) -> None:
         self.config = config
-        self.features = features or FeatureMap(config.d_model, {})
-        """How the features of events become part of these vectors."""
+        self.inputs = inputs or InputMap(config.d_model)
+        """What is added to these vectors."""
         self._forwards = forwards
         self.precisions = tuple(forwards)
         """Those in which texts can be encoded, the most accurate first."""
@@ -69,7 +69,7 @@ class QuantizedEncoder:
         forwards = {precision: forward_of(config, tensors, precision) for precision in precisions}
         best = forwards[precisions[0]]
         prefixes = prefix_names(config, tensors, arithmetic=f"{best.name} {best.arithmetic}")
-        return cls(config, forwards, FeatureMap.from_tensors(config.d_model, tensors), prefixes)
+        return cls(config, forwards, InputMap(config.d_model, tensors), prefixes)
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD of unit length, in the caller's order: heads read directions.

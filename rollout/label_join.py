@@ -44,6 +44,7 @@ from wire.events import (
     matching,
     with_later_time,
 )
+from wire.inputs import NOTHING_SAID
 from wire.kinds import Fingerprint, draw_of, kind_of, name_hash
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
@@ -120,7 +121,7 @@ class EarlyLabels(OrderedDict[bytes, Feedback]):
         first, so that the bounds hold."""
         if alias in self:
             self.take(alias)
-        kept = msgspec.structs.replace(feedback, text="", features={}, proof="")
+        kept = msgspec.structs.replace(feedback, **NOTHING_SAID, proof="")
         self[alias] = kept
         self._num_bytes += _num_early_bytes(alias, kept)
         num_dropped = 0

@@ -35,8 +35,8 @@ from lifelong.compress.plain import Padded, to_dense, write_published
 from model.config import StrataConfig
 from model.encoders import config_from_json
 from model.errors import ModelError, WrongConfig
-from model.features import FeatureMap
 from model.head import OUT, PROJ
+from model.inputs import is_state
 from model.packed import Inputs
 from model.qtensor import QTensor, from_blob
 from model.strata import Strata
@@ -188,8 +188,8 @@ def _plain(manifest: WeightManifest, tensors: dict[str, QTensor]) -> tuple[Strat
     config = config_from_json(manifest.config)
     if not isinstance(config, StrataConfig):
         return None, f"its encoder is {config.shown}"
-    if numbers := FeatureMap.from_tensors(config.d_model, tensors).scales:
-        return None, f"it was taught with features of events ({', '.join(sorted(numbers))}), which they do not read"
+    if states := [name for name in tensors if is_state(name)]:
+        return None, f"it was taught with more than texts ({', '.join(sorted(states))}), which they do not read"
     try:
         strata = to_dense(to_strata(config, tensors))
         if strata.config.positions != "learned":

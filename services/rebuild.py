@@ -11,16 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from learner.config import LearnerConfig
+from learner.encoder.served import StoredTensor
 from learner.learner import Learner
 from learner.release.rebuild import NotRebuilt, differences, rebuild
-from learner.release.tensors import stored_tensor
-from model.encoders import config_from_json
-from model.features import SCALES, FeatureMap
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, Feedback, WeightManifest
-from wire.store import Blobs
 
 POLL_MS = 200
 QUIET_S = 10.0
@@ -48,14 +46,14 @@ def rebuild_version(
     bus: Bus,
     *,
     say: Callable[[str], None],
-    features: FeatureMap | None = None,
+    states: Mapping[str, StoredTensor] = MappingProxyType({}),
 ) -> Rebuilt:
     """Reproduces the version of `manifest` with `learner`, which is untrained. Raises NotRebuilt.
 
-    `features` are those of `features_of`.
+    `states` are its tensors of inputs (`stored_states`).
     """
     with closing(Topics(bus, say=say)) as topics:
-        candidate = rebuild(manifest, learner, config, topics.read_to, features)
+        candidate = rebuild(manifest, learner, config, topics.read_to, states)
     return Rebuilt(
         version=manifest.version,
         rounds=len(manifest.lineage.rounds),
@@ -63,14 +61,6 @@ def rebuild_version(
         tensors=len(manifest.tensors),
         differing=tuple(differences(manifest, candidate)),
     )
-
-
-def features_of(manifest: WeightManifest, blobs: Blobs) -> FeatureMap | None:
-    """Returns how the version reads the features of events; None where it reads no number. Raises NotFound."""
-    scales = stored_tensor(manifest, SCALES, blobs)
-    if scales is None:
-        return None
-    return FeatureMap.from_tensors(config_from_json(manifest.config).d_model, {SCALES: scales.tensor})
 
 
 class Topics:

@@ -13,7 +13,7 @@ and the choice of their precisions. `predict` makes answers, `encodings` the vec
 version names, one class or a set of them. `observers` watch the batches, and `deaths` finds the events and versions
 that kill a process.
 
-Parts that can be left out: `series` gives events what they take over from those of their key before, `refusal` gives
+Parts that can be left out: the enrichers of inputs give events what they take over from earlier ones, `refusal` gives
 the fallback label if a version is not certain enough, `filters` let some answers ask for a label and make the spans of
 answers, and `v2` is the protocol that REST and gRPC share. What is off does not run for an event. `config` has the
 settings, `replica_config` those of all sections and tasks, and `errors` what goes wrong.

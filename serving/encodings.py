@@ -26,6 +26,7 @@ from torch import Tensor
 from model.packed import PackedEncoder, checked
 from model.quantized import common_layers
 from model.ragged import RaggedBatch
+from wire.inputs import said_by
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
 SIZES_PER_OCTAVE: Final = 4
@@ -134,11 +135,9 @@ class Health:
         others: Sequence["Health"] = (),
         lower: Sequence[LowerRows] = (),
     ) -> Tensor:
-        """Returns z_BD of events: their texts, which have these tokens, and their features. Counts as `encode`."""
+        """Returns z_BD of events, of which the encoder reads these tokens. Counts as `encode`."""
         z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others, lower=lower)
-        if not any(event.features for event in events):
-            return z_BD
-        return encoder.features.joined(z_BD, [(event.text, event.features) for event in events])
+        return encoder.inputs.joined(z_BD, [said_by(event) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:
         with self._lock:

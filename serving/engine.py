@@ -28,6 +28,7 @@ import msgspec
 import structlog
 import torch
 
+from model.errors import UnreadableInput
 from serving.config import PrecisionConfig
 from serving.deaths import Deaths
 from serving.errors import Unhealthy
@@ -266,6 +267,8 @@ class Answering:
 
     def _outcome_of_failure(self, item: Item, error: Exception, live: Live) -> Outcome:
         """Returns the outcome of an item that fails alone: what the stable versions answer, where others failed."""
+        if isinstance(error, UnreadableInput):
+            return self._failure(item, "unreadable", str(error))
         if not isinstance(error, MACHINE_FAULTS) and any(len(each.plan.arms) > 1 for each in live.values()):
             stable = {task: each.alone(each.plan.arms[0]) for task, each in live.items()}
             answers = self._answers([item], stable)

@@ -1,16 +1,18 @@
-"""The parts that both ways into a replica share, Kafka and HTTP: series, tokenizer, queue, engine, outbox, counters."""
+"""The parts that both ways into a replica share, Kafka and HTTP: enrichers, tokenizer, queue, engine, outbox."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
+import structlog
 
 from model.errors import UnreadableInput
+from model.inputs import tokens_of
 from model.packed import Inputs
-from serving.config import SeriesConfig, ServingConfig
+from serving.config import ServingConfig
 from serving.deaths import Deaths, digest_of
 from serving.engine import Engine
 from serving.filters import filters_of
@@ -19,24 +21,28 @@ from serving.kafka.spool import Spool
 from serving.observers import Counts
 from serving.predict import predict_many
 from serving.queue import DEFAULT, BatchQueue, Done, Encode, Item, Terms
+from wire.backoff import Backoff
 from wire.bus import Bus
+from wire.config import TrustConfig
+from wire.errors import BadMessage
 from wire.events import content
-from wire.features import own_content
+from wire.inputs import INPUTS, Enricher, cut, encoded_of, said_in, sent
+from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
 from wire.timestamps import now_ms
 
-if TYPE_CHECKING:
-    from serving.series import Series
-
 NOTHING_NOTED: Final = Deaths()
+
+log = structlog.get_logger("replica")
 
 
 def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
-    """Returns a function that tokenizes texts, each to at most as many ids as `max_tokens` returns at that time."""
+    """Returns a function that makes tokens of contents, at most as many of each as `max_tokens` returns at that
+    time."""
 
-    def encode(texts: Sequence[str]) -> list[list[int]]:
-        return tokenizer.encode_many(texts, max_tokens=max_tokens())
+    def encode(contents: Sequence[str]) -> list[list[int]]:
+        return tokens_of([said_in(each) for each in contents], tokenizer, max_tokens())
 
     return encode
 
@@ -56,10 +62,11 @@ def queue_of(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """An event joins its `series` (None: there are none), becomes an `Item` by `encode`, waits in `queue`, is answered
-    by `engine`, and leaves by `outbox`.
+    """An event gets what the `enrichers` add, becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`,
+    and leaves by `outbox`.
 
-    `max_tokens` returns how many tokens of a text are read now, `has_weights` whether there are weights to answer with.
+    `max_tokens` returns how many tokens of an event are read now, `has_weights` whether there are weights to answer
+    with.
     """
 
     encode: Encode
@@ -68,20 +75,33 @@ class Pipeline:
     engine: Engine
     outbox: Outbox
     counts: Counts
-    series: "Series | None"
+    enrichers: Sequence[Enricher]
     deaths: Deaths
     has_weights: Callable[[], bool]
 
     def items(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
         # Events on other terms are asked about, and not published.
-        if self.series is not None and not terms.version and not terms.is_embedding:
-            events = self.series.joined(events)
-        return items_of(events, dones, self.encode, terms, text_chars(self.max_tokens()), self.deaths)
+        if not terms.version and not terms.is_embedding:
+            for each in self.enrichers:
+                events = self._joined(each, events)
+        return items_of(events, dones, self.encode, terms, self.max_tokens(), self.deaths)
 
     def submit(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> int:
         """Queues the first events that there is room for, and returns how many. Raises QueueClosed."""
         return self.queue.submit_many(self.items(events, dones, terms))
+
+    def _joined(self, enricher: Enricher, events: Sequence[Event]) -> Sequence[Event]:
+        """Returns the events with what an enricher adds; as they are if it fails, as it may be another's."""
+        try:
+            found = enricher.join(events)
+            if [event.id for event in found] != [event.id for event in events]:
+                raise ValueError("it returns other events")
+        except Exception as error:
+            log.warning("enricher_failed", error=str(error), exc_info=error)
+            self.counts.add("enricher_failures")
+            return events
+        return found
 
     @property
     def is_ready(self) -> bool:
@@ -98,47 +118,75 @@ def items_of(
     dones: Sequence[Done],
     encode: Encode,
     terms: Terms,
-    max_chars: int,
+    max_tokens: int,
     deaths: Deaths = NOTHING_NOTED,
 ) -> list[Item]:
     """Returns an item for each event, with the callback that receives its outcome.
 
-    From here on a text has at most `max_chars`, the length that an answer carries back: the model reads what the
-    learner will read, and no longer text waits anywhere. What kills the process is not read.
+    From here on an event says no more than its answer carries back: the model reads what the learner will read, and
+    nothing longer waits anywhere. What kills the process is not read.
     """
-    events = [
-        msgspec.structs.replace(event, text=event.text[:max_chars]) if len(event.text) > max_chars else event
-        for event in events
-    ]
-    contents = [content(event) for event in events]
-    digests = [
-        digest_of(own_content(said) if event.features else said) for event, said in zip(events, contents, strict=True)
-    ]
+    digests = [digest_of(sent(content(event))) for event in events]
     tokens: list[list[int]] = [[]] * len(events)
     unreadable = [""] * len(events)
+    read = [*events]
     for rows in deaths.groups(digests):
         with deaths.open([digests[row] for row in rows]):
+            for row in rows:
+                read[row], unreadable[row] = _cut(events[row], max_tokens)
+            readable = [row for row in rows if not unreadable[row]]
+            contents = [encoded_of(read[row]) for row in readable]
             try:
-                encoded = encode([events[row].text for row in rows])
+                found = encode(contents)
             except UnreadableInput:
-                encoded = []
-                for row in rows:
-                    ids, unreadable[row] = _read(encode, events[row].text)
-                    encoded.append(ids)
-        for row, ids in zip(rows, encoded, strict=True):
+                found = []
+                for row, each in zip(readable, contents, strict=True):
+                    ids, unreadable[row] = _read(encode, each)
+                    found.append(ids)
+        for row, ids in zip(readable, found, strict=True):
             tokens[row] = ids
     return [
         Item(event=event, token_ids=ids, done=done, terms=terms, unreadable=why, digest=digest)
-        for event, ids, done, why, digest in zip(events, tokens, dones, unreadable, digests, strict=True)
+        for event, ids, done, why, digest in zip(read, tokens, dones, unreadable, digests, strict=True)
     ]
 
 
-def _read(encode: Encode, text: str) -> tuple[list[int], str]:
-    """Returns the tokens of a text, and "" or why the encoder of the user cannot read it."""
+def _cut(event: Event, max_tokens: int) -> tuple[Event, str]:
+    """Returns what is read of an event, and "" or why it cannot be read."""
+    max_chars = text_chars(max_tokens)
+    if len(event.text) > max_chars:
+        event = msgspec.structs.replace(event, text=event.text[:max_chars])
     try:
-        return encode([text])[0], ""
+        fields = cut(event, max_tokens)
+    except BadMessage as error:
+        return event, error.detail
+    return msgspec.structs.replace(event, **fields) if fields else event, ""
+
+
+def _read(encode: Encode, said: str) -> tuple[list[int], str]:
+    """Returns the tokens of a content, and "" or why it cannot be read."""
+    try:
+        return encode([said])[0], ""
     except UnreadableInput as error:
         return [], str(error)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What the enrichers of a replica may ask for: see `InputCodec.enricher`. `labels` are the default task's."""
+
+    settings: ServingConfig
+    bus: Bus
+    receipts: Receipts
+    labels: Callable[[], LabelSet]
+    trust: TrustConfig
+    backoff: Backoff
+
+
+def enrichers_of(surroundings: Surroundings) -> list[Enricher]:
+    """Returns those that the settings ask for, not started."""
+    found = [codec.enricher(surroundings) for codec in INPUTS.all()]
+    return [each for each in found if each is not None]
 
 
 def assembled(
@@ -148,8 +196,11 @@ def assembled(
     receipts: Receipts,
     name: str,
     has_weights: Callable[[], bool],
+    *,
+    labels: Callable[[], LabelSet],
+    trust: TrustConfig,
 ) -> Pipeline:
-    """Returns the pipeline of a replica, none of whose threads was started."""
+    """Returns the pipeline of a replica, none of whose threads was started. `labels` are those of the default task."""
     counts = Counts()
     queue = queue_of(config, counts)
     deaths = Deaths(Path(config.spool_dir) if config.spool_dir else None)
@@ -182,18 +233,19 @@ def assembled(
             spool=_spool(config),
         ),
         counts=counts,
-        series=_series(config.series),
+        enrichers=enrichers_of(
+            Surroundings(
+                settings=config,
+                bus=bus,
+                receipts=receipts,
+                labels=labels,
+                trust=trust,
+                backoff=config.reconnect_backoff,
+            )
+        ),
         deaths=deaths,
         has_weights=has_weights,
     )
-
-
-def _series(config: SeriesConfig) -> "Series | None":
-    if not config.is_used:
-        return None
-    from serving.series import Series
-
-    return Series(config)
 
 
 def _spool(config: ServingConfig) -> Spool | None:

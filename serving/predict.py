@@ -38,6 +38,7 @@ from serving.queue import EmbeddedText
 from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
 from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
+from wire.inputs import fields_of
 from wire.kinds import ANSWER_FIELDS, field_with
 from wire.receipts import Receipts, Verdicts
 from wire.records import Answer, Arm, Event, TaskAnswer, TextVector
@@ -176,7 +177,7 @@ def _answer(
     said: dict[str, Any] = {"label": None, **field_with(version.kind, predicted.value, ANSWER_FIELDS)}
     answer = Answer(
         event_id=event.id,
-        text=event.text,
+        **fields_of(event),
         score=predicted.score,
         scores=predicted.scores,
         weights_version=arm.version,
@@ -190,7 +191,6 @@ def _answer(
         receipt=receipt,
         vector=vector,
         headers=event.headers,
-        features=event.features,
         task=live.task,
         **said,
     )

@@ -28,6 +28,7 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from serving.errors import QueueClosed, QueueFull
+from wire.inputs import num_bytes
 from wire.records import Answer, Event
 
 
@@ -80,11 +81,8 @@ class EmbeddedText(msgspec.Struct, frozen=True, kw_only=True):
     num_tokens: int
 
 
-FEATURE_BYTES = 128
-"""Approximate memory of a feature that waits."""
-
 Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
-"""Tokenizes texts."""
+"""Returns the numbers that the encoder reads of contents (`wire.inputs`). Raises UnreadableInput."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,12 +122,11 @@ class Item:
     digest: bytes = b""
     num_tokens: int = field(init=False)
     num_bytes: int = field(init=False)
-    """Approximate memory of the text, the features and the token ids."""
+    """Approximate memory of what the event says, and of the token ids."""
 
     def __post_init__(self) -> None:
-        num_bytes = sys.getsizeof(self.event.text) + sys.getsizeof(self.token_ids)
         object.__setattr__(self, "num_tokens", len(self.token_ids))
-        object.__setattr__(self, "num_bytes", num_bytes + FEATURE_BYTES * len(self.event.features))
+        object.__setattr__(self, "num_bytes", num_bytes(self.event) + sys.getsizeof(self.token_ids))
 
 
 class Tokenized(Protocol):

@@ -14,13 +14,13 @@ import time
 import uuid
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
 
 from model.encoders import open_inputs
 from serving.endpoints import Gateway
+from serving.errors import Unhealthy
 from serving.http.access import Access, KeyFile
 from serving.http.api import Api
 from serving.http.bridge import RequestBridge
@@ -41,9 +41,6 @@ from wire.records import Event, Promise, ReplicaReport
 from wire.tasks import DEFAULT, TaskNames
 from wire.timestamps import now_ms
 
-if TYPE_CHECKING:
-    from serving.series import SeriesLabels
-
 
 def new_id() -> str:
     return uuid.uuid4().hex
@@ -61,7 +58,16 @@ class Replica:
         self._known = TaskNames(tuple(config.tasks))
         self._bus = Bus(config.bus, client_id=name, tasks=self._known)
         self._receipts = Receipts.following(config.ring)
-        self._pipeline = assembled(serving, tokenizer, self._bus, self._receipts, name, self._is_ready)
+        self._pipeline = assembled(
+            serving,
+            tokenizer,
+            self._bus,
+            self._receipts,
+            name,
+            self._is_ready,
+            labels=lambda: self._tasks[DEFAULT].labels,
+            trust=config.trust,
+        )
         self._engine = self._pipeline.engine
         self._outbox = self._pipeline.outbox
         self._window = DedupeWindow(serving.dedupe_window)
@@ -80,16 +86,6 @@ class Replica:
         self._tasks = {
             task: ServedTask(task, config, parts, partial(self._completed, task)) for task in config.all_tasks
         }
-        # What reads labels for the series, if there are any that need them.
-        self._labels: list[SeriesLabels] = []
-        if (series := self._pipeline.series) is not None:
-            self._labels = series.readers(
-                self._bus,
-                self._receipts,
-                lambda: self._tasks[DEFAULT].labels,
-                trust=config.trust,
-                backoff=serving.reconnect_backoff,
-            )
 
     @property
     def gateway(self) -> Gateway:
@@ -129,8 +125,8 @@ class Replica:
             swap.start()
         self._engine.start()
         self._outbox.start()
-        for labels in self._labels:
-            labels.start()
+        for each in self._pipeline.enrichers:
+            each.start()
         self._intake.start()
 
     def await_weights(self, timeout_s: float) -> None:
@@ -149,8 +145,8 @@ class Replica:
         for swap in self._swaps:
             swap.check()
         self._outbox.check()
-        for labels in self._labels:
-            labels.check()
+        for each in self._pipeline.enrichers:
+            each.check(Unhealthy)
         self._intake.check()
 
     def close(self) -> None:
@@ -160,8 +156,8 @@ class Replica:
         self._pipeline.queue.close()
         self._engine.join(self._config.drain_timeout_s)
         self._outbox.close(self._config.drain_timeout_s)
-        for labels in self._labels:
-            labels.close()
+        for each in self._pipeline.enrichers:
+            each.close()
         for task in self._tasks.values():
             task.close()
         self._pipeline.deaths.close()

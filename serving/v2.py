@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2: what REST (`serving/http/v2.py`) and gRPC (`serving/grpc/`) have in common.
 
     bytes --unpack_texts--> Tensor --events_of--> Event ... Answer --columns_of--> Tensor --pack--> bytes
-    text? [n], features? [n], id? [n], key? [n], all BYTES --> events of the source "http"
+    text? [n], features? [n], parts? [n], id? [n], key? [n], all BYTES --> events of the source "http"
     answers --> label, score, version, arm, receipt, event_id, can_be_labelled, each [n]
 
 A BYTES tensor is a 4-byte length, little-endian, before each element; other tensors are their values in a row.
@@ -23,7 +23,7 @@ import msgspec
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import UNREADABLE, Reply, Unpublished, event_of
 from serving.models import ActiveVersions
-from wire.features import Features
+from wire.inputs import NOTHING_SAID, Features, Part
 from wire.kinds import kind_of
 from wire.records import Answer, Event
 
@@ -109,10 +109,12 @@ MAX_SHOWN_CHARS: Final = 100
 MAX_TYPE_CHARS: Final = 20
 """How much of a name, and of a datatype, an error repeats."""
 
-INPUTS: Final = {"text": BYTES, "features": BYTES, "id": BYTES, "key": BYTES}
-"""The datatype of each input, by its name; `text` or `features`, a JSON object for each event, is required."""
+INPUTS: Final = {"text": BYTES, "features": BYTES, "parts": BYTES, "id": BYTES, "key": BYTES}
+"""The datatype of each input, by its name; `text`, `features`, a JSON object for each event, or `parts`, a list of
+them, is required."""
 
 _FEATURES: Final = msgspec.json.Decoder(Features)
+_PARTS: Final = msgspec.json.Decoder(tuple[Part, ...])
 
 OUTPUTS: Final = {
     "label": BYTES,
@@ -224,9 +226,9 @@ def events_of(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], st
         if tensor.name in columns:
             raise wrong_tensor(f"`{tensor.name}` is there twice")
         columns[tensor.name] = tensor.values
-    said = "text" if "text" in columns else "features"
-    if said not in columns:
-        raise wrong_tensor("`text` and `features` are both missing")
+    said = next((name for name in NOTHING_SAID if name in columns), "")
+    if not said:
+        raise wrong_tensor("`text`, `features` and `parts` are all missing")
     num = len(columns[said])
     for name, values in columns.items():
         if len(values) != num:
@@ -240,8 +242,13 @@ def _event_of(number: int, row: Mapping[str, str], *, now_ms: int, new_id: Calla
         features = _FEATURES.decode(row.get("features") or "{}")
     except UNREADABLE as error:
         raise wrong_tensor(f"element {number}: `features` is no JSON object of numbers and texts: {error}") from error
+    try:
+        parts = _PARTS.decode(row.get("parts") or "[]")
+    except UNREADABLE as error:
+        raise wrong_tensor(f"element {number}: `parts` is no JSON list of objects: {error}") from error
     text, event_id, key = (row.get(name, "") for name in ("text", "id", "key"))
-    event = event_of(text, event_id, key, features, now_ms=now_ms, new_id=new_id)
+    said = {"text": text, "features": features, "parts": parts}
+    event = event_of(said, event_id, key, now_ms=now_ms, new_id=new_id)
     if isinstance(event, Problem):
         raise wrong_tensor(f"element {number}: {event.message}")
     return event

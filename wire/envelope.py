@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from wire.errors import BadMessage
-from wire.features import problem_of, problem_of_content
+from wire.inputs import problem_of, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
 from wire.message import Decode, Message, Place, is_structured, object_of, shown, unpacked
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
@@ -48,7 +48,7 @@ HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that travel as headers a
     Event: frozenset({"id", "source", "time_ms", "headers"}),
 }
 ATTRIBUTES = frozenset({"source", "time_ms", "headers"})  # the same for the records that are not listed
-OMITTED = frozenset({"features", "replaces", "task", "tasks"})  # fields that a value lacks if they are empty
+OMITTED = frozenset({"features", "parts", "replaces", "task", "tasks"})  # fields that a value lacks if they are empty
 UNSAID = frozenset({*LABEL_FIELDS, *ANSWER_FIELDS})  # the same if they are None
 
 COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time", "content-type"})
@@ -105,7 +105,7 @@ def from_message(
     `passed_on`. `decode` reads values in the wire format of a schema registry (None: there is none).
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
-    Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=(), features={}, tasks=())
+    Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=(), features={}, parts=(), tasks=())
     """
     attributes = _attributes(message, READ_HEADERS.get(record_type, COMMON_HEADERS))
     if record_type is DeadLetter:
@@ -263,10 +263,10 @@ def check_length(name: str, num_bytes: int, *, at_most: int) -> None:
 
 def _problem_of(record: TopicRecord) -> str:
     if isinstance(record, Event):
-        return problem_of_content(record.text, record.features)
+        return problem_of_content(record.text, record.features, record.parts)
     if isinstance(record, Feedback):
         if not record.event_id.strip():
             return "`event_id` is blank"
         if problem := problem_of_label(record):
             return problem
-    return problem_of(record.features) if isinstance(record, Answer | Feedback | Quarantined) else ""
+    return problem_of(record.features, record.parts) if isinstance(record, Answer | Feedback | Quarantined) else ""

@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from wire.features import content_of
+from wire.inputs import content_of
 from wire.receipts import FORGED, time_of
 from wire.records import Answer, Event, Feedback
 
@@ -59,8 +59,8 @@ def key_of(record: Event | Answer) -> EventKey:
 
 
 def content(record: Event | Answer | Feedback) -> str:
-    """Returns what the event says, as one string: its text, where it has no features."""
-    return content_of(record.text, record.features)
+    """Returns what the event says, as one string: its text, if it says nothing else."""
+    return content_of(record.text, record.features, record.parts)
 
 
 def encoded_key(key: EventKey) -> bytes:

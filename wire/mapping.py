@@ -31,7 +31,7 @@ import msgspec
 from pydantic import BeforeValidator
 
 from wire.errors import BadMessage
-from wire.features import Features
+from wire.inputs import Features
 from wire.kinds import KINDS, LABEL_FIELDS
 from wire.label_set import LabelConfig
 from wire.message import CONTENT_TYPE, shown

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from wire.errors import BadMessage
-from wire.records import MAX_EVENT_BYTES
+from wire.inputs import MAX_EVENT_BYTES, max_event_bytes
 
 MAX_SHOWN_CHARS = 60  # how much of what a client sent an error message repeats
 
@@ -102,8 +102,8 @@ def json_object(value: bytes | None) -> dict[str, Any]:
 
 def check_size(value: bytes) -> None:
     """Raises BadMessage for a value that is larger than what is read."""
-    if len(value) > MAX_EVENT_BYTES:
-        raise BadMessage("oversized", f"the value has {len(value)} bytes, at most {MAX_EVENT_BYTES} are read")
+    if len(value) > MAX_EVENT_BYTES and len(value) > (at_most := max_event_bytes()):
+        raise BadMessage("oversized", f"the value has {len(value)} bytes, at most {at_most} are read")
 
 
 def is_structured(content_type: str) -> bool:

@@ -73,13 +73,7 @@ class Registry(Generic[P]):
         found = self._plugins.get(name) or self._by_path.get(name)
         if found is not None:
             return found
-        path = self._path_of(name)
-        with self._lock:
-            plugin = self.register(imported(path))
-            self._by_path[name] = plugin
-        if name != path and plugin.name != name:
-            raise PluginError(f"{path} is called {plugin.name!r}, and {name!r} where it is listed: call it the same")
-        return plugin
+        return self._load(name, self._path_of(name))
 
     def all(self) -> tuple[P, ...]:
         """Returns the built-in plug-ins, and those that were asked for, by name. Raises PluginError."""
@@ -87,9 +81,23 @@ class Registry(Generic[P]):
             self.get(name)
         return tuple(self._plugins[name] for name in sorted(self._plugins))
 
+    def load_installed(self) -> None:
+        """Asks for each plug-in that an installed package lists. Raises PluginError."""
+        for name, entry in _entry_points(self.door).items():
+            if name not in self._plugins:
+                self._load(name, entry.value)
+
     def problem_beside(self, plugin: P, others: Iterable[P]) -> str:
         """Returns why a plug-in cannot stand beside the others; "" if it can."""
         return ""
+
+    def _load(self, name: str, path: str) -> P:
+        with self._lock:
+            plugin = self.register(imported(path))
+            self._by_path[name] = plugin
+        if name != path and plugin.name != name:
+            raise PluginError(f"{path} is called {plugin.name!r}, and {name!r} where it is listed: call it the same")
+        return plugin
 
     def _path_of(self, name: str) -> str:
         """Returns the import path of a plug-in. Raises PluginError if there is none."""

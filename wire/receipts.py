@@ -37,7 +37,7 @@ from typing import Final
 
 import msgspec
 
-from wire.features import content_of
+from wire.inputs import content_of, fields_of
 from wire.keyring import Key, KeyRing, derived
 from wire.kinds import MAX_WORDS, Fingerprint
 from wire.records import Answer, ArmName, Feedback, TextVector
@@ -120,7 +120,7 @@ class Receipts:
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
         """Returns the label with the text of its answer, the label that was answered, and a proof of both."""
-        said = msgspec.structs.replace(feedback, text=answer.text, features=answer.features, answered=answer.named)
+        said = msgspec.structs.replace(feedback, **fields_of(answer), answered=answer.named)
         found = msgspec.structs.replace(said, key=answer.key, event_source=answer.source, task=answer.task)
         return msgspec.structs.replace(found, proof=_answer_proof_of(self._keys[0], found))
 
@@ -151,7 +151,7 @@ class Receipts:
         return self._keys[0].draws
 
     def vector(self, content: str, z: bytes, encoding: str) -> TextVector:
-        """Returns the vector `z` of what an event says (`wire.features`) with its code."""
+        """Returns the vector `z` of what an event says (`wire.inputs`) with its code."""
         return TextVector(z=z, encoding=encoding, code=_mac(self._keys[0].vector, content, encoding, z))
 
     def is_code_of_vector(self, vector: TextVector, content: str) -> bool:
@@ -174,7 +174,7 @@ def _approval_of(keys: _Keys, feedback: Feedback) -> str:
     event = _event(feedback.task, feedback.event_id)
     fields = (event, feedback.said, feedback.key, feedback.source, feedback.time_ms)
     event_source = () if feedback.event_source is None else (feedback.event_source,)
-    content = content_of(feedback.text, feedback.features)
+    content = content_of(feedback.text, feedback.features, feedback.parts)
     text = ("text", content) if content else ()
     return _mac(keys.approval, *fields, *event_source, *text)
 
@@ -182,7 +182,7 @@ def _approval_of(keys: _Keys, feedback: Feedback) -> str:
 def _answer_proof_of(keys: _Keys, feedback: Feedback) -> str:
     event = (_event(feedback.task, feedback.event_id), feedback.event_source or "", feedback.key, feedback.receipt)
     answered = () if feedback.answered is None else (feedback.answered,)
-    return _mac(keys.answer, *event, content_of(feedback.text, feedback.features), *answered)
+    return _mac(keys.answer, *event, content_of(feedback.text, feedback.features, feedback.parts), *answered)
 
 
 def _event(task: str, event_id: str) -> str | tuple[str, str]:

@@ -21,7 +21,7 @@ from serving.pipeline import NOTHING_NOTED, encoding, items_of, queue_of
 from serving.predict import predict_many
 from serving.queue import DEFAULT, BatchQueue, Item, Outcome
 from wire.receipts import Receipts
-from wire.records import STABLE, Answer, Arm, Event, PrecisionEvaluation, RolloutPlan, text_chars
+from wire.records import STABLE, Answer, Arm, Event, PrecisionEvaluation, RolloutPlan
 
 CHUNK = 256
 """Texts that come at once: four batches of the default size."""
@@ -47,13 +47,13 @@ class RunningEngine:
         self._engine = Engine(self.queue, counts, self._predict, precision=config.precision, deaths=NOTHING_NOTED)
         self._engine.activate(_live(model, tokenizer))
         self._encode = encoding(tokenizer, lambda: tokenizer.max_tokens)
-        self._max_chars = text_chars(tokenizer.max_tokens)
+        self._max_tokens = tokenizer.max_tokens
 
     def submit(self, first: int, texts: Sequence[str]) -> int:
         """Submits texts as events with the ids `first`, `first + 1`, ..."""
         events = [Event(id=str(first + place), text=text, key=str(place)) for place, text in enumerate(texts)]
         dones = [partial(self._done, event.id) for event in events]
-        return self.queue.submit_many(items_of(events, dones, self._encode, DEFAULT, self._max_chars))
+        return self.queue.submit_many(items_of(events, dones, self._encode, DEFAULT, self._max_tokens))
 
     def start(self) -> None:
         self._engine.start()

@@ -25,7 +25,7 @@ from evals.streams.benchmark import Benchmark, Part
 from evals.streams.tabular import LAGS, past_labels
 from learner.config import LearnerConfig
 from learner.errors import DataError
-from wire.features import Features, content_of
+from wire.inputs import Features, content_of
 
 if TYPE_CHECKING:
     from river.forest import ARFClassifier

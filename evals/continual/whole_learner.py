@@ -19,7 +19,7 @@ from learner.stopwatch import Stopwatch
 from model.bert import load_encoder
 from model.quantized import INT8
 from rollout.publication_rule import verdict
-from wire.features import parts_of
+from wire.inputs import fields_in
 from wire.records import Answer, Feedback
 
 BATCH = 32
@@ -141,11 +141,9 @@ class WholeLearner(Contender[Texts]):
 
 
 def _answer(event_id: str, content: str, *, time_ms: int = 0) -> Answer:
-    text, features = parts_of(content)
     return Answer(
         event_id=event_id,
-        text=text,
-        features=features,
+        **fields_in(content),
         label=None,
         score=0.0,
         weights_version=0,

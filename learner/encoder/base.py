@@ -36,12 +36,11 @@ from learner.errors import OfferRefused, StateRefused
 from learner.failpoints import failpoint
 from model.encoders import config_from_json, family_of
 from model.errors import ModelError, WrongConfig
-from model.features import SCALES
 from model.grid import attach_grids, set_grids
 from model.head import PROJ
 from model.packed import EncoderConfig, Inputs, WholeEncoder
 from model.plan import layer_of, names_from
-from model.qtensor import NUMBERS, QTensor
+from model.qtensor import FP32, NUMBERS, QTensor
 from wire.records import EncoderOffer
 
 
@@ -191,11 +190,11 @@ class BaseEncoder:
         return compare_origins(old, new, is_same_encoder=is_same, num_classes=num_classes)
 
     def with_blocks(
-        self, old: Origin, top: Mapping[str, Tensor], scales: Mapping[str, Tensor], *, like: ServedEncoder
+        self, old: Origin, top: Mapping[str, Tensor], states: Mapping[str, Mapping[str, Tensor]], *, like: ServedEncoder
     ) -> tuple[WholeEncoder, ServedEncoder]:
         """Returns the encoder of a state of `old`, as trained and as served. It takes no block of another encoder.
 
-        `top` are the weights of the trained blocks of that state, and `scales` the parts of its scales of numbers.
+        `top` are the weights of the trained blocks of that state, and `states` the parts of its tensors of inputs.
         `like` is served on if its weights are the same.
         """
         is_same = self._is_same(old)
@@ -206,8 +205,9 @@ class BaseEncoder:
             load_top(strata, top)
         stored = export_encoder(strata, first_layer=self._first_kept)
         attach_grids(strata, {name: each.tensor for name, each in stored.items()})  # an older checkpoint has none
-        if scales:
-            stored[SCALES] = export_tensor(QTensor(SCALES, NUMBERS, dict(scales)))
+        for name, parts in states.items():
+            scheme = FP32 if parts.keys() == {"value"} else NUMBERS
+            stored[name] = export_tensor(QTensor(name, scheme, parts))
         served = self.served.tensors | stored
         is_like = like.config == self.served.config and like.tensors.keys() == served.keys()
         is_like = is_like and all(each.entry == like.tensors[name].entry for name, each in served.items())

@@ -41,16 +41,18 @@ import torch
 from torch import Tensor
 
 from model.encoders import family_of, packed
-from model.features import SCALES, FeatureMap
+from model.errors import UnreadableInput
 from model.head import OUT, PROJ, out_weight, proj_weight
+from model.inputs import InputMap, is_state, tokens_of
 from model.packed import EncoderConfig, Inputs, PackedEncoder, WholeEncoder, checked
 from model.plan import layer_of
 from model.qtensor import QTensor, from_blob
 from model.quantized import QuantizedHead, RandomFeatures
 from model.ragged import RaggedBatch, RaggedLayout, runs
 from model.strata import MAX_BATCH_TOKENS, encode_many
+from wire.errors import BadMessage
 from wire.events import content
-from wire.features import Features, parts_of
+from wire.inputs import INPUTS, said_in
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, TensorEntry, TensorPart, TextVector
 
@@ -227,7 +229,7 @@ def rows_for(num_classes: int, capacity: int) -> int:
 
 class ServedEncoder:
     """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights and shape, an
-    equal `text_key` that at most the scales of numbers differ.
+    equal `text_key` that at most the `states` of inputs differ, such as scales of numbers.
 
     The texts of `known` are not encoded again, nor those of `activations` up to the blocks that are trained.
     """
@@ -238,8 +240,9 @@ class ServedEncoder:
         self.tensors = dict(tensors)
         digests = {name: tensor.entry.digest for name, tensor in sorted(tensors.items())}
         self.key = _key_of(config, digests)
-        self.text_key = _key_of(config, {name: digest for name, digest in digests.items() if name != SCALES})
+        self.text_key = _key_of(config, {name: digest for name, digest in digests.items() if not is_state(name)})
         self._encoder = packed(config, {name: each.tensor for name, each in tensors.items()}, tokenizer)
+        self._encoder.inputs.open(INPUTS.all())
         self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
         self.activations = KnownActivations()
         self.known = KnownVectors(self._encoder.encoding(digests, tokenizer.max_tokens), config.d_model)
@@ -268,39 +271,53 @@ class ServedEncoder:
         """How many texts are encoded together: each text must have one vector, whatever it is encoded with."""
         return ENCODE_BATCH if self._encoder.is_batch_invariant else 1
 
+    def tokens(self, contents: Sequence[str]) -> list[list[int]]:
+        """Returns what the encoder reads of events. Raises UnreadableInput."""
+        return tokens_of([said_in(content) for content in contents], self.tokenizer)
+
+    def reads(self, content: str) -> bool:
+        """Whether an event of this content can be read."""
+        try:
+            said = said_in(content)
+            if not said.values:
+                return self.tokenizer.reads(content)
+            self.joined([content], lambda _: torch.zeros(1, self.config.d_model))
+        except (BadMessage, UnreadableInput):
+            return False
+        return True
+
     def _encode(self, contents: Sequence[str], precision: str | None) -> Tensor:
-        parts = [parts_of(content) for content in contents]
         encode = partial(self._encoder.encode, precision=precision)
 
         def vectors(token_ids: list[list[int]]) -> Tensor:
             z_BD = encode_many(encode, token_ids, batch_size=self._num_together)
             return checked(z_BD, len(token_ids), self.config)
 
-        return self.joined(parts, vectors)
+        return self.joined(contents, vectors)
 
-    def joined(self, parts: Sequence[tuple[str, Features]], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
-        """Returns z_BD of texts and features, of which `encode` makes the vectors of the texts' tokens."""
-        rows = [row for row, (text, _) in enumerate(parts) if text.strip()]
-        z_BD = torch.zeros(len(parts), self.config.d_model)
+    def joined(self, contents: Sequence[str], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
+        """Returns z_BD of events, of which `encode` makes the vectors of the encoder's tokens."""
+        said = [said_in(content) for content in contents]
+        rows = [row for row, each in enumerate(said) if each.is_encoded]
+        z_BD = torch.zeros(len(said), self.config.d_model)
         if rows:
-            z_BD[rows] = encode(self.tokenizer.encode_many([parts[row][0] for row in rows]))
-        if not any(features for _, features in parts):
-            return z_BD
-        return self._encoder.features.joined(z_BD, parts)
+            z_BD[rows] = encode(tokens_of([said[row] for row in rows], self.tokenizer))
+        return self._encoder.inputs.joined(z_BD, said)
 
     @property
-    def feature_map(self) -> FeatureMap:
-        """How features become part of the vectors."""
-        return self._encoder.features
+    def inputs(self) -> InputMap:
+        """What is added to the vectors of the encoder."""
+        return self._encoder.inputs
 
-    def with_features(self, features: FeatureMap) -> "ServedEncoder":
-        """Returns a new encoder, this one with other scales of numbers."""
-        return self.with_scales(export_tensor(features.to_tensor()))
+    @property
+    def states(self) -> dict[str, StoredTensor]:
+        """The stored tensors of inputs, by name."""
+        return {name: tensor for name, tensor in self.tensors.items() if is_state(name)}
 
-    def with_scales(self, scales: StoredTensor | None) -> "ServedEncoder":
-        """Returns a new encoder, this one with other scales of numbers; without any for None."""
-        others = {name: tensor for name, tensor in self.tensors.items() if name != SCALES}
-        return self._with(others if scales is None else others | {SCALES: scales})
+    def with_states(self, states: Mapping[str, StoredTensor]) -> "ServedEncoder":
+        """Returns a new encoder, this one with other tensors of inputs."""
+        weights = {name: tensor for name, tensor in self.tensors.items() if not is_state(name)}
+        return self._with(weights | dict(states))
 
     def features(self, z_BD: Tensor) -> Tensor:
         """Returns the random features phi_BR of unit vectors."""
@@ -309,18 +326,19 @@ class ServedEncoder:
     def prefix(
         self, texts: Sequence[str], layer: int, *, drop_tokens: Callable[[list[int]], list[int]] = list
     ) -> tuple[Tensor, RaggedLayout]:
-        """Returns x_TD at the input of block `layer`, in the order of the layout. Texts that it still has are not
+        """Returns x_TD at the input of block `layer`, in the order of the layout. `texts` are what the encoder reads of
+        events (`wire.inputs.encoded`). Those that it still has are not
         encoded again. `drop_tokens` gets the places of a text's tokens, and returns those that stay.
 
         Of an encoder that is one block, these are the numbers that it reads, all of them."""
         encoder = self._encoder
         if encoder.is_one_block:
-            batch = RaggedBatch.of(self.tokenizer.encode_many(texts))
+            batch = RaggedBatch.of(self.tokens(texts))
             return encoder.encode_prefix(batch, layer), batch.layout
         below = self._digest_below(layer)
         known = self.activations.of(below, texts)
         new = [text for text in dict.fromkeys(texts) if text not in known]
-        token_ids = dict(zip(new, self.tokenizer.encode_many(new), strict=True))
+        token_ids = dict(zip(new, self.tokens(new), strict=True))
         places = [drop_tokens(list(range(len(known[text] if text in known else token_ids[text])))) for text in texts]
         kept_pieces: dict[int, Tensor] = {}
         for text, x_LD in chain(known.items(), self._encoded(encoder, token_ids, below, layer)):

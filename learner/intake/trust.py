@@ -24,7 +24,6 @@ import structlog
 from learner.config import LearnerConfig
 from learner.intake.flips import FlipDetector, FlipsState
 from learner.samples import Sample
-from wire.features import parts_of
 from wire.kinds import kind_of
 from wire.label_set import refusal_of
 from wire.rate_limits import MAX_NAME_CHARS, Rates, Shares, SourcesState
@@ -97,7 +96,7 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True):
 class LabelTrust:
     """Judges labels, one after the other. Without `receipts` (a measurement has no key) no signature counts.
 
-    `reads` says whether the encoder can read a text.
+    `reads` says whether an event of this content can be read.
     """
 
     def __init__(
@@ -137,12 +136,12 @@ class LabelTrust:
         self._withdrawn: list[Sample] = []
 
     def takes_text(self, feedback: Feedback) -> bool:
-        """Whether the text and the features that a label carries are believed.
+        """Whether what a label says of its event is believed.
 
         A receipt proves the answer and not this text. So where receipts are required, an operator must approve it, or
         we have found it ourselves.
         """
-        if not feedback.text.strip() and not feedback.features:
+        if not feedback.text.strip() and not feedback.features and not feedback.parts:
             return False
         is_required = self.receipts is not None and self._config.require_receipts
         return not is_required or bool(feedback.approval) or self.has_answer(feedback)
@@ -165,7 +164,7 @@ class LabelTrust:
         """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
         if sample.is_correction:
             self._suspects.take([sample.event])  # what is corrected need not be withdrawn
-        if not sample.is_correction and not self._reads(parts_of(sample.text)[0]):  # that has the text of before
+        if not sample.is_correction and not self._reads(sample.text):  # that has the text of before
             return "unreadable"
         if sample.is_approved and self.receipts is not None:
             return ""

@@ -30,7 +30,6 @@ from model.kinds import KindTensors, tensors_of
 from model.packed import WholeEncoder
 from model.quantized import QuantizedHead
 from model.strata import encode_many
-from wire.features import parts_of
 from wire.records import PrecisionEvaluation, Probe
 
 MIN_TEXTS = 16
@@ -59,8 +58,7 @@ class Parity:
     def add(self, texts: Iterable[str]) -> None:
         """Adds new texts until there are `max_texts`, or MAX_TOKENS of them: long texts take long in float32."""
         new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self.room]
-        parts = [parts_of(content) for content in new]
-        tokens = self.served.tokenizer.encode_many([text for text, _ in parts])
+        tokens = self.served.tokens(new)
         ends = accumulate(map(len, tokens), initial=self._num_tokens)
         num_fitting = sum(end <= MAX_TOKENS for end in ends) - 1
         if num_fitting < len(new):
@@ -69,7 +67,7 @@ class Parity:
         if new:
             self._num_tokens += sum(map(len, tokens[:num_fitting]))
             encode = partial(encode_many, self._strata, batch_size=ENCODE_BATCH)
-            full_z_ND = self.served.joined(parts[:num_fitting], encode)
+            full_z_ND = self.served.joined(new, encode)
             self._full_z_ND = torch.cat((self._full_z_ND, full_z_ND))
             for precision, z_ND in self._served_z_ND.items():
                 self._served_z_ND[precision] = torch.cat((z_ND, self.served.z_many(new, precision)))

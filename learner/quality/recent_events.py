@@ -13,10 +13,10 @@ events that they name differently. That share needs no label, so that what only 
 once; and whether the versions that were published last are better than the reference, or not worse, is known by labels
 the moment that they come. `rollout.publication_rule` decides by both.
 
-The ring holds the events with their features under one encoder. An encoder that differs from the one before in the
-scales of numbers alone (`learner.standardisation`) reads texts as that did. Then the ring goes on: events with numbers
-are encoded again, as `learner.standardisation` does with the memory, and what a version names can be compared with one
-from before, which is read under its own scales. Under any other encoder the ring begins anew.
+The ring holds the events with their features under one encoder. An encoder that differs from the one before in what
+was measured of inputs alone (`learner.standardisation`) reads texts as that did. Then the ring goes on: events
+with such values are encoded again, as `learner.standardisation` does with the memory, and what a version names can be
+compared with one from before, which is read under its own scales. Under any other encoder the ring begins anew.
 
 A version with another encoder than the reference is compared with it by what is known of both without encoding a text
 twice: which holdout samples each names rightly. Nothing is said of these if they are less than half of the holdout: so
@@ -41,7 +41,7 @@ from learner.fast.fast_head import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.name_changes import are_classes, encoder_changes, named, output_changes, row_changes
-from wire.features import has_features
+from wire.inputs import has_more
 from wire.label_set import LabelSet
 from wire.records import NameChanges
 
@@ -267,7 +267,7 @@ class EventRing:
         """Forgets all events."""
         self._phi_NR.zero_()
         self._labels = [""] * self.capacity
-        self._contents = [""] * self.capacity  # of events with features
+        self._contents = [""] * self.capacity  # of events that say more than a text
         self.num_added = 0
 
     def follow(self, served: ServedEncoder) -> bool:
@@ -293,7 +293,7 @@ class EventRing:
         contents = rows.contents[-self.capacity :]
         for place, label, content in zip(places_B.tolist(), labels, contents, strict=True):
             self._labels[place] = label
-            self._contents[place] = content if has_features(content) else ""
+            self._contents[place] = content if has_more(content) else ""
         return places_B
 
     def rename(self, name_of: Callable[[str], str]) -> None:

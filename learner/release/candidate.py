@@ -40,12 +40,12 @@ from learner.quality.class_weights import Weighted, bias_of
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.gate import GateLimits
 from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference
-from learner.release.tensors import stored_tensor
+from learner.release.tensors import stored_states, stored_tensor
 from learner.stopwatch import Stopwatch
 from model.encoders import config_from_json
 from model.errors import ModelError
-from model.features import SCALES
 from model.head import OUT
+from model.inputs import is_state
 from wire.config import LabelConfig
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable, WireError
 from wire.kinds import DEFAULT
@@ -321,7 +321,7 @@ class ReferenceFinder:
         if not number:
             return None
         manifest = self._store.versions.manifest(number)
-        served = _under_scales_of(manifest, known.fast_head.served, self._store.blobs)
+        served = _under_states_of(manifest, known.fast_head.served, self._store.blobs)
         found = self._maker.stored(manifest, known, self._store.blobs, served=served)
         if found is not None:
             self._before = None
@@ -341,10 +341,9 @@ class ReferenceFinder:
             self._before = parent.version.served
 
 
-def _under_scales_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
-    """Returns an encoder with the scales of numbers that a version has. Raises NotFound, BlobCorrupt."""
-    own = served.tensors.get(SCALES)
-    digest = manifest.encoder_digests.get(SCALES)
-    if (own and own.entry.digest) == digest:
+def _under_states_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
+    """Returns an encoder with the tensors of inputs that a version has. Raises NotFound, BlobCorrupt."""
+    own = {name: tensor.entry.digest for name, tensor in served.states.items()}
+    if own == {name: digest for name, digest in manifest.encoder_digests.items() if is_state(name)}:
         return served
-    return served.with_scales(stored_tensor(manifest, SCALES, blobs))
+    return served.with_states(stored_states(manifest, blobs))

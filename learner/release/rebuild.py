@@ -11,11 +11,13 @@ only: floating-point sums differ in their last bits between instruction sets.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 from msgspec import UNSET
 
 from learner.config import LearnerConfig
+from learner.encoder.served import StoredTensor
 from learner.errors import DataError, LearnerError
 from learner.fast.solver import HeadSolver
 from learner.learner import Learner
@@ -25,7 +27,6 @@ from learner.rounds.round import Phase
 from learner.stopwatch import Stopwatch
 from model.encoders import config_from_json
 from model.errors import NonFinite
-from model.features import FeatureMap
 from wire.records import Answer, ConceptChange, Feedback, LabelChange, Lineage, Round, WeightManifest
 
 ReadTo: TypeAlias = Callable[[Mapping[str, int]], Iterable[Sequence[Answer | Feedback]]]
@@ -41,11 +42,11 @@ def rebuild(
     learner: Learner,
     config: LearnerConfig,
     read_to: ReadTo,
-    features: FeatureMap | None = None,
+    states: Mapping[str, StoredTensor] = MappingProxyType({}),
 ) -> Candidate:
     """Rebuilds the version of `manifest` with `learner`, which knows nothing yet.
 
-    `features` are those of the version, if it reads numbers. Raises NotRebuilt, WrongConfig.
+    `states` are the tensors of inputs that the version has (`stored_states`). Raises NotRebuilt, WrongConfig.
     """
     lineage = manifest.lineage
     if lineage.gap:
@@ -54,9 +55,10 @@ def rebuild(
         raise NotRebuilt(f"version {manifest.version} is of a program that solved the head in another way")
     if learner.knowledge.base.spec_of(config_from_json(manifest.config).label_capacity) != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} is of another model or other settings than these")
-    if features is not None:  # all sums of the version are under its own scales, whenever they were measured
+    if states:
+        # All sums of the version are under its own scales of numbers, whenever they were measured.
         head = learner.fast_head
-        learner.knowledge.fast_head = head.successor(head.served.with_features(features))
+        learner.knowledge.fast_head = head.successor(head.served.with_states(states))
     follow_settings(learner)
     maker = CandidateMaker(config)
     reader = _Reader(learner, read_to, maker.solver, manifest)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from learner.encoder.served import StoredTensor
 from learner.failpoints import failpoint
+from model.inputs import is_state
 from model.qtensor import from_blob
 from wire.records import WeightManifest
 from wire.store import Blobs
@@ -58,6 +59,12 @@ def put_blobs(tensors: Iterable[StoredTensor], blobs: Blobs) -> None:
     for digest in stored.keys() - blobs.has(stored):
         blobs.put(stored[digest].tensor.to_blob())
         failpoint("after-blob")
+
+
+def stored_states(manifest: WeightManifest, blobs: Blobs) -> dict[str, StoredTensor]:
+    """Returns the tensors of inputs of a version from the store, by name. Raises NotFound, BlobCorrupt."""
+    found = {name: stored_tensor(manifest, name, blobs) for name in manifest.encoder_digests if is_state(name)}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
 def stored_tensor(manifest: WeightManifest, name: str, blobs: Blobs) -> StoredTensor | None:

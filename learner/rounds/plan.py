@@ -13,7 +13,7 @@ import numpy as np
 
 from learner.memory import Replay, draw
 from learner.samples import Labelled
-from wire.features import has_text
+from wire.inputs import is_encoded
 from wire.kinds import row_names
 
 
@@ -63,8 +63,8 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_text(samples: Iterable[Labelled]) -> list[Labelled]:
-    """Returns the samples that have a text, not features alone: only these train an encoder."""
-    return [sample for sample in samples if has_text(sample.text)]
+    """Returns the samples of events that the encoder reads: only these train it."""
+    return [sample for sample in samples if is_encoded(sample.text)]
 
 
 def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:

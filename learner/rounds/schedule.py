@@ -35,7 +35,7 @@ from learner.progress import LearnerProgress
 from learner.rounds.plan import RoundPlan, draw_plan, step_sizes
 from learner.rounds.strategies import draws_per_step
 from learner.samples import Labelled
-from wire.features import has_text
+from wire.inputs import is_encoded
 from wire.records import PSEUDO_LABELS, RoundKind
 
 GROWTH = 0.1
@@ -121,7 +121,7 @@ class Schedule:
             progress.rehearsed_at = progress.num_labels
         else:
             contents = join.unlabelled(config.pseudo_label_texts)
-            fresh = [Labelled(each, "") for each in contents if has_text(each)]
+            fresh = [Labelled(each, "") for each in contents if is_encoded(each)]
             sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=PSEUDO_LABEL_SHARE)
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             self._counts["pseudo_label_rounds"] += 1

@@ -46,7 +46,7 @@ from learner.rounds.trainer import Trainer
 from learner.samples import Labelled
 from model.packed import WholeEncoder
 from model.ragged import RaggedLayout
-from wire.features import parts_of
+from wire.inputs import encoded
 from wire.kinds import LabelKind, kind_of, row_names
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class Training:
         By default they are those of the beginning of each text. Of sets of labels it returns shares_BC in place of
         rows: the classes of a set have equal shares of its sample (Mahajan et al. 2018, arXiv:1805.00932, section 2.2).
         """
-        texts = [parts_of(sample.text)[0] for sample in samples]
+        texts = [encoded(sample.text) for sample in samples]
         x_TD, layout = self._served.prefix(texts, self.first_layer, drop_tokens=drop_tokens)
         if not _kind_of(samples).is_exclusive:
             return x_TD, layout, torch.stack([self._shares_of(sample) for sample in samples])

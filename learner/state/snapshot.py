@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import torch
@@ -54,8 +54,14 @@ FAST_HEAD: Final = "fast."
 TOP: Final = "top."
 """What the names of the sums of the fast head, and those of the weights of the trained blocks, begin with."""
 
-SCALES_OF_NUMBERS: Final = "scales."
-"""What the names of the parts of `model.features.SCALES` begin with: the scales under which the sums are."""
+STATE: Final = "state."
+"""What the names of the parts of the tensors of inputs begin with (`model.inputs`): the sums are under these."""
+
+RENAMED_STATE: Final = ("scales.", "state.features.scales.")
+"""What the names of the parts of scales of numbers began with in older checkpoints, and now."""
+
+States: TypeAlias = Mapping[str, Mapping[str, Tensor]]
+"""The parts of the tensors of inputs, by the names of tensor and part."""
 
 MEANS: Final = "round.means"
 """Name of the tensor of class means from which the auxiliary head of the round under way started."""
@@ -127,12 +133,13 @@ class Snapshot:
         sums: Mapping[str, Tensor],
         top: Mapping[str, Tensor],
         means_CD: Tensor | None,
-        scales: Mapping[str, Tensor] = MappingProxyType({}),
+        states: States = MappingProxyType({}),
     ) -> "Snapshot":
         """Makes a snapshot of `facts`, the sums of the fast head, the trained blocks, the means of the round, and the
-        scales of numbers."""
+        tensors of inputs."""
         tensors = {f"{FAST_HEAD}{name}": value for name, value in sums.items()}
-        tensors |= {f"{SCALES_OF_NUMBERS}{name}": value for name, value in scales.items()}
+        for name, parts in states.items():
+            tensors |= {f"{STATE}{name}.{part}": value for part, value in parts.items()}
         tensors |= {f"{TOP}{name}": value for name, value in top.items()}
         if means_CD is not None:
             tensors[MEANS] = means_CD
@@ -144,9 +151,13 @@ class Snapshot:
         return self._named(FAST_HEAD)
 
     @property
-    def scales(self) -> dict[str, Tensor]:
-        """The parts of the stored scales of numbers, by name; empty where there are none."""
-        return self._named(SCALES_OF_NUMBERS)
+    def states(self) -> States:
+        """The parts of the tensors of inputs, by name; empty where there are none."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, value in self._named(STATE).items():
+            tensor, _, part = name.rpartition(".")
+            found.setdefault(tensor, {})[part] = value
+        return found
 
     @property
     def top(self) -> dict[str, Tensor]:
@@ -204,7 +215,13 @@ def decode(data: bytes) -> Snapshot:
         raise CheckpointRefused(f"{len(data)} bytes that are not what was written")
     try:
         tensors = load(bytes(body))
-        return Snapshot(facts=_decode_facts(tensors.pop("facts").numpy().tobytes()), tensors=tensors)
+        facts = _decode_facts(tensors.pop("facts").numpy().tobytes())
+        before, now = RENAMED_STATE
+        renamed = {
+            f"{now}{name.removeprefix(before)}" if name.startswith(before) else name: value
+            for name, value in tensors.items()
+        }
+        return Snapshot(facts=facts, tensors=renamed)
     except (SafetensorError, KeyError, msgspec.DecodeError) as error:
         raise CheckpointUnknown(f"written by another version of this program: {error}") from error
 

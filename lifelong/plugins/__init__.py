@@ -1,6 +1,7 @@
 """What stands behind the doors of the core, by door and name. The core finds it by this table, and imports none of it.
 
 kinds/       kinds of labels: one class, a set of them, a number
+inputs/      inputs of events besides texts: features, and what a series of them adds
 encoders/    families of encoders: a torch module of the user       heads/    a head of the user
 source       the source of a class of the user
 
@@ -13,6 +14,9 @@ from collections.abc import Mapping
 from typing import Final
 
 BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
+    "inputs": {
+        "features": "lifelong.plugins.inputs.features:FEATURES",
+    },
     "kinds": {
         "class": "lifelong.plugins.kinds.classes:CLASS",
         "multilabel": "lifelong.plugins.kinds.sets:MULTILABEL",

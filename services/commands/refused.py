@@ -164,11 +164,12 @@ def _rows(labels: "Sequence[Quarantined]") -> list[dict[str, Any]]:
 
 def _label_line(label: "Quarantined") -> str:
     from services.refused import id_of
+    from wire.inputs import render as render_event
     from wire.kinds import render
     from wire.logs import printable
 
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
-    about = label.text[:60] if label.text else ", ".join(f"{name} {each}" for name, each in label.features.items())[:60]
+    about = render_event(label)[:60]
     of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
     said = render(label.feedback.said)

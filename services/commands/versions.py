@@ -171,16 +171,17 @@ def rebuild(
 
     from learner.learner import Learner
     from learner.process import EncoderChoice, TaskChoice, opened
+    from learner.release.tensors import stored_states
     from services.keys import ring_of
     from services.programs import open_bus, open_store
-    from services.rebuild import features_of, rebuild_version
+    from services.rebuild import rebuild_version
     from wire.receipts import Receipts
 
     settings = context.attached()
     torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
     with closing(open_store(settings)) as store:
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
-        features = features_of(manifest, store.blobs)
+        states = stored_states(manifest, store.blobs)
     choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
     config, strata, tokenizer = opened(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
     ring = ring_of(settings)
@@ -188,7 +189,7 @@ def rebuild(
     learner.label_config = settings.labels
     learner.names.draw_holdout_by(ring.holdout)
     with closing(open_bus(settings, "rebuild")) as bus, progress() as say:
-        result = rebuild_version(manifest, learner, config, bus, say=say, features=features)
+        result = rebuild_version(manifest, learner, config, bus, say=say, states=states)
     echo(*(json_lines(dataclasses.asdict(result)) if as_json else [_summary(result)]))
     if result.differing:
         raise typer.Exit(DIFFERS)

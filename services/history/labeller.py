@@ -27,7 +27,7 @@ import msgspec
 
 from wire.envelope import record_of
 from wire.errors import BadMessage
-from wire.features import Features, content_of, problem_of_content
+from wire.inputs import Features, Part, content_of, fields_of, problem_of_content
 from wire.kinds import KINDS, LABEL_FIELDS, field_with
 from wire.label_set import LabelSet, check_label, did_you_mean
 from wire.mapping import LABEL_SETTINGS, Template, features_of, label_in
@@ -164,6 +164,7 @@ class HistoryRow(msgspec.Struct, kw_only=True):
     target: dict[str, Any] | list[Any] | str | None = None
     text: str = ""
     features: Features = {}
+    parts: tuple[Part, ...] = ()
     id: str = ""
     source: str = "history"
     key: str = ""
@@ -172,8 +173,8 @@ class HistoryRow(msgspec.Struct, kw_only=True):
 
 OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
 
-MAPPED: Final = [name for name in OURS if name != "features"]
-"""The fields that a map makes, besides features, each by a map of its own."""
+MAPPED: Final = [name for name in OURS if name not in ("features", "parts")]
+"""The fields that a map makes, besides features, each by a map of its own. No map makes parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,16 +233,16 @@ class RowLabeller:
             values = features_of(self._maps.features, fields)
             own["features"] = {name: self._typed(value) for name, value in values.items()}
         row = _row_of(own, fields)
-        if problem := problem_of_content(row.text, row.features):
+        if problem := problem_of_content(**fields_of(row)):
             raise BadMessage("wrong_schema", problem)
         feedback = record_of(Feedback, self._fields(row))
         check_label(feedback.said, self._labels, max_chars=self._max_label_chars)
         return feedback
 
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
-        text = row.text[:MAX_TEXT_CHARS]
+        said = {**fields_of(row), "text": row.text[:MAX_TEXT_CHARS]}
         return {
-            "event_id": row.id or blake2b(content_of(text, row.features).encode(), digest_size=16).hexdigest(),
+            "event_id": row.id or blake2b(content_of(**said).encode(), digest_size=16).hexdigest(),
             "label": row.label,
             "labels": _listed(row.labels),
             "value": row.value,
@@ -250,8 +251,7 @@ class RowLabeller:
             "source": self._source,
             "time_ms": row.time_ms,
             "event_source": row.source,
-            "text": text,
-            "features": row.features,
+            **said,
             "task": self._task,
         }
 

@@ -34,7 +34,7 @@ from serving.http.api import Api
 from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, bounds_of
 from serving.http.listener import await_port, within_file_limit
 from serving.http.origin import network_of
-from wire.records import MAX_EVENT_BYTES
+from wire.inputs import max_event_bytes
 from wire.threads import BackgroundThread
 
 FILES: Final = "/proc/self/fd"
@@ -238,7 +238,7 @@ class GrpcListener:
     def _options(self) -> list[tuple[str, int]]:
         return [
             ("grpc.so_reuseport", 1),
-            ("grpc.max_receive_message_length", MAX_EVENT_BYTES),
+            ("grpc.max_receive_message_length", max_event_bytes()),
             ("grpc.max_metadata_size", self._bounds.max_header_bytes),
             ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
             ("grpc.max_connection_idle_ms", 1_000 * self._bounds.keep_alive_s),

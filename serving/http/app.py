@@ -36,7 +36,7 @@ from serving.http.schemas import MAX_ID_CHARS, AnswerBody
 from serving.http.v2 import InferRequest, InferResponse, ModelReady, V2Api
 from serving.served_task import ReplicaStatus
 from serving.v2 import ModelMetadata, ServerMetadata
-from wire.features import MAX_FEATURES, Features
+from wire.inputs import MAX_FEATURES, MAX_PARTS, Features, Part
 
 Text = Annotated[str, msgspec.Meta(description="Blank only beside `features`. The first 131,072 characters are read.")]
 DescribedFeatures = Annotated[
@@ -45,6 +45,10 @@ DescribedFeatures = Annotated[
         description="Numbers and categories by their names, beside the text or in place of it.",
         extra_json_schema={"maxProperties": MAX_FEATURES, "propertyNames": {"pattern": r"\S"}},
     ),
+]
+DescribedParts = Annotated[
+    list[Part],
+    msgspec.Meta(description="Objects of further inputs that are installed, by their `type`.", max_length=MAX_PARTS),
 ]
 ShortText = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
 
@@ -55,11 +59,12 @@ UNAVAILABLE: Final = (408, 429, 431, 503, 504)
 
 
 class EventRequest(msgspec.Struct, frozen=True):
-    """One event: its text, its features, or both. Without an id it gets one; `key` names the entity, which always meets
-    the same arm."""
+    """One event: its text, its features, its parts, or several of them. Without an id it gets one; `key` names the
+    entity, which always meets the same arm."""
 
     text: Text = ""
     features: DescribedFeatures = {}
+    parts: DescribedParts = []
     id: ShortText = ""
     key: ShortText = ""
     tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer; without any, all do.")] = []
@@ -104,10 +109,11 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class EventData(msgspec.Struct, frozen=True):
-    """The data of a CloudEvent of the type `lifelong.event.v1`: a text, features, or both."""
+    """The data of a CloudEvent of the type `lifelong.event.v1`: a text, features, parts, or several of them."""
 
     text: Text = ""
     features: DescribedFeatures = {}
+    parts: DescribedParts = []
     key: ShortText = ""
     tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer; without any, all do.")] = []
 

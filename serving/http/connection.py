@@ -23,10 +23,11 @@ from serving.config import ServingConfig
 from serving.http.origin import network_of
 from serving.http.problems import Problem, write_problem
 from serving.http.schemas import TOO_LARGE
-from wire.records import MAX_EVENT_BYTES
+from wire.inputs import MAX_EVENT_BYTES, max_event_bytes
 
 MAX_WIRE_BYTES = 2 * MAX_EVENT_BYTES
-"""Bytes of a body including the framing of its chunks, which may be many times as large as the content."""
+"""Bytes of a body including the framing of its chunks, which may be many times as large as the content. One of an
+event with a large input may have more."""
 
 MAX_PIPELINED = 64
 """Pipelined requests of one connection that wait for an earlier answer."""
@@ -205,6 +206,10 @@ class Connection(HttpToolsProtocol):
         if self._phase is _Phase.HEAD:
             self._refuse(HEADERS_TOO_LARGE)
         elif self._phase is _Phase.BODY and self._num_bytes > MAX_WIRE_BYTES:
+            self._refuse_above(2 * max_event_bytes())
+
+    def _refuse_above(self, at_most: int) -> None:
+        if self._num_bytes > at_most:
             self._refuse(TOO_LARGE)
 
     def _time_out(self) -> None:

@@ -89,7 +89,7 @@ class EmbeddingsApi:
         if not 0 < len(texts) <= self.api.max_events:
             raise RequestRefused(wrong_shape(f"`input` has {len(texts)} texts; give 1 to {self.api.max_events}"))
         now_ms = self.api.now_ms()
-        return [accepted(event_of(text, "", "", {}, now_ms=now_ms, new_id=self.api.new_id)) for text in texts]
+        return [accepted(event_of({"text": text}, "", "", now_ms=now_ms, new_id=self.api.new_id)) for text in texts]
 
 
 def _read(body: bytes) -> EmbeddingsRequest:

@@ -28,7 +28,7 @@ from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefuse
 from serving.http.requests import ask_of
 from serving.http.schemas import UNREADABLE, whole_problem, wrong, wrong_shape
 from wire.envelope import MAX_FIELD_BYTES
-from wire.features import Features, problem_of
+from wire.inputs import Features, Part, fields_of, problem_of
 from wire.kinds import LABEL_FIELDS, problem_of_label
 from wire.records import MAX_TEXT_CHARS, Feedback
 
@@ -40,8 +40,8 @@ FORGED = Problem(
 class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     """A label as a client sends it: `event_id`, `key` and `receipt` of the answer, and its `source` as `event_source`.
 
-    `text` and `features` are those of the event, where its answer no longer waits. With `correct` it replaces an
-    earlier label. `task` is the one that it is of ("": the default one), and `receipt` that of the task's answer.
+    `text`, `features` and `parts` are those of the event, where its answer no longer waits. With `correct` it replaces
+    an earlier label. `task` is the one that it is of ("": the default one), and `receipt` that of the task's answer.
     """
 
     event_id: str
@@ -54,6 +54,7 @@ class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
     event_source: str | None = None
     text: str = ""
     features: Features = {}
+    parts: tuple[Part, ...] = ()
     correct: bool = False
     task: str = ""
 
@@ -125,7 +126,7 @@ class FeedbackApi:
                 return wrong_shape(f"`{name}` has more than {MAX_FIELD_BYTES} bytes")
         if body.target is not None and len(msgspec.json.encode(body.target)) > MAX_FIELD_BYTES:
             return wrong_shape(f"`target` has more than {MAX_FIELD_BYTES} bytes")
-        if problem := problem_of(body.features):
+        if problem := problem_of(body.features, body.parts):
             return wrong_shape(problem)
         record = Feedback(
             event_id=body.event_id,
@@ -138,8 +139,7 @@ class FeedbackApi:
             time_ms=self.api.now_ms(),
             receipt=body.receipt,
             event_source=body.event_source,
-            text=body.text[:MAX_TEXT_CHARS],
-            features=body.features,
+            **{**fields_of(body), "text": body.text[:MAX_TEXT_CHARS]},
             task=body.task,
         )
         if problem := problem_of_label(record):

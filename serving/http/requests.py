@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import TOO_LARGE
 from serving.queue import Priority
-from wire.records import MAX_EVENT_BYTES
+from wire.inputs import max_event_bytes
 from wire.traces import TRACEPARENT
 
 TIMEOUT_HEADER: Final = "x-request-timeout-ms"
@@ -149,12 +149,13 @@ class Room:
     async def read(self, request: Request) -> bytes | Problem:
         """Reads the body. Gives up as soon as it is too large, or does not fit."""
         declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > MAX_EVENT_BYTES:
+        at_most = max_event_bytes()
+        if declared.isdecimal() and int(declared) > at_most:
             return TOO_LARGE
         chunks: list[bytes] = []
         try:
             async for chunk in request.stream():
-                if self._num_bytes + len(chunk) > MAX_EVENT_BYTES:
+                if self._num_bytes + len(chunk) > at_most:
                     return TOO_LARGE
                 if not self._bodies.reserve(len(chunk)):
                     return TOO_MANY_BYTES

@@ -1,10 +1,10 @@
 """The JSON bodies of HTTP: bytes to events, and outcomes to bytes. No network here.
 
-{"text"?, "features"?, "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
+{"text"?, "features"?, "parts"?, "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
 Answer or Problem, one for each  -->  {"answers": [{...} or {"error": {...}}, ...]}
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
@@ -13,7 +13,7 @@ import msgspec
 
 from serving.http.problems import ErrorBody, Problem, ProblemBody
 from serving.queue import EmbeddedText
-from wire.features import Features, problem_of_content
+from wire.inputs import NOTHING_SAID, Features, Part, fields_of, problem_of_content
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback, TaskAnswer
 
 SOURCE: Final = "http"
@@ -35,7 +35,7 @@ class Unpublished:
 TOO_LARGE = Problem(
     status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     code="too_large",
-    message=f"the body has more than {MAX_EVENT_BYTES} bytes",
+    message=f"the body has more than {MAX_EVENT_BYTES} bytes, or than its `parts` may have",
 )
 
 Entry: TypeAlias = Event | Problem
@@ -47,6 +47,7 @@ class _EventBody(msgspec.Struct, frozen=True):
     id: str = ""
     key: str = ""
     features: Features = {}
+    parts: tuple[Part, ...] = ()
     tasks: tuple[str, ...] = ()
 
 
@@ -55,6 +56,7 @@ class _Request(msgspec.Struct, frozen=True):
     id: str = ""
     key: str = ""
     features: Features = {}
+    parts: tuple[Part, ...] = ()
     tasks: tuple[str, ...] = ()
     events: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
@@ -110,9 +112,9 @@ def read_request(
         return wrong(error)
     text = "" if isinstance(request.text, msgspec.UnsetType) else request.text
     events = request.events
-    is_one = isinstance(request.text, str) or bool(request.features)
+    is_one = isinstance(request.text, str) or bool(request.features) or bool(request.parts)
     if is_one and isinstance(events, msgspec.UnsetType):
-        one = _EventBody(text, request.id, request.key, request.features, request.tasks)
+        one = _EventBody(text, request.id, request.key, request.features, request.parts, request.tasks)
         return [_event_in(one, now_ms=now_ms, new_id=new_id)], False
     if isinstance(events, msgspec.UnsetType) or is_one:
         return wrong_shape("give either `text` (or `features`, or both) or `events`")
@@ -146,21 +148,21 @@ def _entry(raw: msgspec.Raw, *, now_ms: int, new_id: Callable[[], str]) -> Entry
 
 
 def _event_in(body: _EventBody, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
-    event = event_of(body.text, body.id, body.key, body.features, now_ms=now_ms, new_id=new_id)
+    event = event_of(fields_of(body), body.id, body.key, now_ms=now_ms, new_id=new_id)
     return event if isinstance(event, Problem) else msgspec.structs.replace(event, tasks=body.tasks)
 
 
-def event_of(
-    text: str, event_id: str, key: str, features: Features, *, now_ms: int, new_id: Callable[[], str]
-) -> Entry:
-    """Returns the event of these values, with a new id where it has none, or what is wrong with them."""
-    if problem := problem_of_content(text, features):
+def event_of(said: Mapping[str, Any], event_id: str, key: str, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+    """Returns the event that says this, by the names of its fields, with a new id where it has none, or what is wrong
+    with it."""
+    fields = {**NOTHING_SAID, **said}
+    if problem := problem_of_content(**fields):
         return wrong_shape(problem)
     for name, value in (("id", event_id), ("key", key)):
         if len(value) > MAX_ID_CHARS:
             return wrong_shape(f"`{name}` has more than {MAX_ID_CHARS} characters")
-    used = text[:MAX_TEXT_CHARS]  # the rest is never read
-    return Event(id=event_id or new_id(), text=used, key=key, source=SOURCE, time_ms=now_ms, features=features)
+    fields["text"] = fields["text"][:MAX_TEXT_CHARS]  # the rest is never read
+    return Event(id=event_id or new_id(), key=key, source=SOURCE, time_ms=now_ms, **fields)
 
 
 def wrong(error: Exception) -> Problem:

@@ -8,7 +8,7 @@
 To finish a delivery allows its offset to be committed, so it is finished only when the answer is acknowledged. An event
 whose answer is never made is dropped: its next delivery is NEW again.
 
-An event is identified by (source, id), and its content is its text, features, key and tasks. Another content under the
+An event is identified by (source, id), and its content is what it says, its key and its tasks. Another one under the
 same name is not a repetition but a mistake of its sender: to answer it would make two answers that a label cannot tell
 apart, and to finish it would lose it silently. Times are not part of the content, since a broker gives another one to
 each delivery.
@@ -111,7 +111,7 @@ def conflicting_id(received: Received[Event]) -> Refused:
     """Returns the refusal of an event whose id another event of its source has."""
     event = received.record
     detail = (
-        f"event {shown(event.id)} came before with another text, features, key or tasks; "
+        f"event {shown(event.id)} came before with another text, features, parts, key or tasks; "
         "an id is unique within its source"
     )
     letter = refuse_event("conflicting_id", detail, event, received.position.place)

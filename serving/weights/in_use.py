@@ -29,6 +29,7 @@ from model.quantized import RandomFeatures
 from model.ragged import RaggedBatch
 from model.weights import encoder_key
 from serving.models import LatencyTable
+from wire.inputs import INPUTS
 from wire.records import WeightManifest
 
 TEXT_TOKENS: Final = 16
@@ -61,10 +62,13 @@ class WeightsInUse:
     def of(
         self, manifest: WeightManifest, config: EncoderConfig, tensors: Mapping[str, QTensor], inputs: Inputs
     ) -> SharedWeights:
-        """Returns the weights of a version. Raises MissingWeight or WrongShape."""
+        """Returns the weights of a version. Raises MissingWeight, WrongShape or WrongConfig."""
         encoder_key = _encoder_key(manifest)
         with self._lock:
-            encoder = self._encoders.get(encoder_key) or packed(config, tensors, inputs)
+            encoder = self._encoders.get(encoder_key)
+            if encoder is None:
+                encoder = packed(config, tensors, inputs)
+                encoder.inputs.open(INPUTS.all())
             features = self._features.get(key_of(manifest)) or RandomFeatures.from_tensors(config, tensors)
             self._encoders[encoder_key] = encoder
             self._features[key_of(manifest)] = features

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from model.encoders import config_from_json, precisions_in
 from model.errors import BadTokens, UnreadableInput
+from model.inputs import tokens_of
 from model.kinds import tensors_of
 from model.packed import EncoderConfig, Inputs, PackedEncoder, checked
 from model.qtensor import QTensor, from_blob
@@ -38,7 +39,7 @@ from serving.refusal import NO_REFUSALS, Refusal
 from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
 from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
-from wire.features import parts_of
+from wire.inputs import said_in
 from wire.kinds import KINDS
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store, Versions
@@ -261,11 +262,11 @@ class Loader:
 def encode_contents(
     contents: Sequence[str], encoder: PackedEncoder, tokenizer: Inputs, precision: str, max_tokens: int
 ) -> Tensor:
-    """Returns z_BD of the contents of events (`wire.features`), as `serving.encodings` does of events."""
-    parts = [parts_of(content) for content in contents]
-    token_ids = tokenizer.encode_many([text for text, _ in parts], max_tokens=max_tokens)
+    """Returns z_BD of the contents of events (`wire.inputs`), as `serving.encodings` does of events."""
+    said = [said_in(content) for content in contents]
+    token_ids = tokens_of(said, tokenizer, max_tokens)
     z_BD = checked(encoder.encode(RaggedBatch.of(token_ids), precision), len(contents), encoder.config)
-    return encoder.features.joined(z_BD, parts)
+    return encoder.inputs.joined(z_BD, said)
 
 
 class Manifests:

@@ -28,7 +28,7 @@ import structlog
 from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, UnreadableInput, WrongConfig, WrongShape
 from serving.deaths import Deaths, digest_of
 from serving.errors import NotYet, VersionRefused
-from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey
+from wire.errors import BadMessage, BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey
 from wire.plugins import PluginError
 from wire.records import ReplicaReport, WeightManifest
 
@@ -43,6 +43,7 @@ REASONS: Final[Mapping[type[Exception], str]] = {
     WrongShape: "wrong_shape",
     MissingWeight: "missing_weight",
     UnreadableInput: "bad_probe",
+    BadMessage: "bad_probe",
     NonFinite: "not_finite",
     BadBlob: "bad_blob",
     BadTokens: "bad_probe",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.errors import WrongConfig
-from model.features import FeatureMap
+from model.inputs import InputMap
 from model.linears import Linear, full_precision
 from model.packed import Inputs, Kept, PackedEncoder, Tensors, WholeEncoder
 from model.qtensor import QTensor
@@ -99,9 +99,9 @@ class PackedAffine:
     is_one_block = False
     prefixes = ()
 
-    def __init__(self, whole: WholeAffine, features: FeatureMap) -> None:
+    def __init__(self, whole: WholeAffine, inputs: InputMap) -> None:
         self.config = whole.config
-        self.features = features
+        self.inputs = inputs
         self._whole = whole.requires_grad_(False).eval()
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
@@ -146,7 +146,7 @@ class AffineFamily:
         return ("fp32",)
 
     def pack(self, config: AffineConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
-        return PackedAffine(self.restored(config, tensors), FeatureMap.from_tensors(config.d_model, tensors))
+        return PackedAffine(self.restored(config, tensors), InputMap(config.d_model, tensors))
 
     def stored(self, whole: WholeAffine, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         tensors = dict[str, QTensor]()

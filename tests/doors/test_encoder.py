@@ -175,7 +175,7 @@ class Narrow(PackedAffine):
 
 
 def test_vectors_of_another_width_are_an_error_of_their_batch() -> None:
-    narrow = Narrow(WholeAffine(AffineConfig()), AFFINE.pack(AffineConfig(), stored(), open_inputs(PATH)).features)
+    narrow = Narrow(WholeAffine(AffineConfig()), AFFINE.pack(AffineConfig(), stored(), open_inputs(PATH)).inputs)
     with pytest.raises(WrongShape, match=r"affine gives vectors \[2, 15\]; expected \[2, 16\]"):
         Health().encode(narrow, RaggedBatch.of([[1], [2, 3]]), "fp32")
 

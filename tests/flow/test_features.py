@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from model.features import SCALES
+from lifelong.plugins.inputs.feature_tensors import SCALES
+from lifelong.plugins.inputs.series import Series
 from serving.config import SeriesConfig
-from serving.series import Series
 from tests.flow.test_in_memory import Service, share_right
 from wire.events import content
-from wire.features import Features, own_content
+from wire.inputs import Features, sent
 from wire.records import Event
 from wire.store import Store
 
@@ -74,7 +74,7 @@ def test_a_label_is_that_of_the_features_as_they_were_answered(service: Service)
 
 def test_what_hangs_on_the_event_before_is_learnt_from_the_series_of_its_key(service: Service) -> None:
     """The label says whether the level of the event before was high, and the level is another one by chance."""
-    service.pipeline = replace(service.pipeline, series=Series(SeriesConfig(lags=(1,))))
+    service.pipeline = replace(service.pipeline, enrichers=[Series(SeriesConfig(lags=(1,)))])
     levels = [float(number * 7 % 10) for number in range(3 * NUM_EVENTS)]
     series = [Event(id=f"e-{number}", key="tank", features={"level": level}) for number, level in enumerate(levels)]
     labels = ["low", *("high" if level >= 5 else "low" for level in levels)]
@@ -95,7 +95,7 @@ def test_an_event_is_one_event_whatever_it_takes_over_when_it_is_answered_again(
     service.publish()
     (answer,) = service.answer(events("first")[:1])
     first = msgspec.structs.replace(answer, features=answer.features | {"past:1:pressure": 7.0})
-    assert own_content(content(first)) == content(answer)
+    assert sent(content(first)) == content(answer)
     service.label([first, msgspec.structs.replace(answer, time_ms=answer.time_ms + 1)], ["dry", "dry"])
     learner = service.learner.learner
     assert learner.join.counts["answers_repeated"] == 1

@@ -118,7 +118,9 @@ def test_a_label_of_a_text_that_cannot_be_read_is_quarantined(store: Store, tmp_
 def test_an_event_that_cannot_be_read_says_why_and_stops_no_other() -> None:
     inputs = open_inputs(PIXELS)
     events = [Event(id="1", text=image_of(1)), Event(id="2", text="AAAA"), Event(id="3", text="?")]
-    items = items_of(events, [lambda outcome: None] * 3, encoding(inputs, lambda: inputs.max_tokens), DEFAULT, 20_000)
+    items = items_of(
+        events, [lambda outcome: None] * 3, encoding(inputs, lambda: inputs.max_tokens), DEFAULT, inputs.max_tokens
+    )
     assert [item.num_tokens for item in items] == [784, 0, 0]
     assert items[0].unreadable == "" and "an image has 784 bytes, but these are 3" in items[1].unreadable
     assert items[2].unreadable

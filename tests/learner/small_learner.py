@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache, partial
@@ -12,10 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from learner.config import LearnerConfig
-from learner.encoder.served import ServedEncoder, export_encoder, export_projection
+from learner.encoder.served import ServedEncoder, export_encoder, export_projection, export_tensor
 from learner.learner import Learner
 from learner.rounds.worker import INLINE
 from learner.samples import Labelled
+from lifelong.plugins.inputs.feature_tensors import SCALES, FeatureMap, Scale
 from model.bert import BLOCK, EMBEDDING, fold_norm_biases
 from model.config import StrataConfig
 from model.published import FIELDS
@@ -75,6 +77,16 @@ def small_served(strata: Strata | None = None) -> ServedEncoder:
 
 
 SUBJECT_DIGEST = partial(subject_digest, parse("a key for the tests").subject)
+
+
+def with_scales(served: ServedEncoder, scales: Mapping[str, Scale]) -> ServedEncoder:
+    """Returns the encoder with other scales of numbers."""
+    return served.with_states({SCALES: export_tensor(FeatureMap(CONFIG.d_model, scales).to_tensor())})
+
+
+def scales_in(learner: Learner) -> FeatureMap:
+    """Returns the scales of numbers that the learner has."""
+    return FeatureMap.of(CONFIG.d_model, learner.fast_head.served.inputs.states.get(SCALES))
 
 
 def small_learner(

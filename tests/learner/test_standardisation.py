@@ -11,11 +11,11 @@ from learner.release.candidate import Candidate, CandidateMaker, manifest_of
 from learner.release.rebuild import ReadTo, differences, rebuild
 from learner.standardisation import MIN_LABELS
 from learner.stopwatch import Stopwatch
-from model.features import SCALES, Scale
-from tests.learner.small_learner import Setting, small_config, small_learner
+from lifelong.plugins.inputs.feature_tensors import SCALES, Scale
+from tests.learner.small_learner import Setting, scales_in, small_config, small_learner
 from tests.learner.streams import answer, feedback
 from tests.learner.test_learner import assert_same, copy_of
-from wire.features import Features, content_of, parts_of
+from wire.inputs import Features, content_of, fields_in
 from wire.records import Answer, Feedback
 
 NUM_EVENTS = 400
@@ -77,7 +77,7 @@ def learnt() -> Learner:
 
 def test_what_hangs_on_a_number_and_a_category_together_is_learnt(learnt: Learner) -> None:
     before = fed(small_learner(), range(MIN_LABELS - 2))
-    assert not before.fast_head.served.feature_map.scales
+    assert not scales_in(before).scales
     candidate = made(learnt)
     assert SCALES in candidate.tensors
     assert accuracy(candidate, range(NUM_EVENTS, NUM_EVENTS + 200)) > 0.9
@@ -112,8 +112,8 @@ def test_a_learner_that_was_stored_goes_on_under_its_scales(learnt: Learner) -> 
 def test_a_version_is_rebuilt_bit_for_bit_by_its_scales(learnt: Learner) -> None:
     manifest = manifest_of(made(learnt), learnt, version=1, epoch=1, time_ms=0)
     assert manifest.lineage.gap == ""
-    features = learnt.fast_head.served.feature_map
-    again = rebuild(manifest, small_learner(), small_config(), labels_first(), features)
+    states = learnt.fast_head.served.states
+    again = rebuild(manifest, small_learner(), small_config(), labels_first(), states)
     assert differences(manifest, again) == []
 
 
@@ -134,15 +134,15 @@ def labels_first() -> ReadTo:
 
 def test_where_the_memory_has_dropped_something_only_new_numbers_get_a_scale() -> None:
     learner = fed(small_learner(**FEW), range(200))
-    old = learner.fast_head.served.feature_map.scales
+    old = scales_in(learner).scales
     assert learner.fast_head.ridge.num_samples > len(learner.replay)
     fed(learner, range(200, 300), late=7.0)
     fed(learner, range(300, 400), late=9.0)
-    scales = learner.fast_head.served.feature_map.scales
+    scales = scales_in(learner).scales
     assert scales.keys() - old.keys() == {"late"}
     assert scales == scales | old and scales["late"].scale > 0
     assert "numbers were standardised" in learner.knowledge.lineage.gap
-    held = [sample for sample in learner.replay.samples() if "late" in parts_of(sample.text)[1]]
+    held = [sample for sample in learner.replay.samples() if "late" in fields_in(sample.text)["features"]]
     learner.fast_head.unlearn_many(held)
     assert learner.fast_head.ridge.num_samples == learner.counts["learnt"] - len(held)
 
@@ -156,5 +156,5 @@ def test_scales_are_measured_seldom() -> None:
         if learner.counts["standardisations"] > len(at):
             at.append(learner.progress.num_labels)
     assert at[0] == MIN_LABELS and all(after >= 2 * before for before, after in pairwise(at))
-    assert learner.fast_head.served.feature_map.num_labels == at[-1]
-    assert isinstance(learner.fast_head.served.feature_map.scales["amount"], Scale)
+    assert scales_in(learner).num_labels == at[-1]
+    assert isinstance(scales_in(learner).scales["amount"], Scale)

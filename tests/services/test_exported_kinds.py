@@ -119,10 +119,10 @@ def test_a_version_of_features_says_that_others_cannot_read_them_and_has_no_onnx
         rig.learner.learn_many(records(range(first, first + 20)), {"feedback.v1/0": first + 20})
         rig.learner.tick()
     made = exported(store, rig)
-    lacks = "it was taught with features of events (amount, noise), which they do not read"
+    lacks = "it was taught with more than texts (features.scales), which they do not read"
     assert made.lacks == lacks and not (Path(made.folder) / "model.safetensors").exists()
     assert (Path(made.folder) / "README.md").read_text() == card(
         store.versions.manifest(made.version), lacks=lacks, with_onnx=False
     )
-    with pytest.raises(BadExport, match="no ONNX form: it was taught with features"):
+    with pytest.raises(BadExport, match="no ONNX form: it was taught with more than texts"):
         export_version(store, made.version, tmp_path / "onnx", b"", with_onnx=True, say=lambda text: None)

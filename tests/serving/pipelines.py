@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from lifelong.plugins.inputs.series import Series
 from serving.config import PrecisionConfig, SeriesConfig
 from serving.engine import Engine
 from serving.kafka.outbox import Outbox, OutboxBounds
@@ -11,7 +12,6 @@ from serving.observers import Counts
 from serving.pipeline import NOTHING_NOTED, Pipeline
 from serving.predict import Predict, predict_many
 from serving.queue import BatchQueue, Encode, Item
-from serving.series import Series
 from tests.serving.versions import RECEIPTS
 from wire.backoff import Backoff
 from wire.bus import Publisher
@@ -68,7 +68,7 @@ def pipeline_of(
         engine=engine,
         outbox=Outbox(open_publisher, counts, bounds, name="r1"),
         counts=counts,
-        series=Series(series) if series.is_used else None,
+        enrichers=[Series(series)] if series.is_used else [],
         deaths=NOTHING_NOTED,
         has_weights=lambda: engine.live is not None,
     )

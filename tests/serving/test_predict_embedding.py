@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.features import SCALES, FeatureMap, Scale
+from lifelong.plugins.inputs.feature_tensors import SCALES, FeatureMap, Scale
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from serving.engine import Engine

@@ -62,7 +62,7 @@ def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
-        ([], "`text` and `features` are both missing"),
+        ([], "`text`, `features` and `parts` are all missing"),
         ([texts("text", "a"), texts("text", "a")], "twice"),
         ([texts("text", "a"), texts("key", "k", "l")], "`key` has 2 elements"),
         ([texts("text", "a"), texts("image", "k")], "no such input"),
@@ -70,6 +70,8 @@ def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
         ([texts("features", '{"x": 1}', "")], "element 1: `text` is blank"),
         ([texts("features", '{"x": 1}', '{"x": [1]}')], "element 1: `features` is no JSON object"),
         ([texts("text", "a"), texts("features", "{")], "element 0: `features` is no JSON object"),
+        ([texts("parts", "{}")], "element 0: `parts` is no JSON list of objects"),
+        ([texts("parts", "[{}]")], "element 0: `parts` has the `type` None, which no input is"),
         ([texts("features", '{"": 1}')], "element 0: `features` has a name that is blank"),
         ([texts("features", '{"x": 1}', "{}"), texts("key", "k")], "`key` has 1 elements, `features` 2"),
     ],

@@ -13,7 +13,7 @@ from tests.simulation.ledger import Happened, Violation
 from tests.simulation.programs import LEARNER, RING
 from wire.bus import partition_name
 from wire.envelope import from_message
-from wire.features import parts_of
+from wire.inputs import encoded
 from wire.keyring import subject_digest
 from wire.message import Place
 from wire.records import (
@@ -128,7 +128,7 @@ class Checks:
         """Checks that somebody who knows the code but no secret cannot tell the events of the holdout."""
         learner = self._world.learner
         assert learner is not None
-        held = {parts_of(sample.text)[0] for sample in learner.knowledge.holdout.samples.samples()}
+        held = {encoded(sample.text) for sample in learner.knowledge.holdout.samples.samples()}
         draw = HoldoutDraw(LEARNER.holdout_share)
         ids = [each.event_id for each in self._ledger.events.values() if each.text in held]
         told = [event_id for event_id in ids if any(draw((source, event_id)) for source in SOURCES)]
@@ -223,7 +223,7 @@ class Checks:
                         yield partition_name(partition), offset, self._decoded(record_type, partition, stored)
 
     def _texts(self) -> list[str]:
-        return [parts_of(sample.text)[0] for sample in self._memory()]
+        return [encoded(sample.text) for sample in self._memory()]
 
     def _memory(self) -> list[Labelled]:
         learner = self._world.learner

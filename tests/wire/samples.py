@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from wire.features import Features
+from wire.inputs import Features
 from wire.message import Message, Place
 from wire.receipts import Verdicts
 from wire.records import (

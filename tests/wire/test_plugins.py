@@ -56,6 +56,11 @@ def test_a_name_is_looked_up_in_the_table_among_entry_points_and_as_a_path(regis
     assert registry.get("own") is own
 
 
+def test_those_of_installed_packages_can_be_asked_for_at_once(registry: Registry[Any]) -> None:
+    registry.load_installed()
+    assert registry._plugins == {"world": WORLD}
+
+
 def test_all_are_those_of_the_table_and_those_that_were_asked_for(registry: Registry[Any]) -> None:
     registry.get("world")
     with pytest.raises(PluginError, match="is called 'world', and 'wrong' where it is listed"):

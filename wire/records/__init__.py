@@ -25,6 +25,7 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
+from wire.inputs import MAX_EVENT_BYTES
 from wire.records.commands import (
     Command,
     CommandBody,
@@ -65,7 +66,6 @@ from wire.records.reports import (
     VersionHealth,
 )
 from wire.records.topics import (
-    MAX_EVENT_BYTES,
     MAX_TEXT_CHARS,
     MAX_TEXT_TOKENS,
     TOPIC_RECORDS,

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from wire.inputs import NOTHING_SAID
 from wire.kinds import LABEL_FIELDS
 from wire.records.topics import Answer, Event, Feedback, Quarantined, TopicRecord
 
@@ -37,7 +38,7 @@ def _schema_of(record: type[TopicRecord]) -> dict[str, Any]:
     own["properties"].pop("headers", None)
     if record is Event:
         del own["required"]  # an event without an id has that of its header, or its place
-        own["anyOf"] = [{"required": ["text"]}, {"required": ["features"]}]
+        own["anyOf"] = [{"required": [name]} for name in NOTHING_SAID]
     if record is Feedback:
         own["anyOf"] = [{"required": [name]} for name in ("label", *LABEL_FIELDS)]
     whole = {"$schema": DIALECT, "$id": record.TYPE, **own}

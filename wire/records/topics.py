@@ -15,12 +15,9 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from wire.features import Features
+from wire.inputs import NOTHING_SAID, Features, Part, fields_of
 from wire.kinds import ANSWER_FIELDS, said_by
 from wire.records.record import ArmName, Record
-
-MAX_EVENT_BYTES = 1 << 20
-"""Largest payload of an event, in bytes; a larger one becomes a dead letter (Kafka) or a 413 (HTTP)."""
 
 MAX_TEXT_TOKENS = 8_192
 """Most tokens of a text that a model may read."""
@@ -117,9 +114,9 @@ class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
 class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
     """The model's answer to one event, by `task` ("" the default one), and what others answer to it, in `tasks`.
 
-    `text` and `features` are the event's, so that the learner needs no more than the answer and a label. `vector` is
-    that of what the event says, where it can be used. `audit` asks for the label of the event, whatever the answer.
-    `headers` are the event's, see there.
+    `text`, `features` and `parts` are the event's, as far as they are read, so that the learner needs no more than the
+    answer and a label. `vector` is that of what the event says, where it can be used. `audit` asks for the label of the
+    event, whatever the answer. `headers` are the event's, see there.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -135,6 +132,7 @@ class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
     audit: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     features: Features = {}
+    parts: tuple[Part, ...] = ()
     task: str = ""
     tasks: dict[str, TaskAnswer] = {}
 
@@ -187,7 +185,8 @@ class AdminAction(Record, frozen=True, kw_only=True):
 
 
 class Event(Record, frozen=True, kw_only=True):
-    """A text to classify, features (numbers and categories by name, `wire.features`), or both.
+    """A text to classify, features (numbers and categories by name), parts of other types (`wire.inputs`), or several
+    of them.
 
     `id` is unique within `source`; `key` names the entity (customer, device) and decides the arm and the partition.
     `headers` are those of its message that its answer's message has, too; they are no part of its content. `tasks` are
@@ -204,6 +203,7 @@ class Event(Record, frozen=True, kw_only=True):
     time_ms: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     features: Features = {}
+    parts: tuple[Part, ...] = ()
     tasks: tuple[str, ...] = ()
 
     @property
@@ -222,13 +222,13 @@ class Feedback(Record, frozen=True, kw_only=True):
     `event_source`, `key` and `receipt` are the answer's `source`, `key` and `receipt`, where the sender has them.
     `event_source` is None where the sender does not know it; "" is a source, that of plain JSON. `wire.events` joins
     the label with its answer. `approval` is made by an operator who releases a quarantined label. `wire.receipts`
-    checks receipts and approvals. `text` and `features` are the event's: with them no answer is needed, so labels of
-    any age and labelled history can be learnt. Where the answer waits, its own ones count. `answered` and `proof` are
-    set by the learner alone, which has found the answer again for a late label: the label that was answered, and its
-    own code over it and what the event says. Where events have sets of labels, `labels` is that of the event, where
-    they have scores, `value` is it, and `label` is "". Where they have labels of a kind without a field of its own,
-    `target` is an object with the name of the `kind`, and what that says. `task` is the one that the label is of, ""
-    the default one.
+    checks receipts and approvals. `text`, `features` and `parts` are the event's: with them no answer is needed, so
+    labels of any age and labelled history can be learnt. Where the answer waits, its own ones count. `answered` and
+    `proof` are set by the learner alone, which has found the answer again for a late label: the label that was
+    answered, and its own code over it and what the event says. Where events have sets of labels, `labels` is that
+    of the event, where they have scores, `value` is it, and `label` is "". Where they have labels of a kind without
+    a field of its own, `target` is an object with the name of the `kind`, and what that says. `task` is the one
+    that the label is of, "" the default one.
     `replaces` is set by the reader of a mapped topic alone, whatever a message says: the label takes the place of the
     one before.
     """
@@ -248,6 +248,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     answered: str | None = None
     proof: str = ""
     features: Features = {}
+    parts: tuple[Part, ...] = ()
     labels: tuple[str, ...] | None = None
     value: float | None = None
     target: dict[str, Any] | None = None
@@ -257,7 +258,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     @property
     def bare(self) -> "Feedback":
         """The label alone, without anything that is known of what its event says."""
-        return msgspec.structs.replace(self, text="", features={}, answered=None, proof="")
+        return msgspec.structs.replace(self, **NOTHING_SAID, answered=None, proof="")
 
     @property
     def said(self) -> str:
@@ -307,7 +308,7 @@ class DeadLetter(Record, frozen=True, kw_only=True):
 class Quarantined(Record, frozen=True, kw_only=True):
     """A label that the learner refused or held, and the reason: the fields of its `Feedback`, and what it labels.
 
-    `text`, `features` and `answered`, the label that the service gave, are set where the answer was known, and
+    `text`, `features`, `parts` and `answered`, the label that the service gave, are set where the answer was known, and
     `event_source` is then the answer's. `detail` says what to do, where the reason alone does not. An operator may
     release the label. `labels`, `value` and `target` are those of the label, where events have such.
     """
@@ -327,6 +328,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     event_source: str | None = None
     detail: str = ""
     features: Features = {}
+    parts: tuple[Part, ...] = ()
     labels: tuple[str, ...] | None = None
     value: float | None = None
     target: dict[str, Any] | None = None
@@ -344,7 +346,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     @property
     def bare(self) -> "Quarantined":
         """The label and the reason alone, without anything that is known of what its event says."""
-        return msgspec.structs.replace(self, text="", features={}, answered=None)
+        return msgspec.structs.replace(self, **NOTHING_SAID, answered=None)
 
     @property
     def feedback(self) -> Feedback:
@@ -357,8 +359,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
             time_ms=self.time_ms,
             receipt=self.receipt,
             event_source=self.event_source,
-            text=self.text,
-            features=self.features,
+            **fields_of(self),
             labels=self.labels,
             value=self.value,
             target=self.target,

@@ -32,7 +32,7 @@ from lifelong.plugins.encoders.module_code import (
     import_encoder,
 )
 from model.errors import UnreadableInput, WrongConfig, WrongShape
-from model.features import FeatureMap
+from model.inputs import InputMap
 from model.linears import Linear, full_precision
 from model.packed import Inputs, Kept, PackedEncoder, Tensors, WholeEncoder
 from model.qtensor import QTensor
@@ -168,11 +168,9 @@ class ModuleEncoder:
     is_one_block = True
     prefixes = ()
 
-    def __init__(
-        self, config: ModuleConfig, modules: Mapping[str, nn.Module], features: FeatureMap | None = None
-    ) -> None:
+    def __init__(self, config: ModuleConfig, modules: Mapping[str, nn.Module], inputs: InputMap | None = None) -> None:
         self.config = config
-        self.features = features or FeatureMap(config.d_model, {})
+        self.inputs = inputs or InputMap(config.d_model)
         self._modules = modules
         self.precisions = tuple(modules)
         """Those in which inputs can be encoded, the most accurate first."""
@@ -183,7 +181,7 @@ class ModuleEncoder:
         modules = {FP32: load_module(code, tensors)}
         if config.int8:
             modules[INT8] = _in_int8(config, modules[FP32])
-        return cls(config, modules, FeatureMap.from_tensors(config.d_model, tensors))
+        return cls(config, modules, InputMap(config.d_model, tensors))
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
         """Returns z_BD of unit length, in the caller's order. Raises ValueError for a precision that there is not."""

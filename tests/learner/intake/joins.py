@@ -24,7 +24,7 @@ def make_join(
     remembered: int = 50,
 ) -> Join:
     """Returns a join whose windows hold so many small answers and labels, and which remembers so many events."""
-    bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 155)}
+    bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 162)}
     config = LearnerConfig(holdout_share=0.0, remembered_ids=remembered, **bounds)  # type: ignore[arg-type]
     return Join(config, trust or make_trust(), names_of(config), state)
 

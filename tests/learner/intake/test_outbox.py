@@ -182,10 +182,13 @@ def test_letters_count_what_their_names_take() -> None:
 
 def test_a_letter_about_an_erased_subject_says_nothing_of_its_event() -> None:
     """N1: letters that wait are part of the checkpoint."""
-    about = msgspec.structs.replace(quarantined(1), key="anna", text="my text", features={"age": 7.0}, answered="yes")
+    about = msgspec.structs.replace(
+        quarantined(1), key="anna", text="my text", features={"age": 7.0}, parts=({"type": "scan"},)
+    )
+    about = msgspec.structs.replace(about, answered="yes")
     letters = make_letters(about, quarantined(2), dead_letter(3))
     letters.erase(lambda subject: subject == "anna")
-    bare = msgspec.structs.replace(about, text="", features={}, answered=None)
+    bare = msgspec.structs.replace(about, text="", features={}, parts=(), answered=None)
     assert letters.export() == LettersState(quarantined=[bare, quarantined(2)], dead_letters=[dead_letter(3)])
     changed = {name for name in Quarantined.__struct_fields__ if getattr(about, name) != getattr(bare, name)}
     names = {"reason", "event_id", "label", "labels", "value", "target", "key", "source", "event_source", "time_ms"}

@@ -15,7 +15,6 @@ from tests.learner.small_learner import small_config, small_strata, tokenizer
 from tests.learner.streams import TOPICS, answer, feedback, label_of
 from tests.wire.samples import VERDICTS
 from wire.config import TrustConfig
-from wire.features import Features
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Quarantined
 
@@ -119,9 +118,8 @@ def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
 
 
 @pytest.mark.parametrize(("text", "held"), [("an image", ""), ("no image", "unreadable")])
-@pytest.mark.parametrize("features", [{}, {"place": "till 3", "weight": 2.5}])
-def test_the_encoder_is_asked_for_the_text_alone(text: str, held: str, features: Features) -> None:
+def test_a_label_of_an_event_that_cannot_be_read_is_held(text: str, held: str) -> None:
     trust = LabelTrust(LearnerConfig(), reads="an image".__eq__)
-    answered = msgspec.structs.replace(answer(1), text=text, features=features)
+    answered = msgspec.structs.replace(answer(1), text=text)
     sample = make_sample(Waiting.from_answer(answered), feedback(1), HoldoutDraw(0.0))
     assert trust.hold(sample) == held

@@ -5,12 +5,12 @@ from functools import partial
 from learner.fast.fast_head import Rows
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import RecentEvents
+from lifelong.plugins.inputs.feature_tensors import Scale
 from lifelong.plugins.kinds.sets import set_of
-from model.features import FeatureMap, Scale
 from tests.learner.quality.versions import SERVED, events_with, ring_beside
 from tests.learner.quality.versions import version as one_class_version
-from tests.learner.small_learner import CONFIG
-from wire.features import content_of
+from tests.learner.small_learner import with_scales
+from wire.inputs import content_of
 from wire.label_set import LabelSet
 from wire.records import LabelCommand, NewClass
 
@@ -63,7 +63,7 @@ def test_a_class_that_was_retired_says_nothing_against_a_version() -> None:
 
 
 def test_a_reference_with_other_scales_of_numbers_names_events_as_it_sees_them() -> None:
-    scaled = SERVED.with_features(FeatureMap(CONFIG.d_model, {"amount": Scale(0.0, 1.0)}))
+    scaled = with_scales(SERVED, {"amount": Scale(0.0, 1.0)})
     contents = [content_of("", {"amount": 3.0})]
     phi_BR, before_BR = (served.features(served.z_many(contents)) for served in (scaled, SERVED))
     only_before = int(((before_BR > 0.5) & (phi_BR == 0)).nonzero()[0, 1])

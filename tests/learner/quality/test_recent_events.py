@@ -6,9 +6,9 @@ from learner.fast.fast_head import Rows
 from learner.quality.comparison import Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference
-from model.features import FeatureMap, Scale
+from lifelong.plugins.inputs.feature_tensors import Scale
 from tests.learner.quality.versions import SERVED, events_with, ring_beside, version
-from tests.learner.small_learner import CONFIG, small_served, small_strata
+from tests.learner.small_learner import small_served, small_strata, with_scales
 from wire.records import NameChanges, NewClass
 
 OLD = version(a=0, b=1)
@@ -93,7 +93,7 @@ def test_events_under_another_encoder_are_forgotten() -> None:
 def test_the_line_goes_on_under_other_scales_of_numbers() -> None:
     ring = recent()
     ring.add(events(2, 2, labels="c c"), SERVED, WITH_C)
-    scaled = SERVED.with_features(FeatureMap(CONFIG.d_model, {"amount": Scale(0.0, 1.0)}))
+    scaled = with_scales(SERVED, {"amount": Scale(0.0, 1.0)})
     newest = WITH_C._replace(served=scaled)
     ring.refer_to(Reference(7, OLD))  # as it was read again
     ring.add(events(2, 0, labels="c a"), scaled, WITH_C)

@@ -5,9 +5,9 @@ import torch
 from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import Rows
 from learner.quality.recent_events import MAX_BYTES, EventRing
-from model.features import FeatureMap, Scale
-from tests.learner.small_learner import CONFIG, small_served, small_strata
-from wire.features import content_of
+from lifelong.plugins.inputs.feature_tensors import Scale
+from tests.learner.small_learner import CONFIG, small_served, small_strata, with_scales
+from wire.inputs import content_of
 
 SERVED = small_served()
 CONTENTS = [content_of("", {"amount": 3.0}), content_of("a refund", {"amount": -1.0}), content_of("a refund", {})]
@@ -15,7 +15,7 @@ CONTENTS = [content_of("", {"amount": 3.0}), content_of("a refund", {"amount": -
 
 def scaled(mean: float) -> ServedEncoder:
     """The encoder with a scale of the amount."""
-    return SERVED.with_features(FeatureMap(CONFIG.d_model, {"amount": Scale(mean, 2.0)}))
+    return with_scales(SERVED, {"amount": Scale(mean, 2.0)})
 
 
 def phi_of(served: ServedEncoder, contents: list[str]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import Setting, small_learner
 from tests.learner.streams import stream
 from wire.config import LabelConfig
-from wire.features import Features
+from wire.inputs import Features
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
 from wire.store import Store

@@ -1,6 +1,6 @@
 """The past of a series as features of its next event: a replica remembers the last events and labels of each key.
 
-    Event --joined--> Event with the features of those of its key before it --> tokens, queue, engine --> Answer
+    Event --join--> Event with the features of those of its key before it --> tokens, queue, engine --> Answer
     feedback.v1, all partitions --SeriesLabels: trusted? in the set?--> add_label --> the event, if it is remembered
 
     past:2:price        the price of the event two before it             (`serving.series.lags`)
@@ -27,19 +27,18 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
-from serving.config import SeriesConfig
-from serving.errors import Unhealthy
+from lifelong.plugins.inputs.features import FEATURES, PAST
 from wire.backoff import Backoff
 from wire.bus import Bus, Received
 from wire.config import TrustConfig
 from wire.errors import WireError
 from wire.events import EventKey, key_of
-from wire.features import MAX_FEATURES, PAST, Features, own_features, problem_of
+from wire.inputs import MAX_FEATURES, Features
 from wire.kinds import render
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
@@ -60,10 +59,29 @@ class _Past:
     label: str | None = None
 
 
-class Series:
-    """Remembers the last events of each key, if `config` uses any of them. Any thread may call it."""
+class SeriesSettings(Protocol):
+    """[serving.series]."""
 
-    def __init__(self, config: SeriesConfig) -> None:
+    @property
+    def lags(self) -> tuple[int, ...]: ...
+    @property
+    def means(self) -> tuple[int, ...]: ...
+    @property
+    def labels(self) -> int: ...
+    @property
+    def max_values(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+
+
+class Series:
+    """Remembers the last events of each key, if `config` uses any of them. Any thread may call it.
+
+    `reader` is what reads labels for it, if they are features of later events.
+    """
+
+    def __init__(self, config: SeriesSettings) -> None:
+        self.reader: SeriesLabels | None = None
         self._config = config
         self._num_kept = max(config.depth, config.labels, LABEL_WAIT if config.labels else 0) + 1
         self._lock = threading.Lock()
@@ -71,21 +89,20 @@ class Series:
         self._key_of: dict[str, str] = {}  # by the id of an event that is remembered
         self._num_values = 0
 
-    def readers(
-        self,
-        bus: Bus,
-        receipts: Receipts,
-        labels: Callable[[], LabelSet],
-        *,
-        trust: TrustConfig,
-        backoff: Backoff,
-    ) -> "list[SeriesLabels]":
-        """Returns what reads labels for this series, not started: nothing if labels are no features of later events."""
-        if not self._config.labels:
-            return []
-        return [SeriesLabels(bus, self, receipts, labels, trust=trust, backoff=backoff)]
+    def start(self) -> None:
+        if self.reader is not None:
+            self.reader.start()
 
-    def joined(self, events: Sequence[Event]) -> list[Event]:
+    def check(self, error: type[Exception]) -> None:
+        """Raises `error` if the thread that reads labels has ended by itself."""
+        if self.reader is not None:
+            self.reader.check(error)
+
+    def close(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+
+    def join(self, events: Sequence[Event]) -> list[Event]:
         """Returns the events with what they take over, and remembers them. One without a key is as it was."""
         with self._lock:
             return [self._joined(event) if event.key else event for event in events]
@@ -122,7 +139,7 @@ class Series:
         depth = self._config.depth
         pasts = self._keys.setdefault(event.key, deque())
         self._keys.move_to_end(event.key)
-        pasts.append(_Past(key_of(event), own_features(event.features) if depth else {}))
+        pasts.append(_Past(key_of(event), FEATURES.sent(event.features) if depth else {}))
         self._key_of[event.id] = event.key
         self._num_values += 1 + len(pasts[-1].features)
         if len(pasts) > depth + 1 > 1:
@@ -142,6 +159,16 @@ class Series:
             del self._key_of[past.event[1]]
 
 
+def open_series(replica: Any) -> Series:
+    """Returns the series of a replica, not started: see `InputCodec.enricher`."""
+    series = Series(replica.settings.series)
+    if replica.settings.series.labels:
+        series.reader = SeriesLabels(
+            replica.bus, series, replica.receipts, replica.labels, trust=replica.trust, backoff=replica.backoff
+        )
+    return series
+
+
 def _means(pasts: Sequence[_Past]) -> dict[str, float]:
     """Returns the mean of each number, of as many of these events as have it."""
     columns: dict[str, list[float]] = {}
@@ -154,7 +181,7 @@ def _means(pasts: Sequence[_Past]) -> dict[str, float]:
 
 def _bounded(added: Features, own: Features) -> Features:
     """Returns as many of the `added` features as an event may have beside its own, and none that nobody could read."""
-    fitting = [name for name, value in added.items() if name not in own and not problem_of({name: value})]
+    fitting = [name for name, value in added.items() if name not in own and not FEATURES.problem({name: value})]
     return {name: added[name] for name in fitting[: MAX_FEATURES - len(own)]}
 
 
@@ -164,7 +191,7 @@ log = structlog.get_logger("series")
 
 
 class SeriesLabels:
-    """Reads the labels that `series` needs. Verbs: start, check, close.
+    """Reads the labels that `series` needs.
 
     `trust` says which labels are believed, and `labels` returns the set of labels as it is now.
     """
@@ -192,9 +219,9 @@ class SeriesLabels:
     def start(self) -> None:
         self._thread.start()
 
-    def check(self) -> None:
-        """Raises Unhealthy where the thread has ended by itself."""
-        self._thread.check(Unhealthy)
+    def check(self, error: type[Exception]) -> None:
+        """Raises `error` if the thread has ended by itself."""
+        self._thread.check(error)
 
     def close(self) -> None:
         self._thread.close()

@@ -1,32 +1,35 @@
-"""The features of an event as part of its vector: standardised numbers and hashed categories in random directions.
+"""The features of an event as a vector: standardised numbers and hashed categories in random directions.
 
     numbers  --(x - mean) / scale, clipped--> weights of a direction for each name -----.
     categories ---------------------------> a direction for each pair of name and value -+-sum-> unit vector e_D
-    text --encoder--> z_D (unit)          z = e (no text), or the direction of z_D + e   a constant direction -'
+                                                                      a constant direction -'
+    labels doubled since the last time --> features of the memory --scales_of--> other means and scales
 
 Random directions of the width D are almost orthogonal, so a vector keeps its features apart as if each had a column of
 its own (random projection, Johnson and Lindenstrauss 1984; feature hashing, Weinberger et al. 2009), and a new name, or
 a new category, changes no shape. The head's random features (`model.head`) make the interactions of all of them.
 
 The directions follow from the names alone (numpy guarantees the stream of RandomState). Mean and scale of each number
-are a stored tensor of the version, `features.scales`, under its digest as every weight: replicas compute with the bits
-that the learner computed with. A number without an entry, one never seen, adds nothing. Without features, a text's
-vector is that of the encoder, to the last bit.
+are the stored tensor of the version. A number without an entry, one never seen, adds nothing.
 
-Shape suffixes: B events, D width, N numbers.
+Scales are measured seldom: whenever there are twice as many labels, while the memory holds everything that was learnt,
+as then everything can be learnt again. If it does not, a number keeps its scale, and only those without one get theirs:
+what the memory has dropped was learnt as if they had their mean.
+
+Shape suffixes: D width, N numbers.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from model.errors import WrongShape
+from model.inputs import Reader, Vector, unit
 from model.qtensor import NUMBERS, QTensor
 
 SCALES: Final = "features.scales"
@@ -38,8 +41,10 @@ CLIP: Final = 4.0
 MAX_DIRECTIONS: Final = 4_096
 """The most directions that are kept, 3 KB each at D = 384; others are drawn again."""
 
+GROWTH: Final = 2.0
+"""The factor of the number of labels from one measurement of all scales to the next."""
+
 Features: TypeAlias = Mapping[str, float | str]
-Vector: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 class Scale(NamedTuple):
@@ -50,7 +55,7 @@ class Scale(NamedTuple):
 
 
 class FeatureMap:
-    """Adds features to the vectors of texts. Immutable. `scales` has an entry for each number that is read.
+    """Makes vectors of features. Immutable. `scales` has an entry for each number that is read.
 
     `num_labels` is the number of labels after which the scales were measured.
     """
@@ -61,9 +66,8 @@ class FeatureMap:
         self._width = width
 
     @classmethod
-    def from_tensors(cls, width: int, tensors: Mapping[str, QTensor]) -> "FeatureMap":
+    def of(cls, width: int, stored: QTensor | None) -> "FeatureMap":
         """Reads the stored tensor; without one no number is read. Raises WrongShape."""
-        stored = tensors.get(SCALES)
         if stored is None:
             return cls(width, {})
         mean_N, scale_N = (stored.parts[name].tolist() for name in ("mean", "scale"))
@@ -85,24 +89,8 @@ class FeatureMap:
         }
         return QTensor(SCALES, NUMBERS, parts)
 
-    def joined(self, z_BD: Tensor, parts: Sequence[tuple[str, Features]]) -> Tensor:
-        """Returns the vectors of events, of which `parts` has text and features. `z_BD` are the vectors of the texts; a
-        row of an event whose text is blank is not read.
-
-        An event's vector depends on that event alone, to the last bit.
-        """
-        if not any(features for _, features in parts):
-            return z_BD
-        joined_BD = z_BD.clone()
-        for row, (text, features) in enumerate(parts):
-            if features:
-                e_D = self._vector(features)
-                if text.strip():
-                    e_D = _unit(z_BD[row].double().numpy() + e_D)
-                joined_BD[row] = torch.from_numpy(e_D).float()
-        return joined_BD
-
-    def _vector(self, values: Features) -> Vector:
+    def vector(self, values: Features) -> Vector:
+        """Returns the unit vector e_D of features."""
         directions = [_direction("constant", self._width)]
         weights = [1.0]
         for name in sorted(values):
@@ -113,7 +101,33 @@ class FeatureMap:
             elif scale := self.scales.get(name):
                 directions.append(_direction(f"number\0{name}", self._width))
                 weights.append(min(max((value - scale.mean) / scale.scale, -CLIP), CLIP))
-        return _unit(np.asarray(weights) @ np.stack(directions))
+        return unit(np.asarray(weights) @ np.stack(directions))
+
+
+class FeatureTensors:
+    """The functions of features: see `model.inputs`."""
+
+    state = SCALES
+
+    def tokens(self, value: Features, reader: Reader, max_tokens: int) -> list[int]:
+        return []
+
+    def open(self, width: int, stored: QTensor | None) -> Callable[[Features], Vector]:
+        return FeatureMap.of(width, stored).vector
+
+    def fit(
+        self, values: Sequence[Features], old: QTensor | None, *, num_labels: int, is_complete: bool
+    ) -> QTensor | None:
+        known = FeatureMap.of(1, old)
+        measured = scales_of(values)
+        is_full = is_complete and num_labels >= GROWTH * known.num_labels
+        scales = measured if is_full else measured | known.scales
+        if scales == known.scales or not scales:
+            return None
+        return FeatureMap(1, scales, num_labels=num_labels if is_full else known.num_labels).to_tensor()
+
+
+TENSORS: Final = FeatureTensors()
 
 
 def scales_of(samples: Sequence[Features]) -> dict[str, Scale]:
@@ -142,11 +156,6 @@ def scales_of(samples: Sequence[Features]) -> dict[str, Scale]:
 def _direction(key: str, width: int) -> Vector:
     seed = int.from_bytes(blake2b(key.encode(), digest_size=4).digest(), "little")
     return np.random.RandomState(seed).standard_normal(width)
-
-
-def _unit(x_D: Vector) -> Vector:
-    unit_D: Vector = x_D / np.sqrt(np.square(x_D).sum())
-    return unit_D
 
 
 def _names_of(stored: QTensor) -> list[str]:

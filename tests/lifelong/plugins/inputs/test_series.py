@@ -1,13 +1,19 @@
 """The past of a series: what an event takes over, of which events, and how much is remembered."""
 
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifelong.plugins.inputs.features import FEATURES, MAX_FEATURE_BYTES
+from lifelong.plugins.inputs.series import LABEL_WAIT, Series, open_series
 from serving.config import SeriesConfig
-from serving.series import LABEL_WAIT, Series
-from wire.features import MAX_FEATURE_BYTES, MAX_FEATURES, Features, problem_of
+from wire.backoff import Backoff
+from wire.config import TrustConfig
+from wire.inputs import MAX_FEATURES, Features
+from wire.label_set import LabelSet
 from wire.records import Event, Feedback
 
 
@@ -21,7 +27,7 @@ def event_with(number: int, features: Features, key: str = "meter 1") -> Event:
 
 def taken_over(series: Series, *events: Event) -> list[Features]:
     """Returns what each event has that it had not before."""
-    return [added(before, after) for before, after in zip(events, series.joined(events), strict=True)]
+    return [added(before, after) for before, after in zip(events, series.join(events), strict=True)]
 
 
 def added(before: Event, after: Event) -> Features:
@@ -59,13 +65,13 @@ def test_keys_do_not_mix_and_an_event_without_one_has_no_past() -> None:
 
 def test_without_settings_events_are_as_they_were() -> None:
     events = [event(number) for number in range(3)]
-    assert all(now is before for now, before in zip(Series(SeriesConfig()).joined(events), events, strict=True))
+    assert all(now is before for now, before in zip(Series(SeriesConfig()).join(events), events, strict=True))
 
 
 def test_what_the_sender_says_of_the_past_stays_and_is_not_the_past_of_the_next_event() -> None:
     series = Series(SeriesConfig(lags=(1,)))
     features: Features = {"x": 1.0, "past:1:x": 7.0}
-    first, second, third = series.joined([event(0), event_with(1, features), event(2)])
+    first, second, third = series.join([event(0), event_with(1, features), event(2)])
     assert second.features == features
     assert third.features == {"x": 2.0, "past:1:x": 1.0}
     assert first.features == {"x": 0.0}
@@ -74,8 +80,8 @@ def test_what_the_sender_says_of_the_past_stays_and_is_not_the_past_of_the_next_
 def test_an_event_that_comes_again_is_remembered_once() -> None:
     series = Series(SeriesConfig(lags=(1, 2)))
     events = [event(0), event(1), event(2)]
-    first = series.joined(events)
-    again, after = series.joined([events[2], event(3)])
+    first = series.join(events)
+    again, after = series.join([events[2], event(3)])
     assert again == first[2]
     assert after.features == {"x": 3.0, "past:1:x": 2.0, "past:2:x": 1.0}
 
@@ -83,7 +89,7 @@ def test_an_event_that_comes_again_is_remembered_once() -> None:
 def test_labels_are_those_that_have_come_the_newest_event_first() -> None:
     series = Series(SeriesConfig(labels=2))
     events = [event(number) for number in range(4)]
-    series.joined(events[:2])
+    series.join(events[:2])
     series.add_label(Feedback(event_id=events[1].id, label="up"), "up")
     series.add_label(Feedback(event_id=events[0].id, label="down", event_source="plant"), "down")
     series.add_label(Feedback(event_id=events[0].id, label="up", event_source="another plant"), "up")
@@ -95,7 +101,7 @@ def test_labels_are_those_that_have_come_the_newest_event_first() -> None:
 
 def test_a_label_that_comes_after_many_events_is_of_none() -> None:
     series = Series(SeriesConfig(labels=1))
-    series.joined([event(number) for number in range(LABEL_WAIT + 2)])
+    series.join([event(number) for number in range(LABEL_WAIT + 2)])
     series.add_label(Feedback(event_id=event(0).id, label="up"), "up")
     assert taken_over(series, event(LABEL_WAIT + 2)) == [{}]
     series.add_label(Feedback(event_id=event(9).id, label="up"), "up")
@@ -105,7 +111,7 @@ def test_a_label_that_comes_after_many_events_is_of_none() -> None:
 def test_the_key_that_was_silent_for_the_longest_is_forgotten_first() -> None:
     series = Series(SeriesConfig(lags=(1,), max_values=1_300))
     wide: Features = {f"x{number}": 1.0 for number in range(300)}
-    series.joined([event_with(number, wide, key) for number, key in ((0, "a"), (0, "b"), (1, "a"), (0, "c"), (0, "d"))])
+    series.join([event_with(number, wide, key) for number, key in ((0, "a"), (0, "b"), (1, "a"), (0, "c"), (0, "d"))])
     assert [len(found) for found in taken_over(series, event(2, "a"), event(1, "b"))] == [300, 0]
 
 
@@ -114,8 +120,8 @@ def test_an_answer_has_no_more_features_than_one_may_have() -> None:
     wide: Features = {f"{number:04}": 1.0 for number in range(MAX_FEATURES - 10)}
     long: Features = {"x" * MAX_FEATURE_BYTES: 1.0, "y": 1e308}
     many = [event_with(number, features) for number, features in enumerate((wide, wide, long, long))]
-    joined = series.joined([*many, event(4)])
-    assert [problem_of(each.features) for each in joined] == [""] * 5
+    joined = series.join([*many, event(4)])
+    assert [FEATURES.problem(each.features) for each in joined] == [""] * 5
     assert len(joined[1].features) == MAX_FEATURES
     assert "past:1:y" in joined[3].features and "past:mean3:y" not in joined[4].features, "the sum is not finite"
 
@@ -123,11 +129,11 @@ def test_an_answer_has_no_more_features_than_one_may_have() -> None:
 def test_a_label_that_no_category_could_be_is_left_out() -> None:
     """N13: learner and judge refused every later answer of the key as `wrong_schema`."""
     series = Series(SeriesConfig(labels=2))
-    series.joined([event(0), event(1)])
+    series.join([event(0), event(1)])
     series.add_label(Feedback(event_id=event(0).id, label="x"), "up")
     series.add_label(Feedback(event_id=event(1).id, label="x"), "\u00e4" * MAX_FEATURE_BYTES)
-    (after,) = series.joined([event(2)])
-    assert problem_of(after.features) == ""
+    (after,) = series.join([event(2)])
+    assert FEATURES.problem(after.features) == ""
     assert after.features == {"x": 2.0, "past:label:2": "up"}
 
 
@@ -135,9 +141,9 @@ def test_a_label_that_no_category_could_be_is_left_out() -> None:
 def test_the_past_of_an_event_depends_on_the_events_of_its_key_alone(sent: list[tuple[str, int]]) -> None:
     events = [event(number, key, x=float(value)) for number, (key, value) in enumerate(sent)]
     config = SeriesConfig(lags=(1, 2), means=(3,))
-    together = Series(config).joined(events)
+    together = Series(config).join(events)
     for key in "abc":
-        alone = Series(config).joined([each for each in events if each.key == key])
+        alone = Series(config).join([each for each in events if each.key == key])
         assert alone == [each for each in together if each.key == key]
 
 
@@ -145,7 +151,7 @@ def test_events_of_many_threads_are_all_remembered() -> None:
     series = Series(SeriesConfig(lags=(1,)))
 
     def send(key: str) -> None:
-        series.joined([event(number, key) for number in range(200)])
+        series.join([event(number, key) for number in range(200)])
 
     threads = [threading.Thread(target=send, args=(f"{key}",)) for key in range(4)]
     for thread in threads:
@@ -153,3 +159,18 @@ def test_events_of_many_threads_are_all_remembered() -> None:
     for thread in threads:
         thread.join()
     assert taken_over(series, *[event(200, f"{key}") for key in range(4)]) == [{"past:1:x": 199.0}] * 4
+
+
+def test_a_replica_has_a_series_if_its_settings_ask_for_one_and_that_reads_labels_if_it_needs_them() -> None:
+    def replica(series: SeriesConfig) -> Any:
+        settings = SimpleNamespace(series=series)
+        backoff = Backoff(first_s=0.05, longest_s=0.1)
+        return SimpleNamespace(
+            settings=settings, bus=None, receipts=None, labels=LabelSet, trust=TrustConfig(), backoff=backoff
+        )
+
+    assert FEATURES.enricher(replica(SeriesConfig())) is None
+    for labels in (0, 2):
+        opened = FEATURES.enricher(replica(SeriesConfig(lags=(1,), labels=labels)))
+        assert isinstance(opened, Series) and (opened.reader is not None) is bool(labels)
+    assert open_series(replica(SeriesConfig(labels=1))).reader is not None

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
+from lifelong.plugins.inputs.series import Series, SeriesLabels
 from serving.config import SeriesConfig
 from serving.errors import Unhealthy
-from serving.series import Series, SeriesLabels
 from tests.serving.versions import RECEIPTS
 from tests.waiting import eventually, in_time
 from wire.backoff import Backoff
@@ -55,7 +55,7 @@ def say(bus: Bus) -> Iterator[Callable[[str, str, str], None]]:
 
 def last_label(series: Series, event_id: str) -> object:
     """Returns the label that an event takes over; it may ask again, as it is remembered once."""
-    (event,) = series.joined([Event(id=event_id, key="meter", features={"x": 1.0})])
+    (event,) = series.join([Event(id=event_id, key="meter", features={"x": 1.0})])
     return event.features.get("past:label:1")
 
 
@@ -70,7 +70,7 @@ def test_a_label_is_the_past_of_the_next_event(
         return last_label(series, "e2") == "up"
 
     eventually(is_told)
-    reader.check()
+    reader.check(Unhealthy)
     receipt = RECEIPTS.of("e2", time_ms=1, entity="meter", verdicts=Verdicts("stable", 1, ()))
     last_label(series, "e3")
     say("e3", "down", "1.forged")
@@ -109,7 +109,7 @@ def test_a_label_that_the_learner_would_refuse_is_no_past(
 def test_nothing_is_read_where_no_label_is_taken_over(bus: Bus) -> None:
     idle = SeriesLabels(bus, Series(SeriesConfig(lags=(1,))), RECEIPTS, labels, trust=TrustConfig(), backoff=BACKOFF)
     idle.start()
-    idle.check()
+    idle.check(Unhealthy)
     idle.close()
 
 
@@ -127,7 +127,7 @@ def test_a_broker_that_is_away_is_asked_again() -> None:
 
 def _has_ended(reader: SeriesLabels) -> bool:
     try:
-        reader.check()
+        reader.check(Unhealthy)
     except Unhealthy:
         return True
     return False

@@ -1,18 +1,9 @@
 """Tests of what the features of an event may be, and of the content that makes two events alike."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.features import (
-    MAX_FEATURE_BYTES,
-    MAX_FEATURES,
-    Features,
-    content_of,
-    parts_of,
-    problem_of,
-    problem_of_content,
-)
+from wire.inputs import Features, content_of, encoded, fields_in, has_more, is_encoded, problem_of_content, sent
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 features = st.dictionaries(st.text(min_size=1, max_size=4), numbers | st.text(max_size=4), max_size=4)
@@ -21,7 +12,7 @@ texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]) | st.sampled_f
 
 @given(texts, features)
 def test_a_content_tells_text_and_features(text: str, values: Features) -> None:
-    assert parts_of(content_of(text, values)) == (text, values)
+    assert fields_in(content_of(text, values)) == {"text": text, "features": values, "parts": ()}
 
 
 @given(texts, features, texts, features)
@@ -36,21 +27,20 @@ def test_a_content_without_features_is_the_text_and_the_order_of_names_is_nothin
 
 
 def test_a_text_of_an_earlier_program_that_begins_like_features_is_a_text() -> None:
-    assert parts_of("\x1eno json\x1e") == ("\x1eno json\x1e", {})
+    for text in ("\x1eno json\x1e", "\x1e[]\x1e", "\x1e7\x1e"):
+        assert fields_in(text) == {"text": text, "features": {}, "parts": ()}
+        assert (encoded(content_of(text, {})), has_more(text)) == (content_of(text, {}), False)
 
 
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({f"x{place}": 0.0 for place in range(MAX_FEATURES + 1)}, "1025 values, at most 1024"),
-        ({" ": 1.0}, "a name that is blank"),
-        ({"n" * (MAX_FEATURE_BYTES + 1): 1.0}, "has 257 bytes"),
-        ({"city": "\u00e9" * MAX_FEATURE_BYTES}, "longer ones are text"),
-        ({"price": float("inf")}, "not finite: leave out what is not known"),
-    ],
-)
-def test_what_is_refused_is_said_with_what_to_do(values: Features, said: str) -> None:
-    assert said in problem_of(values)
+def test_the_encoder_reads_the_text_beside_features_and_nothing_without_one() -> None:
+    for text in ("hello", ""):
+        content = content_of(text, {"x": 1.0})
+        assert (encoded(content), is_encoded(content), has_more(content)) == (text, bool(text), True)
+
+
+def test_a_content_as_it_was_sent_lacks_what_was_taken_over() -> None:
+    assert fields_in(sent(content_of("hello", {"a": 1.0, "past:1:a": 2.0})))["features"] == {"a": 1.0}
+    assert sent(content_of("hello", {"a": 1.0})) == content_of("hello", {"a": 1.0})
 
 
 def test_an_event_needs_a_text_or_features() -> None:

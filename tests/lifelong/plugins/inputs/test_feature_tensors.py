@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lifelong.plugins.inputs.feature_tensors import CLIP, SCALES, TENSORS, FeatureMap, Scale, scales_of
+from lifelong.plugins.inputs.features import FEATURES
 from model.errors import NonFinite, WrongShape
-from model.features import CLIP, SCALES, FeatureMap, Features, Scale, scales_of
+from model.inputs import InputMap
 from model.qtensor import QTensor, from_blob
 from tests.model.test_qtensor import entry_of
+from wire.inputs import Features, Said
 
 WIDTH = 384
 FIRST = (-0.04841160, -0.01407834, 0.02301832, -0.00327828)
@@ -24,7 +27,9 @@ events = st.dictionaries(names, st.floats(-9, 9) | st.sampled_from(["a", "b"]), 
 def vectors(*features: Features, z_BD: Tensor | None = None, made_by: FeatureMap = SCALED) -> Tensor:
     z_BD = torch.zeros(len(features), WIDTH) if z_BD is None else z_BD
     texts = ["a text" if z_D.any() else "" for z_D in z_BD]
-    return made_by.joined(z_BD, list(zip(texts, features, strict=True)))
+    made = InputMap(WIDTH, {SCALES: made_by.to_tensor()})
+    said = [Said(text, ((FEATURES, values),) if values else ()) for text, values in zip(texts, features, strict=True)]
+    return made.joined(z_BD, said)
 
 
 @given(st.lists(events, min_size=1, max_size=4))
@@ -66,9 +71,9 @@ def test_the_directions_are_the_same_in_every_release() -> None:
 def test_scales_are_stored_and_read_back() -> None:
     stored = SCALED.to_tensor()
     back = from_blob(entry_of(stored, stored.to_blob()), stored.to_blob())
-    read = FeatureMap.from_tensors(WIDTH, {SCALES: back})
+    read = FeatureMap.of(WIDTH, back)
     assert (read.scales, read.num_labels) == (SCALED.scales, 64)
-    assert FeatureMap.from_tensors(WIDTH, {}).scales == {}
+    assert FeatureMap.of(WIDTH, None).scales == {}
 
 
 def test_stored_scales_that_are_none_are_refused() -> None:
@@ -79,7 +84,7 @@ def test_stored_scales_that_are_none_are_refused() -> None:
     for names_of, said in ((b'["price"]', "1 names, 2 means"), (b"[1, 2]", "no list of texts"), (b"[", "no JSON")):
         parts = {**stored.parts, "names": torch.frombuffer(bytearray(names_of), dtype=torch.uint8)}
         with pytest.raises(WrongShape, match=said):
-            FeatureMap.from_tensors(WIDTH, {SCALES: QTensor(SCALES, stored.scheme, parts)})
+            FeatureMap.of(WIDTH, QTensor(SCALES, stored.scheme, parts))
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=8), st.randoms())
@@ -91,3 +96,18 @@ def test_scales_do_not_depend_on_the_order(values: list[float], random: Random) 
 
 def test_numbers_too_large_for_a_scale_have_none() -> None:
     assert scales_of([{"x": 1e308}, {"x": -1e308}, {"x": 1e308}]) == {}
+
+
+def test_all_scales_are_measured_anew_when_there_are_twice_as_many_labels_and_else_only_new_numbers() -> None:
+    values: list[Features] = [{"price": 1.0, "late": 3.0}, {"price": 9.0, "late": 5.0}]
+    old = SCALED.to_tensor()
+
+    def fitted(num_labels: int, *, is_complete: bool) -> FeatureMap:
+        return FeatureMap.of(WIDTH, TENSORS.fit(values, old, num_labels=num_labels, is_complete=is_complete))
+
+    anew = fitted(128, is_complete=True)
+    assert ({*anew.scales}, anew.num_labels) == ({"price", "late"}, 128)
+    for num_labels, is_complete in ((127, True), (128, False)):
+        kept = fitted(num_labels, is_complete=is_complete)
+        assert kept.scales == {"late": Scale(4.0, 1.0)} | SCALED.scales and kept.num_labels == 64
+    assert TENSORS.fit(values[:1], old, num_labels=99, is_complete=False) is None
