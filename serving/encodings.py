@@ -26,7 +26,7 @@ from torch import Tensor
 from model.packed import PackedEncoder, checked
 from model.quantized import common_layers
 from model.ragged import RaggedBatch
-from wire.inputs import said_by
+from wire.inputs import is_text, said_by
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
 SIZES_PER_OCTAVE: Final = 4
@@ -104,7 +104,7 @@ class Health:
         size = round(SIZES_PER_OCTAVE * math.log2(len(batch.ids_T)))
         for health in (self, *others):
             health._took(encoder, size, took_s)
-        return checked(z_BD, batch.layout.num_sequences, encoder.config)
+        return checked(z_BD, len(batch.layout.order), encoder.config)
 
     def encode_lower(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int) -> list[LowerRows]:
         """Returns what the blocks below `layer` give for each text of a batch, in the caller's order."""
@@ -137,6 +137,8 @@ class Health:
     ) -> Tensor:
         """Returns z_BD of events, of which the encoder reads these tokens. Counts as `encode`."""
         z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others, lower=lower)
+        if all(map(is_text, events)):
+            return z_BD
         return encoder.inputs.joined(z_BD, [said_by(event) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:

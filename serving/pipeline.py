@@ -26,7 +26,7 @@ from wire.bus import Bus
 from wire.config import TrustConfig
 from wire.errors import BadMessage
 from wire.events import content
-from wire.inputs import INPUTS, Enricher, cut, encoded_of, said_in, sent
+from wire.inputs import INPUTS, MARK, Enricher, cut, encoded_of, is_text, said_in, sent
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
@@ -42,6 +42,8 @@ def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
     time."""
 
     def encode(contents: Sequence[str]) -> list[list[int]]:
+        if MARK not in "".join(contents):  # they are texts alone
+            return tokenizer.encode_many(contents, max_tokens=max_tokens())
         return tokens_of([said_in(each) for each in contents], tokenizer, max_tokens())
 
     return encode
@@ -126,7 +128,7 @@ def items_of(
     From here on an event says no more than its answer carries back: the model reads what the learner will read, and
     nothing longer waits anywhere. What kills the process is not read.
     """
-    digests = [digest_of(sent(content(event))) for event in events]
+    digests = [digest_of(content(event) if is_text(event) else sent(content(event))) for event in events]
     tokens: list[list[int]] = [[]] * len(events)
     unreadable = [""] * len(events)
     read = [*events]
@@ -135,7 +137,7 @@ def items_of(
             for row in rows:
                 read[row], unreadable[row] = _cut(events[row], max_tokens)
             readable = [row for row in rows if not unreadable[row]]
-            contents = [encoded_of(read[row]) for row in readable]
+            contents = [(content if is_text(read[row]) else encoded_of)(read[row]) for row in readable]
             try:
                 found = encode(contents)
             except UnreadableInput:
@@ -156,11 +158,12 @@ def _cut(event: Event, max_tokens: int) -> tuple[Event, str]:
     max_chars = text_chars(max_tokens)
     if len(event.text) > max_chars:
         event = msgspec.structs.replace(event, text=event.text[:max_chars])
+    if is_text(event):
+        return event, ""
     try:
-        fields = cut(event, max_tokens)
+        return msgspec.structs.replace(event, **cut(event, max_tokens)), ""
     except BadMessage as error:
         return event, error.detail
-    return msgspec.structs.replace(event, **fields) if fields else event, ""
 
 
 def _read(encode: Encode, said: str) -> tuple[list[int], str]:

@@ -239,12 +239,17 @@ def fields_in(content: str) -> dict[str, Any]:
 
 def fields_of(record: Any) -> dict[str, Any]:
     """Returns the fields in which a record has what an event says."""
-    return {name: getattr(record, name) for name in NOTHING_SAID}
+    return {"text": record.text, "features": record.features, "parts": record.parts}
+
+
+def is_text(record: Any) -> bool:
+    """Whether a record says nothing of its event but a text: then no codec is asked."""
+    return not record.features and not record.parts
 
 
 def said_by(record: Any) -> Said:
     """Returns what a record says of its event. Raises BadMessage for a part of an unknown type."""
-    if not record.features and not record.parts:
+    if is_text(record):
         return Said(record.text)
     own = ((INPUTS.of_field("features"), record.features),) if record.features else ()
     return Said(record.text, (*own, *((INPUTS.of_part(part), part) for part in record.parts)))
@@ -307,13 +312,12 @@ def sent(content: str) -> str:
 
 
 def cut(record: Any, max_tokens: int) -> dict[str, Any]:
-    """Returns the fields of a record that say what is read of it; none if it says nothing but a text.
+    """Returns the fields of a record that say what is read of it.
 
     Raises BadMessage, which names the input.
     """
     said = said_by(record)
-    values = [(codec, _called(codec, "cut", value, max_tokens)) for codec, value in said.values]
-    return _fields_saying(said.text, values) if values else {}
+    return _fields_saying(said.text, [(codec, _called(codec, "cut", each, max_tokens)) for codec, each in said.values])
 
 
 def num_bytes(record: Any) -> int:
