@@ -16,7 +16,6 @@ Shapes: B events, D width.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from model.errors import UnreadableInput, WrongConfig
 from model.qtensor import QTensor
+from wire.plugins import Halves, Symbols
 
 STATES: Final = ("features.", "inputs.")
 """What the names of the stored tensors of inputs begin with; no weight of an encoder has such a name."""
@@ -71,13 +71,9 @@ class InputTensors(Protocol):
         """
 
 
-class Codec(Protocol):
+class Codec(Symbols, Protocol):
     """What is needed of the half of symbols (`wire.inputs.InputCodec`)."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def tensors(self) -> str: ...
     @property
     def has_tokens(self) -> bool: ...
     @property
@@ -93,15 +89,6 @@ class Content(Protocol):
     def values(self) -> Sequence[tuple[Codec, Any]]: ...
     @property
     def is_encoded(self) -> bool: ...
-
-
-_FOUND: Final[dict[str, InputTensors]] = {}
-
-
-def tensors_of(codec: Codec) -> InputTensors:
-    """Returns the tensors of an input. Raises WrongConfig."""
-    tensors = _FOUND.get(codec.tensors)
-    return tensors if tensors is not None else _FOUND.setdefault(codec.tensors, _imported(codec))
 
 
 def is_state(name: str) -> bool:
@@ -236,20 +223,6 @@ def _problem_of_vector(x_D: Any, codec: Codec, width: int) -> str:
     return "" if np.isfinite(x_D).all() else "a vector that is not finite"
 
 
-def _imported(codec: Codec) -> InputTensors:
-    module, _, attribute = codec.tensors.partition(":")
-    shown = f"{codec.tensors}, the tensors of the input {codec.name},"
-    try:
-        tensors: InputTensors = getattr(import_module(module), attribute)
-        problem = next(_broken_laws(tensors, codec), "")
-    except Exception as error:
-        # The module may be another's: whatever it raises has to name it.
-        raise WrongConfig(f"{shown} cannot be used: {type(error).__name__}: {error}") from error
-    if problem:
-        raise WrongConfig(f"{shown} cannot be used: {problem}")
-    return tensors
-
-
 def _broken_laws(tensors: InputTensors, codec: Codec) -> Iterator[str]:
     """Yields which laws of the protocol the tensors break for the examples of a codec."""
     if tensors.state and not is_state(tensors.state):
@@ -261,3 +234,7 @@ def _broken_laws(tensors: InputTensors, codec: Codec) -> Iterator[str]:
         if problem := _problem_of_vector(vector_of(value), codec, TRIED_WIDTH):
             yield f"of the value {value!r}, it makes {problem}"
     tensors.fit(codec.examples, None, num_labels=len(codec.examples), is_complete=True)
+
+
+tensors_of = Halves[Codec, InputTensors]("the input", _broken_laws, WrongConfig).of
+"""Returns the tensors of an input. Raises WrongConfig."""

@@ -11,13 +11,13 @@ Shapes: B texts, N samples, E entries (a pair of a sample and one of its rows), 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from model.errors import WrongConfig
+from wire.plugins import Halves, Symbols
 
 DEFAULT_TEMPERATURE: Final = 0.05
 """That of classes until the holdout has enough samples. The best value for CLINC150 lies between 0.04 and 0.06."""
@@ -179,26 +179,13 @@ class KindTensors(Protocol):
         """Returns how alike texts are named by outputs in full precision, and by served logits, in [0, 1]."""
 
 
-class Symbols(Protocol):
+class Kind(Symbols, Protocol):
     """What is needed of the half of symbols (`wire.kinds.LabelKind`)."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def tensors(self) -> str: ...
     @property
     def examples(self) -> tuple[str, ...]: ...
     @property
     def row_names(self) -> Callable[[str], tuple[str, ...]]: ...
-
-
-_FOUND: Final[dict[str, Any]] = {}
-
-
-def tensors_of(kind: Symbols) -> KindTensors:
-    """Returns the tensors of a kind. Raises WrongConfig."""
-    tensors: KindTensors | None = _FOUND.get(kind.tensors)
-    return tensors if tensors is not None else _FOUND.setdefault(kind.tensors, _imported(kind))
 
 
 def best_rows(logits_NC: Tensor) -> Tensor:
@@ -220,21 +207,7 @@ def is_new(classes: Sequence[str], before: Sequence[str]) -> Tensor:
     return torch.tensor([label not in known for label in classes], dtype=torch.bool)
 
 
-def _imported(kind: Symbols) -> KindTensors:
-    module, _, attribute = kind.tensors.partition(":")
-    shown = f"{kind.tensors}, the tensors of labels.kind {kind.name},"
-    try:
-        tensors: KindTensors = getattr(import_module(module), attribute)
-        problem = next(_broken_laws(tensors, kind), "")
-    except Exception as error:
-        # The module may be another's: whatever it raises has to name it.
-        raise WrongConfig(f"{shown} cannot be used: {type(error).__name__}: {error}") from error
-    if problem:
-        raise WrongConfig(f"{shown} cannot be used: {problem}")
-    return tensors
-
-
-def _broken_laws(tensors: KindTensors, kind: Symbols) -> Iterator[str]:
+def _broken_laws(tensors: KindTensors, kind: Kind) -> Iterator[str]:
     """Yields which shapes are wrong for the examples of a kind."""
     labels = kind.examples
     num = len(labels)
@@ -260,3 +233,7 @@ def _broken_laws(tensors: KindTensors, kind: Symbols) -> Iterator[str]:
         yield f"calibrate gives the temperature {calibration.temperature}"
     if (agreement := tensors.agreement(logits_NC, logits_NC, 0.0)) != 1:
         yield f"agreement of equal outputs is {agreement}, not 1"
+
+
+tensors_of = Halves[Kind, KindTensors]("labels.kind", _broken_laws, WrongConfig).of
+"""Returns the tensors of a kind. Raises WrongConfig."""

@@ -27,7 +27,6 @@ from serving.cluster import (
     app_name,
     await_start,
     ended_processes,
-    has_lost_replica,
     is_shared,
     number_of_replicas,
     running_ray,
@@ -204,7 +203,8 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
         except RuntimeError:
             # Serve calls a deployment failed, too, if one replica was killed while another one starts. It starts both
             # again all the same: to end here would start Ray anew, and take the replicas that answer with it.
-            if not has_lost_replica(name):
+            state = serve_state(name)
+            if state is None or not state.has_lost_replica:
                 raise
 
     with ExitStack() as cleanup:

@@ -54,6 +54,8 @@ class ServeState(NamedTuple):
     is_there: bool
     has_replica: bool
     """Whether a replica runs. A replica that only starts does not count."""
+    has_lost_replica: bool = False
+    """Whether a replica has started and ended since, or does not answer Serve's health checks."""
 
 
 def wait_while_running(
@@ -245,19 +247,10 @@ def serve_state(app: str) -> ServeState | None:
         return None
     if application is None:
         return ServeState(is_there=False, has_replica=False)
-    states = set[str]()
-    for deployment in application.deployments.values():
-        states.update(state for state, number in deployment.replica_states.items() if number)
-    return ServeState(is_there=True, has_replica="RUNNING" in states)
-
-
-def has_lost_replica(app: str) -> bool:
-    """Whether a replica of the application has started and ended since, or does not answer Serve's health checks."""
-    from ray import serve
-
-    application = serve.status().applications.get(app)
-    deployments = application.deployments.values() if application else ()
-    return any(each.status_trigger == "HEALTH_CHECK_FAILED" for each in deployments)
+    deployments = application.deployments.values()
+    states = {state for each in deployments for state, number in each.replica_states.items() if number}
+    is_lost = any(each.status_trigger == "HEALTH_CHECK_FAILED" for each in deployments)
+    return ServeState(is_there=True, has_replica="RUNNING" in states, has_lost_replica=is_lost)
 
 
 def number_of_replicas(config: ServingConfig) -> dict[str, Any]:

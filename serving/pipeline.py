@@ -132,18 +132,18 @@ def items_of(
     tokens: list[list[int]] = [[]] * len(events)
     unreadable = [""] * len(events)
     read = [*events]
+    encoded = [""] * len(events)
     for rows in deaths.groups(digests):
         with deaths.open([digests[row] for row in rows]):
             for row in rows:
-                read[row], unreadable[row] = _cut(events[row], max_tokens)
+                read[row], encoded[row], unreadable[row] = _cut(events[row], max_tokens)
             readable = [row for row in rows if not unreadable[row]]
-            contents = [(content if is_text(read[row]) else encoded_of)(read[row]) for row in readable]
             try:
-                found = encode(contents)
+                found = encode([encoded[row] for row in readable])
             except UnreadableInput:
                 found = []
-                for row, each in zip(readable, contents, strict=True):
-                    ids, unreadable[row] = _read(encode, each)
+                for row in readable:
+                    ids, unreadable[row] = _read(encode, encoded[row])
                     found.append(ids)
         for row, ids in zip(readable, found, strict=True):
             tokens[row] = ids
@@ -153,17 +153,18 @@ def items_of(
     ]
 
 
-def _cut(event: Event, max_tokens: int) -> tuple[Event, str]:
-    """Returns what is read of an event, and "" or why it cannot be read."""
+def _cut(event: Event, max_tokens: int) -> tuple[Event, str, str]:
+    """Returns what is read of an event, the content that the encoder reads, and "" or why it cannot be read."""
     max_chars = text_chars(max_tokens)
     if len(event.text) > max_chars:
         event = msgspec.structs.replace(event, text=event.text[:max_chars])
     if is_text(event):
-        return event, ""
+        return event, content(event), ""
     try:
-        return msgspec.structs.replace(event, **cut(event, max_tokens)), ""
+        event = msgspec.structs.replace(event, **cut(event, max_tokens))
     except BadMessage as error:
-        return event, error.detail
+        return event, "", error.detail
+    return event, encoded_of(event), ""
 
 
 def _read(encode: Encode, said: str) -> tuple[list[int], str]:

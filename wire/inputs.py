@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from wire.errors import BadMessage
-from wire.plugins import Registry
+from wire.plugins import Registry, problem_of_examples
 
 Features: TypeAlias = dict[str, float | str]
 """Numbers and categories by name."""
@@ -123,7 +123,6 @@ class _Inputs(Registry[InputCodec]):
     def __init__(self) -> None:
         super().__init__("inputs", InputCodec)
         self._is_loaded = False
-        self._by_field: dict[str, InputCodec] = {}
 
     def all(self) -> tuple[InputCodec, ...]:
         """Returns the built-in inputs, those of installed packages, and those that were asked for, by name. Raises
@@ -141,20 +140,7 @@ class _Inputs(Registry[InputCodec]):
         for other in others:
             if plugin.field == other.field != "parts":
                 return f"its field `{plugin.field}` is that of the input {other.name!r}: use `parts`"
-        for value in plugin.examples:
-            try:
-                problem = next(_broken_laws(plugin, value), "")
-            except Exception as error:  # noqa: BLE001  # the codec may be another's: whatever it raises has to name it
-                problem = f"it raises {type(error).__name__}: {error}"
-            if problem:
-                return f"of the value {value!r}, {problem}"
-        return ""
-
-    def of_field(self, field: str) -> InputCodec:
-        """Returns the codec that has a field to itself."""
-        if field not in self._by_field:
-            self._by_field = {codec.field: codec for codec in self.all() if codec.field != "parts"}
-        return self._by_field[field]
+        return problem_of_examples(plugin, "value", _broken_laws)
 
     def of_part(self, part: Part) -> InputCodec:
         """Returns the codec of a part. Raises BadMessage if there is none here."""
@@ -251,7 +237,7 @@ def said_by(record: Any) -> Said:
     """Returns what a record says of its event. Raises BadMessage for a part of an unknown type."""
     if is_text(record):
         return Said(record.text)
-    own = ((INPUTS.of_field("features"), record.features),) if record.features else ()
+    own = ((INPUTS.get("features"), record.features),) if record.features else ()
     return Said(record.text, (*own, *((INPUTS.of_part(part), part) for part in record.parts)))
 
 

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import mmh3
 
 from wire.errors import BadMessage
-from wire.plugins import PluginError, Registry
+from wire.plugins import PluginError, Registry, problem_of_examples
 
 MARKS: Final = ("\x1c", "\x1d", "\x1e", "\x1f")
 """The characters that a mark may begin with. No name of a class has one of them."""
@@ -172,14 +172,7 @@ class _Kinds(Registry[LabelKind]):
                 return f"its field `{plugin.field}` is that of the kind {other.name!r}: use `target`"
             if marks := {*plugin.marks} & {*other.marks}:
                 return f"its mark {min(marks)!r} is one of the kind {other.name!r}: use mark_of({plugin.name!r})"
-        for label in plugin.examples:
-            try:
-                problem = next(_broken_laws(plugin, label), "")
-            except Exception as error:  # noqa: BLE001  # the kind may be another's: whatever it raises has to name it
-                problem = f"it raises {type(error).__name__}: {error}"
-            if problem:
-                return f"of the label {label!r}, {problem}"
-        return ""
+        return problem_of_examples(plugin, "label", _broken_laws)
 
     def of_field(self, field: str) -> LabelKind:
         """Returns the kind that has a field of its own."""

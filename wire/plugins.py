@@ -17,7 +17,7 @@ every command and every client would wait for.
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -156,6 +156,49 @@ class Families(Registry[C]):
         return self.get(name)
 
 
+class Symbols(Named, Protocol):
+    """A plug-in of two halves: this one loads no torch, and `tensors` is the import path of the other one."""
+
+    @property
+    def tensors(self) -> str: ...
+
+
+S = TypeVar("S", bound=Symbols)
+T = TypeVar("T")
+
+
+class Halves(Generic[S, T]):
+    """The tensors of the plug-ins of one door, which messages call `door`.
+
+    `broken_laws` yields what is wrong with tensors on the examples of their symbols, and may raise anything. What goes
+    wrong is an `error`.
+    """
+
+    def __init__(self, door: str, broken_laws: Callable[[T, S], Iterator[str]], error: type[Exception]) -> None:
+        self._door = door
+        self._broken_laws = broken_laws
+        self._error = error
+        self._found: dict[str, T] = {}
+
+    def of(self, symbols: S) -> T:
+        """Returns the tensors of a plug-in, which are imported and tried once. Raises the error of this door."""
+        tensors = self._found.get(symbols.tensors)
+        return tensors if tensors is not None else self._found.setdefault(symbols.tensors, self._imported(symbols))
+
+    def _imported(self, symbols: S) -> T:
+        module, _, attribute = symbols.tensors.partition(":")
+        shown = f"{symbols.tensors}, the tensors of {self._door} {symbols.name},"
+        try:
+            tensors: T = getattr(import_module(module), attribute)
+            problem = next(self._broken_laws(tensors, symbols), "")
+        except Exception as error:
+            # The module may be another's: whatever it raises has to name it.
+            raise self._error(f"{shown} cannot be used: {type(error).__name__}: {error}") from error
+        if problem:
+            raise self._error(f"{shown} cannot be used: {problem}")
+        return tensors
+
+
 def imported(path: str) -> Any:
     """Returns what an import path, `module:attribute`, names. Raises PluginError.
 
@@ -213,6 +256,18 @@ def check_members(plugin: object, members: Iterable[str], shown: str) -> None:
     """Raises PluginError, which names the plug-in as it is `shown`, if it lacks one of these members."""
     if missing := [name for name in members if not hasattr(plugin, name)]:
         raise PluginError(f"{shown} lacks {', '.join(missing)}")
+
+
+def problem_of_examples(plugin: Any, shown: str, broken_laws: Callable[[Any, Any], Iterator[str]]) -> str:
+    """Returns the first law that a plug-in breaks on one of its `examples`, which is `shown` as this; "" if none."""
+    for value in plugin.examples:
+        try:
+            problem = next(broken_laws(plugin, value), "")
+        except Exception as error:  # noqa: BLE001  # the plug-in may be another's: whatever it raises has to name it
+            problem = f"it raises {type(error).__name__}: {error}"
+        if problem:
+            return f"of the {shown} {value!r}, {problem}"
+    return ""
 
 
 def _claims(plugin: Claiming, setting: str) -> bool:

@@ -205,11 +205,11 @@ class Connection(HttpToolsProtocol):
         """Ends the connection where a head, or a body with its framing, has more bytes than it may."""
         if self._phase is _Phase.HEAD:
             self._refuse(HEADERS_TOO_LARGE)
-        elif self._phase is _Phase.BODY and self._num_bytes > MAX_WIRE_BYTES:
-            self._refuse_above(2 * max_event_bytes())
-
-    def _refuse_above(self, at_most: int) -> None:
-        if self._num_bytes > at_most:
+        elif (
+            self._phase is _Phase.BODY
+            and self._num_bytes > MAX_WIRE_BYTES
+            and self._num_bytes > 2 * max_event_bytes()  # which asks each input
+        ):
             self._refuse(TOO_LARGE)
 
     def _time_out(self) -> None:

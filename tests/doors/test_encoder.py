@@ -21,6 +21,7 @@ from model.strata_family import STRATA
 from rollout.publication_rule import verdict
 from serving.encodings import Health
 from tests.doors.affine import AFFINE, PATH, AffineConfig, AffineFamily, PackedAffine, WholeAffine
+from tests.doors.others import fails
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, events, share_right
 from tests.learner.publish_rig import PublishRig, withdraw
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
@@ -116,10 +117,6 @@ class Other(AffineFamily):
 
     def __init__(self, **changed: Any) -> None:
         self.__dict__ |= changed
-
-
-def fails(*_: Any, **__: Any) -> Any:
-    raise RuntimeError("not today")
 
 
 LACKING = object()

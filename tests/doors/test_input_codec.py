@@ -5,8 +5,8 @@ event -> answer -> label -> learnt -> version -> swap -> erasure -> checkpoint -
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -29,9 +29,11 @@ from serving.queue import DEFAULT, ItemFailure, Outcome
 from serving.v2 import BYTES, Tensor, events_of
 from serving.weights.loader import encode_contents
 from serving.weights.refusals import refusing
+from tests.doors.others import Other, fails
 from tests.doors.picture import PICTURE
 from tests.doors.point import POINT, PointCodec
 from tests.doors.point_tensors import STATE
+from tests.flow import test_in_memory
 from tests.flow.test_in_memory import NUM_EVENTS, Service, share_right
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
@@ -84,12 +86,7 @@ def events(name: str) -> list[Event]:
     return [Event(id=f"{name}-{number}", parts=(point(number),)) for number in range(NUM_EVENTS)]
 
 
-@pytest.fixture
-def service(store: Store, tmp_path: Path) -> Iterator[Service]:
-    started = Service(store, tmp_path)
-    started.start()
-    yield started
-    started.close()
+service = test_in_memory.service
 
 
 def test_a_point_is_answered_by_the_version_that_has_learnt_points(service: Service, store: Store) -> None:
@@ -301,26 +298,8 @@ def test_a_part_that_cannot_be_read_is_a_bad_message_that_names_it(parts: tuple[
         assert said in str(caught.value)
 
 
-@dataclass
-class Other:
-    """Point, called something else, but for what a test changes."""
-
-    changed: dict[str, Any]
-    name: str = "other"
-
-    def __getattr__(self, name: str) -> Any:
-        changed = object.__getattribute__(self, "changed")
-        if name in changed:
-            if changed[name] is None:
-                raise AttributeError(name)
-            return changed[name]
-        if name == "examples":
-            return tuple({**value, "type": "other"} for value in POINT.examples)
-        return getattr(POINT, name)
-
-
-def fails(*_: Any, **__: Any) -> Any:
-    raise RuntimeError("not today")
+def other_point(changed: dict[str, Any]) -> Other:
+    return Other(POINT, {"examples": tuple({**value, "type": "other"} for value in POINT.examples), **changed})
 
 
 @pytest.mark.parametrize(
@@ -340,7 +319,7 @@ def fails(*_: Any, **__: Any) -> Any:
 )
 def test_an_input_that_cannot_be_one_is_one_error_when_it_is_registered(changed: dict[str, Any], said: str) -> None:
     INPUTS.all()
-    plugin: Any = Other(changed)
+    plugin: Any = other_point(changed)
     with pytest.raises(PluginError) as caught:
         INPUTS.register(plugin)
     assert said in str(caught.value)
@@ -381,7 +360,7 @@ TENSORS = Halves()
 )
 def test_tensors_that_do_not_fit_are_one_error_before_anything_is_answered(changed: dict[str, Any], said: str) -> None:
     Halves.changed = changed
-    codec: Any = Other({"tensors": f"{__name__}:TENSORS"})
+    codec: Any = other_point({"tensors": f"{__name__}:TENSORS"})
     with pytest.raises(WrongConfig, match=said):
         InputMap(64).open([codec])
 

@@ -4,7 +4,6 @@ event -> answer -> label -> version -> swap -> verdict -> correction -> erasure 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from learner.learner import Learner
 from learner.relabelling import follow_settings
 from model.kinds import tensors_of
 from tests.doors.interval import INTERVAL, IntervalKind
+from tests.doors.others import Other, fails
 from tests.flow.test_in_memory import NUM_EVENTS, Service
 from tests.learner.kind_rig import KindRig
 from tests.learner.publish_rig import PublishRig
@@ -247,26 +247,6 @@ def test_a_target_of_a_kind_that_no_setting_names_is_a_bad_message_and_imports_n
         check_fields(Feedback(event_id="e", label="a", target=target((1.0, 2.0))))
 
 
-@dataclass
-class Other:
-    """Interval, called something else, but for what a test changes."""
-
-    changed: dict[str, Any]
-    name: str = "other"
-
-    def __getattr__(self, name: str) -> Any:
-        changed = object.__getattribute__(self, "changed")
-        if name in changed:
-            if changed[name] is None:
-                raise AttributeError(name)
-            return changed[name]
-        return getattr(INTERVAL, name)
-
-
-def fails(*_: Any) -> Any:
-    raise RuntimeError("not today")
-
-
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -285,7 +265,7 @@ def fails(*_: Any) -> Any:
 )
 def test_a_kind_that_cannot_be_one_is_one_error_when_it_is_registered(changed: dict[str, Any], said: str) -> None:
     KINDS.all()
-    plugin: Any = Other({"marks": ("\x1eother\x1e",), **_marked(), **changed})
+    plugin: Any = Other(INTERVAL, {"marks": ("\x1eother\x1e",), **_marked(), **changed})
     with pytest.raises(PluginError) as caught:
         KINDS.register(plugin)
     assert said in str(caught.value)

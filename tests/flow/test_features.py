@@ -3,16 +3,14 @@
 The scales of numbers are part of the version: the replica has them of the store alone.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
-import pytest
 
 from lifelong.plugins.inputs.feature_tensors import SCALES
 from lifelong.plugins.inputs.series import Series
 from serving.config import SeriesConfig
+from tests.flow import test_in_memory
 from tests.flow.test_in_memory import Service, share_right
 from wire.events import content
 from wire.inputs import Features, sent
@@ -37,12 +35,7 @@ def events(name: str) -> list[Event]:
     return [Event(id=f"{name}-{number}", features=features_of(number)) for number in range(NUM_EVENTS)]
 
 
-@pytest.fixture
-def service(store: Store, tmp_path: Path) -> Iterator[Service]:
-    started = Service(store, tmp_path)
-    started.start()
-    yield started
-    started.close()
+service = test_in_memory.service
 
 
 def test_an_event_of_numbers_is_answered_by_the_version_that_has_learnt_them(service: Service, store: Store) -> None:

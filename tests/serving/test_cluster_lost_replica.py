@@ -15,7 +15,7 @@ PROGRAM = """
 import os, pathlib, signal, sys, threading, time
 import ray
 from ray import serve
-from serving.cluster import has_lost_replica
+from serving.cluster import serve_state
 
 folder = pathlib.Path(sys.argv[1])
 
@@ -40,7 +40,7 @@ serve.start(proxy_location="Disabled")
 try:
     serve.run(Waits.bind(), name="app", route_prefix=None)
 except RuntimeError as error:
-    print("failed", has_lost_replica("app"))
+    print("failed", serve_state("app").has_lost_replica)
 serve.shutdown()
 ray.shutdown()
 """
