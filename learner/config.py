@@ -256,7 +256,7 @@ class LearnerConfig:
         return self.tiers[-1]
 
     def limited_to(self, max_layers: int | None) -> "LearnerConfig":
-        """Returns the settings for an encoder of which slow rounds can train so many top blocks (None: any number)."""
+        """Returns the settings for an encoder whose slow rounds train at most `max_layers` top blocks (None: any)."""
         if max_layers is None:
             return self
         return replace(self, trainable_layers=min(self.trainable_layers, max_layers), deeper_layers=(0, 0))
