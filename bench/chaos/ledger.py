@@ -41,6 +41,7 @@ class ChaosLedger:
         self._unlabelled: set[int] = set()
         self._excused: set[int] = set()
         self._revisions = array("q")
+        self._answered_again_s: dict[int, float] = {}
         self._heartbeats: dict[str, list[Heartbeat]] = {track: [] for track in TRACKS}
         self.http_failures: list[tuple[float, str]] = []
         """When a request failed although it was repeated once, and why."""
@@ -61,6 +62,7 @@ class ChaosLedger:
         """Records an answer in the topic; returns whether its event's label is due now."""
         with self._lock:
             if not math.isnan(self._answered_s[number]):
+                self._answered_again_s.setdefault(number, self._clock_s())
                 return False
             self._answered_s[number] = self._clock_s()
             self._excused.discard(number)
@@ -105,6 +107,11 @@ class ChaosLedger:
         """Records that work on `track`, which was begun after `begun_s`, is done."""
         with self._lock:
             self._heartbeats[track].append(Heartbeat(begun_s, self._clock_s()))
+
+    def answered_again_s(self, number: int) -> float:
+        """Returns when the second answer to an event was seen in the topic; NaN if it was not."""
+        with self._lock:
+            return self._answered_again_s.get(number, math.nan)
 
     @property
     def num_sent(self) -> int:

@@ -111,8 +111,9 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
     outcome = replace(_outcome(scene, load, injector.log, back), revisions_back=len(back_s))
     sent = load.ledger.as_sent()
     for number in outcome.verdict.twice_elsewhere:
-        sent_s, answered_s = sent.sent_s[number] - start_s, sent.answered_s[number] - start_s
-        log(f"event {number} has two answers: sent at {sent_s:.1f} s, first answered at {answered_s:.1f} s")
+        moments_s = (sent.sent_s[number], sent.answered_s[number], load.ledger.answered_again_s(number))
+        sent_s, first_s, second_s = (moment_s - start_s for moment_s in moments_s)
+        log(f"event {number} has two answers: sent at {sent_s:.1f} s, answered at {first_s:.1f} s and {second_s:.1f} s")
     silence_s = {track: longest_silence_s(load.ledger.heartbeats()[track], begun_s, ended_s) for track in (HTTP, KAFKA)}
     kills = sum(fault.num_kills for fault in faults)
     differing: list[str] = []

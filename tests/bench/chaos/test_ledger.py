@@ -18,6 +18,7 @@ def test_an_answer_counts_once_and_its_label_is_due() -> None:
     assert [book.record_sent() for _ in range(2)] == [0, 1]
     assert (book.record_answer(1), book.record_answer(1)) == (True, False)
     assert book.heartbeats()[KAFKA] == [Heartbeat(1.0, 2.0)]
+    assert (math.isnan(book.answered_again_s(0)), book.answered_again_s(1)) == (True, 3.0)
     assert (book.num_unanswered, book.num_unlabelled) == (1, 1)
 
 
