@@ -95,7 +95,7 @@ __attribute__((constructor)) static void begin(void)
     folder_length = strlen(folder);
 }
 
-/* The lock is of the open file, so that it holds between threads, and between a process and its fork. */
+/* The lock belongs to the open file, so that it excludes other threads, too. */
 static int lock(void)
 {
     char path[PATH_MAX];
@@ -109,8 +109,10 @@ static int lock(void)
     return file;
 }
 
+/* A process that was forked while the lock was held has a copy of the descriptor: closing ours would not unlock. */
 static void unlock(int file)
 {
+    flock(file, LOCK_UN);
     close_directly(file);
 }
 

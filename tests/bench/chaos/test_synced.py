@@ -52,7 +52,7 @@ class Machine:
 
     def run(self, code: str) -> None:
         env = os.environ | self.environment()
-        subprocess.run([sys.executable, "-c", HELPERS + code], env=env, cwd=self.folder / PART, check=True)
+        subprocess.run([sys.executable, "-c", HELPERS + code], env=env, cwd=self.folder / PART, check=True, timeout=60)
 
     def cut(self, rng: random.Random | None = None) -> list[Tail]:
         return self._disk.roll_back(PART, rng or Whole())
@@ -182,6 +182,26 @@ for _ in range(2):
 """)
     machine.cut()
     assert machine.files() == {"0": b"0" * 50, "1": b"1" * 50}
+
+
+def test_a_fork_that_is_made_during_a_sync_of_another_thread_can_sync(machine: Machine) -> None:
+    """Redis forks to rewrite its file while another thread syncs it."""
+    machine.run(
+        """
+import threading
+def sync_all_the_time():
+    while True:
+        write("parent", b"p", sync=True)
+threading.Thread(target=sync_all_the_time, daemon=True).start()
+for number in range(200):
+    if not (child := os.fork()):
+        write(f"child{number % 3}", b"c", sync=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    )
+    machine.cut()
+    assert sum(len((machine.folder / PART / f"child{number}").read_bytes()) for number in range(3)) == 200
 
 
 def test_folders_links_and_modes_are_as_they_were(machine: Machine) -> None:
