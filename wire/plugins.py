@@ -168,10 +168,11 @@ T = TypeVar("T")
 
 
 class Halves(Generic[S, T]):
-    """The tensors of the plug-ins of one door, which messages call `door`.
+    """The tensors of the plug-ins of one door.
 
-    `broken_laws` yields what is wrong with tensors on the examples of their symbols, and may raise anything. What goes
-    wrong is an `error`.
+    - `door`: the name of the door in error messages.
+    - `broken_laws` yields the problems of tensors with the examples of their symbols. It may raise anything.
+    - `error`: the class of the errors that are raised.
     """
 
     def __init__(self, door: str, broken_laws: Callable[[T, S], Iterator[str]], error: type[Exception]) -> None:
@@ -182,17 +183,18 @@ class Halves(Generic[S, T]):
 
     def of(self, symbols: S) -> T:
         """Returns the tensors of a plug-in, which are imported and tried once. Raises the error of this door."""
-        tensors = self._found.get(symbols.tensors)
-        return tensors if tensors is not None else self._found.setdefault(symbols.tensors, self._imported(symbols))
+        path = symbols.tensors
+        if path not in self._found:
+            self._found[path] = self._imported(symbols)
+        return self._found[path]
 
     def _imported(self, symbols: S) -> T:
-        module, _, attribute = symbols.tensors.partition(":")
         shown = f"{symbols.tensors}, the tensors of {self._door} {symbols.name},"
         try:
-            tensors: T = getattr(import_module(module), attribute)
+            tensors: T = imported(symbols.tensors)
             problem = next(self._broken_laws(tensors, symbols), "")
         except Exception as error:
-            # The module may be another's: whatever it raises has to name it.
+            # Code of a user may raise anything: the message must name the plug-in.
             raise self._error(f"{shown} cannot be used: {type(error).__name__}: {error}") from error
         if problem:
             raise self._error(f"{shown} cannot be used: {problem}")
@@ -259,11 +261,12 @@ def check_members(plugin: object, members: Iterable[str], shown: str) -> None:
 
 
 def problem_of_examples(plugin: Any, shown: str, broken_laws: Callable[[Any, Any], Iterator[str]]) -> str:
-    """Returns the first law that a plug-in breaks on one of its `examples`, which is `shown` as this; "" if none."""
+    """Returns the first problem of a plug-in with one of its `examples`, which the text calls a `shown`; "" if none."""
     for value in plugin.examples:
         try:
             problem = next(broken_laws(plugin, value), "")
-        except Exception as error:  # noqa: BLE001  # the plug-in may be another's: whatever it raises has to name it
+        except Exception as error:  # noqa: BLE001
+            # Code of a user may raise anything: the message must name the plug-in.
             problem = f"it raises {type(error).__name__}: {error}"
         if problem:
             return f"of the {shown} {value!r}, {problem}"

@@ -95,7 +95,7 @@ __attribute__((constructor)) static void begin(void)
     folder_length = strlen(folder);
 }
 
-/* The lock belongs to the open file, so that it excludes other threads, too. */
+/* flock locks the open file description, so the lock excludes other threads and forked children, too. */
 static int lock(void)
 {
     char path[PATH_MAX];

@@ -208,7 +208,8 @@ class Connection(HttpToolsProtocol):
         elif (
             self._phase is _Phase.BODY
             and self._num_bytes > MAX_WIRE_BYTES
-            and self._num_bytes > 2 * max_event_bytes()  # which asks each input
+            # This bound asks each input, so the cheap one comes first.
+            and self._num_bytes > 2 * max_event_bytes()
         ):
             self._refuse(TOO_LARGE)
 
