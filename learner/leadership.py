@@ -1,23 +1,23 @@
-"""Leadership: the lease of the one learner that leads is acquired, renewed and released, through outages of its server.
+"""Leadership: acquires, renews and releases the lease of the one learner that leads, through outages of the store.
 
-    wait -> kept: a thread renews, three times in the life of the lease -> another's: check raises -> release
-                                                                        -> nobody's: acquired again, in the next epoch
-    any request gets StoreUnavailable -> CircuitBreaker.trip -> the loop sends no requests -> renewed -> reset
+    wait -> leading: a thread renews three times per lifetime of the lease -> another leads: check raises
+                                                                           -> nobody leads: acquired in the next epoch
+         -> release
+    any request raises StoreUnavailable -> CircuitBreaker.trip -> the loop sends no requests -> renewed -> reset
     a server is away at the start -> retry_until: again after 1, 2, 4, ... seconds, with jitter
 
-The lease only keeps learners from wasting work. The store's fencing, by the epoch, keeps them from harm. The lease is
-renewed in a thread of its own because everything else that the learner does may take longer than the lease lives:
-learning, waiting for a disk, or for a broker that hangs. A server that was wiped knows no lease: the leader that is
-still there acquires it again and goes on.
+The lease only saves work; the store's fencing by epoch prevents harm. The lease is renewed in a thread of its own,
+since everything else may take longer than its lifetime: learning, a slow disk, a broker that hangs. A store that was
+wiped knows no lease: the running leader acquires it again and continues.
 
-A store that hangs costs every request a timeout. The loop sends many requests in one turn, so the first timeout keeps
-back all others, and only the thread that renews the lease goes on trying. A learner that starts before its servers has
-nothing to do but wait: if it ended, it would only be started again. The longest pause is short enough to go on within
-15 s of the end of an outage, however long that was.
+If the store hangs, every request costs a timeout, and one turn of the loop sends many requests. So the first timeout
+holds back all others, and only the renewing thread keeps trying. A learner that starts before its servers waits for
+them: if it ended, it would only be started again. The longest pause lets it continue within 15 s of the end of any
+outage.
 
-Rejected: the lease alone, without the epoch (a process that was suspended does not know that it has expired), no lease
-(two learners would make every version twice, and one of each would be refused), and shorter timeouts in place of the
-breaker (a store that is merely slow would then count as away).
+Rejected: the lease without the epoch (a suspended process does not know that its lease has expired), no lease (two
+learners would make every version twice, and one of each would be refused), and shorter timeouts in place of the breaker
+(a slow store would count as away).
 """
 
 import threading
@@ -41,9 +41,9 @@ log = structlog.get_logger("learner")
 
 
 def retry_until(ask: Callable[[], T], stop: threading.Event) -> T | None:
-    """Returns what `ask` returns once the servers answer; None when `stop` came first. An outage is logged once.
+    """Calls `ask` until the servers answer, and returns its result; None if `stop` is set first. Logs an outage once.
 
-    `ask` is called again from its beginning, so it must be idempotent. Raises StoreRefused, which time does not mend.
+    `ask` must be idempotent. Raises StoreRefused: waiting would not help.
     """
     is_logged = False
     for num_failures in count(1):
