@@ -189,7 +189,7 @@ def to_int4(strata: Strata, grams: Mapping[str, Tensor] = MappingProxyType({})) 
         if isinstance(module, ScaledLinear):
             module.in_scale.fill_(1.0)
         module.weight.copy_(stored.dequantize())
-        module.grid = Grid.of(stored)
+        module.grid = Grid.from_tensor(stored)
     return int4
 
 

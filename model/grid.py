@@ -1,6 +1,6 @@
 """The grid of a matrix: the values that its stored weight may have, and how training moves them.
 
-    QTensor --Grid.of--> Grid: a float16 scale for each row, a multiplier for each group of 64 inputs
+    QTensor --Grid.from_tensor--> Grid: a float16 scale for each row, a multiplier for each group of 64 inputs
     w_NK --round_to--> q_NK int8, within what the planes can hold        `model.quantize.quantize_on` stores these
 
     n8g64: q = clip(round(w / scale))        w4g64: q = m * clip(round(w / (scale * m)))
@@ -70,7 +70,7 @@ def attach_grids(strata: nn.Module, tensors: Mapping[str, QTensor]) -> None:
     """Gives each module without a grid that `tensors` has nibbles of, by its name, the grid of these."""
     for name, tensor in tensors.items():
         if tensor.scheme in GROUPED and grid_of(strata.get_submodule(name)) is None:
-            strata.get_submodule(name).grid = Grid.of(tensor)
+            strata.get_submodule(name).grid = Grid.from_tensor(tensor)
 
 
 def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -30,7 +30,7 @@ from wire.plugins import Halves, Symbols
 STATES: Final = ("features.", "inputs.")
 """What the names of the stored tensors of inputs begin with; no weight of an encoder has such a name."""
 
-TRIED_WIDTH: Final = 8
+PROBE_WIDTH: Final = 8
 """The width at which the tensors of an input are tried."""
 
 Vector: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -122,7 +122,7 @@ def fitted(
     try:
         found = tensors.fit(values, old, num_labels=num_labels, is_complete=is_complete) if tensors.state else None
         if found is not None:
-            tensors.open(TRIED_WIDTH, found)
+            tensors.open(PROBE_WIDTH, found)
     except Exception as error:
         # The codec may be another's: whatever it raises has to name it.
         raise WrongConfig(f"the input {codec.name} cannot be measured: {type(error).__name__}: {error}") from error
@@ -229,9 +229,9 @@ def _broken_laws(tensors: InputTensors, codec: Codec) -> Iterator[str]:
         yield f"its state is {tensors.state!r}: call it inputs.{codec.name}"
     if missing := [name for name in ("tokens", "fit") if not callable(getattr(tensors, name, None))]:
         yield f"it lacks {', '.join(missing)}"
-    vector_of = tensors.open(TRIED_WIDTH, None)
+    vector_of = tensors.open(PROBE_WIDTH, None)
     for value in codec.examples:
-        if problem := _problem_of_vector(vector_of(value), codec, TRIED_WIDTH):
+        if problem := _problem_of_vector(vector_of(value), codec, PROBE_WIDTH):
             yield f"of the value {value!r}, it makes {problem}"
     tensors.fit(codec.examples, None, num_labels=len(codec.examples), is_complete=True)
 

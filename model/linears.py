@@ -35,7 +35,7 @@ class ScaledLinear(nn.Linear):
         self.register_buffer("in_scale", torch.ones(in_features))
 
 
-_OF_BANK = ("weight", "in_scale", "grid")
+_BANK_ATTRIBUTES = ("weight", "in_scale", "grid")
 
 
 class TiedLinear(nn.Linear):
@@ -52,7 +52,7 @@ class TiedLinear(nn.Linear):
         self.bias = nn.Parameter(torch.zeros(bank.out_features))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["bank"], name) if name in _OF_BANK else super().__getattr__(name)
+        return getattr(self.__dict__["bank"], name) if name in _BANK_ATTRIBUTES else super().__getattr__(name)
 
 
 class TiedScaledLinear(TiedLinear, ScaledLinear):

@@ -38,10 +38,10 @@ COMPUTED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_dec
 AFTER_PADDING = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
 """The values of `model_type` that can be computed, and whether positions begin after the index of the padding token."""
 
-TYPES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+MODULE_TYPES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 """The modules of sentence-transformers that can be computed, in their order."""
 
-WRITTEN_BY_HAND = (
+HOW_TO_WRITE = (
     'write [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}, '
     '{"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}] into modules.json, '
     'and {"pooling_mode": "mean"} or "cls" into 1_Pooling/config.json'
@@ -160,11 +160,11 @@ def _modules(path: Path) -> tuple[str, bool]:
     if not path.is_file():
         raise WrongConfig(
             f"{path} is missing, and nothing else says how the tokens of a text become its vector. Copy it and "
-            f"1_Pooling/config.json from where the encoder was published; where it has none, {WRITTEN_BY_HAND}"
+            f"1_Pooling/config.json from where the encoder was published; where it has none, {HOW_TO_WRITE}"
         )
     modules = _read(path, list[_Module])
     types = [module.type.rpartition(".")[2] for module in modules]
-    if types not in TYPES or modules[0].path:
+    if types not in MODULE_TYPES or modules[0].path:
         raise WrongConfig(
             f"{path}: the modules are {', '.join(types)}; expected a Transformer, whose files lie beside this one, a "
             "Pooling and perhaps a Normalize. What else there is cannot be computed: choose an encoder without it"
@@ -174,7 +174,7 @@ def _modules(path: Path) -> tuple[str, bool]:
 
 def _pooling(path: Path, *, has_prefix: bool) -> Literal["mean", "cls"]:
     if not path.is_file():
-        raise WrongConfig(f"{path} is missing: copy it from where the encoder was published, or {WRITTEN_BY_HAND}")
+        raise WrongConfig(f"{path} is missing: copy it from where the encoder was published, or {HOW_TO_WRITE}")
     pooling = _read(path, _Pooling)
     if has_prefix and not pooling.include_prompt:
         raise WrongConfig(f"{path}: the mean leaves out the prompt (include_prompt), which cannot be computed")

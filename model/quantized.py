@@ -27,7 +27,7 @@ from torch.nn import functional
 from kernels.linear_i8 import PackedLinear, linear_i8, pack
 from model.config import StrataConfig
 from model.errors import WrongShape
-from model.forward import Forward, forward_of
+from model.forward import Forward, pack_forward
 from model.head import OUT, PROJ
 from model.inputs import InputMap
 from model.packed import EncoderConfig, PackedEncoder
@@ -65,8 +65,8 @@ class QuantizedEncoder:
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
         """Packs the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
         check_encoder(config, tensors)
-        precisions = precisions_of({name: tensor.scheme for name, tensor in tensors.items()})
-        forwards = {precision: forward_of(config, tensors, precision) for precision in precisions}
+        precisions = stored_precisions({name: tensor.scheme for name, tensor in tensors.items()})
+        forwards = {precision: pack_forward(config, tensors, precision) for precision in precisions}
         best = forwards[precisions[0]]
         prefixes = prefix_names(config, tensors, arithmetic=f"{best.name} {best.arithmetic}")
         return cls(config, forwards, InputMap(config.d_model, tensors), prefixes)
@@ -143,12 +143,12 @@ def common_layers(encoders: Sequence[PackedEncoder]) -> int:
     return max(sum(len(set(each)) == 1 for each in names) - 1, 0)
 
 
-def precisions_of(schemes: Mapping[str, str]) -> tuple[str, ...]:
+def stored_precisions(schemes: Mapping[str, str]) -> tuple[str, ...]:
     """Returns the precisions of stored weights, the most accurate first, from the scheme of each, by name.
 
     INT4 alone is what is left where no lower plane is stored.
 
-    >>> precisions_of({"layers.0.up": "n8g64", "embed.word": "w4g64"}), precisions_of({"layers.0.up": "w4g64"})
+    >>> stored_precisions({"layers.0.up": "n8g64", "embed.word": "w4g64"}), stored_precisions({"layers.0.up": "w4g64"})
     (('int8', 'int4'), ('int4',))
     """
     found = {scheme for name, scheme in schemes.items() if name.startswith("layers.")}

@@ -208,7 +208,7 @@ def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[i
 
 State: TypeAlias = dict[str, Tensor]
 
-OnRows: TypeAlias = Callable[[int, Tensor], Tensor]
+RowsChange: TypeAlias = Callable[[int, Tensor], Tensor]
 """Changes the rows, or the columns, of a tensor of the layer with this index."""
 
 
@@ -231,7 +231,7 @@ def with_layers(config: StrataConfig, specs: Sequence[LayerSpec]) -> StrataConfi
     return replace(config, layers=tuple(specs))
 
 
-def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: OnRows, columns: OnRows) -> Strata:
+def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: RowsChange, columns: RowsChange) -> Strata:
     """Returns the encoder with `rows` done to the rows of every `qkv`, and `columns` to the columns of every `out`.
 
     They must do the same in all layers that share a matrix.
@@ -245,6 +245,6 @@ def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: OnRows, colum
     return rebuilt(with_layers(strata.config, specs), state)
 
 
-def _change(state: State, name: str, layer: int, change: OnRows) -> None:
+def _change(state: State, name: str, layer: int, change: RowsChange) -> None:
     if name in state:  # only the first of the layers that share a matrix has it, and not every matrix has a pair
         state[name] = change(layer, state[name])

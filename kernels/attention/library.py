@@ -53,7 +53,7 @@ def group_equal(offsets: Sequence[int]) -> tuple[EqualLengths, ...]:
     return tuple(groups)
 
 
-def offsets_of(groups: Sequence[EqualLengths]) -> list[int]:
+def group_offsets(groups: Sequence[EqualLengths]) -> list[int]:
     """Returns the cumulative lengths: the inverse of `group_equal`."""
     offsets: list[int] = []
     for group in groups:

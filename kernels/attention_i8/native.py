@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.attention.library import EqualLengths, offsets_of
+from kernels.attention.library import EqualLengths, group_offsets
 from kernels.attention.spans import KeySpan
 from kernels.attention_i8.spans import LANES, native_spans
 from kernels.native import address
@@ -44,7 +44,7 @@ def attention(
     `qkv` is qkv_TW or, as the encoder stores it, its panels of 64 columns [W / 64, T, 64], which a head of a long
     sequence reads without touching the memory of all others.
     """
-    offsets_B = torch.tensor(offsets_of(groups), dtype=torch.int32)
+    offsets_B = torch.tensor(group_offsets(groups), dtype=torch.int32)
     qkv = qkv.contiguous()
     num_rows, columns = qkv.shape[-2:]
     width = qkv.numel() // num_rows

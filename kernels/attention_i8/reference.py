@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.attention.library import EqualLengths, offsets_of, repeat_kv
+from kernels.attention.library import EqualLengths, group_offsets, repeat_kv
 from kernels.attention.spans import TILE, KeySpan
 from kernels.attention_i8.spans import QUAD, UNSEEN, is_dense, listed_keys, seen_keys
 from kernels.linear_i8.reference import EPSILON
@@ -96,7 +96,7 @@ def attention(
     num_kv_heads = num_kv_heads or num_heads
     qkv_TW = repeat_kv(qkv_TW, num_heads, num_kv_heads)
     pieces: list[Tensor] = []
-    for start, end in pairwise(offsets_of(groups)):
+    for start, end in pairwise(group_offsets(groups)):
         heads = _quantized(qkv_TW[start:end], num_heads)
         out_HSD = _attend(heads, num_heads // num_kv_heads, spans) if spans else _mix(heads, None)
         pieces.append(out_HSD.transpose(0, 1).flatten(1))

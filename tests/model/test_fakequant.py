@@ -55,7 +55,7 @@ def test_on_a_grid_the_forward_is_the_kernel_bit_for_bit(
     x_MK, w_NK, move_NK = (
         torch.randn(rows, 64 * num_groups, generator=generator) for rows in (num_rows, num_out, num_out)
     )
-    grid = Grid.of(quantize("w", w_NK))
+    grid = Grid.from_tensor(quantize("w", w_NK))
     torch.nn.init.normal_(grid.shift_N, std=0.1, generator=generator)
     w_NK += size * move_NK
     bias_N = torch.randn(num_out, generator=generator)
@@ -64,7 +64,7 @@ def test_on_a_grid_the_forward_is_the_kernel_bit_for_bit(
 
 
 def test_gradients_reach_weights_within_the_range_and_scales() -> None:
-    grid = Grid.of(quantize_w4g64("w", W_NK))
+    grid = Grid.from_tensor(quantize_w4g64("w", W_NK))
     w_NK = (2 * W_NK).requires_grad_()
     fake_linear(X_MK, w_NK, BIAS_N, grid).square().sum().backward()  # type: ignore[no-untyped-call]
     assert grid.shift_N.grad is not None and w_NK.grad is not None
@@ -72,7 +72,7 @@ def test_gradients_reach_weights_within_the_range_and_scales() -> None:
     assert (w_NK.grad == 0).any() and (w_NK.grad != 0).any()
 
 
-@pytest.mark.parametrize("values", [MAX_Q8, Grid.of(quantize_w4g64("w", W_NK))])
+@pytest.mark.parametrize("values", [MAX_Q8, Grid.from_tensor(quantize_w4g64("w", W_NK))])
 def test_a_weight_that_is_not_finite_is_refused(values: Grid | int) -> None:
     w_NK = W_NK.clone()
     w_NK[0, 0] = torch.nan

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from kernels.linear_i4.reference import high_plane
 from model.errors import BadTokens, MissingWeight, WrongShape
-from model.forward import forward_of
+from model.forward import pack_forward
 from model.forward.native import why_not
 from model.head import logits, out_weight, proj_weight, projection
 from model.qtensor import N8G64, QTensor, from_blob
@@ -127,7 +127,7 @@ def test_token_embeddings_may_be_int4(forward: str) -> None:
     """They are those of an INT8 table with the same values."""
     word = quantize_w4g64("embed.word", STRATA.embed.word.weight)
     as_int8 = replace(word, scheme="w8c", parts={"q": word.q_NK, "scale": word.parts["scale"]})
-    encoders = [forward_of(SMALL, TENSORS | {word.name: each}, INT8, force=forward) for each in (word, as_int8)]
+    encoders = [pack_forward(SMALL, TENSORS | {word.name: each}, INT8, force=forward) for each in (word, as_int8)]
     int4_BD, int8_BD = (encoder.encode(BATCH) for encoder in encoders)
     assert torch.equal(int4_BD, int8_BD)
     assert not torch.equal(int4_BD, ENCODER.encode(BATCH))

@@ -14,7 +14,7 @@ from torch.nn import functional
 from kernels import dispatch, native
 from kernels.attention_i8 import attention as attention_i8
 from model.config import LayerSpec, StrataConfig
-from model.forward import forward_of
+from model.forward import pack_forward
 from model.forward.library import LibraryForward
 from model.forward.native import NativeForward, why_not
 from model.plan import layer_of
@@ -77,7 +77,7 @@ def test_agrees_with_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "reference")
     dispatch.forced.cache_clear()
     try:
-        theirs = forward_of(SMALL, TENSORS, "int8")
+        theirs = pack_forward(SMALL, TENSORS, "int8")
     finally:
         dispatch.forced.cache_clear()
     ours = NativeForward(SMALL, TENSORS, "int8")
@@ -148,11 +148,11 @@ def test_a_shape_that_it_cannot_run_goes_to_torch_and_that_is_said_once(caplog: 
     narrow = replace(SMALL, n_heads=8)
     assert why_not(narrow) == ["a head is 8 wide; expected a multiple of 16 up to 256"]
     for _ in range(2):
-        assert isinstance(forward_of(narrow, TENSORS, "int8"), LibraryForward)
+        assert isinstance(pack_forward(narrow, TENSORS, "int8"), LibraryForward)
     (said,) = caplog.messages
     assert "a head is 8 wide" in said and "LIFELONG_KERNELS=library silences this" in said
     with pytest.raises(NotImplementedError, match=r"forward: nothing can run this \(native: a head is 8"):
-        forward_of(narrow, TENSORS, "int8", force="native")
+        pack_forward(narrow, TENSORS, "int8", force="native")
 
 
 @pytest.mark.parametrize(("family", "kind"), [("library", LibraryForward), ("reference", LibraryForward)])
@@ -160,7 +160,7 @@ def test_a_family_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, family: str,
     monkeypatch.setenv(dispatch.VARIABLE, family)
     dispatch.forced.cache_clear()
     try:
-        forward = forward_of(SMALL, TENSORS, "int8")
+        forward = pack_forward(SMALL, TENSORS, "int8")
         assert isinstance(forward, kind)
         assert forward.name == family
         assert torch.isfinite(forward.encode(BATCH)).all()
