@@ -34,7 +34,7 @@ def open_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[WholeE
     with _wrap_errors(encoder):
         whole: WholeEncoder
         whole, inputs = FAMILIES.claiming(encoder).open(encoder, max_tokens=max_tokens)
-        check_members(inputs, INPUTS_MEMBERS, "what reads texts for it")
+        check_members(inputs, INPUTS_MEMBERS, "its tokenizer")
         return whole, inputs
 
 
@@ -42,7 +42,7 @@ def open_inputs(encoder: str, *, max_tokens: int | None = None) -> Inputs:
     """Returns only the inputs of an encoder, without its weights. Raises like `open_encoder`."""
     with _wrap_errors(encoder):
         inputs = FAMILIES.claiming(encoder).open_inputs(encoder, max_tokens=max_tokens)
-        check_members(inputs, INPUTS_MEMBERS, "what reads texts for it")
+        check_members(inputs, INPUTS_MEMBERS, "its tokenizer")
         return inputs
 
 
