@@ -204,7 +204,7 @@ class StrataConfig:
     """Random features between a text's vector and the classes."""
 
     label_capacity: int = 256
-    """Rows of the head: so many classes can be learnt without a change of shape. Each version sets what it needs."""
+    """Rows of the head: the number of classes that a version can have. A version with more classes gets more rows."""
 
     layers: tuple[LayerSpec, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)
     """Overrides for each layer. (): all layers have the encoder's sizes and their own matrices."""

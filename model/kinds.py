@@ -224,21 +224,21 @@ def _broken_laws(tensors: KindTensors, kind: Kind) -> Iterator[str]:
     logits_NC = torch.zeros(num, len(classes))
     entries = tensors.entries(labels, {name: row for row, name in enumerate(classes)})
     if len(entries.of(logits_NC)) != len(entries.rows_E):
-        yield "entries gives other numbers of rows and of places"
+        yield "entries returns different numbers of rows and places"
     targets = tensors.targets(labels, labels, classes)
     if targets.rows_N.shape != (num,):
-        yield "the rows_N of targets have not one row for each sample"
+        yield "rows_N of targets does not have one row for each sample"
     right_N = targets.right(logits_NC)
     if right_N.shape != (num,) or right_N.dtype != torch.bool:
-        yield "targets.right gives not one bool for each sample"
+        yield "targets.right does not return one bool for each sample"
     if len(targets.only(right_N).rows_N) != int(right_N.sum()):
-        yield "targets.only gives not those of the mask"
+        yield "targets.only does not return the samples of the mask"
     ranked = tensors.rank(logits_NC, classes, UNIT, 2)
     if len(ranked.predictions(range(num))) != num or len(ranked.fingerprints()) != num:
-        yield "rank gives not one prediction and one fingerprint for each text"
+        yield "rank does not return one prediction and one fingerprint for each text"
     calibration = tensors.calibrate(logits_NC, targets)
     if not calibration.temperature > 0:
-        yield f"calibrate gives the temperature {calibration.temperature}"
+        yield f"calibrate returns the temperature {calibration.temperature}; expected a positive number"
     if (agreement := tensors.agreement(logits_NC, logits_NC, 0.0)) != 1:
         yield f"agreement of equal outputs is {agreement}, not 1"
 

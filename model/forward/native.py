@@ -116,7 +116,7 @@ class _Packer:
         return encoder.MatrixWeights(self._banks[matrix.name], None if matrix.is_first else whole.bias, pair)
 
     def register(self, packed: Sequence[encoder.BlockWeights], copied: Sequence[encoder.BlockWeights]) -> None:
-        """Lets later encoders reuse the matrices of this encoder, which copied those that were packed."""
+        """Lets later encoders reuse the matrices of this encoder: `copied` are the copies of the `packed` ones."""
         for before, after in zip(_packed_tensors(packed), _packed_tensors(copied), strict=True):
             key = self._key_by_address.get(before.data_ptr())
             if key is not None:

@@ -1,4 +1,4 @@
-"""Grids: what is rounded to one can be stored on it, and LSQ's gradients are those of its formula."""
+"""Grids: values that are rounded to a grid can be stored on it, and LSQ's gradients equal the formula."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What an encoder's folder says is read, or refused by name with the fix."""
+"""The config files of an encoder's folder are read, or refused with a message that names the file and the fix."""
 
 import json
 from pathlib import Path

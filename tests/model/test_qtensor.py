@@ -182,7 +182,7 @@ def test_parts_must_agree_on_their_rows() -> None:
 
 
 def planes(value: int, m: int) -> dict[str, Tensor]:
-    """Returns planes full of one byte, and one multiplier for all groups."""
+    """Returns planes in which all bytes are equal, and one multiplier for all groups."""
     parts = {name: torch.full((3, 64), value, dtype=torch.uint8) for name in ("hi", "lo")}
     return parts | {"m": torch.full((3, 2), m, dtype=torch.uint8)}
 

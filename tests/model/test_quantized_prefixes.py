@@ -1,4 +1,4 @@
-"""Encoders that have lower blocks in common go on from the rows that one of them has made."""
+"""Encoders with common lower blocks continue from the rows that one of them has computed."""
 
 from dataclasses import replace
 from functools import cache

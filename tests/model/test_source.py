@@ -1,4 +1,4 @@
-"""Encoders are found in a package, a folder or the cache; the error for a missing one names the remedy."""
+"""Encoders are found in a package, a folder or the cache. The error for a missing encoder names the fix."""
 
 import os
 import shutil

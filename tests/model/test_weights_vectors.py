@@ -1,4 +1,4 @@
-"""The vectors of a layer: apart from its matrices in the store, and beside them where they are used."""
+"""The vectors of a layer are stored without its matrices, and combined with them when a layer is read."""
 
 from dataclasses import replace
 

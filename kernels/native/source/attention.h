@@ -3,7 +3,7 @@
  *     q, k, v of a head --pack--> integers        up to 32 queries at a time:
  *     queries x keys --dot--> scores --softmax, exp2--> weights x values --dot--> out
  *
- * Both products are those of dot.h. In the first the keys are the rows and the queries lie in the lanes, so that
+ * dot.h computes both products. In the first, the keys are the rows and the queries are in the lanes, so that
  * maximum, exponential and sum are computed for all queries at once and no reduction crosses lanes: for a text of ten
  * tokens, such reductions took most of the time. In the second product the queries are the rows; it reads their weights
  * where the softmax has stored them.

@@ -1,4 +1,4 @@
-"""Tensors that do not fit are refused by name, with what they are and what was expected."""
+"""Tensors that do not fit are refused by name, with the found and the expected dtype and shape."""
 
 import pytest
 import torch

@@ -40,7 +40,7 @@ def skip_unless_able(isa: str) -> str:
 @pytest.mark.parametrize("isa", native.ISAS)
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_agrees_with_torch(isa: str, precision: str) -> None:
-    """The bounds allow a few 8-bit roundings to go to the other neighbour."""
+    """The bounds allow a few 8-bit roundings to differ by one step."""
     ours = NativeForward(SMALL, TENSORS, precision)
     theirs = LibraryForward(SMALL, TENSORS, precision)
     found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order, isa=skip_unless_able(isa))
@@ -108,7 +108,7 @@ def packed_of(name: str, precision: str) -> NativeForward:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("name", NATIVE)
 def test_the_family_agrees_with_the_definitions(name: str, precision: str, isa: str) -> None:
-    """Attention is in 8-bit integers on both sides, so that only roundings of float32 sums go to other neighbours."""
+    """Attention is in 8-bit integers on both sides, so that only the rounding of float32 sums differs."""
     config = FAMILY[name]
     tensors = encoder_tensors(small_strata(config))
     theirs = LibraryForward(config, tensors, precision, attention=attention_i8)
@@ -122,7 +122,7 @@ def test_the_family_agrees_with_the_definitions(name: str, precision: str, isa: 
 def test_goes_on_from_any_block_to_the_same_bits(
     token_ids: list[list[int]], name: str, precision: str, isa: str, data: st.DataObject
 ) -> None:
-    """The whole batch does, and so do some of its texts alone."""
+    """The whole batch can continue, and so can some of its texts."""
     config = FAMILY[name]
     kernel = packed_of(name, precision)._encoder
     batch = RaggedBatch.of(token_ids)
@@ -169,7 +169,7 @@ def test_a_family_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, family: str,
 
 
 def read_back(config: StrataConfig, *, seed: int = 0) -> dict[str, QTensor]:
-    """The tensors of an encoder as they are read from bytes, with their digests."""
+    """Returns the tensors of an encoder with digests, as if they had been read from bytes."""
     stored = encoder_tensors(small_strata(config, seed=seed))
     blobs = {name: tensor.to_blob() for name, tensor in stored.items()}
     return {name: from_blob(entry_of(tensor, blobs[name]), blobs[name]) for name, tensor in stored.items()}

@@ -1,4 +1,4 @@
-"""The float parts of stored weights, as every forward takes them."""
+"""The float parts of stored weights, as every `Forward` takes them."""
 
 import pytest
 import torch
