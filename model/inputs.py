@@ -111,17 +111,18 @@ def is_state(name: str) -> bool:
 
 def tokens_of(contents: Sequence[Content], reader: Reader, max_tokens: int | None = None) -> list[list[int]]:
     """Returns the token ids that the encoder reads of each event, at most `max_tokens`. Raises UnreadableInput."""
-    found = reader.encode_many([each.text for each in contents], max_tokens=max_tokens)
-    at_most = reader.max_tokens if max_tokens is None else max_tokens
+    token_ids = reader.encode_many([each.text for each in contents], max_tokens=max_tokens)
+    limit = reader.max_tokens if max_tokens is None else max_tokens
     for row, each in enumerate(contents):
         if any(codec.has_tokens for codec, _ in each.values):
-            own = found[row] if each.text.strip() else []
+            # A tokenizer gives tokens for an empty text, too; an event without a text has only its values' tokens.
+            ids = token_ids[row] if each.text.strip() else []
             for codec, value in each.values:
-                own = own + _tokens(codec, value, reader, at_most)
-            if not own:
+                ids = ids + _tokens(codec, value, reader, limit)
+            if not ids:
                 raise UnreadableInput("the encoder reads nothing of it")
-            found[row] = own[:at_most]
-    return found
+            token_ids[row] = ids[:limit]
+    return token_ids
 
 
 def fitted(
@@ -178,13 +179,15 @@ class InputMap:
             if vectors:
                 if each.is_encoded:
                     vectors.insert(0, z_BD[row].double().numpy())
+                # A single vector keeps its bits; a sum of several is scaled to length 1.
                 joined_D = vectors[0] if len(vectors) == 1 else unit(sum(vectors[1:], start=vectors[0]))
                 joined_BD[row] = torch.from_numpy(joined_D).float()
         return joined_BD
 
     def is_same(self, other: "InputMap", content: Content) -> bool:
         """Whether this map and `other` add the same vectors to an event."""
-        mine, theirs = self._vectors(content), other._vectors(content)
+        mine = self._vectors(content)
+        theirs = other._vectors(content)
         return len(mine) == len(theirs) and all(map(np.array_equal, mine, theirs))
 
     def _vectors(self, content: Content) -> list[Vector]:

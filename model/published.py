@@ -126,6 +126,7 @@ def read_published(folder: Path) -> PublishedEncoder:
     )
     limits = _read(folder / "sentence_bert_config.json", _Limits, default=_Limits())
     tokenizer_limit = _read(folder / "tokenizer_config.json", _Limits, default=_Limits()).model_max_length
+    # As in sentence-transformers, `max_seq_length` takes precedence over the limit of the tokenizer.
     limit = limits.max_seq_length or tokenizer_limit or config.max_sequence
     return PublishedEncoder(
         kind=kind,

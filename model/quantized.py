@@ -36,7 +36,9 @@ from model.qtensor import N8G64, W4G64, W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.weights import check_encoder, check_weight, encoder_key, prefix_names
 
-INT8, INT4 = PRECISIONS = ("int8", "int4")
+INT8 = "int8"
+INT4 = "int4"
+PRECISIONS = (INT8, INT4)
 """The precisions in which the same weights can run, the most accurate first."""
 
 

@@ -96,6 +96,7 @@ class Embedding(nn.Module):
             x_TD = self.expand(x_TD)
         if self.position is not None:
             x_TD = x_TD + self.position(batch.positions_T + self.first_position)
+        # All texts are segment 0.
         return cast("Tensor", self.norm(x_TD + self.segment.weight[0]))
 
 

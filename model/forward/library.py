@@ -73,15 +73,17 @@ class LibraryForward:
         self._embedding = stored.embedding(config, tensors)
         plan = plan_of(config)
         self._expand = _int8(tensors[plan.embedding.expand.name]) if plan.embedding.expand else None
-        self._blocks = [
-            LibraryBlock(
-                partial(attend, plan=block, attention=attention),
-                norm1=stored.norm(tensors, block.norm1, config),
-                norm2=stored.norm(tensors, block.norm2, config),
-                **{matrix.part: _matrix(tensors, matrix, precision) for matrix in block.matrices},
+        self._blocks: list[LibraryBlock] = []
+        for block in plan.blocks:
+            matrices = {matrix.part: _matrix(tensors, matrix, precision) for matrix in block.matrices}
+            self._blocks.append(
+                LibraryBlock(
+                    partial(attend, plan=block, attention=attention),
+                    norm1=stored.norm(tensors, block.norm1, config),
+                    norm2=stored.norm(tensors, block.norm2, config),
+                    **matrices,
+                )
             )
-            for block in plan.blocks
-        ]
 
     @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:

@@ -82,10 +82,12 @@ def test_gradients_are_those_of_lsq(quantize: type, seed: int) -> None:
         by_scale = 0.0
         for w, q, grad, grad_w in zip(*(each[row].tolist() for each in (w_NK, q_NK, grad_NK, grad_w_NK)), strict=True):
             v = w / scale
+            nearest = round(v / step) * step
+            nearest_bound = low if v < low else high
             is_inside = low <= v <= high
-            by_scale += grad * (round(v / step) * step - v if is_inside else low if v < low else high)
+            by_scale += grad * (nearest - v if is_inside else nearest_bound)
             assert grad_w == (grad if is_inside else 0.0)
-            assert q == (round(v / step) * step if is_inside else low if v < low else high)
+            assert q == (nearest if is_inside else nearest_bound)
         by_log2 = by_scale * scale * math.log(2) / math.sqrt(64 * grid.largest)
         assert float(grad_shift_N[row]) == pytest.approx(by_log2, rel=1e-3, abs=1e-4)
 
