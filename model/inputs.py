@@ -61,9 +61,9 @@ class InputTensors(Protocol):
     def state(self) -> str: ...
 
     def tokens(self, value: Any, reader: Reader, max_tokens: int) -> list[int]:
-        """Returns at most `max_tokens` token ids of a value; none if the codec has no tokens.
+        """Returns the token ids of a value, of which the encoder reads at most `max_tokens`.
 
-        `reader` converts texts to token ids.
+        They are [] if the codec has no tokens. `reader` converts texts to token ids.
         """
 
     def open(self, width: int, stored: QTensor | None) -> Callable[[Any], Vector | None]:
