@@ -123,7 +123,7 @@ def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path) -> None:
     assert [each.partition("@")[0] for each in after[:20]] == [each.partition("@")[0] for each in before]
     losses: list[Loss] = []
     assert len(take(noting(follower, losses), 30)) == 30
-    assert any(str(loss).startswith("events.v1/0 was made anew") for loss in losses)
+    assert any(str(loss).startswith("events.v1/0 was recreated") for loss in losses)
     bus.close()
     broker.stop()
 

@@ -81,7 +81,7 @@ def test_a_log_that_ends_before_us_is_read_on_from_its_end(bus: Bus, publisher: 
 
     eventually(has_lost)
     assert [str(loss) for loss in losses] == [
-        f"{partition} was cut at 8, before our position 50: the broker lost records"
+        f"{partition} was truncated at 8, before our position 50: the broker lost records"
     ]
     send(publisher, *events(1, start=8, key="k"))
     assert ids(take(follower.poll, 1)) == ["e8"]

@@ -69,7 +69,7 @@ def test_a_letter_names_the_offsets_and_the_reason() -> None:
     assert isinstance(letter, Refused)
     assert letter.dead_letter.message_id == "events.v1/3/8"
     assert letter.dead_letter.detail == (
-        "offsets 8 to 9 of a batch that begins at 7: 24 bytes are left over behind 2 records"
+        "offsets 8 to 9 of a batch that begins at 7: 24 bytes are left over after 2 records"
     )
 
 

@@ -53,9 +53,14 @@ def test_missing_topics_are_named_with_the_command(bus_config: BusConfig, broker
     ("record", "options", "found", "is_wrong"),
     [
         (Event, {"cleanup.policy": "compact"}, "compacted", True),
-        (Answer, {"retention.ms": str(HOUR_MS // 2)}, "gone after 0.5 h", True),
-        (Answer, {"retention.ms": str(HOUR_MS * 24)}, "gone after 24 h; we would keep them 168 h", False),
-        (Feedback, {"message.timestamp.type": "CreateTime"}, "senders set its times", False),
+        (Answer, {"retention.ms": str(HOUR_MS // 2)}, "deleted after 0.5 h", True),
+        (
+            Answer,
+            {"retention.ms": str(HOUR_MS * 24)},
+            "deleted after 24 h; a new topic would keep them for 168 h",
+            False,
+        ),
+        (Feedback, {"message.timestamp.type": "CreateTime"}, "senders set its timestamps", False),
     ],
 )
 def test_settings_that_lose_records_are_found(
@@ -74,7 +79,7 @@ def test_settings_that_lose_records_are_found(
 @pytest.mark.parametrize("broker", ["kafka"], indirect=True)
 def test_too_few_partitions_are_wrong(bus: Bus, bus_config: BusConfig) -> None:
     found = findings(replace(bus_config, partitions=6))
-    assert {each.fix for each in found} == {"lifelong topics grow, or lower bus.partitions where a topic cannot grow"}
+    assert {each.fix for each in found} == {"lifelong topics grow, or lower bus.partitions if the topic cannot grow"}
     assert findings(replace(bus_config, partitions=4)) == []
     assert found[0].is_wrong and "4 partitions, bus.partitions is 6" in found[0].found
 
