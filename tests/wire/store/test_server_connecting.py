@@ -98,7 +98,7 @@ def test_a_replica_s_account_reads_weights_and_writes_its_own_report_alone(secur
             lambda: replica.blobs.put(b"weights of nobody"),
             lambda: replica.leases.acquire("learner", "a replica", 1_000),
         ):
-            with pytest.raises(StoreRefused, match="lack of rights"):
+            with pytest.raises(StoreRefused, match="denies us a right"):
                 forbidden()
         watch.close()
 
