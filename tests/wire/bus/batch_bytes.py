@@ -124,7 +124,7 @@ UNREADABLE: dict[str, Callable[[], bytearray]] = {
 
 
 def read(data: bytes | bytearray, *, fetch_offset: int = 0, aborted: tuple[Any, ...] = ()) -> list[Raw]:
-    """Returns what our reader makes of one fetch."""
+    """Returns one fetch as our reader parses it."""
     fetched = FetchedPartition(
         fetch_offset,
         PARTITION,

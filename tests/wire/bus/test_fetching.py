@@ -40,7 +40,8 @@ def test_a_budget_counts_all_partitions() -> None:
     budget = ByteBudget()
     first, second = (fetched(batch(*[MEBIBYTE] * 12), budget) for _ in range(2))
     assert len(first.take(100)) == 12
-    assert len(second.take(100)) == 4  # the last one is what spends it
+    # The last of these records spends the budget.
+    assert len(second.take(100)) == 4
     with pytest.raises(PollFull):
         second.take(100)
     budget.renew()

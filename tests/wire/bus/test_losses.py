@@ -1,4 +1,4 @@
-"""Tests where a reader goes on after a loss, and what it has read before."""
+"""Tests where a reader resumes after a loss, and which records it has read before."""
 
 from wire.bus.losses import mark_after, mark_after_cut, mark_in_new_log, resume_point, was_read
 from wire.bus.reading import Loss

@@ -1,4 +1,4 @@
-"""What is wrong with topics: each on a real broker, with the command that mends it."""
+"""The findings about topics: each on a real broker, with the command that fixes it."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -33,7 +33,7 @@ def findings(config: BusConfig) -> list[Finding]:
 
 
 def test_new_topics_are_fit(bus: Bus, bus_config: BusConfig) -> None:
-    """Tansu, too: what it does not tell is not wrong."""
+    """Tansu has no findings, either: facts that it does not report are not wrong."""
     assert bus.check_topics(TOPIC_RECORDS, TOPIC_RECORDS) == []
     assert findings(bus_config) == []
 
@@ -102,7 +102,7 @@ def test_rights_that_are_missing_are_named(secure: SecureBroker) -> None:
 
 
 def test_settings_that_are_hidden_from_us_are_noted_with_the_right_to_grant(secure: SecureBroker) -> None:
-    """What is wrong with them is found only by who may see them."""
+    """Only a user who may read the settings finds mistakes in them."""
     bob = made_for_bob(secure, "hidden.", {"hidden.events.v1": {"cleanup.policy": "compact"}})
     secure.grant("hidden.", ResourceType.TOPIC, ACLOperation.READ, ACLOperation.WRITE)
     eventually(lambda: not wrong(bob))
@@ -123,7 +123,7 @@ def test_settings_that_are_hidden_from_us_are_noted_with_the_right_to_grant(secu
 def made_for_bob(
     secure: SecureBroker, prefix: str, options: Mapping[str, Mapping[str, str]] | None = None
 ) -> BusConfig:
-    """Makes topics with this prefix, some with settings of their own; returns how bob, who has no rights, asks."""
+    """Creates topics with this prefix, some with other settings; returns the settings of bob, who has no rights."""
     with closing(Bus(replace(secure.config, prefix=prefix), "alice")) as bus:
         bus.create_topics()
     with closing(KafkaAdminClient(bootstrap_servers=secure.plain)) as admin:
