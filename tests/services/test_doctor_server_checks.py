@@ -35,7 +35,7 @@ def test_a_redis_server_is_fit_where_it_has_an_append_only_file(store_config: St
     check = doctor.check_redis(settings)
     assert (check.state, check.fix) == (
         "warn",
-        "A power cut may take what was published. Set appendonly to yes on the Redis server",
+        "A power failure may lose publications. Set appendonly to yes on the Redis server",
     )
     setting("appendonly", "yes")
     assert "appendonly" not in doctor.check_redis(settings).fix
