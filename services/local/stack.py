@@ -220,7 +220,7 @@ class Stack:
         argv = [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
         command = guarded(argv) if name in GUARDED else argv
         log = RotatingLog(self.logs / f"{name}.log")
-        settings = replica_keys.given_to(self.settings) if name == "serve" else self.settings
+        settings = replica_keys.replica_settings(self.settings) if name == "serve" else self.settings
         start = partial(children.start, command, log=log, env=as_environment(settings) | {TASK_VARIABLE: task})
         if name != "serve":
             return Program(name=name, start=start, log=log)

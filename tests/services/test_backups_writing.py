@@ -20,7 +20,7 @@ def quiet(_: str) -> None:
 
 
 def settings_in(folder: Path, config: StoreConfig) -> Settings:
-    """Returns settings whose learner's folder has a checkpoint, a journal, an encoder, and a file outside of backups."""
+    """Returns settings whose learner's folder has files of each kind, of which backups leave out two."""
     (folder / LEARNER).mkdir(parents=True)
     for name in ("000000001-e1-v1.checkpoint", "000000001-e1-v1.journal", "abc.encoder", "base.cache", "x.temporary"):
         (folder / LEARNER / name).write_bytes(name.encode())
