@@ -1,4 +1,4 @@
-"""What an operator means is checked against what is known: misspelt and taken names are refused."""
+"""Tests that label commands are checked against the known classes: misspelt and taken names are refused."""
 
 import pytest
 
@@ -44,5 +44,6 @@ def test_a_command_has_the_next_number_and_labels_in_their_normal_form() -> None
     assert found == LabelCommand(
         number=3, action="merge", labels=("card", "lost card"), to=("lost card",), source="me", time_ms=5
     )
-    assert command("add", ("spam", "bill")).labels == ("spam", "bill")  # retired and renamed ones are taken back
+    # Retired and renamed labels can be added again.
+    assert command("add", ("spam", "bill")).labels == ("spam", "bill")
     assert command("merge", ("card",), ("spam",)).to == ("spam",)

@@ -58,7 +58,7 @@ def test_a_dead_letter_is_shown_and_sent_again(served_page: ServedPage, bus_conf
     (received,) = take(served_page.bus.follow([Event], {}).poll, 1)
     assert received.record.text == "hi"
     refused = served_page.admin("replay", {"ids": ["nowhere"]})
-    assert (refused.status_code, "nowhere: there is no such letter" in refused.json()["error"]) == (409, True)
+    assert (refused.status_code, "nowhere: there is no such dead letter" in refused.json()["error"]) == (409, True)
     assert served_page.admin("replay", {}).status_code == 409
 
 
