@@ -33,7 +33,7 @@ from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
 from services.local.servers import Servers
 from services.local.supervisor import Program, StackFailed, Supervisor
-from services.programs import commands_of, open_stores, program_name, unready_programs
+from services.programs import open_stores, program_commands, program_name, unready_programs
 from services.resident_bytes import resident_bytes
 from services.running import announce, claim, withdraw
 from services.settings import Settings, as_environment, replaced, variable_of
@@ -83,7 +83,7 @@ class Stack:
         announce_in: Path | None = None,
     ) -> None:
         self.settings = settings
-        self._commands = commands_of(settings)
+        self._commands = program_commands(settings)
         self._announcer = Announcer(say)
         self._announce_in = announce_in or settings.state_dir
         self._claims: list[BinaryIO] = []
