@@ -27,7 +27,7 @@ def command(action: LabelAction, labels: tuple[str, ...], to: tuple[str, ...] = 
         ("retire", ("spam",), (), "'spam' was retired"),
         ("merge", ("card",), ("card",), "name two classes or more"),
         ("merge", ("card",), ("bill",), "'bill' is called 'invoice' now"),
-        ("split", ("card",), ("invoice",), "its labels are learnt as they come"),
+        ("split", ("card",), ("invoice",), "its labels are learnt as they arrive"),
         ("add", ("card",), (), "in the set already"),
         ("add", ("  ",), (), "1 to 20 characters"),
     ],

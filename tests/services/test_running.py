@@ -89,7 +89,7 @@ def test_no_password_is_written_down(tmp_path: Path) -> None:
             assert "hush" not in file.read_text()
             assert json.loads(file.read_text())["bus.bootstrap_servers"] == "kafka:9092"
             assert file.stat().st_mode & 0o777 == 0o600
-            with pytest.raises(BadSettings, match=r"LIFELONG_STORE__URL: is required.*not written down"):
+            with pytest.raises(BadSettings, match=r"LIFELONG_STORE__URL: is required.*leaves out"):
                 attach(settings_in(tmp_path))
             attached = attach(settings_in(tmp_path, LIFELONG_STORE__URL=url, LIFELONG_SIGNING_KEY="k" * 20))
             assert (attached.store.url, attached.bus.bootstrap_servers) == (url, "kafka:9092")
