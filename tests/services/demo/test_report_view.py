@@ -12,7 +12,7 @@ from evals.load.ledger import TRAIN, Ledger, LoadCounts, Progress
 from evals.load.score import Hits
 from evals.load.watcher import ServiceSnapshot, Watcher
 from services.demo import report
-from services.demo.report import View, line, panel, rate_of, say
+from services.demo.report import View, line, panel, say, update_rate
 from tests.evals.load.examples import STREAM
 from tests.waiting import eventually
 from wire.records import Arm, Drift, Evaluation, RolloutPlan
@@ -81,14 +81,14 @@ def test_a_rate_is_never_negative_and_forgets(steps: list[tuple[float, int]]) ->
     for step_s, more in steps:
         now_s = now_s + step_s
         answered = answered + more
-        assert rate_of(counts, answered, now_s) >= 0.0
-    rate_of(counts, answered, now_s + 100.0)
-    assert rate_of(counts, answered, now_s + 200.0) == 0.0
+        assert update_rate(counts, answered, now_s) >= 0.0
+    update_rate(counts, answered, now_s + 100.0)
+    assert update_rate(counts, answered, now_s + 200.0) == 0.0
 
 
 def test_a_rate_is_of_the_last_seconds() -> None:
     counts: list[tuple[float, int]] = []
-    assert [rate_of(counts, answered, float(second)) for second, answered in enumerate((0, 10, 30, 60))] == [
+    assert [update_rate(counts, answered, float(second)) for second, answered in enumerate((0, 10, 30, 60))] == [
         0,
         10,
         15,
