@@ -34,7 +34,7 @@ from services.demo.options import DemoOptions
 from services.demo.report import View
 from services.local.stack import LOGS, Stack
 from services.page.server import served
-from services.page.state import FedState, PageFigure, curve_of, matrix_table
+from services.page.state import FedState, PageFigure, build_curve, matrix_table
 from services.profiles.profile import PROFILES
 from services.programs import open_store
 from services.running import read
@@ -251,11 +251,11 @@ class DemoFeed:
         trained = progress.of_round(TRAIN)
         figures = [PageFigure("right as given, this run", trained.accuracy / 100 if trained.sent else None, "percent")]
         curves = [
-            curve_of(AS_GIVEN, self._ledger.curve(), started_ms),
-            curve_of(TESTS, self._ledger.tests(), started_ms),
+            build_curve(AS_GIVEN, self._ledger.curve(), started_ms),
+            build_curve(TESTS, self._ledger.tests(), started_ms),
         ]
         if self._outcome is not None:
-            curves += [curve_of(name, points, started_ms) for name, points in self._outcome.beside.items()]
+            curves += [build_curve(name, points, started_ms) for name, points in self._outcome.beside.items()]
             if (known := self._outcome.figures.prequential) is not None:
                 figures.append(PageFigure("right, an instant oracle", known.oracle / 100, "percent"))
         names = [stage.name for stage in self._stream.stages]

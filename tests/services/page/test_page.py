@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from rollout.plans import begin
-from services.page.server import served, token_of
+from services.page.server import read_token, served
 from services.programs import open_store
 from services.settings import Settings
 from serving.http.listener import Listener
@@ -72,7 +72,7 @@ def shown(page_settings: Settings, bus: Bus, tmp_path: Path) -> Iterator[Shown]:
         stack.enter_context(served(page_settings, say=lambda _: None))
         browser = stack.enter_context(browsing(tmp_path / "browser"))
         url = f"http://127.0.0.1:{page_settings.page.port}/"
-        page = Shown(browser, url, token_of(page_settings), store, bus)
+        page = Shown(browser, url, read_token(page_settings), store, bus)
         page.report(0.5)
         browser.look()
         browser.open(url)
