@@ -1,4 +1,4 @@
-"""What the page shows of a demo, from its ledger."""
+"""Tests the figures that the page shows of a demo, from its ledger."""
 
 from evals.load.ledger import Ledger
 from evals.load.score import Hits

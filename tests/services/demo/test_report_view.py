@@ -68,7 +68,8 @@ def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:
     lines = shown(panel(STREAM, PROGRESS, SNAPSHOT, 10.0)).splitlines()
     (first,) = [text for text in lines if "first" in text and "2/2" in text]
     assert "50.0" in first
-    assert first.count("100.0") == 2  # the test that is going on does not count yet
+    # The test that is still running does not count.
+    assert first.count("100.0") == 2
     assert any("on 50 holdout labels 90.0% right (before: 80.0%)" in text for text in lines)
     assert any("2 found, the last: classes 1-16 0.12 -> 0.50 at label 70" in text for text in lines)
 

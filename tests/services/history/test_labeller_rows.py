@@ -1,4 +1,4 @@
-"""Tests the rows of files of history: each form gives the same fields, and a bad row never ends the file."""
+"""Tests the rows of history files: each format gives the same fields, and a bad row does not end the file."""
 
 import io
 from pathlib import Path

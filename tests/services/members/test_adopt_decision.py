@@ -1,4 +1,4 @@
-"""What the learner makes of an offer is said."""
+"""Tests the text about the learner's decision on an offer."""
 
 from services.members.adopt import Decided
 from wire.records import CommandOutcome

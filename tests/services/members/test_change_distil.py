@@ -1,4 +1,4 @@
-"""The distillation as a command, which goes on after a kill."""
+"""Tests the command for distillation, which resumes after a kill."""
 
 import os
 import signal

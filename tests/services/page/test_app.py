@@ -1,4 +1,4 @@
-"""The endpoints of the page: what they need, and what they refuse."""
+"""Tests what the endpoints of the page require, and what they refuse."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What replicas do now, from what they have counted."""
+"""Tests the present traffic of replicas, computed from their counts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The page over a network: its port, its token, and readers that are too slow."""
+"""Tests the page over a network: its port, its token, and slow readers."""
 
 import socket
 import stat

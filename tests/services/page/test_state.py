@@ -1,4 +1,4 @@
-"""The state of one moment: figures, and curves in a bounded number of points."""
+"""Tests the state of the page: figures, and curves with a bounded number of points."""
 
 from evals.load.curve import Point
 from rollout.operator import Operator

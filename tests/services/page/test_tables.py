@@ -1,4 +1,4 @@
-"""The tables, from the reports."""
+"""Tests the tables that are built from the reports."""
 
 from dataclasses import replace
 

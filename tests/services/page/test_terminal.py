@@ -1,4 +1,4 @@
-"""What the terminal draws of a state."""
+"""Tests the drawing of a state in the terminal."""
 
 import io
 
