@@ -206,6 +206,7 @@ def _precisions(strata: Strata, tokenizer: TextTokenizer, say: Callable[[str], N
             "fp32", 4 * num_parameters, compare_vectors(full_BD, full_BD), _time_batches(strata.vectors, strata)
         )
     say("Rounding the weights ...")
+    # The blocks that the learner may train are rounded as in training.
     first_layer = max(0, strata.config.n_layers - LearnerConfig().deepest_layers)
     stored = rounded_encoder(strata, tokenizer, first_layer=first_layer, weights_digest="")
     tensors = {name: each.tensor for name, each in stored.items()}

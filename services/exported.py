@@ -107,12 +107,13 @@ def read_version(folder: Path) -> tuple[WeightManifest, dict[str, QTensor]]:
         raise BadExport(f"{folder} is not a version that `lifelong export` has written: {error}") from error
     tensors: dict[str, QTensor] = {}
     for entry in manifest.tensors:
-        own = {part.name: parts.get(f"{entry.name}:{part.name}") for part in entry.parts}
-        if None in own.values():
-            raise BadExport(f"{folder / WEIGHTS} lacks a part of {entry.name}: export the version again")
-        tensors[entry.name] = _verified(
-            folder, entry, QTensor(entry.name, entry.scheme, {k: v for k, v in own.items() if v is not None})
-        )
+        own: dict[str, Tensor] = {}
+        for part in entry.parts:
+            value = parts.get(f"{entry.name}:{part.name}")
+            if value is None:
+                raise BadExport(f"{folder / WEIGHTS} lacks a part of {entry.name}: export the version again")
+            own[part.name] = value
+        tensors[entry.name] = _verified(folder, entry, QTensor(entry.name, entry.scheme, own))
     return manifest, tensors
 
 

@@ -140,6 +140,7 @@ def generated_once(path: Path, generate: Callable[[], str]) -> str:
     """
     if not path.exists():
         new_folder(path.parent)
+        # Another process may create the file meanwhile. Then its content counts.
         with suppress(FileExistsError), atomic_write(path, mode=0o600, is_synced=True, may_replace=False) as file:
             file.write(generate().encode())
     return path.read_text()
@@ -190,6 +191,7 @@ def rotated(ring: KeyRing, key: Key) -> KeyRing:
     A shared secret moves to the end, so that the secret for receipts makes them.
     """
     others = [each for each in ring.keys if each != key]
+    # A key that was only accepted so far becomes a key that signs.
     key = Key(Kind.SECRET, key.value) if key.kind is Kind.NEXT else key
     return KeyRing((key, *sorted(others, key=lambda each: each.kind is Kind.SHARED)))
 
@@ -246,15 +248,17 @@ def write_secrets(folder: Path, prefix: str) -> list[Path]:
 
     `prefix` is `store.prefix`. Raises KeysUnfit if an existing key file cannot be read, and OSError.
     """
-    service, replicas, redis = (folder / name for name in ("service", "replicas", "redis"))
+    service = folder / "service"
+    replicas = folder / "replicas"
+    redis = folder / "redis"
     for each in (service, replicas, redis):
         new_folder(each)
     ring = read_keys(service / KEYS)
     if ring is None:
         ring = added(None, Kind.NEXT)
         write_keys(service / KEYS, ring)
+    # A rotation changes the public keys, so they are always written again.
     write_keys(replicas / KEYS, ring.for_replicas())
-
     writer = generated_once(service / PASSWORD, _new_password)
     replica = generated_once(replicas / PASSWORD, _new_password)
     users = redis / ACCOUNTS

@@ -101,6 +101,7 @@ class Topics:
 
     def _next(self, offsets: Mapping[str, int]) -> str | None:
         """Returns the partition with the earliest next record below `offsets`; None if all records were read."""
+        # A record may be read only when the next record of every partition is known: it could be earlier.
         last_fetched_s = time.monotonic()
         while missing := [name for name, end in offsets.items() if self._is_awaited(name, end)]:
             if self._fetch():

@@ -206,6 +206,7 @@ def _check_one_label_per_event(labels: Iterable[Quarantined], chosen: LabelFilte
     by_event: defaultdict[tuple[str, str], list[Quarantined]] = defaultdict(list)
     for label in labels:
         by_event[label.task, label.event_id].append(label)
+    # Labels with different event sources are for different events; a label without one may be for any of them.
     for (_, event_id), rivals in by_event.items():
         sources = {chosen.to_feedback(label).event_source for label in rivals}
         if len(rivals) > 1 and len(rivals) > len(sources - {None}):

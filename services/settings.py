@@ -184,9 +184,11 @@ def _with_values(section: Any, values: Mapping[str, Any]) -> Any:
     """Returns a section with new values; `values` are nested like the section's own sections and tables."""
     if isinstance(section, Mapping):
         return {**section, **values}
-    below = {name: value for name, value in values.items() if isinstance(value, dict)}
-    parts = {name: _with_values(getattr(section, name), value) for name, value in below.items()}
-    return replace(section, **{**values, **parts})
+    changes = dict(values)
+    for name, value in values.items():
+        if isinstance(value, dict):
+            changes[name] = _with_values(getattr(section, name), value)
+    return replace(section, **changes)
 
 
 def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:
@@ -216,8 +218,12 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
         problems += wrong
         for name in layer.keys() & fixed.keys():
             del layer[name]
-            followed = f"{name} is what {FOLLOWS[name]} is: set that" if name in FOLLOWS else ""
-            problems.append(f"{origin_of(name)}: {followed or refused_constant(name, fixed[name])}")
+            if name in FOLLOWS:
+                problem = f"{name} is a copy of {FOLLOWS[name]}: set {FOLLOWS[name]}"
+            else:
+                problem = refused_constant(name, fixed[name])
+            problems.append(f"{origin_of(name)}: {problem}")
+        # A later layer overrides the values, the origins and the files of secrets of an earlier one.
         values |= layer
         origins |= {name: origin_of(name if name in given else f"{name}_file") for name in layer}
         files |= {name: Path(str(given[f"{name}_file"])) for name in layer if name not in given}
@@ -225,24 +231,27 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     problems += wrong
     values |= internal
     origins |= dict.fromkeys(internal, INTERNAL_VARIABLE)
+    # The settings of the program's task override the settings of the service.
     own = own_rows(values, flags or {})
-    values = (inherited(values, flags or {}) if values.get("task") else values) | own
+    if values.get("task"):
+        values = inherited(values, flags or {})
+    values = values | own
     origins |= {name: origins.get(f"tasks.{values['task']}.{name}", "follows task") for name in own}
     try:
         settings = Settings(**nested(values))
     except ValidationError as error:
-        first_in = dict[str, ErrorDetails]()
         # Only the first error of a setting is reported: a list that is too short has one more error for each value.
+        first_errors = dict[str, ErrorDetails]()
         for detail in error.errors():
-            first_in.setdefault(dotted_name(detail), detail)
-        problems += [render_mistake(Settings, detail, origins) for detail in first_in.values()]
+            first_errors.setdefault(dotted_name(detail), detail)
+        problems += [render_mistake(Settings, detail, origins) for detail in first_errors.values()]
     if problems:
         raise BadSettings(*problems)
     if "signing_key" in files:
         settings = settings.with_key_file(files["signing_key"].absolute())
     loaded = Loaded(settings, origins, files)
-    for name, leader in FOLLOWS.items():
-        loaded = loaded.filled(f"follows {leader}", {name: getattr(settings, leader)})
+    for name, setting in FOLLOWS.items():
+        loaded = loaded.filled(f"follows {setting}", {name: getattr(settings, setting)})
     folders = {"learner.state_dir": "learner", "serving.spool_dir": "spool"}
     below = {name: str(settings.state_dir / folder) for name, folder in folders.items()}
     return loaded.filled(FOLLOWS_STATE_DIR, below)
@@ -375,7 +384,8 @@ def as_environment(settings: Settings) -> dict[str, str]:
         del values["signing_key"]
         files[f"{variable_of('signing_key')}{SUFFIX.upper()}"] = str(settings.key_file)
     environ = files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
-    usual = {**known_constants(), **{name: values[leader] for name, leader in FOLLOWS.items()}}
+    # A constant that follows a setting follows it in the child process, too, so only other values are passed on.
+    usual = {**known_constants(), **{name: values[setting] for name, setting in FOLLOWS.items()}}
     if changed := {name: value for name, value in internal.items() if value != usual[name]}:
         environ[INTERNAL_VARIABLE] = json.dumps(changed)
     return environ

@@ -38,6 +38,7 @@ def answered_at(bus: Bus, moment_ms: int, *, span_ms: int) -> list[ArmAnswers]:
     consumes: Answer, of the span; produces: the counts; waits for: the broker, at most QUIET_S; unblocked by: a record,
     or the end of that time
     """
+    # The broker finds offsets by the time stamps of messages. Answers are then selected by their own times.
     starts = bus.offsets_at(Answer, moment_ms - span_ms)
     ends = bus.offsets_at(Answer, moment_ms + 1)
     found: dict[tuple[ArmName, int], ArmAnswers] = {}

@@ -265,10 +265,12 @@ class DemoFeed:
 
 def finished_rounds(hits: Mapping[tuple[int, int], Hits]) -> dict[tuple[int, int], Hits]:
     """Returns the hits of the finished rounds of tests, in which every test item of every stage was answered."""
-    rounds = {round for round, _ in hits if round >= 0}
-    whole = {
-        round
-        for round in rounds
-        if all((each := hits.get((round, stage))) and each.answered == each.sent for stage in range(round + 1))
-    }
-    return {place: each for place, each in hits.items() if place[0] in whole}
+
+    def is_answered(number: int, stage: int) -> bool:
+        each = hits.get((number, stage))
+        return each is not None and each.answered == each.sent
+
+    # Round n tests the stages 0 to n. Round -1 is the training.
+    rounds = {number for number, _ in hits if number >= 0}
+    finished = {number for number in rounds if all(is_answered(number, stage) for stage in range(number + 1))}
+    return {place: each for place, each in hits.items() if place[0] in finished}

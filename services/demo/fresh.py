@@ -63,6 +63,7 @@ def fresh(settings: Settings, *, say: Callable[[str], None] = print) -> Iterator
     }
     own = replaced(settings, changes)
     note_servers(own)
+    # The logs are kept, unless the run succeeds, is interrupted, or fails by an error of its input.
     kept = {LOGS}
     try:
         yield own

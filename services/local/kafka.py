@@ -205,6 +205,7 @@ def _launch_tansu(program: Path, state_dir: Path, find_port: FindPort = children
 
 def _format(home: Path, state_dir: Path, properties: Path, env: dict[str, str]) -> None:
     """Formats the folder once. The cluster id is stored first, so that an interrupted format is repeated with it."""
+    # This file is written last, so its existence means that the format is complete.
     is_formatted = state_dir / "formatted"
     if is_formatted.exists():
         return

@@ -102,6 +102,7 @@ class RotatingLog:
             if self._num_lost:
                 self._write(f"[{self._num_lost} bytes were lost here: they could not be written]\n".encode())
                 self._num_lost = 0
+            # Rotate after the last line end. Without one, wait for it until the file has twice its size.
             end = data.rfind(b"\n") + 1
             if self._size + len(data) >= self._max_bytes and (end or self._size >= 2 * self._max_bytes):
                 self._write(data[:end])

@@ -245,6 +245,7 @@ def _wait_until_ready(server: LocalRedis, socket_path: Path) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if server.process.wait(0.02) >= 0:
                 raise NoRedis(f"redis-server did not start{server.log.ending()}")
+            # A negative exit code means that the server was killed.
             time.sleep(RESTART_PAUSE_S)
             server.start_again()
 

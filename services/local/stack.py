@@ -150,6 +150,7 @@ class Stack:
         if self._is_announced:
             withdraw(self._announce_in)
             self._is_announced = False
+        # Replicas are stopped last, so that they answer until the end.
         self.stop(*(name for name in self._commands if name not in GUARDED))
         self.stop(*GUARDED)
         self.stop("broker", "redis")
@@ -178,6 +179,7 @@ class Stack:
                 self._announcer.say(f"{why_not_durable}.")
             # Reports of an earlier stack may not have expired yet. They do not show that a replica of ours is ready.
             reports = self._servers.request(store.reports.replicas, is_ours=is_ours, deadline_s=deadline_s)
+            # Programs start while the broker may still be starting: they wait for it and for their topics.
             for name in self._commands:
                 self._supervisor.add(self._program(name, replica_keys))
             self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)

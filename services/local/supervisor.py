@@ -132,6 +132,7 @@ class Supervisor:
         """Ends the named programs, all at the same time, and does not restart them. Unknown names are ignored."""
         with self._changed:
             runs = [self._runs.pop(name) for name in names if name in self._runs]
+        # All processes get SIGTERM before the first is awaited, so that they end at the same time.
         for run in runs:
             if run.process is not None:
                 run.process.terminate()
@@ -185,6 +186,7 @@ class Supervisor:
         if not self._is_tolerant and is_fatal(returncode):
             failure = StackFailed(f"{program.name} {describe_end(returncode)}{program.log.ending()}")
             self._failure = self._failure or failure
+            # Never restarted: `check` raises the failure.
             run.due_s = float("inf")
             return
         if now_s - run.started_s >= LONG_LIFE_S:
@@ -195,6 +197,7 @@ class Supervisor:
         """Schedules the next start, and reports the end of the program."""
         run.num_ends += 1
         self._num_restarts += 1
+        # The back-off counts from the start of the program, so the time that it lived is subtracted.
         lived_s = now_s - run.started_s
         delay_s = max(BACKOFF.first_s, BACKOFF.pause_s(run.num_ends) - lived_s)
         run.due_s = now_s + delay_s

@@ -12,6 +12,7 @@ judges the versions that are made with it (`lifelong rollout`).
 
 import copy
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -185,13 +186,13 @@ class Decided:
 
     def lines(self) -> list[str]:
         outcome = self.outcome
-        held, held_won, held_lost = (outcome.numbers.get(name, 0) for name in ("held", "held_won", "held_lost"))
-        tried, tried_won, tried_lost = (outcome.numbers.get(name, 0) for name in ("tried", "tried_won", "tried_lost"))
+        numbers = Counter(outcome.numbers)
         comparison = (
-            f"Of {held} holdout samples the new encoder alone predicts {held_won} right, the old one alone {held_lost}"
+            f"Of {numbers['held']} holdout samples the new encoder alone predicts {numbers['held_won']} right, the old "
+            f"one alone {numbers['held_lost']}"
         )
-        if tried:
-            comparison += f"; of {tried} new labels {tried_won} and {tried_lost}"
+        if numbers["tried"]:
+            comparison += f"; of {numbers['tried']} new labels {numbers['tried_won']} and {numbers['tried_lost']}"
         if self.is_refused:
             return [f"Refused, and nothing has changed: {', '.join(outcome.reasons)}.", f"{comparison}."]
         return [

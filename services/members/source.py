@@ -222,6 +222,8 @@ def _layer(block: BlockPlan) -> str:
         f"{matrix.path.rpartition('.')[2]} of {matrix.name}" for matrix in block.matrices if not matrix.is_first
     )
     rank = max(matrix.lora_rank for matrix in block.matrices)
-    shared = f"; {tied}" + (f", rank {rank} of its own" if rank else "") if tied else ""
+    shared = f"; {tied}" if tied else ""
+    if tied and rank:
+        shared += f", rank {rank} of its own"
     heads = f"{spans} heads x {block.head_width}, {block.kv_heads} of keys"
     return f"layer {block.index}: {heads}, inner {block.inner}{shared}"

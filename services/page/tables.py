@@ -188,7 +188,8 @@ def learner(report: LearnerReport | None) -> PageTable:
     if report is None:
         return PageTable("Learner", columns, (), "no learner has reported")
     counts = report.counts
-    provisional, evicted = (counts.get(f"classes_{which}", 0) for which in ("provisional", "evicted"))
+    provisional = counts.get("classes_provisional", 0)
+    evicted = counts.get("classes_evicted", 0)
     rows: list[tuple[Cell, ...]] = [
         ("state", report.state),
         ("classes", f"{report.num_classes} ({provisional} provisional, {evicted} evicted)"),

@@ -55,7 +55,7 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_LEARNER__PARKED_BYTES": "-5"}, "minimum 1048576, maximum"),
         ({"LIFELONG_BUS__PARTITIONS": "0"}, "minimum 1, maximum 10000"),
         ({"LIFELONG_STORE__CHUNK_BYTES": "0"}, "store.chunk_bytes is a constant now: 4194304. Remove it"),
-        ({"LIFELONG_LEARNER__SEED": "1"}, "learner.seed is what seed is: set that"),
+        ({"LIFELONG_LEARNER__SEED": "1"}, "learner.seed is a copy of seed: set seed"),
         ({"LIFELONG_BUS__HEARTBEAT_INTERVAL_MS": "6000"}, "It is bus.client.heartbeat_interval_ms now"),
         ({"LIFELONG_BUS__CLIENT": '{"heartbeat_interval_ms": 6000}'}, "must be below bus.client.session_timeout_ms"),
         (
