@@ -231,7 +231,8 @@ class ChaosReplies:
         """Records an answer in the topic."""
         answer = received.record
         number = IDS.number_of(answer.event_id)
-        if number is None:
+        # The attacker sends events under the ids of others.
+        if number is None or answer.source != SOURCE:
             return
         self.attribution.offer(number, answer)
         if self.ledger.record_answer(number):

@@ -24,7 +24,7 @@ class TopicContents:
 
     number_of: Callable[[str], int | None]
     source: str = ""
-    """That of the labels of the run."""
+    """The source of the run's events and labels; "" if nobody else sends any."""
     keeps: bool = False
     """Whether answers and labels are kept, which takes a kilobyte for each."""
     answers: Counter[int] = field(default_factory=Counter)
@@ -56,8 +56,8 @@ class TopicContents:
         partition = partition_name(position)
         if self.keeps and isinstance(record, Answer | Feedback):
             self.topics[partition].append((position.offset, record))
-        if isinstance(record, Feedback) and record.source != self.source:
-            self.num_other_labels += 1
+        if self.source and record.source != self.source:
+            self.num_other_labels += isinstance(record, Feedback)
             return
         number = self.number_of(record.id if isinstance(record, Event) else record.event_id)
         if number is None:
