@@ -24,7 +24,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from bench.harness.case import Run
-from bench.harness.process import lifelong, stopping
+from bench.harness.process import lifelong_command, stopping
 from bench.harness.service import apache_kafka
 from bench.harness.texts import clinc150
 from evals.results.row import Row
@@ -90,7 +90,7 @@ def catch_up(size: BacklogSize) -> CatchUp:
             bus.create_topics()
             _write(bus.publisher(), items, size, Receipts(*ring_of(settings).receipts))
         learner = children.start(
-            lifelong("learn"), log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings)
+            lifelong_command("learn"), log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings)
         )
         try:
             return _watch(store.reports.learner, learner, size.labels)

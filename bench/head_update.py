@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
-from bench.harness.timing import seconds_of
+from bench.harness.timing import elapsed_s
 from evals.results.row import Peer, Row
 from learner.fast.fast_head import MAX_ROWS
 from learner.fast.ridge import BaseSolution, NormalEquations, on_grid, ridge_penalty
@@ -87,14 +87,14 @@ def main(num_classes: int) -> None:
     sums_CR = times * torch.zeros(num_classes, CONFIG.head_features).index_add_(0, rows_N, phi_NR).double()
     gram_RR = times * (phi_NR.T @ phi_NR).double()
     equations = NormalEquations.of(gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01))
-    solve_s = seconds_of(equations.solve)
+    solve_s = elapsed_s(equations.solve)
     base = equations.solve()
     batches = [texts.draw(BATCH) for _ in range(BATCHES)]
     times_s: list[float] = []
     for _ in range(REPEATS):
         head = IncrementalHead(base)
         for phi_BR, rows_B in batches:
-            times_s.append(seconds_of(partial(update, head, phi_BR, rows_B)))
+            times_s.append(elapsed_s(partial(update, head, phi_BR, rows_B)))
     limit_s, limit = _limit(base)
     measured = {
         "update_ms": round(1e3 * median(times_s), 2),
@@ -125,9 +125,9 @@ def _limit(base: BaseSolution) -> tuple[float, str]:
     num_operations = operations(len(base.weights_CR))
     a_MK = torch.randn(1024, 2048)
     b_KN = torch.randn(2048, 2048)
-    peak_s = min(seconds_of(partial(torch.mm, a_MK, b_KN)) for _ in range(2 * REPEATS))
+    peak_s = min(elapsed_s(partial(torch.mm, a_MK, b_KN)) for _ in range(2 * REPEATS))
     multiply_s = num_operations * peak_s / (2 * 1024 * 2048 * 2048)
-    reads_s = [min(seconds_of(part.amax) for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_CR)]
+    reads_s = [min(elapsed_s(part.amax) for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_CR)]
     read_s = sum(reads_s)
     if multiply_s > read_s:
         return multiply_s, f"{num_operations / 1e6:.0f} MFLOP take {1e3 * multiply_s:.1f} ms"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.case import Run
-from bench.harness.process import lifelong
+from bench.harness.process import lifelong_command
 from bench.harness.service import fresh_stack
 from bench.harness.texts import clinc150
 from evals.results.row import NoResult, Row
@@ -79,7 +79,7 @@ def imported(path: Path, settings: Settings, bus: Bus, store: Store) -> Imported
 
 
 def _run(path: Path, settings: Settings) -> dict[str, Any]:
-    argv = lifelong("import", str(path), "--json")
+    argv = lifelong_command("import", str(path), "--json")
     environ = os.environ | as_environment(settings)
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=WAIT_S + 100, check=False)
     if done.returncode:

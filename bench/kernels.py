@@ -29,7 +29,7 @@ from bench.hardware_limit import OPERATIONS, PeakEngine
 from bench.harness.case import Run
 from bench.harness.machine import has_bfloat16
 from bench.harness.process import run_module
-from bench.harness.timing import shortest_s
+from bench.harness.timing import fastest_call_s
 from evals.results.row import Peer, Row
 from kernels import linear_i4, linear_i8, native
 from kernels.allocator import keep_freed_memory
@@ -217,7 +217,7 @@ def _short_name(name: str) -> str:
 
 
 def _best_us(run: Callable[[], object]) -> float:
-    return 1e6 * shortest_s(run, BUDGET_S, calls=4)
+    return 1e6 * fastest_call_s(run, BUDGET_S, calls=4)
 
 
 if __name__ == "__main__":

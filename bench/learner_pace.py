@@ -16,8 +16,8 @@ import torch
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
-from bench.harness.texts import clinc150, few_of_each
-from bench.harness.timing import seconds_of
+from bench.harness.texts import clinc150, first_items_per_class
+from bench.harness.timing import elapsed_s
 from evals.results.row import Peer, Row
 from learner.config import LearnerConfig
 from learner.encoder.base import with_own_top
@@ -51,21 +51,21 @@ ROUNDS = 12
 def main() -> None:
     torch.set_num_threads(1)
     learner = Learner(LearnerConfig(), *load_encoder("minilm-l6"))
-    known = [Labelled(item.text, item.label) for item in few_of_each(clinc150(), PER_LABEL).train]
+    known = [Labelled(item.text, item.label) for item in first_items_per_class(clinc150(), PER_LABEL).train]
     fast_head = learner.fast_head
     fast_head.admit_all([sample.label for sample in known])
     fast_head.learn_many(known)
     batches = [known[start : start + FAST_BATCH] for start in range(0, ROUNDS * FAST_BATCH, FAST_BATCH)]
-    fast_s = median(seconds_of(partial(fast_head.learn_many, batch)) for batch in batches)
-    solve_s = median(seconds_of(fast_head.ridge.solve) for _ in range(5))
+    fast_s = median(elapsed_s(partial(fast_head.learn_many, batch)) for batch in batches)
+    solve_s = median(elapsed_s(fast_head.ridge.solve) for _ in range(5))
     torch.set_num_threads(2)
     ours = _steps(learner, known, LearnerConfig().trainable_layers)
     full = _steps(learner, known, learner.knowledge.strata.config.n_layers)
     ours_times_s: list[float] = []
     full_times_s: list[float] = []
     for number in range(ROUNDS):
-        ours_times_s.append(seconds_of(partial(ours, number)))
-        full_times_s.append(seconds_of(partial(full, number)))
+        ours_times_s.append(elapsed_s(partial(ours, number)))
+        full_times_s.append(elapsed_s(partial(full, number)))
     ours_s = median(ours_times_s)
     full_s = median(full_times_s)
     measured = {

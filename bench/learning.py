@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from bench.harness.case import BadOption, Run
-from bench.harness.process import output_of
+from bench.harness.process import module_output
 from evals.continual.outcome import RunOutcome
 from evals.results.row import Call, Goal, Row
 
@@ -82,7 +82,7 @@ def outcomes(case: LearningCase, seeds: int) -> list[RunOutcome]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "runs.jsonl"
         command = ["bench", "learn", "--data", case.data, *case.options, *strategies, "--seeds", str(seeds)]
-        output_of("services.cli", *command, "--json", str(path), limit_s=LIMIT_S)
+        module_output("services.cli", *command, "--json", str(path), limit_s=LIMIT_S)
         return msgspec.json.Decoder(RunOutcome).decode_lines(path.read_bytes())
 
 

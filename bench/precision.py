@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
-from bench.harness.texts import clinc150, few_of_each
+from bench.harness.texts import clinc150, first_items_per_class
 from bench.techniques.tasks import head_accuracy, ridge_head
 from evals.results.row import Row
 from evals.streams.stream import StreamItem
@@ -55,7 +55,7 @@ def main() -> None:
     config = LearnerConfig()
     learner = Learner(config, *load_encoder("minilm-l6"))
     stream = clinc150()
-    train = few_of_each(stream, PER_LABEL).train
+    train = first_items_per_class(stream, PER_LABEL).train
     test = stream.test_items
     served = learner.fast_head.served
     proj_RD = projection(learner.fast_head.served.config, seed=config.seed)

@@ -35,7 +35,7 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 from bench.harness.case import Run
 from bench.harness.process import stopping
 from bench.harness.service import Service, apache_kafka, running_service
-from bench.over_kafka import NUM_EVENTS, full_speed
+from bench.over_kafka import NUM_EVENTS, measure_full_speed
 from evals.results.row import NoResult, Peer, Row
 from services.local.children import free_port
 from services.local.kafka import start_broker
@@ -90,7 +90,7 @@ def measure_exactly_once(run: Run) -> Iterator[Row]:
     size = run.sized(Rounds(5), quick=Rounds(1))
     apache_kafka()
     with pair({"serving.exactly_once": True}) as (plain, exactly_once):
-        measured = by_turns(partial(full_speed, plain), partial(full_speed, exactly_once), size.rounds)
+        measured = by_turns(partial(measure_full_speed, plain), partial(measure_full_speed, exactly_once), size.rounds)
     yield row("exactly_once.throughput", *measured, goal=EXACTLY_ONCE_GOAL, beside=AT_LEAST_ONCE)
 
 
@@ -188,7 +188,7 @@ def measure_telemetry(run: Run) -> Iterator[Row]:
             "traces.share": 1.0,
         }
         with pair(settings) as (plain, telling):
-            measured = by_turns(partial(full_speed, plain), partial(full_speed, telling), size.rounds)
+            measured = by_turns(partial(measure_full_speed, plain), partial(measure_full_speed, telling), size.rounds)
     if not (told.num_scrapes and told.num_posts):
         raise NoResult(f"{told.num_scrapes} scrapes and {told.num_posts} posts of traces: nothing was told")
     note = f"{told.num_scrapes} scrapes, {told.num_posts} posts of traces with {told.num_bytes} bytes"

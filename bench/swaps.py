@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 
 from bench.harness.case import Run
-from bench.harness.service import Service, is_followed
+from bench.harness.service import Service, follows_plan
 from evals.load.readback import TopicContents, read_back
 from evals.load.score import audit, percentiles
 from evals.load.session import Participants
@@ -228,7 +228,7 @@ def _arrivals(texts: Iterable[StreamItem]) -> list[Arrival]:
 def _answers_before(service: Service, faker: VersionFaker, texts: tuple[StreamItem, ...]) -> Mapping[str, str | None]:
     """Lets one version alone answer each text. Later versions must give the same answers, each in its own labels."""
     with service.unlabelled(RATE) as participants:
-        participants.watcher.wait(is_followed(faker.publish()), TAKE_S)
+        participants.watcher.wait(follows_plan(faker.publish()), TAKE_S)
         participants.player.play("bench", _arrivals(texts), RATE)
         participants.player.await_answers(at_most=0)
         return {answer.text: unversioned(answer) for answer in _answers(service, participants)}
@@ -248,7 +248,7 @@ def _swap(faker: VersionFaker, participants: Participants, playing: "Future[None
     for _ in range(NUM_SWAPS):
         sleep(max(0.0, next_s - monotonic()))
         next_s = monotonic() + EVERY_S
-        num_swaps += participants.watcher.wait(is_followed(faker.publish()), TAKE_S)
+        num_swaps += participants.watcher.wait(follows_plan(faker.publish()), TAKE_S)
     playing.result()
     return num_swaps
 
@@ -325,8 +325,8 @@ def _roll_back(service: Service, faker: VersionFaker, participants: Participants
     """Publishes a version and rolls it back, again and again, each time when every replica follows."""
     operator = Operator(service.store, name="the benchmark")
     for _ in range(NUM_ROLLBACKS):
-        participants.watcher.wait(is_followed(faker.publish()), TAKE_S)
+        participants.watcher.wait(follows_plan(faker.publish()), TAKE_S)
         begun_ms = now_ms()
         plan = operator.rollback(now_ms=begun_ms)
-        if participants.watcher.wait(is_followed(plan.revision), TAKE_S):
+        if participants.watcher.wait(follows_plan(plan.revision), TAKE_S):
             rollbacks.append(Rollback(begun_ms, plan.revision))

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Final
 
 from bench.harness.case import Run
-from bench.harness.process import await_that
-from bench.harness.service import LABELS_OF_EACH, Service, is_rested
-from bench.harness.texts import clinc150, few_of_each
-from bench.over_kafka import full_speed
+from bench.harness.process import poll_until
+from bench.harness.service import LABELS_PER_CLASS, Service, is_learner_idle
+from bench.harness.texts import clinc150, first_items_per_class
+from bench.over_kafka import measure_full_speed
 from bench.setting_costs import Rounds, by_turns, pair, row
 from evals.results.row import NoResult, Row
 from evals.streams.stream import StreamItem
@@ -61,7 +61,7 @@ def beside_one(name: str, settings: Mapping[str, object], rounds: int) -> Row:
         teach(several)
         if settings:
             await_own_blocks(several)
-        one, three = by_turns(partial(full_speed, plain), partial(full_speed, several), rounds)
+        one, three = by_turns(partial(measure_full_speed, plain), partial(measure_full_speed, several), rounds)
     cost = sum(one) / sum(three)
     note = f"{NUM_TASKS} tasks cost {cost:.2f} times what one costs, {cost / NUM_TASKS:.2f} for each answer"
     return row(name, one, three, goal=1 / MAX_COST, beside=BESIDE, note=note)
@@ -69,7 +69,7 @@ def beside_one(name: str, settings: Mapping[str, object], rounds: int) -> Row:
 
 def teach(service: Service) -> None:
     """Teaches each further task the labels that the service was primed with. Raises NoResult where it takes long."""
-    items = few_of_each(clinc150(), LABELS_OF_EACH).train
+    items = first_items_per_class(clinc150(), LABELS_PER_CLASS).train
     publisher = service.bus.publisher()
     for task in TASKS:
         publisher.send_all((label_of(item, task, number) for number, item in enumerate(items)), SEND_S)
@@ -95,7 +95,7 @@ def await_classes(store: Store, task: str, num: int, *, within_s: float = LEARNT
             return False
         return len(store.versions.manifest(plan.stable).labels) >= num
 
-    await_that(knows, f"task {task} did not learn {num} classes", within_s=within_s)
+    poll_until(knows, f"task {task} did not learn {num} classes", within_s=within_s)
 
 
 def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) -> None:
@@ -106,7 +106,7 @@ def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) ->
     with ExitStack() as opened:
         stores = open_stores(service.settings, opened)
         are_over = partial(all_rested, stores.values())
-        await_that(are_over, "the slow rounds were not over", within_s=within_s)
+        poll_until(are_over, "the slow rounds were not over", within_s=within_s)
         encoders: list[Mapping[str, str]] = []
         for task, store in stores.items():
             manifest = store.versions.manifest(store.versions.current())
@@ -117,7 +117,7 @@ def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) ->
 
 
 def all_rested(stores: Collection[Store]) -> bool:
-    return all(map(is_rested, stores))
+    return all(map(is_learner_idle, stores))
 
 
 def check_own_blocks(encoders: Sequence[Mapping[str, str]]) -> None:

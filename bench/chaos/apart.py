@@ -46,7 +46,7 @@ from bench.chaos.scene import (
 )
 from bench.chaos.size import SceneSize
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
-from bench.harness.process import lifelong
+from bench.harness.process import lifelong_command
 from services.local import children
 from services.local.children import guarded
 from services.local.redis import mend
@@ -190,7 +190,7 @@ class Apart(Machine):
 
     def _start_programs(self, tree: Path = ROOT) -> None:
         for name, words in COMMANDS.items():
-            argv = lifelong(*words)
+            argv = lifelong_command(*words)
             env = as_environment(self._behind_proxies(name)) | self._environment(ROLE_OF.get(name, ""))
             env |= {"PYTHONPATH": str(tree)}
             self._programs.start(ChaosProgram(name, guarded(argv) if name == "serve" else argv, env, self._log(name)))

@@ -109,7 +109,7 @@ def together(faults: Sequence[Fault]) -> Fault:
 
 def lasting(rng: random.Random, size: SceneSize) -> float:
     """Draws how long a fault lasts, in seconds."""
-    return round(rng.uniform(size.shortest_s, size.longest_s), 1)
+    return round(rng.uniform(size.fastest_call_s, size.longest_s), 1)
 
 
 def kill(role: str, pids: Pids, restart: Callable[[], None] = nothing) -> Fault:

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from bench.chaos.faults import FaultKind, maintenance
 from bench.chaos.size import SceneSize
-from bench.harness.process import lifelong
+from bench.harness.process import lifelong_command
 from services import keys
 from services.settings import Settings, as_environment, replaced
 from services.versions import ROOT
@@ -85,7 +85,7 @@ class Maintainer:
         env = os.environ | as_environment(self.settings()) | self.environment
         deadline_s = time.monotonic() + PATIENCE_S
         while (
-            done := subprocess.run(lifelong(*words), env=env, capture_output=True, text=True, check=False)
+            done := subprocess.run(lifelong_command(*words), env=env, capture_output=True, text=True, check=False)
         ).returncode:
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"lifelong {' '.join(words)}: {(done.stderr or done.stdout).strip()[-500:]}")

@@ -27,7 +27,7 @@ from services.versions import ROOT
 SCENES_OF: dict[Arm, tuple[str, ...]] = {"shipped": ("up", "apart"), "durable": ("apart",)}
 """The scenes of each arm: `lifelong up` has servers of its own, whose settings are those that are shipped."""
 
-NONE = "<= 0"
+NOT_ONE = "<= 0"
 
 SKIPPED = 3
 """The exit code of a scene that cannot be played here. The reason is the last line that it prints."""
@@ -68,28 +68,28 @@ def rows(outcomes: Sequence[SceneOutcome], *, kills: int, cuts: int) -> Iterator
     yield row("cuts", sum(outcome.cuts for outcome in outcomes), "power cuts", f">= {cuts}")
     events = sum(outcome.events for outcome in outcomes)
     yield row("faults", sum(len(outcome.faults) for outcome in outcomes), "faults", note=f"in {events} events")
-    yield row("lost", sum(len(verdict.lost) for verdict in verdicts), "events outside of tails", NONE)
+    yield row("lost", sum(len(verdict.lost) for verdict in verdicts), "events outside of tails", NOT_ONE)
     yield from _of_tails(outcomes)
-    yield row("unpublished", sum(len(verdict.unpublished) for verdict in verdicts), "answers over HTTP", NONE)
+    yield row("unpublished", sum(len(verdict.unpublished) for verdict in verdicts), "answers over HTTP", NOT_ONE)
     in_flight = sum(verdict.num_in_flight for verdict in verdicts)
     note = f"of {in_flight} in flight at a fault"
     yield row("answered_twice", sum(len(verdict.twice) for verdict in verdicts), "events", note=note)
     elsewhere = sum(len(verdict.twice_elsewhere) for verdict in verdicts)
-    yield row("answered_twice_elsewhere", elsewhere, "events that were not in flight", NONE)
-    yield row("labels_unaccounted", sum(verdict.num_unaccounted for verdict in verdicts), "labels", NONE)
+    yield row("answered_twice_elsewhere", elsewhere, "events that were not in flight", NOT_ONE)
+    yield row("labels_unaccounted", sum(verdict.num_unaccounted for verdict in verdicts), "labels", NOT_ONE)
     learnt = min(verdict.learnt_share for verdict in verdicts)
     yield row("learnt_share", round(100 * learnt, 3), "% of the labels", ">= 99.9")
     for outcome in outcomes:
         yield from _of_scene(outcome)
     differing = sum(len(outcome.misattributed) for outcome in outcomes)
     num_sampled = differing + sum(outcome.attributed for outcome in outcomes)
-    yield row("attribution", differing, "answers that their version does not give", NONE, note=f"of {num_sampled}")
-    yield row("breaches", sum(len(outcome.breaches) for outcome in outcomes), "requests of an attacker", NONE)
+    yield row("attribution", differing, "answers that their version does not give", NOT_ONE, note=f"of {num_sampled}")
+    yield row("breaches", sum(len(outcome.breaches) for outcome in outcomes), "requests of an attacker", NOT_ONE)
     yield from _of_recoveries(outcomes)
-    yield row("stuck", sum(outcome.stuck for outcome in outcomes), "times", NONE)
-    yield row("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times", NONE)
+    yield row("stuck", sum(outcome.stuck for outcome in outcomes), "times", NOT_ONE)
+    yield row("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times", NOT_ONE)
     if all(outcome.are_weights_comparable for outcome in outcomes):
-        yield row("weights_differ", sum(len(outcome.not_the_same) for outcome in outcomes), "tensors", NONE)
+        yield row("weights_differ", sum(len(outcome.not_the_same) for outcome in outcomes), "tensors", NOT_ONE)
 
 
 def _of_tails(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
@@ -99,7 +99,7 @@ def _of_tails(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
         taken.update(outcome.lost_tails)
     note = "of " + ", ".join(f"{num} {what}" for what, num in taken.items()) + " in tails"
     lost = sum(outcome.verdict.num_lost_with_tails for outcome in outcomes)
-    yield _row(arm, "lost_with_tails", lost, "events", NONE if arm == "durable" else None, note=note)
+    yield _row(arm, "lost_with_tails", lost, "events", NOT_ONE if arm == "durable" else None, note=note)
 
 
 def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
@@ -108,10 +108,10 @@ def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
         for track, silence_s in outcome.silence_s.items():
             goal = "<= 30" if track == "http" else None
             yield row(f"longest_silence_s.{track}", round(silence_s, 1), "s", goal)
-        yield row("revisions_back", outcome.revisions_back, "replies, one replica", NONE)
+        yield row("revisions_back", outcome.revisions_back, "replies, one replica", NOT_ONE)
     else:
         note = "; ".join(f"{num} {why}" for why, num in outcome.http_failures.items())
-        yield row("http_failed", sum(outcome.http_failures.values()), "requests, two replicas", NONE, note=note)
+        yield row("http_failed", sum(outcome.http_failures.values()), "requests, two replicas", NOT_ONE, note=note)
 
 
 def _of_recoveries(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:

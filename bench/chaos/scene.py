@@ -34,7 +34,7 @@ from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.harness.service import apache_kafka
-from bench.harness.settings import loaded
+from bench.harness.settings import load_settings
 from services.settings import Settings
 from serving.http.access import Role, create_key
 from wire.timestamps import now_ms
@@ -150,7 +150,7 @@ class Machine:
 def scene_settings(**changes: object) -> Settings:
     """Makes the settings of a scene, checked as those of a command line are. `store__url` is `store.url`."""
     named = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-    return loaded(named, file=Path(os.devnull), environ={}).settings
+    return load_settings(named, file=Path(os.devnull), environ={}).settings
 
 
 def kill_of(role: str, pids: Pids, restart: Callable[[], None] = nothing) -> FaultKind:

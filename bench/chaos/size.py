@@ -28,7 +28,7 @@ class SceneSize:
     """Each event whose number is a multiple of this is asked for over HTTP."""
     label_delay_s: tuple[float, float] = (1.0, 8.0)
     """The bounds of the seconds from an answer to its label."""
-    shortest_s: float = 2.0
+    fastest_call_s: float = 2.0
     longest_s: float = 12.0
     """The bounds, in seconds, of a fault that is not over at once."""
     stuck_s: float = 90.0

@@ -27,7 +27,7 @@ from bench.chaos.scene import (
     store_kinds,
 )
 from bench.chaos.size import SceneSize
-from bench.harness.process import lifelong
+from bench.harness.process import lifelong_command
 from services.local import children
 from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read
@@ -37,7 +37,7 @@ DISK_MB = 768
 """The size of the disk. Kafka's log of a full run takes 100 MB, the checkpoints 50, the file of Redis up to 200."""
 
 SUPERVISOR = "supervisor"
-NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+NO_CHANGES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 KILLED = (
     programs.REPLICA,
@@ -58,7 +58,7 @@ class Up(Machine):
     name = "up"
 
     def __init__(
-        self, folder: Path, size: SceneSize, say: Callable[[str], None], changes: Mapping[str, Any] = NONE
+        self, folder: Path, size: SceneSize, say: Callable[[str], None], changes: Mapping[str, Any] = NO_CHANGES
     ) -> None:
         # The disk is mounted on the folder before anything is written into it.
         self._disk: Disk | None = disk(folder, DISK_MB)
@@ -169,7 +169,7 @@ class Up(Machine):
 
     def _launch(self) -> None:
         env = as_environment(self._settings) | self._power.environment()
-        self._process = children.start(lifelong("up"), log=RotatingLog(self._log), env=env)
+        self._process = children.start(lifelong_command("up"), log=RotatingLog(self._log), env=env)
 
     def _is_ready(self) -> bool:
         running = read(self._settings.state_dir)

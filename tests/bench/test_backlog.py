@@ -7,7 +7,7 @@ from wire.receipts import Receipts
 ITEMS = [StreamItem(f"text {number}", f"class {number}") for number in range(9)]
 
 
-def test_a_label_is_that_of_itsanswer_of_and_its_receipt_holds() -> None:
+def test_a_label_names_its_answer_and_has_its_receipt() -> None:
     receipts = Receipts(b"a key for tests")
     answer = answer_of(3, ITEMS[3], ITEMS, receipts)
     label = label_of(answer, ITEMS[3].label)

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from bench.harness.service import chosen
+from bench.harness.service import effective_settings
 from bench.setting_costs import AT_LEAST_ONCE, EXACTLY_ONCE_GOAL, by_turns, row
 from evals.results.row import Goal
 
@@ -12,9 +12,9 @@ from evals.results.row import Goal
 def test_settings_are_those_of_one_service_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFELONG_METRICS__PORT", "7")
     monkeypatch.delenv("LIFELONG_SERVING__EXACTLY_ONCE", raising=False)
-    one = chosen({"serving.exactly_once": True, "metrics.port": 9})
+    one = effective_settings({"serving.exactly_once": True, "metrics.port": 9})
     assert (one.serving.exactly_once, one.metrics.port) == (True, 9)
-    other = chosen({})
+    other = effective_settings({})
     assert (other.serving.exactly_once, other.metrics.port) == (False, 7)
 
 

@@ -17,11 +17,11 @@ def test_the_settings_of_a_scene_are_valid_and_can_be_added_to() -> None:
 
 def test_a_fault_lasts_as_long_as_the_size_allows() -> None:
     lasts_s = [lasting(random.Random(seed), SHORT) for seed in range(100)]
-    assert min(lasts_s) >= SHORT.shortest_s and max(lasts_s) <= SHORT.longest_s
+    assert min(lasts_s) >= SHORT.fastest_call_s and max(lasts_s) <= SHORT.longest_s
 
 
 def test_an_outage_can_be_of_ten_minutes() -> None:
-    assert lasting(random.Random(0), replace(SHORT, shortest_s=600, longest_s=600)) == 600.0
+    assert lasting(random.Random(0), replace(SHORT, fastest_call_s=600, longest_s=600)) == 600.0
 
 
 @pytest.mark.parametrize(

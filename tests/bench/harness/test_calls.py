@@ -1,4 +1,4 @@
-"""Checks calls of a case: what is printed and recorded, what is left of one without a result, and what is kept."""
+"""Checks calls of a case: the printed and recorded rows, the rows of a call without a result, and the kept rows."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.harness import calls as under_test
-from bench.harness.calls import INTERRUPTED, KeptCall, KeptCalls, call, recorded, surroundings_of
+from bench.harness.calls import INTERRUPTED, KeptCall, KeptCalls, measure_once, recording, surroundings_by_case
 from bench.harness.case import SEEDS, Case, Run
 from bench.harness.machine import PACKAGES
 from evals.results.row import NoResult, Peer, Row, Skip
@@ -77,9 +77,9 @@ def test_the_calls_before_an_error_are_recorded_and_the_one_with_it_has_no_value
 
     case = Case("x", breaks_at_last)
     path = tmp_path / "results.jsonl"
-    with pytest.raises(RuntimeError), recorded({"x": HERE}, path) as rows:
+    with pytest.raises(RuntimeError), recording({"x": HERE}, path) as rows:
         for seed in range(3):
-            call(run_of(case, seed=seed), rows["x"], NOWHERE)
+            measure_once(run_of(case, seed=seed), rows["x"], NOWHERE)
     first, second, failed = map(json.loads, path.read_text().splitlines())
     assert [len(line["conditions"]) for line in (first, second, failed)] == [3, 3, 3]
     assert values(first) == [0, 1, 2]
@@ -103,18 +103,18 @@ def test_all_cases_of_a_command_have_one_machine_and_commit_and_versions_of_what
     answer("machine", "2 x processor")
     answer("commit", "b24c41f")
     answer("versions", dict.fromkeys(("python", *PACKAGES, "openvino", "broker"), "1"))
-    answer("servers_given", {"broker": "given by address"})
+    answer("external_servers", {"broker": "given by address"})
     cases = (
         Case("encoder", half, uses=("openvino",)),
         Case("service", half, uses=("broker",)),
         Case("chaos", half, uses=("broker",), has_own_servers=True),
     )
     path = tmp_path / "results.jsonl"
-    with recorded(surroundings_of(cases, "python -m bench"), path) as rows:
+    with recording(surroundings_by_case(cases, "python -m bench"), path) as rows:
         for case in cases:
             rows[case.name].add(Row.of(case.name, 1.0, "s"))
     encoder, service, chaos = map(decode, path.read_text().splitlines())
-    assert sorted(asked) == ["commit", "machine", "servers_given", "versions"]
+    assert sorted(asked) == ["commit", "external_servers", "machine", "versions"]
     common = {"python", *PACKAGES}
     assert encoder.versions.keys() - common == {"openvino"}
     assert service.versions.keys() - common == {"broker"}

@@ -1,4 +1,4 @@
-"""Checks what a run is held against, how long it may take, and what `--set` changes."""
+"""Checks the goals of a run, its deadline, and the options of `--set`."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Checks the register, and runs every case of the ledger for seconds: the mechanism works, the direction is right."""
+"""Checks the register, and the quick run of every case of the ledger: the mechanism works, the direction is right."""
 
 import pytest
 

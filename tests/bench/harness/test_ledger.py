@@ -1,4 +1,4 @@
-"""Checks the stored lines and the document that is made of them."""
+"""Checks the stored lines and the document that is generated from them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checks that one command runs at a time, and programs that are one side of a comparison."""
+"""Checks that one benchmark runs at a time, and the processes that run one side of a comparison."""
 
 import fcntl
 from pathlib import Path

@@ -7,7 +7,7 @@ from model.weights import encoder_tensors
 from tests.bench.harness.two import run_of
 from tests.lifelong.compress.members import dense_strata
 
-RUN = run_of(Case.of_ledger("E11", measure, TECHNIQUE), is_quick=True)
+RUN = run_of(Case.for_ledger("E11", measure, TECHNIQUE), is_quick=True)
 
 
 def test_the_bytes_are_those_that_are_stored() -> None:

@@ -6,6 +6,6 @@ from tests.bench.harness.two import run_of
 
 
 def test_what_is_counted_comes_first_and_is_below_the_bar() -> None:
-    row = next(measure(run_of(Case.of_ledger("E1", measure, TECHNIQUE), is_quick=True)))
+    row = next(measure(run_of(Case.for_ledger("E1", measure, TECHNIQUE), is_quick=True)))
     assert row.name == "E1.attention_flops" and row.values is not None
     assert 10 < row.values.median < 28
