@@ -1,4 +1,4 @@
-"""Checks faults: kills and pauses on real processes, when a fault is over, and two at once."""
+"""Checks faults: kills and pauses of real processes, the end of a fault, and two faults at once."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from bench.chaos.faults import Fault, damaged_blob, kill, pause, power_cut, together
+from bench.chaos.faults import Fault, combine, damaged_blob, kill, pause, power_cut
 from bench.chaos.scene import scene_settings
 from services.settings import Settings, replaced
 from tests.waiting import eventually
@@ -40,8 +40,8 @@ def test_where_nobody_is_there_no_kill_counts(sleepers: list[subprocess.Popen[by
     gone.kill()
     gone.wait()
     nobody = kill("nobody", lambda: [gone.pid] if has_ended else [])
-    both = together((nobody, kill("sleeper", lambda: [other.pid])))
-    assert both.inject() == f"nobody is there, process {other.pid}"
+    both = combine((nobody, kill("sleeper", lambda: [other.pid])))
+    assert both.inject() == f"no process found, process {other.pid}"
     assert (nobody.num_kills, both.num_kills) == (0, 1)
 
 
@@ -75,7 +75,7 @@ def test_two_at_once_begin_and_end_and_the_longer_one_lasts() -> None:
     done: list[str] = []
     one = Fault("cut", lambda: "cut began", lambda: done.append("cut"), 2.0)
     other = Fault("kill", lambda: "kill began", lambda: done.append("kill"), 5.0, killed=[7])
-    both = together((one, other))
+    both = combine((one, other))
     assert both.inject() == "cut began, kill began"
     both.heal()
     assert (both.name, both.lasts_s, both.num_kills) == ("cut and kill", 5.0, 1)

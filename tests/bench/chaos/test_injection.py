@@ -1,4 +1,4 @@
-"""Checks which faults are drawn."""
+"""Checks the draw of faults."""
 
 import random
 from collections.abc import Callable

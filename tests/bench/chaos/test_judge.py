@@ -1,4 +1,4 @@
-"""Checks the oracle on small runs, which go wrong in every way that it knows."""
+"""Checks the judge on small runs, each with one of the errors that it must find."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.chaos.judge import REBALANCE_S, Interruption, Sent, TopicCounts, Verdict, ends_of, in_flight, judge
+from bench.chaos.judge import REBALANCE_S, Interruption, Sent, TopicCounts, Verdict, count_outcomes, in_flight, judge
 from bench.chaos.synced import LostTails
 
 NONE = math.nan
@@ -35,13 +35,13 @@ def sent(
 
 
 def topics(answers: Sequence[int], *, letters: Sequence[int] = (), labels: Sequence[int] | None = None) -> TopicCounts:
-    """Makes the contents of the topics. Each answered event has its label there, unless `labels` says otherwise."""
+    """Makes the contents of the topics. Each answered event has a label there, unless `labels` is given."""
     copies = answers if labels is None else labels
     return TopicCounts(answers=Counter(answers), dead_letters=Counter(letters), labels=Counter(copies))
 
 
 def counts(num: int, **more: int) -> dict[str, int]:
-    """Makes the counters of a learner that has learnt `num` labels."""
+    """Returns the counters of a learner that has learnt `num` labels."""
     return {"labels": num, "matched": num, "learnt": num} | more
 
 
@@ -87,10 +87,10 @@ def test_an_event_that_is_answered_twice_must_have_been_in_flight_itself() -> No
 @pytest.mark.parametrize(
     ("answered_s", "is_in_flight"),
     [
-        (3.0, False),  # long before the fault: its offset was committed
-        (9.5, True),  # so shortly before that it may not have been
-        (12.0, True),  # during it
-        (30.0, True),  # long after it
+        (3.0, False),  # long before the fault: the offset was committed
+        (9.5, True),  # shortly before the fault: the offset may not have been committed
+        (12.0, True),  # during the fault
+        (30.0, True),  # long after the fault
         (NONE, True),  # never
     ],
 )
@@ -141,7 +141,7 @@ def test_learnt_is_what_was_learnt_or_measured_on_of_the_events_with_a_label() -
     )
 )
 def test_every_end_is_counted_once(ends: dict[str, int]) -> None:
-    assert ends_of(ends | {"answers": 99, "early": 7, "learnt": 5}) == sum(ends.values())
+    assert count_outcomes(ends | {"answers": 99, "early": 7, "learnt": 5}) == sum(ends.values())
 
 
 TAILS = LostTails(events=Counter([1]), answers=Counter([2]), labels=Counter([2, 3]))

@@ -1,4 +1,4 @@
-"""Checks what the load has seen."""
+"""Checks the records of the load."""
 
 import math
 from itertools import count
@@ -8,7 +8,7 @@ from bench.chaos.ledger import HTTP, KAFKA, LEARNER, ChaosLedger
 
 
 def ledger() -> ChaosLedger:
-    """Makes a ledger whose clock advances by a second at every reading. Events 0, 3, 6, ... are asked for over HTTP."""
+    """Makes a ledger whose clock advances by a second at every reading. Events 0, 3, 6, ... are sent over HTTP."""
     seconds = count()
     return ChaosLedger(http_every=3, clock_s=lambda: float(next(seconds)))
 

@@ -1,7 +1,7 @@
 """Runs the chaos bench in its short form: a dozen faults over both scenes, and nothing is lost.
 
-The published rows come from `make bench ONLY=chaos`, with 60 kills and 20 power cuts over 60,000 events; the goals are
-the same. Only times are wider here: these tests share their machine with others.
+The published rows come from `make bench ONLY=chaos`, with 60 kills and 20 power cuts over 60,000 events. The goals are
+the same, except that time limits are longer here, because these tests share their machine with others.
 """
 
 from dataclasses import replace
@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bench.chaos.play import SceneOutcome
-from bench.chaos.rows import SCENES_OF, run_scene
+from bench.chaos.rows import SCENES_BY_ARM, run_scene
 from bench.chaos.size import SHORT
 from bench.harness.texts import clinc150
 from evals.results.row import Skip
@@ -23,10 +23,10 @@ FAULTS = {
     "up": ("kill learner", "full disk", "FLUSHALL", "damaged blob", "power cut all"),
     "apart": ("kill learner", "delay all and Kafka", "FLUSHALL", "restore of a backup", "power cut broker"),
 }
-"""Faults that no other kind stands for: the seed of the short form is one that draws them."""
+"""Faults that must be among the injected ones. The seed of the short form was chosen to draw them."""
 
 
-@pytest.fixture(scope="module", params=[(scene, arm) for arm in ("shipped", "durable") for scene in SCENES_OF[arm]])
+@pytest.fixture(scope="module", params=[(scene, arm) for arm in ("shipped", "durable") for scene in SCENES_BY_ARM[arm]])
 def outcome(request: pytest.FixtureRequest) -> SceneOutcome:
     scene, arm = request.param
     try:

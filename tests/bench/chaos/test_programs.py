@@ -1,4 +1,4 @@
-"""Programs are kept running, and those that ended by themselves are counted."""
+"""Programs that end are restarted, and unexpected ends are counted."""
 
 import os
 import sys
@@ -27,7 +27,9 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
 def test_a_program_is_prepared_before_each_start(running: Programs, tmp_path: Path) -> None:
     prepared: list[int] = []
     ends = [sys.executable, "-c", ""]
-    running.start(ChaosProgram("it", ends, {}, tmp_path / "log", prepare=lambda: prepared.append(running.num_ended)))
+    running.start(
+        ChaosProgram("it", ends, {}, tmp_path / "log", prepare=lambda: prepared.append(running.num_unexpected_ends))
+    )
 
     def is_started_again() -> bool:
         running.check()
@@ -52,7 +54,7 @@ def test_what_is_killed_is_started_again_and_not_counted(running: Programs, tmp_
         return killed.pid not in (0, first)
 
     eventually(is_back)
-    assert (running.num_ended, LINES) == (0, [])
+    assert (running.num_unexpected_ends, LINES) == (0, [])
 
 
 @pytest.mark.parametrize(("code", "counted"), [(os.EX_TEMPFAIL, 0), (3, 1)])
@@ -65,5 +67,5 @@ def test_what_ends_by_itself_is_said_and_counted_unless_it_asks_for_a_restart(
     ending.process.wait(30)
     eventually(lambda: last_line(ending.log) == "why")
     running.check()
-    assert running.num_ended == counted
+    assert running.num_unexpected_ends == counted
     assert [f"it has ended by itself with {code}: why"] == LINES

@@ -29,7 +29,7 @@ OURS = [sys.executable, "-P", "-m"]
     ],
 )
 def test_a_command_line_is_of_one_role(role: str | None, words: list[str]) -> None:
-    assert [name for name, is_of in MATCHERS.items() if is_of(words)] == ([role] if role else [])
+    assert [name for name, matches in MATCHERS.items() if matches(words)] == ([role] if role else [])
 
 
 def test_processes_are_found_among_the_descendants() -> None:

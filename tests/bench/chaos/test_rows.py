@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bench.chaos.judge import Verdict
 from bench.chaos.play import SceneOutcome
-from bench.chaos.rows import rows, twice
+from bench.chaos.rows import doubled, rows
 from bench.chaos.size import SHORT
 
 GOOD = Verdict(
@@ -115,5 +115,5 @@ def test_where_servers_sync_nothing_may_be_lost_with_a_tail() -> None:
 
 
 def test_one_scene_that_stands_for_two_is_twice_as_large() -> None:
-    assert twice(SHORT).events == 2 * SHORT.events
-    assert twice(SHORT).rate == SHORT.rate
+    assert doubled(SHORT).events == 2 * SHORT.events
+    assert doubled(SHORT).rate == SHORT.rate

@@ -1,4 +1,4 @@
-"""Heartbeats of the learner and of the rollout: only a change is one."""
+"""Heartbeats of the learner and of the rollout: only a change counts as a heartbeat."""
 
 import pytest
 

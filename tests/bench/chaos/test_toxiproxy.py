@@ -1,4 +1,4 @@
-"""Checks what each of our network faults does to a connection through Toxiproxy."""
+"""Checks the effect of each network fault on a connection through Toxiproxy."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ SENT = b"0123456789" * 800
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[str]:
-    """The address of a server that sends back what it gets."""
+    """The address of a server that echoes all bytes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, args=[server], daemon=True).start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
@@ -55,7 +55,7 @@ def proxy(echo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy
 
 
 def echoed(proxy: Proxy) -> tuple[int, float]:
-    """Returns how many bytes come back, and after how many seconds the last of them."""
+    """Returns the number of echoed bytes, and the seconds until the last of them."""
     host, _, port = proxy.listen.partition(":")
     start_s = time.monotonic()
     num = 0
