@@ -1,4 +1,4 @@
-"""Checks the policies of row E12; `test_run_register.py` runs the row."""
+"""Checks the policies of row E12; `tests/bench/harness/test_cases.py` runs the row."""
 
 import pytest
 

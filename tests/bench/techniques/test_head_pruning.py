@@ -1,4 +1,4 @@
-"""What row E13 reports; `tests/bench/harness/test_cases.py` runs it."""
+"""Checks the bars of row E13; `tests/bench/harness/test_cases.py` runs the row."""
 
 from bench.techniques.head_pruning import SHARE, TECHNIQUE
 

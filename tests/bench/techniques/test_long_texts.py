@@ -1,4 +1,4 @@
-"""Checks how what is known of long texts is scored."""
+"""Checks the scores of classifiers of long texts."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Checks what row E11 says of an encoder; `tests/bench/harness/test_cases.py` runs the row."""
+"""Checks the speed and the size in row E11; `tests/bench/harness/test_cases.py` runs the row."""
 
 from bench.harness.case import Case
 from bench.techniques.profiles import TECHNIQUE, measure, speed_and_size

@@ -1,4 +1,4 @@
-"""Checks what row E11 of the ledger makes of a demo in which the profile changes."""
+"""Checks the figures that row E11 reads from runs of the demo."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def figures(encoders: list[int], **wrong: int) -> dict[str, Any]:
 
 
 def play(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> list[str]:
-    """Lets the demo find these figures; returns where its arguments will be."""
+    """Replaces the demo by one with these figures; returns the list that will hold its arguments."""
     asked: list[str] = []
 
     def run_demo(*arguments: str) -> DemoRun:

@@ -1,4 +1,4 @@
-"""Checks what row E1 counts and reads; `tests/bench/harness/test_cases.py` runs the row."""
+"""Checks the counted operations of row E1; `tests/bench/harness/test_cases.py` runs the row."""
 
 from bench.harness.case import Case
 from bench.techniques.sparse_attention import TECHNIQUE, measure
