@@ -24,7 +24,7 @@ from itertools import cycle, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backlog import FLUSH_S, answer_of, label_of, own_servers
+from bench.backlog import FLUSH_S, make_answer, make_label, own_servers
 from bench.harness.case import Run
 from bench.harness.process import run_module
 from bench.harness.texts import clinc150
@@ -227,10 +227,10 @@ def _costs(size: ScaleSize) -> Costs:
         bus.create_topics()
         receipts = Receipts(*ring_of(settings).receipts)
         chosen = islice(cycle(items), size.measured)
-        answers = [answer_of(number, item, items, receipts) for number, item in enumerate(chosen)]
+        answers = [make_answer(number, item, items, receipts) for number, item in enumerate(chosen)]
         with closing(_consumer(bus, join)) as consumer:
             answer_s = _seconds_each(bus, consumer, join, answers)
-            labels = [label_of(answer, answer.label or "") for answer in answers]
+            labels = [make_label(answer, answer.label or "") for answer in answers]
             label_s = _seconds_each(bus, consumer, join, labels)
     if join.counts["matched"] < size.measured:
         raise NoResult(f"{size.measured} labels were sent, and {join.counts['matched']} met their answer")

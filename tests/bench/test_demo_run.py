@@ -1,4 +1,4 @@
-"""Checks how a run of the demo is watched from outside."""
+"""Checks how a run of the demo is observed from outside."""
 
 import subprocess
 import sys

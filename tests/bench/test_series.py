@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.series import ELEC2_GOAL, FIRST, figures, play, rows_of
+from bench.series import ELEC2_GOAL, FIRST, figures, load_rows, play
 from evals.results.row import NoResult, Skip
 from evals.streams.tabular import ELEC2, read_table
 from lifelong import Client
@@ -19,7 +19,7 @@ def test_the_accuracies_are_those_of_the_answers_and_of_the_row_before() -> None
 
 def test_the_rows_that_chose_the_settings_are_left_out() -> None:
     columns_ND, labels_N = read_table(ELEC2, data_folder("elec2"))
-    ((features, label),) = rows_of("elec2", 1)
+    ((features, label),) = load_rows("elec2", 1)
     assert list(features.values()) == columns_ND[FIRST["elec2"]].tolist()
     assert label == ELEC2.classes[int(labels_N[FIRST["elec2"]])]
 
@@ -27,9 +27,9 @@ def test_the_rows_that_chose_the_settings_are_left_out() -> None:
 def test_without_data_the_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIFELONG_DATA", raising=False)
     with pytest.raises(Skip, match="elec2"):
-        rows_of("elec2", 10)
-    with pytest.raises(NoResult, match="say one of elec2, weather"):
-        rows_of("elec", 10)
+        load_rows("elec2", 10)
+    with pytest.raises(NoResult, match="use one of elec2, weather"):
+        load_rows("elec", 10)
 
 
 def test_a_service_that_is_away_has_no_result() -> None:

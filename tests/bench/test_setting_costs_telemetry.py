@@ -1,8 +1,8 @@
-"""The collector of the benchmark counts what is posted to it, and the scraper what it gets."""
+"""The collector of the benchmark counts posts, and the scraper counts answered scrapes."""
 
 import urllib.request
 
-from bench.setting_costs import Told, collector, scraped
+from bench.setting_costs import TelemetryCounts, collector, scraped
 from services.local.children import free_port
 from tests.waiting import eventually
 from wire import metrics, traces
@@ -11,7 +11,7 @@ from wire.traces import ANSWER
 
 
 def test_what_a_service_tells_is_counted() -> None:
-    told = Told()
+    told = TelemetryCounts()
     with metrics.served(MetricsConfig(port=free_port())) as port, scraped(port, told), collector(told) as traced:
         with traces.exported(TracesConfig(endpoint=f"http://127.0.0.1:{traced}", share=1), "replica"):
             assert traces.record(ANSWER, "", start_ms=0, end_ms=1, attributes={})
@@ -20,7 +20,7 @@ def test_what_a_service_tells_is_counted() -> None:
 
 
 def test_a_port_where_nobody_listens_is_not_counted() -> None:
-    told = Told()
+    told = TelemetryCounts()
     with scraped(free_port(), told), collector(told) as port:
         request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/traces", data=b"12345")
         urllib.request.urlopen(request, timeout=10).close()

@@ -1,18 +1,18 @@
-"""Checks what a slope is, and when it is zero; `make bench ONLY=soak` samples a service."""
+"""Checks the fit of slopes, and when a slope counts as zero; `make bench ONLY=soak` samples a service."""
 
 import random
 from collections.abc import Callable
 
 import pytest
 
-from bench.soak import BATCHES, RESOURCES, SoakSize, rows, slope_of
+from bench.soak import BATCHES, RESOURCES, SoakSize, fit_slope, rows
 from evals.results.row import NoResult
 
 NUM = 600
 
 
 def samples(memory: Callable[[float], float]) -> list[tuple[float, dict[str, float]]]:
-    """Makes samples of an hour: memory as it is given, and everything else as it always is."""
+    """Makes samples of an hour, with memory by a function of the time and constant other resources."""
     steady = {resource.name: 1.0 for resource in RESOURCES}
     return [(at * 6.0, steady | {"memory": memory(at / NUM)}) for at in range(NUM + 1)]
 
@@ -52,7 +52,7 @@ def test_what_shrinks_does_not_grow() -> None:
 
 def test_too_few_samples_have_no_slope() -> None:
     with pytest.raises(NoResult, match="too few"):
-        slope_of([(0.0, 1.0)] * (2 * BATCHES - 1))
+        fit_slope([(0.0, 1.0)] * (2 * BATCHES - 1))
 
 
 def test_hours_take_the_place_of_minutes() -> None:

@@ -1,4 +1,4 @@
-"""Checks what the rows of the rollbacks count."""
+"""Checks the rows of the rollbacks."""
 
 from bench.swaps import NUM_ROLLBACKS, Answered, Rollback, rollback_rows, seconds_to_the_last_answer
 
