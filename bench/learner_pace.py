@@ -1,10 +1,13 @@
-"""Measures how fast the learner learns: a label into the fast head on one core, samples of a slow step on two.
+"""Measures the learner's speed: labels into the fast head on one core, and samples of slow steps on two.
 
     python -m bench.learner_pace
 
-Prints, as JSON, on texts of CLINC150: the milliseconds to encode a label and sum it into a fast head of 150 classes
-(batches of 16, one thread), the milliseconds to solve the head, and the samples a second of gradient steps of 32 on two
-threads, with the blocks that the settings train and with all blocks. Steps of both kinds take turns.
+Prints, as JSON, on texts of CLINC150:
+
+- the milliseconds to encode a label and add it to the sums of a fast head of 150 classes (batches of 16, one thread)
+- the milliseconds to solve the head
+- the samples a second of gradient steps on 32 samples (two threads), with the blocks that the settings train and with
+  all blocks; steps of both kinds take turns
 """
 
 import json
@@ -28,7 +31,8 @@ from model.bert import load_encoder
 
 
 def measure(run: Run) -> Iterator[Row]:
-    clinc150()  # raises Skip here, where it is caught; the program below would fail
+    # Without data this raises Skip. The program below would fail instead.
+    clinc150()
     measured = run_module("bench.learner_pace")
     yield Row.of("learner_pace.fast_update", measured["fast_ms"], "ms/label", goal="<= 2")
     yield Row.of("learner_pace.solve", measured["solve_ms"], "ms/version")
@@ -78,9 +82,9 @@ def main() -> None:
 
 
 def _steps(learner: Learner, known: Sequence[Labelled], layers: int) -> Callable[[int], object]:
-    """Returns a function that runs step `n` with the top `layers` trained.
+    """Returns a function that runs step `number` of training the top `layers` blocks.
 
-    A step is the lower blocks in INT8, then forward, backward and update.
+    A step runs the lower blocks in INT8, then forward, backward and update of the trained blocks.
     """
     first_layer = learner.knowledge.strata.config.n_layers - layers
     rows = {label: row for row, label in enumerate(learner.fast_head.ridge.classes)}

@@ -2,7 +2,7 @@
 
     the stable version --> head rows and labels rotated by its number, the number in each label --> store, plan
 
-    swap_stall    200 times a new version --> how long each swap stalls the batches, and whether an answer mixes versions
+    swap_stall    200 times a new version --> how long each swap stalls the batches, and mixed answers
     rollback      100 times a new stable version, then a rollback --> time of the last answer by the new version
 
 **Versions.** Learner and controller are stopped, and this process publishes fake versions, which differ only in their

@@ -1,6 +1,7 @@
 """Starts the encoders of a race, each in a process of its own, prepares them, and tells of those that cannot take part.
 
-    names --started--> Field --prepared, by a deadline--> Contestants        Runner: the other end of one encoder
+    names --running_encoders--> Field --prepare_all, by a deadline--> Contestants
+    Runner controls one encoder in its process
 
 A peer that is missing, breaks, or is not ready by the deadline is named: it is no reason to end the race, and the rows
 are not judged without it. No answer is waited for without a limit.
@@ -133,7 +134,7 @@ class Field:
 
 
 @contextmanager
-def started(names: Sequence[str], num_threads: int, say: Say, deadline_s: float = math.inf) -> Iterator[Field]:
+def running_encoders(names: Sequence[str], num_threads: int, say: Say, deadline_s: float = math.inf) -> Iterator[Field]:
     """Starts the encoders, and ends them when left. Raises PeerFailed where one of ours cannot run."""
     field = Field({}, {}, {}, deadline_s)
     if field.is_over:
@@ -158,7 +159,7 @@ def started(names: Sequence[str], num_threads: int, say: Say, deadline_s: float 
         yield field
 
 
-def prepared(field: Field, work: Workload, say: Say) -> tuple[dict[str, Contestant], list[str]]:
+def prepare_all(field: Field, work: Workload, say: Say) -> tuple[dict[str, Contestant], list[str]]:
     """Returns ours and the peers', and the names of those that broke, or for which no time was left.
 
     Where each has one thread, as many are prepared at a time as there are cores.

@@ -1,6 +1,6 @@
 """The peers of `bench/http.py`: which there are, in which environment each runs, and how it is started and ended.
 
-    HttpPeer --environment--> python with its packages --started--> a port that answers
+    HttpPeer --environment--> python with its packages --running_peer--> a port that answers
 
 An environment is made once, below build/bench/peers/venvs, by pip. A peer whose packages pip cannot get, or that does
 not answer, is missing: it is named, and no goal is judged without it.
@@ -34,10 +34,10 @@ STOP_S = 20.0
 T = TypeVar("T")
 
 
-def batches_of(items: Sequence[T], size: int) -> list[Sequence[T]]:
+def split_batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """Returns the items, so many at a time, less those that do not fill a batch.
 
-    >>> batches_of("abcde", 2)
+    >>> split_batches("abcde", 2)
     ['ab', 'cd']
     """
     return [items[begin : begin + size] for begin in range(0, len(items) - size + 1, size)]
@@ -68,7 +68,7 @@ class HttpPeer:
 
     def requests(self, port: int, texts: Sequence[str], batch: int) -> list[bytes]:
         """Returns requests of `batch` texts each."""
-        return [post(self.path, self.body(each), port=port) for each in batches_of(texts, batch)]
+        return [post(self.path, self.body(each), port=port) for each in split_batches(texts, batch)]
 
 
 PEERS = (
@@ -104,7 +104,7 @@ def environment(packages: Sequence[str]) -> Path:
 
 
 @contextmanager
-def started(peer: HttpPeer, model: Path, texts: Sequence[str]) -> Iterator[int]:
+def running_peer(peer: HttpPeer, model: Path, texts: Sequence[str]) -> Iterator[int]:
     """Starts a peer with the model in a folder, yields its port once it answers, and ends it. Raises PeerFailed."""
     python = environment(peer.packages)
     port = free_port()

@@ -104,7 +104,7 @@ TRIES = 3
 SEARCH_S = 10.0
 """How long the settings for one batch are searched for. The first that was begun within this time is the last."""
 
-HOPELESS = 1.2
+GIVE_UP_FACTOR = 1.2
 """What is slower than the best so far by this factor at its first try gets no other."""
 
 
@@ -243,6 +243,6 @@ def best_s(call: Callable[[], object], clock: Callable[[], float], *, rival_s: f
         start_s = clock()
         call()
         best = min(best, clock() - start_s)
-        if best > HOPELESS * rival_s:
+        if best > GIVE_UP_FACTOR * rival_s:
             break
     return best

@@ -12,7 +12,7 @@ from bench.harness.case import Bar, Run, Technique
 from bench.harness.process import run_module
 from bench.peers.engines import OURS as OUR_INT8
 from bench.peers.engines import PEERS
-from bench.peers.field import prepared, started
+from bench.peers.field import prepare_all, running_encoders
 from bench.peers.race import Race
 from bench.peers.workloads import ZIPF
 from bench.techniques.lone_server import NAMES, OURS, PLAIN
@@ -56,8 +56,8 @@ def _busy(run: Run) -> Row:
 
 def _zipf(run: Run) -> Row:
     """Races our encoder and its peers on one thread."""
-    with started((OUR_INT8, *PEERS), 1, run.say) as field:
-        entries, broken = prepared(field, ZIPF, run.say)
+    with running_encoders((OUR_INT8, *PEERS), 1, run.say) as field:
+        entries, broken = prepare_all(field, ZIPF, run.say)
         race = Race(ZIPF, entries[OUR_INT8], tuple(entries[name] for name in PEERS if name in entries))
         race.run()
     missing = ", ".join((*field.missing, *broken, *race.broken))

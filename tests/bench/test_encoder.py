@@ -15,7 +15,7 @@ def test_every_work_has_its_goals() -> None:
     assert set(GOALS) == set(WORKLOADS)
 
 
-def test_ours_is_held_against_the_fastest_and_the_accurate() -> None:
+def test_ours_is_compared_with_the_fastest_and_the_accurate() -> None:
     race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99), entry("exact", 3.0, 1.0)))
     race.run()
     fastest, accurate = _rows(race, "encoder.1x16", missing=(), note="left out: x")

@@ -1,4 +1,4 @@
-"""Flips are made from the same answers, and counted up to the first that is held."""
+"""Flips are made from the same answers, and labels are counted up to the first that is held back."""
 
 import math
 from itertools import cycle, islice

@@ -1,4 +1,4 @@
-"""What the command says becomes rows whose calls are the seeds."""
+"""The command's outcomes become rows whose calls are the seeds."""
 
 from itertools import product
 
@@ -54,7 +54,7 @@ def test_a_row_has_a_call_for_each_seed_and_the_goal_of_its_strategy() -> None:
 
 def test_a_case_that_does_not_exist_is_refused_with_those_that_do() -> None:
     run = Run(case=Case("learning", measure), say=print, options={"cases": "all most"})
-    with pytest.raises(BadOption, match="cases: there is no most; there are all, "):
+    with pytest.raises(BadOption, match="unknown cases most; the cases are all, "):
         next(measure(run))
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench.harness.process import PeerFailed
 from bench.http_load import over_http, post
 from bench.peers import http_servers
-from bench.peers.http_servers import PEERS, HttpPeer, environment, started
+from bench.peers.http_servers import PEERS, HttpPeer, environment, running_peer
 from evals.results.row import NoResult
 
 SERVER = """
@@ -41,7 +41,7 @@ def peer_of(tmp_path: Path, program: str) -> HttpPeer:
 
 
 def test_a_peer_answers_while_it_is_measured_and_is_gone_then(tmp_path: Path) -> None:
-    with started(peer_of(tmp_path, SERVER), tmp_path, ["a"]) as port:
+    with running_peer(peer_of(tmp_path, SERVER), tmp_path, ["a"]) as port:
         assert over_http(port, [post("/predict", {}, port=port)], num_clients=1, seconds=0.2)
     with pytest.raises(NoResult):
         over_http(port, [b""], num_clients=1, seconds=0.2)
@@ -50,7 +50,7 @@ def test_a_peer_answers_while_it_is_measured_and_is_gone_then(tmp_path: Path) ->
 def test_a_peer_that_ends_at_once_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(PeerFailed, match="no such library"),
-        started(peer_of(tmp_path, "raise SystemExit('no such library')"), tmp_path, ["a"]),
+        running_peer(peer_of(tmp_path, "raise SystemExit('no such library')"), tmp_path, ["a"]),
     ):
         pass
 
