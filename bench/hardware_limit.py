@@ -26,7 +26,7 @@ ROWS = 256
 NUM_IN = 384
 NUM_OUT = 1536
 PARTS = 8
-# Python threads start at different moments, which costs a call up to a third of its time: the best of many tries counts.
+# Python threads start at different moments, which costs a call up to a third of its time. The best of TRIES counts.
 TRIES = 30
 OPERATIONS = 2 * PARTS * ROWS * NUM_IN * NUM_OUT
 

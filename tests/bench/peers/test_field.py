@@ -1,4 +1,4 @@
-"""Checks which encoders take part in a race, and what is said of the others."""
+"""Checks which encoders take part in a race, and the reasons given for the others."""
 
 import time
 from pathlib import Path

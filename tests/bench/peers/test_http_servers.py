@@ -1,4 +1,4 @@
-"""The peers over HTTP: they are started, asked until they answer, and ended."""
+"""The peers over HTTP: they are started, polled until they answer, and stopped."""
 
 import json
 import sys

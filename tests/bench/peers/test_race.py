@@ -1,4 +1,4 @@
-"""Checks how often each encoder is timed, and which counts as the best."""
+"""Checks how often each encoder is timed, and which encoder counts as the best."""
 
 from bench.harness.process import PeerFailed
 from bench.peers.race import HEATS, ROUNDS, Contestant, Race, Turn, disturbance

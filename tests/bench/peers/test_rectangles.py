@@ -1,4 +1,4 @@
-"""Checks how a padded encoder runs a batch."""
+"""Checks how a padded encoder runs a batch, and the search for its settings."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Checks which settings are remembered, and for what."""
+"""Checks which settings are stored, and for which batches."""
 
 from pathlib import Path
 
