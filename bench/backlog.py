@@ -220,11 +220,11 @@ def measure_late_labels(run: Run) -> Iterator[Row]:
     size = run.sized(LateSize(), quick=LateSize(answers=5_000, labels=500))
     search = find_late_labels(size)
     pace = size.answers / search.took_s
-    found = 100.0 * search.counts.get("late_found", 0) / size.labels
+    percent_found = 100.0 * search.counts.get("late_found", 0) / size.labels
     yield Row.of("late_labels.labels", size.labels, "labels")
     yield Row.of("late_labels.answers", size.answers, "answers")
     yield Row.of("late_labels.pace", round(pace), "answers/s")
-    yield Row.of("late_labels.found", round(found, 3), "% of the labels", goal=">= 100")
+    yield Row.of("late_labels.found", round(percent_found, 3), "% of the labels", goal=">= 100")
     for rate, goal_s in GOALS_S.items():
         week_s = round(WEEK_S * rate / pace)
         yield Row.of(f"late_labels.week_at_{rate}_per_s", week_s, "s", goal=f"<= {goal_s}")

@@ -283,7 +283,7 @@ def _seconds_per_record(bus: Bus, consumer: Consumer, join: Join, records: Seque
     began_s = time.process_time()
     num_read = 0
     while num_read < len(records):
-        found = consumer.poll(LearnerConfig().poll_timeout_ms)
-        join.match(found)
-        num_read += len(found)
+        polled = consumer.poll(LearnerConfig().poll_timeout_ms)
+        join.match(polled)
+        num_read += len(polled)
     return (time.process_time() - began_s) / len(records)

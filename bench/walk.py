@@ -77,15 +77,15 @@ class Walk:
 
     def functions(self, room: str = "") -> set[tuple[str, str]]:
         """Returns the file and the name of each of our functions that ran, of one room if `room` is given."""
-        found: set[tuple[str, str]] = set()
+        functions: set[tuple[str, str]] = set()
         for code in self.codes:
             path = Path(code.co_filename)
             if not path.is_relative_to(ROOT) or code.co_name.startswith("<"):
                 continue
             file = path.relative_to(ROOT)
             if file.parts[0] in ROOMS and room in ("", file.parts[0]):
-                found.add((file.as_posix(), code.co_qualname))
-        return found
+                functions.add((file.as_posix(), code.co_qualname))
+        return functions
 
     def files(self, room: str = "") -> set[str]:
         return {file for file, _ in self.functions(room)}

@@ -119,7 +119,7 @@ def _scene_rows(outcome: SceneOutcome) -> Iterator[Row]:
             yield row(f"longest_silence_s.{track}", round(silence_s, 1), "s", goal)
         yield row("revisions_back", outcome.revisions_back, "replies, one replica", NOT_ONE)
     else:
-        note = "; ".join(f"{num} {why}" for why, num in outcome.http_failures.items())
+        note = "; ".join(f"{num} {reason}" for reason, num in outcome.http_failures.items())
         yield row("http_failed", sum(outcome.http_failures.values()), "requests, two replicas", NOT_ONE, note=note)
 
 

@@ -123,11 +123,11 @@ def measure_once(run: Run, rows: RowsByCall, kept: KeptCalls) -> None:
                 run.say(line(rows.add(row)))
         failure = ""
         kept.write(case, run.seed, measured, watch.conditions)
-    except Skip as why:
+    except Skip as reason:
         failure = ""
-        run.say(f"{case.name}: skipped: {why}")
-    except NoResult as why:
-        failure = str(why)
+        run.say(f"{case.name}: skipped: {reason}")
+    except NoResult as reason:
+        failure = str(reason)
     finally:
         rows_without_value = rows.end_call(failure, conditions=watch.conditions)
     for row in rows_without_value:

@@ -146,9 +146,10 @@ class Run:
 
     def row(self, bar: str, value: float | None, *, peers: Sequence[Peer] = (), note: str = "") -> Row:
         """Returns the row of the bar with that name. Raises StopIteration if the case has no such bar."""
-        found = next(each for each in self.case.bars if each.name == bar)
-        goal = found.quick if self.is_quick else found.goal
-        return Row.of(self.case.row_name(found), value, found.unit, goal=goal, peers=tuple(peers), note=note)
+        definition = next(each for each in self.case.bars if each.name == bar)
+        goal = definition.quick if self.is_quick else definition.goal
+        name = self.case.row_name(definition)
+        return Row.of(name, value, definition.unit, goal=goal, peers=tuple(peers), note=note)
 
     def deadline_s(self, seconds: float) -> float:
         """Returns the monotonic time `seconds` from now, or infinity if `--only` named the cases to run."""

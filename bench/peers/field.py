@@ -135,7 +135,7 @@ class Field:
     @property
     def note(self) -> str:
         """The note of a row about peers that were left out."""
-        return "; ".join(f"left out: {name} ({why})" for name, why in self.left_out.items())
+        return "; ".join(f"left out: {name} ({reason})" for name, reason in self.left_out.items())
 
 
 @contextmanager

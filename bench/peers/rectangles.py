@@ -56,8 +56,8 @@ class Choices:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        found = versions(PEERS)
-        libraries = " ".join(f"{name} {found[name]}" for name in ("torch", *PEERS))
+        installed = versions(PEERS)
+        libraries = " ".join(f"{name} {installed[name]}" for name in ("torch", *PEERS))
         self._where = f"{machine()}; {libraries}"
 
     def tried(self, token_ids: Sequence[Sequence[int]]) -> dict[str, float]:

@@ -258,8 +258,8 @@ def _torchao(case: Case, losses: AccuracyLosses) -> Iterator[Peer]:
         yield losses.measure("torchao's rounding", fake_quantized(case.teacher))
         options = replace(case.options, rounded=False, rate=SMALL_RATE)
         yield losses.measure("torchao's training", case.distill(_trainable(fake_quantized(case.teacher)), options))
-    except Skip as why:
-        case.say(str(why))
+    except Skip as reason:
+        case.say(str(reason))
 
 
 def _trainable(strata: Strata) -> Strata:

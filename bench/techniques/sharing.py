@@ -78,13 +78,14 @@ def measure(run: Run) -> Iterator[Row]:
     separate = _accuracies(run, dense, tokenizer, sets, first_layer=None)
     on_trunk = _accuracies(run, trunk, tokenizer, sets, first_layer=TRUNK_DEPTH)
     by_tied = _accuracies(run, tied, tokenizer, sets, first_layer=None)
-    for name, found in (("trunk", on_trunk), ("tied", by_tied)):
+    for name, accuracies in (("trunk", on_trunk), ("tied", by_tied)):
         note = ", ".join(
-            f"{task.name} {ours:.1f} of {theirs:.1f}" for task, ours, theirs in zip(sets, found, separate, strict=True)
+            f"{task.name} {ours:.1f} of {theirs:.1f}"
+            for task, ours, theirs in zip(sets, accuracies, separate, strict=True)
         )
-        kept = [100 * ours / theirs for ours, theirs in zip(found, separate, strict=True)]
+        kept = [100 * ours / theirs for ours, theirs in zip(accuracies, separate, strict=True)]
         yield run.row(f"retained_{name}", round(min(kept), 2), note=note)
-        yield run.row(f"retained_{name}_mean", round(100 * mean(found) / mean(separate), 2))
+        yield run.row(f"retained_{name}_mean", round(100 * mean(accuracies) / mean(separate), 2))
 
 
 @torch.no_grad()
@@ -117,13 +118,13 @@ def _accuracies(
     run: Run, strata: Strata, tokenizer: TextTokenizer, sets: Sequence[TextSet], *, first_layer: int | None
 ) -> list[float]:
     """Returns the accuracy of each task with a copy of `strata` whose layers from `first_layer` on are tuned for it."""
-    found: list[float] = []
+    accuracies: list[float] = []
     for task in sets:
         run.say(f"tuning for {task.name}")
         recipe = TuningRecipe(first_layer=first_layer, num_passes=PASSES, seed=run.seed)
         tuned = fine_tune(strata, labelled(task, tokenizer, len(task.train)), recipe)
-        found.append(task_accuracy(served_encoder(tuned, tokenizer), task))
-    return found
+        accuracies.append(task_accuracy(served_encoder(tuned, tokenizer), task))
+    return accuracies
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ PEERS = {
 }
 
 
-def test_each_point_has_its_best_peer_first_and_goals_where_many_clients_are() -> None:
+def test_each_point_has_its_best_peer_first_and_goals_with_many_clients() -> None:
     found = {row.name: row for row in rows(OURS, PEERS, [])}
     rate = found["http.one.32_clients"]
     assert [peer.name for peer in rate.calls[0].peers] == ["fast", "slow"]

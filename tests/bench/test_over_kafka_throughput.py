@@ -12,7 +12,7 @@ GOAL = ">= 2x"
 WHOLE: dict[str, Any] = {"events_per_s": 400.04, "how": "whole", "is_whole": True}
 
 
-def test_the_fastest_loop_comes_first_and_who_did_not_run_is_named() -> None:
+def test_the_fastest_loop_comes_first_and_missing_loops_are_named() -> None:
     measured = {
         "a": WHOLE,
         "b": {"missing": "no b"},
@@ -27,7 +27,7 @@ def test_the_fastest_loop_comes_first_and_who_did_not_run_is_named() -> None:
     assert row.met is None
 
 
-def test_the_goal_is_judged_where_every_loop_has_its_best_settings() -> None:
+def test_the_goal_is_judged_if_every_loop_has_its_best_settings() -> None:
     assert loops_row(2000.0, GOAL, {"a": WHOLE}).met is True
     row = loops_row(2000.0, GOAL, {"a": WHOLE | {"is_whole": False}})
     assert (row.calls[0].gaps.unfinished, row.met) == (("a",), None)

@@ -38,7 +38,7 @@ def test_without_a_refusal_there_was_no_overload() -> None:
         met(OverloadFigures(10.0, [1.0], [], 0, [1]))
 
 
-def test_the_load_is_that_of_the_sender_whatever_is_refused() -> None:
+def test_the_load_does_not_depend_on_refusals() -> None:
     with ServedApi(max_queue_items=4).running() as served:
         listener = Listener(make_app(served.api), host="127.0.0.1", port=0, drain_timeout_s=1)
         with closing(listener):
@@ -50,6 +50,6 @@ def test_the_load_is_that_of_the_sender_whatever_is_refused() -> None:
     assert found.failed == 0 and found.lasted_s >= 1.2 and found.memory == [0] * len(found.memory)
 
 
-def test_a_port_where_nobody_listens_fails_every_request() -> None:
+def test_on_a_closed_port_every_request_fails() -> None:
     found = asyncio.run(overload(1, b"", rate=100.0, size=OverloadSize(minutes=0.005)))
     assert found.failed > 0 and found.answered_s == found.refused_s == []

@@ -11,7 +11,7 @@ def test_replicas_are_busy_with_the_operations_of_their_texts() -> None:
     assert replicas.servers == 81
 
 
-def test_every_replica_fetches_every_version_whatever_the_load() -> None:
+def test_every_replica_fetches_every_version_independently_of_the_load() -> None:
     lines = [
         next(part for part in parts(ScaleSize(replicas=num, publish_interval_s=s), COSTS) if part.name == "redis_line")
         for num, s in ((81, 1.0), (162, 1.0), (81, 0.5))

@@ -14,7 +14,7 @@ DAY = Day(events=1_000_000, labels=10_000, peak=3.0)
 
 @given(st.floats(1.0, 20.0))
 @settings(max_examples=5, deadline=None)
-def test_a_day_has_what_was_asked_for_and_its_peak(peak: float) -> None:
+def test_a_day_has_the_given_load_and_peak(peak: float) -> None:
     events_S, labels_S = arrivals(Day(events=50e6, labels=1e6, peak=peak))
     assert len(events_S) == len(labels_S) == DAY_S
     assert events_S.sum() == pytest.approx(50e6, rel=0.01)
@@ -29,7 +29,7 @@ def test_a_day_has_what_was_asked_for_and_its_peak(peak: float) -> None:
     st.floats(0.0, 0.5),
     st.integers(1, 5),
 )
-def test_delays_are_those_of_a_queue_that_is_worked_off_second_by_second(
+def test_delays_equal_the_delays_of_a_simulated_queue(
     events: list[int], event_s: float, share: float, servers: int
 ) -> None:
     part = ServicePart(name="one", event_s=event_s, share=share, servers=servers)
@@ -40,7 +40,7 @@ def test_delays_are_those_of_a_queue_that_is_worked_off_second_by_second(
         assert delay_s == pytest.approx(waiting_s / servers, abs=1e-9)
 
 
-def test_a_part_takes_what_its_servers_can_work_off_in_the_busiest_hour() -> None:
+def test_the_servers_capacity_in_the_busiest_hour_limits_a_part() -> None:
     busiest_per_s = DAY.peak * DAY.events / DAY_S
     part = ServicePart(name="one", event_s=1 / busiest_per_s, servers=2)
     assert max_load_factor(part, DAY) == pytest.approx(2.0, rel=0.05)

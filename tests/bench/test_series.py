@@ -9,7 +9,7 @@ from lifelong import Client
 from tests.required import data_folder
 
 
-def test_the_accuracies_are_those_of_the_answers_and_of_the_row_before() -> None:
+def test_the_accuracies_are_of_the_answers_and_of_the_no_change_baseline() -> None:
     labels = ["up", "up", "down", "down", "up"] * 4
     rows = {row.name: row for row in figures(labels, ["up"] * 10 + labels[10:], ELEC2_GOAL, "elec2")}
     assert rows["series.as_given"].calls[0].value == 80.0
@@ -32,6 +32,6 @@ def test_without_data_the_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch)
         load_rows("elec", 10)
 
 
-def test_a_service_that_is_away_has_no_result() -> None:
+def test_an_unreachable_service_has_no_result() -> None:
     with Client("http://127.0.0.1:1", timeout_s=0.2) as client, pytest.raises(NoResult, match="row 0"):
         list(play([({"x": 1.0}, "up")], client, 100.0))

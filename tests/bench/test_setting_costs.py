@@ -9,7 +9,7 @@ from bench.setting_costs import AT_LEAST_ONCE, EXACTLY_ONCE_GOAL, alternate, row
 from evals.results.row import Goal
 
 
-def test_settings_are_those_of_one_service_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_apply_to_one_service_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFELONG_METRICS__PORT", "7")
     monkeypatch.delenv("LIFELONG_SERVING__EXACTLY_ONCE", raising=False)
     one = effective_settings({"serving.exactly_once": True, "metrics.port": 9})
@@ -18,7 +18,7 @@ def test_settings_are_those_of_one_service_alone(monkeypatch: pytest.MonkeyPatch
     assert (other.serving.exactly_once, other.metrics.port) == (False, 7)
 
 
-def test_who_begins_changes_from_round_to_round() -> None:
+def test_the_side_that_begins_changes_from_round_to_round() -> None:
     said: list[str] = []
 
     def speed(name: str) -> float:

@@ -10,7 +10,7 @@ from wire.config import MetricsConfig, TracesConfig
 from wire.traces import ANSWER
 
 
-def test_what_a_service_tells_is_counted() -> None:
+def test_scrapes_and_posts_are_counted() -> None:
     told = TelemetryCounts()
     with metrics.served(MetricsConfig(port=free_port())) as port, scraped(port, told), collector(told) as traced:
         with traces.exported(TracesConfig(endpoint=f"http://127.0.0.1:{traced}", share=1), "replica"):
@@ -19,7 +19,7 @@ def test_what_a_service_tells_is_counted() -> None:
     assert told.num_posts == 1 and told.num_bytes > 0
 
 
-def test_a_port_where_nobody_listens_is_not_counted() -> None:
+def test_scrapes_of_a_closed_port_are_not_counted() -> None:
     told = TelemetryCounts()
     with scraped(free_port(), told), collector(told) as port:
         request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/traces", data=b"12345")

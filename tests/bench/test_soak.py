@@ -21,11 +21,11 @@ def met(memory: Callable[[float], float]) -> dict[str, bool | None]:
     return {row.name.removeprefix("soak."): row.met for row in rows(samples(memory))}
 
 
-def test_what_stays_as_it_is_meets_every_goal() -> None:
+def test_constant_resources_meet_every_goal() -> None:
     assert set(met(lambda hours: 500.0).values()) == {True}
 
 
-def test_noise_and_a_saw_are_no_growth() -> None:
+def test_noise_and_a_sawtooth_are_no_growth() -> None:
     rng = random.Random(1)
     assert met(lambda hours: 500.0 + rng.gauss(0.0, 20.0))["memory_slope"]
     assert met(lambda hours: 500.0 + 100.0 * (hours * 37 % 1))["memory_slope"]
@@ -46,7 +46,7 @@ def test_a_budget_counts_however_steady_it_is() -> None:
     assert [name for name, is_met in found.items() if not is_met] == ["memory"]
 
 
-def test_what_shrinks_does_not_grow() -> None:
+def test_a_shrinking_resource_meets_its_goal() -> None:
     assert met(lambda hours: 900.0 - 100.0 * hours)["memory_slope"]
 
 

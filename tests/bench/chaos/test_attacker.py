@@ -75,7 +75,7 @@ def test_a_flood_beyond_the_rate_is_refused(broker: FakeBroker, tmp_path: Path) 
     assert len(tried.labels) <= 1
 
 
-def test_what_was_taken_and_must_not_be_is_a_breach() -> None:
+def test_an_accepted_forbidden_request_is_a_breach() -> None:
     """The service accepts every request: each forbidden one is a breach."""
     with _takes_everything() as url:
         tried = attacked(url)
@@ -83,7 +83,7 @@ def test_what_was_taken_and_must_not_be_is_a_breach() -> None:
     assert {label.attack for label in tried.labels} >= {"no_receipt", "flip"}
 
 
-def test_a_service_that_is_away_is_counted() -> None:
+def test_an_unreachable_service_is_counted() -> None:
     tried = attacked("http://127.0.0.1:1")
     assert tried.num_unreachable == len(ATTACKS) and not tried.taken.total()
 

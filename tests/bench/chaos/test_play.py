@@ -35,7 +35,7 @@ def outcome(request: pytest.FixtureRequest) -> SceneOutcome:
         missing("kafka" if "Kafka" in str(why) else "toxiproxy", str(why))
 
 
-def test_everything_goes_wrong_that_must(outcome: SceneOutcome) -> None:
+def test_all_required_faults_are_injected(outcome: SceneOutcome) -> None:
     for need, why in outcome.left_out.items():
         missing(need, why)
     assert outcome.kills >= SHORT.kills
@@ -43,7 +43,7 @@ def test_everything_goes_wrong_that_must(outcome: SceneOutcome) -> None:
     assert [name for name in FAULTS[outcome.scene] if name not in injected] == []
 
 
-def test_its_texts_are_those_of_clinc150() -> None:
+def test_its_texts_come_from_clinc150() -> None:
     try:
         clinc150()
     except Skip as why:
@@ -57,7 +57,7 @@ def test_every_event_is_answered_and_only_what_was_in_flight_is_answered_twice(o
     assert outcome.verdict.twice_elsewhere == ()
 
 
-def test_every_label_meets_one_end_and_is_learnt(outcome: SceneOutcome) -> None:
+def test_every_label_has_one_outcome_and_is_learnt(outcome: SceneOutcome) -> None:
     assert outcome.verdict.unaccounted == {}
     assert outcome.verdict.learnt_share >= 0.999
 
@@ -71,7 +71,7 @@ def test_it_recovers_by_itself(outcome: SceneOutcome) -> None:
     assert max(*outcome.recoveries_s, *outcome.cut_recoveries_s) <= RECOVERY_S
 
 
-def test_an_answer_is_that_of_the_version_which_it_names(outcome: SceneOutcome) -> None:
+def test_an_answer_comes_from_the_version_that_it_names(outcome: SceneOutcome) -> None:
     assert outcome.attributed
     assert outcome.misattributed == ()
 

@@ -43,7 +43,7 @@ def program(tmp_path: Path, argv: list[str]) -> ChaosProgram:
     return ChaosProgram("it", argv, {}, tmp_path / "log")
 
 
-def test_what_is_killed_is_started_again_and_not_counted(running: Programs, tmp_path: Path) -> None:
+def test_a_killed_program_is_restarted_and_not_counted(running: Programs, tmp_path: Path) -> None:
     killed = program(tmp_path, SLEEP)
     running.start(killed)
     first = killed.pid
@@ -58,7 +58,7 @@ def test_what_is_killed_is_started_again_and_not_counted(running: Programs, tmp_
 
 
 @pytest.mark.parametrize(("code", "counted"), [(os.EX_TEMPFAIL, 0), (3, 1)])
-def test_what_ends_by_itself_is_said_and_counted_unless_it_asks_for_a_restart(
+def test_an_unexpected_end_is_logged_and_counted_unless_the_exit_code_asks_for_a_restart(
     running: Programs, tmp_path: Path, code: int, counted: int
 ) -> None:
     ending = program(tmp_path, [sys.executable, "-c", f"print('why', flush=True); raise SystemExit({code})"])

@@ -28,7 +28,7 @@ OURS = [sys.executable, "-P", "-m"]
         (None, ["ray::DashboardAgent", ""]),
     ],
 )
-def test_a_command_line_is_of_one_role(role: str | None, words: list[str]) -> None:
+def test_a_command_line_has_at_most_one_role(role: str | None, words: list[str]) -> None:
     assert [name for name, matches in MATCHERS.items() if matches(words)] == ([role] if role else [])
 
 

@@ -163,14 +163,14 @@ def test_an_inode_that_comes_again_has_nothing_of_the_file_before(machine: Machi
     assert machine.files()["b"] == b"new"
 
 
-def test_what_another_process_wrote_is_synced_with_its_file(machine: Machine) -> None:
+def test_a_sync_includes_the_bytes_of_other_processes(machine: Machine) -> None:
     machine.run("write('a', b'1')")
     machine.run("write('a', b'2', sync=True)")
     machine.cut()
     assert machine.files() == {"a": b"12"}
 
 
-def test_a_fork_syncs_beside_its_parent(machine: Machine) -> None:
+def test_forked_children_sync_at_the_same_time(machine: Machine) -> None:
     machine.run("""
 for number in range(2):
     if not os.fork():
@@ -192,7 +192,7 @@ def test_folders_links_and_modes_are_as_they_were(machine: Machine) -> None:
     assert ((part / "d").stat().st_mode & 0o777, (part / "d/a").stat().st_mode & 0o777) == (0o700, 0o600)
 
 
-def test_the_kernel_writes_back_what_nobody_synced_but_no_index(machine: Machine) -> None:
+def test_the_kernel_writes_back_unsynced_bytes_except_of_indexes(machine: Machine) -> None:
     machine.run("write('a', b'1'); write('a.index', b'1')")
     machine.write_back()
     machine.run("write('a', b'2')")
@@ -200,7 +200,7 @@ def test_the_kernel_writes_back_what_nobody_synced_but_no_index(machine: Machine
     assert machine.files() == {"a": b"1"}
 
 
-def test_what_was_rolled_back_is_durable_and_goes_on(machine: Machine) -> None:
+def test_rolled_back_files_are_durable_and_can_be_appended_to(machine: Machine) -> None:
     machine.run("write('a', b'1', sync=True); write('a', b'lost')")
     machine.cut()
     machine.run("write('a', b'2', sync=True); write('a', b'lost, too')")
@@ -209,7 +209,7 @@ def test_what_was_rolled_back_is_durable_and_goes_on(machine: Machine) -> None:
     assert machine.files() == {"a": b"12"}
 
 
-def test_what_was_cut_off_and_written_anew_is_lost_from_there_on(machine: Machine) -> None:
+def test_after_a_truncation_the_new_bytes_are_lost(machine: Machine) -> None:
     """A broker truncates a torn tail and appends. Then the file differs from its image before the image's end."""
     machine.run("write('a', b'kept, torn', sync=True)")
     machine.run("os.truncate('a', 4); write('a', b' and new')")
@@ -217,7 +217,7 @@ def test_what_was_cut_off_and_written_anew_is_lost_from_there_on(machine: Machin
     assert machine.files() == {"a": b"kept, torn"}
 
 
-def test_another_part_of_the_folder_keeps_what_it_has(machine: Machine) -> None:
+def test_another_part_of_the_folder_is_not_rolled_back(machine: Machine) -> None:
     machine.run("os.mkdir('../other'); write('../other/a', b'1'); write('a', b'1', sync=True); write('a', b'2')")
     machine.cut()
     assert (machine.folder / "other/a").read_bytes() == b"1"

@@ -55,7 +55,7 @@ def test_an_answer_in_a_spool_is_an_answer() -> None:
     assert lost.answers == Counter([4])
 
 
-def test_the_last_sync_of_the_broker_counts_and_of_nobody_else() -> None:
+def test_only_the_last_sync_of_the_broker_counts() -> None:
     lost = LostTails()
     lost.add([tail("redis/appendonly.aof", 0, synced_s=10.0)], cut_s=60.0)
     assert lost.synced_s == 60.0

@@ -83,7 +83,7 @@ def fault_of(what: str, proxy: Proxy) -> Fault:
         ("cut in mid-message", 0, 4_096, 0.0),
     ],
 )
-def test_what_a_toxic_does_and_that_it_is_cured(proxy: Proxy, what: str, fewest: int, most: int, from_s: float) -> None:
+def test_a_toxic_has_its_effect_and_is_cured(proxy: Proxy, what: str, fewest: int, most: int, from_s: float) -> None:
     fault = fault_of(what, proxy)
     fault.inject()
     num, took_s = echoed(proxy)
@@ -103,7 +103,7 @@ def test_a_connection_is_reset(proxy: Proxy) -> None:
     assert echoed(proxy)[0] == len(SENT)
 
 
-def test_what_is_cut_refuses(proxy: Proxy) -> None:
+def test_a_cut_connection_refuses_new_ones(proxy: Proxy) -> None:
     fault = fault_of(CUT, proxy)
     fault.inject()
     with pytest.raises(ConnectionRefusedError):

@@ -39,7 +39,7 @@ def test_a_row_is_printed_when_it_is_measured_and_a_case_without_a_result_has_a_
     assert [text.split()[0] for text in said] == ["half.first", "half.failed", "half"]
 
 
-def test_what_cannot_run_here_is_skipped_and_has_no_row() -> None:
+def test_a_case_that_cannot_run_is_skipped_and_has_no_row() -> None:
     said: list[str] = []
     assert called(Case("skipped", skipped), 1, say=said.append) == []
     assert [text.split()[0] for text in said] == ["skipped:", "skipped"]
@@ -88,7 +88,7 @@ def test_the_calls_before_an_error_are_recorded_and_the_one_with_it_has_no_value
     assert second["calls"][2]["note"] == INTERRUPTED
 
 
-def test_all_cases_of_a_command_have_one_machine_and_commit_and_versions_of_what_each_uses(
+def test_all_cases_of_a_command_have_one_machine_and_commit_and_their_own_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []

@@ -18,7 +18,7 @@ class Size:
 
 
 @pytest.mark.parametrize(("is_quick", "goal", "value"), [(True, ">= 50", 60), (False, ">= 99", 99)])
-def test_a_quick_run_is_held_against_a_bar_of_its_own(is_quick: bool, goal: str, value: int) -> None:
+def test_a_quick_run_has_goals_of_its_own(is_quick: bool, goal: str, value: int) -> None:
     case = two()
     right, fast = case.measure(run_of(case, is_quick=is_quick))
     assert (right.name, right.goal, right.calls[0].value) == ("E0.right", goal, value)
@@ -31,7 +31,7 @@ def test_a_row_without_a_bar_is_a_mistake() -> None:
         run_of(two()).row("other", 1.0)
 
 
-def test_peers_have_a_deadline_where_all_cases_run() -> None:
+def test_peers_have_a_deadline_if_all_cases_run() -> None:
     assert run_of(two()).deadline_s(240.0) == math.inf
     left_s = Run(case=two(), say=print, is_bounded=True).deadline_s(240.0) - time.monotonic()
     assert left_s == pytest.approx(240.0, abs=5.0)
@@ -50,7 +50,7 @@ def test_fields_are_changed_by_their_types() -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [({"sed": "7"}, "only, rate, seed"), ({"seed": "x"}, "int")])
-def test_a_wrong_option_is_told(options: dict[str, str], message: str) -> None:
+def test_a_wrong_option_is_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(BadOption, match=message):
         with_options(Size(), options)
 

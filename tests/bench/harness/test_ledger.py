@@ -24,7 +24,7 @@ def test_a_row_that_was_not_run_says_so() -> None:
     assert "It is claimed. It is measured." in text
 
 
-def test_a_row_that_was_run_has_everything_beside_it() -> None:
+def test_a_measured_row_has_value_goal_and_conditions() -> None:
     text = markdown([two()], {line.name: line for line in measured()})
     run_of = "machine 1, b24c41f, `python -m bench`, 3 seeds; other processes took up to "
     assert f"| `right`, % | 100 (99 to 101) | >= 99 | yes | chance | {run_of}" in text
@@ -54,7 +54,7 @@ def test_new_lines_take_the_place_of_old_ones(tmp_path: Path) -> None:
     assert read_lines(tmp_path) == {}
 
 
-def test_the_document_of_the_project_is_that_of_its_lines() -> None:
+def test_the_document_is_up_to_date_with_the_lines() -> None:
     folder = ROOT / "docs"
     assert (folder / DOCUMENT).read_text() == markdown(CASES, read_lines(folder))
     assert (folder / LINES).exists()

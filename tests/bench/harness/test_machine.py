@@ -31,7 +31,7 @@ def test_the_broker_is_the_one_that_would_be_started(tmp_path: Path, monkeypatch
     assert versions(["broker"])["broker"] == "Apache Kafka 4.4.0"
 
 
-def test_a_server_that_is_given_by_address_is_not_that_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_given_by_address_has_no_known_version(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("LIFELONG_STORE__URL", "LIFELONG_BUS__BOOTSTRAP_SERVERS"):
         monkeypatch.delenv(variable, raising=False)
     assert external_servers() == {}

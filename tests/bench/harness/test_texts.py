@@ -9,7 +9,7 @@ from evals.results.row import Skip
 from evals.streams.data import load
 
 
-def test_without_data_it_is_skipped_and_said_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_data_skip_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFELONG_DATA", str(tmp_path))
     assert data_folder() == tmp_path
     with pytest.raises(Skip, match=r"data_full.json is missing; git clone"):

@@ -12,7 +12,7 @@ def test_times_are_of_the_work() -> None:
     assert 0.0 < fastest_call_s(work, 0.05, calls=4) < 0.05
 
 
-def test_as_many_calls_are_timed_as_there_is_time_for() -> None:
+def test_calls_are_timed_until_the_time_is_used_up() -> None:
     calls: list[int] = []
     times_s = thread_times_s(lambda: calls.append(work()), 0.01)
     assert len(calls) == len(times_s) + 1

@@ -15,7 +15,7 @@ def test_peers_that_are_left_out_are_named_with_the_reason() -> None:
     assert Field({}, {}, {"torch bf16": "emulated"}).note == "left out: torch bf16 (emulated)"
 
 
-def test_a_peer_that_is_not_installed_is_missing_and_said_how_to_get_it(
+def test_a_peer_that_is_not_installed_is_missing_with_the_command_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "openvino.py").write_text("raise ImportError('no OpenVINO')")

@@ -55,7 +55,7 @@ def test_a_peer_that_ends_at_once_says_why(tmp_path: Path) -> None:
         pass
 
 
-def test_packages_that_do_not_exist_are_said(tmp_path: Path) -> None:
+def test_missing_packages_are_named(tmp_path: Path) -> None:
     with pytest.raises(PeerFailed, match="cannot be installed"):
         environment(("./no-such-folder",))
     assert environment(()) == Path(sys.executable)

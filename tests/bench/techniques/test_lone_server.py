@@ -19,7 +19,7 @@ def test_only_long_texts_are_rotated_and_routed() -> None:
 
 
 @torch.no_grad()
-def test_ours_is_the_plain_one_in_int8() -> None:
+def test_our_encoder_is_the_plain_one_in_int8() -> None:
     batch = RaggedBatch.of([[5, 6, 7, 8]])
     vectors: list[torch.Tensor] = []
     for name in (OURS, PLAIN):
@@ -28,7 +28,7 @@ def test_ours_is_the_plain_one_in_int8() -> None:
     assert float(vectors[0] @ vectors[1]) > 0.95
 
 
-def test_each_says_what_it_takes() -> None:
+def test_each_encoder_prints_its_figures() -> None:
     # The figure is the memory of the whole process, so it runs in a process of its own.
     command = [sys.executable, "-m", "bench.techniques.lone_server", PLAIN, "8", "0.001"]
     measured = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)

@@ -5,7 +5,7 @@ from bench.techniques.sparse_attention import TECHNIQUE, measure
 from tests.bench.harness.two import run_of
 
 
-def test_what_is_counted_comes_first_and_is_below_the_bar() -> None:
+def test_the_counted_operations_come_first_and_meet_the_bar() -> None:
     row = next(measure(run_of(Case.for_ledger("E1", measure, TECHNIQUE), is_quick=True)))
     assert row.name == "E1.attention_flops" and row.values is not None
     assert 10 < row.values.median < 28

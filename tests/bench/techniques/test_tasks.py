@@ -42,7 +42,7 @@ def test_a_run_without_the_data_is_skipped(tmp_path: Path, monkeypatch: pytest.M
         load_tasks(run_of(two()), ("snips",), train=10, test=10)
 
 
-def test_the_head_on_top_knows_what_it_was_taught(tmp_path: Path) -> None:
+def test_the_head_predicts_the_labels_that_it_learnt(tmp_path: Path) -> None:
     served = served_encoder(*load_encoder(write_small(tmp_path / "small")))
     items = [StreamItem("play the song", "music"), StreamItem("rain today", "weather")]
     assert task_accuracy(served, TextSet("x", items, items)) == 100

@@ -22,7 +22,7 @@ def test_arrivals_follow_the_rates_of_their_part_of_a_period() -> None:
     assert [at_s for at_s, _ in arrivals] == sorted(at_s for at_s, _ in arrivals)
 
 
-def test_texts_wait_in_order_and_those_beyond_the_bound_are_refused() -> None:
+def test_texts_wait_in_order_and_texts_beyond_the_bound_are_refused() -> None:
     batches: list[tuple[int, float]] = []
 
     def answer(texts: Sequence[Text], load: float) -> None:
