@@ -32,14 +32,14 @@ def main() -> int:
     """Returns the exit code. It is 0 even if goals are missed: a benchmark is not a test."""
     arguments = _arguments()
     options = parse_assignments(arguments.assignments)
-    chosen = [case for case in CASES if not case.is_long]
+    cases = [case for case in CASES if not case.is_long]
     if arguments.only:
-        chosen = [case for case in CASES if case.name in arguments.only]
-    slow = [case.name for case in chosen if not case.has_quick]
-    if arguments.quick and slow:
-        raise BadOption(f"there is no quick run of {', '.join(slow)}; make the size smaller with --set")
+        cases = [case for case in CASES if case.name in arguments.only]
+    without_quick = [case.name for case in cases if not case.has_quick]
+    if arguments.quick and without_quick:
+        raise BadOption(f"there is no quick run of {', '.join(without_quick)}; make the size smaller with --set")
     num_calls: dict[str, int] = {}
-    for case in chosen:
+    for case in cases:
         num_calls[case.name] = arguments.calls or (1 if arguments.quick else case.num_calls)
     start_s = time.monotonic()
 
@@ -51,15 +51,15 @@ def main() -> int:
         if (load := os.getloadavg()[0]) > BUSY:
             say(f"This machine is busy (load {load:.1f}), so the figures will be worse. Stop the other processes.")
         if not arguments.only:
-            long = [case.name for case in CASES if case.is_long]
-            say(f"Long cases run only by name (make bench ONLY=name): {', '.join(long)}")
+            long_cases = [case.name for case in CASES if case.is_long]
+            say(f"Long cases run only by name (make bench ONLY=name): {', '.join(long_cases)}")
         say(HEADER)
-        surroundings = surroundings_by_case(chosen, shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
+        surroundings = surroundings_by_case(cases, shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
         keeps = not (arguments.quick or arguments.anew)
         with recording(surroundings, None if arguments.quick else RESULTS) as rows:
             for number in range(max(num_calls.values())):
                 with closing(Fixtures()) as fixtures:
-                    for case in chosen:
+                    for case in cases:
                         if number >= num_calls[case.name]:
                             continue
                         say(f"{case.name}, call {number + 1} of {num_calls[case.name]} ...")

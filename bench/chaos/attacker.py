@@ -64,9 +64,6 @@ class AttackReport:
     breaches: list[str] = field(default_factory=list)
     num_unreachable: int = 0
 
-    def labels_of(self, attack: str) -> list[TakenLabel]:
-        return [label for label in self.labels if label.attack == attack]
-
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
@@ -96,7 +93,7 @@ class Attacker:
         self._key = key
         self._rng = random.Random(seed)
         self._victims = victims
-        self._victim_of = victim_id
+        self._victim_id = victim_id
         self._num_own = 0
         self._report = AttackReport()
         self._attacks: dict[str, Callable[[], None]] = {
@@ -189,7 +186,7 @@ class Attacker:
         return {"id": f"{MARK}-{self._num_own}", "text": f"{MARK}: event {self._num_own}"}
 
     def _victim(self) -> str:
-        return self._victim_of(self._rng.randrange(10_000))
+        return self._victim_id(self._rng.randrange(10_000))
 
     def _random_receipt(self) -> str:
         return self._rng.randbytes(48).hex()

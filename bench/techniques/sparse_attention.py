@@ -52,22 +52,22 @@ ENOUGH = 0.9
 def measure(run: Run) -> Iterator[Row]:
     """Yields the counted operations. A full run also yields the post-hoc, long-text, recalled and timed rows."""
     torch.set_num_threads(1)
-    yield run.row("attention_flops", _share(SPARSE, LENGTH))
+    yield run.row("attention_flops", _percent_of_full(SPARSE, LENGTH))
     if not run.is_quick:
-        yield _post_hoc(run)
+        yield _post_hoc_row(run)
         yield from cuad_gain(run)
-        yield _recalled(run)
-        yield from _timed(run)
+        yield _recall_row(run)
+        yield from _time_rows(run)
 
 
-def _share(config: StrataConfig, num_tokens: int) -> float:
+def _percent_of_full(config: StrataConfig, num_tokens: int) -> float:
     """Returns the operations of attention and routing, in percent of the operations of full attention."""
     plain = replace(config, layers=(), spans=())
     sparse = flops(config, num_tokens)
     return 100 * (sparse.attention + sparse.routing) / flops(plain, num_tokens).attention
 
 
-def _recalled(run: Run) -> Row:
+def _recall_row(run: Run) -> Row:
     torch.manual_seed(run.seed)
     net = RecallNet(FULL)
     losses = train(net, SHORT, rate=RATE, seed=run.seed)
@@ -85,7 +85,7 @@ def _recalled(run: Run) -> Row:
     )
 
 
-def _timed(run: Run) -> Iterator[Row]:
+def _time_rows(run: Run) -> Iterator[Row]:
     """Yields the slope of our time over the length, and our rates compared with torch's."""
     ms = {length: times_ms(length) for length in LENGTHS}
     yield run.row("time_slope", slope({length: each[OURS] for length, each in ms.items()}))
@@ -94,7 +94,7 @@ def _timed(run: Run) -> Iterator[Row]:
 
 
 @torch.no_grad()
-def _post_hoc(run: Run) -> Row:
+def _post_hoc_row(run: Run) -> Row:
     """Returns the mean cosine between full and sparse attention, on texts of POSITIONS tokens."""
     strata, tokenizer = load_encoder("minilm-l6", max_tokens=POSITIONS)
     texts = [item.text for item in contracts(data_folder())[run.seed :: 17][:20]]
@@ -105,7 +105,7 @@ def _post_hoc(run: Run) -> Row:
     sparse = allocate(strata, measure_heads(strata, calibration, SPANS), SPANS, enough=ENOUGH).eval()
     batches = [RaggedBatch.of([ids]) for ids in token_ids]
     cosines = [float((strata(batch) * sparse(batch)).sum()) for batch in batches]
-    share = _share(sparse.config, POSITIONS)
+    share = _percent_of_full(sparse.config, POSITIONS)
     return run.row(
         "posthoc_cosine",
         sum(cosines) / len(cosines),

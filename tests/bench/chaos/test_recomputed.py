@@ -25,7 +25,7 @@ def loader(store: Store) -> Loader:
     return Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
 
 
-def answer_of(number: int, precision: str) -> Answer:
+def make_answer(number: int, precision: str) -> Answer:
     (answer,) = predict_many(
         [Event(id="e", text=TEXT, key="customer")],
         tokenizer().encode_many([TEXT]),
@@ -41,7 +41,7 @@ def answer_of(number: int, precision: str) -> Answer:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_the_named_version_gives_this_very_answer(learner: TinyPublisher, loader: Loader, precision: str) -> None:
     learner.publish(1)
-    answer = answer_of(1, precision)
+    answer = make_answer(1, precision)
     again = recompute_answer(answer, loader, tokenizer(), 3)
     assert (again.label, again.scores) == (answer.label, answer.scores)
 
@@ -49,10 +49,10 @@ def test_the_named_version_gives_this_very_answer(learner: TinyPublisher, loader
 def test_another_version_does_not_give_it(learner: TinyPublisher, loader: Loader) -> None:
     learner.publish(1)
     learner.publish(2)
-    named_wrongly = replace(answer_of(1, "int8"), weights_version=2)
+    named_wrongly = replace(make_answer(1, "int8"), weights_version=2)
     assert recompute_answer(named_wrongly, loader, tokenizer(), 3).scores != named_wrongly.scores
 
 
 def test_a_version_that_is_not_stored_says_nothing(loader: Loader) -> None:
     with pytest.raises(VersionRefused):
-        recompute_answer(answer_of(1, "int8"), loader, tokenizer(), 3)
+        recompute_answer(make_answer(1, "int8"), loader, tokenizer(), 3)

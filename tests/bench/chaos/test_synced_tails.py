@@ -8,16 +8,16 @@ from bench.chaos.synced import BATCH_START, LostTails, Tail, end_of_whole_batche
 
 
 def batch(number: int) -> bytes:
-    return batch_of(b'header {"event_id":"chaos-%d","text":"chaos-99"}' % number, number)
+    return make_batch(b'header {"event_id":"chaos-%d","text":"chaos-99"}' % number, number)
 
 
 def event(number: int) -> bytes:
     """Makes the batch of an event, whose id is in a header. Further digits follow the digits of the id."""
     name = b"chaos-%d" % number
-    return batch_of(b"header\n" + b"ce_id" + bytes([2 * len(name)]) + name + b"12", number)
+    return make_batch(b"header\n" + b"ce_id" + bytes([2 * len(name)]) + name + b"12", number)
 
 
-def batch_of(body: bytes, number: int) -> bytes:
+def make_batch(body: bytes, number: int) -> bytes:
     return BATCH_START.pack(number, len(body)) + body
 
 

@@ -69,7 +69,7 @@ def echoed(proxy: Proxy) -> tuple[int, float]:
     return num, time.monotonic() - start_s
 
 
-def fault_of(what: str, proxy: Proxy) -> Fault:
+def make_fault(what: str, proxy: Proxy) -> Fault:
     return network_fault(what, "us and echo", [proxy], 1.0)
 
 
@@ -84,7 +84,7 @@ def fault_of(what: str, proxy: Proxy) -> Fault:
     ],
 )
 def test_a_toxic_has_its_effect_and_is_cured(proxy: Proxy, what: str, fewest: int, most: int, from_s: float) -> None:
-    fault = fault_of(what, proxy)
+    fault = make_fault(what, proxy)
     fault.inject()
     num, took_s = echoed(proxy)
     assert num >= fewest
@@ -95,7 +95,7 @@ def test_a_toxic_has_its_effect_and_is_cured(proxy: Proxy, what: str, fewest: in
 
 
 def test_a_connection_is_reset(proxy: Proxy) -> None:
-    fault = fault_of("reset", proxy)
+    fault = make_fault("reset", proxy)
     fault.inject()
     with pytest.raises(ConnectionError):
         echoed(proxy)
@@ -104,7 +104,7 @@ def test_a_connection_is_reset(proxy: Proxy) -> None:
 
 
 def test_a_cut_connection_refuses_new_ones(proxy: Proxy) -> None:
-    fault = fault_of(CUT, proxy)
+    fault = make_fault(CUT, proxy)
     fault.inject()
     with pytest.raises(ConnectionRefusedError):
         echoed(proxy)

@@ -4,7 +4,7 @@ import pytest
 
 from bench.harness.case import Case
 from bench.harness.cases import CASES
-from tests.bench.harness.two import called
+from tests.bench.harness.two import measure_lines
 from tests.required import missing
 
 LEDGER = [case for case in CASES if case.technique]
@@ -34,7 +34,7 @@ LONG = ("E4", "E6", "E7", "E12")
 )
 def test_the_quick_run_meets_its_goals(case: Case) -> None:
     said: list[str] = []
-    lines = called(case, 1, is_quick=True, say=said.append)
+    lines = measure_lines(case, 1, is_quick=True, say=said.append)
     if not lines and "skipped" in said[0]:
         missing("ledger", said[0])
     assert len(lines) == len({line.name for line in lines}) > 0

@@ -11,11 +11,11 @@ from bench.harness.ledger import DOCUMENT, LINES, markdown, read_lines, taken_ov
 from evals.results.rows import ResultLine
 from evals.results.tables import MixedTable
 from services.versions import ROOT
-from tests.bench.harness.two import called, two
+from tests.bench.harness.two import measure_lines, two
 
 
 def measured(num_seeds: int = SEEDS) -> list[ResultLine]:
-    return called(two(), num_seeds)
+    return measure_lines(two(), num_seeds)
 
 
 def test_a_row_that_was_not_run_says_so() -> None:
@@ -26,9 +26,9 @@ def test_a_row_that_was_not_run_says_so() -> None:
 
 def test_a_measured_row_has_value_goal_and_conditions() -> None:
     text = markdown([two()], {line.name: line for line in measured()})
-    run_of = "machine 1, b24c41f, `python -m bench`, 3 seeds; other processes took up to "
-    assert f"| `right`, % | 100 (99 to 101) | >= 99 | yes | chance | {run_of}" in text
-    assert f"| yes | the slow way; slow: 2; on a quiet machine | {run_of}" in text
+    run = "machine 1, b24c41f, `python -m bench`, 3 seeds; other processes took up to "
+    assert f"| `right`, % | 100 (99 to 101) | >= 99 | yes | chance | {run}" in text
+    assert f"| yes | the slow way; slow: 2; on a quiet machine | {run}" in text
     assert "1. 2 x processor" in text
 
 

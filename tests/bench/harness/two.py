@@ -24,11 +24,11 @@ def two(measure: Callable[[Run], Iterator[Row]] = two_rows) -> Case:
     return Case.for_ledger("E0", measure, technique)
 
 
-def run_of(case: Case, *, seed: int = 0, is_quick: bool = False, say: Callable[[str], None] = print) -> Run:
+def make_run(case: Case, *, seed: int = 0, is_quick: bool = False, say: Callable[[str], None] = print) -> Run:
     return Run(case=case, say=say, seed=seed, is_quick=is_quick)
 
 
-def called(
+def measure_lines(
     case: Case,
     num_calls: int = 3,
     *,
@@ -40,5 +40,5 @@ def called(
     """Returns the lines of a case after `num_calls` calls."""
     rows = RowsByCall(case.name, here)
     for seed in range(num_calls):
-        measure_once(run_of(case, seed=seed, is_quick=is_quick, say=say), rows, KeptCalls(folder, here))
+        measure_once(make_run(case, seed=seed, is_quick=is_quick, say=say), rows, KeptCalls(folder, here))
     return list(rows.lines())

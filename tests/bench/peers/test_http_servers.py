@@ -34,14 +34,14 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_servers, "folder", lambda name: tmp_path)
 
 
-def peer_of(tmp_path: Path, program: str) -> HttpPeer:
+def make_peer(tmp_path: Path, program: str) -> HttpPeer:
     path = tmp_path / "program.py"
     path.write_text(program)
     return HttpPeer("a peer", "app", file=path)
 
 
 def test_a_peer_answers_while_it_is_measured_and_is_gone_then(tmp_path: Path) -> None:
-    with running_peer(peer_of(tmp_path, SERVER), tmp_path, ["a"]) as port:
+    with running_peer(make_peer(tmp_path, SERVER), tmp_path, ["a"]) as port:
         assert over_http(port, [post("/predict", {}, port=port)], num_clients=1, seconds=0.2)
     with pytest.raises(NoResult):
         over_http(port, [b""], num_clients=1, seconds=0.2)
@@ -50,7 +50,7 @@ def test_a_peer_answers_while_it_is_measured_and_is_gone_then(tmp_path: Path) ->
 def test_a_peer_that_ends_at_once_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(PeerFailed, match="no such library"),
-        running_peer(peer_of(tmp_path, "raise SystemExit('no such library')"), tmp_path, ["a"]),
+        running_peer(make_peer(tmp_path, "raise SystemExit('no such library')"), tmp_path, ["a"]),
     ):
         pass
 

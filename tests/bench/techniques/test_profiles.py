@@ -4,10 +4,10 @@ from bench.harness.case import Case
 from bench.techniques.profiles import TECHNIQUE, measure, speed_and_size
 from model.config import StrataConfig
 from model.weights import encoder_tensors
-from tests.bench.harness.two import run_of
+from tests.bench.harness.two import make_run
 from tests.lifelong.compress.members import dense_strata
 
-RUN = run_of(Case.for_ledger("E11", measure, TECHNIQUE), is_quick=True)
+RUN = make_run(Case.for_ledger("E11", measure, TECHNIQUE), is_quick=True)
 
 
 def test_the_bytes_are_the_bytes_of_the_stored_tensors() -> None:

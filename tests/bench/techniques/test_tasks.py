@@ -23,7 +23,7 @@ from model.bert import load_encoder
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
-from tests.bench.harness.two import run_of, two
+from tests.bench.harness.two import make_run, two
 from tests.lifelong.compress.members import TOKEN_IDS, dense_strata
 from tests.services.members.small import CONFIG, tokenizer_json, write_small
 
@@ -31,7 +31,7 @@ TEXTS = LabelledTexts(TOKEN_IDS, torch.tensor([0, 1, 0, 1, 0, 1]))
 
 
 def test_a_quick_run_has_the_carried_set_alone() -> None:
-    (task,) = load_tasks(run_of(two(), is_quick=True), ("clinc150", "sst2"), train=10_000, test=10_000)
+    (task,) = load_tasks(make_run(two(), is_quick=True), ("clinc150", "sst2"), train=10_000, test=10_000)
     assert task.name == "support"
     assert len(task.train) == 200
 
@@ -39,7 +39,7 @@ def test_a_quick_run_has_the_carried_set_alone() -> None:
 def test_a_run_without_the_data_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFELONG_DATA", str(tmp_path))
     with pytest.raises(Skip, match="snips"):
-        load_tasks(run_of(two()), ("snips",), train=10, test=10)
+        load_tasks(make_run(two()), ("snips",), train=10, test=10)
 
 
 def test_the_head_predicts_the_labels_that_it_learnt(tmp_path: Path) -> None:
