@@ -127,7 +127,7 @@ def operations(num_classes: int) -> int:
 def _limit(base: BaseSolution) -> tuple[float, str]:
     """Returns the least time of a mean update on this machine, in seconds, and a description of the limit.
 
-    Two triangular solves each read half of the factor.
+    Each of the two solves reads half of the factor.
     """
     num_operations = operations(len(base.weights_CR))
     a_MK = torch.randn(1024, 2048)

@@ -39,7 +39,7 @@ holdout."""
 OWN_BLOCKS = 2
 TRAINED: Final = {
     "learner.trainable_layers": OWN_BLOCKS,
-    "learner.slow_every_labels": 200,  # fewer labels than each task gets, so that a slow round starts
+    "learner.slow_every_labels": 200,  # fewer labels than each task gets, so that it trains on them
     "learner.trial_labels": 0,  # no labels follow on which the next encoder could be tried
     "learner.learn_unlabelled": False,  # otherwise the next round would train on the events of this benchmark
 }
