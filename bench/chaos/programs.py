@@ -73,7 +73,7 @@ class Programs:
                 program.due_s = now_s + RESTART_S
                 self.num_unexpected_ends += code not in (-signal.SIGKILL, os.EX_TEMPFAIL)
                 if code >= 0:
-                    self._say(f"{program.name} has ended by itself with {code}: {last_line(program.log)}")
+                    self._say(f"{program.name} ended unexpectedly with exit code {code}: {last_line(program.log)}")
             if program.process is None and now_s >= program.due_s:
                 program.start()
 

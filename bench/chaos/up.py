@@ -140,7 +140,9 @@ class Up(Machine):
         """Restarts the process if it ended without being killed, and counts this, even before it was first ready."""
         if self._process is not None and self._has_ended:
             self.num_unexpected_ends += 1
-            self._say(f"lifelong up has ended by itself with {self._process.returncode}: {last_line(self._log)}")
+            self._say(
+                f"lifelong up ended unexpectedly with exit code {self._process.returncode}: {last_line(self._log)}"
+            )
             self._launch()
 
     def _restart_killed(self) -> None:

@@ -68,4 +68,4 @@ def test_an_unexpected_end_is_logged_and_counted_unless_the_exit_code_asks_for_a
     eventually(lambda: last_line(ending.log) == "why")
     running.check()
     assert running.num_unexpected_ends == counted
-    assert [f"it has ended by itself with {code}: why"] == LINES
+    assert [f"it ended unexpectedly with exit code {code}: why"] == LINES

@@ -69,7 +69,7 @@ def test_stored_settings_are_not_tried_again(tmp_path: Path) -> None:
     choices = Choices(tmp_path / "x.json")
     choices.store(TEXTS, {"slow": 2.0, "slow, in 4s": 1.0, "slow, in 8s": 3.0, "another, in 8s": 0.0})
     prepared = PaddedEngine(SLOW_AND_FAST[:1], 1, choices).prepare(TEXTS)
-    assert prepared.how == "slow, in 4s", "a variant that there is no more is not chosen"
+    assert prepared.how == "slow, in 4s", "a removed variant is not chosen"
     assert prepared.encode(TEXTS).tolist() == expected(TEXTS)
 
 
