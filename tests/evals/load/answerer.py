@@ -111,6 +111,7 @@ class Answerer:
         word = event.text.split()[0]
         answer = Answer(
             event_id=event.id,
+            source=event.source,
             text=event.text,
             label=word if word in self._learnt[arm.version] else None,
             score=1.0,
