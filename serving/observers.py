@@ -25,7 +25,7 @@ import structlog
 
 from serving.config import Promises
 from serving.errors import Unhealthy
-from serving.models import Live, number_of
+from serving.models import Live, count_swaps
 from serving.queue import Batch, EmbeddedText, Item, Outcome, Unanswered
 from wire.records import LATENCY_BOUNDS_MS, Answer, Promise
 from wire.tasks import DEFAULT
@@ -259,7 +259,7 @@ class SwapStalls:
         return StallReport(self._num, stalls_ms, pauses_ms)
 
     def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
-        number = number_of(live)
+        number = count_swaps(live)
         pause_ms = 1e3 * max(0.0, began_s - max(self._ended_s, batch.ready_s))
         if number in (0, self.seen_number):
             self._pause_ms = pause_ms

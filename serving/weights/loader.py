@@ -34,7 +34,7 @@ from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
 from serving.config import PrecisionConfig, RefusalConfig
 from serving.errors import VersionRefused
-from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed
+from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed_precisions
 from serving.refusal import NO_REFUSALS, Refusal
 from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
 from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
@@ -251,7 +251,7 @@ class Loader:
 
     def _latency_of(self, manifest: WeightManifest, encoder: PackedEncoder) -> LatencyTable:
         """Returns the times of its precisions, if it has a choice."""
-        names = allowed(manifest.precisions, self._precision, is_brown_out=True)
+        names = allowed_precisions(manifest.precisions, self._precision, is_brown_out=True)
         if self._precision.mode not in (AUTO, *names):
             log.warning("precision_not_allowed", version=manifest.version, mode=self._precision.mode, used=names[0])
         if len(names) == 1:
