@@ -81,7 +81,7 @@ class AppReplica:
         import ray
         from ray import serve
 
-        from serving.endpoints import OpenEndpoints, endpoints_of
+        from serving.endpoints import OpenEndpoints, enabled_endpoints
         from serving.http.listener import leave_to_others
         from serving.replica import Replica
         from wire import metrics, traces
@@ -103,7 +103,7 @@ class AppReplica:
             self._replica.await_weights(FIRST_WEIGHTS_S)
             leave_to_others(serving.http_host, serving.http_port, self._replica.has_weights, BESIDE_OTHERS_S)
         # Where this process does not listen, Serve's proxy carries HTTP.
-        endpoints = endpoints_of(config.serving, but=() if listens else ("http",))
+        endpoints = enabled_endpoints(config.serving, but=() if listens else ("http",))
         self._endpoints = OpenEndpoints(self._replica, config.serving, endpoints)
         gc.freeze()  # objects of the imports live for ever, so the collector need not scan them
 
@@ -177,13 +177,13 @@ def run(config: ReplicaConfig, stop: threading.Event) -> None:
     Raises PortTaken, BadKeys, BadCertificate, TracesUnavailable, UnsafePolicy, RayLost, and RuntimeError if the
     replicas do not start; its message has their reason.
     """
-    from serving.endpoints import endpoints_of
+    from serving.endpoints import enabled_endpoints
     from wire import traces
 
     _require_addresses(config)
     traces.require(config.traces)
     _check_policy(config)
-    for endpoint in endpoints_of(config.serving):
+    for endpoint in enabled_endpoints(config.serving):
         endpoint.check(config.serving, stop)
     with running_ray(config):
         _serve(config, stop)
