@@ -156,5 +156,5 @@ def test_settings_that_belong_together_are_set_together(trusted: Path) -> None:
     assert certificates_of(config) is not None
     with pytest.raises(ValueError, match=r"need serving\.grpc_ssl_certfile"):
         ServingConfig(grpc_port=8_001, grpc_ssl_cafile=trusted / "authority.pem")
-    with pytest.raises(ValueError, match=r"is of serving\.grpc_port, which is not set"):
+    with pytest.raises(ValueError, match=r"needs serving\.grpc_port, which is not set"):
         ServingConfig(grpc_ssl_certfile=trusted / "server.pem")
