@@ -31,7 +31,7 @@ from serving.grpc.certificates import Certificates, certificates_of
 from serving.grpc.proto import SERVICE, pool
 from serving.grpc.service import HEALTH, InferenceService, Reads
 from serving.http.api import Api
-from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, bounds_of
+from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, connection_bounds
 from serving.http.listener import await_port, within_file_limit
 from serving.http.origin import network_of
 from wire.inputs import max_event_bytes
@@ -143,7 +143,7 @@ class GrpcEndpoint:
             host=config.http_host,
             port=config.grpc_port,
             drain_timeout_s=config.drain_timeout_s,
-            bounds=bounds_of(config),
+            bounds=connection_bounds(config),
             certificates=certificates_of(config),
         )
 
@@ -168,7 +168,7 @@ class GrpcListener:
         self._certificates = certificates
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._drain_timeout_s = drain_timeout_s
-        self._bounds = within_file_limit(bounds, beside=bounds.max_connections)
+        self._bounds = within_file_limit(bounds, others=bounds.max_connections)
         self._state = _State()
         self._listens = threading.Event()
         self._thread = BackgroundThread(self._run, name="gRPC server")

@@ -31,7 +31,14 @@ from serving.http.api import Api
 from serving.http.connection import BODY_TIMEOUT
 from serving.http.origin import network_of
 from serving.http.problems import INTERNAL, Problem, RequestRefused
-from serving.http.requests import PRIORITY_HEADER, TOO_MANY_BYTES, Ask, priority_of, timeout_s_of, trace_of
+from serving.http.requests import (
+    PRIORITY_HEADER,
+    TOO_MANY_BYTES,
+    RequestOptions,
+    parse_priority,
+    read_timeout_s,
+    read_traceparent,
+)
 from serving.queue import Priority
 from serving.v2 import (
     BYTES,
@@ -214,7 +221,7 @@ class InferenceService:
 
     @property
     def _is_ready(self) -> bool:
-        return self.api.bridge.why_not_ready() is None
+        return self.api.bridge.not_ready_problem() is None
 
     def _client(self, context: Any, role: Role | None) -> Any:
         return self.api.access.client(address_of(context.peer()), _metadata(context), role)
@@ -249,16 +256,16 @@ def _metadata(context: Any) -> dict[str, str]:
     return {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
-def _ask_of(context: Any, version: int) -> Ask:
+def _ask_of(context: Any, version: int) -> RequestOptions:
     """Returns how this call asks. Its coroutine is cancelled when the client has gone."""
     metadata = _metadata(context)
-    limits = [limit for limit in (timeout_s_of(metadata), context.time_remaining()) if limit is not None]
-    return Ask(
-        hung_up=asyncio.Event().wait,
+    limits = [limit for limit in (read_timeout_s(metadata), context.time_remaining()) if limit is not None]
+    return RequestOptions(
+        disconnected=asyncio.Event().wait,
         timeout_s=min(limits, default=None),
-        priority=priority_of(metadata.get(PRIORITY_HEADER, Priority.NORMAL.name)),
+        priority=parse_priority(metadata.get(PRIORITY_HEADER, Priority.NORMAL.name)),
         version=version,
-        traceparent=trace_of(metadata),
+        traceparent=read_traceparent(metadata),
     )
 
 
