@@ -121,7 +121,7 @@ class ServedTask:
                 names_encodings=serving.answer_vectors,
                 refusal=task.refusal,
                 weights=parts.weights,
-            ).guarded_by(
+            ).with_guard(
                 LoadGuard(
                     parts.replica,
                     parts.deaths,
