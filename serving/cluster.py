@@ -146,7 +146,7 @@ class ServeWatch:
     def _run(self) -> None:
         """Polls until closed.
 
-        consumes: what Serve says
+        consumes: the state of our application, from Serve
         produces: whether the application was there, when Serve last answered, and when a replica was last running
         waits for: an answer; then POLL_S
         unblocked by: the answer, if it comes; close

@@ -27,7 +27,7 @@ from serving.http.bridge import RequestBridge
 from serving.http.origin import is_loopback
 from serving.http.requests import Bodies
 from serving.kafka.dedupe import DedupeWindow
-from serving.kafka.intake import Intake, deliveries
+from serving.kafka.intake import Intake, delivery_factory
 from serving.models import ActiveVersions, Choice
 from serving.pipeline import assemble_pipeline
 from serving.replica_config import ReplicaConfig
@@ -73,7 +73,7 @@ class Replica:
         self._window = DedupeWindow(serving.dedupe_window)
         self._intake = Intake(
             lambda: self._bus.subscribe(Event, serving.group, commits_itself=not serving.exactly_once),
-            deliveries(
+            delivery_factory(
                 self._outbox, self._window, transactions=self._bus.transactions if serving.exactly_once else None
             ),
             self._pipeline,

@@ -89,7 +89,7 @@ def inherited(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, 
 
 
 def own_rows(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that the `task` of these values sets, by dotted name, without those that `flags` override.
+    """Returns the settings that the `task` of these values sets, by dotted name. Settings in `flags` are left out.
 
     >>> own_rows({"task": "urgency", "tasks.urgency.labels.mode": "ask"}, {})
     {'labels.mode': 'ask'}
@@ -163,7 +163,7 @@ class ReplicaSettings(BaseModel):
         return self
 
     def of_task(self, task: str) -> Self:
-        """Returns a task's complete settings: the inherited ones, and those that it sets. Raises ValueError."""
+        """Returns a task's complete settings, inherited ones included. Raises ValueError."""
         known = type(self).model_fields.keys() - {"task", "tasks"}
         values = inherited(flat(self.model_dump()), {}) | task_settings(self.tasks, task)
         try:
