@@ -108,6 +108,7 @@ def await_start(
         except BaseException as error:  # noqa: BLE001  # `done.result()` raises it in the thread that waits
             done.set_exception(error)
 
+    # A daemon thread does not keep the process alive if `start` never returns.
     threading.Thread(target=run, name="ray-start", daemon=True).start()
     while not wait([done], PROCESS_POLL_S).done:
         if stop.is_set():
@@ -213,6 +214,7 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
     if not is_shared():
         _disable_unused_processes()
     end = ray.shutdown
+    # `ray.init` replaces these handlers.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with state_folder(Path(tempfile.gettempdir())) as folder:
         try:

@@ -216,6 +216,7 @@ class Deaths:
         notes = self._notes
         noted = [digest for digest in digests if digest]
         slot = notes.take() if notes is not None and noted else None
+        # If all slots are in use, the block is not noted.
         if notes is None or slot is None:
             yield
         else:
@@ -239,6 +240,7 @@ class Deaths:
         MAX_DEATHS are left out: they are refused.
         """
         self._find_when_due()
+        # The usual case: no death is known.
         if not self._found:
             return [list(range(len(digests)))] if digests else []
         counts = [self._count(digest) for digest in digests]
@@ -279,6 +281,7 @@ class Deaths:
             self._next_find_s = time.monotonic() + FIND_S
             try:
                 dead = list(dead_notes(self._folder, notes.path))
+                # The table's stamp changes if another replica has counted deaths.
                 if dead or stamp_of(self._table_path) != self._stamp:
                     with self._table() as table:
                         for blocks in dead:

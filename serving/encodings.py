@@ -72,6 +72,7 @@ class Health:
         with self._lock:
             self._encoders = dict(encoders)
             self._counts = {number: self._counts.get(number, VersionHealth(version=number)) for number in encoders}
+            # Times of another encoder are no baseline for the new one.
             if encoders[stable] is not self._stable_encoder:
                 self._stable_encoder = encoders[stable]
                 self._stable_s.clear()
@@ -125,6 +126,7 @@ class Health:
     def _add_forward(self, encoder: PackedEncoder, size: int, took_s: float) -> None:
         with self._lock:
             forwards = self._stable_s[size]
+            # The stable encoder is the baseline: its passes are only recorded.
             if encoder is self._stable_encoder:
                 forwards.append(took_s)
                 return

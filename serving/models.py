@@ -186,6 +186,7 @@ def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
         return None
     arms = tuple(arm for arm in plan.arms if arm.version in loaded)
     if plan.stable not in loaded:
+        # The stand-in gets the share that the other arms leave.
         share = 1.0 - sum(arm.share for arm in arms)
         arms = (Arm(name=STAND_IN, version=stand_in(plan, loaded), share=share), *arms)
     return plan if arms == plan.arms else msgspec.structs.replace(plan, arms=arms)
@@ -251,6 +252,7 @@ def choose(
         if len(names) == 1:
             chosen[key] = names[0]
         elif is_brown_out:
+            # The fastest precision, however little it saves.
             chosen[key] = pick_precision(names, version.latency, num_tokens, min_gain=0.0, current=None)
         else:
             current = previous.by_version.get(key)

@@ -183,6 +183,7 @@ class EventRate:
 
     def add(self, num_events: int, now_s: float) -> None:
         """Adds a batch of `num_events`. `now_s` may not decrease."""
+        # The rate decays with the time since the last batch; an event adds 1 / RATE_WINDOW_S.
         self.per_s *= math.exp((self._last_s - now_s) / RATE_WINDOW_S)
         self.per_s += num_events / RATE_WINDOW_S
         self._last_s = now_s
@@ -271,6 +272,7 @@ class SwapStalls:
 
     def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
         number = count_swaps(live)
+        # Time in which no batch was ready is not a pause.
         pause_ms = 1e3 * max(0.0, began_s - max(self._ended_s, batch.ready_s))
         if number in (0, self.seen_number):
             self._pause_ms = pause_ms

@@ -134,6 +134,7 @@ def items_of(
     what the model has read, and no longer text is kept anywhere. Events that are refused because they kill processes
     are not tokenized.
     """
+    # The digests are those of the events as they were sent, before they are truncated: a redelivery has the same.
     digests = [digest_of(content(event) if is_text(event) else sent(content(event))) for event in events]
     tokens: list[list[int]] = [[]] * len(events)
     unreadable = [""] * len(events)

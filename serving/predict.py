@@ -88,15 +88,19 @@ def predict_many(
     scored: dict[int, Scored] = {}
     names: dict[int, VersionNames] = {}
     vectors: dict[int, Tensor] = {}
+    # One forward pass for each encoder and precision.
     for rows in group_rows([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         first = versions[rows[0]]
         picked = (events, token_ids) if len(rows) == len(events) else select_rows(rows, events, token_ids)
         z_BD = encode(*picked, first.model.encoder, precisions[first.number])
         rankings = rankings_of(z_BD, live.cohorts[first.number], top_scores)
+        # Each row is answered by the version of its arm alone.
         for indices in group_rows([versions[row].number for row in rows]):
             ranking = rankings[versions[rows[indices[0]]].number]
             scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
+        # The receipt has the predictions of all versions that share the encoder.
         names.update(zip(rows, names_by_row(rankings), strict=True))
+        # The learner reuses only vectors in the most accurate precision.
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
     if len(live.encoders) > 1 and not live.sheds_extras:
@@ -145,6 +149,7 @@ def _names_by_other_encoders(
 
     `versions[i]` answers `events[i]`. The sample depends on the events' ids and rate, never on their contents.
     """
+    # One version stands for each encoder; `cohorts` has the other versions that share it.
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
     sampled = [row for row, event in enumerate(events) if is_drawn(receipts.draws, PAIRED, event.id, live.paired_share)]
     names: dict[int, VersionNames] = {}
@@ -309,6 +314,7 @@ def _groups_with_shared_blocks(
     """Yields each group of at least two encoders that have the first block in common, with their precision."""
     groups: defaultdict[tuple[str, str], list[PackedEncoder]] = defaultdict(list)
     for encoder, precision in keys:
+        # `prefixes[1]` names the weights of the embedding and the first block.
         if encoder.prefixes:
             groups[precision, encoder.prefixes[1]].append(encoder)
     for (precision, _), encoders in groups.items():
@@ -325,6 +331,7 @@ def _join(event: Event, answers: Mapping[str, Answer]) -> Answer:
         (answer,) = answers.values()
         return answer
     first, *others = dict.fromkeys(event.tasks) if event.tasks else sorted(answers)
+    # An answer has one vector: the first that a task has.
     vector = next((answer.vector for answer in answers.values() if answer.vector), None)
     tasks = {task: _to_task_answer(answers[task]) for task in others}
     return msgspec.structs.replace(answers[first], vector=vector, tasks=tasks)

@@ -251,6 +251,7 @@ class BatchQueue(Generic[T]):
                 lane = self._next_lane()
                 if lane is not None:
                     batch = self._pop_batch(self._await_more(lane[0][1]))
+                    # The batch is empty if no waiting item was wanted.
                     if batch.items:
                         return batch
                 elif self._state is QueueState.CLOSED:
@@ -277,6 +278,7 @@ class BatchQueue(Generic[T]):
 
     def _next_lane(self) -> deque[tuple[T, float]] | None:
         """Returns the lane whose first item is the next one; None if no item waits."""
+        # A lane is in the order of arrival, so only the first item of each lane can be next.
         lanes = [(lane[0][1] - priority.value, lane) for priority, lane in self._lanes.items() if lane]
         return min(lanes, key=lambda pair: pair[0])[1] if lanes else None
 
@@ -289,6 +291,7 @@ class BatchQueue(Generic[T]):
         while len(items) < self._max_batch_items and (lane := self._next_lane()) is not None:
             item, item_arrived_s = lane[0]
             is_wanted = item.terms.is_wanted is None or item.terms.is_wanted()
+            # An item that is not wanted takes no place in the batch, so the budget does not stop it.
             if is_wanted and items and num_tokens + item.num_tokens > self._max_batch_tokens:
                 break
             lane.popleft()

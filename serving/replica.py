@@ -154,6 +154,7 @@ class Replica:
 
         Each part closes the Kafka clients that it opened.
         """
+        # The queue closes after the intake has drained; the engine then ends when the queue is empty.
         self._intake.close()
         self._pipeline.queue.close()
         self._engine.join(self._config.drain_timeout_s)

@@ -98,6 +98,7 @@ class RequestBridge:
         """
         entries = [self._checked(entry) for entry in entries]
         headers = ((TRACEPARENT, options.traceparent),) if options.traceparent else ()
+        # Problems of single entries stay where they are, between the replies to the valid events.
         events = [_with_headers(entry, headers) for entry in entries if isinstance(entry, Event)]
         if not self.pipeline.is_ready:
             replies: list[Reply] = [NO_WEIGHTS] * len(events)
@@ -161,6 +162,7 @@ class RequestBridge:
         except QueueClosed:
             num_accepted = 0
             refusal = STOPPING
+        # Items that did not fit into the queue are refused one by one; the others are answered.
         for index in range(num_accepted, len(items)):
             self.pipeline.count(f"refused_{refusal.code}")
             waiter.resolve(index, refusal)

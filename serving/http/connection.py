@@ -174,7 +174,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Refuses a head that is too large, or too many pipelined requests: ValueError ends the parsing."""
-        if self._num_read > self._limit.bounds.max_header_bytes:  # no head in fewer bytes can be too large
+        # A head that came in fewer bytes cannot be too large, so most heads need not be counted.
+        if self._num_read > self._limit.bounds.max_header_bytes:
             num_bytes = len(self.url) + sum(len(name) + len(value) + len(":\r\n") for name, value in self.headers)
             if num_bytes > self._limit.bounds.max_header_bytes:
                 self._refuse(HEADERS_TOO_LARGE)

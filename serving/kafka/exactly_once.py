@@ -101,6 +101,7 @@ class ExactlyOnce:
                 return
             result = _Result(record, position.place, key, time.monotonic())
             self._by_key[key] = result
+            # All deliveries of the event share the result, so their offsets can be committed together.
             for delivery in self._deliveries.get(key, ()):
                 self._attach(result, delivery)
 

@@ -263,6 +263,7 @@ class Intake:
             self._num_failures = 0
 
     def _set_flow(self, subscription: Subscription[Event]) -> None:
+        # Items that wait here already must be accepted first.
         has_waiting = bool(self._backlog or self._unanswered)
         is_blocked = has_waiting or self._pipeline.outbox.is_full or not self._pipeline.is_ready
         must_pause = is_blocked or wants_pause(self._window.num_open, is_paused=self._is_paused, high=self._max_open)
@@ -297,6 +298,7 @@ class Intake:
             self._pipeline.count("duplicates")
         if admission is Admission.ANSWERED:
             finish()
+        # A repetition of an open event is finished together with it.
         elif admission is not Admission.CONFLICT:
             delivery.expect(received.position, key_of(received.record))
         return admission is Admission.NEW
@@ -325,6 +327,7 @@ class Intake:
                 if not self._is_draining:
                     self._unanswered.append(outcome.item)
                     return
+            # The drain must not wait for an event that will not be answered. Kafka delivers it again.
             self._window.drop(key)
             return
         assert not isinstance(outcome, EmbeddedText), "events from Kafka never request vectors"

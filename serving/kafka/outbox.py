@@ -195,6 +195,7 @@ class SendQueue:
             due_s = now_s + self._backoff.pause_s(sending.attempts)
             heapq.heappush(self._delayed, (due_s, sending.number, sending))
             return
+        # The broker accepts nothing: an outage, in which the order of the records is kept.
         sending.num_immediate += is_immediate
         self._retry(sending)
         # Records that fail together count as one failure.
@@ -415,6 +416,7 @@ class Outbox:
         with self._changed:
             while not self._is_abandoned:
                 now_s = time.monotonic()
+                # Answers of dead replicas have waited long enough.
                 if self._spool.adopt(now_s):
                     self._linger.end(now_s)
                 if self._is_closed or self._linger.is_over(now_s):
@@ -444,6 +446,7 @@ class Outbox:
         result = self._spool.keep(answer)
         if result is not KeepResult.NO_DISK:
             return result is KeepResult.KEPT
+        # Without a disk the answer waits in memory. During an outage it could wait too long, and be lost in a crash.
         if self.is_full or (self._spool.has_failed and self._queue.is_away(time.monotonic())):
             return False
         self._queue.put(Sending(answer, _ignore_ack, NOT_FROM_KAFKA))

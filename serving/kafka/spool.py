@@ -71,6 +71,7 @@ class Segment:
     def append(self, data: bytes) -> None:
         """Writes a record. If the disk refuses it, removes the part that was written, and raises OSError."""
         with self._truncated_on_error():
+            # The first record of an empty file comes with the header.
             if self.end == _HEADER.size:
                 _write(self._fd, _header(self._finished), 0)
             _write(self._fd, _record(data), self.end)
@@ -96,6 +97,7 @@ class Segment:
         If the disk refuses the write, more records than necessary are sent again after a kill.
         """
         self._taken[end] = True
+        # The header has one offset, so records count as finished on disk only up to the first unfinished one.
         while self._taken:
             first_end, is_finished = next(iter(self._taken.items()))
             if not is_finished:
@@ -289,6 +291,7 @@ class Spool:
     def _discard_if_spent(self, segment: Segment) -> None:
         if not segment.is_spent:
             return
+        # The current file is used again: a new one for each answer would be slow.
         if segment is self._current:
             segment.empty()
         else:

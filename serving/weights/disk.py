@@ -116,6 +116,7 @@ class FollowedPlan:
         # Another replica of the machine may be ahead.
         if self._path is None or (noted is not None and is_older(plan, noted)):
             return
+        # Without arms it says only how old the plan is, so it can never be followed.
         age = RolloutPlan(revision=plan.revision, salt=plan.salt, time_ms=plan.time_ms, arms=())
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

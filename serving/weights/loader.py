@@ -131,8 +131,10 @@ class Loader:
         """
         with refusing(), ExitStack() as loading:
             manifest = self._manifests.read(number, self._store.versions)
+            # An unknown kind of labels is refused before any blob is fetched.
             tensors_of(KINDS.get(manifest.labelled.kind))
             config = self._checked_config(manifest)
+            # Only an encoder that this process does not hold yet is dangerous, and large.
             if self._guard is not None and (key := sharing_key(manifest)) not in self._shared:
                 loading.enter_context(self._guard.loading(manifest, key))
             tensors = self._all_tensors(manifest)
@@ -243,6 +245,7 @@ class Loader:
         """Returns the embeddings of the probes' texts, z_BD. Encodes all new texts in one batch."""
         keys = [(probe.text, precision, max_tokens) for probe in probes]
         new = [key for key in dict.fromkeys(keys) if key not in shared.z_D]
+        # Dropping all embeddings is simpler than an order of eviction, and rare.
         if len(shared.z_D) + len(new) > MAX_PROBES:
             shared.z_D.clear()
             new = list(dict.fromkeys(keys))
@@ -314,6 +317,7 @@ class Manifests:
         kept = [number for number in numbers if number in self._manifests]
         found: list[int] = []
         for number, signature in self._versions.signatures(kept).items():
+            # The usual case: the manifest is unchanged, or was removed.
             if signature in (None, self._signatures[number]):
                 continue
             with suppress(NotFound, BadSignature, UnknownFormat, BlobCorrupt):

@@ -204,6 +204,7 @@ class Swap:
         finally:
             self._state = SwapState.WAITING
         live = self._engine.live_of(self._task)
+        # Live versions stay loaded, even if the plan no longer needs them.
         kept = {*plan.needed, *(live.versions if live else ())}
         self._refusals.keep({*kept, *tried})
         self._loader.keep((kept & self._loader.versions.keys()) | self._refusals.lacking)
@@ -217,6 +218,7 @@ class Swap:
         if not self._must_load(number):
             return
         started_s = time.monotonic()
+        # The encoders of the versions that were loaded before.
         encoders = {version.model.encoder for version in self._loader.versions.values()}
         try:
             version = self._loader.load(number)
@@ -252,6 +254,7 @@ class Swap:
         active = ActiveVersions(
             number=number, plan=served, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
         )
+        # The counters must know the versions before the engine answers with them.
         encoders = {each: versions[each].model.encoder for each in served.versions}
         self._health.follow(encoders, active.stand_in or served.stable)
         num_swaps = self._engine.activate(active, self._task)
