@@ -139,7 +139,7 @@ class ReplicaSettings(BaseModel):
     """The encoder to start from: `minilm-l6` (installed with this package), a local folder, a cached Hugging Face id,
     or `module:Class`, a class of yours."""
     profile: Literal["", "nano", "base", "pro"] = ""
-    """Sets defaults for a size of hardware; your own settings override them: see `lifelong profile`. Empty: none."""
+    """A named set of defaults, which your own settings override: see `lifelong profile`. Empty: none."""
     log_level: LogLevel = LogConfig().level
     """Lowest level of the log messages that are written."""
     log_json: bool = LogConfig().as_json
