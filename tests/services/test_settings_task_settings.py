@@ -77,7 +77,7 @@ def test_the_weights_of_classes_are_of_the_task_that_has_them(file: Path) -> Non
 
 def test_what_does_not_suit_the_kind_of_labels_of_a_task_is_refused(file: Path) -> None:
     flags = {"tasks.urgency.labels.kind": "multilabel", "serving.refusal.min_score": 0.2}
-    with pytest.raises(BadSettings, match=r"tasks\.urgency: serving\.refusal refuses to name one class"):
+    with pytest.raises(BadSettings, match=r"tasks\.urgency: serving\.refusal is for labels of one class"):
         loaded(file, **flags)
 
 
