@@ -17,7 +17,7 @@ SENT = [sample for sample in SAMPLES if type(sample).__name__.lower() in SCHEMAS
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_what_is_published_is_what_is_generated(name: str) -> None:
-    """Write it anew with `lifelong topics schema NAME > docs/schemas/NAME.json`."""
+    """Write it again with `lifelong topics schema NAME > docs/schemas/NAME.json`."""
     assert json.loads((ROOT / "docs" / "schemas" / f"{name}.json").read_text()) == SCHEMAS[name]
 
 
