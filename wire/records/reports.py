@@ -103,7 +103,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
             reasons = ", ".join(sorted(self.refused))
             found.append(f"no version answers: the replica refused every stored version ({reasons})")
         if self.damaged:
-            found.append(f"{len(self.damaged)} blobs that the replica needs are damaged or missing")
+            found.append(f"damaged or missing blobs that the replica needs: {len(self.damaged)}")
         return tuple(found)
 
 
