@@ -30,7 +30,7 @@ import msgspec
 from wire.errors import BadMessage
 from wire.inputs import problem_of, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
-from wire.message import Decode, Message, Place, is_structured, decode_object, shown, unpacked
+from wire.message import Decode, Message, Place, decode_object, is_structured, shown, unpacked
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
 
