@@ -63,7 +63,7 @@ def test_those_of_installed_packages_can_be_asked_for_at_once(registry: Registry
 
 def test_all_are_those_of_the_table_and_those_that_were_asked_for(registry: Registry[Any]) -> None:
     registry.get("world")
-    with pytest.raises(PluginError, match="is called 'world', and 'wrong' where it is listed"):
+    with pytest.raises(PluginError, match="is called 'world', but it is listed as 'wrong'"):
         registry.all()
     assert [each.name for each in registry._plugins.values()] == ["world", "hello"]
 
