@@ -123,4 +123,4 @@ def test_a_score_is_its_place_in_the_range_and_stays_that(value: float) -> None:
     assert labels.name_of(place) == place
     assert labels.refusal(sent_value(value), lambda name: False) == ""
     assert labels.refusal("bill", lambda name: True) == WRONG_KIND
-    assert LabelSet().why(WRONG_KIND, place).startswith("a score came, and labels.kind is class")
+    assert LabelSet().why(WRONG_KIND, place).startswith("a score was sent, and labels.kind is class")
