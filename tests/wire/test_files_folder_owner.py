@@ -31,7 +31,9 @@ def test_another_service_is_refused_until_the_file_is_removed(tmp_path: Path, ot
     with pytest.raises(FolderTaken) as caught:
         claim_folder(folder, other, "learner.state_dir")
     text = str(caught.value)
-    assert "of the service with bus.prefix 'shop.', store.prefix 'shop:'" in text and "learner.state_dir" in text
+    assert (
+        "the state of the service with bus.prefix 'shop.', store.prefix 'shop:'" in text and "learner.state_dir" in text
+    )
     assert f"remove {folder / OWNER_FILE}" in text
     (folder / OWNER_FILE).unlink()
     claim_folder(folder, other, "learner.state_dir")
@@ -41,7 +43,7 @@ def test_another_service_is_refused_until_the_file_is_removed(tmp_path: Path, ot
 
 def test_a_file_that_was_damaged_is_refused_with_the_fix(tmp_path: Path) -> None:
     (tmp_path / OWNER_FILE).write_bytes(b"\0" * 40)
-    with pytest.raises(FolderTaken, match=r"does not say whose state is beside it.*remove"):
+    with pytest.raises(FolderTaken, match=r"does not name the owner of the folder.*remove"):
         claim_folder(tmp_path, SHOP, "learner.state_dir")
 
 
