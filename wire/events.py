@@ -164,5 +164,4 @@ def _id_alias(event_id: str) -> bytes:
 
 
 def _receipt_alias(event_id: str, time_ms: int, entity: str) -> bytes:
-    """Joins the parts by the byte 0xff, which occurs in none of them, since they are UTF-8."""
     return _NEVER_IN_UTF8.join((b"", f"{time_ms}".encode(), event_id.encode(), entity.encode()))
