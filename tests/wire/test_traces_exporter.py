@@ -115,7 +115,7 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
 def test_what_is_no_address_is_refused(endpoint: str) -> None:
     from pydantic import TypeAdapter, ValidationError
 
-    with pytest.raises(ValidationError, match=r"no address such as http://127\.0\.0\.1:4318"):
+    with pytest.raises(ValidationError, match=r"must be an address such as http://127\.0\.0\.1:4318"):
         TypeAdapter(TracesConfig).validate_python({"endpoint": endpoint})
 
 
