@@ -12,5 +12,5 @@ def test_a_subject_has_the_same_digest_everywhere_under_one_key() -> None:
 def test_nobody_has_no_digest_and_no_key_makes_none() -> None:
     with pytest.raises(ValueError, match="no subject"):
         subject_digest(b"key", "")
-    with pytest.raises(ValueError, match="need a key"):
+    with pytest.raises(ValueError, match="needs a key"):
         subject_digest(b"", "customer 7")

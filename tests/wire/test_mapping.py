@@ -52,7 +52,7 @@ def test_fields_become_text(text: str, filled: str) -> None:
     [
         ("{bdy}", "`bdy` is missing (setting t): there are 'subject, body, number"),
         ("{bdy}", "Did you mean 'body'?"),
-        ("{note}", "`note` is null; write {note?} where it may be"),
+        ("{note}", "`note` is null; write {note?} if it may be null"),
         ("{subject.name}", "there is no field in a JSON str"),
         ("{customer.tags.2}", "there is no field in a JSON list"),
         ("{customer.nam}", "Did you mean 'name'?"),
