@@ -56,7 +56,7 @@ def test_a_wrong_password_is_named(registry: Registry) -> None:
 
 def test_what_is_no_schema_is_refused(registry: Registry) -> None:
     registry.bodies["/schemas/ids/1"] = {"schema": 5}
-    with pytest.raises(BadMessage, match="is no schema"):
+    with pytest.raises(BadMessage, match="is not a schema"):
         Schemas(registry.config).of(1)
 
 
@@ -70,7 +70,7 @@ def test_schemas_that_name_each_other_end(registry: Registry) -> None:
     many = range(MAX_REFERENCES + 1)
     registry.add(3, {"type": "string"}, references=naming(*many))
     registry.bodies |= {f"/subjects/s{each}/versions/1": {"schema": "{}"} for each in many}
-    with pytest.raises(BadMessage, match="names more than"):
+    with pytest.raises(BadMessage, match="references more than"):
         Schemas(registry.config).of(3)
 
 
