@@ -1,4 +1,4 @@
-"""Tests of the values that are refused in a record that was read; `test_envelope_refusals` has those of messages."""
+"""Tests which values of a parsed record are refused. `test_envelope_refusals` has the refusals of messages."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_every_sample_passes(record: TopicRecord) -> None:
         (Feedback(event_id="e-1", label="a", features={"x": float("nan")}), "wrong_schema", "'x' is nan"),
     ],
 )
-def test_what_is_wrong_is_named(record: Event | Answer | Feedback, reason: str, said: str) -> None:
+def test_an_invalid_field_is_named(record: Event | Answer | Feedback, reason: str, said: str) -> None:
     with pytest.raises(BadMessage, match=said) as caught:
         check_fields(record)
     assert caught.value.reason == reason

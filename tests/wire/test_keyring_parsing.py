@@ -1,4 +1,4 @@
-"""Tests the text of a ring: it is read as it is written, and what is none is refused without showing a secret."""
+"""Tests the text of a ring: writing and parsing are inverse, and errors do not show a secret."""
 
 import pytest
 from hypothesis import given
@@ -36,7 +36,7 @@ def test_a_ring_is_read_as_it_is_written(kinds: list[Kind], between: str) -> Non
     ],
     ids=["empty", "word", "digits", "length", "none that verifies", "no receipts", "too many"],
 )
-def test_what_is_no_ring_is_refused_with_its_place_and_without_its_secret(text: str, why: str) -> None:
+def test_an_invalid_ring_is_refused_with_the_place_and_without_a_secret(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:
         parse(text)
     assert not any(secret in str(caught.value) for secret in OLD.secrets)

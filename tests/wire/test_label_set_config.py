@@ -1,4 +1,4 @@
-"""How labels are written, and what the settings of the list refuse."""
+"""Tests the normal form of labels, and the rules of their settings."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The settings of the maps: what is refused, and with which fix."""
+"""Tests the settings of maps: which are refused, and with which fix."""
 
 from typing import Any
 

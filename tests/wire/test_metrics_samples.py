@@ -1,4 +1,4 @@
-"""What becomes of each report: its counts under fixed names, with bounded labels."""
+"""Tests the samples of each report: its counts under fixed names, with bounded labels."""
 
 from wire.metrics import (
     EVERY,
@@ -61,7 +61,7 @@ def values(report: AnyReport) -> dict[tuple[str, ...], float]:
     return {(sample.name.removeprefix("lifelong_"), *sample.labels): sample.value for sample in samples_of(report)}
 
 
-def test_a_replica_s_report() -> None:
+def test_the_samples_of_a_replicas_report() -> None:
     found = values(REPLICA_REPORT)
     assert found["answers_total", "stand-in", "int8"] == 5
     assert found["refusals_total", "queue_full"] == 7
@@ -71,7 +71,7 @@ def test_a_replica_s_report() -> None:
     assert ("promise_kept", "x") not in found
 
 
-def test_a_learner_s_report() -> None:
+def test_the_samples_of_a_learners_report() -> None:
     found = values(LEARNER_REPORT)
     assert found["labels_total", "withdrawn"] == 3
     assert [found["labels_total", end] for end in ("learnt", "refused_forged", "quarantined_flip", "late")] == [
@@ -89,7 +89,7 @@ def test_a_learner_s_report() -> None:
     assert found["publish_seconds", "gate"] == 0.02
 
 
-def test_a_controller_s_report() -> None:
+def test_the_samples_of_a_controllers_report() -> None:
     found = values(CONTROLLER_REPORT)
     assert found["arm_answers", "stable"] == 10
     assert found["arm_labels", "stable"] == 4

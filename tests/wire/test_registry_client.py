@@ -1,4 +1,4 @@
-"""Tests that schemas are asked for once, in bounded time and number, and that each refusal says what to correct."""
+"""Tests that schemas are fetched once, in bounded time and number, and that each refusal has the fix."""
 
 import time
 from dataclasses import replace
@@ -12,7 +12,7 @@ from wire.errors import BadMessage
 from wire.registry import MAX_REFERENCES, RegistryConfig, Schemas
 
 
-def test_a_schema_is_asked_for_once_with_those_that_it_names(registry: Registry) -> None:
+def test_a_schema_and_its_references_are_fetched_once(registry: Registry) -> None:
     registry.add_tickets(7)
     schemas = Schemas(registry.config)
     found = schemas.of(7)
@@ -22,7 +22,7 @@ def test_a_schema_is_asked_for_once_with_those_that_it_names(registry: Registry)
     assert set(registry.asked.values()) == {1}
 
 
-def test_an_id_that_the_registry_does_not_have_is_not_asked_for_again_and_again(registry: Registry) -> None:
+def test_an_unknown_id_is_not_requested_again_and_again(registry: Registry) -> None:
     schemas = Schemas(registry.config)
     for _ in range(3):
         with pytest.raises(BadMessage, match="registry has no /schemas/ids/8"):
@@ -30,7 +30,7 @@ def test_an_id_that_the_registry_does_not_have_is_not_asked_for_again_and_again(
     assert registry.asked["/schemas/ids/8"] == 1
 
 
-def test_a_registry_that_is_away_for_a_moment_is_waited_for(registry: Registry) -> None:
+def test_a_registry_that_is_away_briefly_is_waited_for(registry: Registry) -> None:
     registry.add(1, {"type": "string"})
     registry.failures = 2
     assert Schemas(registry.config).of(1)[0].schema_type == "AVRO"
@@ -54,13 +54,13 @@ def test_a_wrong_password_is_named(registry: Registry) -> None:
         Schemas(wrong, patience_s=0).of(1)
 
 
-def test_what_is_no_schema_is_refused(registry: Registry) -> None:
+def test_an_invalid_schema_is_refused(registry: Registry) -> None:
     registry.bodies["/schemas/ids/1"] = {"schema": 5}
     with pytest.raises(BadMessage, match="is not a schema"):
         Schemas(registry.config).of(1)
 
 
-def test_schemas_that_name_each_other_end(registry: Registry) -> None:
+def test_cyclic_references_end(registry: Registry) -> None:
     def naming(*numbers: int) -> list[dict[str, object]]:
         return [{"name": f"s{each}", "subject": f"s{each}", "version": 1} for each in numbers]
 
@@ -74,7 +74,7 @@ def test_schemas_that_name_each_other_end(registry: Registry) -> None:
         Schemas(registry.config).of(3)
 
 
-def test_as_many_schemas_are_kept_as_may_be(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_schemas_is_bounded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wire.registry.MAX_KEPT", 2)
     schemas = Schemas(registry.config)
     for number in (1, 2, 3, 1):

@@ -1,4 +1,4 @@
-"""Tests messages of a registry: Avro and JSON become the objects that maps read, and whatever else a refusal."""
+"""Tests that messages with a registered schema are decoded (Avro and JSON), and all others are refused."""
 
 import json
 from contextlib import suppress
@@ -68,7 +68,9 @@ def test_avro_and_json_become_objects(decode: RegistryDecoder, registry: Registr
         (framed(7, bytes(1 << 20)), "oversized", "at most"),
     ],
 )
-def test_what_is_not_of_its_schema_is_refused(decode: RegistryDecoder, value: bytes, reason: str, why: str) -> None:
+def test_a_payload_that_does_not_match_its_schema_is_refused(
+    decode: RegistryDecoder, value: bytes, reason: str, why: str
+) -> None:
     with pytest.raises(BadMessage, match=why) as refusal:
         decode(value)
     assert refusal.value.reason == reason
@@ -81,7 +83,7 @@ def test_no_bytes_of_a_sender_raise_anything_else(payload: bytes) -> None:
         assert set(read(payload)) == set(VALUES)
 
 
-def test_a_mapped_topic_is_read_by_the_registry(registry: Registry) -> None:
+def test_a_mapped_topic_is_decoded_with_the_registry(registry: Registry) -> None:
     registry.add_tickets(7)
     section = EventMap(topic=("crm",), id="{ticket_id}", text="{subject?}{body}", key="{customer.name}")
     config = BusConfig(map=MapConfig(events=section), registry=registry.config)

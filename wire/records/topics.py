@@ -130,7 +130,7 @@ class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
     - `text`, `features` and `parts`: the content of the event, as much of it as the model reads. So the learner needs
       only the answer and a label.
     - `vector`: the encoder's output for this content, if the learner can use it.
-    - `audit`: the event belongs to the random sample whose labels are asked for whatever the answer is.
+    - `audit`: the event is in the random sample of events whose labels are always requested.
     - `headers`: the headers that are copied from the event's message (`Event.headers`).
     """
 
