@@ -264,7 +264,7 @@ def check_fields(record: TopicRecord) -> None:
             check_length("a label in `labels`", len(label.encode()), at_most=MAX_FIELD_BYTES)
     if isinstance(record, Feedback | Quarantined) and record.target is not None:
         check_length("`target`", len(msgspec.json.encode(record.target)), at_most=MAX_FIELD_BYTES)
-    if problem := _problem_of(record):
+    if problem := _record_problem(record):
         raise BadMessage("wrong_schema", problem)
     if not is_time(record.time_ms):
         raise BadMessage("wrong_schema", f"`time_ms` is {record.time_ms}, expected milliseconds since 1970")
@@ -276,7 +276,7 @@ def check_length(name: str, num_bytes: int, *, at_most: int) -> None:
         raise BadMessage("oversized", f"{name} has {num_bytes} bytes, at most {at_most} are read")
 
 
-def _problem_of(record: TopicRecord) -> str:
+def _record_problem(record: TopicRecord) -> str:
     if isinstance(record, Event):
         return problem_of_content(record.text, record.features, record.parts)
     if isinstance(record, Feedback):

@@ -147,7 +147,7 @@ class _Inputs(Registry[InputCodec]):
                 return f"its field `{plugin.field}` belongs to the input {other.name!r}: use `parts`"
         return check_examples(plugin, "value", _broken_laws)
 
-    def of_part(self, part: Part) -> InputCodec:
+    def part_codec(self, part: Part) -> InputCodec:
         """Returns the codec of a part. Raises BadMessage if this process has no such codec."""
         name = part.get("type")
         codec = self._plugins.get(name) if isinstance(name, str) else None
@@ -247,7 +247,7 @@ def said_by(record: Any) -> Said:
     if record.features:
         values.append((INPUTS.get("features"), record.features))
     for part in record.parts:
-        values.append((INPUTS.of_part(part), part))
+        values.append((INPUTS.part_codec(part), part))
     return Said(record.text, tuple(values))
 
 

@@ -66,7 +66,7 @@ def unsendable(record: TopicRecord, error: SendFailed, place: Place, *, source: 
         reason,
         detail,
         place,
-        payload=_value_of(record),
+        payload=_encoded_value(record),
         max_payload_bytes=MAX_SHORT_PAYLOAD_BYTES,
         source=source,
         time_ms=record.time_ms,
@@ -99,7 +99,7 @@ def letter(
     )
 
 
-def _value_of(record: TopicRecord) -> bytes:
+def _encoded_value(record: TopicRecord) -> bytes:
     """Returns the value of the record's message; empty if the record cannot be encoded."""
     try:
         value = to_message(record).value

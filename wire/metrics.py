@@ -1,6 +1,6 @@
 """Metrics for Prometheus: each process exports its last report, under fixed names and labels.
 
-    take(report) ... GET /metrics --samples_of--> MetricValue(name, value, labels) --> Prometheus's text format
+    take(report) ... GET /metrics --report_samples--> MetricValue(name, value, labels) --> Prometheus's text format
     targets()    ... GET /targets --> the addresses of the replicas, as Prometheus's `http_sd_configs` reads them
 
 **Metrics.** REPLICA, LEARNER and ROLLOUT list every metric with its name, kind, labels and meaning. A released name
@@ -181,7 +181,7 @@ class MetricValue(NamedTuple):
         return {**tags, TASK: self.task} if self.task else tags
 
 
-def samples_of(report: AnyReport) -> Iterator[MetricValue]:
+def report_samples(report: AnyReport) -> Iterator[MetricValue]:
     """Yields the samples of a report, except its histograms, which the exporter makes."""
     yield MetricValue("lifelong_report_time_seconds", 1e-3 * report.time_ms)
     for kind in LOSSES:
@@ -316,7 +316,7 @@ class _Exporter(Collector):
 def _by_metric(reports: Mapping[str, AnyReport]) -> dict[Metric, list[MetricValue]]:
     found: dict[Metric, list[MetricValue]] = {}
     for task, report in reports.items():
-        for sample in samples_of(report):
+        for sample in report_samples(report):
             found.setdefault(METRICS[sample.name], []).append(sample._replace(task=task))
     return found
 

@@ -1,7 +1,7 @@
 """Decodes messages whose schema is in a schema registry (Confluent's wire format): Avro, and JSON with a JSON Schema.
 
     0x00, id of the schema (4 bytes), payload --RegistryDecoder--> fastavro, or JSON --> the object that maps read
-    id --Schemas.of: cached?--> Schema
+    id --Schemas.get: cached?--> Schema
                   --GET /schemas/ids/ID--> schema, its type, references --GET /subjects/...--> Schema, which is cached
 
 The schema of an id never changes, so schemas are cached. If the registry does not answer, the request for a schema is
@@ -145,7 +145,7 @@ class Schemas:
         self._refused: OrderedDict[int, tuple[float, str]] = OrderedDict()
         self._away_until_s = 0.0
 
-    def of(self, number: int) -> tuple[Schema, ...]:
+    def get(self, number: int) -> tuple[Schema, ...]:
         """Returns the schema with this id as the last item, after all schemas that it references.
 
         Each schema comes after the schemas that it references itself. Raises BadMessage if there is no such schema, or
@@ -258,7 +258,7 @@ class RegistryDecoder:
         _, number = HEAD.unpack_from(value)
         decode = self._decoders.get(number)
         if decode is None:
-            decode = decoder_of(self._schemas.of(number))
+            decode = payload_decoder(self._schemas.get(number))
             _keep(self._decoders, number, decode)
         try:
             body = decode(value[HEAD.size :])
@@ -270,7 +270,7 @@ class RegistryDecoder:
         return dict(body)
 
 
-def decoder_of(schemas: Sequence[Schema]) -> ReadPayload:
+def payload_decoder(schemas: Sequence[Schema]) -> ReadPayload:
     """Returns the decoder of the last of these schemas; it references the others. Raises BadMessage."""
     schema_type = schemas[-1].schema_type
     if schema_type == "JSON":

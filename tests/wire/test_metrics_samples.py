@@ -10,7 +10,7 @@ from wire.metrics import (
     ROLLOUT,
     AnyReport,
     MetricValue,
-    samples_of,
+    report_samples,
 )
 from wire.records import ArmAccuracy, ControllerReport, Evaluation, LabelRate, LearnerReport, Promise, ReplicaReport
 
@@ -58,7 +58,7 @@ CONTROLLER_REPORT = ControllerReport(
 
 
 def values(report: AnyReport) -> dict[tuple[str, ...], float]:
-    return {(sample.name.removeprefix("lifelong_"), *sample.labels): sample.value for sample in samples_of(report)}
+    return {(sample.name.removeprefix("lifelong_"), *sample.labels): sample.value for sample in report_samples(report)}
 
 
 def test_the_samples_of_a_replicas_report() -> None:
@@ -103,7 +103,7 @@ def test_the_samples_of_a_controllers_report() -> None:
 def test_every_metric_comes_from_a_report_with_its_own_labels() -> None:
     reports: tuple[AnyReport, ...] = (REPLICA_REPORT, LEARNER_REPORT, CONTROLLER_REPORT)
     for report, metrics in zip(reports, (REPLICA, LEARNER, ROLLOUT), strict=True):
-        found: list[MetricValue] = [*samples_of(report)]
+        found: list[MetricValue] = [*report_samples(report)]
         plain = {metric.name for metric in (*EVERY, *metrics)} - {LATENCY, LABEL_TO_LIVE}
         assert {sample.name for sample in found} == plain
         assert all(len(sample.labels) == len(METRICS[sample.name].labels) for sample in found)

@@ -18,7 +18,7 @@ from wire.errors import BadMessage
 from wire.mapping import EventMap, MapConfig
 from wire.message import Message, Place
 from wire.records import Event
-from wire.registry import HEAD, UNREADABLE, RegistryDecoder, Schema, decoder_of
+from wire.registry import HEAD, UNREADABLE, RegistryDecoder, Schema, payload_decoder
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
 VALUES = {"ticket_id": 7, "subject": None, "body": "where is it", "customer": {"name": "eve"}, "at": AT}
@@ -78,7 +78,7 @@ def test_a_payload_that_does_not_match_its_schema_is_refused(
 
 @given(st.binary(max_size=40))
 def test_no_bytes_of_a_sender_raise_anything_else(payload: bytes) -> None:
-    read = decoder_of((Schema(json.dumps(CUSTOMER)), Schema(json.dumps(TICKET))))
+    read = payload_decoder((Schema(json.dumps(CUSTOMER)), Schema(json.dumps(TICKET))))
     with suppress(*UNREADABLE):
         assert set(read(payload)) == set(VALUES)
 
