@@ -37,6 +37,7 @@ def arm_for(key: str, plan: RolloutPlan) -> Arm:
     """
     place = place_of(key, plan.salt)
     end = 1.0
+    # All arms but the stable one, from the last to the first.
     for arm in plan.arms[:0:-1]:
         if place >= end - arm.share:
             return arm
@@ -60,6 +61,7 @@ def keyed_place(secret: bytes, name: bytes) -> float:
     (True, False)
     """
     digest = blake2b(name, key=secret, digest_size=_BYTES).digest()
+    # A float has 53 bits of precision.
     return (int.from_bytes(digest) >> 11) / 2.0**53
 
 

@@ -97,6 +97,7 @@ def to_message(record: TopicRecord, further: dict[str, Any] | None = None) -> Me
         value = msgspec.json.encode(_json_fields(record) | (further or {}))
         headers["content-type"] = "application/json"
     if isinstance(record, Event | Answer):
+        # Copied headers must not replace our own.
         headers = dict(record.headers) | headers
     return Message(
         key=record.entity.encode(),
@@ -131,6 +132,7 @@ def from_message(
     if is_structured(attributes.get("content-type", "")):
         inner, body = unpacked(body)
         attributes |= inner
+    # Our own messages are read in a mapped topic, too.
     is_mapped = foreign is not None and attributes.get("ce_type") != record_type.TYPE
     _check_type(record_type, attributes, is_mapped=is_mapped)
     if foreign is not None and is_mapped:
@@ -143,6 +145,7 @@ def from_message(
         _complete_event(fields, message, place)
     if passed_on:
         fields["headers"] = message.text_headers(passed_on, max_bytes=MAX_FIELD_BYTES)
+    # Our own records have the time of their event. For other messages, the broker's time is the best one.
     if "ce_type" not in attributes or is_mapped:
         fields.setdefault("time_ms", clamped_ms(message.timestamp_ms))
     return record_of(record_type, fields)

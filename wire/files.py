@@ -55,6 +55,7 @@ def atomic_write(
     Raises OSError.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}{DRAFT_SUFFIX}")
+    # `link` fails if the file exists, unlike `replace`.
     rename = os.replace if may_replace else os.link
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
@@ -127,6 +128,7 @@ class FileWatch:
         self._checked_s = now_s
         if (stamps := self._found()) == self._stamps:
             return None
+        # If `read` raises, the old stamps stay, so that the next check reads again.
         found = read()
         self._stamps = stamps
         return found

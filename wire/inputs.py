@@ -151,6 +151,7 @@ class _Inputs(Registry[InputCodec]):
         """Returns the codec of a part. Raises BadMessage if this process has no such codec."""
         name = part.get("type")
         codec = self._plugins.get(name) if isinstance(name, str) else None
+        # The codec is looked up among the installed inputs only if it was not requested yet.
         if codec is None or codec.field != "parts":
             known = {codec.name: codec for codec in self.all() if codec.field == "parts"}
             codec = known.get(str(name))

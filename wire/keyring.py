@@ -304,6 +304,7 @@ class KeyRing:
             identity, code = named
             self._verify(body, code, identity, name)
             return identity
+        # A signature without an id of its key is an HMAC.
         shared = self.of(Kind.SHARED)
         for key in shared:
             if hmac.compare_digest(signature, key.hmac(body, name).encode()):
@@ -351,6 +352,7 @@ class KeyRing:
             is_ours = False
         if not is_ours:
             raise BadSignature(f"{name} was changed, or signed as another record, with the key {identity}")
+        # A retired key is refused only now, so that a changed record is reported as changed.
         if key.kind is Kind.RETIRED:
             raise UnknownKey(f"{name} was signed with the key {identity}, which is retired: {_UNKNOWN_KEY_FIX}")
 
@@ -434,6 +436,7 @@ class FollowedKeys:
 
     def _read(self) -> tuple[Key, ...]:
         keys = parse(self._path.read_text().rstrip("\r\n")).keys
+        # A program that signs could not continue with the keys of a replica.
         if _signs(self._keys) and not _signs(keys):
             raise ValueError("its keys can verify and not sign, like a replica's keys")
         return keys

@@ -168,6 +168,7 @@ class _Kinds(Registry[LabelKind]):
 
     def register(self, plugin: LabelKind) -> LabelKind:
         kind = super().register(plugin)
+        # Several kinds share `target`, so only the other fields identify a kind.
         if kind.field in (*LABEL_FIELDS[:-1], "label"):
             self._by_field[kind.field] = kind
         self._by_mark |= dict.fromkeys(kind.marks, kind)
@@ -376,6 +377,7 @@ def is_right(predicted: str | None, label: str, event: bytes) -> bool:
     if predicted is None or predicted == label:
         return predicted is not None
     kind = kind_of(label)
+    # Randomised rounding: all versions have the same draw for an event.
     return draw_of(event) < kind.agreement(kind.fingerprint(predicted), kind.fingerprint(label))
 
 

@@ -148,6 +148,7 @@ class LabelSet:
         classes = [self.name_of(label) for label in command.labels]
         to = [self.config.normal_form(label) for label in command.to]
         after = replace(self, number=command.number)
+        # The new name becomes a class of its own first, because it may have had another meaning.
         if command.action in ("rename", "merge"):
             changed = [name for name in classes if name != to[0]]
             return after._with(to)._renamed(dict.fromkeys(changed, to[0]))

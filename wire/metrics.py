@@ -284,6 +284,7 @@ class _Exporter(Collector):
 
     def take(self, report: AnyReport, task: str) -> None:
         """Replaces the exported report of a task."""
+        # A new mapping, so that a concurrent scrape reads a consistent one without a lock.
         self._reports = {**self._reports, task: report}
 
     def note(self, seconds: float, traceparent: str) -> None:

@@ -99,6 +99,7 @@ class Registry(Generic[P]):
     def _load(self, name: str, path: str) -> P:
         with self._lock:
             plugin = self.register(imported(path))
+            # The key may also be an import path, under which the plug-in is found again.
             self._by_path[name] = plugin
         if name != path and plugin.name != name:
             raise PluginError(f"{path} is called {plugin.name!r}, but it is listed as {name!r}: use the same name")
@@ -137,6 +138,7 @@ class Families(Registry[C]):
         self._claimed: dict[str, C] = {}
 
     def register(self, plugin: C) -> C:
+        # The new plug-in may claim a setting that another one has claimed before.
         self._claimed = {}
         return super().register(plugin)
 
@@ -236,6 +238,7 @@ def parsed(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[str, 
     if match is None:
         raise PluginError(f"{name!r} is no import path: say package.module:Class(argument=value)")
     try:
+        # Python parses the arguments, and `literal_eval` runs no code.
         call = ast.parse(f"it({match['arguments'] or ''})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError("an argument without a name")

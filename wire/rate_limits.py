@@ -55,6 +55,7 @@ class TokenBuckets:
         [0.0, 0.0, 0.5]
         """
         needed = min(float(num), self._burst)
+        # Removing the bucket and adding it again makes it the most recently used one.
         tokens, before = self._buckets.pop(key, (self._burst, now))
         now = max(before, now)
         tokens = min(tokens + self._rate * (now - before), self._burst)
@@ -126,6 +127,7 @@ class Shares:
     def _is_flooding(self, name: str) -> bool:
         own = self._sent[name]
         others = self._sent.total() - own
+        # The second condition compares with the mean of the other sources, without a division by 0.
         num_others = len(self._sent) - 1
         return own > self._share * (own + others) and own * num_others > TOLERANCE * others
 

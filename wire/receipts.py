@@ -144,6 +144,7 @@ class Receipts:
 
         `is_required` says whether a label needs a receipt, and `max_age_ms` bounds the receipt's age.
         """
+        # An approval replaces the receipt, which is then not checked.
         if feedback.approval:
             is_approved = any(_is_same(feedback.approval, _approval_code(keys, feedback)) for keys in self._keys)
             return "" if is_approved else FORGED
@@ -152,6 +153,7 @@ class Receipts:
         time_ms = time_of(feedback.receipt)
         if time_ms < 0:
             return FORGED
+        # The code covers the encoded verdicts, so they are not parsed here.
         verdicts = feedback.receipt.partition(".")[2].rpartition(".")[0]
         answer = (feedback.task, feedback.event_id, time_ms, feedback.answered_entity)
         if not any(_is_same(feedback.receipt, _receipt(keys, *answer, verdicts)) for keys in self._keys):

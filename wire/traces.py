@@ -127,6 +127,7 @@ class _Recorder:
         span = self._tracer.start_span(
             kind.name, context, start_time=round(1e6 * start_ms), attributes=dict(attributes)
         )
+        # The clocks of two machines may differ, and a span must not have a negative duration.
         span.end(round(1e6 * max(start_ms, end_ms)))
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, self._in_context(span, self._no_context))

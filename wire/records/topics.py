@@ -85,8 +85,8 @@ class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
     - `label`: the predicted class, and `score` its probability. None while the weights know no class.
     - `scores`: the best few classes with their probabilities, best first.
     - `receipt`: proves that the service gave the answer (`wire.receipts`).
-    - `certainty`: the share of the learner's holdout samples of which the weights are less certain (None: not
-      requested).
+    - `certainty`: the share of the learner's holdout samples about which the weights are less certain than about this
+      event (None: not requested).
     - `refused`: the answer is not certain enough. `label` is then the fallback label, and the first of `scores` is the
       class that the weights predict.
 
