@@ -93,5 +93,5 @@ def test_a_map_of_labels_of_another_kind_than_its_task_is_refused(file: Path, ta
     flags = {f"tasks.{task}.labels.kind" if task else "labels.kind": "score"}
     with pytest.raises(BadSettings, match=r"feedback.label makes no label of labels.kind score") as caught:
         loaded(file, **flags)
-    assert "map bus.map.feedback.value in its place" in str(caught.value)
+    assert "map bus.map.feedback.value instead" in str(caught.value)
     assert f"tasks.{task}: " in str(caught.value) or not task
