@@ -1,4 +1,4 @@
-"""Plays the examples of docs/client.md in order, and the one of the README, against the port of a service."""
+"""Runs the examples of docs/client.md in order, and the example of the README, against a running service."""
 
 import re
 from typing import Any
