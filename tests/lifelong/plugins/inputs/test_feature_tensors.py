@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lifelong.plugins.inputs.feature_tensors import CLIP, SCALES, TENSORS, FeatureMap, Scale, scales_of
+from lifelong.plugins.inputs.feature_tensors import CLIP, SCALES, TENSORS, FeatureMap, Scale, measure_scales
 from lifelong.plugins.inputs.features import FEATURES
 from model.errors import NonFinite, WrongShape
 from model.inputs import InputMap
@@ -76,14 +76,14 @@ def test_scales_are_stored_and_read_back() -> None:
     assert FeatureMap.of(WIDTH, None).scales == {}
 
 
-def test_stored_scales_that_are_none_are_refused() -> None:
+def test_invalid_stored_scales_are_refused() -> None:
     stored = SCALED.to_tensor()
     flat = replace(stored, parts={**stored.parts, "scale": torch.zeros(2)})
     with pytest.raises(NonFinite, match="not positive"):
         from_blob(entry_of(flat, flat.to_blob()), flat.to_blob())
-    for names_of, said in ((b'["price"]', "1 names, 2 means"), (b"[1, 2]", "no list of texts"), (b"[", "no JSON")):
-        parts = {**stored.parts, "names": torch.frombuffer(bytearray(names_of), dtype=torch.uint8)}
-        with pytest.raises(WrongShape, match=said):
+    for names, message in ((b'["price"]', "1 names, 2 means"), (b"[1, 2]", "not a list"), (b"[", "not JSON")):
+        parts = {**stored.parts, "names": torch.frombuffer(bytearray(names), dtype=torch.uint8)}
+        with pytest.raises(WrongShape, match=message):
             FeatureMap.of(WIDTH, QTensor(SCALES, stored.scheme, parts))
 
 
@@ -91,11 +91,11 @@ def test_stored_scales_that_are_none_are_refused() -> None:
 def test_scales_do_not_depend_on_the_order(values: list[float], random: Random) -> None:
     shuffled = list(values)
     random.shuffle(shuffled)
-    assert scales_of([{"x": value} for value in values]) == scales_of([{"x": value} for value in shuffled])
+    assert measure_scales([{"x": value} for value in values]) == measure_scales([{"x": value} for value in shuffled])
 
 
 def test_numbers_too_large_for_a_scale_have_none() -> None:
-    assert scales_of([{"x": 1e308}, {"x": -1e308}, {"x": 1e308}]) == {}
+    assert measure_scales([{"x": 1e308}, {"x": -1e308}, {"x": 1e308}]) == {}
 
 
 def test_all_scales_are_measured_anew_when_there_are_twice_as_many_labels_and_else_only_new_numbers() -> None:
