@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from evals.load.asker import Failed, predict
+from evals.load.asker import RequestFailed, predict
 from evals.load.labeller import Reply
 from services.local.children import free_port
 
@@ -44,15 +44,15 @@ def test_an_answer_that_comes_after_a_lost_connection_counts() -> None:
 
 
 def test_a_connection_that_is_lost_twice_is_a_failure() -> None:
-    with server(b"", b"") as port, pytest.raises(Failed):
+    with server(b"", b"") as port, pytest.raises(RequestFailed):
         predict(f"127.0.0.1:{port}", {"text": "a"})
 
 
 def test_a_refusal_is_not_repeated() -> None:
-    with server(reply("503 Busy", "later")) as port, pytest.raises(Failed, match="503"):
+    with server(reply("503 Busy", "later")) as port, pytest.raises(RequestFailed, match="503"):
         predict(f"127.0.0.1:{port}", {"text": "a"})
 
 
 def test_nobody_who_listens_is_a_failure() -> None:
-    with pytest.raises(Failed, match="ConnectionRefusedError"):
+    with pytest.raises(RequestFailed, match="ConnectionRefusedError"):
         predict(f"127.0.0.1:{free_port()}", {"text": "a"})
