@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.streams.data import fewshot, load, stages_of_labels
+from evals.streams.data import assign_stages, fewshot, load
 from evals.streams.stream import StreamItem
 from learner.errors import DataError
 
@@ -64,7 +64,7 @@ def test_without_stages_there_is_one_or_equal_ones(tmp_path: Path, gz: bool) -> 
 
 @pytest.mark.parametrize(("num_labels", "num_stages"), [(1, 1), (3, 1), (4, 2), (7, 1), (20, 10), (77, 7), (150, 10)])
 def test_stages_have_equally_many_labels(num_labels: int, num_stages: int) -> None:
-    stage_of = stages_of_labels([f"label {number}" for number in range(num_labels)] * 2)
+    stage_of = assign_stages([f"label {number}" for number in range(num_labels)] * 2)
     sizes = [list(stage_of.values()).count(name) for name in dict.fromkeys(stage_of.values())]
     assert sizes == [num_labels // num_stages] * num_stages
 
