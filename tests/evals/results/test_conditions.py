@@ -102,9 +102,9 @@ def test_a_program_stays_ours_when_its_parent_has_ended(program: Path) -> None:
 def test_conditions_have_load_and_steal_before_during_and_after(program: Path) -> None:
     with not_ours(program) as process:
         found = observed(process)
-    for stretch in (found.before, found.during, found.after):
-        assert stretch.load >= 0
-        assert 0 <= stretch.steal <= 100
+    for period in (found.before, found.during, found.after):
+        assert period.load >= 0
+        assert 0 <= period.steal <= 100
 
 
 def test_there_are_no_conditions_before_the_end() -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from evals.results.row import Call, Gaps, Goal, Peer, Row
 from evals.results.rows import ResultLine
-from evals.results.tables import MixedTable, beside, missed_goals, num_goals, pooled, size_of, table, value_of
+from evals.results.tables import MixedTable, beside, missed_goals, num_goals, pooled, render_value, size_options, table
 from tests.evals.results.test_rows_result_line import CONDITIONS, HERE
 
 AT_LEAST = Goal(">=", 600)
@@ -34,17 +34,17 @@ def test_a_row_has_the_calls_of_all_commands_of_one_size() -> None:
 
 def test_rows_of_another_size_stay_apart_and_are_named_by_it() -> None:
     small = fast(700.0, command="python -m bench --only fast --set b=2 --set a=1")
-    assert size_of(small) == "--set a=1 --set b=2"
+    assert size_options(small) == "--set a=1 --set b=2"
     shown = table(pooled([fast(800.0), small]), {"fast": ""})
     assert "| `fast` (`as it is`) | 800 events/s |" in shown
     assert "| `fast` (`--set a=1 --set b=2`) | 700 events/s |" in shown
 
 
 def test_a_row_shows_the_median_with_the_lowest_and_the_highest_and_the_calls_that_failed() -> None:
-    assert value_of(fast(700.0)) == "700"
-    assert value_of(fast(1700.4, 0.12345, 900.0)) == "900 (0.1235 to 1,700)"
-    assert value_of(fast(700.0, None)) == "700, 1 of 2 calls without a value: it fell over"
-    assert value_of(fast(None)) == "none: it fell over"
+    assert render_value(fast(700.0)) == "700"
+    assert render_value(fast(1700.4, 0.12345, 900.0)) == "900 (0.1235 to 1,700)"
+    assert render_value(fast(700.0, None)) == "700, 1 of 2 calls without a value: it fell over"
+    assert render_value(fast(None)) == "none: it fell over"
 
 
 def test_a_row_shows_its_best_peer_and_those_that_are_missing() -> None:
