@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from evals.continual.frozen import FrozenEncoder, HeadAlone, OnVectors
+from evals.continual.frozen import FrozenEncoder, HeadContender, VectorAdapter
 from evals.continual.heads import NearestMean
 from evals.streams.benchmark import Part
 from learner.config import LearnerConfig
@@ -13,7 +13,7 @@ LABELS_N = torch.tensor([5, 9, 5, 9])
 
 
 def test_a_head_alone_names_class_ids_in_whatever_order_they_came() -> None:
-    head = HeadAlone(NearestMean(2, 4), lambda x_ND: x_ND)
+    head = HeadContender(NearestMean(2, 4), lambda x_ND: x_ND)
     head.learn_many(Part(torch.eye(2), torch.tensor([9, 5])))
     assert head.predict_many(torch.eye(2)).tolist() == [9, 5]
 
@@ -21,7 +21,7 @@ def test_a_head_alone_names_class_ids_in_whatever_order_they_came() -> None:
 def test_texts_are_learnt_and_named_by_their_vectors() -> None:
     encoder = FrozenEncoder(LearnerConfig(trainable_layers=0, num_features=64), "minilm-l6")
     width = encoder.served.config.d_model
-    contender = OnVectors(encoder, HeadAlone(NearestMean(width, 4), _unchanged))
+    contender = VectorAdapter(encoder, HeadContender(NearestMean(width, 4), _unchanged))
     contender.learn_many(Part(TEXTS, LABELS_N))
     assert contender.predict_many(TEXTS).tolist() == LABELS_N.tolist()
     assert contender.usage.forwards == len(TEXTS)

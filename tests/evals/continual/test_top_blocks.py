@@ -8,7 +8,7 @@ from evals.continual.contender import Traits
 from evals.continual.frozen import FrozenEncoder
 from evals.continual.gradient import GradientLearner, Recipe
 from evals.continual.recipes import adamw, vector_net
-from evals.continual.top_blocks import OnTokens, TopBlocks
+from evals.continual.top_blocks import TokenAdapter, TopBlocks
 from evals.streams.benchmark import Part
 from learner.rounds.strategies import ExperienceReplay
 from tests.learner.small_learner import save_encoder, small_config, tokenizer
@@ -28,9 +28,9 @@ def net(encoder: FrozenEncoder) -> TopBlocks:
     return TopBlocks(encoder, vector_net(64, len(TOPICS), seed=0), num_blocks=1)
 
 
-def on_tokens(net: TopBlocks, *, passes: float = 2.0) -> OnTokens:
+def on_tokens(net: TopBlocks, *, passes: float = 2.0) -> TokenAdapter:
     recipe = Recipe(strategy=ExperienceReplay, rate=3e-3, batch=8, optimizer=adamw).paced(passes)
-    return OnTokens(tokenizer(), GradientLearner(net, recipe, capacity=40, seed=0), TEXTS)
+    return TokenAdapter(tokenizer(), GradientLearner(net, recipe, capacity=40, seed=0), TEXTS)
 
 
 def changes(net: TopBlocks, act: Callable[[], None]) -> dict[str, bool]:
