@@ -1,4 +1,4 @@
-"""The blocking client of the service, and what it shares with `AsyncClient`.
+"""The blocking client of the service, and the base class that it shares with `AsyncClient`.
 
     Client --calls--> attempts --httpx2--> /v1/predict, /v1/feedback, /v1/health/ready
            <--answers to all events-- AnswerStreams, answer_stream <-- the topic of answers

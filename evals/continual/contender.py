@@ -27,7 +27,7 @@ class Traits:
     precision: str
     """The precision in which its encoder and head answer: `int8`, `fp32` and so on."""
     encoder: EncoderUse = "none"
-    """Whether the pretrained encoder below its head is trained; `none` where there is no such encoder."""
+    """Whether the pretrained encoder below its head is trained. `none` means that there is no encoder."""
     uses_names: bool = False
     """Whether it learns the name of a class as a text of that class."""
 

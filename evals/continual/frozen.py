@@ -49,7 +49,7 @@ class FrozenEncoder:
 
 @lru_cache(maxsize=1)
 def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
-    """Returns the encoder, which takes seconds to make. The seed in `config` is that of the random features."""
+    """Returns the encoder, which takes seconds to make. The random features depend on the seed in `config`."""
     return FrozenEncoder(config, encoder)
 
 

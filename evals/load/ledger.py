@@ -67,7 +67,7 @@ class Interned:
 
 
 class Events:
-    """The events by number. `verdict` is that of the first answer: UNSEEN (no answer yet), WRONG or RIGHT."""
+    """The events by number. `verdict` is the verdict on the first answer: UNSEEN (no answer yet), WRONG or RIGHT."""
 
     def __init__(self) -> None:
         self._labels = Interned()

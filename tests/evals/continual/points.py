@@ -1,4 +1,4 @@
-"""Makes four classes of points in eight dimensions, easy to learn and easy to forget."""
+"""Four classes of points in eight dimensions, which are easy to learn and easy to forget."""
 
 import torch
 from torch import Tensor

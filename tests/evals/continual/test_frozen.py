@@ -1,4 +1,4 @@
-"""Heads on the encoder as it comes."""
+"""Heads on the pretrained encoder, which is not trained."""
 
 import torch
 from torch import Tensor
@@ -12,13 +12,13 @@ TEXTS = ["where is my parcel", "I want my money back", "has my parcel been sent"
 LABELS_N = torch.tensor([5, 9, 5, 9])
 
 
-def test_a_head_alone_names_class_ids_in_whatever_order_they_came() -> None:
+def test_a_head_predicts_class_ids_in_any_order_of_the_classes() -> None:
     head = HeadContender(NearestMean(2, 4), lambda x_ND: x_ND)
     head.learn_many(Part(torch.eye(2), torch.tensor([9, 5])))
     assert head.predict_many(torch.eye(2)).tolist() == [9, 5]
 
 
-def test_texts_are_learnt_and_named_by_their_vectors() -> None:
+def test_texts_are_learnt_and_predicted_by_their_vectors() -> None:
     encoder = FrozenEncoder(LearnerConfig(trainable_layers=0, num_features=64), "minilm-l6")
     width = encoder.served.config.d_model
     contender = VectorAdapter(encoder, HeadContender(NearestMean(width, 4), _unchanged))

@@ -1,4 +1,4 @@
-"""A request is repeated once, where that is allowed."""
+"""A request is repeated once if the connection was refused or lost."""
 
 import json
 import socketserver
@@ -17,7 +17,7 @@ ANSWER = {"event_id": "e", "key": "k", "receipt": "r", "rollout_revision": 3, "s
 
 @contextmanager
 def server(*replies: bytes) -> Iterator[int]:
-    """Gives one of `replies` to each connection, in order; an empty one hangs up."""
+    """Sends one of `replies` on each connection, in order. An empty reply closes the connection."""
     waiting = iter(replies)
 
     class OneReply(socketserver.StreamRequestHandler):
@@ -53,6 +53,6 @@ def test_a_refusal_is_not_repeated() -> None:
         predict(f"127.0.0.1:{port}", {"text": "a"})
 
 
-def test_nobody_who_listens_is_a_failure() -> None:
+def test_a_refused_connection_is_a_failure() -> None:
     with pytest.raises(RequestFailed, match="ConnectionRefusedError"):
         predict(f"127.0.0.1:{free_port()}", {"text": "a"})

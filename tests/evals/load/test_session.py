@@ -1,4 +1,4 @@
-"""Plays a whole run, on a real broker and a real Redis, with a service whose answers can be worked out by hand."""
+"""A whole run on a real broker and a real Redis, with a service whose answers are known."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -34,7 +34,7 @@ PROFILE = LoadProfile(
 COLORS = ReferenceEncoder(
     lambda texts: torch.stack([torch.eye(4)[NAMES.index(text.split()[0])] for text in texts]), digest="colors"
 )
-"""Knows the texts of a class to be alike."""
+"""An encoder that gives all texts of a class the same vector."""
 
 Run = Callable[..., tuple[SessionOutcome, str]]
 
@@ -63,7 +63,7 @@ def run(bus: Bus, bus_config: BusConfig, store: Store) -> Run:
     return run_session
 
 
-def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
+def test_learnt_labels_are_right_at_the_end(run: Run) -> None:
     outcome, lines = run()
     figures = outcome.figures
     assert figures.events == figures.answers
@@ -88,7 +88,7 @@ def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
     assert "first answer" in lines
 
 
-def test_a_stream_without_pauses_is_tested_at_its_end_and_its_answers_stand_beside_an_oracle(run: Run) -> None:
+def test_a_stream_without_pauses_is_tested_at_its_end_and_compared_with_an_oracle(run: Run) -> None:
     outcome, lines = run(one_after_another(STREAM), judges=False, profile=replace(PROFILE, rate=10))
     figures = outcome.figures
     assert [len(row) for row in figures.accuracy_by_stage] == [2]
@@ -103,7 +103,7 @@ def test_a_stream_without_pauses_is_tested_at_its_end_and_its_answers_stand_besi
     assert sum(point.answered for point in outcome.beside["oracle"]) == 40
 
 
-def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
+def test_lost_duplicate_and_refused_events_are_counted(run: Run, bus: Bus) -> None:
     refuse_one(bus)
     outcome, lines = run(drops={3, 15}, repeats={5, 6, 30})
     figures = outcome.figures
@@ -112,7 +112,7 @@ def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
     assert "events are given up" in lines
 
 
-def test_labels_that_make_no_version_hold_nothing_up(run: Run) -> None:
+def test_labels_that_make_no_version_do_not_delay_the_run(run: Run) -> None:
     outcome, lines = run(saving=True)
     assert outcome.figures.accuracy_final == 100.0
     assert "labels changed nothing (in the holdout, or repeated)" in lines

@@ -1,4 +1,4 @@
-"""Writes a small folder in the form of MNIST: every class has a bright spot of its own, in noise."""
+"""Writes a small data set in the format of MNIST: every class has its own bright spot, in noise."""
 
 import gzip
 import struct
@@ -19,7 +19,7 @@ def idx(values: Tensor) -> bytes:
 
 
 def small_mnist(folder: Path) -> Path:
-    """Writes the files; returns the folder of data sets around them."""
+    """Writes the files, and returns the folder of data sets that contains them."""
     (folder / "mnist").mkdir()
     rng = torch.Generator().manual_seed(5)
     for name, num_images in NAMES.items():

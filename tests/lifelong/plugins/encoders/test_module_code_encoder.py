@@ -1,4 +1,4 @@
-"""A class is imported, made under a fixed seed, named by its source, and refused with the reason."""
+"""The import of a user's class: it is instantiated under a fixed seed, and refused with the reason if it is invalid."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_a_class_is_imported_with_the_same_weights_each_time() -> None:
     assert isinstance(one.module, Encoder)
 
 
-def test_the_generator_of_the_process_stays_as_it_was() -> None:
+def test_the_random_generator_of_the_process_does_not_change() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -44,7 +44,7 @@ def test_the_generator_of_the_process_stays_as_it_was() -> None:
         ("minilm-l6", "is no import path"),
     ],
 )
-def test_what_is_not_there_is_named(name: str, said: str) -> None:
+def test_a_path_that_does_not_import_is_named(name: str, said: str) -> None:
     with pytest.raises(EncoderNotFound, match=said):
         import_encoder(name)
 
@@ -60,6 +60,6 @@ def test_what_is_not_there_is_named(name: str, said: str) -> None:
         (CannotRead, "cannot encode its examples: ValueError.*other characters"),
     ],
 )
-def test_what_is_no_encoder_is_refused_with_the_reason(found: type, said: str) -> None:
+def test_an_invalid_encoder_is_refused_with_the_reason(found: type, said: str) -> None:
     with pytest.raises(WrongConfig, match=said):
         import_encoder(path_of(found))

@@ -1,4 +1,4 @@
-"""Tests of features as part of a vector: what depends on what, to the last bit, and the stored scales."""
+"""Features as part of a vector: the vector depends on its event only, to the last bit; scales are stored."""
 
 from dataclasses import replace
 from random import Random
@@ -33,7 +33,7 @@ def vectors(*features: Features, z_BD: Tensor | None = None, made_by: FeatureMap
 
 
 @given(st.lists(events, min_size=1, max_size=4))
-def test_a_vector_depends_on_its_event_alone(features: list[Features]) -> None:
+def test_a_vector_depends_on_its_event_only(features: list[Features]) -> None:
     together_BD = vectors(*features)
     for row, values in enumerate(features):
         assert together_BD[row].equal(vectors(dict([*values.items()][::-1]))[0])
@@ -48,14 +48,14 @@ def test_a_text_without_features_keeps_its_vector_to_the_last_bit() -> None:
     assert float(joined_BD[1] @ z_BD[1]) == pytest.approx(2**-0.5, abs=0.1)  # both halves count alike
 
 
-def test_a_number_moves_the_vector_in_deviations_and_only_so_far() -> None:
+def test_a_number_is_standardised_and_clipped() -> None:
     mean_D, above_D, far_D, farther_D = vectors({"price": 2.0}, {"price": 2.5}, {"price": 4.0}, {"price": 1e6})
     assert mean_D.equal(vectors({"unknown": 7.0})[0]), "the mean, and a number that was never seen, add nothing"
     assert above_D @ mean_D > far_D @ mean_D
     assert far_D.equal(farther_D), f"beyond {CLIP} deviations"
 
 
-def test_categories_of_one_name_are_almost_orthogonal_beside_what_all_share() -> None:
+def test_categories_of_one_name_are_almost_orthogonal_apart_from_the_constant() -> None:
     constant_D, one_D, other_D = vectors({"unknown": 0.0}, {"city": "a"}, {"city": "b"})
     assert float(one_D @ constant_D) == pytest.approx(2**-0.5, abs=0.15)
     assert float(one_D @ other_D) == pytest.approx(0.5, abs=0.15)
@@ -63,7 +63,7 @@ def test_categories_of_one_name_are_almost_orthogonal_beside_what_all_share() ->
 
 
 def test_the_directions_are_the_same_in_every_release() -> None:
-    """Versions in the store name the scales alone: other directions would make other answers of them."""
+    """Versions in the store have only the scales: other directions would change their answers."""
     (z_D,) = vectors({"price": 2.5, "city": "a"})
     assert z_D[:4].tolist() == pytest.approx(FIRST, abs=1e-6)
 
@@ -94,11 +94,11 @@ def test_scales_do_not_depend_on_the_order(values: list[float], random: Random) 
     assert measure_scales([{"x": value} for value in values]) == measure_scales([{"x": value} for value in shuffled])
 
 
-def test_numbers_too_large_for_a_scale_have_none() -> None:
+def test_numbers_that_are_too_large_have_no_scale() -> None:
     assert measure_scales([{"x": 1e308}, {"x": -1e308}, {"x": 1e308}]) == {}
 
 
-def test_all_scales_are_measured_anew_when_there_are_twice_as_many_labels_and_else_only_new_numbers() -> None:
+def test_all_scales_are_measured_again_after_twice_as_many_labels_and_before_only_new_numbers() -> None:
     values: list[Features] = [{"price": 1.0, "late": 3.0}, {"price": 9.0, "late": 5.0}]
     old = SCALED.to_tensor()
 
