@@ -65,7 +65,8 @@ def test_strategies_against_forgetting_change_earlier_outputs_less(make: type[St
 def test_the_running_mean_of_the_weights_predicts() -> None:
     plain, mean = (trained(RECIPE(strategy=Strategy, decay=decay), last=(0, 1)) for decay in (0.0, 0.99))
     assert torch.equal(plain._net[0].weight, mean._net[0].weight)  # type: ignore[index]
-    assert accuracy(mean, 2, 3) > accuracy(plain, 2, 3)  # what was learnt before is in it for a while
+    # The mean still contains earlier weights.
+    assert accuracy(mean, 2, 3) > accuracy(plain, 2, 3)
 
 
 def test_the_same_seed_learns_the_same_and_another_does_not() -> None:
@@ -92,4 +93,5 @@ def test_each_row_is_offered_to_the_memory_once_for_any_number_of_passes() -> No
 
 def test_passes_without_a_gradient_are_counted_separately() -> None:
     learner = trained(RECIPE(strategy=partial(Distillation, alpha=1.0)))
-    assert (learner.usage.gradients, learner.usage.forwards) == (2_000, 1_000)  # the teacher, from the second stage on
+    # From the second stage on, the teacher passes every row forwards.
+    assert (learner.usage.gradients, learner.usage.forwards) == (2_000, 1_000)

@@ -24,7 +24,8 @@ def gradient_at(learner: ElasticWeights, value: float) -> list[float]:
 def test_important_weights_are_held_in_place() -> None:
     learner = ElasticWeights(strength=3.0, decay=0.5)
     w = torch.tensor([1.0, 1.0], requires_grad=True)
-    learner.end_stage([w], (x * w[0] for x in (1.0, 3.0)))  # F = mean of 1 and 9, for the first weight only
+    # F is the mean of 1 and 9, for the first weight only.
+    learner.end_stage([w], (x * w[0] for x in (1.0, 3.0)))
     assert gradient_at(learner, 1.5) == [3.0 * 5.0 * 0.5, 0.0]
     learner.end_stage([torch.zeros(2, requires_grad=True)], [])
     assert gradient_at(learner, 1.0) == [3.0 * 2.5 * 1.0, 0.0]

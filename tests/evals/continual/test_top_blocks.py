@@ -49,7 +49,8 @@ def test_the_blocks_and_the_head_are_trained_and_the_encoder_does_not_change(
     assert all(changed.values()) and {name.split(".")[0] for name in changed} == {"top", "head"}
     assert all(torch.equal(weights[name], value) for name, value in encoder.strata.state_dict().items())
     right_N = learner.predict_many(TEXTS) == LABELS_N
-    assert float(right_N.float().mean()) > 0.5  # a random encoder, five classes
+    # The encoder is random, and there are five classes.
+    assert float(right_N.float().mean()) > 0.5
     assert learner.traits == Traits(precision="int8", encoder="trained")
     assert learner.usage.samples == 40
 

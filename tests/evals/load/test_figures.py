@@ -72,5 +72,6 @@ def test_a_label_is_live_with_the_first_answer_of_a_version_that_covers_it() -> 
     ledger.record_label(Feedback(event_id="run-0", label="a", time_ms=1_500), "feedback.v1/0", 6)
     snapshot = ServiceSnapshot(plan=PLAN, through={2: {"feedback.v1/0": 7}})
     live = figures(ledger, snapshot, Audit(4, 0, 0), dead_letters=0, restarts=0, prequential=None).label_to_live_s
-    assert live["p50"] == 0.54  # the candidate's first answer, at 2,040 ms
+    # The candidate's first answer came at 2,040 ms.
+    assert live["p50"] == 0.54
     assert live["stable_p50"] is None

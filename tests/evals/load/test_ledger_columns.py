@@ -31,7 +31,8 @@ def test_an_answer_is_right_or_wrong_and_none_is_wrong() -> None:
 def test_latencies_are_of_the_answered_events_of_a_round_and_never_negative() -> None:
     table = events("x", "x", "x")
     table.judge(0, "x", 30)
-    table.judge(2, "x", 150)  # it was answered before its time, by a clock that was set back
+    # The clock was set back, so the answer is earlier than its event.
+    table.judge(2, "x", 150)
     assert list(table.latencies(0, math.inf)) == [30, 0]
     assert list(table.latencies(0, 200)) == [30]
     assert list(table.latencies(1, math.inf)) == []

@@ -31,7 +31,8 @@ def figures_of(events: Sequence[AskedEvent], num_stages: int = 1) -> Prequential
 def test_the_oracle_knows_a_label_once_it_is_written() -> None:
     events = [asked("red", 0, 100), asked("red", 100, 200), asked("red", 101, 300)]
     replayed = replay(events, encode)
-    assert replayed.right_NV[:, 1].tolist() == [False, False, True]  # what is written when it is asked is not known yet
+    # A label that is written at the time of an event is not known to the event.
+    assert replayed.right_NV[:, 1].tolist() == [False, False, True]
 
 
 def test_labels_are_learnt_in_the_order_in_which_they_come() -> None:

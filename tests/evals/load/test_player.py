@@ -47,5 +47,6 @@ def test_unanswered_events_are_given_up_with_a_message(bus: Bus, bus_config: Bus
         playing.send(ITEM, stage=0, time_ms=0)
         playing.await_answers(at_most=0)
         assert lines == ["no answer for 0.05 s; 1 events are given up"]
-        playing.await_answers(at_most=0)  # they are not waited for again
+        # Events that were given up are not waited for again.
+        playing.await_answers(at_most=0)
         assert len(lines) == 1

@@ -67,11 +67,13 @@ def test_learnt_labels_are_right_at_the_end(run: Run) -> None:
     outcome, lines = run()
     figures = outcome.figures
     assert figures.events == figures.answers
-    assert figures.events >= 49  # 40 to learn from, 9 in the tests, and the fillers
+    # 40 training events, 9 test items, and the fillers.
+    assert figures.events >= 49
     assert (figures.lost, figures.duplicates) == (0, 0)
     assert figures.accuracy_by_stage == ((100.0,), (100.0, 100.0))
     assert (figures.accuracy_final, figures.forgetting) == (100.0, 0.0)
-    assert figures.accuracy_first_seen < 100.0  # the first of each label was asked before its label was sent
+    # The first event of each class was answered before its label was sent.
+    assert figures.accuracy_first_seen < 100.0
     p50_s = figures.label_to_live_s["p50"]
     assert p50_s is not None
     assert p50_s > 0.0
@@ -99,7 +101,8 @@ def test_a_stream_without_pauses_is_tested_at_its_end_and_compared_with_an_oracl
     assert known is not None
     assert (known.events, known.encoder, len(known.by_stage)) == (40, "colors", 2)
     assert known.as_given == figures.accuracy_first_seen
-    assert 0.0 < known.oracle < 100.0  # the first text of each class comes before its label
+    # The first text of each class comes before its label.
+    assert 0.0 < known.oracle < 100.0
     assert sum(point.answered for point in outcome.beside["oracle"]) == 40
 
 
@@ -116,4 +119,5 @@ def test_labels_that_make_no_version_do_not_delay_the_run(run: Run) -> None:
     outcome, lines = run(saving=True)
     assert outcome.figures.accuracy_final == 100.0
     assert "labels changed nothing (in the holdout, or repeated)" in lines
-    assert outcome.figures.label_to_live_s["p95"] is None  # they never came live, and are not left out
+    # Labels that were never live are not left out of the percentiles.
+    assert outcome.figures.label_to_live_s["p95"] is None

@@ -92,6 +92,6 @@ def test_met_goals_are_counted_but_not_listed() -> None:
 
 def test_the_load_of_other_processes_is_given_in_numbers() -> None:
     twice = list(chain(CONDITIONS, CONDITIONS))
-    said = "other processes took up to 0.95 processors (python pytest 0.93), the host up to 0.4 %"
-    assert beside(twice) == f"{said}; load before 0.1, after 1.9"
+    load = "other processes took up to 0.95 processors (python pytest 0.93), the host up to 0.4 %"
+    assert beside(twice) == f"{load}; load before 0.1, after 1.9"
     assert beside([]) == "what ran beside it was not recorded"

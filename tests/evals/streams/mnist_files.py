@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-torch.set_num_threads(1)  # small tensors, and tests that run side by side
+# The tensors are small, and tests run in parallel.
+torch.set_num_threads(1)
 
 NAMES = {"train": 400, "t10k": 100}
 

@@ -39,7 +39,8 @@ def test_the_bundled_stream_needs_no_data_folder() -> None:
         labels = {item.label for item in stage.train}
         assert {item.label for item in stage.test} == labels
         num_labels += len(labels)
-    assert num_labels == stream.num_labels  # no label comes back in a later stage
+    # No label comes back in a later stage.
+    assert num_labels == stream.num_labels
 
 
 def test_a_stream_can_be_tested_on_its_validation_items(tmp_path: Path) -> None:

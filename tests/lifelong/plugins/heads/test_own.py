@@ -68,7 +68,7 @@ def test_a_head_that_fails_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("tests.learner.fast.heads:Missing", "does not import"),
         (path_of(NoHead), r"no method weights\(sums\)"),
@@ -79,7 +79,7 @@ def test_a_head_that_fails_says_why() -> None:
         (path_of(Counts), "the same sums give other weights"),
     ],
 )
-def test_an_invalid_head_is_refused_with_the_reason(path: str, said: str) -> None:
-    with pytest.raises(WrongConfig, match=said) as refused:
+def test_an_invalid_head_is_refused_with_the_reason(path: str, message: str) -> None:
+    with pytest.raises(WrongConfig, match=message) as refused:
         import_head(path)
     assert "learner.head" in str(refused.value)

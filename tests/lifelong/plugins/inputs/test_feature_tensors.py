@@ -45,7 +45,8 @@ def test_a_text_without_features_keeps_its_vector_to_the_last_bit() -> None:
     assert vectors({}, {}, z_BD=z_BD) is z_BD
     joined_BD = vectors({}, {"city": "a"}, z_BD=z_BD)
     assert joined_BD[0].equal(z_BD[0])
-    assert float(joined_BD[1] @ z_BD[1]) == pytest.approx(2**-0.5, abs=0.1)  # both halves count alike
+    # Text and features have equal weight.
+    assert float(joined_BD[1] @ z_BD[1]) == pytest.approx(2**-0.5, abs=0.1)
 
 
 def test_a_number_is_standardised_and_clipped() -> None:

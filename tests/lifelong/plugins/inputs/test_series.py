@@ -25,7 +25,7 @@ def event_with(number: int, features: Features, key: str = "meter 1") -> Event:
     return Event(id=f"{key}-{number}", key=key, source="plant", features=features)
 
 
-def taken_over(series: Series, *events: Event) -> list[Features]:
+def added_features(series: Series, *events: Event) -> list[Features]:
     """Returns the features that were added to each event."""
     return [added(before, after) for before, after in zip(events, series.join(events), strict=True)]
 
@@ -36,7 +36,7 @@ def added(before: Event, after: Event) -> Features:
 
 def test_an_event_gets_the_features_of_earlier_events() -> None:
     series = Series(SeriesConfig(lags=(1, 3)))
-    found = taken_over(series, *[event(number, price=number / 2, region="north") for number in range(4)])
+    found = added_features(series, *[event(number, price=number / 2, region="north") for number in range(4)])
     assert found == [
         {},
         {"past:1:price": 0.0, "past:1:region": "north"},
@@ -47,7 +47,7 @@ def test_an_event_gets_the_features_of_earlier_events() -> None:
 
 def test_a_mean_is_over_the_earlier_events_that_have_the_number() -> None:
     series = Series(SeriesConfig(means=(2,)))
-    found = taken_over(series, event(0, x=1.0, city="a"), event(1, x=2.0), event(2, y=9.0), event(3), event(4))
+    found = added_features(series, event(0, x=1.0, city="a"), event(1, x=2.0), event(2, y=9.0), event(3), event(4))
     assert found == [
         {},
         {"past:mean2:x": 1.0},
@@ -60,7 +60,7 @@ def test_a_mean_is_over_the_earlier_events_that_have_the_number() -> None:
 def test_keys_are_separate_and_an_event_without_a_key_has_no_past() -> None:
     series = Series(SeriesConfig(lags=(1,)))
     events = [event(0, "a"), event(1, "b"), event(2, "a"), event(3, ""), event(4, "")]
-    assert taken_over(series, *events) == [{}, {}, {"past:1:x": 0.0}, {}, {}]
+    assert added_features(series, *events) == [{}, {}, {"past:1:x": 0.0}, {}, {}]
 
 
 def test_without_settings_events_do_not_change() -> None:
@@ -94,25 +94,25 @@ def test_labels_that_have_come_are_features_the_newest_event_first() -> None:
     series.add_label(Feedback(event_id=events[0].id, label="down", event_source="plant"), "down")
     series.add_label(Feedback(event_id=events[0].id, label="up", event_source="another plant"), "up")
     series.add_label(Feedback(event_id="unheard of", label="up"), "up")
-    assert taken_over(series, events[2]) == [{"past:label:1": "up", "past:label:2": "down"}]
+    assert added_features(series, events[2]) == [{"past:label:1": "up", "past:label:2": "down"}]
     series.add_label(Feedback(event_id=events[1].id, label="still"), "still")
-    assert taken_over(series, events[3]) == [{"past:label:1": "still", "past:label:2": "down"}]
+    assert added_features(series, events[3]) == [{"past:label:1": "still", "past:label:2": "down"}]
 
 
 def test_a_label_that_comes_too_late_is_dropped() -> None:
     series = Series(SeriesConfig(labels=1))
     series.join([event(number) for number in range(LABEL_WAIT + 2)])
     series.add_label(Feedback(event_id=event(0).id, label="up"), "up")
-    assert taken_over(series, event(LABEL_WAIT + 2)) == [{}]
+    assert added_features(series, event(LABEL_WAIT + 2)) == [{}]
     series.add_label(Feedback(event_id=event(9).id, label="up"), "up")
-    assert taken_over(series, event(LABEL_WAIT + 3)) == [{"past:label:1": "up"}]
+    assert added_features(series, event(LABEL_WAIT + 3)) == [{"past:label:1": "up"}]
 
 
 def test_the_key_that_was_silent_for_the_longest_is_forgotten_first() -> None:
     series = Series(SeriesConfig(lags=(1,), max_values=1_300))
     wide: Features = {f"x{number}": 1.0 for number in range(300)}
     series.join([event_with(number, wide, key) for number, key in ((0, "a"), (0, "b"), (1, "a"), (0, "c"), (0, "d"))])
-    assert [len(found) for found in taken_over(series, event(2, "a"), event(1, "b"))] == [300, 0]
+    assert [len(found) for found in added_features(series, event(2, "a"), event(1, "b"))] == [300, 0]
 
 
 def test_an_event_gets_no_more_features_than_the_limit() -> None:
@@ -158,7 +158,7 @@ def test_events_from_many_threads_are_all_remembered() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert taken_over(series, *[event(200, f"{key}") for key in range(4)]) == [{"past:1:x": 199.0}] * 4
+    assert added_features(series, *[event(200, f"{key}") for key in range(4)]) == [{"past:1:x": 199.0}] * 4
 
 
 def test_a_replica_has_a_series_and_a_reader_of_labels_only_if_its_settings_need_them() -> None:

@@ -18,7 +18,8 @@ def test_a_predicted_score_is_judged_like_an_answer(pairs: list[tuple[float, flo
     for place, (label, draw) in enumerate(zip(labels, draws, strict=True)):
         expected = unit_value(min(max(pairs[place][1], 0.0), 1.0))
         agreement = 1 - abs(value_of(expected) - value_of(label))
-        if abs(draw_of(draw.encode()) - agreement) > 1e-6:  # else the rounding of float32 decides
+        # Closer than that, the rounding of float32 decides.
+        if abs(draw_of(draw.encode()) - agreement) > 1e-6:
             assert bool(targets.right(logits_NC)[place]) == is_right(expected, label, draw.encode())
     assert targets.rows_N.tolist() == [0] * len(pairs)
     assert TENSORS.targets(labels, draws, ()).rows_N.tolist() == [-1] * len(pairs)
