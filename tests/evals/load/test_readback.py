@@ -1,4 +1,4 @@
-"""What the topics hold, by the number of the event."""
+"""The contents of the topics, by the number of the event."""
 
 from collections import Counter
 
@@ -22,7 +22,7 @@ def received(record: TopicRecord, offset: int) -> Received[TopicRecord]:
     return Received(record=record, position=position, log_ms=0, mark=LogMark())
 
 
-def test_answers_labels_and_letters_are_counted_by_event() -> None:
+def test_answers_labels_and_dead_letters_are_counted_by_event() -> None:
     back = TopicContents(IDS.number_of, source="chaos", keeps=True)
     letter = DeadLetter(reason="x", detail="", topic="events.v1", partition=0, offset=1, payload=b"")
     records: list[TopicRecord] = [
@@ -46,7 +46,7 @@ def test_answers_labels_and_letters_are_counted_by_event() -> None:
 
 
 @pytest.mark.live
-def test_what_is_missing_or_doubled_is_counted_and_what_is_not_ours_is_not(bus: Bus) -> None:
+def test_missing_and_duplicate_answers_are_counted_and_other_runs_are_not(bus: Bus) -> None:
     ledger = Ledger("run")
     ids = [ledger.record_event(StreamItem("a", "x"), stage=0, time_ms=0) for _ in range(4)]
     letter = DeadLetter(reason="oversized", detail="", topic="events.v1", partition=0, offset=0, payload=b"")
