@@ -254,7 +254,7 @@ class Checkpoints:
         self.journal = Journal(path.with_suffix(JOURNAL_SUFFIX))
         return self.journal
 
-    def of_version(self, manifest: WeightManifest) -> VersionState | None:
+    def find_version(self, manifest: WeightManifest) -> VersionState | None:
         """Returns the state that was published as `manifest`, which the store has; None where it is not kept."""
         mark = (manifest.version, manifest.epoch)
         for entry in self.entries():
@@ -270,7 +270,7 @@ class Checkpoints:
                 return VersionState(
                     snapshot, _samples_until(mark, read_journal(entry.path.with_suffix(JOURNAL_SUFFIX)))
                 )
-            if is_same(snapshot.facts.pending, manifest):
+            if is_same_version(snapshot.facts.pending, manifest):
                 return VersionState(snapshot)
         return None
 
@@ -301,7 +301,7 @@ class Checkpoints:
         """Returns the checkpoints in the folder, newest first."""
         return newest_first(self._folder.iterdir())
 
-    def is_older_elsewhere(self) -> bool:
+    def has_older_shared(self) -> bool:
         """Whether the shared address has a checkpoint that is older than all in the folder. Raises StoreUnavailable."""
         oldest = min((entry.order for entry in self.entries()), default=(0, 0))
         return any(entry.order < oldest for entry in self._shared())
@@ -361,7 +361,7 @@ def _samples_until(mark: tuple[int, int], entries: Sequence[Entry]) -> list[Samp
     return samples
 
 
-def is_same(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:
+def is_same_version(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:
     """Whether the version that was about to be published is the one that the store has."""
     if pending is None or stored is None:
         return False

@@ -70,7 +70,7 @@ class PublishRig:
     def follow(self, command: Command | None = None) -> CommandOutcome | None:
         """Follows the commands after a while; returns what the store then has of `command`."""
         self.now_s += 10.0
-        self.runner.turn()
+        self.runner.poll()
         return None if command is None else self.store.commands.outcome(command)
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:

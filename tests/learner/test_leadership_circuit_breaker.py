@@ -52,7 +52,7 @@ def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redi
     started_s = time.monotonic()
     for _ in range(3):
         rig.now_s += 10.0
-        rig.runner.turn()
+        rig.runner.poll()
         if rig.publisher.is_due():
             rig.publisher.publish()
         rig.publisher.checkpoint_if_due()

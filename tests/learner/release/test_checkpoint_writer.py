@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from learner.encoder.served import export_encoder
-from learner.release.attempts import Attempts
 from learner.release.checkpoint_writer import CheckpointWriter
+from learner.release.publish_backoff import PublishBackoff
 from learner.release.tensors import NEWEST, TensorCache
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import small_strata
@@ -28,13 +28,13 @@ class Writing:
         self.rig = rig
         self.now_s = 100.0
         self.cache = TensorCache()
-        self.attempts = Attempts(rig.learner.counts, rig.leadership, self.cache, config=rig.config)
+        self.backoff = PublishBackoff(rig.learner.counts, rig.leadership, self.cache, config=rig.config)
         self.writer = CheckpointWriter(
             rig.learner,
             rig.store,
             rig.checkpoints,
             rig.leadership,
-            self.attempts,
+            self.backoff,
             interval_s=INTERVAL_S,
             clock_s=lambda: self.now_s,
         )

@@ -42,7 +42,7 @@ def knows(rig: PublishRig) -> bool:
 
 
 def test_a_request_is_carried_out_published_and_told(rig: PublishRig) -> None:
-    rig.runner.turn()
+    rig.runner.poll()
     rig.store.commands.append(ERASE)
     erasure = carry_out(rig)
     assert (erasure.seq, erasure.version, erasure.state) == (1, 0, "applied")
@@ -94,7 +94,7 @@ def test_it_is_not_purged_while_an_older_checkpoint_is_at_the_shared_address(rig
 def test_a_learner_without_a_checkpoint_never_learns_the_subject(store: Store, tmp_path: Path) -> None:
     store.commands.append(ERASE)
     rig = PublishRig(store, tmp_path)
-    rig.runner.turn()
+    rig.runner.poll()
     rig.learn(0, 70)
     assert not knows(rig) and rig.learner.join.counts["answers_erased"] == 10
     rig.publish()
@@ -124,7 +124,7 @@ def test_a_rollback_brings_nothing_back(rig: PublishRig) -> None:
     (rig.folder / "000000009-v1.checkpoint").write_bytes(checkpoint_of_version_1(rig))
     rig.learn(70, 80)
     assert rig.publish() == 1 and rig.learner.erased.is_due and rig.learner.must_wait and not rig.publisher.is_due()
-    rig.runner.turn()
+    rig.runner.poll()
     assert not knows(rig) and rig.publish() == 3 and rig.store.versions.manifest(3).erased == 1
 
 

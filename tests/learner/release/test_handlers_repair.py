@@ -54,7 +54,7 @@ def refused(rig: PublishRig, version: int) -> tuple[str, ...]:
 def repair(rig: PublishRig) -> None:
     """Lets the learner look for damage two seconds later."""
     rig.now_s += 2.0
-    rig.runner.turn()
+    rig.runner.poll()
 
 
 def known(rig: PublishRig) -> Facts:

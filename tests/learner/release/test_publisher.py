@@ -53,7 +53,7 @@ def test_labels_are_learnt_between_versions_that_take_long(rig: PublishRig) -> N
     rig.attempt_s = 3.0
     rig.publish()
     rig.learn(0, 9)
-    rig.publisher.attempts.end_interval()
+    rig.publisher.backoff.end_interval()
     rig.now_s += 5.9
     assert not rig.publisher.is_due()
     rig.now_s += 0.1
@@ -64,7 +64,7 @@ def test_drift_ends_the_interval(store: Store, tmp_path: Path) -> None:
     rig = PublishRig(store, tmp_path, publish_interval_s=5.0)
     rig.publish()
     rig.learn(0, 9)
-    rig.publisher.attempts.end_interval()
+    rig.publisher.backoff.end_interval()
     assert rig.publisher.is_due()
     rig.publisher.publish()
     rig.publisher.complete(wait=True)
@@ -133,7 +133,7 @@ def test_versions_that_may_return_keep_their_checkpoint(rig: PublishRig) -> None
         rig.publisher.checkpoint_if_due(wait=True)
     rig.publisher.writer.prune()
     files = [entry.path for entry in rig.checkpoints.entries()]
-    states = [rig.checkpoints.of_version(rig.store.versions.manifest(version)) for version in (1, 3, 6)]
+    states = [rig.checkpoints.find_version(rig.store.versions.manifest(version)) for version in (1, 3, 6)]
     assert [state is None for state in states] == [False, True, False]
     assert len(files) == 4 and len(list(rig.folder.glob("*.journal"))) == 4
 
@@ -200,7 +200,7 @@ def test_a_checkpoint_that_is_written_beside_publications_leads_to_all_versions(
     rig.learn(40, 50)
     assert rig.publish() == 3
     for version, last in ((2, 40), (3, 50)):
-        state = rig.checkpoints.of_version(rig.store.versions.manifest(version))
+        state = rig.checkpoints.find_version(rig.store.versions.manifest(version))
         assert state is not None and state.snapshot.facts.offsets == {"feedback.v1/0": 30}
         assert len(state.samples) == last - 30
 

@@ -25,7 +25,7 @@ def value_of(snapshot: Snapshot | None) -> float | None:
 
 
 def value_of_version(checkpoints: Checkpoints, version: WeightManifest) -> float | None:
-    state = checkpoints.of_version(version)
+    state = checkpoints.find_version(version)
     return value_of(state.snapshot) if state else None
 
 
@@ -54,9 +54,9 @@ def test_versions_that_may_return_and_the_newest_are_kept(tmp_path: Path) -> Non
     checkpoints.prune([2, 0])
     assert [entry.version for entry in checkpoints.entries()] == [0, 4, 2]
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".checkpoint"] * 3 + [".txt"]
-    found = checkpoints.of_version(manifest(2))
+    found = checkpoints.find_version(manifest(2))
     assert found and found.snapshot.tensors["head.gram"][0, 0] == 2
-    assert checkpoints.of_version(manifest(3)) is None
+    assert checkpoints.find_version(manifest(3)) is None
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[
             (value for epoch, _, value in landed if epoch == last), default=None
         )
         for epoch, version, _ in landed:
-            found = checkpoints.of_version(manifest(version, epoch=epoch)) if version else None
+            found = checkpoints.find_version(manifest(version, epoch=epoch)) if version else None
             assert found is None or found.snapshot.facts.pending == manifest(version, epoch=epoch)
 
 
