@@ -1,4 +1,4 @@
-"""When a checkpoint is due, when it is synced, and what is pruned by the plan."""
+"""Tests of when a checkpoint is due and synced, and of which checkpoints are pruned."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ INTERVAL_S = 10.0
 
 
 class Writing:
-    """A writer on the learner, the store and the checkpoints of a rig, with a clock of its own."""
+    """A writer for the learner, the store and the checkpoints of a rig, with its own clock."""
 
     def __init__(self, rig: PublishRig) -> None:
         self.rig = rig
@@ -80,7 +80,7 @@ def test_a_postponed_one_is_due_an_interval_later_and_the_last_one_at_once(writi
 
 
 def test_what_was_not_synced_is_due_again(writing: Writing) -> None:
-    """A version may be published soon after a synced checkpoint; it is on the disk an interval later."""
+    """A version that is published right after a synced checkpoint is on the disk an interval later."""
     writer = writing.writer
     writing.learn(1)
     writer.write(None)

@@ -1,4 +1,4 @@
-"""The store is asked now and then, while it is there, and what fails is counted."""
+"""Tests that the log is read once per interval while the store is reachable, and that failures are counted."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.live
 
 
 class Question:
-    """Counts how often the log is read; raises `error`, if there is one."""
+    """Counts the reads of the log; raises `error` if it is set."""
 
     def __init__(self, read: Callable[[int], list[Command]]) -> None:
         self._read = read

@@ -1,4 +1,4 @@
-"""When the next attempt to publish may be made."""
+"""Tests of the pauses between attempts to publish."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from wire.store import Store
 
 
 class Trying:
-    """The attempts of a learner whose versions lie a second apart and whose pause is half a second."""
+    """The backoff of a learner with an interval of one second and a pause of half a second after a failure."""
 
     def __init__(self, rig: PublishRig) -> None:
         self.now_s = 100.0

@@ -1,4 +1,4 @@
-"""The tensors that the learner has in memory, by digest."""
+"""Tests of the cache of tensors."""
 
 from learner.encoder.served import StoredTensor, export_encoder
 from learner.release.tensors import NEWEST, TensorCache

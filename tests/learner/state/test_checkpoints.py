@@ -1,4 +1,4 @@
-"""The folder of checkpoints: which is the newest, who may write, and which belongs to a version."""
+"""Tests of the folder of checkpoints: the newest file, fencing, and the files of a version."""
 
 import os
 from dataclasses import replace
@@ -20,7 +20,7 @@ from wire.records import WeightManifest
 
 
 def value_of(snapshot: Snapshot | None) -> float | None:
-    """The `value` that a snapshot was made with."""
+    """Returns the `value` with which a snapshot was made."""
     return float(snapshot.tensors["head.gram"][0, 0]) if snapshot else None
 
 
@@ -69,7 +69,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_without_a_whole_checkpoint_nothing_begins_from_nothing(tmp_path: Path) -> None:
-    """B25 no. 8: where every file was torn, the learner began from nothing and did not log it."""
+    """B25 no. 8: if every file was torn, the learner started without a checkpoint and did not log it."""
     checkpoints = Checkpoints(tmp_path, num_newest=3)
     for version in (1, 2):
         checkpoints.write(snapshot(version)).write_bytes(b"torn")
@@ -151,7 +151,7 @@ def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=20))
 def test_a_power_cut_leaves_the_last_checkpoint_that_was_synced(writes: list[tuple[bool, int]]) -> None:
-    """B25 no. 6: most checkpoints are not synced. So a power cut may tear them, and most never reach the disk."""
+    """B25 no. 6: most checkpoints are not synced, so they may never reach the disk, and a power cut may tear them."""
     with TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), num_newest=2)
         torn: list[Path] = []

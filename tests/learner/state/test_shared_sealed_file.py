@@ -1,4 +1,4 @@
-"""A sealed file is whole, and is that of its name, or is refused."""
+"""Tests that a sealed file is refused unless it is complete and has its own name."""
 
 from pathlib import Path
 
