@@ -195,7 +195,7 @@ class ManyLabels:
         self._own_s += time.thread_time() - self._ended_s
         self._learner.learn_many(records, {"feedback.v1/0": self._num_events})
         self._learner.tick()
-        self._publisher.turn()
+        self._publisher.poll()
         self._ended_s = time.thread_time()
         if time.monotonic() > self._collect_at_s:
             self._collect()
