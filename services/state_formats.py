@@ -7,8 +7,7 @@ A release reads the state that the release before it wrote, so a service is upgr
 that the next release would not read are rewritten. Records that this release reads, and replaces with its next write,
 are left alone.
 
-- Checkpoint: an older format is rewritten in place, atomically.
-- Journal: never rewritten. It holds only samples, whose format has not changed.
+- Checkpoint, journal: there is one format so far, the format of release 0.1.0.
 - Manifest: never rewritten, because it is signed and content-addressed. Replicas read formats N and N-1.
 - Tallies: dropped if they cannot be read, as the rollout would do at its next start. It then judges the versions from
   scratch.
@@ -17,7 +16,6 @@ are left alone.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,11 +25,10 @@ from learner.encoder.rounded import KEY_BYTES, read_tensors
 from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.state.checkpoints import JOURNAL_SUFFIX as JOURNAL
 from learner.state.checkpoints import Checkpoints, Entry, whole_entries
-from learner.state.snapshot import FORMAT, decode, encode, upgraded
+from learner.state.snapshot import decode
 from rollout.judged_events import JudgedEvent
 from rollout.tallies import TalliesState
 from wire.errors import BadSignature, BlobCorrupt, UnknownFormat
-from wire.files import atomic_write
 from wire.store import Store
 
 OLDER = "The checkpoint before it is used, and later labels are learnt again from the topics"
@@ -98,24 +95,7 @@ def _examine_checkpoint(path: Path, *, is_needed: bool) -> FormatFinding:
         )
     except (CheckpointRefused, OSError) as error:
         return FormatFinding(name=path.name, format="?", verdict=Readability.UNREADABLE, why=f"{error}. {OLDER}")
-    found = f"checkpoint {snapshot.facts.format}"
-    if snapshot.facts.format == FORMAT:
-        return readable(path.name, found)
-    return FormatFinding(
-        name=path.name,
-        format=found,
-        verdict=Readability.REWRITTEN,
-        why=f"as checkpoint {FORMAT}",
-        is_needed=is_needed,
-        rewrite=partial(_rewrite_checkpoint, path),
-    )
-
-
-def _rewrite_checkpoint(path: Path) -> None:
-    """Writes a checkpoint again in the format of this release. Raises CheckpointRefused, OSError."""
-    data = encode(upgraded(decode(path.read_bytes())))
-    with atomic_write(path, mode=path.stat().st_mode & 0o777, is_synced=True) as file:
-        file.write(data)
+    return readable(path.name, f"checkpoint {snapshot.facts.format}")
 
 
 def _examine_journal(path: Path) -> FormatFinding:

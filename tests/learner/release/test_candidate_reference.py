@@ -62,7 +62,7 @@ def test_a_reference_of_another_encoder_or_one_that_is_gone_is_none(rig: Publish
         for tensor in manifest.tensors
     )
     other = msgspec.structs.replace(manifest, tensors=others)
-    assert rig.publisher._maker.stored(other, known, rig.store.blobs) is None
+    assert rig.publisher._maker.load(other, known, rig.store.blobs) is None
 
 
 def test_a_reference_with_other_scales_of_numbers_is_read_under_its_own(rig: PublishRig) -> None:
@@ -119,7 +119,7 @@ def named_rightly(rig: PublishRig, version: int, served: ServedEncoder) -> set[L
     """Returns the holdout samples that a stored version predicts correctly, encoded and scored one at a time."""
     manifest = rig.store.versions.manifest(version)
     (entry,) = [each for each in manifest.tensors if each.name == "head.out"]
-    candidate = rig.publisher._maker.stored(manifest, rig.learner.knowledge, rig.store.blobs, served=served)
+    candidate = rig.publisher._maker.load(manifest, rig.learner.knowledge, rig.store.blobs, served=served)
     assert candidate is not None and candidate.tensors["head.out"].entry == entry
     head = candidate.version.head
     found = set[Labelled]()
