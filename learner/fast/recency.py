@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from learner.fast.ridge import on_grid
-from learner.fast.rows import Directions, grown, row_scales
+from learner.fast.rows import ClassMeans, grown, row_scales
 from model.kinds import Entries
 
 MAX_VECTORS: Final = 16_384
@@ -60,7 +60,7 @@ class RecentLabels:
         num_held = self._num_held_of(num_rows)
         self._z_CKD = torch.zeros(num_rows, num_held, width)
         self._times_CK = torch.full((num_rows, num_held), EMPTY, dtype=torch.int64)
-        self._means = Directions(width, self._mean_directions)
+        self._means = ClassMeans(width, self._mean_directions)
 
     @property
     def num_held(self) -> int:
@@ -129,7 +129,7 @@ class RecentLabels:
         copied = copy(self)
         copied._z_CKD = self._z_CKD.clone()
         copied._times_CK = self._times_CK.clone()
-        copied._means = Directions(self._z_CKD.shape[2], copied._mean_directions)
+        copied._means = ClassMeans(self._z_CKD.shape[2], copied._mean_directions)
         copied._means.touch(range(len(self._z_CKD)))
         return copied
 
@@ -188,7 +188,7 @@ MIN_SHARE: Final = 1e-3
 """A smaller share is none."""
 
 
-class Fading:
+class RecencyBlend:
     """Holds the newest labels, the losses of both heads, and the weights of both as they were solved last.
 
     `recent` are the last `num_recent` of each class, which say whether it has changed (`learner.drift`).
@@ -270,11 +270,11 @@ class Fading:
             return weights_CR, 0.0
         return torch.lerp(weights_CR, newest_CR, share), share
 
-    def goes_on_from(self, other: "Fading") -> None:
+    def adopt_losses(self, other: "RecencyBlend") -> None:
         """Takes over the losses of the head before, whose labels are learnt anew here."""
         self._losses_2 = other._losses_2.clone()
 
-    def copy(self) -> "Fading":
+    def copy(self) -> "RecencyBlend":
         copied = copy(self)
         copied.recent = self.recent.copy()
         copied.newest = self.newest.copy()

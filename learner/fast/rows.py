@@ -1,7 +1,7 @@
 """The rows of a head: which class has one, and what there is of each besides the sums.
 
     class --Classes: may it have one?--> ClassRows --> tables with a value for each row, which grow with the classes
-    sums of a row's vectors --Directions--> mean directions --nearest--> the class of a text
+    sums of a row's vectors --ClassMeans--> mean directions --nearest--> the class of a text
                                                             --blend----> prototypes in the place of hardly known rows
     counts of the rows --row_scales--> their factors
 
@@ -16,7 +16,7 @@ but it is evicted for a class with more labels. So a flood of names with one lab
 nor keeps out a class with two labels, and nothing evicts a class that has `min_labels`. A source that gives so many
 names `min_labels` labels each does fill the rows for good; `learner.trust.source_share` slows it down.
 
-Mean directions (`Directions`). Every label is compared with the means of all classes before it is learnt. A batch
+Mean directions (`ClassMeans`). Every label is compared with the means of all classes before it is learnt. A batch
 changes a few rows, and to compute 10,000 takes as long as to learn the batch, so only what has changed is computed.
 
 Shapes: B samples, E entries (a pair of a sample and one of its classes), N rows, D width, R features, C classes in the
@@ -237,7 +237,7 @@ class Classes:
         return ClassesState(labels=dict(self._labels), others=dict(self._others))
 
 
-class Directions:
+class ClassMeans:
     """Holds unit vectors by row; zero for a row that was never touched. `compute` returns z_ND of the rows it gets."""
 
     def __init__(self, width: int, compute: Callable[[Tensor], Tensor]) -> None:

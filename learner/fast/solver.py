@@ -216,7 +216,7 @@ class HeadSolver:
         self._ask_for_next_base(head, fast_head)
         weights_CR = fast_head.finisher()(head.weights(torch.arange(num_classes)))
         penalty = ridge_penalty(fast_head.ridge.num_texts, ridge=fast_head.penalty)
-        blended_CR, self._fading_share = fast_head.fading.blended(
+        blended_CR, self._fading_share = fast_head.recency.blended(
             weights_CR, fast_head.served.features, penalty, share=fading_share
         )
         return blended_CR

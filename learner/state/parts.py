@@ -25,7 +25,7 @@ def fast_head_of(config: LearnerConfig, served: ServedEncoder) -> FastHead:
 
 def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
     """Adds the newest labels of the memory to a head that holds none, as older programs did; returns whether it has."""
-    newest = head.fading.newest
+    newest = head.recency.newest
     if len(newest.held(len(head.ridge.classes))[0]):
         return False
     held = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]

@@ -89,7 +89,7 @@ def test_a_head_grows_with_its_classes() -> None:
         head.admit_all(sample.label for sample in samples[places])
         head.learn_encoded(z_ND[places], roomy.features(z_ND[places]), samples[places])
         assert head.nearest(z_ND[places]).by_all == [sample.label for sample in samples[places]]
-    assert len(head.z_sums_CD) == 512 and head.fading.recent.num_held == 8
+    assert len(head.z_sums_CD) == 512 and head.recency.recent.num_held == 8
     restored = FastHead(roomy, penalty=1e-4, num_recent=8)
     restored.restore(head.export(), head.ridge.classes)
     assert_same(head, restored)
