@@ -164,11 +164,11 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         after_N = targets.right(logits_NC[known_N, : self.num_classes])
         return compare(before_N, after_N, targets.rows_N, self.num_classes)
 
-    def beside(self, newer: "Anchor") -> Paired:
+    def compare_shared(self, newer: "Anchor") -> Paired:
         """Compares with a newer version on the samples that both know, each text once: each version chose among all
         the classes that it has.
 
-        >>> Anchor(right=[1, 2, 3], wrong=[4]).beside(Anchor(right=[2, 3, 4], wrong=[1, 5]))
+        >>> Anchor(right=[1, 2, 3], wrong=[4]).compare_shared(Anchor(right=[2, 3, 4], wrong=[1, 5]))
         Paired(num=4, right=3, lost=1, won=1)
         """
         right = set(self.right)
@@ -179,12 +179,12 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         num_wrong = len(won) + len(wrong.intersection(newer.wrong))
         return Paired(num_right + num_wrong, num_right, len(lost), len(won))
 
-    def is_followed(self, beside: Comparison, num_known: int) -> bool:
+    def is_superseded(self, beside: Comparison, num_known: int) -> bool:
         """Whether a published version becomes the anchor. It compares as `beside` and covers `num_known` samples."""
         return beside.overall.won >= beside.overall.lost or 2 * beside.overall.num < num_known
 
 
-def anchor_of(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_classes: int) -> Anchor:
+def make_anchor(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_classes: int) -> Anchor:
     """Returns a version as an anchor. Samples of classes that it does not know are left out."""
     known = [
         (sample_hash(sample), is_right)

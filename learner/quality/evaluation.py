@@ -47,7 +47,7 @@ from learner.encoder.served import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from learner.memory import Holdout
 from learner.quality.class_weights import NO_WEIGHTS, RankedClass, Weighted, rank_classes
-from learner.quality.comparison import Anchor, Comparison, Paired, ScoredHoldout, anchor_of, compare
+from learner.quality.comparison import Anchor, Comparison, Paired, ScoredHoldout, compare, make_anchor
 from learner.samples import Labelled
 from model.grid import is_of_grid
 from model.head import free_energies
@@ -121,7 +121,7 @@ class MeasuredCandidate:
     def next_anchor(self, anchor: Anchor | None, version: int) -> Anchor:
         """Returns the anchor after this candidate was published as `version`."""
         num_known = len(self.record.right) + len(self.record.wrong)
-        if anchor is None or anchor.is_followed(self.anchor, num_known):
+        if anchor is None or anchor.is_superseded(self.anchor, num_known):
             return msgspec.structs.replace(self.record, version=version)
         return anchor
 
@@ -174,7 +174,7 @@ def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anc
     measured = MeasuredCandidate(
         is_finite=bool(new.logits_NC.isfinite().all()),
         num_labels=len(new.samples),
-        record=anchor_of(new.samples, right_N, rows_N, len(new.classes)),
+        record=make_anchor(new.samples, right_N, rows_N, len(new.classes)),
         num_named=new.num_named,
         certainty=fit_certainty(new.logits_NC, right_N, rows_N >= 0) if new.targets.is_exclusive else Certainty(),
     )
@@ -206,7 +206,7 @@ class HeadOnHoldout:
         return ScoredHoldout(self.samples, self.classes, logits_NC, self.targets)
 
 
-def on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor]) -> HeadOnHoldout:
+def head_on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor]) -> HeadOnHoldout:
     """Returns `fast_head`, whose weights `solve` returns, with the vectors of the holdout samples."""
     classes = fast_head.ridge.classes
     z_ND, targets = holdout.vectors(fast_head.served, classes)

@@ -26,7 +26,7 @@ from wire.kinds import kind_of
 from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
 
 
-def named_rows(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
+def predicted_rows(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
     """Returns the row that the version names for each event; -1 while it knows no class."""
     logits_BC = version.head.logits_of(phi_BR, len(version.classes))
     return rows_in(version.classes, version.classes)[best_rows(logits_BC).clamp(min=-1)]
@@ -42,7 +42,7 @@ def row_changes(
 ) -> tuple[NameChanges, Tensor, Tensor]:
     """Returns the counts of changed names, and for each event whether `version` names it rightly, and whether the
     reference names it as a class that was retired. `referred_N` are the rows that the reference names."""
-    named_N = named_rows(version, phi_NR)
+    named_N = predicted_rows(version, phi_NR)
     is_new_C = is_new(version.classes, referred.classes)
     is_new_N = is_new_C[named_N]
     is_gone_C = torch.tensor([*(label in retired for label in referred.classes), False])
@@ -101,7 +101,7 @@ def named(
     if not are_classes(labels):
         logits_BC = version.head.logits_of(phi_BR, len(version.classes))
         return torch.full((len(labels),), -1), _targets(version, labels, numbers).right(logits_BC)
-    named_B = named_rows(version, phi_BR)
+    named_B = predicted_rows(version, phi_BR)
     return named_B, is_right(named_B, version, labels)
 
 

@@ -234,7 +234,7 @@ def _is_same(one: Reference | None, other: Reference | None) -> bool:
 
 def _changes_beside(reference: Reference, held: Anchor, trial: EncoderTrial) -> NameChanges:
     """Returns how a version does beside a reference under another encoder: on the holdout, and while it was tried."""
-    on_holdout = reference.held.beside(held)
+    on_holdout = reference.holdout.compare_shared(held)
     if 2 * on_holdout.num < len(held.right) + len(held.wrong):
         on_holdout = Paired()
     tried = trial.paired if trial.before == reference.encoder else Paired()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from learner.quality.comparison import NUM_COHORTS, Anchor, Comparison, Paired, anchor_of, compare
+from learner.quality.comparison import NUM_COHORTS, Anchor, Comparison, Paired, compare, make_anchor
 from lifelong.plugins.kinds.class_tensors import ClassTargets
 from model.kinds import best_rows
 from tests.learner.small_learner import labelled
@@ -58,12 +58,12 @@ def logits(rows: Tensor, num_classes: int = len(TOPICS)) -> Tensor:
 def anchor(num_right: int, num_classes: int = len(TOPICS)) -> Anchor:
     """An anchor that named the first `num_right` of SAMPLES rightly."""
     rows = torch.where(num_classes > ROWS, ROWS, -1)
-    return anchor_of(SAMPLES, torch.arange(20) < num_right, rows, num_classes)
+    return make_anchor(SAMPLES, torch.arange(20) < num_right, rows, num_classes)
 
 
 def test_what_was_right_and_is_wrong_is_lost() -> None:
-    named_rows = torch.where(torch.arange(20) < 4, (ROWS + 1) % 5, ROWS)
-    assert anchor(10).compare_with(SAMPLES, logits(named_rows), ClassTargets(ROWS)).overall == Paired(
+    predicted_rows = torch.where(torch.arange(20) < 4, (ROWS + 1) % 5, ROWS)
+    assert anchor(10).compare_with(SAMPLES, logits(predicted_rows), ClassTargets(ROWS)).overall == Paired(
         num=20, right=10, lost=4, won=10
     )
 
@@ -86,9 +86,9 @@ def test_samples_that_came_later_do_not_count() -> None:
 def test_an_anchor_gives_way_to_one_as_good_and_to_one_that_covers_twice_as_much() -> None:
     worse = Comparison(overall=Paired(num=20, right=15, lost=2, won=1))
     as_good = Comparison(overall=Paired(num=20, right=15, lost=1, won=1))
-    assert not anchor(15).is_followed(worse, 40)
-    assert anchor(15).is_followed(as_good, 40)
-    assert anchor(15).is_followed(worse, 41)
+    assert not anchor(15).is_superseded(worse, 40)
+    assert anchor(15).is_superseded(as_good, 40)
+    assert anchor(15).is_superseded(worse, 41)
 
 
 def test_an_anchor_survives_a_checkpoint() -> None:
@@ -102,6 +102,6 @@ def test_without_classes_nothing_is_named() -> None:
 def test_two_anchors_are_compared_on_the_samples_that_both_know() -> None:
     older = Anchor(right=[1, 2, 2, 3, 6], wrong=[4, 5])
     newer = Anchor(right=[2, 2, 4, 7], wrong=[1, 3, 5, 8])
-    assert older.beside(newer) == Paired(num=5, right=3, lost=2, won=1)
-    assert newer.beside(older) == Paired(num=5, right=2, lost=1, won=2)
-    assert Anchor().beside(newer) == Paired()
+    assert older.compare_shared(newer) == Paired(num=5, right=3, lost=2, won=1)
+    assert newer.compare_shared(older) == Paired(num=5, right=2, lost=1, won=2)
+    assert Anchor().compare_shared(newer) == Paired()

@@ -62,8 +62,8 @@ def begun(name: str, plan: RoundPlan) -> SlowRound:
     """A round of `plan` before its first step."""
     config = replace(SMALL, slow_strategy=name, slow_rate=1e-3, slow_loss_q=0.0)
     means_CD = fast_head().means(plan.labels)
-    making = TrainedEncoder(plan, means_CD, small_served(), small_strata(), config=config)
-    return SlowRound(making, fast_head(), replay(), holdout(), config=config)
+    source = TrainedEncoder(plan, means_CD, small_served(), small_strata(), config=config)
+    return SlowRound(source, fast_head(), replay(), holdout(), config=config)
 
 
 def trained(name: str, plan: RoundPlan) -> TrainedEncoder:

@@ -15,7 +15,7 @@ from learner.rounds.strategies import draws_per_step
 from learner.rounds.trial import UNIT
 from learner.samples import Labelled
 from rollout.publication_rule import verdict
-from tests.learner.rounds.held import HeldExecutor
+from tests.learner.rounds.held_executor import HeldExecutor
 from tests.learner.rounds.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
@@ -156,7 +156,7 @@ def test_there_is_no_trial_without_a_rule() -> None:
 
 def test_a_round_on_trial_waits_for_labels_and_knows_them_at_the_end() -> None:
     base, slow_round = on_trial()
-    assert slow_round.step() is Phase.TRIAL and slow_round.tried.paired.num == 0
+    assert slow_round.step() is Phase.TRIAL and slow_round.trial_result.paired.num == 0
     samples = labelled(200, 200 + UNIT + 1)
     for first, end in ((0, UNIT - 1), (UNIT - 1, UNIT), (UNIT, UNIT + 1)):
         assert slow_round.has_work == (first == UNIT)
@@ -165,7 +165,7 @@ def test_a_round_on_trial_waits_for_labels_and_knows_them_at_the_end() -> None:
     while slow_round.has_work and slow_round.phase is not Phase.DONE:
         slow_round.step()
     assert slow_round.phase is Phase.DONE
-    assert slow_round.tried.paired.num >= UNIT and slow_round.tried.before == base.served.key
+    assert slow_round.trial_result.paired.num >= UNIT and slow_round.trial_result.before == base.served.key
     assert slow_round.next_fast_head.ridge.num_by_class == base.ridge.num_by_class
 
 
@@ -173,4 +173,6 @@ def test_a_trial_that_is_skipped_leaves_the_decision_to_the_holdout() -> None:
     _, slow_round = on_trial()
     while slow_round.step(may_wait=False) is not Phase.DONE:
         pass
-    assert slow_round.is_adoptable(is_complete=True) == (slow_round.held.lost - slow_round.held.won < 2)
+    assert slow_round.is_adoptable(is_complete=True) == (
+        slow_round.holdout_result.lost - slow_round.holdout_result.won < 2
+    )

@@ -28,8 +28,8 @@ def trial_of(
     old: FastHead, next_samples: Sequence[Labelled], *, held: Paired | None = None, limit: int = 1_000
 ) -> Trial:
     """Returns a trial of a head that has learnt other samples, under the same encoder."""
-    following = NextHead(old, head_of(next_samples), [], unit=40)
-    trial = Trial(old, following, held=held or Paired(), max_labels=limit, rule=publication_rule.verdict)
+    next_head = NextHead(old, head_of(next_samples), [], unit=40)
+    trial = Trial(old, next_head, holdout_result=held or Paired(), max_labels=limit, rule=publication_rule.verdict)
     trial.unit()()
     return trial
 
@@ -38,7 +38,7 @@ def feed(trial: Trial, samples: Sequence[Labelled]) -> None:
     """Lets both heads learn samples: the old one at once, the next one in a unit."""
     trial._old.admit_all(sample.label for sample in samples)
     trial._old.learn_many(samples)
-    trial._following.add_waiting(samples)
+    trial._next_head.add_waiting(samples)
     trial.unit()()
 
 
@@ -56,7 +56,7 @@ def test_both_heads_name_each_label_before_they_learn_it() -> None:
     assert trial.paired == Paired(num=1), "nobody knew the class"
     feed(trial, unknown)
     assert trial.paired == Paired(num=2, right=1), "both have learnt it meanwhile"
-    assert trial._following.head.ridge.num_of("unknown") == trial._old.ridge.num_of("unknown") == 2
+    assert trial._next_head.head.ridge.num_of("unknown") == trial._old.ridge.num_of("unknown") == 2
 
 
 def test_heads_that_name_alike_are_neither_better_nor_worse() -> None:
@@ -89,7 +89,7 @@ def test_no_label_is_waited_for_where_the_holdout_decides(held: Paired, expected
     trial = Trial(
         fast_head(),
         NextHead(fast_head(), fast_head(), [], unit=40),
-        held=held,
+        holdout_result=held,
         max_labels=1_000,
         rule=publication_rule.verdict,
     )
@@ -106,9 +106,9 @@ def test_who_has_lost_more_labels_at_the_end_has_lost() -> None:
 
 def test_a_unit_is_due_when_enough_labels_wait() -> None:
     trial = trial_of(fast_head(), SAMPLES)
-    trial._following.add_waiting(NEW[: UNIT - 1])
+    trial._next_head.add_waiting(NEW[: UNIT - 1])
     found = [trial.is_due]
-    trial._following.add_waiting(NEW[UNIT - 1 : UNIT])
+    trial._next_head.add_waiting(NEW[UNIT - 1 : UNIT])
     found.append(trial.is_due)
     trial.unit()()
     assert [*found, trial.is_due] == [False, True, False] and trial.paired.num == UNIT

@@ -15,7 +15,7 @@ from learner.release.rebuild import differences, rebuild
 from learner.rounds.worker import INLINE, worker_thread
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
-from tests.learner.rounds.held import HeldExecutor
+from tests.learner.rounds.held_executor import HeldExecutor
 from tests.learner.small_learner import Setting, small_config, small_learner
 from tests.learner.streams import stream
 from wire.records import Answer, Feedback
