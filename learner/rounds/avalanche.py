@@ -80,7 +80,7 @@ class TopClassifier(nn.Module):
 
 
 class AvalancheTrainer:
-    """Trains the blocks of `strata` from `first_layer` on, in place, by a strategy of Avalanche on the batches of `plan`.
+    """Trains the blocks of `strata` from `first_layer` on, in place, on the batches of `plan`.
 
     Texts have at most `max_tokens` tokens. Raises DataError if the strategy cannot be made or cannot train the encoder.
     """
