@@ -115,7 +115,7 @@ class FastHead:
         self.log = RowLog()
         self.z_sums_CD = torch.zeros(0, config.d_model, dtype=torch.float64)
         self.recency = RecencyBlend(config.d_model, num_recent, is_blended=head.is_updated)
-        self._means = ClassMeans(config.d_model, self._mean_directions)
+        self._means = ClassMeans(config.d_model, self._unit_means)
         self._grow()
 
     def learn_many(self, samples: Sequence[Labelled]) -> None:
@@ -259,7 +259,7 @@ class FastHead:
         copied.ridge = self.ridge.copy()
         copied.z_sums_CD = self.z_sums_CD.clone()
         copied.recency = self.recency.copy()
-        copied._means = ClassMeans(self.served.config.d_model, copied._mean_directions)
+        copied._means = ClassMeans(self.served.config.d_model, copied._unit_means)
         copied._means.touch(range(len(self.ridge.classes)))
         return copied
 
@@ -313,7 +313,7 @@ class FastHead:
         self.z_sums_CD = grown(self.z_sums_CD, num_rows)
         self.recency.grow(num_rows, len(self.ridge.classes))
 
-    def _mean_directions(self, rows_N: Tensor) -> Tensor:
+    def _unit_means(self, rows_N: Tensor) -> Tensor:
         return torch.nn.functional.normalize(self.z_sums_CD[rows_N], dim=1).float()
 
 

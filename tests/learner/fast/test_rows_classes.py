@@ -84,7 +84,9 @@ def test_full_rows_are_an_alarm_once_a_class_is_refused() -> None:
     assert list(classes.alarms()) == []
     weaker_after(classes, "d")
     (alarm,) = classes.alarms()
-    assert alarm.startswith("all 3 classes are taken, 1 by provisional ones: labels of 1 others are not learnt")
+    assert alarm.startswith(
+        "all 3 rows are taken, 1 of them by provisional classes: labels of 1 other classes are not learnt"
+    )
 
 
 def test_the_samples_of_a_class_stand_for_labels_that_were_not_counted() -> None:
