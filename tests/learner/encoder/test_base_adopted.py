@@ -60,7 +60,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     taken = first.take(offer(), weights(), first.of_settings)
     for path in tmp_path.glob(f"*{ENCODER_SUFFIX}"):
         path.unlink()
-    with pytest.raises(StateRefused, match="encoder other, which was adopted, is not in"):
+    with pytest.raises(StateRefused, match="the adopted encoder other is not in"):
         first.of(taken.adopted, first.of_settings)
 
 
