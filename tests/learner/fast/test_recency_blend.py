@@ -1,4 +1,4 @@
-"""The blend of all labels with the newest ones: when there is one, which way it moves, and what it depends on."""
+"""The blend of the heads of all labels and of the newest: when it exists, how its share moves, what changes it."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def old(z_ND: Tensor) -> Tensor:
 
 
 def weights_of(z_ND: Tensor, rows_N: Tensor) -> Tensor:
-    """Returns the head of these labels, the one of all labels in these tests."""
+    """Returns the head of these labels, which is the head of all labels in these tests."""
     phi_NR = features(z_ND)
     targets_NC = torch.nn.functional.one_hot(rows_N, 2).float()
     gram_RR = phi_NR.T @ phi_NR + PENALTY * torch.eye(NUM_FEATURES)
@@ -65,7 +65,7 @@ ALL_CR = weights_of(vectors(4_000, 1), old(vectors(4_000, 1)))
 
 
 def share_after(rows_N: Tensor, *, num_solutions: int = 8) -> tuple[RecencyBlend, float]:
-    """Returns what labels of vectors of seed 2 lead to, where the head is solved now and then."""
+    """Returns the blend and its share after labels of the vectors of seed 2, solved `num_solutions` times."""
     it = recency_blend()
     share = 0.0
     z_ND = vectors(len(rows_N), 2)
@@ -76,17 +76,17 @@ def share_after(rows_N: Tensor, *, num_solutions: int = 8) -> tuple[RecencyBlend
     return it, share
 
 
-def test_where_nothing_changes_all_labels_decide() -> None:
+def test_without_drift_the_head_of_all_labels_decides() -> None:
     _, share = share_after(old(vectors(NUM, 2)))
     assert 0 < share < 0.25
 
 
-def test_where_the_classes_have_changed_the_newest_labels_decide() -> None:
+def test_after_a_change_of_the_classes_the_newest_labels_decide() -> None:
     _, share = share_after(1 - old(vectors(NUM, 2)))
     assert share > 0.9
 
 
-def test_the_blend_names_what_the_newest_labels_say() -> None:
+def test_the_blend_predicts_by_the_newest_labels() -> None:
     it, _ = share_after(1 - old(vectors(NUM, 2)))
     blended_CR, share = it.blended(ALL_CR, features, PENALTY)
     z_ND = vectors(200, 3)
@@ -135,7 +135,7 @@ def test_the_order_of_the_labels_changes_no_bit(order: list[int]) -> None:
     assert torch.equal(first_CR, second_CR)
 
 
-def test_what_is_exported_goes_on_as_it_was() -> None:
+def test_an_exported_state_continues_unchanged() -> None:
     it, share = share_after(1 - old(vectors(NUM, 2)))
     restored = recency_blend()
     restored.restore(it.export(2))
@@ -156,7 +156,7 @@ def test_a_class_that_is_new_to_both_heads_is_no_loss_of_either() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_stream_without_drift_pays_a_tenth_of_a_point_at_most(seed: int) -> None:
-    """Two classes that overlap, and three labels of twenty that are wrong: the mean over versions of every 100."""
+    """Two classes overlap, and 3 of 20 labels are wrong; the mean over a version every 100 labels."""
     rng = torch.Generator().manual_seed(seed)
     means_CD = torch.randn(2, WIDTH, generator=rng)
 
@@ -192,7 +192,7 @@ def test_sets_of_labels_and_scores_have_none() -> None:
 
 
 def solved(head: FastHead, num_classes: int) -> tuple[Tensor, float]:
-    """Returns the weights of a version in the middle of a stream whose classes change places, and the share in it."""
+    """Returns the weights of a version, and the share, in the middle of a stream whose classes swap."""
     solver = HeadSolver()
     weights_CR = torch.empty(0)
     for first in range(0, 160 * num_classes, 40):

@@ -27,7 +27,7 @@ def test_rows_that_were_touched_are_those_of_all_computed_at_once(touched: list[
     assert torch.equal(means.first(NUM_ROWS), expected_CD)
 
 
-def test_only_what_was_touched_is_computed() -> None:
+def test_only_touched_rows_are_computed() -> None:
     asked: list[list[int]] = []
 
     def compute(rows_N: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def test_only_what_was_touched_is_computed() -> None:
     assert asked == [[1, 4]]
 
 
-def test_texts_are_named_by_all_labels_and_by_the_newest() -> None:
+def test_texts_are_predicted_by_all_labels_and_by_the_newest() -> None:
     z_BD = normalize(torch.tensor([[1.0, 0.2], [0.0, 1.0]]), dim=1)
     by_all_CD = torch.eye(2)
     found = nearest(z_BD, ["first", "second"], by_all_CD, by_all_CD.flip(0))

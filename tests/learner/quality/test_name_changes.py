@@ -1,4 +1,4 @@
-"""Versions of other classes are compared by the rows that they name."""
+"""Versions with different classes are compared by the rows that they predict."""
 
 import torch
 

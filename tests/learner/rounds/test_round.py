@@ -32,7 +32,7 @@ def trained(slow_round: SlowRound) -> TrainedEncoder:
 
 
 def begin(plan: RoundPlan, config: LearnerConfig = SMALL, memory: Replay[Labelled] | None = None) -> SlowRound:
-    """`memory`: one that holds all samples by default."""
+    """Begins a round; `memory` is a replay buffer, by default with all samples."""
     return SlowRound(training(plan, config), fast_head(), memory or replay(), holdout(), config=config)
 
 
@@ -56,7 +56,7 @@ def test_a_round_is_made_of_small_units() -> None:
     assert slow_round.next_fast_head.served.key != small_served().key
 
 
-def test_what_the_memory_does_not_hold_is_carried_over() -> None:
+def test_sums_beyond_the_buffer_are_carried_over() -> None:
     memory = Replay[Labelled](30, 1 << 20, key_of=hash_key(0))
     memory.add(SAMPLES)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=3, sizes=step_sizes(8, 1), seed=0)
@@ -104,12 +104,13 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy)
     assert torch.equal(first.next_fast_head.ridge.solve(), second.next_fast_head.ridge.solve())
 
 
-def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
+def test_labels_during_a_round_are_learnt_under_the_new_encoder() -> None:
     memory = replay()
     base = fast_head()
     plan = draw_plan(1, SAMPLES[:10], memory, steps=1, sizes=(4, 4), seed=0)
     slow_round = SlowRound(training(plan), base, memory, holdout(), config=SMALL)
-    for sample in labelled(200, 203):  # one before the memory is read, one while it is learnt again, one at the end
+    # One comes before the replay buffer is read, one while it is learnt again, one at the end.
+    for sample in labelled(200, 203):
         base.learn_many([sample])
         memory.add([sample])
         slow_round.learn_meanwhile([sample])
@@ -121,7 +122,7 @@ def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     assert slow_round.next_fast_head.ridge.num_samples == 93
 
 
-def test_what_is_learnt_and_taken_out_while_a_unit_is_under_way_waits_for_none() -> None:
+def test_learning_and_unlearning_do_not_wait_for_a_running_unit() -> None:
     held = HeldExecutor()
     plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
     slow_round = begin(plan)
@@ -138,7 +139,7 @@ def test_what_is_learnt_and_taken_out_while_a_unit_is_under_way_waits_for_none()
 
 
 def on_trial(memory: Replay[Labelled] | None = None) -> tuple[FastHead, SlowRound]:
-    """Returns the fast head in use, and a round that has trained and waits for labels."""
+    """Returns the current fast head, and a round that has trained and waits for labels."""
     base = fast_head()
     plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
     own = (base, memory or replay(), holdout())

@@ -1,4 +1,4 @@
-"""The next encoder: what training makes is tested with its round; here what an offer becomes in one."""
+"""Rounds with an offered encoder as their source. `test_round.py` tests trained encoders."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_an_offer_goes_through_the_phases_of_a_round_from_store_on() -> None:
     assert slow_round.holdout_result.num == 30 and source.refusals is None
 
 
-def test_what_may_be_lost_is_a_limit_of_the_offer() -> None:
+def test_the_accepted_loss_is_a_limit_of_the_offer() -> None:
     source = offered(max_loss=0.3)
     unit = source.units()
     take = next(unit)
