@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.fast.recency import FADING, MAX_VECTORS, RecentLabels
+from learner.fast.recency import DECAY, MAX_VECTORS, RecentLabels
 
 Z_ND = torch.nn.functional.normalize(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), dim=1)
 
@@ -32,7 +32,7 @@ def test_the_order_of_labels_does_not_matter(order: list[int], times_ms: list[in
 def test_the_mean_is_that_of_the_newest_labels_and_the_newest_weighs_most() -> None:
     it = recent()
     it.add(Z_ND[:5], torch.zeros(5, dtype=torch.int64), [50, 10, 30, 40, 20])
-    mean_D = Z_ND[0] + FADING * Z_ND[3] + FADING**2 * Z_ND[2]
+    mean_D = Z_ND[0] + DECAY * Z_ND[3] + DECAY**2 * Z_ND[2]
     torch.testing.assert_close(it.means(2)[0], torch.nn.functional.normalize(mean_D, dim=0))
     assert not it.means(2)[1].any()
 
