@@ -383,8 +383,8 @@ def restore_knowledge(
     replay = replay_of(config, facts.replay)
     if problem := problem_of_known(sample.text for sample in replay.samples()):
         raise StateRefused(problem)
-    change = base.changed_from(snapshot.origin, num_classes=len(facts.classes))
-    strata, served = base.with_blocks(snapshot.origin, snapshot.top, snapshot.states, like=like)
+    change = base.changed_from(facts.origin, num_classes=len(facts.classes))
+    strata, served = base.with_blocks(facts.origin, snapshot.top, snapshot.states, like=like)
     fast_head = _restored_head(snapshot, fast_head_of(config, served), change, replay)
     known = Knowledge(
         config=config,

@@ -204,11 +204,11 @@ def lead(
     while not stop.is_set():
         leadership.check()
         # Operators' commands (erase, relabel, adopt, repair): read at most once a second.
-        commands.turn()
+        commands.poll()
         # Poll, join, fast head, replay buffer; then a unit of the slow round.
         _learn(config, learner, consumer, publisher, label_traces)
         # A new version, if one is due.
-        publisher.turn()
+        publisher.poll()
         label_traces.published(learner.version, learner.progress.published_effects, now_ms=now_ms())
         reporter.report(learner, publisher, consumer, label_traces)
     publisher.finish()
@@ -230,9 +230,9 @@ def _learn(
     learnt = learner.unwritten[num_unwritten:]
     label_traces.learnt(records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms())
     if learner.drift.take_num_detected():
-        publisher.attempts.end_interval()
+        publisher.backoff.end_interval()
     failpoint("after-learn")
-    learner.schedule.behind_s = publisher.attempts.behind_s = learner.pace.seconds(consumer.num_unread_labels)
+    learner.schedule.behind_s = publisher.backoff.behind_s = learner.pace.seconds(consumer.num_unread_labels)
     if learner.tick(is_idle=0 < config.rehearse_after_s <= consumer.idle_s):
         publisher.parent.make_due()
         failpoint("after-adopt")

@@ -3,7 +3,7 @@
 labels, rounds, erasures --> LearnerProgress --> which round is due, whether a version is due, where a journal ends
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -80,21 +80,3 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
         """Becomes equal to `saved`."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(saved, name))
-
-
-def progress_of(counts: Mapping[str, int]) -> LearnerProgress:
-    """Returns the progress of a checkpoint from before it was a record: then counters of these names held it."""
-    num_breaks = sum(counts.get(name, 0) for name in ("set_aside", "rounds_adopted", "erasures", "migrations"))
-    num_labels = counts.get("learnt", 0)
-    return LearnerProgress(
-        num_labels=num_labels,
-        num_effects=num_labels + num_breaks,
-        num_breaks=num_breaks,
-        num_rounds=counts.get("rounds", 0),
-        num_pseudo_rounds=counts.get("pseudo_label_rounds", 0),
-        round_at=counts.get("round_at", 0),
-        rehearsed_at=counts.get("rehearsed_at", 0),
-        pseudo_labelled_at=counts.get("pseudo_labelled_at", 0),
-        published_effects=counts.get("published_at", -1),
-        num_refused=counts.get("gate_in_a_row", 0),
-    )

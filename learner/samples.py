@@ -249,10 +249,9 @@ class Labelled(NamedTuple):
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """The part of an answer that is kept until its label comes. `text` is the event's content.
+    """The part of an answer that is kept until its label comes.
 
-    `later_ms` has the times of later answers to the same event. `source` is None in checkpoints from before the source
-    was stored.
+    `text` is the event's content. `later_ms` has the times of later answers to the same event.
     """
 
     event_id: str
@@ -262,7 +261,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     weights_version: int
     subject: str = ""
     time_ms: int = 0
-    source: str | None = None
+    source: str = ""
     later_ms: tuple[int, ...] = ()
 
     @classmethod
@@ -310,18 +309,17 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def key(self) -> EventKey:
-        return (self.source if self.source is not None else "", self.event_id)
+        return (self.source, self.event_id)
 
     def is_same_event(self, answer: Answer) -> bool:
         """Whether `answer` is another answer to this event. The text counts, too, since clients may reuse an id."""
-        own = (self.event_id, sent(self.text), self.subject)
-        is_same = own == (answer.event_id, sent(content(answer)), answer.key)
-        return is_same and self.source in (None, answer.source)
+        own = (self.source, self.event_id, sent(self.text), self.subject)
+        return own == (answer.source, answer.event_id, sent(content(answer)), answer.key)
 
     def with_repeat(self, answer: Answer) -> "Waiting":
-        """Returns this answer with the source of `answer`, a later one to the same event, and with its time."""
+        """Returns this answer with the time of `answer`, a later one to the same event."""
         _, *later_ms = with_later_time(self.times_ms, answer.time_ms)
-        return msgspec.structs.replace(self, source=answer.source, later_ms=tuple(later_ms))
+        return msgspec.structs.replace(self, later_ms=tuple(later_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,9 +361,7 @@ def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw)
 
 def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
     """Returns the quarantine record of a label, with the fields of its answer if that is known."""
-    event_source = feedback.event_source
-    if answer is not None and answer.source is not None:
-        event_source = answer.source
+    event_source = feedback.event_source if answer is None else answer.source
     return Quarantined(
         reason=reason,
         event_id=feedback.event_id,

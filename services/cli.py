@@ -1,9 +1,10 @@
-"""The program `lifelong`: its commands by name, in the modules where they are.
+"""The entry point of the program `lifelong`, with the table of its commands and their modules.
 
-Only the module of the command that was typed is imported, and each command imports heavy modules itself: a process that
-learns loads no command but `learn`. The help, and a command that does not exist, import all of them.
+Only the module of the command that was typed is imported, and each command imports heavy modules itself, so that a
+process starts quickly and loads only the code that it runs. The help, and a command that does not exist, import the
+modules of all commands.
 
-Exit codes: 0 success, 2 usage error, 75 something did not answer (try again), 78 wrong settings or set-up.
+Exit codes: 0 success, 2 usage error, 75 a server or a program did not answer (try again), 78 wrong settings or set-up.
 """
 
 import importlib
@@ -55,30 +56,31 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "config": ("services.commands.config", "app"),
     "bench": ("services.commands.bench", "app"),
 }
-"""The module of each command, and the function there, or the group of commands, in the order of the help."""
+"""Maps each command to its module and to its function or group of commands there, in the order of the help."""
 
 
 def main() -> None:
     """Runs the command that was typed, unless Python would import packages of other distributions in place of ours."""
-    found = collisions_at_start()
-    for collision in found:
-        # Without `echo`: the package that it imports may be the one of the other distribution.
+    name_collisions = collisions_at_start()
+    for collision in name_collisions:
+        # `echo` is not used here: it imports a package, which may be the package of the other distribution.
         sys.stderr.write(ascii(f"lifelong: {collision}. {collision.fix}.")[1:-1] + "\n")
-    if not all(collision.is_ours for collision in found):
+    if not all(collision.is_ours for collision in name_collisions):
         sys.exit(CONFIGURATION)
     try:
         program(*sys.argv[1:2])()
     except SystemExit:
-        raise  # the normal end; the next clause imports the error classes, and only errors need them
+        # The normal end of a command. The next clause imports the error classes, which only an error needs.
+        raise
     except tuple(codes()) as error:
         echo(*f"lifelong: {error}".split("\n"), is_error=True)
         sys.exit(code_of(error))
 
 
 def program(command: str = "") -> typer.Typer:
-    """Returns the program with one command, or with all of them if there is none of that name.
+    """Returns the program with one command, or with all commands if `command` is not the name of one.
 
-    Their modules are imported here, after the check for collisions.
+    The modules of the commands are imported here, after the check for collisions.
     """
     app = typer.Typer(
         name="lifelong",
@@ -91,11 +93,11 @@ def program(command: str = "") -> typer.Typer:
     app.callback()(_options)
     for name in [command] if command in COMMANDS else COMMANDS:
         module, attribute = COMMANDS[name]
-        found = getattr(importlib.import_module(module), attribute)
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=name)
+        function_or_group = getattr(importlib.import_module(module), attribute)
+        if isinstance(function_or_group, typer.Typer):
+            app.add_typer(function_or_group, name=name)
         else:
-            app.command(name)(found)
+            app.command(name)(function_or_group)
     return app
 
 

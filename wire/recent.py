@@ -1,4 +1,4 @@
-"""Remembers which names occurred recently, as hashes."""
+"""A bounded set of recent names, kept as hashes."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import mmh3
 
 
 class RecentHashes:
-    """Holds the last `capacity` names as 64-bit hashes, which `seed` keys; the oldest is dropped first."""
+    """The last `capacity` different names, as 64-bit hashes under `seed`. The oldest is dropped first (FIFO)."""
 
     def __init__(self, capacity: int, hashes: Iterable[int] = (), *, seed: int = 0) -> None:
         self._capacity = capacity
@@ -25,7 +25,7 @@ class RecentHashes:
             self._hashes.remove(self._order.popleft())
 
     def discard(self, names: Iterable[bytes]) -> None:
-        """Forgets these names, as far as they are here."""
+        """Removes these names, if they are in the set."""
         gone = self._hashes.intersection(hash_of(name, self._seed) for name in names)
         if gone:
             self._hashes -= gone
@@ -39,5 +39,5 @@ class RecentHashes:
 
 
 def hash_of(name: bytes, seed: int = 0) -> int:
-    """Returns the signed 64-bit hash under which a name is remembered."""
+    """Returns the signed 64-bit hash of a name (MurmurHash3)."""
     return mmh3.hash64(name, seed)[0]

@@ -1,4 +1,4 @@
-"""Makes torch's own encoders: full precision and bfloat16, eager and compiled, dynamic INT8, and torchao's INT8."""
+"""Makes the encoders of torch: full precision and bfloat16, eager and compiled, dynamic INT8, and torchao's INT8."""
 
 import copy
 import os
@@ -25,20 +25,20 @@ def bf16(strata: Strata) -> Sequence[Variant]:
 
 
 def compiled(strata: Strata) -> Sequence[Variant]:
-    """Compiles full precision. It needs a C++ compiler."""
+    """Compiles the encoder in full precision. Needs a C++ compiler."""
     _use_inductor()
     return (_variant("inductor, frozen", torch.compile(Padded(strata), dynamic=True)),)
 
 
 def compiled_bf16(strata: Strata) -> Sequence[Variant]:
-    """Compiles bfloat16. It needs a C++ compiler."""
+    """Compiles the encoder in bfloat16. Needs a C++ compiler."""
     require_bfloat16()
     _use_inductor()
     return (_variant("inductor, frozen, autocast", _autocast(torch.compile(Padded(strata), dynamic=True))),)
 
 
 def int8(strata: Strata) -> Sequence[Variant]:
-    """Quantizes weights per channel, which is as fast as one scale a matrix and far more accurate."""
+    """Quantizes weights per channel, which is as fast as one scale for a matrix and far more accurate."""
     from torch.ao import quantization
 
     quantize: Any = quantization.quantize_dynamic
@@ -51,7 +51,7 @@ def int8(strata: Strata) -> Sequence[Variant]:
 
 
 def torchao(strata: Strata) -> Sequence[Variant]:
-    """Compiles torchao's INT8: uncompiled it is several times slower than full precision. It needs a C++ compiler."""
+    """Compiles torchao's INT8, which is several times slower than full precision without. Needs a C++ compiler."""
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
     _use_inductor()
@@ -61,7 +61,7 @@ def torchao(strata: Strata) -> Sequence[Variant]:
 
 
 def _use_inductor() -> None:
-    """Makes torch compile with constant weights, and cache on disk what it compiled."""
+    """Makes torch compile with constant weights, and cache compiled code on disk."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder(f"inductor-{torch.__version__}"))
     from torch._inductor import config
 

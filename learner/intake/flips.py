@@ -276,11 +276,11 @@ AGREEING = 2
 
 class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a `FlipDetector`: the charts by label, by predicted class and by source, and each source's own
-    charts by label and by predicted class. Checkpoints use the names of format 2."""
+    charts by label and by predicted class."""
 
-    by_label: ChartsState = msgspec.field(default=ChartsState(), name="said")
-    by_prediction: ChartsState = msgspec.field(default=ChartsState(), name="answered")
-    by_source: ChartsState = msgspec.field(default=ChartsState(), name="sources")
+    by_label: ChartsState = ChartsState()
+    by_prediction: ChartsState = ChartsState()
+    by_source: ChartsState = ChartsState()
     own_by_label: ChartsState = ChartsState()
     own_by_prediction: ChartsState = ChartsState()
     num_raised: int = 0

@@ -1,4 +1,4 @@
-"""Makes the memories and windows of a learner by its settings: empty, or as a checkpoint left them."""
+"""Makes the memories and windows of a learner from its settings: empty, or restored from a checkpoint."""
 
 from heapq import nlargest
 from itertools import chain
@@ -15,21 +15,24 @@ from learner.samples import Labelled
 from model.heads import open_head
 
 HOLDOUT_BYTES = 16 << 20
-"""Most bytes of text in the holdout: 128 of the longest texts in ASCII, more than `learner.min_holdout`."""
+"""Limit of the bytes of text in the holdout: 128 of the longest ASCII texts, more than `learner.min_holdout`."""
 
 
 def fast_head_of(config: LearnerConfig, served: ServedEncoder) -> FastHead:
-    """Returns a fast head that has learnt nothing. Raises WrongConfig if `learner.head` names none."""
+    """Returns an empty fast head. Raises WrongConfig if `learner.head` names no head."""
     return FastHead(served, penalty=config.ridge, num_recent=config.recent_labels, head=open_head(config.head))
 
 
 def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
-    """Adds the newest labels of the memory to a head that holds none, as older programs did; returns whether it has."""
+    """Adds the newest labels of the replay buffer to a head without newest labels; returns whether any were added.
+
+    A checkpoint of an older program has no newest labels.
+    """
     newest = head.recency.newest
     if len(newest.held(len(head.ridge.classes))[0]):
         return False
-    held = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]
-    samples = list(chain.from_iterable(held))
+    by_class = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]
+    samples = list(chain.from_iterable(by_class))
     if samples:
         rows_N = head.ridge.rows_of([each.label for each in samples])
         z_ND, _ = head.encode(samples)
@@ -61,6 +64,6 @@ def holdout_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None
 
 
 def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
-    """Returns the memory of the samples since the last slow round, a reservoir of as many as make the next one due."""
+    """Returns the memory of the samples since the last slow round: a reservoir that has room until the next is due."""
     num = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
     return Replay(num, config.replay_bytes, key_of=hash_key(config.seed + 2), policy="reservoir", state=state)

@@ -218,7 +218,7 @@ def test_a_checkpoint_brings_points_back_with_what_was_measured_of_them(store: S
     assert snapshot is not None
     gone = INPUTS._plugins.pop("point")
     try:
-        with pytest.raises(StateRefused, match="the `type` 'point', which no input is: there are picture"):
+        with pytest.raises(StateRefused, match="the `type` 'point', which no input has: there are picture"):
             rig.learner.restore(snapshot)
     finally:
         INPUTS._plugins["point"] = gone
@@ -280,13 +280,13 @@ def test_the_laws_of_every_input(path: str) -> None:
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        (({"type": "unheard"},), "`parts` has the `type` 'unheard', which no input is"),
-        (({"type": "os:system"},), "which no input is"),
-        (({"type": 7},), "which no input is"),
-        (({"type": "features"},), "which no input is"),
-        (({},), "which no input is"),
+        (({"type": "unheard"},), "`parts` has the `type` 'unheard', which no input has"),
+        (({"type": "os:system"},), "which no input has"),
+        (({"type": 7},), "which no input has"),
+        (({"type": "features"},), "which no input has"),
+        (({},), "which no input has"),
         (({"type": "point", "x": "1"},), "a point needs `x` and `y`, two numbers"),
-        ((point(1),) * 17, "`parts` has 17 of them, at most 16 are read"),
+        ((point(1),) * 17, "`parts` has 17 parts, at most 16 are read"),
         (({"type": "picture", "data": "!"},), "a picture whose `data` is no base64"),
         (({"type": "picture", "data": ["x"]},), "no base64"),
     ],
@@ -306,14 +306,14 @@ def other_point(changed: dict[str, Any]) -> Other:
     ("changed", "said"),
     [
         ({"cut": None}, "lacks cut"),
-        ({"field": "features"}, "its field `features` is that of the input 'features': use `parts`"),
+        ({"field": "features"}, "its field `features` belongs to the input 'features': use `parts`"),
         ({"field": "text"}, "its field is `text`: use `parts`"),
         ({"examples": ()}, "it needs an example"),
         ({"examples": POINT.examples}, "its `type` is not 'other'"),
         ({"cut": fails}, "it raises RuntimeError: not today"),
-        ({"cut": lambda value, max_tokens: {"type": "other"}}, "what cut gives has a problem: a point needs"),
+        ({"cut": lambda value, max_tokens: {"type": "other"}}, "the result of cut has a problem: a point needs"),
         ({"problem": lambda value: "not that"}, "it has a problem: not that"),
-        ({"render": lambda value: 7}, "render gives no text"),
+        ({"render": lambda value: 7}, "render does not return a text"),
         ({"sent": lambda value: {**value, "x": 1 + 2j}, "problem": lambda value: ""}, "it raises"),
     ],
 )

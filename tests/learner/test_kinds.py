@@ -1,4 +1,4 @@
-"""The kind of a batch is that of its first label."""
+"""Tests that the first label of a batch decides its kind."""
 
 from learner.kinds import tensors_for
 from lifelong.plugins.kinds.sets import MULTILABEL, set_of

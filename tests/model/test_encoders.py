@@ -1,4 +1,4 @@
-"""The setting `encoder` names either family; a version is packed by the code that the settings name, or refused."""
+"""The setting `encoder` selects the family. A version is packed by this family, or refused."""
 
 from dataclasses import replace
 

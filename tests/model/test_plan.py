@@ -14,7 +14,7 @@ LAYERS = 5
 
 @st.composite
 def configs(draw: st.DrawFn) -> StrataConfig:
-    """Draws configs whose layers use the matrices of lower layers, at any pattern."""
+    """Draws configs whose layers use the matrices of lower layers, in any pattern."""
     layers: list[LayerSpec] = []
     for index in range(LAYERS):
         attention = [OWN, *(place for place in range(index) if layers[place].attention == OWN)]

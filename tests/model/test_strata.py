@@ -119,7 +119,7 @@ def test_refuses_tokens_outside_the_vocabulary() -> None:
 
 @pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)
 def test_parameters_are_those_of_the_plan(config: StrataConfig) -> None:
-    """A shared matrix is there once, under the name of its bank."""
+    """A shared matrix occurs once, under the name of its bank."""
     plan = plan_of(config)
     shapes = {matrix.name: (matrix.rows, matrix.columns) for matrix in plan.banks}
     for matrix in plan.matrices:

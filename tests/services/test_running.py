@@ -47,7 +47,7 @@ def announced(folder: Path, url: str, *, owns_store: bool = False) -> None:
 
 
 def test_a_folder_has_one_owner_until_he_is_gone(tmp_path: Path) -> None:
-    """B19: the kernel tells who lives, without a clock; a second owner is refused while the first still starts."""
+    """B19: the kernel's lock shows the owner, without a clock; a second owner is refused while the first starts."""
     with owner_of(tmp_path):
         assert claim(tmp_path) is None
         announced(tmp_path, "redis://redis")
@@ -58,7 +58,7 @@ def test_a_folder_has_one_owner_until_he_is_gone(tmp_path: Path) -> None:
 
 
 def test_who_is_refused_leaves_alone_what_the_owner_has_announced(tmp_path: Path) -> None:
-    """B19: it was the second stack in the folder, or in the folder where commands look for a stack."""
+    """B19: a second stack in the folder, or in the folder where commands look for a stack, is refused."""
     with owner_of(tmp_path / "theirs"):
         announced(tmp_path / "theirs", "redis://redis")
         stack = Stack(settings_in(tmp_path / "ours"), announce_in=tmp_path / "theirs")
@@ -66,7 +66,8 @@ def test_who_is_refused_leaves_alone_what_the_owner_has_announced(tmp_path: Path
             pass
         assert read(tmp_path / "theirs") is not None
     with owner_of(tmp_path / "ours"):
-        pass  # it has let go of what it had claimed before
+        # The refused stack has released the folders that it had claimed before.
+        pass
 
 
 def test_other_commands_find_what_is_announced(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_no_password_is_written_down(tmp_path: Path) -> None:
             assert "hush" not in file.read_text()
             assert json.loads(file.read_text())["bus.bootstrap_servers"] == "kafka:9092"
             assert file.stat().st_mode & 0o777 == 0o600
-            with pytest.raises(BadSettings, match=r"LIFELONG_STORE__URL: is required.*not written down"):
+            with pytest.raises(BadSettings, match=r"LIFELONG_STORE__URL: is required.*leaves out"):
                 attach(settings_in(tmp_path))
             attached = attach(settings_in(tmp_path, LIFELONG_STORE__URL=url, LIFELONG_SIGNING_KEY="k" * 20))
             assert (attached.store.url, attached.bus.bootstrap_servers) == (url, "kafka:9092")

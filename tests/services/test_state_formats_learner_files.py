@@ -1,4 +1,4 @@
-"""Tests what is said of the learner's files, and that an old checkpoint is rewritten whole."""
+"""Tests the findings about the learner's files, and that an old checkpoint is rewritten whole."""
 
 import shutil
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Tests what is said of the records in the store, of golden bytes and of what no release wrote."""
+"""Tests the findings about the records in the store: golden bytes, and bytes that no release wrote."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The document of the topics is that of the records, and `docs/asyncapi.yaml` is this document."""
+"""Tests that the AsyncAPI document describes the records, and that `docs/asyncapi.yaml` is up to date."""
 
 import json
 import re

@@ -15,10 +15,10 @@ from serving.models import (
     Choice,
     LatencyTable,
     Version,
-    accurate,
+    accurate_enough,
     choose,
     is_overloaded,
-    preferred,
+    pick_precision,
 )
 from tests.serving.versions import model_of
 from wire.records import PrecisionEvaluation
@@ -109,7 +109,7 @@ def test_gains_between_half_the_margin_and_the_margin_change_nothing(gains: list
     current = name
     for gain in gains:
         latency = table((1, 1, 1), (1 - gain,) * 3)
-        current = preferred(("int8", "int4"), latency, 16, min_gain=0.1, current=current)
+        current = pick_precision(("int8", "int4"), latency, 16, min_gain=0.1, current=current)
         assert current == name
 
 
@@ -152,7 +152,7 @@ def test_without_latencies_the_best_answers() -> None:
 
 
 def test_what_was_not_measured_is_not_within_a_floor() -> None:
-    assert accurate(version_of(0.0, 0.0).precisions, 1.0) == ("int8",)
+    assert accurate_enough(version_of(0.0, 0.0).precisions, 1.0) == ("int8",)
 
 
 def test_without_a_choice_there_is_no_brown_out() -> None:

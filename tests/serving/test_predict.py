@@ -120,8 +120,8 @@ def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> N
     assert alone == answers[0]
 
 
-def test_a_lean_answer_is_the_same_without_what_others_need() -> None:
-    """No other encoder's verdicts and no vector, for events that come faster than they are answered."""
+def test_an_answer_that_sheds_extras_is_the_same_otherwise() -> None:
+    """Without other encoders' verdicts and without a vector, while events come faster than they are answered."""
     stranger = Version(number=2, model=model_of(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
     live = live_of([1, 2])
     live = replace(live, versions={1: replace(live.versions[1], encoding="as ours"), 2: stranger})
@@ -129,7 +129,7 @@ def test_a_lean_answer_is_the_same_without_what_others_need() -> None:
     tokens = tokenizer().encode_many([event.text for event in events])
     whole, lean = (
         predict_many(events, tokens, each, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
-        for each in (live, replace(live, is_lean=True))
+        for each in (live, replace(live, sheds_extras=True))
     )
     assert any(answer.vector for answer in whole)
     assert not any(answer.vector for answer in lean)
@@ -140,12 +140,12 @@ def test_a_lean_answer_is_the_same_without_what_others_need() -> None:
         assert [number for number, _ in verdicts.names] == [answer.weights_version]
 
 
-def test_a_lean_answer_to_a_long_text_has_its_vector() -> None:
+def test_an_answer_that_sheds_extras_has_the_vector_of_a_long_text() -> None:
     live = live_of([1])
     version = replace(live.versions[1], encoding="as ours", max_tokens=2 * LONG_TOKENS)
     events = [Event(id=f"{num_words}", text="word " * num_words) for num_words in (LONG_TOKENS - 3, LONG_TOKENS - 2)]
     tokens = tokenizer().encode_many([event.text for event in events], max_tokens=2 * LONG_TOKENS)
-    lean = replace(live, versions={1: version}, is_lean=True)
+    lean = replace(live, versions={1: version}, sheds_extras=True)
     answers = predict_many(events, tokens, lean, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
     assert [answer.vector is not None for answer in answers] == [False, True]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
-from serving.encodings import Health, LowerRows
-from serving.models import ActiveVersions, Choice, versions_of
+from serving.encodings import Health, SharedPrefix
+from serving.models import ActiveVersions, Choice, all_versions
 from serving.predict import Predict, predict_by_task, predict_many
 from tests.serving.versions import PRECISIONS, RECEIPTS, live_of, model_of, plan_of, tokenizer
 from wire.receipts import time_of
@@ -37,15 +37,17 @@ class CountingHealth(Health):
         precision: str,
         *,
         others: Sequence[Health] = (),
-        lower: Sequence[LowerRows] = (),
+        prefixes: Sequence[SharedPrefix] = (),
     ) -> Tensor:
-        if not lower:
+        if not prefixes:
             self._forwards.append(batch.layout.num_sequences)
-        return super().encode(encoder, batch, precision, others=others, lower=lower)
+        return super().encode(encoder, batch, precision, others=others, prefixes=prefixes)
 
-    def encode_lower(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int) -> list[LowerRows]:
+    def encode_prefixes(
+        self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int
+    ) -> list[SharedPrefix]:
         self._lower.append((layer, batch.layout.num_sequences))
-        return super().encode_lower(encoder, batch, precision, layer)
+        return super().encode_prefixes(encoder, batch, precision, layer)
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def tasks_of(forwards: list[int], numbers: Mapping[str, Sequence[int]]) -> dict[
 
 def answered(live: Mapping[str, ActiveVersions], events: Sequence[Event]) -> list[Answer]:
     tokens = tokenizer().encode_many([event.text for event in events])
-    return predict_by_task(PREDICT, events, tokens, live, Choice(dict.fromkeys(versions_of(live), "int8")))
+    return predict_by_task(PREDICT, events, tokens, live, Choice(dict.fromkeys(all_versions(live), "int8")))
 
 
 def events(*tasks: tuple[str, ...]) -> list[Event]:
@@ -116,7 +118,7 @@ def test_the_receipts_of_all_tasks_have_the_time_of_the_answer(forwards: list[in
     """Else the label of a task would not be matched with the answer."""
     ticking = partial(predict_many, top_scores=2, receipts=RECEIPTS, now_ms=count(9).__next__)
     live = tasks_of(forwards, {"": [1], "queue": [2], "urgency": [3]})
-    choice = Choice(dict.fromkeys(versions_of(live), "int8"))
+    choice = Choice(dict.fromkeys(all_versions(live), "int8"))
     given = events((), ("urgency",), ("queue", ""), ())
     for answer in predict_by_task(ticking, given, tokenizer().encode_many(TEXTS), live, choice):
         assert {time_of(each.receipt) for each in (answer, *answer.tasks.values())} == {answer.time_ms}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from serving.errors import QueueClosed, QueueFull
-from serving.queue import DEFAULT, Batch, BatchQueue, Priority, QueueState, Terms, uncounted
+from serving.queue import DEFAULT, Batch, BatchQueue, Priority, QueueState, Terms, ignore_abandoned
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def queue_of(
     items: int = 4,
     tokens: int = 100,
     wait_ms: float = 0.0,
-    on_abandoned: Callable[[int], None] = uncounted,
+    on_abandoned: Callable[[int], None] = ignore_abandoned,
 ) -> BatchQueue[Text]:
     return BatchQueue(
         max_items=max_items,

@@ -71,7 +71,7 @@ def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
         ([texts("features", '{"x": 1}', '{"x": [1]}')], "element 1: `features` is no JSON object"),
         ([texts("text", "a"), texts("features", "{")], "element 0: `features` is no JSON object"),
         ([texts("parts", "{}")], "element 0: `parts` is no JSON list of objects"),
-        ([texts("parts", "[{}]")], "element 0: `parts` has the `type` None, which no input is"),
+        ([texts("parts", "[{}]")], "element 0: `parts` has the `type` None, which no input has"),
         ([texts("features", '{"": 1}')], "element 0: `features` has a name that is blank"),
         ([texts("features", '{"x": 1}', "{}"), texts("key", "k")], "`key` has 1 elements, `features` 2"),
     ],

@@ -1,4 +1,4 @@
-"""Tests arms: they are sticky under ramps, have their shares, and are the same in every process."""
+"""Tests the traffic split: arms are sticky under ramps, have their shares, and are the same in every process."""
 
 from collections import Counter
 
@@ -36,7 +36,7 @@ def test_a_ramp_moves_entities_one_way_only(key: str, one: float, other: float) 
 
 
 @given(keys)
-def test_nobody_and_everybody(key: str) -> None:
+def test_shares_of_zero_and_one(key: str) -> None:
     assert arm_for(key, plan_of(0.0)).name == STABLE
     assert arm_for(key, plan_of(1.0)).name == CANDIDATE
 

@@ -1,4 +1,4 @@
-"""The structured mode of CloudEvents. tests/wire/test_mapping_records.py reads whole messages in it."""
+"""Tests the structured mode of CloudEvents. tests/wire/test_mapping_records.py reads whole messages in this mode."""
 
 import pytest
 
@@ -19,6 +19,6 @@ def test_attributes_are_named_as_headers_and_others_are_ignored() -> None:
     assert unpacked(event) == ({"ce_specversion": "1.0", "ce_id": "a"}, {"text": "hello"})
 
 
-def test_data_that_is_no_object_is_refused() -> None:
+def test_data_that_is_not_an_object_is_refused() -> None:
     with pytest.raises(BadMessage, match="`data` is 'str'"):
         unpacked({"data": "hello"})

@@ -1,4 +1,4 @@
-"""Tests of the names that occurred recently."""
+"""Tests the set of recent names."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ def test_the_last_different_names_are_remembered(names: list[bytes], seed: int) 
     assert recent.export() == [hash_of(name, seed) for name in expected]
 
 
-def test_it_goes_on_from_what_was_exported() -> None:
+def test_an_exported_set_is_restored() -> None:
     recent = RecentHashes(2)
     for name in (b"a", b"b", b"c"):
         recent.add(name)
@@ -27,7 +27,7 @@ def test_it_goes_on_from_what_was_exported() -> None:
     assert [name in restored for name in (b"a", b"b", b"c", b"d")] == [False, False, True, True]
 
 
-def test_what_is_discarded_makes_room() -> None:
+def test_a_discarded_name_makes_room() -> None:
     recent = RecentHashes(3)
     for name in (b"a", b"b", b"c"):
         recent.add(name)

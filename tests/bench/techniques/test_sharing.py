@@ -1,6 +1,6 @@
-"""What row E2 makes of an encoder; `test_run_register.py` runs it."""
+"""Checks the encoders of row E2; `tests/bench/harness/test_cases.py` runs the row."""
 
-from bench.techniques.sharing import cost_of_a_task, tied_encoder
+from bench.techniques.sharing import further_task_cost, tied_encoder
 from lifelong.compress.cost import parameters
 from lifelong.compress.share import ties_of
 from model.plan import plan_of
@@ -19,4 +19,4 @@ def test_the_tied_encoder_has_banks_groups_and_a_narrow_embedding() -> None:
 
 def test_a_further_task_costs_the_layers_above_the_trunk() -> None:
     dense = dense_strata(CONFIG)
-    assert 0 < cost_of_a_task(dense, TOKEN_IDS, depth=4) < cost_of_a_task(dense, TOKEN_IDS, depth=1) <= 1
+    assert 0 < further_task_cost(dense, TOKEN_IDS, depth=4) < further_task_cost(dense, TOKEN_IDS, depth=1) <= 1

@@ -1,4 +1,4 @@
-"""Checks the orders of a stream without pauses."""
+"""The orders of a stream without pauses."""
 
 from collections import Counter
 from itertools import chain
@@ -46,7 +46,7 @@ def test_at_a_desk_new_classes_come_on_the_way() -> None:
 
 
 @given(SEEDS)
-def test_in_a_mixed_stream_the_names_are_those_of_their_time(seed: int) -> None:
+def test_in_a_mixed_stream_names_change_on_the_way(seed: int) -> None:
     stream = mixed(STREAM, seed, NUM_EVENTS)
     assert stream.num_events == NUM_EVENTS
     for place, (item, number) in enumerate(stream.arrivals):

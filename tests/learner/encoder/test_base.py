@@ -1,9 +1,7 @@
 """States under other settings: some are kept bit for bit, some are rebuilt, some are refused."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 from structlog.testing import capture_logs
@@ -176,17 +174,6 @@ def samples_of(snapshot: Snapshot) -> list[Labelled]:
     for heap in snapshot.facts.replay.groups.values():
         samples += [sample for _, sample in heap]
     return samples
-
-
-def test_a_checkpoint_of_format_1_is_gone_on_from() -> None:
-    old = trained()
-    snapshot = old.export(None)
-    origin = snapshot.origin
-    facts = msgspec.structs.replace(snapshot.facts, format=1, origin=None, source=f"{origin.encoder}/{origin.seed}")
-    it = small_learner(slow_rate=1e-5)
-    it.restore(decode(encode(replace(snapshot, facts=facts))))
-    assert not it.has_migrated and it.export(None).facts == snapshot.facts
-    assert_same_sums(it, old)
 
 
 def test_more_trained_blocks_than_there_are_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The memories and windows that a learner begins with, by its settings."""
+"""Tests of the memories and windows that are made from the settings."""
 
 from learner.drift import DriftState
 from learner.rounds.schedule import GROWTH

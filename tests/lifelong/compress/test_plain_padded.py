@@ -1,4 +1,4 @@
-"""Checks the padded encoder, which every peer is exported from."""
+"""The padded encoder, from which the peers of the benchmarks are exported."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.model.small_encoder import small_strata
 
 @pytest.mark.parametrize("fused", [True, False])
 @torch.no_grad()
-def test_padding_changes_nothing(fused: bool) -> None:
+def test_padding_does_not_change_the_vectors(fused: bool) -> None:
     strata = small_strata()
     token_ids = [[5, 6, 7, 8], [1], [9, 8]]
     ids_BT, mask_BT = pad(token_ids)

@@ -1,4 +1,4 @@
-"""Tests what a demo leaves on servers that others use: nothing, however it ends, and all that others have."""
+"""Tests that a demo removes all its data from shared servers, however it ends, and no data of others."""
 
 import os
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def admin(bus_config: BusConfig) -> Iterator[Any]:
 
 
 def make_all(settings: Settings, admin: Any) -> None:
-    """Makes what a service has: topics, a group with an offset, and keys of every kind in the store of each task."""
+    """Makes the data of a service: topics, a group with an offset, and keys of every kind in each task's store."""
     with closing(Bus(settings.bus, client_id="test")) as bus:
         bus.create_topics()
     place = TopicPartition(topic_name(settings.bus.prefix, Event), 0)
@@ -83,7 +83,7 @@ def things(prefixes: Settings, admin: Any, raw: Any) -> list[str]:
 
 
 def neighbour(settings: Settings) -> Settings:
-    """Returns the settings of a service whose prefixes begin as those of `settings` do."""
+    """Returns the settings of another service, whose prefixes start with the prefixes of `settings`."""
     return replaced(
         settings,
         {"bus.prefix": f"{settings.bus.prefix[:-1]}0.", "store.prefix": f"{settings.store.prefix[:-1]}0:"},
@@ -112,7 +112,7 @@ def test_what_a_run_has_goes_however_it_ends_and_what_others_have_stays(
 
 
 def killed(settings: Settings, admin: Any) -> Settings:
-    """Leaves what a demo leaves that was killed; returns its settings."""
+    """Makes the folder and data of a demo that was killed; returns its settings."""
     with fresh(settings) as own:
         pass
     note_servers(own)

@@ -1,4 +1,4 @@
-"""Spans on a command line."""
+"""Tests the parser of spans on the command line."""
 
 import pytest
 

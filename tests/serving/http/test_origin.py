@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.http.access import KeyFile, Role, create_key
-from serving.http.origin import Hosts, problem_of_sender, problem_of_type
+from serving.http.origin import Hosts, content_type_problem, problem_of_sender
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker
 from wire.records import Feedback
@@ -113,4 +113,4 @@ def test_beyond_this_machine_a_program_may_use_any_name() -> None:
 
 def test_the_types_of_cloud_events_and_of_tensors_are_taken() -> None:
     for kind in ("application/cloudevents+json; charset=utf-8", "application/octet-stream"):
-        assert problem_of_type({"content-type": kind}) is None
+        assert content_type_problem({"content-type": kind}) is None
