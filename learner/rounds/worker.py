@@ -62,7 +62,7 @@ def worker_thread(name: str, *, niceness: int, threads: int) -> ThreadPoolExecut
     return ThreadPoolExecutor(1, name, initializer=_begin, initargs=(niceness, threads))
 
 
-def beside(executor: Executor, name: str, *, niceness: int, threads: int) -> Executor:
+def side_executor(executor: Executor, name: str, *, niceness: int, threads: int) -> Executor:
     """Returns another `worker_thread`; INLINE if `executor` is INLINE, so that tests stay single-threaded."""
     return executor if executor is INLINE else worker_thread(name, niceness=niceness, threads=threads)
 
