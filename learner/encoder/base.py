@@ -209,6 +209,7 @@ class BaseEncoder:
         """
         is_same = self._is_same(old)
         if is_same:
+            # Blocks that were trained under deeper settings stay.
             self._num_kept = max(self._num_kept, old.trainable_layers)
         strata = with_own_top(self.strata, self._first_kept)
         if is_same:
@@ -413,6 +414,7 @@ def lower_digests(strata: WholeEncoder) -> list[str]:
     digests = list[str]()
     state = sorted(strata.state_dict().items(), key=lambda item: layer_of(item[0]))
     for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):
+        # Layer -1 is the embedding.
         if layer >= 0:
             digests.append(digest.hexdigest())
         for name, value in weights:

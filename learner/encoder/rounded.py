@@ -56,6 +56,7 @@ def _key(strata: WholeEncoder, weights_digest: str, tokenizer: Inputs, first_lay
     digest = sha256()
     for fact in (weights_digest, strata.config, tokenizer.digest, first_layer, torch.__version__):
         digest.update(f"{fact}\n".encode())
+    # A new release may quantize differently, so its code is part of the key.
     for room in (model, kernels):
         for source in sorted(Path(room.__path__[0]).rglob("*.py")):
             digest.update(source.read_bytes())

@@ -223,6 +223,7 @@ def rows_for(num_classes: int, capacity: int) -> int:
     (256, 320, 10240, 8)
     """
     num_rows = max(num_classes, FIRST_ROWS)
+    # A quarter of the largest power of two below the number of rows.
     step = 1 << max((num_rows - 1).bit_length() - 3, 0)
     return min(-(-num_rows // step) * step, capacity)
 
@@ -344,6 +345,7 @@ class ServedEncoder:
         new = [text for text in dict.fromkeys(texts) if text not in known]
         token_ids = dict(zip(new, self.tokens(new), strict=True))
         places = [drop_tokens(list(range(len(known[text] if text in known else token_ids[text])))) for text in texts]
+        # A text may occur in several rows, each with other dropped tokens.
         kept_pieces: dict[int, Tensor] = {}
         for text, x_LD in chain(known.items(), self._encoded(encoder, token_ids, below, layer)):
             kept_pieces |= {row: x_LD[places[row]] for row, each in enumerate(texts) if each == text}

@@ -92,6 +92,7 @@ class RecentLabels:
             z_KD = self._z_CKD[row]
             times_K = self._times_CK[row]
             keys = zip(times_K.tolist(), z_KD[:, 0].tolist(), strict=True)
+            # The labels are in descending order of time, then of vector.
             place = sum(key > (time_ms, float(z_D[0])) for key in keys)
             self._means.touch([row])
             if place < self.num_held:
@@ -244,6 +245,7 @@ class RecencyBlend:
         num_classes = len(weights_CR)
         scores_2BC = torch.stack([phi_BR @ weights_CR.T, phi_BR @ newest_CR.T])
         named_B = torch.lerp(scores_2BC[0], scores_2BC[1], self.share).argmax(dim=1)
+        # The last solved weights have no rows for newer classes.
         is_known_B = rows_B < num_classes
         targets_BC = torch.nn.functional.one_hot(rows_B[is_known_B], num_classes)
         losses_2B = (scores_2BC[:, is_known_B].clamp(0, 1) - targets_BC).square().sum(dim=2) / 2
@@ -324,6 +326,7 @@ class _Kernel:
         new = (~torch.tensor(is_known)).nonzero().flatten()
         new_phi_MR = on_grid(features(z_ND[new]))
         phi_NR = torch.empty(len(keys), new_phi_MR.shape[1], dtype=torch.float64)
+        # Features and products of labels that were there before are copied.
         phi_NR[known] = self._phi_NR[kept]
         phi_NR[new] = new_phi_MR
         products_NN = torch.empty(len(keys), len(keys), dtype=torch.float64)

@@ -118,6 +118,7 @@ class NormalEquations(NamedTuple):
         """Solves by Cholesky: R^3/3 operations (0.1 s at R=2048), and 2 R^2 for each class that has samples."""
         factor_RR = torch.linalg.cholesky(self.gram_RR)
         weights_CR = torch.zeros(self.sums_CR.shape)
+        # Rows without samples have the solution 0.
         has_samples_C = self.sums_CR.any(dim=1)
         weights_CR[has_samples_C] = torch.cholesky_solve(self.sums_CR[has_samples_C].T, factor_RR).T
         return BaseSolution(self.penalty, factor_RR.contiguous(), weights_CR)
@@ -152,6 +153,7 @@ class GramMatrix:
 
     def remove(self, phi_BR: Tensor) -> None:
         """Subtracts the products of rows that were added."""
+        # The removed rows may be among the collected ones.
         self._fold()
         self._add_products(phi_BR, -1)
 
@@ -192,6 +194,7 @@ class GramMatrix:
         first = 0
         for strip_SR in self._lower_RR.tensor_split(NUM_STRIPS):
             last = first + len(strip_SR)
+            # Columns beyond the strip's last row are in the upper triangle.
             strip_SR[:, :last].addmm_(phi_BR[:, first:last].T, phi_BR[:, :last], alpha=sign)
             first = last
 
@@ -435,22 +438,23 @@ def renamed_sums(
 
     Classes that get the same name are merged into the first of their rows. A class that is renamed to "" is dropped.
     """
-    names = [name_of(label) for label in classes]
-    renamed = tuple(dict.fromkeys(filter(None, names)))
-    rows_of = [[row for row, name in enumerate(names) if name == label] for label in renamed]
+    rows_by_name: dict[str, list[int]] = {}
+    for row, name in enumerate(map(name_of, classes)):
+        if name:
+            rows_by_name.setdefault(name, []).append(row)
     by_class = {name: sums[name] for name in SUMMED}
     # The sum of merged classes may exceed the exact range of float32.
     by_class["class"] = by_class["class"].double()
     joined = dict[str, Tensor]()
     for name, values in by_class.items():
-        joined[name] = _stacked([values[rows].sum(dim=0) for rows in rows_of], values)
+        joined[name] = _stacked([values[rows].sum(dim=0) for rows in rows_by_name.values()], values)
     for name in NEWEST:
         z_CKD = sums[f"{name}_z"]
         times_CK = sums[f"{name}_times"]
-        newest = [_newest(z_CKD[rows], times_CK[rows]) for rows in rows_of]
+        newest = [_newest(z_CKD[rows], times_CK[rows]) for rows in rows_by_name.values()]
         joined[f"{name}_z"] = _stacked([z_KD for z_KD, _ in newest], z_CKD)
         joined[f"{name}_times"] = _stacked([times_K for _, times_K in newest], times_CK)
-    return dict(sums) | joined, renamed
+    return dict(sums) | joined, tuple(rows_by_name)
 
 
 def _newest(z_RKD: Tensor, times_RK: Tensor) -> tuple[Tensor, Tensor]:

@@ -158,6 +158,7 @@ class Classes:
     def count_label(self, label: str) -> None:
         """Counts one more label of a class, whether it is learnt or not."""
         if label in self._labels:
+            # Moves the class to the end: the order is by the last label.
             self._labels[label] = self._labels.pop(label) + 1
             return
         name = hash_of(label.encode())
@@ -218,6 +219,7 @@ class Classes:
         """Returns the provisional classes with fewer labels than `label`, a class without a row; the fewest first."""
         num_labels = min(self._others.get(hash_of(label.encode()), 0), self._min_labels)
         weaker = [name for name, num in self._labels.items() if num < num_labels]
+        # The sort is stable: among equal counts, the least recently labelled class is first.
         return sorted(weaker, key=self._labels.__getitem__)
 
     def alarms(self) -> Iterable[str]:

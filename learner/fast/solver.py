@@ -82,6 +82,7 @@ class IncrementalHead:
         targets_BC = entries.targets(len(phi_BR), len(self.base.weights_CR))
         self._residuals_NC[first:last] = targets_BC - phi_BR @ self.base.weights_CR.T
         k_BN = phi_BR.double() @ self._v_NR[:last].double().T
+        # K is symmetric.
         self._k_NN[:last, first:last] = k_BN.T
         self._k_NN[first:last, :last] = k_BN
         self.num_rows = last
@@ -207,6 +208,7 @@ class HeadSolver:
           (`learner.fast.recency`).
         """
         self.rows = fast_head.log.take(fast_head.served.config.head_features)
+        # Heads of users are solved from the sums for each version.
         if not fast_head.head.is_updated:
             self._base = dict(offsets)
             self._arithmetic = f"{ARITHMETIC}, {fast_head.head.name}"
@@ -246,6 +248,7 @@ class HeadSolver:
         return self._head
 
     def _ask_for_next_base(self, head: IncrementalHead, fast_head: FastHead) -> None:
+        # Half of the room is left for the rows that come while the base is being solved.
         is_time = head.num_rows > MAX_ROWS // 2 or len(self._batches) > MAX_BATCHES // 2
         if self._executor is not None and self._next is None and is_time:
             solved = self._executor.submit(fast_head.ridge.equations().solve)

@@ -61,6 +61,7 @@ class Parity:
         ends = accumulate(map(len, tokens), initial=self._num_tokens)
         num_fitting = sum(end <= MAX_TOKENS for end in ends) - 1
         if num_fitting < len(new):
+            # The token budget is used up: no further texts.
             self._max_texts = len(self.texts) + num_fitting
         new = new[:num_fitting]
         if new:
@@ -141,6 +142,7 @@ class Review:
         phi_NR, targets = known.holdout.features(known.fast_head.served, classes)
         if not len(phi_NR):
             targets = tensors.targets((), (), classes)
+        # Every n-th sample, so that there are at most MAX_LOGITS logits.
         used_N = targets.calibrates_N.nonzero().flatten()[:: len(phi_NR) * len(weights_CR) // MAX_LOGITS + 1]
         calibration = tensors.calibrate(phi_NR[used_N] @ weights_CR.T, targets.only(used_N))
         known.calibrate(calibration.temperature, calibration.threshold)
@@ -166,6 +168,7 @@ class Review:
                 self._units = None
 
     def _review(self, known: Knowledge, version: ScoredVersion) -> Iterator[None]:
+        # The weights of a version without the newest classes do not fit the current holdout targets.
         if len(version.classes) == len(known.fast_head.ridge.classes):
             self.calibrate(known, version.weights_CR)
             yield

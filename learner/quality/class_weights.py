@@ -115,6 +115,7 @@ def _ranked(scores_N: Tensor, parents_N: Tensor | None, is_of_class_N: Tensor, w
     if parents_N is None:
         return RankedClass(value, value)
     num = len(weights_N)
+    # Both versions are measured on the same resamples, so their common variance cancels.
     drawn_BN = torch.randint(num, (NUM_RESAMPLES, num), generator=torch.Generator().manual_seed(0))
     times_BN = torch.zeros(NUM_RESAMPLES, num).scatter_add_(1, drawn_BN, torch.ones(NUM_RESAMPLES, num))
     weights_BN = times_BN * weights_N

@@ -138,6 +138,7 @@ def compare(before_N: Tensor, after_N: Tensor, rows_N: Tensor, num_classes: int)
     """
     outcomes_4N = _outcomes(before_N, after_N)
     known_N = rows_N >= 0
+    # Rows are in the order of the first labels of the classes.
     cohorts_N = rows_N * NUM_COHORTS // max(num_classes, 1)
     return Comparison(
         overall=pair(before_N, after_N),
@@ -168,6 +169,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         wrong = set(self.wrong)
         hashes = [sample_hash(sample) for sample in samples]
         known_N = torch.tensor([name in right or name in wrong for name in hashes], dtype=torch.bool)
+        # The labels must be of classes that the anchor knows.
         known_N &= (targets.rows_N >= 0) & (targets.rows_N < self.num_classes)
         before_N = torch.tensor([name in right for name in hashes], dtype=torch.bool)[known_N]
         targets = targets.only(known_N).among(self.num_classes)

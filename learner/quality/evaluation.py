@@ -298,6 +298,7 @@ def fit_certainty(logits_NC: Tensor, is_right_N: Tensor, is_known_N: Tensor) -> 
 
     Only samples of classes that the version knows count.
     """
+    # Every n-th sample, so that there are at most MAX_CERTAINTY_LOGITS logits.
     known_N = is_known_N.nonzero().flatten()[:: logits_NC.numel() // MAX_CERTAINTY_LOGITS + 1]
     num = len(known_N)
     if num < MIN_CERTAINTY_SAMPLES:

@@ -85,6 +85,7 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
     """
     parent = measured.parent
     anchor = measured.anchor
+    # Negated comparisons hold for NaN, too.
     reasons = {
         "not_finite": not measured.is_finite,
         "collapsed": is_collapsed(measured),

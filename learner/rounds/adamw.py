@@ -86,6 +86,7 @@ class AdamW:
         self._num_done += 1
         if self._num_done > self._num_steps:
             return
+        # The factor of `PolynomialLR`, so that the rates have the same bits.
         before = 1.0 - (self._num_done - 1) / self._num_steps
         after = 1.0 - self._num_done / self._num_steps
         for group in self._groups:

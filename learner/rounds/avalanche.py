@@ -72,6 +72,7 @@ class TopClassifier(nn.Module):
         self.head_CD = nn.Parameter(means_CD.clone())
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        # Padded places are 0 in every channel.
         lengths = (x_BLD != 0).any(dim=2).sum(dim=1).tolist()
         layout = RaggedLayout.of(lengths)
         x_TD = layout.join([x_LD[:length] for x_LD, length in zip(x_BLD, lengths, strict=True)])
@@ -138,10 +139,12 @@ class AvalancheTrainer:
         with quiet(), seeded(self._seed, self._plan.number, self._num_done):
             if not self._num_done:
                 self._begin()
+            # A batch of Avalanche: the inputs, the labels and the numbers of the tasks.
             strategy.dataloader = [[self._pad(x_TD, layout), rows_B, torch.zeros_like(rows_B)]]
             strategy.training_epoch()
             self._num_done += 1
             loss = float(strategy.loss.detach())
+            # A step that changed nothing does not lower the rates.
             if np.isfinite(loss):
                 self._rates.step()
             if self._num_done == len(self._plan.steps):

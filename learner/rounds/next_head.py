@@ -258,6 +258,7 @@ class CarryOver:
         new_BD, new_BR = self._new.encode(samples)
         self._rest.unlearn_encoded(old_BD, old_BR, labels)
         self._new.learn_encoded(new_BD, new_BR, samples)
+        # The same samples under both encoders are the pairs of the regression.
         self._z_drift.add(old_BD, new_BD)
         self._drift.add(old_BR, new_BR)
         self._texts += [sample.text for sample in samples]
@@ -288,6 +289,7 @@ class CarryOver:
         rest_gram_RR = rest.gram_RR.float()
         num_new = map_RS.shape[1]
         gram_SS = torch.empty(num_new, num_new)
+        # gram' = T^T gram T, a few columns a unit.
         for columns in _units(num_new):
             gram_SS[:, columns] = map_RS.T @ (rest_gram_RR @ map_RS[:, columns])
             yield False

@@ -99,9 +99,11 @@ def draw_plan(
     """
     rng = np.random.default_rng([seed, number])
     groups = [texts for group in replay.groups() if (texts := with_text(group))]
+    # Sorted, so that the order of arrival does not matter.
     pool = sorted(fresh) or list(chain.from_iterable(groups))
     num_fresh, *draws = sizes
     order: list[int] = []
+    # Each sample is used once before any sample is used again.
     while len(order) < num_fresh * steps:
         order += rng.permutation(len(pool)).tolist()
     plans = list[StepPlan]()

@@ -213,6 +213,7 @@ class SlowRound:
         self._config = config
         self._units = self._all_units()
         self._under_way = Future[Any]()
+        # The first `send` to the generator needs the result None.
         self._under_way.set_result(None)
 
     def step(self, executor: Executor = INLINE, *, may_wait: bool = True) -> Phase:
@@ -272,6 +273,7 @@ class SlowRound:
         """
         if isinstance(self.source, OfferedEncoder):
             return not self.refusals
+        # A decided trial has more evidence than the holdout.
         if self.trial is not None and (self.trial.is_won or self.trial.is_lost):
             return self.trial.is_won
         return may_adopt(self.holdout_result.lost, self.holdout_result.won, is_complete=is_complete)
@@ -367,10 +369,12 @@ class SlowRound:
         holdout = self._holdout
         for served in (self._served, next_head.head.served):
             for precision in served.precisions:
+                # Each unit encodes some of the texts that have no vector yet.
                 while texts := holdout.unencoded(served, precision)[: self._config.rebuild_batch]:
                     z_ND = yield next_head.unit(partial(served.z_many, texts, precision))
                     holdout.add_vectors(served, precision, texts, z_ND)
         self._phase = Phase.COMPARE
+        # New classes may have come. Both heads must have the same rows for the comparison.
         next_head.admit()
         old = head_on_holdout(self._fast_head, holdout, self._fast_head.solver())
         new = head_on_holdout(next_head.head, holdout, next_head.head.solve)

@@ -118,6 +118,7 @@ class Schedule:
             steps = max(self._num_since("labels") // config.slow_labels_per_step, 1)
         elif kind == "rehearsal":
             num_steps = config.rehearsal_passes * len(replay) // config.slow_batch
+            # Without fresh samples, all samples of the steps come from the replay buffer.
             fresh = ()
             steps = max(num_steps, config.rehearsal_steps)
             self._counts["rehearsals"] += 1
@@ -129,6 +130,7 @@ class Schedule:
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             self._counts["pseudo_label_rounds"] += 1
             progress.num_pseudo_rounds += 1
+            # The mark moves after the last of the consecutive rounds.
             if progress.num_pseudo_rounds % PSEUDO_LABEL_ROUNDS == 0:
                 progress.pseudo_labelled_at = progress.num_labels
         self._counts["rounds"] += 1
@@ -138,6 +140,7 @@ class Schedule:
         tier = tier_of(layers, config.tiers)
         self._counts[f"rounds_{tier}"] += 1
         log.info("round_begun", round=plan.number, kind=kind, tier=tier, layers=layers)
+        # Plans of releases without tiers have 0 layers, which also means the deepest layers.
         return plan if layers == config.deepest_layers else msgspec.structs.replace(plan, layers=layers)
 
     def is_rested(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:

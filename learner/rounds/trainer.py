@@ -114,6 +114,7 @@ class Trainer:
             torch.split(rows_B, list(sizes)),
             self._before(x_TD, layout, sizes),
         )
+        # Draws from an empty replay buffer have no samples.
         replayed = [draw for draw in draws if len(draw.labels_B)]
         self._optimizer.zero_grad()
         loss = self._strategy.backward(self._parameters, fresh, replayed)

@@ -112,6 +112,7 @@ def most_likely_rows(z_UD: Tensor, means_CD: Tensor) -> Tensor:
     prior_C = torch.ones(len(means_CD))
     for _ in range(NUM_REFINEMENTS):
         logits_UC = COSINE_SCALE * z_UD @ refined_CD.T
+        # The priors move each class towards the number of texts of an average class.
         for _ in range(NUM_BALANCINGS):
             p_UC = torch.softmax(logits_UC + prior_C.log(), dim=1)
             prior_C = (prior_C * uniform / p_UC.sum(dim=0).clamp(min=1e-6)).clamp(1 / MAX_PRIOR, MAX_PRIOR)
@@ -167,6 +168,7 @@ class Training:
         fresh = self._usable(step.fresh)
         draws = [self._usable(draw) for draw in step.draws]
         loss = math.nan
+        # If all fresh samples are excluded, the step is skipped.
         if fresh:
             samples = [*fresh, *chain.from_iterable(draws)]
             x_TD, layout, rows_B = self._inputs(samples, drop_tokens=self._drop_tokens)
@@ -208,6 +210,7 @@ class Training:
                 f"{config.slow_strategy} learns one class of each sample, and labels.kind is {kind.name}: choose one "
                 "of learner/rounds/strategies.py, such as er"
             )
+        # Avalanche is an optional dependency.
         from learner.rounds.avalanche import AvalancheTrainer
 
         return AvalancheTrainer(

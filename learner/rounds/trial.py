@@ -105,6 +105,7 @@ class Trial:
 
     def _solving(self) -> Callable[[], None]:
         """Returns a function that solves both heads. The old head is solved as it is now, since it goes on learning."""
+        # The old head goes on learning, so `solver` copies its sums now, in the learner's thread.
         solve_old = self._old.solver()
         classes = self._old.ridge.classes
 
