@@ -28,7 +28,7 @@ from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
 from learner.quality.evaluation import MeasuredCandidate
 from learner.rounds.plan import RoundPlan
-from learner.rounds.round import NextEncoder, OfferedEncoder, Phase, SlowRound, TrainedEncoder
+from learner.rounds.round import EncoderSource, OfferedEncoder, Phase, SlowRound, TrainedEncoder
 from learner.rounds.schedule import Schedule
 from learner.rounds.trial import AdoptionRule
 from learner.samples import Labelled
@@ -91,10 +91,10 @@ class Knowledge:
         """Begins the round of `plan` from these class means (C, D), for the first time or after a restart."""
         self.consider(TrainedEncoder(plan, means_CD, self.fast_head.served, self.strata, config=self.config))
 
-    def consider(self, making: NextEncoder) -> None:
+    def consider(self, source: EncoderSource) -> None:
         """Begins the round that decides about an encoder: one that it trains, or one that an operator offers."""
         own = (self.fast_head, self.replay, self.holdout)
-        self.round = SlowRound(making, *own, anchor=self.anchor, config=self.config, rule=self.rule)
+        self.round = SlowRound(source, *own, anchor=self.anchor, config=self.config, rule=self.rule)
 
     def step(self, offsets: Mapping[str, int], executor: Executor, *, may_wait: bool) -> bool:
         """Begins the next unit of the round (see `SlowRound.step`).
@@ -106,13 +106,13 @@ class Knowledge:
             return False
         if self.round.trained and self.round.phase is Phase.READ:
             self.lineage = set_memory_offsets(self.lineage, offsets)
-            self._take_out(self.round.trained.apart)
+            self._take_out(self.round.trained.excluded)
         try:
             return self.round.step(executor, may_wait=may_wait) is Phase.DONE and self._end(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
-            self._take_out(self.round.trained.apart if self.round.trained else ())
+            self._take_out(self.round.trained.excluded if self.round.trained else ())
             self.drop([str(error)])
         except OfferRefused as error:
             self.drop([] if error.may_retry else [str(error)])
@@ -120,13 +120,13 @@ class Knowledge:
 
     def adopt(self, done: SlowRound) -> None:
         """Adopts the encoder that a round has made, and the head that was learnt again on its vectors."""
-        self.trial = done.tried
+        self.trial = done.trial_result
         self.fast_head = done.next_fast_head
-        self.strata = done.making.strata
+        self.strata = done.source.strata
         self.round = None
-        if isinstance(done.making, OfferedEncoder):
-            done.making.settle((), done.held, done.tried.paired)
-            self._stand_on(done.making.base)
+        if isinstance(done.source, OfferedEncoder):
+            done.source.settle((), done.holdout_result, done.trial_result.paired)
+            self._stand_on(done.source.base)
         else:
             self.lineage = end_round(self.lineage, is_adopted=True)
 
@@ -136,8 +136,8 @@ class Knowledge:
         self.round = None
         if dropped is None or dropped.trained:
             self.lineage = end_round(self.lineage, is_adopted=False)
-        elif isinstance(dropped.making, OfferedEncoder) and refusals:
-            dropped.making.settle(tuple(refusals), dropped.held, dropped.tried.paired)
+        elif isinstance(dropped.source, OfferedEncoder) and refusals:
+            dropped.source.settle(tuple(refusals), dropped.holdout_result, dropped.trial_result.paired)
 
     def calibrate(self, temperature: float, threshold: float = 0.0) -> None:
         """Sets the temperature that was fitted for a candidate, and the threshold (for labels that are sets)."""
@@ -201,9 +201,9 @@ class Knowledge:
             self.forget_anchor()
         self.break_lineage(f"encoder {base.adopted.name} was adopted")
 
-    def _take_out(self, apart: Collection[Labelled]) -> None:
-        """Removes the samples that training has set apart from the replay buffer: no later batch contains them."""
-        if gone := self.replay.take_out(lambda sample: sample in apart):
+    def _take_out(self, excluded: Collection[Labelled]) -> None:
+        """Removes the samples that training has excluded from the replay buffer: no later batch contains them."""
+        if gone := self.replay.take_out(lambda sample: sample in excluded):
             self.counts["samples_set_apart"] += len(gone)
             log.warning("samples_set_apart", events=[sample.event for sample in gone], reason="not_finite")
 
@@ -212,7 +212,13 @@ class Knowledge:
         is_adopted = done.is_adoptable(is_complete=self.fast_head.ridge.num_samples <= len(self.replay))
         kind = "rounds" if done.trained else "offers"
         self.counts[f"{kind}_adopted" if is_adopted else f"{kind}_dropped"] += 1
-        log.info("round_done", round=done.number, adopted=is_adopted, held=done.held, trial=done.tried.paired)
+        log.info(
+            "round_done",
+            round=done.number,
+            adopted=is_adopted,
+            held=done.holdout_result,
+            trial=done.trial_result.paired,
+        )
         if is_adopted:
             self.progress.break_off()
             self.adopt(done)

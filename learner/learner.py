@@ -37,7 +37,7 @@ from learner.prequential import Prequential
 from learner.progress import LearnerProgress
 from learner.rounds.schedule import Schedule
 from learner.rounds.trial import AdoptionRule
-from learner.rounds.worker import INLINE, beside
+from learner.rounds.worker import INLINE, side_executor
 from learner.samples import HoldoutDraw, Labelled, Learnable
 from learner.standardisation import standardise
 from learner.state.checkpoints import VersionState
@@ -85,7 +85,7 @@ class Learner:
     ) -> None:
         self._config = config
         self.executor = executor
-        self.helper = beside(executor, "helper", niceness=config.niceness, threads=config.threads)
+        self.helper = side_executor(executor, "helper", niceness=config.niceness, threads=config.threads)
         self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
         self.label_config = LabelConfig()
         self._rule = rule

@@ -130,7 +130,7 @@ def _learn_batch(
     nearest = known.fast_head.nearest(z_BD)
     drift.add_texts(nearest.distances_B)
     phi_BR = known.fast_head.served.features(z_BD)
-    is_named_B = known.fast_head.fading.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
+    is_named_B = known.fast_head.recency.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
     known.concept_changes.add(observations(samples, nearest, is_named_B))
     known.fast_head.learn_encoded(z_BD, phi_BR, batch)
     known.replay.add(batch)

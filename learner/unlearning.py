@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import structlog
 from torch import Tensor
 
-from learner.fast.fast_head import has_moved, heir_of, named_since
+from learner.fast.fast_head import has_moved, predict_since, successor_of
 from learner.knowledge import Knowledge
 from learner.memory import Replay
 from learner.samples import Labelled, Sample
@@ -88,7 +88,7 @@ def _take_out(known: Knowledge, is_wrong: Callable[[Labelled], bool]) -> list[La
     learnt = known.replay.take_out(is_wrong)
     known.fresh.take_out(is_wrong)
     has_dropped = known.fast_head.ridge.num_samples > len(known.replay) + len(learnt)
-    has_dropped = has_dropped or bool(learnt and known.fast_head.fading.newest.is_any_full)
+    has_dropped = has_dropped or bool(learnt and known.fast_head.recency.newest.is_any_full)
     known.fast_head.unlearn_many(learnt)
     if known.round is not None:
         known.round.learn_meanwhile([], unlearnt=learnt)
@@ -149,19 +149,19 @@ def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
     renamed = dict[str, Renamed]()
     label = change.label
     old, old_ND = _outdated_of(known, label, since_ms)
-    names = named_since(head, old_ND, since_ms)
+    names = predict_since(head, old_ND, since_ms)
     while label not in renamed:
-        heir = heir_of(names)
-        own, own_ND = _outdated_of(known, heir, since_ms)
-        if len(renamed) == MAX_TOGETHER - 1 or not has_moved(head, heir, own_ND, old_ND, since_ms):
-            heir = ""
-        now = [label if name == label else heir for name in names]
+        successor = successor_of(names)
+        own, own_ND = _outdated_of(known, successor, since_ms)
+        if len(renamed) == MAX_TOGETHER - 1 or not has_moved(head, successor, own_ND, old_ND, since_ms):
+            successor = ""
+        now = [label if name == label else successor for name in names]
         new = [sample._replace(label=name, time_ms=since_ms) for sample, name in zip(old, now, strict=True) if name]
         renamed[label] = Renamed(old, old_ND, new, old_ND[[bool(name) for name in now]])
-        own_names = named_since(head, own_ND, since_ms)
+        own_names = predict_since(head, own_ND, since_ms)
         # Otherwise the texts of the successor class are where they belong.
-        if heir and own and heir_of(own_names) != heir:
-            label = heir
+        if successor and own and successor_of(own_names) != successor:
+            label = successor
             old = own
             old_ND = own_ND
             names = own_names

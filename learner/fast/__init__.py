@@ -1,7 +1,7 @@
 """The fast head: learns every label at once, in closed form, and can unlearn it exactly.
 
     fast_head     the ridge head and the class means under one encoder; the successor of a class that has changed
-    rows          the rows of the classes: entries, mean directions, scale factors, prototypes
+    rows          the rows of the classes: entries, class means, scale factors, prototypes
     ridge         the ridge head: exact sums, solved by Cholesky; renaming of classes
     solver        the weights of a version: solved from the sums, or updated by the samples since
     recency       the newest labels of each class, and a second head of them that is blended into the weights

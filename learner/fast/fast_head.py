@@ -4,7 +4,7 @@
     sums --solve--> a solution --finish: blended with class means, by the counts--> weights
     z --nearest--> predictions by the means of all labels, and by the means of the newest labels (`learner.drift`)
     samples --RowLog: those since the last call--> rows, for a head that is updated by them (`learner.fast.solver`)
-    vectors of a changed class's old texts --named_since, heir_of--> the class that they belong to now, or none
+    vectors of a changed class's old texts --predict_since, successor_of--> the class that they belong to now, or none
 
 All sums are exact, so they depend neither on the order nor on the batching of the labels (`learner.fast.ridge`).
 
@@ -29,9 +29,9 @@ import torch
 from torch import Tensor
 
 from learner.encoder.served import ServedEncoder
-from learner.fast.recency import Fading
+from learner.fast.recency import RecencyBlend
 from learner.fast.ridge import RidgeHead, RidgeSums, in_order, on_grid, renamed_sums
-from learner.fast.rows import Directions, Nearest, blend, decoder_of, grown, nearest
+from learner.fast.rows import ClassMeans, Nearest, blend, decoder_of, grown, nearest
 from learner.samples import Labelled
 from model.head import PROJ
 from model.heads import RIDGE, Head, HeadSums
@@ -114,8 +114,8 @@ class FastHead:
         self.threshold = 0.0
         self.log = RowLog()
         self.z_sums_CD = torch.zeros(0, config.d_model, dtype=torch.float64)
-        self.fading = Fading(config.d_model, num_recent, is_blended=head.is_updated)
-        self._means = Directions(config.d_model, self._mean_directions)
+        self.recency = RecencyBlend(config.d_model, num_recent, is_blended=head.is_updated)
+        self._means = ClassMeans(config.d_model, self._unit_means)
         self._grow()
 
     def learn_many(self, samples: Sequence[Labelled]) -> None:
@@ -142,12 +142,12 @@ class FastHead:
         self.log.add(phi_BR, samples)
         self.z_sums_CD.index_add_(0, entries.rows_E, on_grid(z_ED, Z_GRID))
         self._means.touch(entries.rows_E.tolist())
-        self.fading.add(z_ED, entries, times_E.tolist())
+        self.recency.add(z_ED, entries, times_E.tolist())
 
     def nearest(self, z_BD: Tensor) -> Nearest:
         """Predicts the classes of texts by their nearest class means. There must be a class."""
         classes = self.ridge.classes
-        newest_CD = self.fading.recent.means(len(classes)) if self.fading.recent.num_held else None
+        newest_CD = self.recency.recent.means(len(classes)) if self.recency.recent.num_held else None
         return nearest(z_BD, classes, self._means.first(len(classes)), newest_CD)
 
     def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
@@ -169,7 +169,7 @@ class FastHead:
         self.log.end()
         self.z_sums_CD.index_add_(0, entries.rows_E, -on_grid(z_ED, Z_GRID))
         self._means.touch(entries.rows_E.tolist())
-        self.fading.remove(z_ED, entries.rows_E)
+        self.recency.remove(z_ED, entries.rows_E)
 
     def restart(self, label: str, since_ms: int, held: Sequence[Labelled]) -> None:
         """Restarts a class at `since_ms`. The caller has unlearnt the older samples that it still had.
@@ -179,7 +179,7 @@ class FastHead:
         is independent of classes.
         """
         (row,) = self.ridge.rows_of([label]).tolist()
-        newest_ND = self.fading.keep_since(row, since_ms)
+        newest_ND = self.recency.keep_since(row, since_ms)
         if self.ridge.num_of(label) == len(held):
             return
         held_ND, _ = self.encode(held)
@@ -200,7 +200,7 @@ class FastHead:
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Unlearns a class, all of whose samples are `samples`, and gives its row to another class."""
         self.unlearn_many(samples)
-        self.fading.keep_since(int(self.ridge.rows_of([old])), sys.maxsize)
+        self.recency.keep_since(int(self.ridge.rows_of([old])), sys.maxsize)
         self.ridge.replace(old, new)
         self.log.end()
 
@@ -248,7 +248,7 @@ class FastHead:
         empty = self._empty(served)
         empty.admit_all(self.ridge.classes)
         empty.threshold = self.threshold
-        empty.fading.goes_on_from(self.fading)
+        empty.recency.adopt_losses(self.recency)
         return empty
 
     def copy(self) -> "FastHead":
@@ -258,8 +258,8 @@ class FastHead:
         copied.log.end()
         copied.ridge = self.ridge.copy()
         copied.z_sums_CD = self.z_sums_CD.clone()
-        copied.fading = self.fading.copy()
-        copied._means = Directions(self.served.config.d_model, copied._mean_directions)
+        copied.recency = self.recency.copy()
+        copied._means = ClassMeans(self.served.config.d_model, copied._unit_means)
         copied._means.touch(range(len(self.ridge.classes)))
         return copied
 
@@ -293,7 +293,7 @@ class FastHead:
         num_classes = len(self.ridge.classes)
         threshold = {THRESHOLD: torch.tensor([self.threshold])} if self.threshold else {}
         sums = self.ridge.export() | {"z": self.z_sums_CD[:num_classes].clone()}
-        return sums | self.fading.export(num_classes) | threshold
+        return sums | self.recency.export(num_classes) | threshold
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Restores exported sums and classes."""
@@ -303,17 +303,17 @@ class FastHead:
         self.z_sums_CD = sums["z"].clone()
         self._grow()
         self._means.touch(range(len(self.z_sums_CD)))
-        self.fading.restore(sums)
+        self.recency.restore(sums)
 
     def _empty(self, served: ServedEncoder) -> "FastHead":
-        return FastHead(served, penalty=self.penalty, num_recent=self.fading.recent.num_recent, head=self.head)
+        return FastHead(served, penalty=self.penalty, num_recent=self.recency.recent.num_recent, head=self.head)
 
     def _grow(self) -> None:
         num_rows = self.ridge.rows.num_in_tables
         self.z_sums_CD = grown(self.z_sums_CD, num_rows)
-        self.fading.grow(num_rows, len(self.ridge.classes))
+        self.recency.grow(num_rows, len(self.ridge.classes))
 
-    def _mean_directions(self, rows_N: Tensor) -> Tensor:
+    def _unit_means(self, rows_N: Tensor) -> Tensor:
         return torch.nn.functional.normalize(self.z_sums_CD[rows_N], dim=1).float()
 
 
@@ -328,34 +328,34 @@ SLACK: Final = 0.05
 """Cosine differences below this are noise: the successor class may have changed earlier."""
 
 
-def named_since(head: FastHead, z_ND: Tensor, since_ms: int) -> list[str]:
+def predict_since(head: FastHead, z_ND: Tensor, since_ms: int) -> list[str]:
     """Predicts texts by the nearest mean of the labels since `since_ms`; all "" if no class has enough labels."""
     classes = head.ridge.classes
-    means_CD, counts_C = head.fading.recent.means_since(since_ms, len(classes))
+    means_CD, counts_C = head.recency.recent.means_since(since_ms, len(classes))
     cosines_NC = z_ND @ means_CD.T
     cosines_NC[:, counts_C < MIN_LABELS] = -1
     return [classes[row] if counts_C[row] >= MIN_LABELS else "" for row in cosines_NC.argmax(dim=1).tolist()]
 
 
-def heir_of(names: Sequence[str]) -> str:
+def successor_of(names: Sequence[str]) -> str:
     """Returns the class that most of the old texts belong to by their predictions `names`; "" if it is not clear.
 
-    >>> heir_of(["b", "b", "a", "b"]), heir_of(["a", "b"]), heir_of([])
+    >>> successor_of(["b", "b", "a", "b"]), successor_of(["a", "b"]), successor_of([])
     ('b', '', '')
     """
-    [(heir, num)] = Counter(names).most_common(1) or [("", 0)]
-    return heir if num >= MIN_SHARE * len(names) else ""
+    [(successor, num)] = Counter(names).most_common(1) or [("", 0)]
+    return successor if num >= MIN_SHARE * len(names) else ""
 
 
-def has_moved(head: FastHead, heir: str, own_ND: Tensor, old_ND: Tensor, since_ms: int) -> bool:
-    """Whether the labels of `heir` since `since_ms` resemble the texts of `old_ND`.
+def has_moved(head: FastHead, successor: str, own_ND: Tensor, old_ND: Tensor, since_ms: int) -> bool:
+    """Whether the labels of `successor` since `since_ms` resemble the texts of `old_ND`.
 
-    Their mean must be at least as near to these, within SLACK, as to `own_ND`, the texts of `heir` from before.
+    Their mean must be at least as near to these, within SLACK, as to `own_ND`, the texts of `successor` from before.
     """
     if not len(own_ND):
         return True
-    (row,) = head.ridge.rows_of([heir]).tolist()
-    means_CD, _ = head.fading.recent.means_since(since_ms, len(head.ridge.classes))
+    (row,) = head.ridge.rows_of([successor]).tolist()
+    means_CD, _ = head.recency.recent.means_since(since_ms, len(head.ridge.classes))
     means_2D = torch.nn.functional.normalize(torch.stack([own_ND.mean(dim=0), old_ND.mean(dim=0)]), dim=1)
     to_own, to_old = (means_2D @ means_CD[row]).tolist()
     return bool(to_old > to_own - SLACK)

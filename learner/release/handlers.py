@@ -187,7 +187,7 @@ class AdoptEncoder:
         """Closes an offer: refused if there are reasons, otherwise published. Raises WireError."""
         numbers: dict[str, int] = {}
         if self._making is not None:
-            for name, paired in (("held", self._making.held), ("tried", self._making.tried)):
+            for name, paired in (("held", self._making.holdout_result), ("tried", self._making.trial_result)):
                 numbers |= {name: paired.num, f"{name}_won": paired.won, f"{name}_lost": paired.lost}
         state: Literal["refused", "published"] = "refused" if reasons else "published"
         outcome = context.outcome(command, state, numbers, version=context.learner.version, reasons=reasons)
@@ -199,7 +199,7 @@ class AdoptEncoder:
     def _cancel(self, context: Context) -> None:
         """Drops the round of the current offer: a newer offer has come."""
         known = context.learner.knowledge
-        if known.round is not None and known.round.making is self._making:
+        if known.round is not None and known.round.source is self._making:
             known.round.wait()
             known.drop()
         self._making = None

@@ -32,7 +32,7 @@ from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import ParentVersion
 from learner.release.publish_backoff import PublishBackoff
 from learner.release.tensors import TensorCache, put_blobs
-from learner.rounds.worker import beside
+from learner.rounds.worker import side_executor
 from learner.state.checkpoints import Checkpoints
 from learner.stopwatch import CLOCKS, Clocks, Stopwatch
 from model.errors import NonFinite
@@ -67,7 +67,8 @@ class WeightPublisher:
         self._leadership = leadership
         self._now_ms = now_ms
         self._clocks = clocks
-        self._maker = CandidateMaker(config, beside(learner.executor, "solve", niceness=0, threads=config.threads))
+        solver_thread = side_executor(learner.executor, "solve", niceness=0, threads=config.threads)
+        self._maker = CandidateMaker(config, solver_thread)
         self._reference = ReferenceFinder(store, self._maker)
         self.parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.cache = TensorCache()

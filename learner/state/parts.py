@@ -28,7 +28,7 @@ def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
 
     A checkpoint of an older program has no newest labels.
     """
-    newest = head.fading.newest
+    newest = head.recency.newest
     if len(newest.held(len(head.ridge.classes))[0]):
         return False
     by_class = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]

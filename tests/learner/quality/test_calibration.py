@@ -1,4 +1,4 @@
-"""Temperature and precisions are measured now and then, a unit at a time, and hold for the versions after it."""
+"""Temperature and precisions are measured at intervals, a unit at a time, and hold for the next versions."""
 
 from learner.quality.calibration import REVIEW_S
 from learner.release.candidate import Candidate, CandidateMaker
@@ -8,7 +8,7 @@ from tests.learner.streams import stream
 
 
 def reviewed(maker: CandidateMaker, candidate: Candidate) -> bool:
-    """Whether the precisions that the next version gets are not those of `candidate`."""
+    """Whether the precisions of the next version differ from the precisions of `candidate`."""
     return maker._review.precisions != candidate.precisions
 
 
@@ -24,7 +24,8 @@ def test_a_review_is_done_a_unit_at_a_time_after_a_while() -> None:
     learner = small_learner(trainable_layers=0)
     learner.learn_many(stream(0, 10), {})
     maker = CandidateMaker(small_config())
-    maker.review(learner.knowledge, 0.0)  # nothing was published yet
+    # Nothing was published yet.
+    maker.review(learner.knowledge, 0.0)
     first = maker.make(learner.knowledge, Stopwatch())
     maker.adopt(first, learner)
     learner.learn_many(stream(10, 300), {})
