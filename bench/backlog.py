@@ -33,7 +33,7 @@ from learner.config import LearnerConfig
 from learner.intake.answer_finder import AnswerFinder
 from learner.intake.late_labels import LateLabels
 from learner.intake.trust import LabelTrust
-from services.keys import ring_of, with_signing_key
+from services.keys import key_ring, with_signing_key
 from services.local import children
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
@@ -88,7 +88,7 @@ def catch_up(size: BacklogSize) -> CatchUp:
     with own_servers() as settings, closing(open_store(settings)) as store:
         with closing(Bus(settings.bus, "backlog")) as bus:
             bus.create_topics()
-            _write(bus.publisher(), items, size, Receipts(*ring_of(settings).receipts))
+            _write(bus.publisher(), items, size, Receipts(*key_ring(settings).receipts))
         learner = children.start(
             lifelong_command("learn"), log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings)
         )
@@ -235,7 +235,7 @@ def find_late_labels(size: LateSize) -> Search:
     items = clinc150().train_items
     with own_servers() as settings, closing(Bus(settings.bus, "late-labels")) as bus:
         bus.create_topics()
-        receipts = Receipts(*ring_of(settings).receipts)
+        receipts = Receipts(*key_ring(settings).receipts)
         publisher = bus.publisher()
         labels: list[Feedback] = []
         for number, item in enumerate(islice(cycle(items), size.answers)):

@@ -21,7 +21,7 @@ from evals.load.session import LoadProfile, frozen_reference, play
 from evals.results.row import NoResult, Row
 from evals.streams.arrivals import mixed, one_after_another
 from evals.streams.stream import FULL_RATE, Stream
-from services.demo.command import system_of
+from services.demo.command import system_under_test
 
 TIMEOUTS = Timeouts(learn_s=30.0)
 """After its last event a stream waits longer than by default for the last versions."""
@@ -74,7 +74,7 @@ def play_live(stream: Stream, rate: float, *, seed: int) -> Figures:
         # Records wait up to LINGER_MS for more records. The latency of the answers includes this time.
         bus = settings.bus.with_client(linger_ms=LINGER_MS)
         reference = partial(frozen_reference, settings.learner, settings.encoder)
-        outcome = play(system_of(stack, store, bus), stream, profile, say=discard, reference=reference)
+        outcome = play(system_under_test(stack, store, bus), stream, profile, say=discard, reference=reference)
     if outcome.figures.restarts:
         raise NoResult(f"programs or replicas were restarted {outcome.figures.restarts} times")
     return outcome.figures

@@ -39,7 +39,7 @@ from evals.results.row import Gaps, NoResult, Peer, Row
 from evals.streams.stream import StreamItem
 from kernels.dispatch import VARIABLE
 from services.cores import num_cores
-from services.keys import ring_of
+from services.keys import key_ring
 from services.local.kafka import start_broker
 from wire.bus import Bus, Follower
 from wire.config import BusConfig
@@ -258,7 +258,7 @@ def measure_while_learning(run: Run) -> Iterator[Row]:
 @contextmanager
 def labels(service: Service, items: tuple[StreamItem, ...], *, run: str) -> Iterator[None]:
     """Sends labelled texts at LABELS_PER_S until exit. Raises NoResult if no label was sent."""
-    receipts = Receipts(*ring_of(service.settings).receipts)
+    receipts = Receipts(*key_ring(service.settings).receipts)
     num_sent = 0
 
     def send() -> None:

@@ -36,7 +36,7 @@ from learner.intake.join import Join
 from learner.intake.outbox import Outbox
 from learner.learner import Learner
 from model.bert import load_encoder
-from services.keys import ring_of
+from services.keys import key_ring
 from wire.bus import Bus
 from wire.envelope import to_message
 from wire.receipts import Receipts
@@ -244,7 +244,7 @@ def _costs(size: ScaleSize) -> Costs:
     join = Learner(LearnerConfig(), *load_encoder("minilm-l6")).join
     with own_servers() as settings, closing(Bus(settings.bus, "scale")) as bus:
         bus.create_topics()
-        receipts = Receipts(*ring_of(settings).receipts)
+        receipts = Receipts(*key_ring(settings).receipts)
         chosen = islice(cycle(items), size.measured)
         answers = [make_answer(number, item, items, receipts) for number, item in enumerate(chosen)]
         with closing(_consumer(bus, join)) as consumer:

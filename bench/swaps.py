@@ -40,7 +40,7 @@ from evals.results.row import Row
 from evals.streams.stream import Arrival, StreamItem
 from model.qtensor import QTensor, from_blob
 from rollout.operator import Operator
-from wire.bus import every_record
+from wire.bus import read_all_records
 from wire.records import STABLE, Answer, Arm, WeightManifest
 from wire.store import Lease, Store
 from wire.timestamps import now_ms
@@ -242,7 +242,7 @@ def _answers_before(service: Service, faker: VersionFaker, texts: tuple[StreamIt
 
 def _answers(service: Service, participants: Participants) -> Iterator[Answer]:
     """Yields the answers to the events of this session."""
-    for record in every_record(service.bus, [Answer]):
+    for record in read_all_records(service.bus, [Answer]):
         if participants.ledger.number_of(record.event_id) is not None:
             yield record
 
@@ -295,7 +295,7 @@ def measure_rollbacks(run: Run) -> Iterator[Row]:
         participants.player.await_answers(at_most=0)
         answers = [
             Answered(record.time_ms, record.rollout_revision)
-            for record in every_record(service.bus, [Answer])
+            for record in read_all_records(service.bus, [Answer])
             if participants.ledger.number_of(record.event_id) is not None
         ]
     # No other case can use a service without a learner.

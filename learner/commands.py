@@ -119,7 +119,7 @@ class HeldCommands:
         outcomes = [outcome for _, outcome in self._kept.values() if outcome is not None]
         return [each for each in outcomes if each.state == "published" and each.seq not in self.unreported]
 
-    def take_back(self, applied_seq: int) -> bool:
+    def reopen(self, applied_seq: int) -> bool:
         """Reopens the kept commands after the number `applied_seq`: the learner went back to an earlier version.
 
         Returns whether an erasure is among them.

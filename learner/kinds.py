@@ -6,6 +6,6 @@ from model.kinds import KindTensors, tensors_of
 from wire.kinds import kind_of
 
 
-def tensors_for(labels: Sequence[str]) -> KindTensors:
+def kind_tensors(labels: Sequence[str]) -> KindTensors:
     """Returns the tensor functions of the labels' kind; of single classes if there are no labels."""
     return tensors_of(kind_of(labels[0] if labels else ""))

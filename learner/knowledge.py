@@ -33,7 +33,7 @@ from learner.rounds.schedule import Schedule
 from learner.rounds.trial import AdoptionRule
 from learner.samples import Labelled
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
-from learner.state.parts import classes_of, fresh_of
+from learner.state.parts import make_classes, make_fresh_buffer
 from model.errors import NonFinite
 from model.kinds import DEFAULT_TEMPERATURE
 from model.packed import WholeEncoder
@@ -84,7 +84,7 @@ class Knowledge:
         """Begins a slow round of the top `layers` blocks on the records below `offsets`."""
         plan = schedule.begin(kind, self.fresh.samples(), self.replay, join, layers=layers)
         self.lineage = add_round(self.lineage, number=plan.number, kind=kind, offsets=offsets, layers=plan.layers)
-        self.fresh = fresh_of(self.config)
+        self.fresh = make_fresh_buffer(self.config)
         self.resume(plan, self.fast_head.means(plan.labels))
 
     def resume(self, plan: RoundPlan, means_CD: Tensor) -> None:
@@ -196,7 +196,7 @@ class Knowledge:
         assert base.adopted is not None
         self.base = base
         self.config = base.config
-        self.classes = classes_of(base.config, self.classes.export())
+        self.classes = make_classes(base.config, self.classes.export())
         if base.adopted.max_loss is not None:
             self.forget_anchor()
         self.break_lineage(f"encoder {base.adopted.name} was adopted")

@@ -42,7 +42,15 @@ from learner.samples import HoldoutDraw, Labelled, Learnable
 from learner.standardisation import standardise
 from learner.state.checkpoints import VersionState
 from learner.state.lineage import end_round
-from learner.state.parts import classes_of, drift_of, fast_head_of, fresh_of, hold_newest, holdout_of, replay_of
+from learner.state.parts import (
+    backfill_newest,
+    make_classes,
+    make_drift_watch,
+    make_fast_head,
+    make_fresh_buffer,
+    make_holdout,
+    make_replay_buffer,
+)
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from learner.stopwatch import Pace
 from learner.unlearning import erase, set_aside
@@ -99,7 +107,7 @@ class Learner:
         self.join = Join(config, self.trust, self.names)
         self.letters = Outbox()
         self.prequential = Prequential()
-        self.drift = drift_of(config)
+        self.drift = make_drift_watch(config)
         self.erased = ErasedSubjects(subject_digest)
         self.offsets: dict[str, int] = {}
         self.marks: LogMarks = {}
@@ -224,8 +232,8 @@ class Learner:
         self.commands = HeldCommands(facts.commands)
         self.letters.restore(facts.letters)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
-        self.drift = drift_of(self._config, facts.drift)
-        is_due = self.commands.take_back(self.knowledge.applied_seq)
+        self.drift = make_drift_watch(self._config, facts.drift)
+        is_due = self.commands.reopen(self.knowledge.applied_seq)
         self.erased = self.erased.restored(facts.commands.digests, is_due=is_due)
         # The schedule and the knowledge hold the same object, so it is filled and not replaced.
         self.progress.restore(snapshot.progress)
@@ -258,7 +266,7 @@ class Learner:
         set_aside(self.knowledge, known)
         self.knowledge = known
         self.version = version
-        if self.commands.take_back(known.applied_seq):
+        if self.commands.reopen(known.applied_seq):
             self.erased.is_due = True
         self._note_difference(difference)
 
@@ -351,11 +359,11 @@ def empty_knowledge(base: BaseEncoder, rule: AdoptionRule | None = None) -> Know
         progress=LearnerProgress(),
         counts=Counter(),
         strata=base.strata,
-        fast_head=fast_head_of(config, base.served),
-        classes=classes_of(config),
-        replay=replay_of(config),
-        holdout=holdout_of(config),
-        fresh=fresh_of(config),
+        fast_head=make_fast_head(config, base.served),
+        classes=make_classes(config),
+        replay=make_replay_buffer(config),
+        holdout=make_holdout(config),
+        fresh=make_fresh_buffer(config),
         concept_changes=ConceptChanges(config.trust.change_sources),
         labels=LabelSet(),
         lineage=Lineage(),
@@ -380,12 +388,12 @@ def restore_knowledge(
     config = base.config
     snapshot = state.snapshot
     facts = snapshot.facts
-    replay = replay_of(config, facts.replay)
+    replay = make_replay_buffer(config, facts.replay)
     if problem := problem_of_known(sample.text for sample in replay.samples()):
         raise StateRefused(problem)
     change = base.changed_from(facts.origin, num_classes=len(facts.classes))
     strata, served = base.with_blocks(facts.origin, snapshot.top, snapshot.states, like=like)
-    fast_head = _restored_head(snapshot, fast_head_of(config, served), change, replay)
+    fast_head = _restored_head(snapshot, make_fast_head(config, served), change, replay)
     known = Knowledge(
         config=config,
         base=base,
@@ -393,10 +401,10 @@ def restore_knowledge(
         counts=Counter(facts.counts),
         strata=strata,
         fast_head=fast_head,
-        classes=classes_of(config, backfill(facts.support, fast_head.ridge.num_by_class)),
+        classes=make_classes(config, backfill(facts.support, fast_head.ridge.num_by_class)),
         replay=replay,
-        holdout=holdout_of(config, facts.holdout),
-        fresh=fresh_of(config, facts.since_round),
+        holdout=make_holdout(config, facts.holdout),
+        fresh=make_fresh_buffer(config, facts.since_round),
         concept_changes=ConceptChanges(config.trust.change_sources, facts.concept_changes),
         labels=LabelSet.of(labels, facts.commands.label_commands(facts.applied_seq)),
         applied_seq=facts.applied_seq,
@@ -407,14 +415,14 @@ def restore_knowledge(
     )
     known.check_kind(labels.kind)
     held_none = "newest_z" not in snapshot.sums or not snapshot.sums["newest_z"].numel()
-    is_filled = held_none and known.labels.kind.is_exclusive and hold_newest(fast_head, replay)
+    is_filled = held_none and known.labels.kind.is_exclusive and backfill_newest(fast_head, replay)
     if is_filled and fast_head.ridge.num_samples > len(replay):
         known.break_lineage("the newest labels were taken from a memory that did not hold everything")
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
         known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:
         known.resume(facts.round_plan, snapshot.tensors[MEANS])
-    learn_many(known, state.samples, drift_of(config))
+    learn_many(known, state.samples, make_drift_watch(config))
     return known, change
 
 

@@ -47,7 +47,7 @@ from torch import Tensor
 
 from learner.config import ReplayPolicy
 from learner.encoder.served import ServedEncoder
-from learner.kinds import tensors_for
+from learner.kinds import kind_tensors
 from learner.samples import Labelled
 from model.kinds import TargetBatch
 from model.quantized import QuantizedHead
@@ -480,4 +480,4 @@ class Holdout:
 def targets_of(samples: Sequence[Labelled], classes: Sequence[str]) -> TargetBatch:
     """Returns the targets of `samples` among `classes`."""
     labels = [sample.label for sample in samples]
-    return tensors_for(labels).targets(labels, [sample.text for sample in samples], classes)
+    return kind_tensors(labels).targets(labels, [sample.text for sample in samples], classes)

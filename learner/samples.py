@@ -23,11 +23,11 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 import mmh3
 import msgspec
 
-from wire.draws import keyed_place
+from wire.draws import keyed_uniform_hash
 from wire.events import EventKey, content, encoded_key, with_later_time
-from wire.inputs import content_of, fields_in, fields_of, sent
+from wire.inputs import decode_content, encode_content, fields_of, sent
 from wire.kinds import is_right, render
-from wire.recent import hash_of
+from wire.recent import name_hash64
 from wire.records import MAX_TEXT_CHARS, Answer, ConceptChange, Feedback, Quarantined
 
 OVERHEAD: Final = 400
@@ -203,7 +203,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def event(self) -> int:
         """The hash of the labelled event."""
-        return hash_of(encoded_key(self.key))
+        return name_hash64(encoded_key(self.key))
 
     def about(self, text: str, subject: str, time_ms: int) -> "Sample":
         """Returns this label with the text, subject and answer time of the event that it corrects."""
@@ -281,7 +281,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     def from_label(cls, feedback: Feedback, *, is_proved: bool = False) -> "Waiting":
         """Returns the event of a label that carries its text. The label's `answered` counts only if it `is_proved`."""
         source = feedback.event_source if feedback.event_source is not None else ""
-        text = content_of(**{**fields_of(feedback), "text": feedback.text[:MAX_TEXT_CHARS]})
+        text = encode_content(**{**fields_of(feedback), "text": feedback.text[:MAX_TEXT_CHARS]})
         answered = feedback.answered if is_proved else None
         return cls(feedback.event_id, text, answered, "", 0, feedback.key, feedback.time_ms, source)
 
@@ -336,7 +336,7 @@ class HoldoutDraw:
         """Whether the event belongs to the holdout: the same at every replay of the stream."""
         if not self.secret:
             return mmh3.hash(encoded_key(key), MEASURED_SEED, signed=False) < self.share * 2.0**32
-        return keyed_place(self.secret, encoded_key(key)) < self.share
+        return keyed_uniform_hash(self.secret, encoded_key(key)) < self.share
 
 
 def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw) -> Sample:
@@ -373,7 +373,7 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         source=feedback.source,
         time_ms=feedback.time_ms,
         receipt=feedback.receipt,
-        **fields_in(answer.text if answer else ""),
+        **decode_content(answer.text if answer else ""),
         answered=render(answer.label) if answer and answer.label is not None else None,
         event_source=event_source,
         task=feedback.task,

@@ -21,7 +21,7 @@ from learner.fast.fast_head import FastHead
 from learner.samples import Labelled
 from model.errors import ModelError
 from model.inputs import fitted
-from wire.inputs import InputCodec, Said, said_in
+from wire.inputs import InputCodec, Said, parse_content
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -46,7 +46,7 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
     progress = known.progress
     head = known.fast_head
     samples = known.replay.samples()
-    said = [said_in(sample.text) for sample in samples]
+    said = [parse_content(sample.text) for sample in samples]
     is_complete = head.ridge.num_samples <= len(samples)
     progress.standardised_at = progress.num_labels
     try:

@@ -16,7 +16,7 @@ import msgspec
 from lifelong.errors import ClientError, UnknownAnswer
 from lifelong.exchange import Exchange, ExchangePolicy, exchange
 from lifelong.replies import FEEDBACK, PREDICT, Result, not_understood
-from wire.inputs import NOTHING_SAID, fields_of
+from wire.inputs import EMPTY_CONTENT, fields_of
 from wire.kinds import LABEL_FIELDS
 from wire.records import Answer, Event, Feedback
 
@@ -157,7 +157,7 @@ def _to_proof(answer: Answer) -> _Proof:
         key=answer.key,
         receipts={answer.task: answer.receipt} | {task: each.receipt for task, each in answer.tasks.items()},
         event_source=answer.source,
-        content=NOTHING_SAID if is_published else fields_of(answer),
+        content=EMPTY_CONTENT if is_published else fields_of(answer),
     )
 
 

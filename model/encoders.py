@@ -61,7 +61,7 @@ def packed(config: EncoderConfig, tensors: Tensors, inputs: Inputs) -> PackedEnc
     return encoder
 
 
-def precisions_in(config: EncoderConfig, schemes: Mapping[str, str]) -> tuple[str, ...]:
+def runnable_precisions(config: EncoderConfig, schemes: Mapping[str, str]) -> tuple[str, ...]:
     """Returns the precisions in which stored weights can run, the most accurate first.
 
     `schemes` has the scheme of each stored weight by name.

@@ -93,10 +93,10 @@ def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:
             del module.grid
 
 
-def is_of_grid(name: str) -> bool:
+def is_grid_part(name: str) -> bool:
     """Whether a name in a state dict belongs to a grid.
 
-    >>> is_of_grid("layers.3.up.grid.m_NG"), is_of_grid("layers.3.up.weight")
+    >>> is_grid_part("layers.3.up.grid.m_NG"), is_grid_part("layers.3.up.weight")
     (True, False)
     """
     return ".grid." in name

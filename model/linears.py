@@ -94,7 +94,7 @@ def add_lora(layer: nn.Linear, rank: int) -> None:
     layer.add_module("lora_b", second)
 
 
-def lora_of(layer: nn.Linear) -> tuple[LoraLinear, LoraLinear] | None:
+def lora_pair(layer: nn.Linear) -> tuple[LoraLinear, LoraLinear] | None:
     """Returns the low-rank pair A, B of a layer; None if it has none."""
     pair = [each for each in layer.children() if isinstance(each, LoraLinear)]
     return (pair[0], pair[1]) if pair else None
@@ -102,14 +102,14 @@ def lora_of(layer: nn.Linear) -> tuple[LoraLinear, LoraLinear] | None:
 
 def effective_weight(layer: nn.Linear) -> Tensor:
     """Returns w_NK = W + B A: the one matrix that computes the layer's outputs, except for the bias."""
-    pair = lora_of(layer)
+    pair = lora_pair(layer)
     return layer.weight if pair is None else layer.weight + pair[1].weight @ pair[0].weight
 
 
 def product(x_MK: Tensor, layer: nn.Linear, linear: Linear) -> Tensor:
     """Returns y_MN of a layer with its low-rank pair, if it has one. `linear` computes each product."""
     y_MN = linear(x_MK, layer)
-    pair = lora_of(layer)
+    pair = lora_pair(layer)
     return y_MN if pair is None else y_MN + linear(linear(x_MK, pair[0]), pair[1])
 
 

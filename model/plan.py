@@ -149,7 +149,7 @@ def layer_of(name: str) -> int:
     return int(name.split(".")[1]) if name.startswith("layers.") else -1
 
 
-def names_from(names: Iterable[str], layer: int) -> list[str]:
+def names_at_or_above(names: Iterable[str], layer: int) -> list[str]:
     """Returns the names that belong to layer `layer` or to a higher layer, in order.
 
     A matrix that a lower layer uses, too, is not among them. So a change of these tensors leaves the results of all

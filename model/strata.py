@@ -34,7 +34,7 @@ from kernels import attention as kernels_attention
 from kernels.attention import rotary
 from model.config import LayerSpec, StrataConfig
 from model.errors import WrongShape
-from model.grid import is_of_grid
+from model.grid import is_grid_part
 from model.linears import (
     Linear,
     ScaledLinear,
@@ -223,7 +223,7 @@ RowsChange: TypeAlias = Callable[[int, Tensor], Tensor]
 def state_of(strata: Strata) -> State:
     """Returns copies of all parameters and buffers by name, except for grids, which a change of values invalidates."""
     values = strata.state_dict().items()
-    return {name: value.detach().clone() for name, value in values if not is_of_grid(name)}
+    return {name: value.detach().clone() for name, value in values if not is_grid_part(name)}
 
 
 def rebuilt(config: StrataConfig, state: Mapping[str, Tensor]) -> Strata:

@@ -14,7 +14,7 @@ from model.config import FAMILY, StrataConfig
 from model.errors import WrongConfig
 from model.grid import attach_grids
 from model.packed import EncoderConfig, Inputs, Kept, PackedEncoder, Tensors
-from model.plan import names_from, plan_of
+from model.plan import names_at_or_above, plan_of
 from model.quantized import QuantizedEncoder, stored_precisions
 from model.source import is_import_path
 from model.strata import Strata
@@ -64,7 +64,7 @@ class StrataFamily:
             in_scale_K = read_in_scale(tensors, matrix)
             if in_scale_K is not None:
                 whole.get_buffer(f"{matrix.name}.in_scale").copy_(in_scale_K)
-        attach_grids(whole, {name: tensors[name] for name in names_from(tensors, first_layer)})
+        attach_grids(whole, {name: tensors[name] for name in names_at_or_above(tensors, first_layer)})
         return tensors
 
     def restored(self, config: StrataConfig, tensors: Tensors) -> Strata:
@@ -84,6 +84,6 @@ def built_in(config: EncoderConfig) -> StrataConfig:
 def _rounded(strata: Strata, inputs: Inputs, first_layer: int) -> Tensors:
     """Calibrates the encoder, and rounds it: by GPTQ below `first_layer`, to the nearest integers from it on."""
     smoothed = smooth(strata, grams(strata, inputs))
-    for name in names_from(smoothed, first_layer):
+    for name in names_at_or_above(smoothed, first_layer):
         del smoothed[name]
     return encoder_tensors(strata, grams=smoothed)

@@ -22,7 +22,7 @@ from rollout.paired_rule import OPERATIONAL_THRESHOLD
 from rollout.plans import PlanChange, change
 from rollout.reports import ArmAccuracies, ArmCounts, LabelToLive, SwapSkews
 from rollout.statistics import log_e_mismatch
-from rollout.tallies import Frame, Tallies, TalliesState
+from rollout.tallies import PlanKey, Tallies, TalliesState
 from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
 from wire.events import with_key
@@ -246,7 +246,7 @@ def sum_health(reports: Iterable[ReplicaReport]) -> dict[int, VersionHealth]:
 
 def _step_if_unchanged(in_force: RolloutPlan | None, *, judged: RolloutPlan, step: Step) -> PlanChange | None:
     """Returns the step from the plan in force, or None if an operator or rule A has changed what was judged."""
-    if in_force is None or in_force.pinned or Frame.of(in_force) != Frame.of(judged):
+    if in_force is None or in_force.pinned or PlanKey.of(in_force) != PlanKey.of(judged):
         return None
     if (in_force.paused, in_force.approved) != (judged.paused, judged.approved):
         return None

@@ -16,7 +16,7 @@ import msgspec
 
 from wire.kinds import DEFAULT, KINDS, Fingerprint
 from wire.receipts import Verdicts
-from wire.recent import RecentHashes, hash_of
+from wire.recent import RecentHashes, name_hash64
 from wire.records import Record
 
 MAX_EVENTS: Final = 10_000
@@ -101,7 +101,7 @@ class JudgedEvents:
         names = tuple(aliases)
         for name in names:
             self._known.add(name)
-        hashes = tuple(hash_of(name, self.seed) for name in names)
+        hashes = tuple(name_hash64(name, self.seed) for name in names)
         self._record(JudgedEvent(number=label.number, aliases=hashes, label=label))
 
     def correct(self, event: JudgedEvent, label: JudgedLabel) -> None:
@@ -110,7 +110,7 @@ class JudgedEvents:
 
     def find(self, alias: bytes) -> JudgedEvent | None:
         """Returns the event with this alias if its label can be corrected."""
-        number = self._numbers.get(hash_of(alias, self.seed))
+        number = self._numbers.get(name_hash64(alias, self.seed))
         return None if number is None else self._events[number]
 
     def __contains__(self, alias: bytes) -> bool:

@@ -46,12 +46,12 @@ from wire.events import (
     matching,
     with_later_time,
 )
-from wire.inputs import NOTHING_SAID
+from wire.inputs import EMPTY_CONTENT
 from wire.kinds import Fingerprint, draw_of, kind_of, name_hash
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
-from wire.receipts import Verdicts, time_of, verdicts_of
-from wire.recent import hash_of
+from wire.receipts import Verdicts, parse_verdicts, receipt_time_ms
+from wire.recent import name_hash64
 from wire.records import STAND_IN, Answer, Feedback
 
 
@@ -78,7 +78,7 @@ class WaitingAnswer:
             source=answer.source,
             event_id=answer.event_id,
             entity=answer.entity,
-            text_hash=hash_of(content(answer).encode(), seed),
+            text_hash=name_hash64(content(answer).encode(), seed),
             times_ms=(answer.time_ms,),
             verdicts=verdicts,
             number=number,
@@ -122,7 +122,7 @@ class EarlyLabels(OrderedDict[bytes, Feedback]):
         keep the bounds."""
         if alias in self:
             self.take(alias)
-        kept = msgspec.structs.replace(feedback, **NOTHING_SAID, proof="")
+        kept = msgspec.structs.replace(feedback, **EMPTY_CONTENT, proof="")
         self[alias] = kept
         self._num_bytes += _num_early_bytes(alias, kept)
         num_dropped = 0
@@ -211,7 +211,7 @@ class LabelJoin:
             # A stand-in's answer is evidence for no arm.
             self.counts["answer_of_stand_in"] += 1
             return None
-        verdicts = verdicts_of(answer.receipt)
+        verdicts = parse_verdicts(answer.receipt)
         if verdicts is None:
             self.counts["answer_without_verdicts"] += 1
             return None
@@ -234,7 +234,7 @@ class LabelJoin:
         event = self.judged.find(corrected) if corrected is not None else None
         if event is not None and (feedback.approval or not matches):
             return self._correct(event, feedback)
-        verdicts = verdicts_of(feedback.receipt) if has_receipt(feedback) else None
+        verdicts = parse_verdicts(feedback.receipt) if has_receipt(feedback) else None
         if verdicts is not None:
             return self._judge_by_receipt(feedback, verdicts, matches)
         alias = lookup_alias(feedback)
@@ -282,7 +282,9 @@ class LabelJoin:
         if verdicts.arm == STAND_IN:
             self.counts["label_of_stand_in"] += 1
             return None
-        label = self._label_within_quota(feedback, verdicts, time_of(feedback.receipt), feedback.answered_entity)
+        label = self._label_within_quota(
+            feedback, verdicts, receipt_time_ms(feedback.receipt), feedback.answered_entity
+        )
         if label is None:
             return None
         # By the receipt, and by the source if the label names it.
@@ -344,7 +346,7 @@ class LabelJoin:
             source=feedback.source,
             answer_ms=answer_ms,
             number=self.judged.next_number(),
-            entity=hash_of(entity.encode(), self.judged.seed),
+            entity=name_hash64(entity.encode(), self.judged.seed),
             is_audited=self.is_audited(feedback.event_id),
         )
 
@@ -372,7 +374,7 @@ class LabelJoin:
     def _is_sampled(self, answer: WaitingAnswer, num_dense: int) -> bool:
         """Keeps all of the newest 2 x `num_dense` answers, half of the 2 x before, a quarter of the 4 x before, ..."""
         octaves = ((self._num_answers - answer.number) // num_dense).bit_length() - 1
-        return octaves < 1 or hash_of(encoded_key(answer.key), self.judged.seed) % (1 << octaves) == 0
+        return octaves < 1 or name_hash64(encoded_key(answer.key), self.judged.seed) % (1 << octaves) == 0
 
     def _drop(self, answers: list[WaitingAnswer]) -> None:
         for answer in answers:

@@ -16,7 +16,7 @@ from functools import partial
 import msgspec
 
 from rollout.config import RolloutConfig
-from rollout.plans import NotPossible, PlanChange, Rationale, arms_of, candidate_arm, change, with_decision
+from rollout.plans import NotPossible, PlanChange, Rationale, candidate_arm, change, make_arms, with_decision
 from wire.records import (
     CANDIDATE,
     NEWEST,
@@ -170,7 +170,7 @@ def start_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: st
         raise NotPossible("the rollout is pinned; `lifelong rollout unpin` lets candidates be judged")
     if version in (plan.stable, plan.candidate):
         raise NotPossible(f"version {version} is the {'stable one' if version == plan.stable else 'candidate'} already")
-    arms = arms_of(plan.stable, candidate_arm(version, config), plan.arm(NEWEST))
+    arms = make_arms(plan.stable, candidate_arm(version, config), plan.arm(NEWEST))
     return with_decision(plan, "started", version, Rationale(OPERATOR, by), now_ms, arms=arms, approved=0)
 
 
@@ -182,7 +182,7 @@ def promote_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: 
     newer = plan.arm(NEWEST) if plan.newest > version else None
     if candidate is None and newer is not None:
         candidate = candidate_arm(newer.version, config)
-    changes = {"arms": arms_of(version, candidate, newer), "previous": plan.stable, "reference": version}
+    changes = {"arms": make_arms(version, candidate, newer), "previous": plan.stable, "reference": version}
     return with_decision(plan, "promoted", version, Rationale(OPERATOR, by), now_ms, approved=0, **changes)
 
 
@@ -195,7 +195,7 @@ def rollback_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
     if not plan.previous:
         raise NotPossible("there is no earlier stable version; `lifelong versions` lists what can be promoted")
     rationale = Rationale(OPERATOR, f"rolled back from version {plan.stable}: {by}")
-    changes = {"arms": arms_of(plan.previous), "previous": 0, "reference": plan.previous}
+    changes = {"arms": make_arms(plan.previous), "previous": 0, "reference": plan.previous}
     rolled_back = with_decision(plan, "rolled_back", plan.previous, rationale, now_ms, approved=0, **changes)
     return replace(rolled_back, current=plan.previous)
 
@@ -211,7 +211,7 @@ def pin_step(plan: RolloutPlan, version: int, *, by: str, now_ms: int) -> PlanCh
     """Lets `version` answer everything until `unpin`; versions that are published meanwhile wait."""
     rationale = Rationale(OPERATOR, f"pinned to version {version}: {by}")
     previous = plan.previous if version == plan.stable else plan.stable
-    changes = {"arms": arms_of(version), "previous": previous, "reference": version}
+    changes = {"arms": make_arms(version), "previous": previous, "reference": version}
     return with_decision(plan, "pinned", version, rationale, now_ms, pinned=True, approved=0, **changes)
 
 

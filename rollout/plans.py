@@ -67,7 +67,7 @@ def begin(version: int, *, salt: str, now_ms: int) -> PlanChange:
     """Lets the first version answer everything; it is the first reference, too."""
     rationale = Rationale("", "the first version")
     plan = RolloutPlan(revision=0, salt=salt, arms=(), reference=version)
-    return with_decision(plan, "promoted", version, rationale, now_ms, arms=arms_of(version))
+    return with_decision(plan, "promoted", version, rationale, now_ms, arms=make_arms(version))
 
 
 def follow_current(
@@ -88,7 +88,7 @@ def follow_current(
 
 def follow(plan: RolloutPlan, version: int, config: RolloutConfig, *, now_ms: int) -> PlanChange:
     """Makes `version` the newest version, and the candidate if there is none. Its publication needs no decision."""
-    arms = arms_of(plan.stable, plan.arm(CANDIDATE) or candidate_arm(version, config), newest_arm(version, config))
+    arms = make_arms(plan.stable, plan.arm(CANDIDATE) or candidate_arm(version, config), newest_arm(version, config))
     reason = f"version {version} was published"
     after = _next(plan, now_ms, arms=arms, reason=reason, reference=plan.reference or plan.stable)
     return PlanChange(after)
@@ -97,7 +97,7 @@ def follow(plan: RolloutPlan, version: int, config: RolloutConfig, *, now_ms: in
 def replace_candidate(plan: RolloutPlan, labels: str, config: RolloutConfig, *, now_ms: int) -> PlanChange:
     """Makes the newest version the candidate, in the place of one that it outperforms by these `labels`."""
     before = plan.candidate
-    arms = arms_of(plan.stable, candidate_arm(plan.newest, config), plan.arm(NEWEST))
+    arms = make_arms(plan.stable, candidate_arm(plan.newest, config), plan.arm(NEWEST))
     reason = f"version {plan.newest} is better than the candidate before, version {before}: {labels}"
     return PlanChange(_next(plan, now_ms, arms=arms, reason=reason))
 
@@ -111,14 +111,14 @@ def add(
     another encoder: neither it nor a later version can be compared with the reference then.
     """
     newer = plan.arm(NEWEST) if plan.newest > version else None
-    arms = arms_of(version, newer)
+    arms = make_arms(version, newer)
     return _make_stable(plan, version, rationale, now_ms, arms=arms, moves_reference=moves_reference)
 
 
 def ramp(plan: RolloutPlan, share: float, *, now_ms: int) -> PlanChange:
     """Raises the candidate's share of the traffic to `share`."""
     arm = _require_candidate(plan)
-    arms = arms_of(plan.stable, msgspec.structs.replace(arm, share=share), plan.arm(NEWEST))
+    arms = make_arms(plan.stable, msgspec.structs.replace(arm, share=share), plan.arm(NEWEST))
     rationale = Rationale("", f"the candidate answers {share:.0%}")
     return with_decision(plan, "ramped", arm.version, rationale, now_ms, arms=arms)
 
@@ -132,7 +132,7 @@ def promote(
     """
     version = _require_candidate(plan).version
     next_candidate = candidate_arm(plan.newest, config) if plan.newest not in (0, version) else None
-    arms = arms_of(version, next_candidate, plan.arm(NEWEST) if next_candidate else None)
+    arms = make_arms(version, next_candidate, plan.arm(NEWEST) if next_candidate else None)
     return _make_stable(plan, version, rationale, now_ms, arms=arms, moves_reference=moves_reference)
 
 
@@ -145,9 +145,9 @@ def withdraw(
     version has taught the learner nothing, so the newest arm and the learner go on.
     """
     if is_imported:
-        arms = arms_of(plan.stable, plan.arm(NEWEST))
+        arms = make_arms(plan.stable, plan.arm(NEWEST))
         return with_decision(plan, "withdrawn", version, rationale, now_ms, arms=arms, approved=0)
-    withdrawn = with_decision(plan, "withdrawn", version, rationale, now_ms, arms=arms_of(plan.stable), approved=0)
+    withdrawn = with_decision(plan, "withdrawn", version, rationale, now_ms, arms=make_arms(plan.stable), approved=0)
     return replace(withdrawn, current=plan.stable)
 
 
@@ -155,7 +155,7 @@ def return_to(plan: RolloutPlan, version: int, rationale: Rationale, *, now_ms: 
     """Withdraws the stable version, which turned bad. `version` answers everything, and the learner continues from
     it."""
     reference = version if plan.reference == plan.stable else plan.reference
-    arms = arms_of(version)
+    arms = make_arms(version)
     withdrawn = with_decision(
         plan, "withdrawn", plan.stable, rationale, now_ms, arms=arms, previous=0, reference=reference, approved=0
     )
@@ -180,7 +180,7 @@ def heal(plan: RolloutPlan, *, stored: Collection[int], current: int, now_ms: in
     if stable in missing:
         stable = current if current in stored else max(stored)
     reason = f"{_render_versions(missing)} not stored: version {stable} answers"
-    arms = arms_of(stable) if missing & {*plan.versions} else plan.arms
+    arms = make_arms(stable) if missing & {*plan.versions} else plan.arms
     previous = 0 if plan.previous in {*missing, stable} else plan.previous
     reference = stable if plan.reference in missing else plan.reference
     if stable == plan.stable:
@@ -222,7 +222,7 @@ def rollback_target(plan: RolloutPlan, now_ms: int) -> int:
     return plan.stable if has_lasted or not plan.previous else plan.previous
 
 
-def arms_of(stable: int, *others: Arm | None) -> tuple[Arm, ...]:
+def make_arms(stable: int, *others: Arm | None) -> tuple[Arm, ...]:
     """Returns the arms of a plan, candidate before newest. The stable version gets the rest of the traffic."""
     arms = [arm for arm in others if arm is not None]
     return (Arm(name=STABLE, version=stable, share=1.0 - sum(arm.share for arm in arms)), *arms)

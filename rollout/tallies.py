@@ -45,7 +45,7 @@ from wire.recent import RecentHashes
 from wire.records import CANDIDATE, NEWEST, STABLE, STAND_IN, Answer, LabelRate, LogMark, LogMarks, Record, RolloutPlan
 
 
-class Frame(Record, frozen=True, kw_only=True):
+class PlanKey(Record, frozen=True, kw_only=True):
     """The versions that are compared (0: none), and the candidate's share. A wiped store gets another `salt`."""
 
     salt: str = ""
@@ -56,7 +56,7 @@ class Frame(Record, frozen=True, kw_only=True):
     share: float = 0.0
 
     @classmethod
-    def of(cls, plan: RolloutPlan) -> "Frame":
+    def of(cls, plan: RolloutPlan) -> "PlanKey":
         arm = plan.arm(CANDIDATE)
         names = ("salt", "stable", "candidate", "reference", "previous")
         return cls(share=arm.share if arm else 0.0, **{name: getattr(plan, name) for name in names})
@@ -71,7 +71,7 @@ class TalliesState(Record, frozen=True, kw_only=True):
     offsets: dict[str, int] = {}
     marks: dict[str, LogMark] = {}
     seed: int = 0
-    frame: Frame = Frame()
+    frame: PlanKey = PlanKey()
     sources: tuple[str, ...] = ()
     candidate: PairCountState = PairCountState()
     candidate_to_reference: PairCountState = PairCountState()
@@ -196,8 +196,8 @@ class Tallies:
 
     def follow(self, plan: RolloutPlan) -> None:
         """Follows the versions of `plan`. The counts of pairs that stay in the plan are kept."""
-        after = Frame.of(plan)
-        before = self.frame if self.frame.salt == after.salt else Frame()
+        after = PlanKey.of(plan)
+        before = self.frame if self.frame.salt == after.salt else PlanKey()
         self.frame = after
         is_same_pair = (before.stable, before.candidate) == (after.stable, after.candidate)
         if not is_same_pair:
@@ -224,7 +224,7 @@ class Tallies:
         """Returns a count that begins with the next label."""
         return PairCount(PairCountState(since=self._last_number + 1))
 
-    def _follow_newer(self, plan: RolloutPlan, before: Frame) -> None:
+    def _follow_newer(self, plan: RolloutPlan, before: PlanKey) -> None:
         """Drops the counts of newer versions if the stable version changes, or if the newer versions were withdrawn."""
         newer = [arm.version for arm in plan.arms[1:]]
         if before.stable != plan.stable or not newer or not self._first_newer:

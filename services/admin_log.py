@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from wire.bus import Bus, Publisher, every_record
+from wire.bus import Bus, Publisher, read_all_records
 from wire.errors import BadSignature
 from wire.keyring import Key, KeyRing, Kind, derived
 from wire.records import AdminAction, topic_name
@@ -98,7 +98,7 @@ MAX_DETAIL_CHARS = 500
 def admin_actions(bus: Bus) -> Iterator[AdminAction]:
     """Yields every record of the topic in order, each once: a page that retries may have sent a record twice."""
     seen: set[str] = set()
-    for record in every_record(bus, [AdminAction]):
+    for record in read_all_records(bus, [AdminAction]):
         if record.code not in seen:
             seen.add(record.code)
             yield record

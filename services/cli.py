@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import typer
 
 from services.collisions import collisions_at_start
-from services.commands.exits import CONFIGURATION, code_of, codes
+from services.commands.exits import CONFIGURATION, codes, exit_code
 from services.commands.output import echo
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -74,7 +74,7 @@ def main() -> None:
         raise
     except tuple(codes()) as error:
         echo(*f"lifelong: {error}".split("\n"), is_error=True)
-        sys.exit(code_of(error))
+        sys.exit(exit_code(error))
 
 
 def program(command: str = "") -> typer.Typer:

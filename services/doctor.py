@@ -23,7 +23,7 @@ import psutil
 
 from services.collisions import collisions
 from services.cores import num_cores
-from services.keys import ring_of, with_signing_key
+from services.keys import key_ring, with_signing_key
 from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
 from services.settings import BadSettings, Settings
@@ -153,7 +153,7 @@ def check_forward(encoder: str) -> Iterator[Check]:
     from kernels import native
     from kernels.dispatch import VARIABLE, forced
     from model.errors import ModelError
-    from model.forward import implementation_of
+    from model.forward import implementation_name
     from model.forward.native import why_not
     from model.published import read_published
     from model.source import encoder_folder
@@ -163,7 +163,7 @@ def check_forward(encoder: str) -> Iterator[Check]:
     except ModelError:
         return
     try:
-        name = implementation_of(config)
+        name = implementation_name(config)
     except NotImplementedError as error:
         yield Check("forward", "fail", str(error), f"Unset {VARIABLE}")
         return
@@ -309,14 +309,14 @@ def check_key(settings: Settings) -> Check:
     if not settings.store.url and settings.signing_key is None:
         return Check("signing key", "ok", f"generated at the first start, in {settings.state_dir}")
     try:
-        ring = ring_of(with_signing_key(settings, own_store=not settings.store.url))
+        ring = key_ring(with_signing_key(settings, own_store=not settings.store.url))
     except BadSettings as error:
         return Check("signing key", "fail", "none", error.problems[0])
     shown = f"{ring.signer.id} signs" if ring.signer else "no key that signs, as for replicas"
     found = f"{shown}; accepted: {', '.join(ring.accepted)}"
     if settings.store.url and (problem := _find_unverified(settings.store, ring)):
         return Check("signing key", "fail", f"{found}\n{problem}", "Give this program the keys of the learner")
-    return Check("signing key", "warn" if ring.why_unsafe else "ok", found, ring.why_unsafe)
+    return Check("signing key", "warn" if ring.shared_secret_risk else "ok", found, ring.shared_secret_risk)
 
 
 def _find_unverified(config: StoreConfig, ring: KeyRing) -> str:

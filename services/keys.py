@@ -74,7 +74,7 @@ def require_keys(settings: Settings, wanted: str) -> None:
         raise BadSettings(f"{variable_of('signing_key')}_FILE: is required. Name {wanted}, or copy it to {path}")
 
 
-def ring_of(settings: Settings) -> KeyRing:
+def key_ring(settings: Settings) -> KeyRing:
     """Returns the keys of the settings. If they come from a file, the key ring follows the changes of that file.
 
     The settings must have keys, for example from `with_signing_key`.
@@ -91,7 +91,7 @@ class ReplicaKeys:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._ring = ring_of(settings)
+        self._ring = key_ring(settings)
         self._path = settings.state_dir / REPLICA_FILE if settings.key_file else None
         self._written: tuple[Key, ...] = ()
         self._write()

@@ -34,7 +34,7 @@ REASONS: Final = (NEW, NOT_LISTED, RETIRED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class LabelEdit:
     """A change of `labels` that an operator requests. The fields are those of `LabelCommand`."""
 
     action: LabelAction
@@ -62,7 +62,7 @@ class ClassesInForce:
             classes = ()
         return cls(labels, classes)
 
-    def command(self, wish: Wish, *, max_chars: int, source: str, now_ms: int) -> LabelCommand:
+    def command(self, wish: LabelEdit, *, max_chars: int, source: str, now_ms: int) -> LabelCommand:
         """Returns the next command, with labels in their normal form. Raises NotPossible, with the fix."""
         normal = self.labels.config.normal_form
         labels = tuple(dict.fromkeys(map(normal, wish.labels)))
@@ -144,7 +144,7 @@ class LabelOperator:
         self._config = config
         self._max_chars = max_chars
 
-    def request(self, wish: Wish, *, source: str, now_ms: int) -> Command:
+    def request(self, wish: LabelEdit, *, source: str, now_ms: int) -> Command:
         """Requests the change; returns the command when it is on disk and in the audit log.
 
         `source` names the operator. Raises NotPossible, and WireError if the audit log cannot be written: then there

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, closing
 from typing import NamedTuple
 
-from services.keys import ring_of
+from services.keys import key_ring
 from services.settings import Settings
 from wire.bus import Bus
 from wire.files import FolderOwner
@@ -42,14 +42,14 @@ def program_name(program: str, task: str) -> str:
     return f"{program}-{task}" if task else program
 
 
-def owner_of(settings: Settings) -> FolderOwner:
+def folder_owner(settings: Settings) -> FolderOwner:
     """Returns the service and task whose state is in the folders of the settings."""
     return FolderOwner(bus_prefix=settings.bus.prefix, store_prefix=settings.store.prefix, task=settings.task)
 
 
 def open_store(settings: Settings) -> Store:
     """Opens the store of the settings' task. The settings must have the store's address and keys."""
-    return Store(settings.store, ring_of(settings), task=settings.task)
+    return Store(settings.store, key_ring(settings), task=settings.task)
 
 
 def open_bus(settings: Settings, client_id: str) -> Bus:
@@ -59,7 +59,7 @@ def open_bus(settings: Settings, client_id: str) -> Bus:
 
 def open_stores(settings: Settings, stack: ExitStack) -> dict[str, Store]:
     """Opens the store of each task; `stack` closes them."""
-    stores = {task: Store(settings.store, ring_of(settings), task=task) for task in settings.readers.all}
+    stores = {task: Store(settings.store, key_ring(settings), task=task) for task in settings.readers.all}
     for store in stores.values():
         stack.enter_context(closing(store))
     return stores

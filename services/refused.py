@@ -27,7 +27,7 @@ from typing import Final
 import msgspec
 
 from rollout.plans import NotPossible
-from wire.bus import Bus, every_record, readings
+from wire.bus import Bus, read_all_records, readings
 from wire.config import BusConfig
 from wire.envelope import MAX_FIELD_BYTES, from_message
 from wire.errors import BadMessage
@@ -60,7 +60,7 @@ class Replayed:
 
 def newest_letters(bus: Bus, limit: int) -> list[DeadLetter]:
     """Returns the newest dead letters, the newest first, with only the first SHOWN_BYTES of their payloads."""
-    letters = (_shortened(letter) for letter in every_record(bus, [DeadLetter]))
+    letters = (_shortened(letter) for letter in read_all_records(bus, [DeadLetter]))
     return nlargest(limit, letters, key=lambda letter: letter.time_ms)
 
 
@@ -68,7 +68,7 @@ def replay(bus: Bus, config: BusConfig, letter_ids: Collection[str]) -> Replayed
     """Sends the events and labels in these dead letters again; returns when the broker has them."""
     records: dict[str, Event | Feedback] = {}
     refused = dict.fromkeys(letter_ids, "there is no such dead letter")
-    for letter in every_record(bus, [DeadLetter]):
+    for letter in read_all_records(bus, [DeadLetter]):
         if letter.message_id not in letter_ids:
             continue
         try:
@@ -159,7 +159,7 @@ class LabelFilter:
 def quarantined_labels(bus: Bus, chosen: LabelFilter) -> Iterator[Quarantined]:
     """Yields the selected labels, each once: after a crash the learner may send a label to the topic again."""
     seen: set[str] = set()
-    for label in every_record(bus, [Quarantined]):
+    for label in read_all_records(bus, [Quarantined]):
         identity = id_of(label)
         if chosen.matches(label) and identity not in seen:
             seen.add(identity)

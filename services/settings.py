@@ -38,7 +38,7 @@ from learner.config import LearnerConfig, LeaseTtlMs, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
 from services.settings_docs import SUFFIX, dotted_name, render_mistake, schemas, setting_of, tables
-from serving.replica_config import ReplicaSettings, inherited, own_rows
+from serving.replica_config import ReplicaSettings, inherited, task_overrides
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
 from wire.sections import INTERNAL_VARIABLE, constants, refused_constant
@@ -141,7 +141,7 @@ class Settings(ReplicaSettings):
         longest_command_ms = 3 * self.store.timeout_ms
         gone = "must be at least twice serving.report_interval_s, or replicas seem to be gone"
         problems = [*_client_problems(self.bus.client), *self.serving.refusal.problems(self.labels.kind)]
-        require((self.task in self.readers.all, f"task: {self.readers.why_unknown(self.task)}"))
+        require((self.task in self.readers.all, f"task: {self.readers.unknown_task_message(self.task)}"))
         require(
             *((False, problem) for problem in problems),
             (
@@ -232,7 +232,7 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     values |= internal
     origins |= dict.fromkeys(internal, INTERNAL_VARIABLE)
     # The settings of the program's task override the settings of the service.
-    own = own_rows(values, flags or {})
+    own = task_overrides(values, flags or {})
     if values.get("task"):
         values = inherited(values, flags or {})
     values = values | own

@@ -1,7 +1,7 @@
 """Implements `lifelong migrate`: finds the formats of a service's state, and rewrites old ones for this release.
 
     learner's files: checkpoints, journals, adopted encoders | store: manifests, plan, tallies, ...
-    --examined_files, examined_store--> FormatFinding --rewrite--> the format of this release
+    --examine_files, examine_store--> FormatFinding --rewrite--> the format of this release
 
 A release reads the state that the release before it wrote, so a service is upgraded one release after another. Records
 that the next release would not read are rewritten. Records that this release reads, and replaces with its next write,
@@ -24,7 +24,7 @@ from learner.encoder.base import ENCODER_SUFFIX as ENCODER
 from learner.encoder.rounded import KEY_BYTES, read_tensors
 from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.state.checkpoints import JOURNAL_SUFFIX as JOURNAL
-from learner.state.checkpoints import Checkpoints, Entry, whole_entries
+from learner.state.checkpoints import Checkpoints, Entry, intact_entries
 from learner.state.snapshot import decode
 from rollout.judged_events import JudgedEvent
 from rollout.tallies import TalliesState
@@ -71,7 +71,7 @@ def readable(name: str, format_: str, why: str = "") -> FormatFinding:
     return FormatFinding(name=name, format=format_, verdict=Readability.READ, why=why)
 
 
-def examined_files(folder: Path) -> Iterator[FormatFinding]:
+def examine_files(folder: Path) -> Iterator[FormatFinding]:
     """Yields a finding for every file of the learner. Only the newest readable checkpoint is needed."""
     entries = Checkpoints(folder, num_newest=1).entries() if folder.exists() else []
     is_needed = True
@@ -100,7 +100,7 @@ def _examine_checkpoint(path: Path, *, is_needed: bool) -> FormatFinding:
 
 def _examine_journal(path: Path) -> FormatFinding:
     try:
-        entries = [msgspec.msgpack.decode(body, type=Entry) for body in whole_entries(path)]
+        entries = [msgspec.msgpack.decode(body, type=Entry) for body in intact_entries(path)]
     except msgspec.DecodeError as error:
         why = f"{error}. No rollback to a version after its checkpoint is possible"
         return FormatFinding(name=path.name, format="journal", verdict=Readability.UNREADABLE, why=why)
@@ -115,7 +115,7 @@ def _examine_encoder(path: Path) -> FormatFinding:
     return readable(path.name, "adopted encoder")
 
 
-def examined_store(store: Store) -> Iterator[FormatFinding]:
+def examine_store(store: Store) -> Iterator[FormatFinding]:
     """Yields a finding for each record that programs read from the store: plan, manifests, tallies and others."""
     plan = None
     try:

@@ -75,11 +75,11 @@ class TopicsUnfit(ValueError):
     """A program cannot work with its topics. The message lists each topic with its problem and the fix."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__("\n  ".join(["topics that do not fit:", *map(line_of, findings)]))
+        super().__init__("\n  ".join(["topics that do not fit:", *map(render_finding, findings)]))
         self.findings = findings
 
 
-def line_of(finding: Finding) -> str:
+def render_finding(finding: Finding) -> str:
     return f"{finding.topic}: {finding.found}. Fix: {finding.fix}"
 
 
@@ -146,7 +146,7 @@ def require_transactions(config: BusConfig) -> None:
             log.warning("transactions_not_checked", reason=str(error))
 
 
-def document_of(prefix: str = "") -> dict[str, Any]:
+def asyncapi_document(prefix: str = "") -> dict[str, Any]:
     """Returns the AsyncAPI document. `prefix` is the prefix of each topic's name (`bus.prefix`)."""
     schemas = components_of(TOPIC_RECORDS, REF)
     channels: dict[str, Any] = {}

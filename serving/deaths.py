@@ -36,7 +36,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from wire.files import atomic_write, locked, stamp_of
+from wire.files import atomic_write, file_stamp, locked
 
 NUM_SLOTS: Final = 8
 """Blocks of one process that can be noted at the same time. Further blocks are not noted."""
@@ -282,7 +282,7 @@ class Deaths:
             try:
                 dead = list(dead_notes(self._folder, notes.path))
                 # The table's stamp changes if another replica has counted deaths.
-                if dead or stamp_of(self._table_path) != self._stamp:
+                if dead or file_stamp(self._table_path) != self._stamp:
                     with self._table() as table:
                         for blocks in dead:
                             self._count_dead(table, blocks)
@@ -320,7 +320,7 @@ class Deaths:
                 with atomic_write(self._table_path, mode=0o600) as file:
                     file.write(msgspec.json.encode(table))
             self._found = table
-            self._stamp = stamp_of(self._table_path)
+            self._stamp = file_stamp(self._table_path)
         finally:
             os.close(fd)
 

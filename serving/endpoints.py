@@ -16,7 +16,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Final, Protocol
 
 from serving.config import ServingConfig
-from serving.queue import DEFAULT, Done, Terms
+from serving.queue import DEFAULT, Done, ItemOptions
 from wire.records import Event as EventRecord
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Gateway(Protocol):
     def is_ready(self) -> bool:
         """Whether there are weights to answer with."""
 
-    def submit(self, events: Sequence[EventRecord], dones: Sequence[Done], terms: Terms = DEFAULT) -> int:
+    def submit(self, events: Sequence[EventRecord], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> int:
         """Queues as many of the first events as there is room for, and returns their number.
 
         The `done` of each queued event receives its outcome once, in the engine's thread, unless `terms` say that the

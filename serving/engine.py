@@ -101,9 +101,9 @@ class Engine:
     @property
     def live(self) -> ActiveVersions | None:
         """The default task's versions for the next batch; None before the first weights. Any thread may read it."""
-        return self.live_of(DEFAULT)
+        return self.live_versions(DEFAULT)
 
-    def live_of(self, task: str) -> ActiveVersions | None:
+    def live_versions(self, task: str) -> ActiveVersions | None:
         """Returns the task's versions for the next batch; None before the first weights. Any thread may call it."""
         return self._live.get(task)
 

@@ -40,13 +40,13 @@ class LatencyTable:
     def knows(self, precisions: Sequence[str]) -> bool:
         return all(precision in self.ms for precision in precisions)
 
-    def ms_of(self, precision: str, num_tokens: int) -> float:
+    def batch_ms(self, precision: str, num_tokens: int) -> float:
         """Returns the time of a batch of any size, in milliseconds.
 
         It is interpolated between two measured sizes, and grows in proportion beyond the largest size.
 
         >>> table = LatencyTable((16, 64), {"int8": (1.0, 3.0)})
-        >>> [table.ms_of("int8", num_tokens) for num_tokens in (1, 40, 128)]
+        >>> [table.batch_ms("int8", num_tokens) for num_tokens in (1, 40, 128)]
         [1.0, 2.0, 6.0]
         """
         sizes = self.num_tokens
@@ -301,8 +301,8 @@ def pick_precision(
     best = names[0]
     if len(names) == 1 or not latency.knows(names):
         return best
-    fastest = min(names, key=lambda name: latency.ms_of(name, num_tokens))
-    gain = 1 - latency.ms_of(fastest, num_tokens) / latency.ms_of(best, num_tokens)
+    fastest = min(names, key=lambda name: latency.batch_ms(name, num_tokens))
+    gain = 1 - latency.batch_ms(fastest, num_tokens) / latency.batch_ms(best, num_tokens)
     required = min_gain / 2 if fastest == current else min_gain
     return fastest if gain >= required else best
 

@@ -1,6 +1,6 @@
 """The parts of a replica that Kafka, HTTP and gRPC share: enrichers, tokenizer, queue, engine, outbox.
 
-Event --enrichers--> Event --items_of: truncated, tokenized--> Item --queue--> engine --done(outcome)--> caller
+Event --enrichers--> Event --make_items: truncated, tokenized--> Item --queue--> engine --done(outcome)--> caller
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ from serving.kafka.outbox import Outbox, OutboxBounds
 from serving.kafka.spool import Spool
 from serving.observers import Counts
 from serving.predict import predict_many
-from serving.queue import DEFAULT, BatchQueue, Done, Encode, Item, Terms
+from serving.queue import DEFAULT, BatchQueue, Done, Encode, Item, ItemOptions
 from wire.backoff import Backoff
 from wire.bus import Bus
 from wire.config import TrustConfig
 from wire.errors import BadMessage
 from wire.events import content
-from wire.inputs import INPUTS, MARK, Enricher, cut, encoded_of, is_text, said_in, sent
+from wire.inputs import INPUTS, MARK, Enricher, cut, encoded_of, is_text, parse_content, sent
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
@@ -47,12 +47,12 @@ def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
         # Without the mark, all contents are plain texts.
         if MARK not in "".join(contents):
             return tokenizer.encode_many(contents, max_tokens=max_tokens())
-        return tokens_of([said_in(each) for each in contents], tokenizer, max_tokens())
+        return tokens_of([parse_content(each) for each in contents], tokenizer, max_tokens())
 
     return encode
 
 
-def queue_of(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
+def make_queue(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
     """Returns an empty queue with the bounds of the settings.
 
     The counter `abandoned` counts events whose callers no longer wait.
@@ -85,15 +85,15 @@ class Pipeline:
     deaths: Deaths
     has_weights: Callable[[], bool]
 
-    def items(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> list[Item]:
+    def items(self, events: Sequence[Event], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
         # Answers of a requested version, and vectors, are not published, so their events are not enriched.
         if not terms.version and not terms.is_embedding:
             for each in self.enrichers:
                 events = self._enrich(each, events)
-        return items_of(events, dones, self.encode, terms, self.max_tokens(), self.deaths)
+        return make_items(events, dones, self.encode, terms, self.max_tokens(), self.deaths)
 
-    def submit(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> int:
+    def submit(self, events: Sequence[Event], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> int:
         """Queues as many of the first events as there is room for, and returns their number. Raises QueueClosed."""
         return self.queue.submit_many(self.items(events, dones, terms))
 
@@ -120,11 +120,11 @@ class Pipeline:
         self.counts.add(name)
 
 
-def items_of(
+def make_items(
     events: Sequence[Event],
     dones: Sequence[Done],
     encode: Encode,
-    terms: Terms,
+    terms: ItemOptions,
     max_tokens: int,
     deaths: Deaths = NOTHING_NOTED,
 ) -> list[Item]:
@@ -220,7 +220,7 @@ def assemble_pipeline(
     `name` is the replica's name. `labels` returns the default task's set of labels.
     """
     counts = Counts()
-    queue = queue_of(config, counts)
+    queue = make_queue(config, counts)
     deaths = Deaths(Path(config.spool_dir) if config.spool_dir else None)
     predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)
     engine = Engine(

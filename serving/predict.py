@@ -38,7 +38,7 @@ from model.ragged import RaggedBatch
 from serving.encodings import EncodingCache, select_rows
 from serving.models import ActiveVersions, Choice, Live, Version
 from serving.queue import EmbeddedText
-from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
+from serving.ranking import Scored, VersionNames, names_by_row, rank_texts
 from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
 from wire.inputs import fields_of
@@ -93,7 +93,7 @@ def predict_many(
         first = versions[rows[0]]
         picked = (events, token_ids) if len(rows) == len(events) else select_rows(rows, events, token_ids)
         z_BD = encode(*picked, first.model.encoder, precisions[first.number])
-        rankings = rankings_of(z_BD, live.cohorts[first.number], top_scores)
+        rankings = rank_texts(z_BD, live.cohorts[first.number], top_scores)
         # Each row is answered by the version of its arm alone.
         for indices in group_rows([versions[row].number for row in rows]):
             ranking = rankings[versions[rows[indices[0]]].number]
@@ -157,7 +157,7 @@ def _names_by_other_encoders(
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
             z_BD = encode(*select_rows(rows, events, token_ids), encoder, precisions[first.number])
-            rankings = rankings_of(z_BD, live.cohorts[first.number], 1)
+            rankings = rank_texts(z_BD, live.cohorts[first.number], 1)
             for row, others in zip(rows, names_by_row(rankings), strict=True):
                 names[row] = names.get(row, ()) + others
     return names

@@ -1,9 +1,9 @@
 """The queue in front of the model: bounded in items and bytes, and cut into batches the moment the model is free.
 
-    Kafka, HTTP (any thread): Event --items_of: tokens--> Item --submit--> [waiting] --take--> the engine's thread
+    Kafka, HTTP (any thread): Event --make_items: tokens--> Item --submit--> [waiting] --take--> the engine's thread
                                  <--------------- done(Outcome) ----------------------------------'
 
-Texts are tokenized before they enter the queue, so every item knows its cost. `Terms` are the options of an item:
+Texts are tokenized before they enter the queue, so every item knows its cost. `ItemOptions` are the options of an item:
 whether its caller still waits, its priority, a requested version, and whether it asks for an answer or a vector. With
 the default terms, the plan chooses the version, and items are answered in the order of their arrival.
 
@@ -46,7 +46,7 @@ class Priority(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
+class ItemOptions:
     """The options of an item.
 
     - `is_wanted`: once it returns False, the caller no longer waits, and the item is not computed; None if the caller
@@ -62,7 +62,7 @@ class Terms:
     is_embedding: bool = False
 
 
-DEFAULT: Final = Terms()
+DEFAULT: Final = ItemOptions()
 
 
 class EmbeddedText(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +120,7 @@ class Item:
     event: Event
     token_ids: list[int]
     done: Done
-    terms: Terms = DEFAULT
+    terms: ItemOptions = DEFAULT
     unreadable: str = ""
     digest: bytes = b""
     num_tokens: int = field(init=False)
@@ -140,7 +140,7 @@ class Tokenized(Protocol):
     @property
     def num_bytes(self) -> int: ...
     @property
-    def terms(self) -> Terms: ...
+    def terms(self) -> ItemOptions: ...
 
 
 T = TypeVar("T", bound=Tokenized)

@@ -75,7 +75,7 @@ def names_by_row(rankings: Mapping[int, Ranking]) -> list[VersionNames]:
     return list(zip(*columns, strict=True))
 
 
-def rankings_of(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, Ranking]:
+def rank_texts(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, Ranking]:
     """Returns each version's ranking of the texts, by its number.
 
     Versions with the same random projection share its features. At most `top_scores` classes of a text are listed.

@@ -88,10 +88,10 @@ def inherited(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, 
     return {name: value for name, value in values.items() if name in flags or not name.startswith(CLASS_WEIGHTS)}
 
 
-def own_rows(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+def task_overrides(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings that the `task` of these values sets, by dotted name. Settings in `flags` are left out.
 
-    >>> own_rows({"task": "urgency", "tasks.urgency.labels.mode": "ask"}, {})
+    >>> task_overrides({"task": "urgency", "tasks.urgency.labels.mode": "ask"}, {})
     {'labels.mode': 'ask'}
     """
     task = values.get("task", "")

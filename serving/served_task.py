@@ -126,7 +126,7 @@ class ServedTask:
                     parts.replica,
                     parts.deaths,
                     self._store.reports.replicas,
-                    lambda: parts.engine.live_of(name) is not None,
+                    lambda: parts.engine.live_versions(name) is not None,
                 )
             ),
             parts.engine,
@@ -143,7 +143,7 @@ class ServedTask:
 
     def status(self) -> TaskStatus:
         """Returns the current state. Any thread may call it."""
-        live = self._parts.engine.live_of(self.name)
+        live = self._parts.engine.live_versions(self.name)
         versions = live.versions if live else {}
         return TaskStatus(
             swap=self.swap.state.value,
@@ -168,7 +168,7 @@ class ServedTask:
     def _report(self) -> ReplicaReport:
         """Returns the task's report. Only the swap's thread calls it."""
         self._labels.follow()
-        live = self._parts.engine.live_of(self.name)
+        live = self._parts.engine.live_versions(self.name)
         status = self.status()
         return self._complete(
             ReplicaReport(

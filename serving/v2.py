@@ -24,7 +24,7 @@ import msgspec
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import UNREADABLE, Reply, Unpublished, make_event
 from serving.models import ActiveVersions
-from wire.inputs import NOTHING_SAID, Features, Part
+from wire.inputs import EMPTY_CONTENT, Features, Part
 from wire.kinds import kind_of
 from wire.records import Answer, Event
 
@@ -236,7 +236,7 @@ def events_of(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], st
         if tensor.name in columns:
             raise wrong_tensor(f"`{tensor.name}` is there twice")
         columns[tensor.name] = tensor.values
-    first = next((name for name in NOTHING_SAID if name in columns), "")
+    first = next((name for name in EMPTY_CONTENT if name in columns), "")
     if not first:
         raise wrong_tensor("`text`, `features` and `parts` are all missing")
     num = len(columns[first])

@@ -1,7 +1,7 @@
 """Hash-based sampling: a hash in [0, 1) assigns entities to arms, and selects random samples of events. Pure.
 
-    entity key, salt of the plan --place_of--> in the share of which arm? --arm_for--> Arm, for Kafka and HTTP
-    secret, id of the event --keyed_place--> below the share? --is_drawn--> in the sample, in every replay, too
+    entity key, salt of the plan --uniform_hash--> in the share of which arm? --arm_for--> Arm, for Kafka and HTTP
+    secret, id of the event --keyed_uniform_hash--> below the share? --is_drawn--> in the sample, in every replay, too
 
 The traffic split is a function of the plan and the key. The stable arm has the interval from 0. The other arms take
 their shares from the end of [0, 1): first the last arm (newest, with a small fixed share), then the one before it. So
@@ -35,7 +35,7 @@ def arm_for(key: str, plan: RolloutPlan) -> Arm:
     >>> arm_for("customer-17", plan).version
     3
     """
-    place = place_of(key, plan.salt)
+    place = uniform_hash(key, plan.salt)
     end = 1.0
     # All arms but the stable one, from the last to the first.
     for arm in plan.arms[:0:-1]:
@@ -45,20 +45,22 @@ def arm_for(key: str, plan: RolloutPlan) -> Arm:
     return plan.arms[0]
 
 
-def place_of(key: str, salt: str) -> float:
+def uniform_hash(key: str, salt: str) -> float:
     """Returns the place of `key` in [0, 1) under `salt`.
 
-    >>> 0.0 <= place_of("customer-17", "s") < 1.0
+    >>> 0.0 <= uniform_hash("customer-17", "s") < 1.0
     True
     """
     return mmh3.hash(f"{salt}|{key}".encode(), signed=False) / 2.0**32
 
 
-def keyed_place(secret: bytes, name: bytes) -> float:
+def keyed_uniform_hash(secret: bytes, name: bytes) -> float:
     """Returns the place of `name` in [0, 1) under `secret`, which has at most 64 bytes.
 
-    >>> 0.0 <= keyed_place(b"secret", b"event-17") < 1.0, keyed_place(b"1", b"e") == keyed_place(b"2", b"e")
-    (True, False)
+    >>> 0.0 <= keyed_uniform_hash(b"secret", b"event-17") < 1.0
+    True
+    >>> keyed_uniform_hash(b"1", b"e") == keyed_uniform_hash(b"2", b"e")
+    False
     """
     digest = blake2b(name, key=secret, digest_size=_BYTES).digest()
     # A float has 53 bits of precision.
@@ -71,4 +73,4 @@ def is_drawn(secret: bytes, draw: str, event_id: str, share: float) -> bool:
     >>> is_drawn(b"secret", AUDIT, "event-17", 0.0), is_drawn(b"secret", AUDIT, "event-17", 1.0)
     (False, True)
     """
-    return keyed_place(secret, f"{draw} {event_id}".encode()) < share
+    return keyed_uniform_hash(secret, f"{draw} {event_id}".encode()) < share

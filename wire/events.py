@@ -18,8 +18,8 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from wire.inputs import content_of
-from wire.receipts import FORGED, time_of
+from wire.inputs import encode_content
+from wire.receipts import FORGED, receipt_time_ms
 from wire.records import Answer, Event, Feedback
 
 EventKey: TypeAlias = tuple[str, str]
@@ -63,7 +63,7 @@ def key_of(record: Event | Answer) -> EventKey:
 
 def content(record: Event | Answer | Feedback) -> str:
     """Returns the content of the event as one string (`wire.inputs`)."""
-    return content_of(record.text, record.features, record.parts)
+    return encode_content(record.text, record.features, record.parts)
 
 
 def encoded_key(key: EventKey) -> bytes:
@@ -156,7 +156,7 @@ def _matches(feedback: Feedback, receipt_ms: int | None, answer: GivenAnswer) ->
 
 
 def _receipt_ms(feedback: Feedback) -> int | None:
-    return time_of(feedback.receipt) if feedback.receipt and not feedback.approval else None
+    return receipt_time_ms(feedback.receipt) if feedback.receipt and not feedback.approval else None
 
 
 def _id_alias(event_id: str) -> bytes:

@@ -91,7 +91,7 @@ def locked(fd: int) -> int | None:
     return None
 
 
-def stamp_of(path: Path) -> tuple[int, int, int] | None:
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
     """Returns time, size and inode of a file, which change if it is replaced; None if it cannot be read."""
     try:
         status = path.stat()
@@ -134,7 +134,7 @@ class FileWatch:
         return found
 
     def _found(self) -> list[tuple[int, int, int] | None]:
-        return list(map(stamp_of, self._paths))
+        return list(map(file_stamp, self._paths))
 
 
 class FolderOwner(msgspec.Struct, frozen=True, kw_only=True):

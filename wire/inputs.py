@@ -1,6 +1,6 @@
 """The content of events: a text, features, and parts of other types. Pure.
 
-    record --content_of--> one string, the content --said_in--> Said: the text, and each value with its codec
+    record --encode_content--> one string, the content --parse_content--> Said: the text, and each value with its codec
     Said --tokens_of--> the encoder's input              --InputMap.joined--> an addition to its vector (`model.inputs`)
 
 Events are compared, hashed, stored, learnt and signed by their content, which is one string. The content of an event
@@ -45,7 +45,7 @@ MAX_PARTS: Final = 16
 MARK: Final = "\x1e"
 """The record separator of ASCII. JSON contains it only as an escape."""
 
-NOTHING_SAID: Final[Mapping[str, Any]] = {"text": "", "features": {}, "parts": ()}
+EMPTY_CONTENT: Final[Mapping[str, Any]] = {"text": "", "features": {}, "parts": ()}
 """The content fields of a record, all empty."""
 
 FIELDS: Final = ("features", "parts")
@@ -198,10 +198,10 @@ def _broken_laws(codec: InputCodec, value: Any) -> Iterator[str]:
         yield "render does not return a text"
 
 
-def content_of(text: str, features: Features, parts: Sequence[Part] = ()) -> str:
+def encode_content(text: str, features: Features, parts: Sequence[Part] = ()) -> str:
     """Returns the content of an event as one string. Different contents have different strings; names are sorted.
 
-    >>> content_of("hello", {}), content_of("", {"b": 1.0, "a": "x"})
+    >>> encode_content("hello", {}), encode_content("", {"b": 1.0, "a": "x"})
     ('hello', '\\x1e{"a":"x","b":1.0}\\x1e')
     """
     if not features and not parts and not text.startswith(MARK):
@@ -211,14 +211,14 @@ def content_of(text: str, features: Features, parts: Sequence[Part] = ()) -> str
     return f"{MARK}{msgspec.json.encode(head, order='sorted').decode()}{MARK}{text}"
 
 
-def fields_in(content: str) -> dict[str, Any]:
+def decode_content(content: str) -> dict[str, Any]:
     """Parses a content string into the fields of a record: `text`, `features` and `parts`.
 
-    >>> fields_in(content_of("hello", {"a": 1.0}))
+    >>> decode_content(encode_content("hello", {"a": 1.0}))
     {'text': 'hello', 'features': {'a': 1.0}, 'parts': ()}
     """
     if not content.startswith(MARK):
-        return {**NOTHING_SAID, "text": content}
+        return {**EMPTY_CONTENT, "text": content}
     head, _, text = content[1:].partition(MARK)
     try:
         if head.startswith("["):
@@ -227,7 +227,7 @@ def fields_in(content: str) -> dict[str, Any]:
         return {"text": text, "features": _FEATURES.decode(head), "parts": ()}
     except (msgspec.DecodeError, ValueError):
         # A text that begins with a mark, from a program that did not know features.
-        return {**NOTHING_SAID, "text": content}
+        return {**EMPTY_CONTENT, "text": content}
 
 
 def fields_of(record: Any) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def said_by(record: Any) -> Said:
 
 def _content_fields(text: str, values: Iterable[tuple[InputCodec, Any]]) -> dict[str, Any]:
     """Returns the content fields of a record with this text and these values."""
-    fields: dict[str, Any] = {**NOTHING_SAID, "text": text}
+    fields: dict[str, Any] = {**EMPTY_CONTENT, "text": text}
     for codec, value in values:
         fields[codec.field] = (*fields["parts"], value) if codec.field == "parts" else value
     return fields
@@ -268,34 +268,34 @@ class _Fields(NamedTuple):
     parts: tuple[Part, ...]
 
 
-def said_in(content: str) -> Said:
+def parse_content(content: str) -> Said:
     """Parses a content string, with a codec for each value. Raises BadMessage for a part of an unknown type."""
-    return said_by(_Fields(**fields_in(content))) if content.startswith(MARK) else Said(content)
+    return said_by(_Fields(**decode_content(content))) if content.startswith(MARK) else Said(content)
 
 
 def has_more(content: str) -> bool:
     """Whether a content has more than a text."""
-    return content.startswith(MARK) and bool(said_in(content).values)
+    return content.startswith(MARK) and bool(parse_content(content).values)
 
 
 def encoded(content: str) -> str:
     """Returns the part of a content that the encoder reads; "" if it reads nothing.
 
-    >>> encoded("hello"), encoded(content_of("hello", {"a": 1.0}))
+    >>> encoded("hello"), encoded(encode_content("hello", {"a": 1.0}))
     ('hello', 'hello')
     """
-    return encoded_of(_Fields(**fields_in(content))) if content.startswith(MARK) else content
+    return encoded_of(_Fields(**decode_content(content))) if content.startswith(MARK) else content
 
 
 def encoded_of(record: Any) -> str:
     """Returns the part of a record's content that the encoder reads."""
     said = said_by(record)
-    return content_of(said.text, {}, [value for codec, value in said.values if codec.has_tokens])
+    return encode_content(said.text, {}, [value for codec, value in said.values if codec.has_tokens])
 
 
 def is_encoded(content: str) -> bool:
     """Whether the encoder reads any part of a content."""
-    return said_in(content).is_encoded
+    return parse_content(content).is_encoded
 
 
 def sent(content: str) -> str:
@@ -303,12 +303,12 @@ def sent(content: str) -> str:
     if not content.startswith(MARK):
         return content
     try:
-        said = said_in(content)
+        said = parse_content(content)
         own = tuple((codec, _call(codec, "sent", value)) for codec, value in said.values)
     except BadMessage:
         # The caller that parses this content reports the error.
         return content
-    return content if own == said.values else content_of(**_content_fields(said.text, own))
+    return content if own == said.values else encode_content(**_content_fields(said.text, own))
 
 
 def cut(record: Any, max_tokens: int) -> dict[str, Any]:
@@ -372,7 +372,7 @@ def problem_of_known(contents: Iterable[str]) -> str:
     """Returns why stored contents cannot be read, because an input is missing now; "" if they can be read."""
     try:
         for content in contents:
-            said_in(content)
+            parse_content(content)
     except BadMessage as error:
         return f"the learnt samples have inputs that are missing now: {error.detail}"
     return ""

@@ -262,7 +262,7 @@ class KeyRing:
         return derived(self.subject, b"lifelong holdout v1")
 
     @property
-    def why_unsafe(self) -> str:
+    def shared_secret_risk(self) -> str:
         """The risk of a shared secret, with the fix; "" if the ring has none."""
         if not self.of(Kind.SHARED):
             return ""

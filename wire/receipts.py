@@ -2,7 +2,7 @@
 
     Answer   <-- of(event id, time, entity, verdicts)  serving, for every answer
     Feedback --> refusal: "", missing, forged, expired    learner and rollout, before a label has any effect
-    receipt  --> verdicts_of                           the judge, once the receipt is known to be ours
+    receipt  --> parse_verdicts                           the judge, once the receipt is known to be ours
     Feedback <-- approved (by an operator)             for a quarantined label that is right
     Feedback <-- with_answer  learner, for a late label whose answer it has found again;  has_answer: whether it did
     TextVector <-- vector                              serving; --> is_code_of_vector    learner
@@ -40,7 +40,7 @@ from typing import Final
 
 import msgspec
 
-from wire.inputs import content_of, fields_of
+from wire.inputs import encode_content, fields_of
 from wire.keyring import Key, KeyRing, derived
 from wire.kinds import MAX_WORDS, Fingerprint
 from wire.records import Answer, ArmName, Feedback, TextVector
@@ -150,7 +150,7 @@ class Receipts:
             return "" if is_approved else FORGED
         if not feedback.receipt:
             return MISSING if is_required else ""
-        time_ms = time_of(feedback.receipt)
+        time_ms = receipt_time_ms(feedback.receipt)
         if time_ms < 0:
             return FORGED
         # The code covers the encoded verdicts, so they are not parsed here.
@@ -187,7 +187,7 @@ def _approval_code(keys: _Keys, feedback: Feedback) -> str:
     fields = (event, feedback.said, feedback.key, feedback.source, feedback.time_ms)
     # A missing field is left out of the code: older programs made approvals before these fields existed.
     event_source = () if feedback.event_source is None else (feedback.event_source,)
-    content = content_of(feedback.text, feedback.features, feedback.parts)
+    content = encode_content(feedback.text, feedback.features, feedback.parts)
     text = ("text", content) if content else ()
     return _mac(keys.approval, *fields, *event_source, *text)
 
@@ -196,7 +196,7 @@ def _answer_proof(keys: _Keys, feedback: Feedback) -> str:
     """Returns the code over the answer's event, receipt, content and label."""
     event = (_event(feedback.task, feedback.event_id), feedback.event_source or "", feedback.key, feedback.receipt)
     answered = () if feedback.answered is None else (feedback.answered,)
-    return _mac(keys.answer, *event, content_of(feedback.text, feedback.features, feedback.parts), *answered)
+    return _mac(keys.answer, *event, encode_content(feedback.text, feedback.features, feedback.parts), *answered)
 
 
 def _event(task: str, event_id: str) -> str | tuple[str, str]:
@@ -204,7 +204,7 @@ def _event(task: str, event_id: str) -> str | tuple[str, str]:
     return (task, event_id) if task else event_id
 
 
-def time_of(receipt: str) -> int:
+def receipt_time_ms(receipt: str) -> int:
     """Returns the time of the answer, in ms, that a receipt claims; -1 if the text is not a receipt."""
     try:
         return int(receipt.partition(".")[0], 16) if len(receipt) <= MAX_CHARS else -1
@@ -212,7 +212,7 @@ def time_of(receipt: str) -> int:
         return -1
 
 
-def verdicts_of(receipt: str) -> Verdicts | None:
+def parse_verdicts(receipt: str) -> Verdicts | None:
     """Parses the verdicts that a receipt claims; None if the text is not a receipt."""
     if len(receipt) > MAX_CHARS or receipt.count(".") != 2:
         return None

@@ -16,7 +16,7 @@ class RecentHashes:
         self._hashes = set(self._order)
 
     def add(self, name: bytes) -> None:
-        hash_value = hash_of(name, self._seed)
+        hash_value = name_hash64(name, self._seed)
         if hash_value in self._hashes:
             return
         self._hashes.add(hash_value)
@@ -26,18 +26,18 @@ class RecentHashes:
 
     def discard(self, names: Iterable[bytes]) -> None:
         """Removes these names, if they are in the set."""
-        gone = self._hashes.intersection(hash_of(name, self._seed) for name in names)
+        gone = self._hashes.intersection(name_hash64(name, self._seed) for name in names)
         if gone:
             self._hashes -= gone
             self._order = deque(each for each in self._order if each not in gone)
 
     def __contains__(self, name: bytes) -> bool:
-        return hash_of(name, self._seed) in self._hashes
+        return name_hash64(name, self._seed) in self._hashes
 
     def export(self) -> list[int]:
         return list(self._order)
 
 
-def hash_of(name: bytes, seed: int = 0) -> int:
+def name_hash64(name: bytes, seed: int = 0) -> int:
     """Returns the signed 64-bit hash of a name (MurmurHash3)."""
     return mmh3.hash64(name, seed)[0]

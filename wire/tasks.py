@@ -50,12 +50,12 @@ class TaskNames:
     def problem_of(self, record: Event | Feedback) -> str:
         """Returns what is wrong with the tasks that a record names, with the fix; "" if the service has all of them."""
         named = record.tasks if isinstance(record, Event) else (record.task,)
-        return next((self.why_unknown(task) for task in named if task not in self.all), "")
+        return next((self.unknown_task_message(task) for task in named if task not in self.all), "")
 
-    def why_unknown(self, task: str) -> str:
+    def unknown_task_message(self, task: str) -> str:
         """Returns a sentence that says that there is no such task, with a suggestion.
 
-        >>> TaskNames(("urgency",)).why_unknown("urgent")
+        >>> TaskNames(("urgency",)).unknown_task_message("urgent")
         "there is no task 'urgent'. Did you mean 'urgency'?"
         """
         close = get_close_matches(task, self.names, n=1)

@@ -45,7 +45,7 @@ import structlog
 from wire.config import TracesConfig
 from wire.errors import TracesUnavailable
 from wire.rate_limits import TokenBuckets
-from wire.recent import hash_of
+from wire.recent import name_hash64
 from wire.records import Answer
 
 Program: TypeAlias = Literal["replica", "learner", "rollout"]
@@ -252,7 +252,7 @@ class TracedAnswers:
         parent = traceparent_of(answer.headers)
         if not parent.endswith(SAMPLED):
             return
-        name = hash_of(answer.event_id.encode())
+        name = name_hash64(answer.event_id.encode())
         self._found[name] = (answer.source, parent)
         self._found.move_to_end(name)
         if len(self._found) > self._max_answers:
@@ -263,7 +263,7 @@ class TracedAnswers:
 
         `source` is None if the label does not name it.
         """
-        name = hash_of(event_id.encode())
+        name = name_hash64(event_id.encode())
         answered, parent = self._found.get(name, ("", ""))
         if not parent or source not in (None, answered):
             return ""

@@ -26,7 +26,7 @@ from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
 from model.bert import load_encoder
 from model.encoders import open_inputs
 from model.packed import Inputs
-from services.keys import ring_of
+from services.keys import key_ring
 from services.programs import open_store
 from services.settings import Settings
 from serving.errors import VersionRefused
@@ -132,7 +132,7 @@ def differing_tensors(settings: Settings, topics: Mapping[str, Partition], publi
     """
     torch.set_num_threads(1)
     config = _with_unbounded_windows(settings.learner, sum(len(records) for records in topics.values()))
-    ring = ring_of(settings)
+    ring = key_ring(settings)
     learner = Learner(
         config,
         *load_encoder(settings.encoder, max_tokens=settings.serving.max_tokens),

@@ -18,7 +18,7 @@ from evals.load.session import LoadProfile, Participants, play, session_particip
 from evals.load.watcher import ServiceSnapshot
 from evals.results.row import NoResult, Skip
 from evals.streams.stream import Stream, StreamItem
-from services.demo.command import system_of
+from services.demo.command import system_under_test
 from services.demo.fresh import fresh
 from services.local.kafka import kafka_home
 from services.local.stack import Stack
@@ -69,7 +69,7 @@ class Service:
         so the load generator reads answers with a delay and leaves more of the machine to the service.
         """
         profile = LoadProfile(rate=rate, labels=False, is_patient=not rate)
-        system = system_of(self.stack, self.store)
+        system = system_under_test(self.stack, self.store)
         with session_participants(system, profile, say=discard) as participants:
             yield participants
         self.check()
@@ -105,7 +105,7 @@ def running_service(settings: Mapping[str, Any] = NO_SETTINGS) -> Iterator[Servi
     primer = Stream("primer", (first_items_per_class(stream, LABELS_PER_CLASS),))
     items = tuple(stream.test_items)
     with fresh_stack(settings) as (stack, store, bus):
-        play(system_of(stack, store), primer, PRIMING, say=discard)
+        play(system_under_test(stack, store), primer, PRIMING, say=discard)
         poll_until(lambda: is_learner_idle(store), "the learner had work left", within_s=IDLE_WITHIN_S)
         service = Service(stack.settings, stack, bus, store, items, reporting_replicas(store))
         service.check()

@@ -168,7 +168,7 @@ def _arrivals(texts: Sequence[Text], version: Version, run: Run) -> Arrivals:
     documents = [text for text in texts if text.num_tokens >= POSITIONS] or short
     mean_tokens = DOCUMENTS * _mean_tokens(documents) + (1 - DOCUMENTS) * _mean_tokens(short)
     batch_tokens = version.latency.num_tokens[-1]
-    texts_per_s = 1e3 * batch_tokens / version.latency.ms_of(INT8, batch_tokens) / mean_tokens
+    texts_per_s = 1e3 * batch_tokens / version.latency.batch_ms(INT8, batch_tokens) / mean_tokens
 
     def draw_text(rng: random.Random) -> Text:
         return rng.choice(documents if rng.random() < DOCUMENTS else short)

@@ -17,7 +17,7 @@ from serving.encodings import EncodingCache
 from serving.engine import Engine
 from serving.models import ActiveVersions, Version
 from serving.observers import Counts
-from serving.pipeline import NOTHING_NOTED, encoding, items_of, queue_of
+from serving.pipeline import NOTHING_NOTED, encoding, make_items, make_queue
 from serving.predict import predict_many
 from serving.queue import DEFAULT, BatchQueue, Item, Outcome
 from wire.receipts import Receipts
@@ -39,7 +39,7 @@ class RunningEngine:
         self.answers: dict[str, Answer] = {}
         """Event id -> answer."""
         counts = Counts()
-        self.queue: BatchQueue[Item] = queue_of(config, counts)
+        self.queue: BatchQueue[Item] = make_queue(config, counts)
         self.max_items = config.max_queue_items
         self._predict_many = partial(
             predict_many, top_scores=config.top_scores, receipts=Receipts(b"a key"), now_ms=lambda: 1
@@ -53,7 +53,7 @@ class RunningEngine:
         """Submits texts as events with the ids `first`, `first + 1`, ... Returns the number that the queue accepted."""
         events = [Event(id=str(first + place), text=text, key=str(place)) for place, text in enumerate(texts)]
         dones = [partial(self._done, event.id) for event in events]
-        return self.queue.submit_many(items_of(events, dones, self._encode, DEFAULT, self._max_tokens))
+        return self.queue.submit_many(make_items(events, dones, self._encode, DEFAULT, self._max_tokens))
 
     def start(self) -> None:
         self._engine.start()

@@ -33,7 +33,7 @@ from evals.streams.text_sets import TextSet
 from lifelong.compress.cost import parameters, tasks
 from lifelong.compress.distillation import DistillOptions
 from lifelong.compress.reshape import factorise_embedding, pool_kv_heads
-from lifelong.compress.share import share, ties_of
+from lifelong.compress.share import parse_ties, share
 from model.bert import load_encoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -110,7 +110,7 @@ def tied_encoder(
     """
     counts_V = torch.bincount(torch.cat(list(map(torch.tensor, token_ids))), minlength=dense.config.vocab)
     narrow = pool_kv_heads(factorise_embedding(dense, embed_dim, counts_V=counts_V), kv_heads)
-    banks = ties_of(ties, dense.config.n_layers)
+    banks = parse_ties(ties, dense.config.n_layers)
     return share(narrow, banks, banks, rank=rank)
 
 

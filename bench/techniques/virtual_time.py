@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from serving.config import ServingConfig
-from serving.queue import DEFAULT, BatchQueue, Terms
+from serving.queue import DEFAULT, BatchQueue, ItemOptions
 
 DEADLINE_S = 0.15
 QUEUE_ITEMS = 64
@@ -24,7 +24,7 @@ class Text:
 
     token_ids: list[int]
     label: str
-    terms: Terms = DEFAULT
+    terms: ItemOptions = DEFAULT
 
     @property
     def num_tokens(self) -> int:

@@ -25,7 +25,7 @@ from evals.streams.benchmark import Benchmark, Part
 from evals.streams.tabular import LAGS, past_labels
 from learner.config import LearnerConfig
 from learner.errors import DataError
-from wire.inputs import Features, content_of
+from wire.inputs import Features, encode_content
 
 if TYPE_CHECKING:
     from river.forest import ARFClassifier
@@ -56,7 +56,7 @@ class TableLearner(Contender[Tensor]):
         return self._learner.usage
 
     def _to_contents(self, inputs_NF: Tensor) -> list[str]:
-        return [content_of("", self._to_features(row)) for row in inputs_NF.tolist()]
+        return [encode_content("", self._to_features(row)) for row in inputs_NF.tolist()]
 
     def _to_features(self, row: list[float]) -> Features:
         """Returns the features of an event: a number for each column, and a category for each group of columns."""

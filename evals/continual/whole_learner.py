@@ -19,7 +19,7 @@ from learner.stopwatch import Stopwatch
 from model.bert import load_encoder
 from model.quantized import INT8
 from rollout.publication_rule import verdict
-from wire.inputs import fields_in
+from wire.inputs import decode_content
 from wire.records import Answer, Feedback
 
 BATCH = 32
@@ -144,7 +144,7 @@ class WholeLearner(Contender[Texts]):
 def _answer(event_id: str, content: str, *, time_ms: int = 0) -> Answer:
     return Answer(
         event_id=event_id,
-        **fields_in(content),
+        **decode_content(content),
         label=None,
         score=0.0,
         weights_version=0,

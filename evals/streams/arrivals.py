@@ -1,10 +1,10 @@
 """Orders the training items of a stream as they would come to a service, without pauses between its stages.
 
-    Stream -> one_after_another | at_a_desk | mixed -> the same Stream with `arrivals`
+    Stream -> one_after_another | recurring | mixed -> the same Stream with `arrivals`
 
 one_after_another   stage after stage: old classes do not come back
-at_a_desk           new classes appear over time, and old classes keep coming
-mixed               like at_a_desk, with frequent and rare classes; one class is renamed and one is split into two
+recurring           new classes appear over time, and old classes keep coming
+mixed               like recurring, with frequent and rare classes; one class is renamed and one is split into two
 """
 
 import random
@@ -32,7 +32,7 @@ def one_after_another(stream: Stream) -> Stream:
     return replace(stream, arrivals=tuple(arrivals))
 
 
-def at_a_desk(stream: Stream, seed: int) -> Stream:
+def recurring(stream: Stream, seed: int) -> Stream:
     """Returns the stream with each item at a random time, uniform between the start of its stage and the end."""
     rng = random.Random(f"{seed}/desk")
     timed: list[tuple[float, Arrival]] = []

@@ -40,7 +40,7 @@ from model.errors import ModelError, WrongConfig
 from model.grid import attach_grids, set_grids
 from model.head import PROJ
 from model.packed import EncoderConfig, Inputs, WholeEncoder
-from model.plan import layer_of, names_from
+from model.plan import layer_of, names_at_or_above
 from model.qtensor import FP32, NUMBERS, QTensor
 from wire.records import EncoderOffer
 
@@ -251,7 +251,7 @@ class BaseEncoder:
 
 def _as_stored(strata: WholeEncoder, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
     """Exports stored weights as tensors of a version, and attaches their grids to the trained blocks of `strata`."""
-    attach_grids(strata, {name: stored[name] for name in names_from(stored, first_layer)})
+    attach_grids(strata, {name: stored[name] for name in names_at_or_above(stored, first_layer)})
     return {name: export_tensor(tensor) for name, tensor in stored.items()}
 
 
@@ -390,7 +390,7 @@ def with_own_top(strata: AnyEncoder, first_layer: int) -> AnyEncoder:
 def top_state(strata: WholeEncoder, first_layer: int) -> dict[str, Tensor]:
     """Returns the weights of the blocks from `first_layer` on, by name."""
     state = strata.state_dict()
-    return {name: state[name] for name in names_from(state, first_layer)}
+    return {name: state[name] for name in names_at_or_above(state, first_layer)}
 
 
 def load_top(strata: WholeEncoder, state: Mapping[str, Tensor]) -> None:

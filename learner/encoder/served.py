@@ -51,7 +51,7 @@ from model.ragged import RaggedBatch, RaggedLayout, runs
 from model.strata import MAX_BATCH_TOKENS, encode_many
 from wire.errors import BadMessage
 from wire.events import content
-from wire.inputs import INPUTS, said_in
+from wire.inputs import INPUTS, parse_content
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, TensorEntry, TensorPart, TextVector
 
@@ -276,12 +276,12 @@ class ServedEncoder:
 
     def tokens(self, contents: Sequence[str]) -> list[list[int]]:
         """Returns the tokens of events that the encoder reads. Raises UnreadableInput."""
-        return tokens_of([said_in(content) for content in contents], self.tokenizer)
+        return tokens_of([parse_content(content) for content in contents], self.tokenizer)
 
     def reads(self, content: str) -> bool:
         """Whether an event with this content can be encoded."""
         try:
-            said = said_in(content)
+            said = parse_content(content)
             if not said.values:
                 return self.tokenizer.reads(content)
             self.joined([content], lambda _: torch.zeros(1, self.config.d_model))
@@ -300,7 +300,7 @@ class ServedEncoder:
 
     def joined(self, contents: Sequence[str], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
         """Returns z_BD of events: the vectors that `encode` makes of the encoder's tokens, joined with other inputs."""
-        said = [said_in(content) for content in contents]
+        said = [parse_content(content) for content in contents]
         rows = [row for row, each in enumerate(said) if each.is_encoded]
         z_BD = torch.zeros(len(said), self.config.d_model)
         if rows:

@@ -37,11 +37,11 @@ import torch
 from torch import Tensor
 
 from learner.encoder.served import StoredTensor, rows_for
-from learner.kinds import tensors_for
+from learner.kinds import kind_tensors
 from learner.samples import Sample
 from model.kinds import Entries
 from wire.kinds import kind_of
-from wire.recent import hash_of
+from wire.recent import name_hash64
 
 
 class OnlineClassifier(Protocol):
@@ -86,7 +86,7 @@ class ClassRows:
 
     def entries(self, labels: Sequence[str]) -> Entries:
         """Returns the entries of samples by their labels: classes, sets or scores. Raises KeyError without a row."""
-        return tensors_for(labels).entries(labels, self._rows)
+        return kind_tensors(labels).entries(labels, self._rows)
 
     @property
     def by_label(self) -> Mapping[str, int]:
@@ -161,14 +161,14 @@ class Classes:
             # Moves the class to the end: the order is by the last label.
             self._labels[label] = self._labels.pop(label) + 1
             return
-        name = hash_of(label.encode())
+        name = name_hash64(label.encode())
         self._others[name] = self._others.pop(name, 0) + 1
         if len(self._others) > MAX_OTHERS:
             self._others.popitem(last=False)
 
     def admit(self, label: str) -> None:
         """Gives a class a free row."""
-        self._labels[label] = self._others.pop(hash_of(label.encode()), 0)
+        self._labels[label] = self._others.pop(name_hash64(label.encode()), 0)
 
     def evict(self, label: str) -> int:
         """Takes the row from a class; returns the number of labels that the class had."""
@@ -217,7 +217,7 @@ class Classes:
 
     def weaker(self, label: str) -> list[str]:
         """Returns the provisional classes with fewer labels than `label`, a class without a row; the fewest first."""
-        num_labels = min(self._others.get(hash_of(label.encode()), 0), self._min_labels)
+        num_labels = min(self._others.get(name_hash64(label.encode()), 0), self._min_labels)
         weaker = [name for name, num in self._labels.items() if num < num_labels]
         # The sort is stable: among equal counts, the least recently labelled class is first.
         return sorted(weaker, key=self._labels.__getitem__)

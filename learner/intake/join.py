@@ -73,7 +73,7 @@ from wire.events import (
 )
 from wire.label_set import LabelSet
 from wire.receipts import FORGED
-from wire.recent import RecentHashes, hash_of
+from wire.recent import RecentHashes, name_hash64
 from wire.records import Answer, Feedback, Quarantined
 
 RECENT: Final = 1_000
@@ -147,8 +147,8 @@ class LabelledEvents:
         for alias in aliases_of(answer):
             self.aliases.add(alias)
         for alias in (encoded_key(answer.key), lookup_alias(feedback)):
-            self._said[hash_of(alias)] = hash_of(feedback.said.encode())
-            self._said.move_to_end(hash_of(alias))
+            self._said[name_hash64(alias)] = name_hash64(feedback.said.encode())
+            self._said.move_to_end(name_hash64(alias))
         while len(self._said) > 2 * MAX_SAID:
             self._said.popitem(last=False)
 
@@ -157,7 +157,7 @@ class LabelledEvents:
         aliases = list(chain.from_iterable(map(aliases_of, answers)))
         self.aliases.discard(aliases)
         for alias in aliases:
-            self._said.pop(hash_of(alias), None)
+            self._said.pop(name_hash64(alias), None)
 
     def repeated(self, feedback: Feedback, *, may_correct: bool) -> Unmatched:
         """Returns the outcome of a label whose event was labelled before."""
@@ -175,7 +175,7 @@ class LabelledEvents:
         return dict(self._said)
 
     def _is_said(self, alias: bytes, feedback: Feedback) -> bool:
-        return self._said.get(hash_of(alias)) == hash_of(feedback.said.encode())
+        return self._said.get(name_hash64(alias)) == name_hash64(feedback.said.encode())
 
 
 KEY_MISSING: Final = "the label has no `key`: send the key of the answer with its receipt, which is good for that alone"

@@ -25,7 +25,7 @@ import msgspec
 from learner.samples import Waiting, Window
 from wire.bus import Received, partition_name
 from wire.events import has_receipt
-from wire.receipts import time_of
+from wire.receipts import receipt_time_ms
 from wire.records import Answer, Feedback
 
 FULL_BYTES: Final = 16 << 20
@@ -222,7 +222,7 @@ def time_and_id(feedback: Feedback) -> tuple[int, str]:
 
 def answer_ms(feedback: Feedback) -> int:
     """Returns the time of the answer that the label's receipt names."""
-    return time_of(feedback.receipt)
+    return receipt_time_ms(feedback.receipt)
 
 
 def _name(record: Answer | Feedback) -> tuple[str, str, str]:

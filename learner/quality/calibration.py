@@ -22,7 +22,7 @@ from torch.nn import functional
 from learner.config import LearnerConfig
 from learner.encoder.served import ENCODE_BATCH, ServedEncoder
 from learner.knowledge import Knowledge
-from learner.quality.class_weights import bias_of
+from learner.quality.class_weights import class_bias
 from learner.quality.evaluation import ScoredVersion
 from model.head import features, projection
 from model.kinds import KindTensors, tensors_of
@@ -211,7 +211,7 @@ def _evaluate(precision: str, known: Knowledge, parity: Parity, version: ScoredV
     tensors = tensors_of(known.labels.kind)
     threshold = known.fast_head.threshold
     texts = known.holdout.subset
-    bias_C = bias_of(known.labels.class_weights, classes)
+    bias_C = class_bias(known.labels.class_weights, classes)
     if bias_C is not None:
         # `weights_CR` are the weights before the division by the temperature.
         bias_C *= known.temperature

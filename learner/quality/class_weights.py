@@ -1,6 +1,6 @@
 """Class weights: the worth of a right prediction of each class, if classes are not worth the same (fraud, faults).
 
-    weights by class --bias_of--> log w, added to the logits --softmax--> w p / sum of w p --> the predicted class
+    weights by class --class_bias--> log w, added to the logits --softmax--> w p / sum of w p --> the predicted class
     holdout, counts of the labels --rank_classes--> average precision of each weighted class, independent of its weight
 
 The class with the highest product of weight and probability is predicted. This is equivalent to training on a stream in
@@ -64,7 +64,7 @@ class RankedClass(NamedTuple):
         return self.parent - self.value > max(tolerance, sigmas * self.error)
 
 
-def bias_of(class_weights: Mapping[str, float], classes: Sequence[str]) -> Tensor | None:
+def class_bias(class_weights: Mapping[str, float], classes: Sequence[str]) -> Tensor | None:
     """Returns the logarithm of each class's weight, bias_C; None if all weights are 1."""
     if not class_weights:
         return None

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from learner.samples import Labelled
 from model.kinds import TargetBatch
-from wire.recent import hash_of
+from wire.recent import name_hash64
 
 NUM_COHORTS = 5
 """The number of cohorts of classes, in the order of their first labels."""
@@ -217,4 +217,4 @@ def make_anchor(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, nu
 
 def sample_hash(sample: Labelled) -> int:
     """Returns the key of a sample in an anchor: the hash of its label and text."""
-    return hash_of(f"{sample.label}\n{sample.text}".encode())
+    return name_hash64(f"{sample.label}\n{sample.text}".encode())

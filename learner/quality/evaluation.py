@@ -50,7 +50,7 @@ from learner.memory import Holdout
 from learner.quality.class_weights import NO_WEIGHTS, RankedClass, Weighted, rank_classes
 from learner.quality.comparison import Anchor, Comparison, Paired, ScoredHoldout, compare, make_anchor
 from learner.samples import Labelled
-from model.grid import is_of_grid
+from model.grid import is_grid_part
 from model.head import free_energies
 from model.kinds import UNIT, Space, TargetBatch
 from model.quantized import QuantizedHead
@@ -261,7 +261,7 @@ def top_update(new: ScoredVersion, parent: ScoredVersion) -> float:
     """
     if new.top is parent.top or new.base != parent.base:
         return 0.0
-    weights = {name: value for name, value in new.top.items() if not is_of_grid(name)}
+    weights = {name: value for name, value in new.top.items() if not is_grid_part(name)}
     return relative_norm((value, parent.top[name]) for name, value in weights.items())
 
 

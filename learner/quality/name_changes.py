@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from learner.kinds import tensors_for
+from learner.kinds import kind_tensors
 from learner.quality.comparison import Paired
 from learner.quality.evaluation import ScoredVersion
 from model.kinds import TargetBatch, best_rows, is_new, rows_in
@@ -148,4 +148,4 @@ def are_classes(labels: Sequence[str]) -> bool:
 
 
 def _targets(version: ScoredVersion, labels: Sequence[str], numbers: Sequence[int]) -> TargetBatch:
-    return tensors_for(labels).targets(labels, list(map(str, numbers)), version.classes)
+    return kind_tensors(labels).targets(labels, list(map(str, numbers)), version.classes)

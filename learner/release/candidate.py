@@ -38,7 +38,7 @@ from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
 from learner.learner import Learner
 from learner.quality.calibration import Review
-from learner.quality.class_weights import Weighted, bias_of
+from learner.quality.class_weights import Weighted, class_bias
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.gate import GateLimits
 from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference
@@ -228,7 +228,7 @@ class CandidateMaker:
 def _export_out(known: Knowledge, weights_CR: Tensor) -> StoredTensor:
     """Returns the quantized output layer: the weights with temperature, threshold and class weights folded in."""
     head = known.fast_head
-    bias_C = bias_of(known.labels.class_weights, head.ridge.classes)
+    bias_C = class_bias(known.labels.class_weights, head.ridge.classes)
     return export_head(
         head.served.config, weights_CR, temperature=known.temperature, threshold=head.threshold, bias_C=bias_C
     )

@@ -48,7 +48,7 @@ from learner.rounds.training import PseudoLabels, Training
 from learner.rounds.trial import AdoptionRule, Trial
 from learner.rounds.worker import INLINE, Units
 from learner.samples import Labelled
-from learner.state.parts import fast_head_of
+from learner.state.parts import make_fast_head
 from model.packed import WholeEncoder
 from wire.records import EncoderOffer, PrecisionEvaluation
 
@@ -125,7 +125,7 @@ class TrainedEncoder:
     def _store(self) -> FastHead:
         """Quantizes the trained encoder as it will be served; returns an empty fast head under it."""
         top = export_encoder(self.strata, first_layer=self._training.first_layer)
-        return fast_head_of(self._config, self._served.with_top(top))
+        return make_fast_head(self._config, self._served.with_top(top))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,7 +150,7 @@ class OfferedEncoder:
         """Yields the only unit, which takes the encoder."""
         base: BaseEncoder = yield self.take
         self._base = base
-        return fast_head_of(base.config, base.served)
+        return make_fast_head(base.config, base.served)
 
     @property
     def base(self) -> BaseEncoder:

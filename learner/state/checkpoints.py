@@ -140,7 +140,7 @@ class Journal:
 def read_journal(path: Path) -> list[Entry]:
     """Returns the intact entries at the start of a journal; [] if there is no journal."""
     entries: list[Entry] = []
-    for body in whole_entries(path):
+    for body in intact_entries(path):
         try:
             entries.append(msgspec.msgpack.decode(body, type=Entry))
         except msgspec.DecodeError:
@@ -149,7 +149,7 @@ def read_journal(path: Path) -> list[Entry]:
     return entries
 
 
-def whole_entries(path: Path) -> Iterator[bytes]:
+def intact_entries(path: Path) -> Iterator[bytes]:
     """Yields the encoded entries of a journal up to the first torn one; nothing if the file cannot be read."""
     try:
         data = path.read_bytes()

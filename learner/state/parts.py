@@ -18,12 +18,12 @@ HOLDOUT_BYTES = 16 << 20
 """Limit of the bytes of text in the holdout: 128 of the longest ASCII texts, more than `learner.min_holdout`."""
 
 
-def fast_head_of(config: LearnerConfig, served: ServedEncoder) -> FastHead:
+def make_fast_head(config: LearnerConfig, served: ServedEncoder) -> FastHead:
     """Returns an empty fast head. Raises WrongConfig if `learner.head` names no head."""
     return FastHead(served, penalty=config.ridge, num_recent=config.recent_labels, head=open_head(config.head))
 
 
-def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
+def backfill_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
     """Adds the newest labels of the replay buffer to a head without newest labels; returns whether any were added.
 
     A checkpoint of an older program has no newest labels.
@@ -40,15 +40,15 @@ def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
     return bool(samples)
 
 
-def classes_of(config: LearnerConfig, state: ClassesState | None = None) -> Classes:
+def make_classes(config: LearnerConfig, state: ClassesState | None = None) -> Classes:
     return Classes(config.label_capacity, min_labels=config.class_min_labels, state=state)
 
 
-def drift_of(config: LearnerConfig, state: DriftState | None = None) -> DriftWatch:
+def make_drift_watch(config: LearnerConfig, state: DriftState | None = None) -> DriftWatch:
     return DriftWatch(delta=config.drift_delta, state=state)
 
 
-def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
+def make_replay_buffer(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
     return Replay(
         config.replay_samples,
         config.replay_bytes,
@@ -58,12 +58,12 @@ def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None)
     )
 
 
-def holdout_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
+def make_holdout(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
     key_of = hash_key(config.seed + 1)
     return Holdout(Replay(config.holdout_samples, HOLDOUT_BYTES, key_of=key_of, state=state))
 
 
-def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
+def make_fresh_buffer(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
     """Returns the memory of the samples since the last slow round: a reservoir that has room until the next is due."""
     num = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
     return Replay(num, config.replay_bytes, key_of=hash_key(config.seed + 2), policy="reservoir", state=state)

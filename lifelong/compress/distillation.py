@@ -38,7 +38,7 @@ from learner.rounds.adamw import AdamW, ParameterGroup
 from model.calibration import trainable
 from model.errors import WrongConfig
 from model.fakequant import fake_layer
-from model.grid import is_of_grid
+from model.grid import is_grid_part
 from model.linears import Linear, full_precision
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -106,7 +106,7 @@ class Distiller:
         self._token_ids = token_ids
         self._options = options
         parameters = trainable(student)
-        self._parameters = {name: parameters[name] for name in parameters if options.rounded or not is_of_grid(name)}
+        self._parameters = {name: parameters[name] for name in parameters if options.rounded or not is_grid_part(name)}
         self._optimizer = AdamW(_groups(self._parameters, options), num_steps=options.steps)
         self._epoch = -1
         self._order: list[int] = []
@@ -159,8 +159,8 @@ class Distiller:
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], options: DistillOptions) -> list[ParameterGroup]:
-    scales = [value for name, value in parameters.items() if is_of_grid(name)]
-    others = [value for name, value in parameters.items() if not is_of_grid(name)]
+    scales = [value for name, value in parameters.items() if is_grid_part(name)]
+    others = [value for name, value in parameters.items() if not is_grid_part(name)]
     groups = [ParameterGroup(others, rate=options.rate, decay=options.decay)]
     if scales:
         groups.append(ParameterGroup(scales, rate=SCALE_RATE * options.rate, decay=0.0))

@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from kernels.linear_i4.reference import GROUP
 from model.errors import WrongConfig
-from model.linears import full_precision, linear_at, lora_of
+from model.linears import full_precision, linear_at, lora_pair
 from model.plan import BlockPlan, plan_of
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many, map_heads
@@ -94,7 +94,7 @@ def _encode_gated(strata: Strata, batch: RaggedBatch, gates: Sequence[Tensor]) -
     layer_gates: dict[int, Tensor] = {}
     for block, gates_BH in zip(plan_of(strata.config).blocks, gates, strict=True):
         out = linear_at(strata, block.out.path)
-        readers = (out, *(lora_of(out) or ())[:1])
+        readers = (out, *(lora_pair(out) or ())[:1])
         layer_gates |= {id(reader): gates_BH for reader in readers}
     text_T = _text_indices(batch.layout)
 

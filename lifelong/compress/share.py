@@ -28,12 +28,12 @@ Start: TypeAlias = Literal["mean", "pick"]
 """How a bank starts: as the mean of the tied layers, or as the layer nearest to the mean."""
 
 
-def ties_of(pattern: str, num_layers: int) -> tuple[int, ...]:
+def parse_ties(pattern: str, num_layers: int) -> tuple[int, ...]:
     """Returns, for each layer, the index of the layer whose matrices it uses. Layers with equal letters share matrices.
 
     Raises WrongConfig if the pattern does not have a letter for each layer.
 
-    >>> ties_of("aabbcc", 6)
+    >>> parse_ties("aabbcc", 6)
     (0, 0, 2, 2, 4, 4)
     """
     if len(pattern) != num_layers:

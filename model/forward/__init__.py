@@ -79,7 +79,7 @@ def pack_forward(
     return chosen.run(config, tensors, precision)
 
 
-def implementation_of(config: StrataConfig) -> str:
+def implementation_name(config: StrataConfig) -> str:
     """Returns the name of the implementation that runs models of this shape here. Raises like `pack_forward`."""
     return _chosen(config, None).name
 

@@ -118,13 +118,13 @@ def _send_approved(settings: "Settings", record: "Feedback") -> None:
     """Approves a label with the signing key, and sends it to Kafka."""
     import msgspec
 
-    from services.keys import ring_of
+    from services.keys import key_ring
     from wire.bus import Bus
     from wire.receipts import Receipts
 
     record = msgspec.structs.replace(record, source="command line", time_ms=now_ms())
     with closing(Bus(settings.bus, client_id="feedback")) as bus:
-        bus.publisher().send_all([Receipts(*ring_of(settings).receipts).approved(record)], TIMEOUT_S)
+        bus.publisher().send_all([Receipts(*key_ring(settings).receipts).approved(record)], TIMEOUT_S)
 
 
 def _url(settings: "Settings", endpoint: str) -> str:

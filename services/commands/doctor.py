@@ -48,11 +48,11 @@ def migrate(
 ) -> None:
     """Rewrite the stored state in the formats of this release. Exits with 78 if the service cannot continue from it."""
     from services.open_store import opened_store
-    from services.state_formats import examined_files, examined_store
+    from services.state_formats import examine_files, examine_store
 
     with opened_store(context.process()) as (settings, store):
         folder = Path(settings.learner.state_dir)
-        findings = [*examined_files(folder), *examined_store(store)]
+        findings = [*examine_files(folder), *examine_store(store)]
         if not dry_run:
             _rewrite(findings, store)
     _show(findings, is_dry=dry_run, as_json=as_json)

@@ -62,7 +62,7 @@ def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
     from model.encoders import open_inputs
     from rollout.operator import Operator
     from services.commands.rollout import user_name
-    from services.commands.rollout_text import plan_line
+    from services.commands.rollout_text import render_plan
     from services.exported import import_version
     from services.programs import open_store
 
@@ -75,4 +75,4 @@ def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"version": manifest.version, "labels": len(manifest.labels), "revision": plan.revision}))
         return
-    echo(f"{folder} is version {manifest.version} here: {len(manifest.labels)} labels. {plan_line(plan)}")
+    echo(f"{folder} is version {manifest.version} here: {len(manifest.labels)} labels. {render_plan(plan)}")

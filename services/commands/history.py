@@ -146,13 +146,13 @@ def _refusals(path: Path | None) -> Iterator[RefusedRows]:
 
 def _imported(context: CliContext, file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
     """Sends the file, and returns the numbers to print. Maps and file are checked before any server is contacted."""
-    from services.history.labeller import BadHistory, RowLabeller, RowMaps, form_of, rows_of
+    from services.history.labeller import BadHistory, RowLabeller, RowMaps, detect_format, rows_of
     from services.history.sending import await_version
     from services.programs import open_store
     from wire.label_set import LabelSet
 
     path = None if file == "-" else Path(file).absolute()
-    form = options.form or form_of(path)
+    form = options.form or detect_format(path)
     if path is None and form == "parquet":
         raise BadHistory("Parquet is read from its end, so it cannot come from standard input: name the file")
     maps = RowMaps.of(options.templates())
@@ -210,11 +210,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _sending(settings: "Settings", refusals: RefusedRows) -> "Iterator[HistorySender]":
     from services.commands.output import progress
     from services.history.sending import HistorySender
-    from services.keys import ring_of
+    from services.keys import key_ring
     from wire.bus import Bus
     from wire.receipts import Receipts
 
-    receipts = Receipts(*ring_of(settings).receipts)
+    receipts = Receipts(*key_ring(settings).receipts)
     with closing(Bus(settings.bus, client_id="import")) as bus, progress() as show:
         yield HistorySender(bus=bus, receipts=receipts, on_refused=refusals.add, show=show)
 

@@ -15,7 +15,7 @@ from services.commands.output import echo, json_lines
 from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
-    from services.label_commands import LabelOperator, Wish
+    from services.label_commands import LabelEdit, LabelOperator
     from wire.records import CommandOutcome, WeightManifest
     from wire.store import Store
 
@@ -68,10 +68,10 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Add classes to the label set, or take back retired ones. Their quarantined labels are sent to the learner."""
-    from services.label_commands import Wish
+    from services.label_commands import LabelEdit
 
     with _opened(context) as (store, operator):
-        done = _carried_out(store, operator, Wish(action="add", labels=tuple(labels)), timeout if wait else 0.0)
+        done = _carried_out(store, operator, LabelEdit(action="add", labels=tuple(labels)), timeout if wait else 0.0)
         done["released"] = operator.release(labels) if release and wait else 0
     _print(done, as_json)
 
@@ -87,9 +87,9 @@ def rename(
     as_json: JsonOption = False,
 ) -> None:
     """Rename a class. What was learnt stays, and the old name means the new one from now on."""
-    from services.label_commands import Wish
+    from services.label_commands import LabelEdit
 
-    _print(_changed(context, Wish(action="rename", labels=(old,), to=(new,)), timeout if wait else 0.0), as_json)
+    _print(_changed(context, LabelEdit(action="rename", labels=(old,), to=(new,)), timeout if wait else 0.0), as_json)
 
 
 @app.command()
@@ -103,9 +103,9 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Merge several classes into one. What was learnt of them is added up, and each old name means the merged class."""
-    from services.label_commands import Wish
+    from services.label_commands import LabelEdit
 
-    wish = Wish(action="merge", labels=tuple(labels), to=(into,))
+    wish = LabelEdit(action="merge", labels=tuple(labels), to=(into,))
     _print(_changed(context, wish, timeout if wait else 0.0), as_json)
 
 
@@ -122,9 +122,9 @@ def split(
 ) -> None:
     """Split a class: new classes take some of its texts. They learn from the labels that come; what was learnt before
     stays with the old class, unless --forget removes it."""
-    from services.label_commands import Wish
+    from services.label_commands import LabelEdit
 
-    wish = Wish(action="split", labels=(old,), to=tuple(into), forgets=forget)
+    wish = LabelEdit(action="split", labels=(old,), to=tuple(into), forgets=forget)
     done = _changed(context, wish, timeout if wait else 0.0)
     done["old_rows"] = "forgotten" if forget else f"kept as {old!r} until new labels change it"
     _print(done, as_json)
@@ -140,34 +140,34 @@ def retire(
     as_json: JsonOption = False,
 ) -> None:
     """Retire classes: later versions no longer answer them, and their labels are refused."""
-    from services.label_commands import Wish
+    from services.label_commands import LabelEdit
 
-    _print(_changed(context, Wish(action="retire", labels=tuple(labels)), timeout if wait else 0.0), as_json)
+    _print(_changed(context, LabelEdit(action="retire", labels=tuple(labels)), timeout if wait else 0.0), as_json)
 
 
 @contextmanager
 def _opened(context: CliContext) -> "Iterator[tuple[Store, LabelOperator]]":
     from services.admin_log import AdminWriter
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.label_commands import LabelOperator
     from services.programs import open_bus, open_store
 
     settings = context.attached()
     with closing(open_store(settings)) as store, closing(open_bus(settings, "labels")) as bus:
         audit = AdminWriter(
-            bus, ring_of(settings), prefix=settings.bus.prefix, source=f"labels:{now_ms():x}", now_ms=now_ms
+            bus, key_ring(settings), prefix=settings.bus.prefix, source=f"labels:{now_ms():x}", now_ms=now_ms
         )
         max_chars = settings.learner.max_label_chars
         yield store, LabelOperator(store, bus, audit, config=settings.labels, max_chars=max_chars)
 
 
-def _changed(context: CliContext, wish: "Wish", timeout_s: float) -> dict[str, Any]:
+def _changed(context: CliContext, wish: "LabelEdit", timeout_s: float) -> dict[str, Any]:
     """Carries out a change of the label set, and returns its outcome."""
     with _opened(context) as (store, operator):
         return _carried_out(store, operator, wish, timeout_s)
 
 
-def _carried_out(store: "Store", operator: "LabelOperator", wish: "Wish", timeout_s: float) -> dict[str, Any]:
+def _carried_out(store: "Store", operator: "LabelOperator", wish: "LabelEdit", timeout_s: float) -> dict[str, Any]:
     """Requests a change, waits for its version if `timeout_s` is not 0, and returns the outcome."""
     from services.commands.rollout import user_name
     from services.operator_commands import await_effect
@@ -222,7 +222,7 @@ def forget(
     """Erase what all tasks learnt from a subject's texts, publish weights without it, and never learn from the subject
     again."""
     from services.commands.rollout import user_name
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.operator_commands import await_effect
     from services.programs import open_stores
     from wire.keyring import subject_digest
@@ -232,7 +232,7 @@ def forget(
     if not subject:
         raise typer.BadParameter("give the key of the subject's events; events without a key belong to no subject")
     settings = context.attached()
-    digest = subject_digest(ring_of(settings).subject, subject)
+    digest = subject_digest(key_ring(settings).subject, subject)
     with ExitStack() as opened:
         stores = open_stores(settings, opened)
         asked = {

@@ -135,14 +135,14 @@ def convert(
 ) -> None:
     """Change an encoder by the given options: repeat positions, narrow the embedding, group key-value heads, limit the
     spans of attention heads."""
-    from services.members.change import ConvertOptions, span_of
+    from services.members.change import ConvertOptions, parse_span
     from services.members.change import convert as run
 
     options = ConvertOptions(
         kv_heads=flags.kv_heads,
         embed_dim=flags.embed_dim,
         positions=flags.positions,
-        spans=tuple(map(span_of, flags.span)),
+        spans=tuple(map(parse_span, flags.span)),
         enough=flags.enough,
         texts=tuple(flags.texts),
         max_texts=flags.max_texts,

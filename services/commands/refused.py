@@ -136,7 +136,7 @@ def release(
     """Vouch for labels, and send them to the learner again. The answer must still be in the learner's window.
 
     Labels with the reason missing or forged are sent only if --reason names it, since anyone may have sent them."""
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.programs import open_bus
     from services.refused import LabelFilter
     from services.refused import release as send
@@ -147,7 +147,7 @@ def release(
         raise typer.BadParameter("name labels, or give --reason or --source, or --all")
     settings = context.attached()
     with closing(open_bus(settings, "quarantine")) as bus:
-        released = send(bus, Receipts(*ring_of(settings).receipts), chosen)
+        released = send(bus, Receipts(*key_ring(settings).receipts), chosen)
     if as_json:
         echo(*json_lines({"sent": _rows(released.sent), "unproven": dict(released.unproven)}))
     else:

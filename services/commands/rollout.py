@@ -14,7 +14,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings, stop_signal
 from services.commands.output import echo, json_lines
-from services.commands.rollout_text import plan_line, render_decision
+from services.commands.rollout_text import render_decision, render_plan
 from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def run(context: CliContext) -> None:
     from rollout.controller import Controller
     from rollout.decider import Decider
     from rollout.judge import Judge
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.programs import open_bus, open_store
     from services.topics import require_topics
     from wire import metrics, traces
@@ -146,7 +146,7 @@ def run(context: CliContext) -> None:
 
     stop: threading.Event = stop_signal()
     settings = context.attached()
-    ring = ring_of(settings)
+    ring = key_ring(settings)
     ring.require_signer()
     require_topics(settings, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
@@ -195,7 +195,7 @@ def open_operator(context: CliContext) -> "Iterator[Operator]":
 
 
 def _print_plan(plan: "RolloutPlan", as_json: bool) -> None:
-    echo(*(json_lines(to_builtins(plan)) if as_json else [plan_line(plan)]))
+    echo(*(json_lines(to_builtins(plan)) if as_json else [render_plan(plan)]))
 
 
 def _status_json(status: "RolloutStatus") -> Any:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 NOTHING = "No version was published yet."
 
 
-def plan_line(plan: "RolloutPlan") -> str:
+def render_plan(plan: "RolloutPlan") -> str:
     """Renders the arms of a plan, the previous version and the reference, and the reason, as one line."""
     arms = ", ".join(f"{arm.name} version {arm.version} for {arm.share:.0%}" for arm in plan.arms)
     previous = f", rollback goes to version {plan.previous}" if plan.previous else ""

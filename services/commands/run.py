@@ -63,40 +63,40 @@ def demo(
 def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas, which answer events from Kafka and HTTP on Ray Serve."""
     from model.encoders import open_inputs
-    from services.keys import ring_of
-    from services.programs import owner_of
+    from services.keys import key_ring
+    from services.programs import folder_owner
     from services.topics import require_topics, require_transactions
     from serving.app import run
     from serving.replica_config import ReplicaConfig
     from wire.files import claim_folder
 
     settings = _require_no_task(context.attached(serving__replicas=replicas))
-    claim_folder(Path(settings.serving.spool_dir), owner_of(settings), "serving.spool_dir")
+    claim_folder(Path(settings.serving.spool_dir), folder_owner(settings), "serving.spool_dir")
     require_topics(settings, "serve")
     if settings.serving.exactly_once:
         require_transactions(settings.bus)
     # Loaded here, so that an error is reported once, and not by every replica.
     open_inputs(settings.encoder, max_tokens=settings.serving.max_tokens)
-    run(ReplicaConfig.of(settings, ring=ring_of(settings), trust=settings.learner.trust), stop_signal())
+    run(ReplicaConfig.of(settings, ring=key_ring(settings), trust=settings.learner.trust), stop_signal())
 
 
 @reads_settings
 def learn(context: CliContext) -> None:
     """Run the learner, which turns labels into new weights. A second learner stands by."""
-    from services.keys import ring_of
+    from services.keys import key_ring
 
     settings = context.attached()
-    ring = ring_of(settings)
+    ring = key_ring(settings)
     ring.require_signer()
     from learner.process import EncoderChoice, TaskChoice, run
     from rollout.publication_rule import verdict
-    from services.programs import owner_of
+    from services.programs import folder_owner
     from services.topics import require_topics
     from wire import metrics, traces
     from wire.files import claim_folder
 
     require_strategy(settings)
-    claim_folder(Path(settings.learner.state_dir), owner_of(settings), "learner.state_dir")
+    claim_folder(Path(settings.learner.state_dir), folder_owner(settings), "learner.state_dir")
     require_topics(settings, "learn")
     with metrics.served(settings.metrics), traces.exported(settings.traces, "learner"):
         code = run(

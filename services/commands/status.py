@@ -57,13 +57,13 @@ def audit(
     import msgspec
 
     from services.admin_log import AdminLog, admin_actions
-    from services.keys import ring_of
+    from services.keys import key_ring
     from wire.bus import Bus
 
     settings = context.attached()
     with closing(Bus(settings.bus, client_id="audit")) as bus:
         records = list(admin_actions(bus))
-    breaks = list(AdminLog(ring_of(settings), prefix=settings.bus.prefix, source="").breaks(records))
+    breaks = list(AdminLog(key_ring(settings), prefix=settings.bus.prefix, source="").breaks(records))
     newest = records[-limit:]
     if as_json:
         print(json.dumps({"actions": msgspec.to_builtins(newest), "breaks": breaks}, indent=2))

@@ -42,7 +42,7 @@ def check(context: CliContext, program: ForOption = None, as_json: JsonOption = 
     """Check the topics, the rights to them, their partitions and their retention. Exits with 78 if something is wrong.
 
     It checks the rights to read and write all topics, or with --for the rights of one program."""
-    from services.topics import findings_for, findings_of, line_of
+    from services.topics import findings_for, findings_of, render_finding
     from wire.records import TOPIC_RECORDS
 
     config = _required(context)
@@ -50,7 +50,7 @@ def check(context: CliContext, program: ForOption = None, as_json: JsonOption = 
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=2))
     else:
-        echo(*(map(line_of, found) if found else ["The topics, rights, partitions and retention are right."]))
+        echo(*(map(render_finding, found) if found else ["The topics, rights, partitions and retention are right."]))
     if any(each.is_wrong for each in found):
         raise typer.Exit(CONFIGURATION)
 
@@ -75,9 +75,9 @@ def grow(context: CliContext, as_json: JsonOption = False) -> None:
 @reads_settings
 def describe(context: CliContext) -> None:
     """Print an AsyncAPI 3 document of the topics as JSON: which program sends what on each topic, and in which form."""
-    from services.topics import document_of
+    from services.topics import asyncapi_document
 
-    print(json.dumps(document_of(context.process().bus.prefix), indent=2))
+    print(json.dumps(asyncapi_document(context.process().bus.prefix), indent=2))
 
 
 @app.command()

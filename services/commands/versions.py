@@ -177,7 +177,7 @@ def rebuild(
     from learner.learner import Learner
     from learner.process import EncoderChoice, TaskChoice, opened
     from learner.release.tensors import stored_states
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.programs import open_bus, open_store
     from services.rebuild import rebuild_version
     from wire.receipts import Receipts
@@ -190,7 +190,7 @@ def rebuild(
         states = stored_states(manifest, store.blobs)
     choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
     config, strata, tokenizer = opened(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
-    ring = ring_of(settings)
+    ring = key_ring(settings)
     learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring.receipts))
     learner.label_config = settings.labels
     learner.names.draw_holdout_by(ring.holdout)

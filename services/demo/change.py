@@ -19,7 +19,7 @@ from services.members.adopt import AdoptOptions, Decided, offer
 from services.operator_commands import NotDoneYet, await_outcome
 from services.profiles.profile import NANO, Profile, after_restart, restart_lines
 from services.settings import Settings
-from wire.bus import Bus, every_record
+from wire.bus import Bus, read_all_records
 from wire.records import Answer, CommandOutcome
 from wire.store import Store
 from wire.threads import BackgroundThread
@@ -96,7 +96,7 @@ class ProfileChange:
 
     def found(self, bus: Bus) -> Change:
         """Computes every answer of the run again, and returns the result of the change."""
-        answers = (record for record in every_record(bus, [Answer]) if isinstance(record, Answer))
+        answers = (record for record in read_all_records(bus, [Answer]) if isinstance(record, Answer))
         recomputed = recompute(answers, self._store, self._tokenizer)
         return Change(
             profile=self._profile.name,

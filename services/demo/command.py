@@ -150,7 +150,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             plain = partial(report.say, console)
             reference = partial(frozen_reference, settings.learner, settings.encoder)
-            system = system_of(stack, store)
+            system = system_under_test(stack, store)
             change = _profile_change(stack.settings, store, stream, options, say=plain)
 
             @contextmanager
@@ -192,7 +192,7 @@ def expected_s(stream: Stream, rate: float) -> float:
     return START_S + stream.num_events / rate + pauses_s + END_S
 
 
-def system_of(stack: Stack, store: Store, bus: BusConfig | None = None) -> SystemUnderTest:
+def system_under_test(stack: Stack, store: Store, bus: BusConfig | None = None) -> SystemUnderTest:
     """Returns a stack as a system on which a stream is played; `bus` overrides the settings of its clients."""
     return SystemUnderTest(
         bus=bus or stack.settings.bus, store=store, check=stack.check, num_restarts=lambda: stack.num_restarts

@@ -54,9 +54,9 @@ class DemoOptions:
 
     def stream(self, folder: Path | None, seed: int) -> "Stream":
         """Loads the stream in its order; `folder` has the data sets that are not included. Raises DataError."""
-        from evals.streams.arrivals import at_a_desk
+        from evals.streams.arrivals import recurring
         from evals.streams.data import SUPPORT, load
 
         stream = load(self.data, folder, num_events=self.events, seed=seed)
         is_desk = self.data == SUPPORT if self.order == "auto" else self.order == "desk"
-        return at_a_desk(stream, seed) if is_desk else stream
+        return recurring(stream, seed) if is_desk else stream

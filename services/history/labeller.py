@@ -1,6 +1,6 @@
 """Reads the rows of a history file, and turns each into a label with its text, or refuses it with a reason and a fix.
 
-    FILE --form_of its name--> SourceRow(place, raw, fields)        lines of JSON, CSV with a header, or Parquet
+    FILE --detect_format its name--> SourceRow(place, raw, fields)        lines of JSON, CSV with a header, or Parquet
     fields --templates of --map--> text, features, label, id, source, key, time_ms --> Feedback, or BadMessage
 
 A row that cannot be read is refused, and reading goes on with the next row. Memory is bounded by MAX_EVENT_BYTES a row,
@@ -27,7 +27,7 @@ import msgspec
 
 from wire.envelope import record_of
 from wire.errors import BadMessage
-from wire.inputs import Features, Part, content_of, fields_of, problem_of_content
+from wire.inputs import Features, Part, encode_content, fields_of, problem_of_content
 from wire.kinds import KINDS, LABEL_FIELDS, field_with
 from wire.label_set import LabelSet, check_label, did_you_mean
 from wire.mapping import LABEL_SETTINGS, Template, features_of, label_in
@@ -73,7 +73,7 @@ class SourceRow:
     fields: dict[str, Any] | BadMessage
 
 
-def form_of(path: Path | None) -> Form:
+def detect_format(path: Path | None) -> Form:
     """Returns the format of a file by its name, or of standard input (None); by default, lines of JSON."""
     return "jsonl" if path is None else SUFFIXES.get(path.suffix.lower(), "jsonl")
 
@@ -251,7 +251,7 @@ class RowLabeller:
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
         said = {**fields_of(row), "text": row.text[:MAX_TEXT_CHARS]}
         return {
-            "event_id": row.id or blake2b(content_of(**said).encode(), digest_size=16).hexdigest(),
+            "event_id": row.id or blake2b(encode_content(**said).encode(), digest_size=16).hexdigest(),
             "label": row.label,
             "labels": _parse_label_set(row.labels),
             "value": row.value,

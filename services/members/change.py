@@ -22,7 +22,7 @@ from lifelong.compress.distillation import write_checkpoint as write_checkpoint
 from lifelong.compress.heads import head_importance, prune, select
 from lifelong.compress.plain import to_dense, write_published
 from lifelong.compress.reshape import factorise_embedding, pool_kv_heads, repeat_positions
-from lifelong.compress.share import Start, share, ties_of
+from lifelong.compress.share import Start, parse_ties, share
 from lifelong.compress.spans import allocate, measure_heads, with_crossover
 from model.calibration import grams, smooth
 from model.config import Span
@@ -118,8 +118,8 @@ def tie(encoder: str, out: Path, options: ShareOptions, *, say: Say) -> Made:
     say("tying the layers")
     strata = share(
         source.strata,
-        ties_of(options.attention, num_layers),
-        ties_of(options.ffn, num_layers),
+        parse_ties(options.attention, num_layers),
+        parse_ties(options.ffn, num_layers),
         rank=options.rank,
         start=options.start,
     )
@@ -154,10 +154,10 @@ def _counts(token_ids: Sequence[list[int]], vocab: int) -> Tensor:
     return torch.bincount(torch.cat(list(map(torch.tensor, token_ids))), minlength=vocab)
 
 
-def span_of(text: str) -> Span:
+def parse_span(text: str) -> Span:
     """Parses the text of a span. Raises WrongConfig.
 
-    >>> span_of("local,window=64,sinks=4").window
+    >>> parse_span("local,window=64,sinks=4").window
     64
     """
     kind, *settings = text.split(",")

@@ -49,8 +49,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rollout.plans import NotPossible
 from services.commands.ask import NoAnswer
 from services.page.operations import AdminCall, PageLabel, PageOperations
-from serving.http.access import bearer_in
-from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, media_type, network_of, problem_of_sender
+from serving.http.access import bearer_token
+from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, media_type, sender_problem, to_network
 from wire.errors import BadMessage, NotFound, WireError
 from wire.rate_limits import TokenBuckets
 
@@ -124,7 +124,7 @@ class PageAccess:
 
     def check_sender(self, request: HTTPConnection) -> None:
         """Raises Denied if the request is for another host, or comes from a page of another origin."""
-        problem = problem_of_sender(request.headers, hosts="loopback" if self.is_local else "any")
+        problem = sender_problem(request.headers, hosts="loopback" if self.is_local else "any")
         if problem:
             raise Denied(problem.status, DENIALS[problem])
 
@@ -139,14 +139,14 @@ class PageAccess:
         self.check_sender(request)
         if self.limit.take(client_network(request), 1, now=time.monotonic()):
             raise Denied(HTTPStatus.TOO_MANY_REQUESTS, "too many requests with a token; wait a moment")
-        value = bearer_in(request.headers) or ""
+        value = bearer_token(request.headers) or ""
         if not hmac.compare_digest(sha256(value.encode()).digest(), sha256(self.token.encode()).digest()):
             raise Denied(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong; `lifelong up` prints its file")
 
 
 def client_network(request: HTTPConnection) -> str:
     """Returns the network of the client, by which requests are limited and recorded."""
-    return network_of(request.client.host) if request.client else ""
+    return to_network(request.client.host) if request.client else ""
 
 
 class Latest:

@@ -24,9 +24,9 @@ from rollout.plans import NotPossible
 from services.admin_log import AdminWriter, admin_actions
 from services.commands.ask import post
 from services.commands.refused import as_builtins
-from services.commands.rollout_text import plan_line
-from services.keys import ring_of
-from services.label_commands import ClassesInForce, Wish
+from services.commands.rollout_text import render_plan
+from services.keys import key_ring
+from services.label_commands import ClassesInForce, LabelEdit
 from services.refused import LabelFilter, id_of, newest_letters, quarantined_labels, release, replay
 from services.settings import Settings
 from wire.bus import Bus
@@ -85,16 +85,16 @@ class PageOperations:
         self._settings = settings
         self._store = store
         self._bus = Bus(settings.bus, client_id="page")
-        self._receipts = Receipts.following(ring_of(settings))
+        self._receipts = Receipts.following(key_ring(settings))
         name = f"{socket.gethostname()}:{os.getpid()}:{now_ms():x}"
-        self._audit = AdminWriter(self._bus, ring_of(settings), prefix=settings.bus.prefix, source=name, now_ms=now_ms)
+        self._audit = AdminWriter(self._bus, key_ring(settings), prefix=settings.bus.prefix, source=name, now_ms=now_ms)
         self._changing = threading.Lock()
         self._reading = threading.Lock()
         self._acts: Mapping[str, Act] = {
-            "promote": lambda operator, call: plan_line(operator.promote(call.version, now_ms=now_ms())),
-            "rollback": lambda operator, _: plan_line(operator.rollback(now_ms=now_ms())),
-            "pause": lambda operator, _: plan_line(operator.pause(now_ms=now_ms())),
-            "resume": lambda operator, _: plan_line(operator.resume(now_ms=now_ms())),
+            "promote": lambda operator, call: render_plan(operator.promote(call.version, now_ms=now_ms())),
+            "rollback": lambda operator, _: render_plan(operator.rollback(now_ms=now_ms())),
+            "pause": lambda operator, _: render_plan(operator.pause(now_ms=now_ms())),
+            "resume": lambda operator, _: render_plan(operator.resume(now_ms=now_ms())),
             "release": lambda _, call: self._release(call.ids),
             "replay": lambda _, call: self._replay(call.ids),
             **{f"labels-{action}": partial(self._change_labels, action) for action in get_args(LabelAction)},
@@ -178,7 +178,7 @@ class PageOperations:
         settings = self._settings
         if not call.labels or (action in ("rename", "merge", "split")) is not bool(call.to):
             raise NotPossible("name `labels`, and name `to` only for rename, merge and split")
-        wish = Wish(action=action, labels=call.labels, to=call.to, forgets=call.forgets)
+        wish = LabelEdit(action=action, labels=call.labels, to=call.to, forgets=call.forgets)
         known = ClassesInForce.read(self._store, settings.labels)
         max_chars = settings.learner.max_label_chars
         body = known.command(wish, max_chars=max_chars, source=SOURCE, now_ms=now_ms())

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from rollout.operator import RolloutStatus
-from services.commands.rollout_text import NOTHING, plan_line
+from services.commands.rollout_text import NOTHING, render_plan
 from services.page.rates import ReplicaTraffic
 from wire.metrics import LABEL_ENDS
 from wire.records import TIERS, Decision, LearnerReport, ReplicaReport, VersionEntry
@@ -64,7 +64,7 @@ def build_tables(
 def rollout(status: RolloutStatus) -> PageTable:
     """Returns the plan, the evidence from labels, and the condition for the next decision."""
     rows: list[tuple[Cell, ...]] = [
-        ("plan", plan_line(status.plan) if status.plan else NOTHING),
+        ("plan", render_plan(status.plan) if status.plan else NOTHING),
         ("current version", str(status.current or "none")),
     ]
     controller = status.controller

@@ -34,7 +34,7 @@ from serving.grpc.service import HEALTH, InferenceService, Reads
 from serving.http.api import Api
 from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, connection_bounds
 from serving.http.listener import await_port, within_file_limit
-from serving.http.origin import network_of
+from serving.http.origin import to_network
 from wire.inputs import max_event_bytes
 from wire.threads import BackgroundThread
 
@@ -67,7 +67,7 @@ class ConnectionGuard:
                     self._admit(peer, connection)
 
     def _admit(self, peer: PeerAddress, connection: socket.socket) -> None:
-        network = network_of(peer.address)
+        network = to_network(peer.address)
         if self._limit.enter(network):
             self._networks[peer] = network
             return

@@ -29,7 +29,7 @@ from serving.grpc.proto import SERVICE, message
 from serving.http.access import Role
 from serving.http.api import Api
 from serving.http.connection import BODY_TIMEOUT
-from serving.http.origin import network_of
+from serving.http.origin import to_network
 from serving.http.problems import INTERNAL, Problem, RequestRefused
 from serving.http.requests import (
     PRIORITY_HEADER,
@@ -212,7 +212,7 @@ class InferenceService:
 
     async def _read_and_answer(self, method: Method, context: Any) -> Any:
         """Reads the request as soon as it has a slot, and answers it. Raises RequestRefused."""
-        network = network_of(address_of(context.peer()))
+        network = to_network(address_of(context.peer()))
         try:
             async with asyncio.timeout(self.body_timeout_s), self.reads.slot(network):
                 request = await context.read()

@@ -33,7 +33,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from serving.http.origin import Hosts, content_type_problem, network_of, problem_of_sender
+from serving.http.origin import Hosts, content_type_problem, sender_problem, to_network
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import SOURCE, Entry, schema_problem
 from wire.envelope import MAX_FIELD_BYTES
@@ -218,14 +218,14 @@ class Access:
         """Raises RequestRefused if no key is required and a foreign web page may have sent the HTTP request."""
         if self.keys is not None:
             return
-        problem = problem_of_sender(headers, hosts=self.hosts) or (content_type_problem(headers) if has_body else None)
+        problem = sender_problem(headers, hosts=self.hosts) or (content_type_problem(headers) if has_body else None)
         if problem:
             raise RequestRefused(problem)
 
     def client(self, address: str, headers: Mapping[str, str], role: Role | None) -> ApiClient:
         """Returns the client. Raises RequestRefused if keys are required, and its key lacks `role` (None: any key)."""
         if self.keys is None:
-            return ApiClient(network_of(address), None)
+            return ApiClient(to_network(address), None)
         key = self.keys.find(_sent_key(headers))
         if key is None:
             raise RequestRefused(NO_KEY)
@@ -249,7 +249,7 @@ def _quoted(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
 
 
-def bearer_in(headers: Mapping[str, str]) -> str | None:
+def bearer_token(headers: Mapping[str, str]) -> str | None:
     """Returns the token after `Authorization: Bearer ` (RFC 6750, section 2.1); None if there is none."""
     authorization = headers.get("authorization", "")
     is_bearer = authorization[: len(BEARER)].lower() == BEARER
@@ -257,7 +257,7 @@ def bearer_in(headers: Mapping[str, str]) -> str | None:
 
 
 def _sent_key(headers: Mapping[str, str]) -> str:
-    token = bearer_in(headers)
+    token = bearer_token(headers)
     return headers.get(KEY_HEADER, "") if token is None else token.strip()
 
 

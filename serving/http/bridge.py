@@ -31,7 +31,7 @@ from serving.http.schemas import Entry, Reply, Unpublished
 from serving.kafka.outbox import NOT_FROM_KAFKA
 from serving.models import ActiveVersions
 from serving.pipeline import Pipeline
-from serving.queue import EmbeddedText, ItemFailure, Outcome, QueueState, Terms, Unanswered
+from serving.queue import EmbeddedText, ItemFailure, ItemOptions, Outcome, QueueState, Unanswered
 from wire.records import Event, Feedback
 from wire.tasks import UNKNOWN_TASK, TaskNames
 from wire.traces import TRACEPARENT
@@ -146,7 +146,7 @@ class RequestBridge:
         waiter: _Waiter[Reply]
         waiter = _Waiter(len(events), asyncio.get_running_loop(), *self._timeout(options, TIMEOUT))
         dones = [partial(self._done, waiter, index, not options.version) for index in range(len(events))]
-        terms = Terms(
+        terms = ItemOptions(
             is_wanted=waiter.is_waiting,
             priority=options.priority,
             version=options.version,

@@ -20,7 +20,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.config import ServingConfig
-from serving.http.origin import network_of
+from serving.http.origin import to_network
 from serving.http.problems import Problem, write_problem
 from serving.http.schemas import TOO_LARGE
 from wire.inputs import MAX_EVENT_BYTES, max_event_bytes
@@ -145,7 +145,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        network = network_of(self.client[0]) if self.client else ""
+        network = to_network(self.client[0]) if self.client else ""
         if self._limit.enter(network):
             self._network = network
         else:

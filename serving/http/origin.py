@@ -1,7 +1,7 @@
 """Protection from requests of foreign web pages (CSRF, DNS rebinding), and the network of a client's address.
 
-    request --headers--> problem_of_sender --> Problem, or None      (HTTP without API keys, and the status page)
-    address --network_of--> the client to which a limit applies, if no API key names one
+    request --headers--> sender_problem --> Problem, or None      (HTTP without API keys, and the status page)
+    address --to_network--> the client to which a limit applies, if no API key names one
 
 A browser sends requests for every open page, even to a service on the user's own machine. Three headers show that a
 page has sent a request:
@@ -50,7 +50,7 @@ WRONG_TYPE: Final = Problem(
 )
 
 
-def problem_of_sender(headers: Mapping[str, str], *, hosts: Hosts) -> Problem | None:
+def sender_problem(headers: Mapping[str, str], *, hosts: Hosts) -> Problem | None:
     """Returns the problem of a request for a foreign host, or from a foreign page; None if it is neither."""
     host = headers.get("host", "")
     if hosts == "loopback" and not is_loopback(_host_name(host)):
@@ -115,10 +115,10 @@ def _host_name(host: str) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def network_of(address: str) -> str:
+def to_network(address: str) -> str:
     """Returns the network that counts as one client: in IPv4 the address, in IPv6 its /64, which one client owns.
 
-    >>> network_of("203.0.113.7"), network_of("2001:db8:1:2:3::4"), network_of("::ffff:203.0.113.7")
+    >>> to_network("203.0.113.7"), to_network("2001:db8:1:2:3::4"), to_network("::ffff:203.0.113.7")
     ('203.0.113.7', '2001:db8:1:2::/64', '203.0.113.7')
     """
     try:

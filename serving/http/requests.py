@@ -36,7 +36,7 @@ class RequestOptions:
 
     - `disconnected`: returns when the client has disconnected
     - `timeout_s`: the client's own time-out in seconds; None if it has none
-    - `version`, `is_embedding`: see `serving.queue.Terms`
+    - `version`, `is_embedding`: see `serving.queue.ItemOptions`
     - `traceparent`: the client's; the answers are part of its trace
     """
 

@@ -13,7 +13,7 @@ import msgspec
 
 from serving.http.problems import ErrorBody, Problem, ProblemBody
 from serving.queue import EmbeddedText
-from wire.inputs import NOTHING_SAID, Features, Part, fields_of, problem_of_content
+from wire.inputs import EMPTY_CONTENT, Features, Part, fields_of, problem_of_content
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback, TaskAnswer
 
 SOURCE: Final = "http"
@@ -165,7 +165,7 @@ def make_event(content: Mapping[str, Any], event_id: str, key: str, *, now_ms: i
 
     If `event_id` is empty, the event gets a new id.
     """
-    fields = {**NOTHING_SAID, **content}
+    fields = {**EMPTY_CONTENT, **content}
     if problem := problem_of_content(**fields):
         return schema_problem(problem)
     for name, value in (("id", event_id), ("key", key)):

@@ -23,7 +23,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from model.encoders import config_from_json, precisions_in
+from model.encoders import config_from_json, runnable_precisions
 from model.errors import BadTokens, UnreadableInput
 from model.inputs import tokens_of
 from model.kinds import tensors_of
@@ -39,7 +39,7 @@ from serving.refusal import NO_REFUSALS, Refusal
 from serving.weights.in_use import SharedWeights, WeightsInUse, sharing_key
 from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
-from wire.inputs import said_in
+from wire.inputs import parse_content
 from wire.kinds import KINDS
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store, Versions
@@ -184,7 +184,7 @@ class Loader:
     def _checked_config(self, manifest: WeightManifest) -> EncoderConfig:
         config = config_from_json(manifest.config)
         names = [precision.name for precision in manifest.precisions]
-        expected = precisions_in(config, {entry.name: entry.scheme for entry in manifest.tensors})
+        expected = runnable_precisions(config, {entry.name: entry.scheme for entry in manifest.tensors})
         if not names or not set(names) <= set(expected):
             raise VersionRefused("wrong_precision", f"measured in {names}, but it can run in {', '.join(expected)}")
         spec = config.spec_hash(self._tokenizer.digest)
@@ -283,7 +283,7 @@ def encode_contents(
     contents: Sequence[str], encoder: PackedEncoder, tokenizer: Inputs, precision: str, max_tokens: int
 ) -> Tensor:
     """Returns the vectors z_BD of events' contents (`wire.inputs`), computed as `serving.encodings` does for events."""
-    inputs = [said_in(content) for content in contents]
+    inputs = [parse_content(content) for content in contents]
     token_ids = tokens_of(inputs, tokenizer, max_tokens)
     z_BD = checked(encoder.encode(RaggedBatch.of(token_ids), precision), len(contents), encoder.config)
     return encoder.inputs.joined(z_BD, inputs)

@@ -184,7 +184,7 @@ class Swap:
 
     def _start_from_cache(self) -> None:
         """Activates the versions on disk, if no version is live yet."""
-        if self._engine.live_of(self._task) is None and (plan := self._followed.cache.load(self._loader)):
+        if self._engine.live_versions(self._task) is None and (plan := self._followed.cache.load(self._loader)):
             self._activate(plan)
 
     def _load_and_activate(self, plan: RolloutPlan) -> None:
@@ -195,7 +195,7 @@ class Swap:
             for number in tried:
                 self._load(number)
                 # The first weights of all answer as soon as they are loaded.
-                is_due = self._engine.live_of(self._task) is None or number == plan.versions[-1]
+                is_due = self._engine.live_versions(self._task) is None or number == plan.versions[-1]
                 if is_due and plan.stable in self._loader.versions:
                     self._activate(plan)
             if not self._loader.versions:
@@ -203,7 +203,7 @@ class Swap:
             self._activate(plan)
         finally:
             self._state = SwapState.WAITING
-        live = self._engine.live_of(self._task)
+        live = self._engine.live_versions(self._task)
         # Live versions stay loaded, even if the plan no longer needs them.
         kept = {*plan.needed, *(live.versions if live else ())}
         self._refusals.keep({*kept, *tried})
@@ -230,7 +230,7 @@ class Swap:
         self._refusals.clear(number)
         log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
         # Loading a new encoder slows the next batch (processor, caches), so let that batch begin under the old plan.
-        if self._engine.live_of(self._task) is not None and version.model.encoder not in encoders:
+        if self._engine.live_versions(self._task) is not None and version.model.encoder not in encoders:
             self._engine.await_next_batch()
 
     def _load_stand_in(self) -> tuple[int, ...]:
@@ -243,7 +243,7 @@ class Swap:
         return stored
 
     def _activate(self, plan: RolloutPlan) -> None:
-        live = self._engine.live_of(self._task)
+        live = self._engine.live_versions(self._task)
         if (served := servable(plan, self._loader.versions)) is None:
             return
         versions = {each: self._loader.versions[each] for each in served.needed if each in self._loader.versions}

@@ -41,12 +41,12 @@ def test_a_rollback_reopens_the_commands_after_the_version() -> None:
     held.mark_published(7, 2)
     assert held.next_after(2) is None
     held.unreported.clear()
-    assert not held.take_back(1)
+    assert not held.reopen(1)
     assert versions(held) == [7, None] and held.unreported == {2}
     assert held.next_after(1) == held.entry(2).command
     held.mark_published(8, 2)
     assert versions(held) == [7, None], "the second command is not applied again yet"
-    assert held.take_back(0) and held.next_after(0) == held.entry(1).command
+    assert held.reopen(0) and held.next_after(0) == held.entry(1).command
 
 
 def test_only_one_time_commands_are_open() -> None:

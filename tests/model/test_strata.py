@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from model.config import LayerSpec, Span, StrataConfig
 from model.errors import BadTokens, WrongShape
-from model.linears import linear_at, lora_of
+from model.linears import linear_at, lora_pair
 from model.plan import plan_of
 from model.ragged import RaggedBatch
 from model.strata import MAX_BATCH_TOKENS, Strata, encode_many
@@ -161,7 +161,7 @@ def test_a_pair_of_full_rank_restores_any_matrix() -> None:
         residual_NK = linear_at(original, matrix.path).weight - layer.weight
         first, second = residual_NK.shape
         left, size, right = torch.linalg.svd(residual_NK, full_matrices=False)
-        lora = lora_of(layer)
+        lora = lora_pair(layer)
         assert lora is not None and min(first, second) <= matrix.lora_rank
         lora[0].weight.data = right
         lora[1].weight.data = left * size

@@ -15,7 +15,7 @@ from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
 from services.exported import BadExport, Exported, card, export_version, kind_card, load_code
 from serving.config import PrecisionConfig
-from serving.ranking import rankings_of
+from serving.ranking import rank_texts
 from serving.weights.loader import Loader
 from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
@@ -52,7 +52,7 @@ def loaded_from(made: Exported, space: LabelSpace) -> Any:
 def served(store: Store, number: int, z_BD: torch.Tensor) -> list[Predicted]:
     """Returns a replica's answers for these vectors."""
     loader = Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
-    ranking = rankings_of(z_BD, [loader.load(number)], 5)[number]
+    ranking = rank_texts(z_BD, [loader.load(number)], 5)[number]
     return [each.predicted for each in ranking.scored(range(len(z_BD)))]
 
 

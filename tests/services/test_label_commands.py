@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.plans import NotPossible
-from services.label_commands import ClassesInForce, Wish
+from services.label_commands import ClassesInForce, LabelEdit
 from wire.config import LabelConfig
 from wire.label_set import LabelSet
 from wire.records import LabelAction, LabelCommand
@@ -14,7 +14,7 @@ KNOWN = ClassesInForce(LabelSet.of(LabelConfig(), [RENAMED, RETIRED]), ("bill", 
 
 
 def command(action: LabelAction, labels: tuple[str, ...], to: tuple[str, ...] = ()) -> LabelCommand:
-    return KNOWN.command(Wish(action=action, labels=labels, to=to), max_chars=20, source="me", now_ms=5)
+    return KNOWN.command(LabelEdit(action=action, labels=labels, to=to), max_chars=20, source="me", now_ms=5)
 
 
 @pytest.mark.parametrize(

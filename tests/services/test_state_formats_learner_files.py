@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from learner.state.snapshot import FORMAT, encode
-from services.state_formats import FormatFinding, Readability, examined_files
+from services.state_formats import FormatFinding, Readability, examine_files
 from tests.learner.snapshots import snapshot
 from tests.services.migration.states import CHECKPOINTS, GOLDEN
 
@@ -13,7 +13,7 @@ OLD = "000000001-e1-v3.checkpoint"
 
 
 def by_name(folder: Path) -> dict[str, FormatFinding]:
-    return {finding.name: finding for finding in examined_files(folder)}
+    return {finding.name: finding for finding in examine_files(folder)}
 
 
 def test_a_checkpoint_of_a_newer_release_is_fatal_where_it_is_the_newest(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_checkpoint_of_a_newer_release_is_fatal_where_it_is_the_newest(tmp_pat
     )
     assert found[OLD].verdict is Readability.READ
     (tmp_path / "000000003-e1-v3.checkpoint").write_bytes(encode(snapshot(3)))
-    assert not any(finding.is_fatal for finding in examined_files(tmp_path))
+    assert not any(finding.is_fatal for finding in examine_files(tmp_path))
 
 
 def test_torn_files_are_said_and_stop_nothing(tmp_path: Path) -> None:
@@ -49,4 +49,4 @@ def test_torn_files_are_said_and_stop_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_has_no_findings(tmp_path: Path) -> None:
-    assert [*examined_files(tmp_path / "none")] == [] and not (tmp_path / "none").exists()
+    assert [*examine_files(tmp_path / "none")] == [] and not (tmp_path / "none").exists()

@@ -90,7 +90,7 @@ def test_more_load_never_makes_a_batch_slower(
         choose({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
         for load in sorted(pair)
     ]
-    calm_ms, busy_ms = (version.latency.ms_of(choice.by_version[KEY], num_tokens) for choice in choices)
+    calm_ms, busy_ms = (version.latency.batch_ms(choice.by_version[KEY], num_tokens) for choice in choices)
     assert busy_ms <= calm_ms
     assert choices[0].is_brown_out <= choices[1].is_brown_out
 

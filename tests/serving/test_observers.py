@@ -4,7 +4,7 @@ import msgspec
 
 from serving.observers import AnswerCounts, Counts, task_counter, task_counts
 from serving.queue import Batch
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 from tests.wire.samples import answer_to
 
 
@@ -23,5 +23,5 @@ def test_refused_answers_are_counted() -> None:
     counts = Counts()
     given = answer_to("e")
     refused = msgspec.structs.replace(given, refused=True)
-    AnswerCounts(counts).batch_ended(Batch([], 0.0, []), {"": live_of([1])}, [refused, given, refused], 0.0)
+    AnswerCounts(counts).batch_ended(Batch([], 0.0, []), {"": live_versions([1])}, [refused, given, refused], 0.0)
     assert counts.snapshot()["answers_refused"] == 2

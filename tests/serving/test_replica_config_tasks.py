@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving.config import RefusalConfig, ServingConfig
-from serving.replica_config import ReplicaConfig, ReplicaSettings, own_rows, task_problems, task_settings
+from serving.replica_config import ReplicaConfig, ReplicaSettings, task_overrides, task_problems, task_settings
 from tests.stores import KEYS
 from wire.config import BusConfig, LabelConfig, TrustConfig
 from wire.mapping import FeedbackMap, MapConfig
@@ -60,6 +60,6 @@ def test_a_map_of_a_task_has_labels_of_one_kind() -> None:
 
 def test_flags_win_over_what_the_task_of_the_settings_sets() -> None:
     values = {"task": "urgency", "tasks.urgency.labels.mode": "ask", "labels.mode": "open"}
-    assert own_rows(values, {}) == {"labels.mode": "ask"}
-    assert own_rows(values, {"labels.mode": "open"}) == {}
-    assert own_rows({"tasks.urgency.labels.mode": "ask"}, {}) == {}
+    assert task_overrides(values, {}) == {"labels.mode": "ask"}
+    assert task_overrides(values, {"labels.mode": "open"}) == {}
+    assert task_overrides({"tasks.urgency.labels.mode": "ask"}, {}) == {}

@@ -5,13 +5,13 @@ import pytest
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import Unpublished
 from serving.v2 import INPUTS, OUTPUTS, Tensor, columns_of, events_of, metadata_of, version_of, versions_of
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 from wire.records import Answer
 
 ANSWER = Answer(
     event_id="e1", text="t", label="a", score=0.5, weights_version=3, arm="stable", precision="int8", rollout_revision=1
 )
-LIVE = live_of([3, 4])
+LIVE = live_versions([3, 4])
 
 
 def texts(name: str, *values: str) -> Tensor:

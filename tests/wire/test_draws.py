@@ -2,16 +2,16 @@
 
 import pytest
 
-from wire.draws import AUDIT, PAIRED, is_drawn, keyed_place
+from wire.draws import AUDIT, PAIRED, is_drawn, keyed_uniform_hash
 
 IDS = [f"event-{number}" for number in range(10_000)]
 
 
 def test_places_are_uniform_and_depend_on_the_secret() -> None:
-    places = [keyed_place(b"secret", name.encode()) for name in IDS]
+    places = [keyed_uniform_hash(b"secret", name.encode()) for name in IDS]
     assert all(0 <= place < 1 for place in places)
     assert sum(places) / len(places) == pytest.approx(0.5, abs=0.02)
-    others = [keyed_place(b"other", name.encode()) for name in IDS]
+    others = [keyed_uniform_hash(b"other", name.encode()) for name in IDS]
     assert sum(abs(one - other) < 0.01 for one, other in zip(places, others, strict=True)) < 400
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.draws import arm_for, place_of
+from wire.draws import arm_for, uniform_hash
 from wire.records import CANDIDATE, STABLE, Arm, RolloutPlan
 
 keys = st.text(min_size=1, max_size=30)
@@ -18,7 +18,7 @@ def plan_of(share: float, *, salt: str = "s", revision: int = 1) -> RolloutPlan:
 
 
 def test_places_do_not_change() -> None:
-    places = [round(place_of(key, "s"), 6) for key in ("customer-1", "customer-2", "")]
+    places = [round(uniform_hash(key, "s"), 6) for key in ("customer-1", "customer-2", "")]
     assert places == [0.375777, 0.124821, 0.878895]
 
 

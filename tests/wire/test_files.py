@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.files import FileWatch, atomic_write, stamp_of
+from wire.files import FileWatch, atomic_write, file_stamp
 
 KILLED = """
 import os, signal, sys
@@ -102,11 +102,11 @@ def test_the_file_has_the_content_of_the_last_complete_write(writes: list[tuple[
 def test_a_replaced_file_has_another_stamp(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("before")
-    before = stamp_of(path)
-    assert stamp_of(path) == before
+    before = file_stamp(path)
+    assert file_stamp(path) == before
     with atomic_write(path) as file:
         file.write(b"behind")
-    assert stamp_of(path) != before
+    assert file_stamp(path) != before
 
 
 def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from wire.receipts import (
     MAX_VERDICTS,
     Receipts,
     Verdicts,
-    time_of,
-    verdicts_of,
+    parse_verdicts,
+    receipt_time_ms,
 )
 from wire.records import Feedback
 from wire.timestamps import MAX_TIME_MS
@@ -62,20 +62,20 @@ def test_receipts_do_not_change() -> None:
     mac = mac_of("e-17", 1_700_000_000_456, "customer-9", text)
     receipt = receipt_of("e-17", 1_700_000_000_456, "customer-9", given_verdicts)
     assert receipt == f"18bcfe569c8.{text}.{mac}"
-    assert verdicts_of(receipt) == given_verdicts
+    assert parse_verdicts(receipt) == given_verdicts
 
 
 def test_a_receipt_without_verdicts_is_forged() -> None:
     receipt = f"3e8.{mac_of('e', 1_000, 'e')}"
     assert refusal(label(receipt=receipt)) == "forged"
-    assert verdicts_of(receipt) is None
+    assert parse_verdicts(receipt) is None
 
 
 @given(ids, times, ids, verdicts)
 def test_the_label_of_a_given_answer_is_accepted(event_id: str, time_ms: int, key: str, made: Verdicts) -> None:
     receipt = receipt_of(event_id, time_ms, key if key else event_id, made)
     assert refusal(label(event_id, key, receipt, time_ms)) == ""
-    assert (time_of(receipt), verdicts_of(receipt)) == (time_ms, made)
+    assert (receipt_time_ms(receipt), parse_verdicts(receipt)) == (time_ms, made)
     assert len(receipt) <= MAX_CHARS
 
 
@@ -90,7 +90,7 @@ def test_other_verdicts_are_forged(made: Verdicts, claimed: Verdicts) -> None:
 
 @given(st.text(max_size=400) | st.from_regex(r"[0-9a-f]{1,11}\.[a-z:0-9-]{0,300}\.[0-9a-f]{32}", fullmatch=True))
 def test_a_text_that_is_no_receipt_has_no_verdicts_or_few(text: str) -> None:
-    claimed = verdicts_of(text)
+    claimed = parse_verdicts(text)
     assert claimed is None or len(claimed.names) <= MAX_VERDICTS
 
 
@@ -195,7 +195,7 @@ sets = st.dictionaries(
 def test_predicted_sets_are_decoded_and_fit_a_field(named: dict[int, tuple[int, ...]]) -> None:
     verdicts = Verdicts("candidate", max(named), tuple(sorted(named.items())))
     receipt = receipt_of(verdicts=verdicts)
-    assert verdicts_of(receipt) == verdicts
+    assert parse_verdicts(receipt) == verdicts
     assert len(receipt) < min(MAX_CHARS, MAX_FIELD_BYTES)
 
 

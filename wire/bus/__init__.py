@@ -22,7 +22,7 @@ Rejected:
 - one shared client: a consumer belongs to one thread.
 """
 
-from wire.bus.bus import Bus, every_record
+from wire.bus.bus import Bus, read_all_records
 from wire.bus.follower import Followed, Follower
 from wire.bus.offsets import Position
 from wire.bus.publisher import Publisher
@@ -42,7 +42,7 @@ __all__ = [
     "Received",
     "Refused",
     "Subscription",
-    "every_record",
     "partition_name",
+    "read_all_records",
     "readings",
 ]

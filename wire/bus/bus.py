@@ -1,7 +1,7 @@
 """Creates the clients of one Kafka cluster, and determines the offsets at which reading begins and ends.
 
     Bus -> Publisher (any thread) | Subscription (a member of a group) | Follower (all partitions, from given offsets)
-    every_record(bus, record_types): whole topics, from their start to their current end
+    read_all_records(bus, record_types): whole topics, from their start to their current end
 
 The end offset of a partition is the offset that its next record will get. There are two sources for it, and the larger
 value is right:
@@ -334,7 +334,7 @@ def _closed_on_error(consumer: Any) -> Iterator[None]:
         raise
 
 
-def every_record(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Any]:
+def read_all_records(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Any]:
     """Yields all records of the topics of `record_types`, in the order of each partition.
 
     consumes: records of the topics; produces: records; waits for: the broker; unblocked by: the end of the topics

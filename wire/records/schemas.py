@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from wire.inputs import NOTHING_SAID
+from wire.inputs import EMPTY_CONTENT
 from wire.kinds import LABEL_FIELDS
 from wire.records.topics import Answer, Event, Feedback, Quarantined, TopicRecord
 
@@ -39,7 +39,7 @@ def _schema(record: type[TopicRecord]) -> dict[str, Any]:
     if record is Event:
         # The id may be missing: then it is the header's, or the place of the message.
         del own["required"]
-        own["anyOf"] = [{"required": [name]} for name in NOTHING_SAID]
+        own["anyOf"] = [{"required": [name]} for name in EMPTY_CONTENT]
     if record is Feedback:
         own["anyOf"] = [{"required": [name]} for name in ("label", *LABEL_FIELDS)]
     whole = {"$schema": DIALECT, "$id": record.TYPE, **own}

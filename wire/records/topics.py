@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from wire.inputs import NOTHING_SAID, Features, Part, fields_of
+from wire.inputs import EMPTY_CONTENT, Features, Part, fields_of
 from wire.kinds import ANSWER_FIELDS, said_by
 from wire.records.record import ArmName, Record
 
@@ -288,7 +288,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     @property
     def bare(self) -> "Feedback":
         """The label without the content of its event."""
-        return msgspec.structs.replace(self, **NOTHING_SAID, answered=None, proof="")
+        return msgspec.structs.replace(self, **EMPTY_CONTENT, answered=None, proof="")
 
     @property
     def said(self) -> str:
@@ -380,7 +380,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     @property
     def bare(self) -> "Quarantined":
         """The label and the reason, without the content of the event."""
-        return msgspec.structs.replace(self, **NOTHING_SAID, answered=None)
+        return msgspec.structs.replace(self, **EMPTY_CONTENT, answered=None)
 
     @property
     def feedback(self) -> Feedback:

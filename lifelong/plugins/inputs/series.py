@@ -42,7 +42,7 @@ from wire.inputs import MAX_FEATURES, Features
 from wire.kinds import render
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
-from wire.receipts import Receipts, time_of
+from wire.receipts import Receipts, receipt_time_ms
 from wire.records import Event, Feedback
 from wire.threads import BackgroundThread
 
@@ -280,5 +280,5 @@ class SeriesLabels:
         refusal = self._receipts.refusal(
             feedback, is_required=self._trust.require_receipts, max_age_ms=1e3 * self._trust.receipt_max_age_s
         )
-        answer_ms = time_of(feedback.receipt) if feedback.receipt else log_ms
+        answer_ms = receipt_time_ms(feedback.receipt) if feedback.receipt else log_ms
         return not refusal and self._rates.take(feedback.source, answer_ms) and self._shares.add(feedback.source)

@@ -81,7 +81,7 @@ class ScoreKind:
     def learnt(self, label: str, space: Range) -> str:
         if not label.startswith(SENT_MARK):
             return label
-        return unit_value(unit_of(value_of(label), space.low, space.high))
+        return unit_value(scale_to_unit(value_of(label), space.low, space.high))
 
     def fingerprint(self, label: str) -> Fingerprint:
         return unit_bits(value_of(label))
@@ -116,10 +116,10 @@ def value_of(label: str) -> float:
     return float(label[1:])
 
 
-def unit_of(value: float, low: float, high: float) -> float:
+def scale_to_unit(value: float, low: float, high: float) -> float:
     """Returns a number scaled from [low, high] to [0, 1], clipped, and rounded to 16 bits.
 
-    >>> unit_of(4.5, 1.0, 5.0), unit_of(9.0, 1.0, 5.0)
+    >>> scale_to_unit(4.5, 1.0, 5.0), scale_to_unit(9.0, 1.0, 5.0)
     (0.875, 1.0)
     """
     unit = (value - low) / (high - low)

@@ -7,14 +7,14 @@ from bench.chaos.faults import maintenance
 from bench.chaos.maintenance import OTHER, Maintainer, other_tree, with_signing_key_file
 from bench.chaos.scene import scene_settings
 from bench.chaos.size import SHORT
-from services.keys import ring_of
+from services.keys import key_ring
 from tests.required import missing
 
 
 def test_the_programs_follow_the_file_of_the_keys(tmp_path: Path) -> None:
     settings = with_signing_key_file(tmp_path / "signing.key", scene_settings(state_dir=str(tmp_path)))
     assert settings.key_file == tmp_path / "signing.key"
-    assert ring_of(settings).signer is not None
+    assert key_ring(settings).signer is not None
 
 
 def test_the_other_commit_is_there_with_its_programs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.predict import predict_many
 from serving.weights.loader import Loader
-from tests.serving.versions import TinyPublisher, live_of, tokenizer
+from tests.serving.versions import TinyPublisher, live_versions, tokenizer
 from wire.records import Answer, Event
 from wire.store import Store
 
@@ -29,7 +29,7 @@ def make_answer(number: int, precision: str) -> Answer:
     (answer,) = predict_many(
         [Event(id="e", text=TEXT, key="customer")],
         tokenizer().encode_many([TEXT]),
-        live_of([number]),
+        live_versions([number]),
         {number: precision},
         top_scores=3,
         receipts=UNUSED,

@@ -13,7 +13,7 @@ from contextlib import closing
 
 import msgspec
 
-from rollout.plans import PlanChange, arms_of, begin, change
+from rollout.plans import PlanChange, begin, change, make_arms
 from wire.bus import Bus, partition_name
 from wire.draws import arm_for
 from wire.records import (
@@ -184,12 +184,12 @@ def followed(plan: RolloutPlan | None, version: int) -> PlanChange | None:
         return begin(version, salt="s", now_ms=now_ms())
     if version in plan.versions:
         return None
-    arms = arms_of(plan.stable, Arm(name=CANDIDATE, version=version, share=0.5))
+    arms = make_arms(plan.stable, Arm(name=CANDIDATE, version=version, share=0.5))
     return PlanChange(msgspec.structs.replace(plan, revision=plan.revision + 1, arms=arms, time_ms=now_ms()))
 
 
 def promoted(plan: RolloutPlan | None) -> PlanChange:
     """Lets the candidate answer all events."""
     assert plan is not None
-    arms = arms_of(plan.candidate)
+    arms = make_arms(plan.candidate)
     return PlanChange(msgspec.structs.replace(plan, revision=plan.revision + 1, arms=arms, time_ms=now_ms()))

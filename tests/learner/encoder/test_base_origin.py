@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from learner.encoder.base import Origin, compare_origins
 from learner.errors import StateRefused
-from services.commands.exits import CONFIGURATION, code_of
+from services.commands.exits import CONFIGURATION, exit_code
 
 OLD = Origin(
     encoder="e" * 64, seed=1, num_features=96, trainable_layers=1, label_capacity=8, max_tokens=64, tokenizer="t"
@@ -45,4 +45,4 @@ def test_fields_that_an_older_release_did_not_write_are_equal() -> None:
 def test_fewer_rows_than_classes_are_refused_with_both_numbers_and_the_remedy() -> None:
     with pytest.raises(StateRefused, match=r"is 4, but 5 classes are known \(it was 8\): set it to 5") as raised:
         compare_origins(OLD, replace(OLD, label_capacity=4), is_same_encoder=True, num_classes=5)
-    assert code_of(raised.value) == CONFIGURATION
+    assert exit_code(raised.value) == CONFIGURATION

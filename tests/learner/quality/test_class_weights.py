@@ -14,7 +14,7 @@ from learner.quality.class_weights import (
     NO_WEIGHTS,
     Weighted,
     average_precision,
-    bias_of,
+    class_bias,
     rank_classes,
 )
 from learner.quality.comparison import ScoredHoldout
@@ -59,7 +59,7 @@ def test_average_precision_is_the_mean_of_the_precision_at_each_sample_of_the_cl
 def test_the_class_with_the_highest_weight_times_probability_is_predicted(
     weight: float, ok: float, fraud: float
 ) -> None:
-    bias_C = bias_of({"fraud": weight}, CLASSES)
+    bias_C = class_bias({"fraud": weight}, CLASSES)
     assert bias_C is not None
     logits_C = torch.tensor([ok, fraud])
     worth_C = torch.softmax(logits_C, dim=0) * torch.tensor([1.0, weight])
@@ -68,7 +68,7 @@ def test_the_class_with_the_highest_weight_times_probability_is_predicted(
 
 
 def test_without_weights_there_is_no_bias_and_nothing_is_ranked() -> None:
-    assert bias_of({}, CLASSES) is None
+    assert class_bias({}, CLASSES) is None
     assert rank_classes(NO_WEIGHTS, holdout(50, 50, noise=0.5), None) == {}
 
 
@@ -97,7 +97,7 @@ def test_a_version_that_ranks_worse_is_told_from_one_that_is_unlucky() -> None:
 
 def test_the_weight_of_a_class_does_not_change_how_it_is_ranked() -> None:
     plain = holdout(100, 100, noise=0.5)
-    bias_C = bias_of({"fraud": 50.0}, CLASSES)
+    bias_C = class_bias({"fraud": 50.0}, CLASSES)
     assert bias_C is not None
     moved = plain._replace(logits_NC=plain.logits_NC + bias_C)
     weighted = Weighted({"fraud": 50.0}, {"ok": 90, "fraud": 10})

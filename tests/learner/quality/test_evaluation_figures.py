@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.kinds import tensors_for
+from learner.kinds import kind_tensors
 from learner.quality.comparison import ScoredHoldout
 from learner.quality.evaluation import measure_figures
 from learner.samples import Labelled
@@ -21,7 +21,7 @@ from wire.store import Store
 
 def scored(labels: list[str], classes: tuple[str, ...], logits: list[list[float]]) -> ScoredHoldout:
     samples = [Labelled(str(number), label) for number, label in enumerate(labels)]
-    return ScoredHoldout(samples, classes, torch.tensor(logits), tensors_for(labels).targets(labels, labels, classes))
+    return ScoredHoldout(samples, classes, torch.tensor(logits), kind_tensors(labels).targets(labels, labels, classes))
 
 
 def test_the_micro_f1_of_a_version_is_reported_with_its_parents() -> None:

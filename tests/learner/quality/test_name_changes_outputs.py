@@ -10,7 +10,7 @@ from lifelong.plugins.kinds.sets import set_of
 from tests.learner.quality.versions import SERVED, events_with, ring_with
 from tests.learner.quality.versions import version as one_class_version
 from tests.learner.small_learner import with_scales
-from wire.inputs import content_of
+from wire.inputs import encode_content
 from wire.label_set import LabelSet
 from wire.records import LabelCommand, NewClass
 
@@ -64,7 +64,7 @@ def test_a_retired_class_does_not_count_against_a_version() -> None:
 
 def test_a_reference_with_other_scales_predicts_by_its_own_features() -> None:
     scaled = with_scales(SERVED, {"amount": Scale(0.0, 1.0)})
-    contents = [content_of("", {"amount": 3.0})]
+    contents = [encode_content("", {"amount": 3.0})]
     phi_BR, before_BR = (served.features(served.z_many(contents)) for served in (scaled, SERVED))
     only_before = int(((before_BR > 0.5) & (phi_BR == 0)).nonzero()[0, 1])
     only_now = int(((phi_BR > 0.5) & (before_BR == 0)).nonzero()[0, 1])

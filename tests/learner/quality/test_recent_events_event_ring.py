@@ -7,10 +7,14 @@ from learner.fast.fast_head import Rows
 from learner.quality.recent_events import MAX_BYTES, EventRing
 from lifelong.plugins.inputs.feature_tensors import Scale
 from tests.learner.small_learner import CONFIG, small_served, small_strata, with_scales
-from wire.inputs import content_of
+from wire.inputs import encode_content
 
 SERVED = small_served()
-CONTENTS = [content_of("", {"amount": 3.0}), content_of("a refund", {"amount": -1.0}), content_of("a refund", {})]
+CONTENTS = [
+    encode_content("", {"amount": 3.0}),
+    encode_content("a refund", {"amount": -1.0}),
+    encode_content("a refund", {}),
+]
 
 
 def scaled(mean: float) -> ServedEncoder:

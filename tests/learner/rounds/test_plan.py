@@ -15,7 +15,7 @@ from learner.rounds.plan import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.rounds.strategies import draws_per_step
 from learner.samples import Labelled
 from tests.learner.rounds.rounds import SAMPLES, replay
-from tests.learner.rounds.test_schedule import replay_of
+from tests.learner.rounds.test_schedule import make_replay_buffer
 from tests.learner.small_learner import labelled
 
 
@@ -55,8 +55,8 @@ def test_the_plan_depends_on_the_set_of_samples_and_not_on_their_order(
     name: SlowStrategy, fresh: list[Labelled], held: list[Labelled], size: int, steps: int
 ) -> None:
     sizes = step_sizes(size, draws_per_step(name))
-    plan = draw_plan(1, fresh, replay_of(held), steps=steps, sizes=sizes, seed=0)
-    assert plan == draw_plan(1, SAMPLES[:7], replay_of(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
+    plan = draw_plan(1, fresh, make_replay_buffer(held), steps=steps, sizes=sizes, seed=0)
+    assert plan == draw_plan(1, SAMPLES[:7], make_replay_buffer(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
     assert [sizes_of(step) for step in plan.steps] == [(sizes[0], list(sizes[1:]))] * steps
     taken = Counter(chain.from_iterable(step.fresh for step in plan.steps))
     times = [taken[sample] for sample in fresh]
@@ -66,7 +66,7 @@ def test_the_plan_depends_on_the_set_of_samples_and_not_on_their_order(
 @pytest.mark.parametrize("name", get_args(SlowStrategy))
 def test_draws_from_an_empty_buffer_have_no_samples(name: SlowStrategy) -> None:
     num_draws = draws_per_step(name)
-    plan = draw_plan(1, SAMPLES[:7], replay_of([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
+    plan = draw_plan(1, SAMPLES[:7], make_replay_buffer([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
     assert [step.draws for step in plan.steps] == [[[]] * num_draws] * 2
 
 

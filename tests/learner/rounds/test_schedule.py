@@ -20,10 +20,10 @@ EVERY = 60
 
 
 def memory(size: int) -> Replay[Labelled]:
-    return replay_of(labelled(0, size))
+    return make_replay_buffer(labelled(0, size))
 
 
-def replay_of(samples: list[Labelled]) -> Replay[Labelled]:
+def make_replay_buffer(samples: list[Labelled]) -> Replay[Labelled]:
     replay = Replay[Labelled](1_000, 1 << 20, key_of=hash_key(0))
     replay.add(samples)
     return replay

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lifelong.compress.cost import parameters
-from lifelong.compress.share import Start, share, ties_of
+from lifelong.compress.share import Start, parse_ties, share
 from model.errors import WrongConfig
 from tests.lifelong.compress.members import DENSE, dense_strata, largest_difference, num_stored
 
@@ -54,6 +54,6 @@ def test_layers_that_already_share_matrices_are_refused() -> None:
 
 
 def test_ties_need_a_letter_for_each_layer() -> None:
-    assert ties_of("abab", 4) == (0, 1, 0, 1)
+    assert parse_ties("abab", 4) == (0, 1, 0, 1)
     with pytest.raises(WrongConfig, match="expected 4 letters"):
-        ties_of("aabbcc", 4)
+        parse_ties("aabbcc", 4)

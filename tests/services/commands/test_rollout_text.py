@@ -1,6 +1,6 @@
 """A plan and a decision as text."""
 
-from services.commands.rollout_text import plan_line, render_decision
+from services.commands.rollout_text import render_decision, render_plan
 from wire.records import CANDIDATE, STABLE, Arm, Decision, RolloutPlan
 
 PLAN = RolloutPlan(
@@ -12,7 +12,7 @@ PLAN = RolloutPlan(
 
 
 def test_a_plan_names_only_what_it_has() -> None:
-    assert plan_line(PLAN) == (
+    assert render_plan(PLAN) == (
         "revision 4: stable version 11 for 75%, candidate version 12 for 25% (version 12 was published)"
     )
     full = RolloutPlan(
@@ -26,7 +26,7 @@ def test_a_plan_names_only_what_it_has() -> None:
         paused=True,
         reason="me",
     )
-    assert plan_line(full) == (
+    assert render_plan(full) == (
         "revision 5: stable version 11 for 75%, rollback goes to version 9, the reference is version 7, "
         "version 12 is approved, paused (me)"
     )

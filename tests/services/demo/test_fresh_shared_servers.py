@@ -20,7 +20,7 @@ from services.running import LOCK, claim
 from services.settings import Settings, load, replaced
 from tests.secure_brokers import SecureBroker
 from tests.services.command_line import lifelong
-from tests.services.test_running import owner_of, settings_in
+from tests.services.test_running import folder_owner, settings_in
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
 from tests.wire.store.test_dump import filled
@@ -179,9 +179,9 @@ def test_what_may_not_be_removed_is_told_and_stays_until_it_may(secure: SecureBr
 def test_what_killed_demos_left_is_removed(tmp_path: Path) -> None:
     """B25, number 5: the folder of a running demo stays, and so do the logs of a failed demo."""
     for name in ("demo-1", "demo-2", "redis"):
-        with owner_of(tmp_path / name):
+        with folder_owner(tmp_path / name):
             pass
     (tmp_path / "demo-3" / "logs").mkdir(parents=True)
-    with owner_of(tmp_path / "demo-4"):
+    with folder_owner(tmp_path / "demo-4"):
         assert remove_abandoned(settings_in(tmp_path), say=print)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-3", "demo-4", "redis"]

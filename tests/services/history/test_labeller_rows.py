@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from services.history.labeller import BadHistory, Form, SourceRow, form_of, rows_of
+from services.history.labeller import BadHistory, Form, SourceRow, detect_format, rows_of
 from wire.errors import BadMessage
 from wire.records import MAX_EVENT_BYTES
 
@@ -69,6 +69,6 @@ def test_a_table_without_a_header_is_refused_as_a_whole(header: bytes) -> None:
 
 
 def test_the_name_of_a_file_says_its_form() -> None:
-    forms = [form_of(Path(name)) for name in ("a.CSV", "a.tsv", "a.parquet", "a.jsonl", "a")]
+    forms = [detect_format(Path(name)) for name in ("a.CSV", "a.tsv", "a.parquet", "a.jsonl", "a")]
     assert forms == ["csv", "tsv", "parquet", "jsonl", "jsonl"]
-    assert form_of(None) == "jsonl"
+    assert detect_format(None) == "jsonl"

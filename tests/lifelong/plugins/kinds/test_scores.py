@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelong.plugins.kinds.scores import SCORE, sent_value, unit_bits, unit_of, unit_value, value_of
+from lifelong.plugins.kinds.scores import SCORE, scale_to_unit, sent_value, unit_bits, unit_value, value_of
 from wire.errors import BadMessage
 from wire.label_set import LabelConfig
 
@@ -35,5 +35,5 @@ def test_fingerprints_agree_by_the_absolute_error(one: float, other: float) -> N
 
 
 def test_numbers_outside_the_range_are_clipped() -> None:
-    assert (unit_of(9.0, 1.0, 5.0), unit_of(-9.0, 1.0, 5.0)) == (1.0, 0.0)
+    assert (scale_to_unit(9.0, 1.0, 5.0), scale_to_unit(-9.0, 1.0, 5.0)) == (1.0, 0.0)
     assert "not a finite number" in SCORE.problem(float("inf"))
