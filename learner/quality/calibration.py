@@ -132,6 +132,7 @@ class Review:
         self._parity: Parity | None = None
         self._units: Iterator[None] | None = None
         self._next_s = 0.0
+        self._is_resumed = False
         self.encoder = ""
         self.precisions: tuple[PrecisionEvaluation, ...] = ()
 
@@ -147,6 +148,17 @@ class Review:
         calibration = tensors.calibrate(phi_NR[used_N] @ weights_CR.T, targets.only(used_N))
         known.calibrate(calibration.temperature, calibration.threshold)
 
+    def resume(self, served: ServedEncoder, precisions: tuple[PrecisionEvaluation, ...]) -> None:
+        """Continues from the results for an earlier version with this encoder, as its manifest has them.
+
+        The next review begins REVIEW_S later. Without the results of all precisions, the next version is reviewed
+        before it is sent.
+        """
+        if tuple(each.name for each in precisions) == served.precisions:
+            self.encoder = served.key
+            self.precisions = precisions
+            self._is_resumed = True
+
     def measure(self, known: Knowledge, version: ScoredVersion) -> tuple[PrecisionEvaluation, ...]:
         """Measures all precisions of `version` at once."""
         self._units = None
@@ -159,6 +171,9 @@ class Review:
 
         `version` was made from `known`, under the encoder of the last measurement.
         """
+        if self._is_resumed:
+            self._next_s = now_s + REVIEW_S
+            self._is_resumed = False
         if self._units is None and now_s >= self._next_s:
             self._next_s = now_s + REVIEW_S
             self._units = self._review(known, version)

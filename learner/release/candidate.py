@@ -218,6 +218,15 @@ class CandidateMaker:
         learner.knowledge.follow_anchor(candidate.measured, learner.version)
         learner.knowledge.holdout.keep({candidate.version.served.key} | learner.knowledge.encoder_keys)
 
+    def resume(self, parent: Candidate) -> None:
+        """Continues after a restart from the version `parent`, and from its review if the encoder is the same.
+
+        A review takes longer than all other steps of a version, and after a restart labels wait for the first one. So
+        the first version is not reviewed before it is sent.
+        """
+        self.parent = parent
+        self._review.resume(parent.version.served, parent.precisions)
+
     def forget(self) -> None:
         """Forgets the parent, the texts of the review and the recent events."""
         self.parent = None

@@ -86,6 +86,7 @@ class ParentVersion:
         if pending is not None and is_published:
             candidate = self._load_or_make(pending)
             self.adopt(pending, self._progress.num_effects - learner.has_migrated)
+            self._maker.resume(candidate)
             self._maker.adopt(candidate, learner)
         elif pending is not None or not current:
             self.make_due()
@@ -220,7 +221,9 @@ class ParentVersion:
         from before an erasure is not restored.
         """
         if stored is not None and stored.erased == self._learner.erased.num:
-            self._maker.parent = self._load(stored) or self.remake(stored)
+            parent = self._load(stored) or self.remake(stored)
+            if parent is not None:
+                self._maker.resume(parent)
         if self._maker.parent is None:
             self._learner.counts["parent_missing"] += 1
 
