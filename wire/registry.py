@@ -263,7 +263,7 @@ class RegistryDecoder:
         try:
             body = decode(value[HEAD.size :])
         except UNREADABLE as error:
-            reason = error or type(error).__name__
+            reason = str(error) or type(error).__name__
             raise BadMessage("undecodable", f"it does not match its schema {number}: {reason}") from error
         if not isinstance(body, Mapping):
             raise BadMessage("wrong_schema", f"schema {number} is of a {type(body).__name__}, expected a record")

@@ -93,7 +93,9 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
         branch = tree
         for section in sections:
             branch = branch.setdefault(section, {})
-        branch[leaf] = values[name]
+        # A section of the caller must not be filled in place.
+        value = values[name]
+        branch[leaf] = dict(value) if isinstance(value, Mapping) else value
     return tree
 
 

@@ -130,8 +130,8 @@ class _Reader:
         Raises NotRebuilt if the version lacks a class.
         """
         known = set(self._learner.fast_head.ridge.classes)
-        if not known <= set(self._manifest.labels):
-            raise NotRebuilt(f"the version lacks some of these classes of the topics: {sorted(known)}")
+        if missing := known.difference(self._manifest.labels):
+            raise NotRebuilt(f"the version lacks these classes of the topics: {sorted(missing)}")
         self._learner.knowledge.reorder([label for label in self._manifest.labels if label in known])
 
 

@@ -65,7 +65,7 @@ def fetch_end_offsets(consumer: Any, partitions: Sequence[Any], *, timeout_s: fl
 
     It fetches from each partition with `consumer`, for at most `timeout_s`. The consumer must not be used afterwards.
     """
-    poll = raw_polls(consumer, TopicLogs(consumer, known={}))
+    poll = raw_polls(consumer, TopicLogs(consumer))
     consumer.assign(partitions)
     for partition, offset in consumer.end_offsets(partitions).items():
         consumer.seek(partition, offset)

@@ -20,7 +20,7 @@ does not exist any more.
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -52,14 +52,9 @@ MAX_POLL_BYTES = 16 << 20
 class TopicLogs:
     """The topic ids of the logs that one consumer reads, formatted as `kafka-topics.sh --describe` prints them."""
 
-    def __init__(self, consumer: Any, known: Mapping[str, str]) -> None:
+    def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self._known = {topic: log for topic, log in known.items() if log}
-
-    @property
-    def known(self) -> dict[str, str]:
-        """Topic -> id of the log that is read. A topic is absent if its broker assigns no ids."""
-        return dict(self._known)
+        self._known: dict[str, str] = {}
 
     def log_id(self, topic: str) -> str:
         """Returns the id of the log that is read, or "" if the broker assigns no ids."""

@@ -210,7 +210,7 @@ class Follower:
     ) -> None:
         self._consumer = consumer
         self._tasks = tasks
-        self._logs = TopicLogs(consumer, known={})
+        self._logs = TopicLogs(consumer)
         self._poll = raw_polls(consumer, self._logs)
         self._has_epochs = LEADER_EPOCHS in consumer._manager.broker_version_data.api_versions
         self._readings = readings

@@ -50,7 +50,7 @@ class GroupReader:
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self.logs = TopicLogs(consumer, known={})
+        self.logs = TopicLogs(consumer)
         self._poll = raw_polls(consumer, self.logs)
         self._losses: list[Loss] = []
         self._num_expired = 0
