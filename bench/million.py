@@ -41,7 +41,7 @@ from learner.state.checkpoints import Checkpoints
 from learner.stopwatch import Clocks
 from model.bert import load_encoder
 from rollout.config import RolloutConfig
-from rollout.controller import retained
+from rollout.controller import versions_to_keep
 from rollout.publication_rule import verdict
 from services.local.redis import start_redis
 from wire.config import StoreConfig
@@ -238,7 +238,7 @@ class ManyLabels:
         config = RolloutConfig()
         current = self._store.versions.current()
         limits = {"num_newest": config.keep_versions, "budget_bytes": config.keep_bytes}
-        keep = retained(self._store.versions.contents(), needed={current}, current=current, **limits)
+        keep = versions_to_keep(self._store.versions.contents(), needed={current}, current=current, **limits)
         self._store.collector.collect(keep)
 
 

@@ -32,7 +32,7 @@ class HeadSums(NamedTuple):
     counts_C: Tensor
 
 
-class Learnt(Protocol):
+class LearnedState(Protocol):
     """The learnt state under one encoder. Both methods copy, so that another thread may use the result."""
 
     def head_sums(self) -> HeadSums:
@@ -55,7 +55,7 @@ class Head(Protocol):
     @property
     def is_updated(self) -> bool: ...
 
-    def solver(self, learnt: Learnt) -> Callable[[], Tensor]:
+    def solver(self, learnt: LearnedState) -> Callable[[], Tensor]:
         """Returns a function that returns W_CR, float32, one row for each class. Another thread may call it.
 
         The function raises NonFinite if the sums have no finite solution.
@@ -87,7 +87,7 @@ class RidgeHeads:
     def open(self, setting: str) -> Head:
         return self
 
-    def solver(self, learnt: Learnt) -> Callable[[], Tensor]:
+    def solver(self, learnt: LearnedState) -> Callable[[], Tensor]:
         return learnt.ridge_solver()
 
 

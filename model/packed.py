@@ -198,7 +198,7 @@ def checked(z_BD: Tensor, num: int, config: EncoderConfig) -> Tensor:
 Tensors: TypeAlias = Mapping[str, QTensor]
 """Stored weights by name."""
 
-Kept: TypeAlias = Callable[[Callable[[], Tensors]], Tensors]
+TensorCache: TypeAlias = Callable[[Callable[[], Tensors]], Tensors]
 """A cache: returns the tensors that the function returned at an earlier start of the process, or calls it."""
 
 C = TypeVar("C", bound=EncoderConfig)
@@ -247,7 +247,7 @@ class EncoderFamily(Protocol[C, W]):
         these inputs.
         """
 
-    def rounded(self, whole: W, inputs: Inputs, *, first_layer: int, kept: Kept) -> Tensors:
+    def rounded(self, whole: W, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         """Returns the stored form of all weights of an encoder that is served for the first time.
 
         The blocks below `first_layer` are never trained. Slow calibration runs through the cache `kept`.

@@ -13,7 +13,7 @@ from model.calibration import grams, smooth
 from model.config import FAMILY, StrataConfig
 from model.errors import WrongConfig
 from model.grid import attach_grids
-from model.packed import EncoderConfig, Inputs, Kept, PackedEncoder, Tensors
+from model.packed import EncoderConfig, Inputs, PackedEncoder, TensorCache, Tensors
 from model.plan import names_at_or_above, plan_of
 from model.quantized import QuantizedEncoder, stored_precisions
 from model.source import is_import_path
@@ -51,7 +51,7 @@ class StrataFamily:
     def stored(self, whole: Strata, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         return encoder_tensors(whole, first_layer=first_layer, grams=grams)
 
-    def rounded(self, whole: Strata, inputs: Inputs, *, first_layer: int, kept: Kept) -> Tensors:
+    def rounded(self, whole: Strata, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         """Returns the stored form of all weights, and sets `in_scale` and grids of `whole`. Raises NonFinite.
 
         The blocks below `first_layer` are rounded by GPTQ for their inputs on the calibration texts. The blocks from

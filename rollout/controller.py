@@ -165,7 +165,7 @@ class Controller:
             return 0
         limit = self._store.max_memory()
         budget = min(self._config.keep_bytes, limit // MEMORY_SHARE) if limit else self._config.keep_bytes
-        keep = retained(
+        keep = versions_to_keep(
             self._store.versions.contents(),
             needed={*plan.needed, current},
             current=current,
@@ -241,7 +241,7 @@ class Controller:
         return True
 
 
-def retained(
+def versions_to_keep(
     stored: Mapping[int, Contents], *, needed: Collection[int], current: int, num_newest: int, budget_bytes: int
 ) -> set[int]:
     """Returns the versions that collection keeps. Pure. `current` is the version from which the learner continues.

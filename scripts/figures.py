@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.harness.cases import CASES
-from bench.harness.ledger import DOCUMENT, markdown, read_lines, taken_over
+from bench.harness.ledger import DOCUMENT, markdown, merge_lines, read_lines
 from evals.results.rows import ResultLine, decode, encode
 from evals.results.tables import missed_goals, num_goals, pooled, table
 
@@ -80,7 +80,7 @@ def add(path: Path) -> None:
     lines = lines_of(path)
     commit = lines[-1].commit
     lines = [line for line in lines if line.commit == commit]
-    taken_over(lines, CASES, DOCS)
+    merge_lines(lines, CASES, DOCS)
     ledger = {case.name for case in CASES if case.technique}
     new = [line for line in lines if line.name.partition(".")[0] not in ledger]
     names = {line.name for line in new}

@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from learner.errors import require
-from lifelong.compress.plain import Padded, to_dense, write_published
+from lifelong.compress.plain import PaddedEncoder, to_dense, write_published
 from model.config import StrataConfig
 from model.encoders import config_from_json
 from model.errors import ModelError, WrongConfig
@@ -283,7 +283,7 @@ class PaddedClassifier(nn.Module):
 
     def __init__(self, strata: Strata, head: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.encoder = Padded(strata, fused=False)
+        self.encoder = PaddedEncoder(strata, fused=False)
         for name, value in head.items():
             self.register_buffer(name, value)
 

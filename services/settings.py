@@ -38,7 +38,7 @@ from learner.config import LearnerConfig, LeaseTtlMs, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
 from services.settings_docs import SUFFIX, dotted_name, render_mistake, schemas, setting_of, tables
-from serving.replica_config import ReplicaSettings, inherited, task_overrides
+from serving.replica_config import ReplicaSettings, inherited_settings, task_overrides
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
 from wire.sections import INTERNAL_VARIABLE, constants, refused_constant
@@ -234,7 +234,7 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     # The settings of the program's task override the settings of the service.
     own = task_overrides(values, flags or {})
     if values.get("task"):
-        values = inherited(values, flags or {})
+        values = inherited_settings(values, flags or {})
     values = values | own
     origins |= {name: origins.get(f"tasks.{values['task']}.{name}", "follows task") for name in own}
     try:

@@ -77,7 +77,7 @@ def task_settings(tables: Mapping[str, Mapping[str, Any]], task: str) -> dict[st
     return rows
 
 
-def inherited(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+def inherited_settings(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings that a task inherits from the default task, by dotted name.
 
     Class weights are not inherited, because they name the default task's classes, unless `flags` set them.
@@ -165,7 +165,7 @@ class ReplicaSettings(BaseModel):
     def of_task(self, task: str) -> Self:
         """Returns a task's complete settings, inherited ones included. Raises ValueError."""
         known = type(self).model_fields.keys() - {"task", "tasks"}
-        values = inherited(flat(self.model_dump()), {}) | task_settings(self.tasks, task)
+        values = inherited_settings(flat(self.model_dump()), {}) | task_settings(self.tasks, task)
         try:
             return type(self)(**nested({name: each for name, each in values.items() if _section(name) in known}))
         except ValidationError as error:

@@ -30,7 +30,7 @@ import msgspec
 from wire.errors import BadMessage
 from wire.inputs import problem_of, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
-from wire.message import Decode, Message, Place, decode_object, is_structured, shown, unpacked
+from wire.message import Decode, Message, Place, decode_object, is_structured, shown, unpack_structured
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
 
@@ -130,7 +130,7 @@ def from_message(
         return record_of(record_type, _dead_letter_fields(message, attributes))
     body = decode_object(message.value, decode)
     if is_structured(attributes.get("content-type", "")):
-        inner, body = unpacked(body)
+        inner, body = unpack_structured(body)
         attributes |= inner
     # Our own messages are read in a mapped topic, too.
     is_mapped = foreign is not None and attributes.get("ce_type") != record_type.TYPE

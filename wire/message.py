@@ -121,7 +121,7 @@ def is_structured(content_type: str) -> bool:
     return kind == CONTENT_TYPE
 
 
-def unpacked(event: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+def unpack_structured(event: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
     """Splits a structured CloudEvent into its attributes, under the header names of binary mode, and its data.
 
     Raises BadMessage if an attribute is not a text, or the data is not an object.

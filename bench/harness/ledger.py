@@ -33,7 +33,7 @@ def read_lines(folder: Path) -> dict[str, ResultLine]:
     return {line.name: line for line in lines}
 
 
-def taken_over(lines: Iterable[ResultLine], cases: Sequence[Case], folder: Path) -> None:
+def merge_lines(lines: Iterable[ResultLine], cases: Sequence[Case], folder: Path) -> None:
     """Replaces the stored lines of the same rows by `lines`. Lines whose row is not in the ledger are dropped."""
     known = read_lines(folder) | {line.name: line for line in lines}
     names = [case.row_name(bar) for case in cases for bar in case.bars]

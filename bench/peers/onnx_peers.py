@@ -1,6 +1,6 @@
 """Exports the encoder for ONNX Runtime, with INT8 weights, and activations quantized at run time or with calibration.
 
-    Strata -> Padded -> plain.onnx --transformer optimizer--> fused.onnx;  each --quantize_dynamic--> *-int8.onnx
+    Strata -> PaddedEncoder -> plain.onnx --transformer optimizer--> fused.onnx;  each --quantize_dynamic--> *-int8.onnx
                         plain.onnx --quantize_static, calibrated (exported.py)--> plain-qdq.onnx
 
 Weights have a scale for each channel, which is as fast as one scale for a matrix and has a cosine of 0.994 instead of
@@ -14,7 +14,7 @@ import torch
 
 from bench.peers.exported import cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Variant
-from lifelong.compress.plain import Padded
+from lifelong.compress.plain import PaddedEncoder
 from model.strata import Strata
 
 
@@ -80,7 +80,7 @@ def _plain(strata: Strata) -> Path:
     def export(path: Path) -> None:
         ids_BT = torch.ones(2, 8, dtype=torch.int64)
         torch.onnx.export(
-            Padded(strata, fused=False),
+            PaddedEncoder(strata, fused=False),
             (ids_BT, ids_BT),
             str(path),
             input_names=["ids", "mask"],

@@ -1,6 +1,6 @@
 """Exports the encoder for OpenVINO: bfloat16, calibrated INT8, INT8 weights with dynamic quantization of activations.
 
-    Strata -> Padded -> fp32.xml --NNCF, calibrated (exported.py)--> static.xml, mixed.xml
+    Strata -> PaddedEncoder -> fp32.xml --NNCF, calibrated (exported.py)--> static.xml, mixed.xml
                                  --NNCF, weights alone--> weights.xml, activations in groups of 64 or 128 inputs
 
 Everything that is not INT8 is float32, or bfloat16 if the processor has it. These are two peers, because the faster one
@@ -16,7 +16,7 @@ from typing import Any
 from bench.harness.machine import require_bfloat16
 from bench.peers.exported import NUM_BATCHES, cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Shape, Variant
-from lifelong.compress.plain import Padded
+from lifelong.compress.plain import PaddedEncoder
 from model.strata import Strata
 
 DOWN = (r".*\.down/.*MatMul",)
@@ -76,7 +76,7 @@ def _exported(strata: Strata) -> Path:
         import torch
 
         ids_BT = torch.ones(2, 8, dtype=torch.int64)
-        model = openvino.convert_model(Padded(strata), example_input=(ids_BT, ids_BT))
+        model = openvino.convert_model(PaddedEncoder(strata), example_input=(ids_BT, ids_BT))
         openvino.save_model(model, path, compress_to_fp16=False)
 
     return cached(model_folder("openvino", strata) / "fp32.xml", export)

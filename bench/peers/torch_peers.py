@@ -11,30 +11,30 @@ import torch
 from bench.harness.machine import require_bfloat16
 from bench.peers.exported import folder
 from bench.peers.rectangles import Ids, Run, Variant
-from lifelong.compress.plain import Padded
+from lifelong.compress.plain import PaddedEncoder
 from model.strata import Strata
 
 
 def fp32(strata: Strata) -> Sequence[Variant]:
-    return (_variant("fused attention", Padded(strata)),)
+    return (_variant("fused attention", PaddedEncoder(strata)),)
 
 
 def bf16(strata: Strata) -> Sequence[Variant]:
     require_bfloat16()
-    return (_variant("autocast", _autocast(Padded(strata))),)
+    return (_variant("autocast", _autocast(PaddedEncoder(strata))),)
 
 
 def compiled(strata: Strata) -> Sequence[Variant]:
     """Compiles the encoder in full precision. Needs a C++ compiler."""
     _use_inductor()
-    return (_variant("inductor, frozen", torch.compile(Padded(strata), dynamic=True)),)
+    return (_variant("inductor, frozen", torch.compile(PaddedEncoder(strata), dynamic=True)),)
 
 
 def compiled_bf16(strata: Strata) -> Sequence[Variant]:
     """Compiles the encoder in bfloat16. Needs a C++ compiler."""
     require_bfloat16()
     _use_inductor()
-    return (_variant("inductor, frozen, autocast", _autocast(torch.compile(Padded(strata), dynamic=True))),)
+    return (_variant("inductor, frozen, autocast", _autocast(torch.compile(PaddedEncoder(strata), dynamic=True))),)
 
 
 def int8(strata: Strata) -> Sequence[Variant]:
@@ -47,7 +47,7 @@ def int8(strata: Strata) -> Sequence[Variant]:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.backends.quantized.engine = "x86"
         spec = {torch.nn.Linear: quantization.per_channel_dynamic_qconfig}
-        return (_variant("x86 engine", quantize(copy.deepcopy(Padded(strata)), spec)),)
+        return (_variant("x86 engine", quantize(copy.deepcopy(PaddedEncoder(strata)), spec)),)
 
 
 def torchao(strata: Strata) -> Sequence[Variant]:
@@ -55,7 +55,7 @@ def torchao(strata: Strata) -> Sequence[Variant]:
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
     _use_inductor()
-    model = copy.deepcopy(Padded(strata))
+    model = copy.deepcopy(PaddedEncoder(strata))
     quantize_(model, Int8DynamicActivationInt8WeightConfig())
     return (_variant("inductor, frozen", torch.compile(model, dynamic=True)),)
 

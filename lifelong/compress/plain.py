@@ -6,14 +6,15 @@
     removed heads, narrower inner parts  -> zeros
 
     to_dense --> plain Strata --write_published--> files that transformers and sentence-transformers read
-                              --Padded-----------> a torch module over padded texts, for other runtimes
+                              --PaddedEncoder----> a torch module over padded texts, for other runtimes
 
 Tests compare compressed encoders with the plain encoder. `write_published` is the inverse of `model.bert` and
 `model.published`: they read the same encoder from the folder. The biases that `model.bert` has moved out of the norms
 are not moved back, since the encoder computes the same.
 
-`Padded` pads texts to a rectangle with a mask over the padding. It has the weights of `Strata` in full precision. The
-peers in the benchmarks and the `model.onnx` of an exported version are made from it. Its attention has two forms:
+`PaddedEncoder` pads texts to a rectangle with a mask over the padding. It has the weights of `Strata` in full
+precision. The peers in the benchmarks and the `model.onnx` of an exported version are made from it. Its attention has
+two forms:
 `fused=True` calls torch's fused operation, which is the fastest in torch and OpenVINO. `fused=False` uses the single
 operations that ONNX Runtime's graph optimizer recognises.
 
@@ -213,7 +214,7 @@ class PaddedBlock(nn.Module):
         return x_BTD.view(x_BTD.shape[0], x_BTD.shape[1], self.num_heads, width).permute(0, 2, 1, 3)
 
 
-class Padded(nn.Module):
+class PaddedEncoder(nn.Module):
     """A plain encoder over padded texts. It shares its tensors with the `Strata` from which it is made."""
 
     def __init__(self, strata: Strata, *, fused: bool = True) -> None:

@@ -37,7 +37,7 @@ from serving.http.schemas import (
 )
 from wire.envelope import from_message, to_message
 from wire.errors import BadMessage
-from wire.message import CONTENT_TYPE, Message, Place, unpacked
+from wire.message import CONTENT_TYPE, Message, Place, unpack_structured
 from wire.records import Answer, Event
 
 BATCH: Final = "application/cloudevents-batch+json"
@@ -89,7 +89,7 @@ class CloudEventsApi:
 
     def _structured(self, raw: bytes | msgspec.Raw) -> Entry:
         try:
-            attributes, data = unpacked(_parsed(_EVENT, raw))
+            attributes, data = unpack_structured(_parsed(_EVENT, raw))
         except RequestRefused as refused:
             return refused.problem
         except BadMessage as error:

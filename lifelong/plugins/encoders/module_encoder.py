@@ -34,7 +34,7 @@ from lifelong.plugins.encoders.module_code import (
 from model.errors import UnreadableInput, WrongConfig, WrongShape
 from model.inputs import InputMap
 from model.linears import Linear, full_precision
-from model.packed import Inputs, Kept, PackedEncoder, Tensors, WholeEncoder
+from model.packed import Inputs, PackedEncoder, TensorCache, Tensors, WholeEncoder
 from model.qtensor import QTensor
 from model.quantize import plain
 from model.ragged import RaggedBatch, RaggedLayout
@@ -290,7 +290,7 @@ class ModuleFamily:
     def stored(self, whole: WholeModule, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         return {} if first_layer else module_tensors(whole)
 
-    def rounded(self, whole: WholeModule, inputs: Inputs, *, first_layer: int, kept: Kept) -> Tensors:
+    def rounded(self, whole: WholeModule, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         return module_tensors(whole)
 
     def restored(self, config: ModuleConfig, tensors: Tensors) -> WholeModule:

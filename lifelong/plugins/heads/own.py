@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lifelong.plugins.source import source_digest
 from model.errors import NonFinite, WrongConfig
-from model.heads import HeadSums, Learnt
+from model.heads import HeadSums, LearnedState
 from wire.plugins import PluginError, imported, parsed
 
 EXAMPLE: Final = (6, 3, 40)
@@ -55,7 +55,7 @@ class OwnHead:
         self._path = path
         self._head = head
 
-    def solver(self, learnt: Learnt) -> Callable[[], Tensor]:
+    def solver(self, learnt: LearnedState) -> Callable[[], Tensor]:
         """Returns a function that computes the weights from a copy of the current sums."""
         return partial(self.weights, learnt.head_sums())
 

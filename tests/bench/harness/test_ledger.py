@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from bench.harness.case import SEEDS
 from bench.harness.cases import CASES
-from bench.harness.ledger import DOCUMENT, LINES, markdown, read_lines, taken_over
+from bench.harness.ledger import DOCUMENT, LINES, markdown, merge_lines, read_lines
 from evals.results.rows import ResultLine
 from evals.results.tables import MixedTable
 from services.versions import ROOT
@@ -48,9 +48,9 @@ def test_the_rows_of_a_case_are_of_one_commit() -> None:
 def test_new_lines_take_the_place_of_old_ones(tmp_path: Path) -> None:
     right, fast = measured()
     for lines in ([right, fast], [right]):
-        taken_over(lines, [two()], tmp_path)
+        merge_lines(lines, [two()], tmp_path)
     assert list(read_lines(tmp_path)) == ["E0.fast", "E0.right"]
-    taken_over([replace(right, name="right")], [], tmp_path)
+    merge_lines([replace(right, name="right")], [], tmp_path)
     assert read_lines(tmp_path) == {}
 
 
